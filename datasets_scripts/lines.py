@@ -1,0 +1,110 @@
+"""Reading the folders people download by hand: files of Python literals, label files, folders of images.
+
+Every error names the file, the line and the field, since these files get edited and cut by hand.
+"""
+
+import ast
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["data_folder", "first_existing", "list_images", "mention_span", "read_label_file", "read_literals"]
+
+
+def data_folder(data_dir: str | Path | None, *, how_to_get: str) -> Path:
+    """The user's folder as an absolute path, without "..".
+
+    Raises:
+        ValueError: `data_dir` is None.
+        FileNotFoundError: it is not a folder. Both say how to get the data.
+    """
+    if data_dir is None:
+        raise ValueError(f"data_dir: expected the folder that holds the data, received None. {how_to_get}")
+    folder = Path(os.path.abspath(Path(data_dir).expanduser()))
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data_dir: expected an existing folder, received {folder}. {how_to_get}")
+    return folder
+
+
+def first_existing(paths: Sequence[Path]) -> Path | None:
+    """The first of `paths` that is a file, or None."""
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read_literals(path: Path, *, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (place, record) for each line of a file with one Python dict literal a line; blank lines are skipped.
+
+    Args:
+        path: a UTF-8 text file.
+        fields: the fields that each record must have; others are let through.
+
+    Returns:
+        `place` reads "FILE, line NUMBER" and begins every error about that record.
+
+    Raises:
+        ValueError: a line is no literal, no dict, or lacks a field.
+    """
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            place = f"{path}, line {number}"
+            try:
+                record = ast.literal_eval(line.strip())
+            except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+                raise ValueError(
+                    f"{place}: expected one Python dict literal, received {line[:80]!r} ({error})"
+                ) from None
+            if type(record) is not dict:
+                raise ValueError(f"{place}: expected a dict, received {type(record).__name__}: {line[:80]!r}")
+            missing = [field for field in fields if field not in record]
+            if missing:
+                raise ValueError(f"{place}: expected the fields {list(fields)}, missing {missing}")
+            yield place, record
+
+
+def mention_span(mention: Any, tokens: Any, *, place: str, field: str) -> tuple[list[int], bool]:
+    """The span of a text mention {'name': str, 'pos': [start, end)} and whether its name equals the span's text.
+
+    Raises:
+        ValueError: `tokens` is no list of strings, `mention` has not this form, or the span is outside the sentence.
+    """
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError(f"{place}, field 'token': expected a list of strings, received {tokens!r}")
+    if not isinstance(mention, dict) or "name" not in mention or "pos" not in mention:
+        raise ValueError(
+            f"{place}, field {field!r}: expected {{'name': ..., 'pos': [start, end]}}, received {mention!r}"
+        )
+    span = mention["pos"]
+    if not isinstance(span, (list, tuple)) or len(span) != 2 or not all(type(border) is int for border in span):
+        raise ValueError(f"{place}, field {field!r}: expected 'pos' to be two ints [start, end), received {span!r}")
+    start, end = span
+    if not 0 <= start < end <= len(tokens):
+        raise ValueError(
+            f"{place}, field {field!r}: expected a span inside the sentence, 0 <= start < end <= {len(tokens)} tokens, "
+            f"received [{start}, {end})"
+        )
+    return [start, end], mention["name"] == " ".join(tokens[start:end])
+
+
+def read_label_file(path: Path) -> list[str]:
+    """The labels of a JSON file {relation: id}, ordered by id.
+
+    Raises:
+        ValueError: it is not such a JSON object, or its ids are not 0, 1, ..., n - 1.
+    """
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: expected one JSON object {{relation: id}}, received no JSON ({error})") from None
+    if not isinstance(ids, dict) or not ids or sorted(map(str, ids.values())) != sorted(map(str, range(len(ids)))):
+        raise ValueError(f"{path}: expected a JSON object {{relation: id}} with the ids 0 to n - 1, received {ids!r}")
+    return sorted(ids, key=lambda relation: int(ids[relation]))
+
+
+def list_images(folder: Path) -> dict[str, Path]:
+    """{file name: path} of the files in `folder`, hidden ones left out; {} if it is not there. One listing, no stats."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {path.name: path for path in paths if not path.name.startswith(".")}

@@ -1,0 +1,119 @@
+"""Phrases of an image description by rule, without any model.
+
+The paper lets LLaVA name "the top n entities and actions" of an image; no such model, nor a part-of-speech tagger, is
+at hand when a data set is built, so phrases are cut out of the caption the way RAKE finds its candidates: maximal runs
+of content words between punctuation and function words.
+
+Source: Rose, Engel, Cramer and Cowley, "Automatic Keyword Extraction from Individual Documents", in Berry and Kogan
+(eds.), Text Mining: Applications and Theory, Wiley 2010, chapter 1.
+"""
+
+import re
+
+__all__ = ["noun_phrases"]
+
+MAX_WORDS = 6
+
+# A word may hold inner apostrophes, hyphens, dots, slashes and ampersands: "man's", "close-up", "U.S", "pink/purple".
+WORD = re.compile(r"\w+(?:['’.\-/&]\w+)*")
+
+# Words that end a run. A closed list: change it only after reading the phrases of a few dozen real captions. In order:
+# determiners and quantifiers; prepositions and particles; conjunctions and question words; pronouns; auxiliaries;
+# adverbs that only qualify; what a describer says about describing ("the image shows a photo of").
+_FUNCTION_WORDS = """
+a an the this that these those some any each every either neither another other others both all several various
+many much more most few such no same own different
+of in on at by for from to with without into onto over under above below between among amongst amid amidst across
+against along alongside around about behind before after beside besides beneath beyond during inside outside near
+next off out through throughout toward towards up down upon via within like per as than away back forth together
+apart underneath atop including aboard despite
+and or but nor so yet if while whilst when where whereas which who whom whose what how why because since until
+although though whether
+i you he she it we they me him her us them his hers its their theirs our ours my mine your yours himself herself
+itself themselves someone something everyone everything anyone anything there here
+is are was were be been being am has have had having do does did doing can could may might must shall should will
+would not isn't aren't doesn't appears appear appearing seems seem seeming
+also very too just only even still possibly likely perhaps probably partially slightly mostly mainly primarily
+clearly prominently directly closely then now rather quite almost
+image images picture pictures photo photos photograph photographs shows show showing shown depicts depict depicting
+depicted features feature featuring featured displays display displaying displayed contains contain containing
+captures capturing captured describes indicates indicating suggests suggesting suggest reads says saying
+stating states labeled titled called consists consisting include includes included wearing wears dressed visible
+overlaid taken set surrounded filled facing located placed positioned arranged flanked
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
+
+# A phrase made of these alone says nothing; as part of a longer one ("white background") they stay.
+_EMPTY_WORDS = """
+one two three first second background foreground scene scenes view side sides top bottom left right front center
+middle text caption composition overlay setting collage part parts close-up shot appearance words word group row
+sentence paragraph looking making being taking large small big tall long red blue green yellow black white gray
+grey brown pink purple orange
+"""
+EMPTY_WORDS = frozenset(_EMPTY_WORDS.split())
+
+# "Will Smith", "May 2018": with a capital these are names, as no caption begins with an auxiliary.
+NAMES = frozenset({"Will", "May"})
+
+# A present participle begins an action of its own: "tie | standing", "microphone | smiling". These are nouns instead.
+_ING_NOUNS = """
+building buildings ceiling clothing painting drawing evening morning wedding meeting king ring string thing wing
+spring swing sling lighting parking railing awning boxing wrestling racing training sibling earring stocking
+writing lettering marking crossing landing opening ending bowling fishing shopping swimming dining beijing boeing
+sterling offspring bling helping living viking
+"""
+ING_NOUNS = frozenset(_ING_NOUNS.split())
+
+
+def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
+    """Phrases of `caption`: its maximal runs of content words, in order.
+
+    Rules: punctuation and FUNCTION_WORDS end a run; a word in "-ing" that is not in ING_NOUNS and not capitalised
+    begins a new one; a run longer than MAX_WORDS words is cut into pieces of that length; phrases made of EMPTY_WORDS
+    (bare colours, "background") or of a single character are dropped. Verbs stay, since the paper's prompt asks for
+    "entities and actions".
+
+    Args:
+        caption: a description in English.
+        limit: at most so many phrases, the first ones; None keeps all.
+
+    Returns:
+        Substrings of `caption`, verbatim, each once (compared without case).
+
+    Raises:
+        ValueError: `limit` is negative.
+
+    Example:
+        >>> noun_phrases("The image shows a man in a dark suit speaking into a microphone.")
+        ['man', 'dark suit', 'speaking', 'microphone']
+    """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit: expected None or at least 0, received {limit}")
+    phrases: dict[str, str] = {}
+    for run in _runs(caption):
+        for first in range(0, len(run), MAX_WORDS):
+            piece = run[first : first + MAX_WORDS]
+            phrase = caption[piece[0].start() : piece[-1].end()]
+            if len(phrase) > 1 and not all(word.group().lower() in EMPTY_WORDS for word in piece):
+                phrases.setdefault(phrase.lower(), phrase)
+    return list(phrases.values())[:limit]
+
+
+def _runs(caption: str) -> list[list[re.Match[str]]]:
+    """The runs of content words, each a list of matches of WORD in `caption`."""
+    runs: list[list[re.Match[str]]] = [[]]
+    end = 0
+    for word in WORD.finditer(caption):
+        if caption[end : word.start()].strip() or _begins_action(word.group()):
+            runs.append([])
+        if word.group().lower() in FUNCTION_WORDS and word.group() not in NAMES:
+            runs.append([])
+        else:
+            runs[-1].append(word)
+        end = word.end()
+    return [run for run in runs if run]
+
+
+def _begins_action(word: str) -> bool:
+    """Whether `word` is, by its form, a present participle; "Sterling" or "Beijing" is a name."""
+    return len(word) > 4 and word.endswith("ing") and word.islower() and word not in ING_NOUNS

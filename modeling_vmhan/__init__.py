@@ -1,0 +1,30 @@
+"""vmhan: Variational Multi-Modal Hypergraph Attention Network (IJCAI 2025) for multi-modal relation extraction."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+
+from .collation import VMHANCollator
+from .configuration_vmhan import PRESETS, VMHANConfig
+from .modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANModelOutput, VMHANRelationOutput
+from .processing_vmhan import VMHANProcessor
+
+__all__ = [
+    "PRESETS",
+    "VMHANCollator",
+    "VMHANConfig",
+    "VMHANForRelationClassification",
+    "VMHANModel",
+    "VMHANModelOutput",
+    "VMHANProcessor",
+    "VMHANRelationOutput",
+]
+
+AutoConfig.register("vmhan", VMHANConfig)
+AutoModel.register(VMHANConfig, VMHANForRelationClassification)
+AutoModelForSequenceClassification.register(VMHANConfig, VMHANForRelationClassification)
+AutoProcessor.register(VMHANConfig, VMHANProcessor)
+
+# Saved folders carry the code, so that they load with trust_remote_code=True where this package is not installed.
+VMHANConfig.register_for_auto_class()
+VMHANModel.register_for_auto_class("AutoModel")
+VMHANForRelationClassification.register_for_auto_class("AutoModelForSequenceClassification")
+VMHANProcessor.register_for_auto_class()

@@ -1,0 +1,282 @@
+"""Configuration of VM-HAN: every number the model is built from, with the presets of the paper's Table 2."""
+
+import difflib
+import inspect
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+__all__ = ["NONE_LABELS", "PRESETS", "VMHANConfig"]
+
+# Names under which data sets call "no relation"; the scorer looks for the same ones.
+NONE_LABELS = ("None", "none", "NA", "no_relation", "Other")
+
+ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
+HYPEREDGES = ("global", "intra", "inter", "pairwise")
+PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
+HYPERGRAPH_ENCODERS = ("vhan", "none", "variational_gcn", *PLAIN_ENCODERS)
+VISION_ENCODERS = (None, "vgg16")
+
+# The 14 rows of Table 2 (MODEL.md), each as the fields it changes.
+PRESETS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "no_hypergraph": {"hyperedges": ["pairwise"]},
+    "no_variational": {"variational": False},
+    "no_vhan": {"hypergraph_encoder": "none"},
+    "no_kl": {"kl_loss_weight": 0.0},
+    "no_text_llm": {"num_text_phrases": 0},
+    "no_image_llm": {"num_image_phrases": 0},
+    "no_global": {"hyperedges": ["intra", "inter"]},
+    "no_intra": {"hyperedges": ["global", "inter"]},
+    "no_inter": {"hyperedges": ["global", "intra"]},
+    "hgnn": {"hypergraph_encoder": "hgnn", "variational": False},
+    "variational_gcn": {"hypergraph_encoder": "variational_gcn"},
+    "gcn": {"hypergraph_encoder": "gcn", "variational": False},
+    "gat": {"hypergraph_encoder": "gat", "variational": False},
+}
+
+# Keys of config.json that transformers owns and that no PreTrainedConfig attribute reveals.
+_TRANSFORMERS_KEYS = {
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "torch_dtype",
+    "transformers_version",
+}
+
+
+class VMHANConfig(PreTrainedConfig):
+    """Configuration of `VMHANModel` and `VMHANForRelationClassification`.
+
+    Args:
+        text_config: configuration (or its dict) of any AutoModel text encoder. Default: bert-base-uncased's shape.
+        entity_representation: what the text encoder hands to the head and tail nodes. "marker": markers in the
+            sentence, one pass a pair, the opening marker's state. "span": no markers, one pass a sentence, the mean
+            state of the mention. "packed": one pass a sentence, each pair's markers appended behind it (BERT and
+            RoBERTa families only).
+        visual_feature_size: V, size of the image and object features (VGG16 fc7: 4096). 0 builds a model without
+            image and object nodes; image phrases, which are text, are not affected.
+        vision_encoder: None when features are given; "vgg16" puts a frozen VGG16 in the model, which then also takes
+            `pixel_values`.
+        num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q (neither printed in
+            the paper).
+        hidden_size: D of nodes and hyperedges; None takes the text encoder's.
+        num_layers: V-HAN layers. A hyperedge read by the last layer has been updated num_layers - 1 times, so what
+            one node says reaches another selectively only with 2 or more.
+        num_heads: attention heads; must divide hidden_size.
+        hyperedges: families of hyperedges, of "global", "intra", "inter" (the paper's three) and "pairwise".
+        hypergraph_encoder: "vhan", or an ablation: "none", "hgnn", "gcn", "gat", "variational_gcn".
+        variational: False: no variance path, no KL, the classifier sees the means only.
+        variance_eps: lower bound of every node variance.
+        classifier_dropout: dropout before the classifier (paper: 0.6).
+        relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12. The paper prints
+            none of them and finds them on the validation split.
+        none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
+        initializer_range: standard deviation of the new layers' initial weights.
+        **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
+
+    Raises:
+        ValueError: a field breaks its rule (the message names field, rule and value), or a keyword is unknown (the
+            message suggests the nearest name).
+
+    Example:
+        >>> config = VMHANConfig.from_preset("no_kl", id2label={0: "None", 1: "/per/per/peer"})
+        >>> config.kl_loss_weight, config.none_label
+        (0.0, 'None')
+    """
+
+    model_type = "vmhan"
+    sub_configs = {"text_config": AutoConfig}
+    keys_to_ignore_at_inference = [
+        "relation_loss",
+        "reconstruction_loss",
+        "kl_loss",
+        "node_mean",
+        "node_variance",
+        "edge_mean",
+        "edge_variance",
+        "attentions",
+    ]
+
+    def __init__(
+        self,
+        # text
+        text_config: PreTrainedConfig | dict | None = None,
+        entity_representation: str = "marker",
+        # vision
+        visual_feature_size: int = 4096,
+        vision_encoder: str | None = None,
+        # nodes
+        num_objects: int = 3,
+        num_text_phrases: int = 3,
+        num_image_phrases: int = 3,
+        # hypergraph
+        hidden_size: int | None = None,
+        num_layers: int = 2,
+        num_heads: int = 4,
+        hyperedges: list[str] | tuple[str, ...] = ("global", "intra", "inter"),
+        hypergraph_encoder: str = "vhan",
+        variational: bool = True,
+        variance_eps: float = 1e-6,
+        # classifier and losses
+        classifier_dropout: float = 0.6,
+        relation_loss_weight: float = 1.0,
+        reconstruction_loss_weight: float = 0.1,
+        kl_loss_weight: float = 0.01,
+        # labels
+        none_label: str | None = None,
+        initializer_range: float = 0.02,
+        **kwargs,
+    ):
+        _reject_unknown(kwargs, type(self))
+        if not isinstance(text_config, PreTrainedConfig):
+            fields = dict(text_config or {"model_type": "bert"})
+            text_config = AutoConfig.for_model(fields.pop("model_type", "bert"), **fields)
+        self.text_config = text_config
+        self.entity_representation = entity_representation
+        self.visual_feature_size = visual_feature_size
+        self.vision_encoder = vision_encoder
+        self.num_objects = num_objects
+        self.num_text_phrases = num_text_phrases
+        self.num_image_phrases = num_image_phrases
+        self.hidden_size = text_config.hidden_size if hidden_size is None else hidden_size
+        self.num_layers = num_layers
+        self.num_heads = num_heads
+        self.hyperedges = list(hyperedges)
+        self.hypergraph_encoder = hypergraph_encoder
+        self.variational = variational
+        self.variance_eps = variance_eps
+        self.classifier_dropout = classifier_dropout
+        self.relation_loss_weight = relation_loss_weight
+        self.reconstruction_loss_weight = reconstruction_loss_weight
+        self.kl_loss_weight = kl_loss_weight
+        self.initializer_range = initializer_range
+        super().__init__(**_complete_labels(kwargs, none_label))
+        self.none_label = _find_none_label(self.id2label, none_label)
+        self._check()
+
+    @classmethod
+    def from_preset(cls, preset: str, **fields) -> "VMHANConfig":
+        """A row of Table 2: `fields`, with the preset's changes on top (they win where both name a field).
+
+        Raises:
+            ValueError: `preset` is not one of `PRESETS`.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {list(PRESETS)}, received {preset!r}.{_suggest(preset, PRESETS)}")
+        return cls(**{**fields, **PRESETS[preset]})
+
+    def _check(self) -> None:
+        """Every field against its rule."""
+        _check_choice("entity_representation", self.entity_representation, ENTITY_REPRESENTATIONS)
+        _check_choice("hypergraph_encoder", self.hypergraph_encoder, HYPERGRAPH_ENCODERS)
+        _check_choice("vision_encoder", self.vision_encoder, VISION_ENCODERS)
+        for name in ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases"):
+            _check_number(name, getattr(self, name), whole=True, low=0)
+        for name in ("hidden_size", "num_layers", "num_heads"):
+            _check_number(name, getattr(self, name), whole=True, low=1)
+        for name in ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight"):
+            _check_number(name, getattr(self, name), low=0)
+        for name in ("variance_eps", "initializer_range"):
+            _check_number(name, getattr(self, name), low=0, low_allowed=False)
+        _check_number("classifier_dropout", self.classifier_dropout, low=0, below=1)
+        if not self.hyperedges or len(set(self.hyperedges)) != len(self.hyperedges):
+            raise ValueError(f"hyperedges must list at least one family, each once, received {self.hyperedges}.")
+        for family in self.hyperedges:
+            _check_choice("hyperedges", family, HYPEREDGES)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        """Rules that need two fields."""
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"num_heads must divide hidden_size, received num_heads={self.num_heads} and "
+                f"hidden_size={self.hidden_size}."
+            )
+        if self.vision_encoder == "vgg16" and self.visual_feature_size != 4096:
+            raise ValueError(
+                "vision_encoder='vgg16' gives features of size 4096, received "
+                f"visual_feature_size={self.visual_feature_size}. Set it to 4096."
+            )
+        if self.hypergraph_encoder in PLAIN_ENCODERS and self.variational:
+            raise ValueError(
+                f"hypergraph_encoder={self.hypergraph_encoder!r} has no variance path: set variational=False, or use "
+                f"VMHANConfig.from_preset({self.hypergraph_encoder!r})."
+            )
+        if self.hypergraph_encoder == "variational_gcn" and not self.variational:
+            raise ValueError("hypergraph_encoder='variational_gcn' needs variational=True, received False.")
+
+    @property
+    def labels(self) -> list[str]:
+        """Relation names in the order of their ids."""
+        return [self.id2label[i] for i in range(len(self.id2label))]
+
+
+def _reject_unknown(kwargs: dict[str, Any], cls: type) -> None:
+    own = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+    known = own | set(vars(PreTrainedConfig())) | _TRANSFORMERS_KEYS
+    for key in kwargs:
+        if key not in known and not key.startswith("_"):
+            raise ValueError(
+                f"{cls.__name__} has no field {key!r} (received {kwargs[key]!r}).{_suggest(key, known)} "
+                f"Its own fields are {sorted(own)}."
+            )
+
+
+def _suggest(name: str, known) -> str:
+    near = difflib.get_close_matches(name, [key for key in known if not key.startswith("_")], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _complete_labels(kwargs: dict[str, Any], none_label: str | None) -> dict[str, Any]:
+    """`kwargs` with `id2label` and `label2id` both set; without labels, none and placeholders up to `num_labels`."""
+    kwargs = dict(kwargs)
+    count = kwargs.pop("num_labels", None)
+    id2label, label2id = kwargs.get("id2label"), kwargs.get("label2id")
+    if id2label is None and label2id is None:
+        names = [none_label or NONE_LABELS[0], *(f"LABEL_{i}" for i in range(1, count or 2))]
+        id2label = dict(enumerate(names))
+    elif id2label is None:
+        id2label = {int(i): name for name, i in label2id.items()}
+    id2label = {int(i): name for i, name in id2label.items()}
+    if sorted(id2label) != list(range(len(id2label))) or len(set(id2label.values())) != len(id2label):
+        raise ValueError(f"id2label must map 0..{len(id2label) - 1} to distinct names, received {id2label}.")
+    if count is not None and count != len(id2label):
+        raise ValueError(f"num_labels must equal the number of labels ({len(id2label)}), received {count}.")
+    expected = {name: i for i, name in id2label.items()}
+    if label2id is not None and label2id != expected:
+        raise ValueError(f"label2id must be the inverse of id2label ({expected}), received {label2id}.")
+    return {**kwargs, "id2label": id2label, "label2id": expected}
+
+
+def _find_none_label(id2label: dict[int, str], none_label: str | None) -> str:
+    candidates = NONE_LABELS if none_label is None else (none_label,)
+    for name in candidates:
+        if name in id2label.values():
+            return name
+    raise ValueError(
+        f"none_label must be one of the labels, received {none_label!r} and the labels {list(id2label.values())}. "
+        f"Without it one of {list(NONE_LABELS)} is looked for; a label set without a none label cannot be scored."
+    )
+
+
+def _check_choice(name: str, value: Any, choices: tuple) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, received {value!r}.")
+
+
+def _check_number(
+    name: str, value: Any, *, low: float, whole: bool = False, below: float | None = None, low_allowed: bool = True
+) -> None:
+    kind = int if whole else (int, float)
+    valid = isinstance(value, kind) and not isinstance(value, bool)
+    valid = valid and (value >= low if low_allowed else value > low) and (below is None or value < below)
+    if not valid:
+        rule = f"{'a whole number' if whole else 'a number'} {'>=' if low_allowed else '>'} {low}"
+        rule += f" and < {below}" if below is not None else ""
+        raise ValueError(f"{name} must be {rule}, received {value!r}.")

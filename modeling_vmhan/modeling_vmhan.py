@@ -1,0 +1,463 @@
+"""VM-HAN: a text encoder, visual features and variational hypergraph attention for multi-modal relation extraction.
+
+Paper: Li et al., "Variational Multi-Modal Hypergraph Attention Network for Multi-Modal Relation Extraction", IJCAI 2025.
+
+Notation, used by every file of this folder:
+    B examples (sentence-image pairs), P entity pairs, S encoder rows (P for `marker`, one or more an example for `span`
+    and `packed`), T tokens, M text phrases, Q image phrases, K objects a pair, O objects an example, V visual feature
+    size, N = 2 + M + 1 + K + Q nodes, E hyperedges, D hidden size, R relations.
+Node order: head, tail, text phrases, image, objects, image phrases.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .baselines import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
+from .configuration_vmhan import VMHANConfig
+from .hypergraph import HEAD, TAIL, build_incidence
+from .layers import HypergraphState, VariationalHypergraphAttention
+from .text_encoding import PACKED_ENCODERS, packed_attention_mask, pool_tokens, position_offset
+from .variational import GaussianNodes, initial_hyperedges, kl_to_standard_normal, reconstruction_error
+from .vision import VGG16RegionEncoder
+
+__all__ = [
+    "VMHANForRelationClassification",
+    "VMHANModel",
+    "VMHANModelOutput",
+    "VMHANPreTrainedModel",
+    "VMHANRelationOutput",
+]
+
+
+@dataclass
+class VMHANModelOutput(ModelOutput):
+    """Gaussians of every pair's nodes and hyperedges.
+
+    Attributes:
+        node_mean, node_variance: (P, N, D), after the last layer; the variance is None in non-variational models.
+        edge_mean, edge_variance: (P, E, D), as the last layer read them (it updates nodes only).
+        initial_node_mean, initial_node_variance: (P, N, D), equation 4.
+        node_mask: (P, N) bool. node_is_visual: (P, N) bool. incidence: (P, N, E) bool.
+        attentions: a layer's (node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)); with output_attentions.
+    """
+
+    node_mean: Tensor | None = None
+    node_variance: Tensor | None = None
+    edge_mean: Tensor | None = None
+    edge_variance: Tensor | None = None
+    initial_node_mean: Tensor | None = None
+    initial_node_variance: Tensor | None = None
+    node_mask: Tensor | None = None
+    node_is_visual: Tensor | None = None
+    incidence: Tensor | None = None
+    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
+
+
+@dataclass
+class VMHANRelationOutput(ModelOutput):
+    """Output of `VMHANForRelationClassification`.
+
+    Attributes:
+        loss: equation 12; it and its three unweighted terms are given when labels are.
+        relation_loss, reconstruction_loss, kl_loss: equations 9, 10, 11 (kl_loss is None without variances).
+        logits: (P, R).
+        node_mean, node_variance, edge_mean, edge_variance: with output_gaussians, as in `VMHANModelOutput`.
+        attentions: with output_attentions, as in `VMHANModelOutput`.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    relation_loss: Tensor | None = None
+    reconstruction_loss: Tensor | None = None
+    kl_loss: Tensor | None = None
+    node_mean: Tensor | None = None
+    node_variance: Tensor | None = None
+    edge_mean: Tensor | None = None
+    edge_variance: Tensor | None = None
+    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
+
+
+class VMHANPreTrainedModel(PreTrainedModel):
+    """What both models share: weight initialisation, the embedding accessors, and the factory."""
+
+    config_class = VMHANConfig
+    base_model_prefix = "vmhan"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer must not divide it again
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            init.zeros_(module.bias)
+
+    @classmethod
+    def from_text_encoder(
+        cls,
+        text_encoder: str | PreTrainedModel,
+        config: VMHANConfig | None = None,
+        *,
+        vocab_size: int | None = None,
+        vision_weights: str | None = None,
+        **fields,
+    ):
+        """A new model around a pretrained text encoder; everything else has fresh weights.
+
+        Args:
+            text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
+            config: whose `text_config` is replaced by the encoder's own; or give `fields` of `VMHANConfig` instead.
+            vocab_size: resize the token embeddings to it; `len(processor.tokenizer)`, whose markers are new tokens.
+            vision_weights: "imagenet" or "random:SEED" for a model with vision_encoder="vgg16".
+
+        Raises:
+            ValueError: both `config` and `fields` are given, or vision weights without a vision encoder.
+
+        Example:
+            model = VMHANForRelationClassification.from_text_encoder(
+                "bert-base-uncased", id2label={0: "None", 1: "/per/per/peer"}, vocab_size=len(processor.tokenizer)
+            )
+        """
+        if config is not None and fields:
+            raise ValueError(f"give config or fields of VMHANConfig, not both; received fields {sorted(fields)}.")
+        if isinstance(text_encoder, str):
+            text_encoder = AutoModel.from_pretrained(text_encoder)
+        if config is None:
+            config = VMHANConfig(text_config=text_encoder.config, **fields)
+        else:
+            config = VMHANConfig(**{**config.to_dict(), "text_config": text_encoder.config})
+        model = cls(config)
+        base = model.base_model
+        base.text_encoder = _without_pooler(text_encoder)
+        if vocab_size is not None and vocab_size != config.text_config.vocab_size:
+            model.resize_token_embeddings(vocab_size)
+        if vision_weights is not None:
+            if base.vision_encoder is None:
+                raise ValueError("vision_weights needs a config with vision_encoder='vgg16', received None.")
+            pretrained = VGG16RegionEncoder.from_weights(vision_weights)
+            base.vision_encoder.load_state_dict(pretrained.state_dict())
+        return model
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.base_model.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.base_model.text_encoder.set_input_embeddings(value)
+
+
+def _without_pooler(text_encoder: PreTrainedModel) -> PreTrainedModel:
+    """No node reads the pooled state; kept, it would be parameters without a gradient."""
+    if getattr(text_encoder, "pooler", None) is not None:
+        text_encoder.pooler = None
+    return text_encoder
+
+
+def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
+    """One layer of what `hypergraph_encoder` names, from plain numbers."""
+    if config.hypergraph_encoder == "vhan":
+        return VariationalHypergraphAttention(
+            hidden_size=config.hidden_size,
+            num_heads=config.num_heads,
+            variational=config.variational,
+            update_hyperedges=not is_last,
+        )
+    if config.hypergraph_encoder == "hgnn":
+        return HypergraphConvolution(hidden_size=config.hidden_size)
+    if config.hypergraph_encoder == "gcn":
+        return GraphConvolution(hidden_size=config.hidden_size)
+    if config.hypergraph_encoder == "gat":
+        return GraphAttention(hidden_size=config.hidden_size, num_heads=config.num_heads)
+    return GaussianGraphConvolution(hidden_size=config.hidden_size, variance_eps=config.variance_eps)
+
+
+class VMHANModel(VMHANPreTrainedModel):
+    """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out.
+
+    Raises:
+        ValueError: entity_representation="packed" with an encoder that cannot take it.
+    """
+
+    def __init__(self, config: VMHANConfig):
+        super().__init__(config)
+        text_config = config.text_config
+        if config.entity_representation == "packed" and text_config.model_type not in PACKED_ENCODERS:
+            raise ValueError(
+                f"entity_representation='packed' needs a text encoder of {list(PACKED_ENCODERS)} (absolute positions, "
+                f"4-D attention mask), received {text_config.model_type!r}. Use 'marker' or 'span' with it."
+            )
+        self.text_encoder = _without_pooler(AutoModel.from_config(text_config))
+        same_size = text_config.hidden_size == config.hidden_size
+        self.text_projection = (
+            nn.Identity() if same_size else nn.Linear(text_config.hidden_size, config.hidden_size, bias=False)
+        )
+        self.visual_projection = (
+            nn.Linear(config.visual_feature_size, config.hidden_size) if config.visual_feature_size else None
+        )
+        self.vision_encoder = VGG16RegionEncoder().requires_grad_(False) if config.vision_encoder else None
+        self.gaussian_nodes = GaussianNodes(
+            input_size=config.hidden_size,
+            hidden_size=config.hidden_size,
+            variance_eps=config.variance_eps,
+            variational=config.variational,
+        )
+        num_layers = 0 if config.hypergraph_encoder == "none" else config.num_layers
+        self.layers = nn.ModuleList(
+            _propagation_layer(config, is_last=index == num_layers - 1) for index in range(num_layers)
+        )
+        self.post_init()
+
+    def encode_text(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        marker_pair: Tensor | None = None,
+    ) -> Tensor:
+        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        if marker_pair is not None:
+            text_config = self.config.text_config
+            inputs["attention_mask"] = packed_attention_mask(attention_mask, marker_pair, self.text_encoder.dtype)
+            inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
+        return self.text_encoder(**inputs).last_hidden_state
+
+    def encode_regions(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """pixel_values (B, 1 + O, 3, S, S), the image first -> image features (B, V), object features (B, O, V)."""
+        if self.vision_encoder is None:
+            raise ValueError(
+                "this model has no vision encoder (config.vision_encoder is None) and cannot take pixel_values. Give "
+                "image_features and object_features, or build it with vision_encoder='vgg16'."
+            )
+        batch, regions = pixel_values.shape[:2]
+        with torch.no_grad():
+            features = self.vision_encoder(pixel_values.flatten(0, 1)).unflatten(0, (batch, regions))
+        return features[:, 0], features[:, 1:]
+
+    def _visual_nodes(
+        self,
+        image_features: Tensor,
+        image_mask: Tensor,
+        object_features: Tensor,
+        pair_to_example: Tensor,
+        pair_objects: Tensor,
+        tail_object: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Projected once per image, then gathered per pair.
+
+        Returns:
+            nodes (P, 1 + K, D): image and objects; present (P, 1 + K) bool; tail (P, D): the tail's region.
+        """
+        for name, features in (("image_features", image_features), ("object_features", object_features)):
+            if features.shape[-1] != self.config.visual_feature_size:
+                raise ValueError(
+                    f"{name} must have config.visual_feature_size={self.config.visual_feature_size} numbers, received "
+                    f"{features.shape[-1]}. Extract them with the encoder the model was trained with."
+                )
+        features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
+        projected = self.visual_projection(features.to(self.visual_projection.weight.dtype))  # (B, 1 + O, D)
+        per_pair = pair_to_example.unsqueeze(1)  # (P, 1)
+        image = projected[per_pair, 0]  # (P, 1, D)
+        objects = projected[per_pair, pair_objects + 1]  # (P, K, D); a missing one reads the image and is masked
+        present = torch.cat([image_mask[per_pair], pair_objects >= 0], dim=1)  # (P, 1 + K)
+        return torch.cat([image, objects], dim=1), present, projected[pair_to_example, tail_object + 1]
+
+    def build_nodes(
+        self, states: Tensor, inputs: dict[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Initial node features of section 4.1, their presence and their modality: (P, N, D), (P, N), (P, N)."""
+        rows = inputs["pair_to_sequence"]
+        text = [inputs[name] for name in ("entity_tokens", "text_phrase_tokens", "image_phrase_tokens")]
+        pooled = [pool_tokens(states, rows, tokens) for tokens in text if tokens is not None]
+        (entities, entity_mask), *phrases = [(self.text_projection(nodes), mask) for nodes, mask in pooled]
+        text_phrases = phrases.pop(0) if text[1] is not None else None
+        image_phrases = phrases.pop(0) if text[2] is not None else None
+
+        tail_is_visual = torch.zeros_like(entity_mask[:, TAIL])
+        visual = None
+        if self.visual_projection is not None:
+            names = (
+                "image_features",
+                "image_mask",
+                "object_features",
+                "pair_to_example",
+                "pair_objects",
+                "tail_object",
+            )
+            regions, region_mask, tail_region = self._visual_nodes(*(inputs[name] for name in names))
+            tail_is_visual = inputs["tail_object"] >= 0  # (P,)
+            tail = torch.where(tail_is_visual.unsqueeze(-1), tail_region, entities[:, TAIL])
+            entities = torch.stack([entities[:, HEAD], tail], dim=1)  # (P, 2, D)
+            entity_mask = torch.stack([entity_mask[:, HEAD], entity_mask[:, TAIL] | tail_is_visual], dim=1)
+            visual = (regions, region_mask)
+
+        groups = [((entities, entity_mask), False), (text_phrases, False), (visual, True), (image_phrases, True)]
+        groups = [(group, is_visual) for group, is_visual in groups if group is not None]
+        nodes = torch.cat([nodes for (nodes, _), _ in groups], dim=1)  # (P, N, D)
+        node_mask = torch.cat([mask for (_, mask), _ in groups], dim=1)  # (P, N)
+        is_visual = torch.cat([torch.full_like(mask, value) for (_, mask), value in groups], dim=1)
+        is_visual[:, TAIL] = tail_is_visual
+        return nodes, node_mask, is_visual
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pair_to_sequence: Tensor,
+        pair_to_example: Tensor,
+        entity_tokens: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        marker_pair: Tensor | None = None,
+        text_phrase_tokens: Tensor | None = None,
+        image_phrase_tokens: Tensor | None = None,
+        image_features: Tensor | None = None,
+        image_mask: Tensor | None = None,
+        object_features: Tensor | None = None,
+        pair_objects: Tensor | None = None,
+        tail_object: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        output_attentions: bool = False,
+        **kwargs,
+    ) -> VMHANModelOutput:
+        """Everything comes from `VMHANProcessor`.
+
+        Args:
+            input_ids, attention_mask, token_type_ids, position_ids: (S, T). marker_pair: (S, T), packed rows only.
+            pair_to_sequence: (P,) encoder row of each pair. pair_to_example: (P,) example (image) of each pair.
+            entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
+                in the pair's row, -1 fills up.
+            image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). pair_objects: (P, K), index
+                into O, -1 fills up. tail_object: (P,) index into O of a tail that is an object, -1 for a text tail.
+            pixel_values: (B, 1 + O, 3, S, S) instead of the two features, with config.vision_encoder.
+            output_attentions: also return every layer's attention.
+
+        Raises:
+            ValueError: the batch holds no pair, a visual model gets no visual features, or their size is wrong.
+        """
+        if entity_tokens.shape[0] == 0:
+            raise ValueError("the batch holds no entity pair (P = 0): give at least one post with one pair.")
+        states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair)
+        if pixel_values is not None:
+            image_features, object_features = self.encode_regions(pixel_values)
+        if self.visual_projection is not None and image_features is None:
+            raise ValueError(
+                f"this model was built with visual_feature_size={self.config.visual_feature_size} and got no "
+                "image_features: encode posts with its own processor, which fills them in for posts without an image."
+            )
+        inputs = {
+            "pair_to_sequence": pair_to_sequence,
+            "pair_to_example": pair_to_example,
+            "entity_tokens": entity_tokens,
+            "text_phrase_tokens": text_phrase_tokens,
+            "image_phrase_tokens": image_phrase_tokens,
+            "image_features": image_features,
+            "image_mask": image_mask,
+            "object_features": object_features,
+            "pair_objects": pair_objects,
+            "tail_object": tail_object,
+        }
+        nodes, node_mask, node_is_visual = self.build_nodes(states, inputs)
+        incidence = build_incidence(node_mask, node_is_visual, families=self.config.hyperedges)
+        initial_mean, initial_variance = self.gaussian_nodes(nodes)
+        edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, incidence)
+        state = HypergraphState(initial_mean, initial_variance, edge_mean, edge_variance, None, None)
+        attentions = []
+        for layer in self.layers:
+            state = layer(state.node_mean, state.node_variance, state.edge_mean, state.edge_variance, incidence)
+            attentions.append((state.node_to_edge, state.edge_to_node))
+        return VMHANModelOutput(
+            node_mean=state.node_mean,
+            node_variance=state.node_variance,
+            edge_mean=state.edge_mean,
+            edge_variance=state.edge_variance,
+            initial_node_mean=initial_mean,
+            initial_node_variance=initial_variance,
+            node_mask=node_mask,
+            node_is_visual=node_is_visual,
+            incidence=incidence,
+            attentions=tuple(attentions) if output_attentions else None,
+        )
+
+
+class VMHANForRelationClassification(VMHANPreTrainedModel):
+    """VM-HAN with the relation classifier (equation 9) and the joint loss (equation 12).
+
+    Example:
+        inputs = processor([post])
+        logits = model(**inputs).logits  # (P, R)
+    """
+
+    def __init__(self, config: VMHANConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.vmhan = VMHANModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear((4 if config.variational else 2) * config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _classifier_input(self, output: VMHANModelOutput) -> Tensor:
+        """[h_mu; h_var; t_mu; t_var], or [h_mu; t_mu] without variances: (P, 4 D) or (P, 2 D)."""
+        head, tail = output.node_mean[:, HEAD], output.node_mean[:, TAIL]
+        if output.node_variance is None:
+            return torch.cat([head, tail], dim=-1)
+        return torch.cat([head, output.node_variance[:, HEAD], tail, output.node_variance[:, TAIL]], dim=-1)
+
+    def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
+        """Equations 9 to 12, in float32."""
+        config = self.config
+        relation_loss = nn.functional.cross_entropy(logits.float(), labels)
+        loss = config.relation_loss_weight * relation_loss
+        reconstruction_loss = reconstruction_error(
+            output.node_mean,
+            output.node_variance,
+            output.initial_node_mean,
+            output.initial_node_variance,
+            output.node_mask,
+        )
+        loss = loss + config.reconstruction_loss_weight * reconstruction_loss
+        kl_loss = None
+        if output.node_variance is not None:
+            kl_loss = kl_to_standard_normal(output.node_mean, output.node_variance, output.node_mask)
+            loss = loss + config.kl_loss_weight * kl_loss
+        return {
+            "loss": loss,
+            "relation_loss": relation_loss.detach(),
+            "reconstruction_loss": reconstruction_loss.detach(),
+            "kl_loss": None if kl_loss is None else kl_loss.detach(),
+        }
+
+    @can_return_tuple
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        output_attentions: bool = False,
+        output_gaussians: bool = False,
+        **inputs,
+    ) -> VMHANRelationOutput:
+        """labels: (P,) relation ids. The other inputs are those of `VMHANModel.forward`."""
+        output = self.vmhan(output_attentions=output_attentions, **inputs)
+        logits = self.classifier(self.dropout(self._classifier_input(output)))  # (P, R)
+        losses = {} if labels is None else self._losses(logits, labels, output)
+        gaussians = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
+        return VMHANRelationOutput(
+            logits=logits,
+            attentions=output.attentions,
+            **losses,
+            **{name: getattr(output, name) for name in gaussians},
+        )

@@ -1,0 +1,453 @@
+"""VMHANProcessor: the one path from posts to model inputs (training, evaluation, prediction, README).
+
+A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHANProcessor.__call__` lists its keys.
+Shapes are those of modeling_vmhan.py's notation.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from .vision import region_pixels
+from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
+
+__all__ = ["VMHANProcessor"]
+
+ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
+POST_KEYS = {
+    "id", "text", "tokens", "pairs", "image", "image_id", "image_features", "boxes", "object_labels",
+    "object_features", "caption", "image_phrases", "length",
+}  # fmt: skip
+PHRASE_SEPARATOR = " ; "
+
+
+class VMHANProcessor(ProcessorMixin):
+    """Turns posts into the inputs of `VMHANModel.forward`.
+
+    Args:
+        tokenizer: a fast tokenizer; the four entity markers are added to it. Resize the model's embeddings to
+            `len(processor.tokenizer)` (`from_text_encoder(vocab_size=...)` does).
+        entity_representation, num_objects, num_text_phrases, num_image_phrases, visual_feature_size: as in
+            `VMHANConfig`, and equal to the model's; `for_config` copies them.
+        max_length: tokens of a row, special tokens and the image text included. The four markers a pair that `packed`
+            appends are not counted: they take no position of their own.
+        max_image_text_length: tokens the image text may take of them.
+        image_size: side of the square crops in pixels, for posts whose pixels the model encodes itself.
+
+    Raises:
+        ValueError: a slow tokenizer, or an unknown entity representation.
+
+    Example:
+        processor = VMHANProcessor.for_config(model.config, AutoTokenizer.from_pretrained("bert-base-uncased"))
+        inputs = processor({"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]})
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        entity_representation: str = "marker",
+        max_length: int = 128,
+        max_image_text_length: int = 64,
+        num_objects: int = 3,
+        num_text_phrases: int = 3,
+        num_image_phrases: int = 3,
+        visual_feature_size: int = 4096,
+        image_size: int = 224,
+        **kwargs,
+    ):
+        if tokenizer is None or not tokenizer.is_fast:
+            raise ValueError(
+                f"tokenizer must be a fast tokenizer (character offsets are needed), received "
+                f"{type(tokenizer).__name__}. Load it with AutoTokenizer.from_pretrained(..., use_fast=True)."
+            )
+        if entity_representation not in ENTITY_REPRESENTATIONS:
+            raise ValueError(
+                f"entity_representation must be one of {list(ENTITY_REPRESENTATIONS)}, received "
+                f"{entity_representation!r}."
+            )
+        tokenizer.add_tokens(list(MARKERS), special_tokens=True)
+        self.entity_representation = entity_representation
+        self.max_length = max_length
+        self.max_image_text_length = max_image_text_length
+        self.num_objects = num_objects
+        self.num_text_phrases = num_text_phrases
+        self.num_image_phrases = num_image_phrases
+        self.visual_feature_size = visual_feature_size
+        self.image_size = image_size
+        super().__init__(tokenizer=tokenizer, **kwargs)
+
+    @classmethod
+    def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
+        """The processor whose node counts and entity representation are those of a `VMHANConfig`."""
+        shared = (
+            "entity_representation",
+            "num_objects",
+            "num_text_phrases",
+            "num_image_phrases",
+            "visual_feature_size",
+        )
+        return cls(tokenizer=tokenizer, **{name: getattr(config, name) for name in shared}, **fields)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [*self.tokenizer.model_input_names, "entity_tokens", "pair_to_sequence", "pair_to_example"]
+
+    def __call__(
+        self, posts: dict[str, Any] | list[dict[str, Any]], label2id: dict[str, int] | None = None, **kwargs
+    ) -> BatchFeature:
+        """Encode a batch of posts.
+
+        Args:
+            posts: one post or a list. Keys of a post:
+                text or tokens: the sentence. Spans count characters of `text`, tokens of `tokens`.
+                pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
+                    that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
+                    indices of the ones most relevant to the pair, best first (default: the first ones);
+                    `relation`: name or id, needed with `label2id`.
+                image_features (V,) and object_features (O, V); or image (PIL) and boxes (O, 4) in pixels, xyxy.
+                caption and image_phrases: text about the image. Phrases are found in the caption; those that are
+                    not in it stand behind it; without phrases the caption is one.
+                id: named in errors.
+            label2id: of the model's config; with it `labels` (P,) are returned.
+
+        Returns:
+            BatchFeature of tensors, the keyword arguments of `VMHANModel.forward` (and `labels`).
+
+        Raises:
+            ValueError: no post, no pair, a span outside the sentence, mentions too far apart, an unknown relation or
+                key, features of the wrong size. The message names the post, the value and the fix.
+        """
+        if kwargs:
+            raise ValueError(f"unknown arguments {sorted(kwargs)}: pass posts and label2id, see the class's example.")
+        posts = [posts] if isinstance(posts, dict) else list(posts)
+        if not posts:
+            raise ValueError("the batch is empty: give at least one post.")
+        rows: list[dict[str, list]] = []
+        pairs: list[dict[str, Any]] = []
+        for example, post in enumerate(posts):
+            name = f"post {post.get('id', example)!r}"
+            _check_post(post, name)
+            self._encode_post(post, example, name, rows, pairs)
+        batch = self._pad_rows(rows)
+        batch.update(self._pair_tensors(pairs))
+        if self.visual_feature_size:
+            batch.update(self._visual_tensors(posts, pairs))
+        if label2id is not None:
+            batch["labels"] = torch.tensor([_label(pair, label2id) for pair in pairs])
+        return BatchFeature(batch)
+
+    # text ------------------------------------------------------------------------------------------------------------
+
+    def _encode_post(self, post: dict, example: int, name: str, rows: list, pairs: list) -> None:
+        """Append the post's encoder rows and pairs, in the order of `post["pairs"]`."""
+        text, unit_spans = _sentence(post)
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        found = [self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])]
+        image_ids, phrase_spans = self._image_text(post)
+        special = self._special_tokens()
+        is_marker = self.entity_representation == "marker"
+        reserved = sum(map(len, special)) - (0 if image_ids else len(special[1])) + (4 if is_marker else 0)
+        hulls = [_hull(spans) for spans in found]
+        try:
+            windows = choose_windows(len(ids), hulls, self.max_length - reserved, one_pair_each=is_marker)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        encoded_pairs: dict[int, dict] = {}
+        for window in windows:
+            room = self.max_length - reserved - (window.end - window.start)
+            row, positions = self._row(ids, window, found, image_ids[:room], phrase_spans)
+            for pair, tokens in zip(window.pairs, positions, strict=True):
+                encoded_pairs[pair] = {"row": len(rows), "example": example, "name": f"{name}, pair {pair}", **tokens}
+            rows.append(row)
+        for i, pair in enumerate(post["pairs"]):
+            pairs.append({**encoded_pairs[i], "post": post, "pair": pair})
+
+    def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> dict[str, Any]:
+        """Token spans of a pair's head, tail (None for an object) and text phrases."""
+        mentions = {"head": pair.get("head"), "tail": pair.get("tail")}
+        if pair.get("tail_object", -1) is not None and pair.get("tail_object", -1) >= 0:
+            if not self.visual_feature_size:
+                raise ValueError(f"{name}: the tail is an object, but visual_feature_size is 0: use a visual model.")
+            del mentions["tail"]
+        spans: dict[str, Any] = {"tail": None}
+        for role, span in mentions.items():
+            spans[role] = _token_span(span, unit_spans, offsets, f"{name}, {role}")
+        phrases = (pair.get("text_phrases") or [])[: self.num_text_phrases]
+        spans["text_phrases"] = [_token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
+        return spans
+
+    def _image_text(self, post: dict) -> tuple[list[int], list[Span | None]]:
+        """Token ids of the second segment, at most max_image_text_length, and each phrase's token span in it.
+
+        Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
+        that its state knows the words around it. Phrases behind the cut are None.
+        """
+        caption = (post.get("caption") or "").strip()
+        phrases = [phrase for phrase in post.get("image_phrases") or [] if phrase.strip()]
+        if self.num_image_phrases == 0 or not (caption or phrases):
+            return [], []
+        phrases = phrases or [caption]
+        text, spans = caption, []
+        for phrase in phrases:
+            start = text.find(phrase)
+            if start < 0:
+                text += (PHRASE_SEPARATOR if text else "") + phrase
+                start = len(text) - len(phrase)
+            spans.append((start, start + len(phrase)))
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"][: self.max_image_text_length]
+        return encoded["input_ids"][: self.max_image_text_length], [tokens_of_span(span, offsets) for span in spans]
+
+    def _special_tokens(self) -> tuple[list[int], list[int], list[int]]:
+        """What the tokenizer puts before the first, between, and after the second segment."""
+        if not hasattr(self, "_special_token_cache"):
+            first, second = (self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("a", "b"))
+            ids = self.tokenizer("a", "b")["input_ids"]
+            start = next(i for i in range(len(ids)) if ids[i : i + len(first)] == first)
+            rest = ids[start + len(first) :]
+            middle = next(i for i in range(len(rest)) if rest[i : i + len(second)] == second)
+            self._special_token_cache = (ids[:start], rest[:middle], rest[middle + len(second) :])
+        return self._special_token_cache
+
+    def _row(
+        self, ids: list[int], window: Window, found: list[dict], image_ids: list[int], phrase_spans: list[Span | None]
+    ) -> tuple[dict[str, list[int]], list[dict[str, list]]]:
+        """One encoder row, and for each pair of the window the positions of its text nodes' tokens."""
+        prefix, middle, suffix = self._special_tokens()
+        sentence = ids[window.start : window.end]
+        place = list(range(len(sentence)))  # sentence token -> its index among the row's sentence tokens
+        opened: list[int] = []
+        if self.entity_representation == "marker":
+            mentions = self._mentions(found[window.pairs[0]], window.start)
+            sentence, place, opened = insert_markers(sentence, mentions)
+        first = [*prefix, *sentence]
+        second = [*middle, *image_ids] if image_ids else []
+        row = {
+            "input_ids": [*first, *second, *suffix],
+            # the separator between them belongs to the first segment, as in BERT
+            "token_type_ids": [0] * (len(first) + (1 if second else len(suffix)))
+            + [1] * (max(len(second) - 1, 0) + (len(suffix) if second else 0)),
+        }
+        row["position_ids"] = list(range(len(row["input_ids"])))
+        row["marker_pair"] = [0] * len(row["input_ids"])
+        phrases = [_positions(span, len(first) + len(middle), len(image_ids)) for span in phrase_spans]
+        tokens = []
+        for order, pair in enumerate(window.pairs):
+            spans = found[pair]
+            if self.entity_representation == "span":
+                entities = [_shifted(spans[role], window, place, len(prefix)) for role in ("head", "tail")]
+            elif self.entity_representation == "marker":
+                entities = [[len(prefix) + position] for position in opened]
+            else:
+                entities = self._append_markers(row, spans, window.start - len(prefix), order)
+            entities += [[]] * (2 - len(entities))
+            text_phrases = [_shifted(span, window, place, len(prefix)) for span in spans["text_phrases"]]
+            tokens.append({"entities": entities, "text_phrases": text_phrases, "image_phrases": phrases})
+        return row, tokens
+
+    def _mentions(self, spans: dict, origin: int) -> list[tuple[Span, int, int]]:
+        """A pair's textual mentions with their marker ids, in tokens counted from `origin`."""
+        markers = self.tokenizer.convert_tokens_to_ids(list(MARKERS))
+        both = [(spans["head"], markers[0], markers[1]), (spans["tail"], markers[2], markers[3])]
+        return [((span[0] - origin, span[1] - origin), *ids) for span, *ids in both if span is not None]
+
+    def _append_markers(self, row: dict[str, list[int]], spans: dict, origin: int, order: int) -> list[list[int]]:
+        """Put a pair's markers behind a packed row, at the positions of the mentions' borders."""
+        entities = []
+        for (start, end), *marker_ids in self._mentions(spans, origin):
+            entities.append([len(row["input_ids"])])
+            row["input_ids"] += marker_ids
+            row["token_type_ids"] += [0, 0]
+            row["position_ids"] += [start, end - 1]
+            row["marker_pair"] += [order + 1, order + 1]
+        return entities
+
+    def _pad_rows(self, rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        batch = {
+            "input_ids": _padded([row["input_ids"] for row in rows], self.tokenizer.pad_token_id),
+            "attention_mask": _padded([[1] * len(row["input_ids"]) for row in rows], 0),
+        }
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            batch["token_type_ids"] = _padded([row["token_type_ids"] for row in rows], 0)
+        if self.entity_representation == "packed":
+            batch["position_ids"] = _padded([row["position_ids"] for row in rows], 0)
+            batch["marker_pair"] = _padded([row["marker_pair"] for row in rows], 0)
+        return batch
+
+    # pairs -----------------------------------------------------------------------------------------------------------
+
+    def _pair_tensors(self, pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        tensors = {
+            "pair_to_sequence": torch.tensor([pair["row"] for pair in pairs]),
+            "pair_to_example": torch.tensor([pair["example"] for pair in pairs]),
+            "entity_tokens": _padded_nodes([pair["entities"] for pair in pairs]),
+        }
+        if self.num_text_phrases:
+            tensors["text_phrase_tokens"] = _padded_nodes([pair["text_phrases"] for pair in pairs])
+        if self.num_image_phrases:
+            chosen = []
+            for pair in pairs:
+                wanted = _select(pair, "image_phrases", len(pair["image_phrases"]), self.num_image_phrases)
+                chosen.append([pair["image_phrases"][i] for i in wanted])
+            tensors["image_phrase_tokens"] = _padded_nodes(chosen)
+        return tensors
+
+    def _visual_tensors(self, posts: list[dict], pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Features or pixels once per post, and each pair's choice among the objects."""
+        has_features = [post.get("image_features") is not None for post in posts]
+        has_pixels = [post.get("image") is not None and not given for post, given in zip(posts, has_features)]
+        if any(has_features) and any(has_pixels):
+            index = has_pixels.index(True)
+            raise ValueError(
+                f"post {posts[index].get('id', index)!r} has an image but no image_features, and others of the batch "
+                "have features: extract its features with the same encoder, or give pixels for all."
+            )
+        if any(has_pixels):
+            tensors, counts = self._pixel_tensors(posts)
+        else:
+            tensors, counts = self._feature_tensors(posts)
+        tensors["image_mask"] = torch.tensor([a or b for a, b in zip(has_features, has_pixels)])
+        objects, tails = [], []
+        for pair in pairs:
+            count, tail = counts[pair["example"]], pair["pair"].get("tail_object", -1)
+            tail = -1 if tail is None else tail
+            if tail >= count:
+                raise ValueError(f"{pair['name']}: tail_object must be below the post's {count} objects, received {tail}.")
+            tails.append(tail)
+            objects.append(_select(pair, "objects", count, self.num_objects))
+        tensors["pair_objects"] = _padded(objects, -1)
+        tensors["tail_object"] = torch.tensor(tails)
+        return tensors
+
+    def _feature_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
+        size = self.visual_feature_size
+        image = torch.zeros(len(posts), size)
+        regions = []
+        for i, post in enumerate(posts):
+            name = f"post {post.get('id', i)!r}"
+            given = post.get("image_features")
+            if given is not None:
+                image[i] = _features(given, (size,), f"{name}: image_features")
+            objects = post.get("object_features") if given is not None else None
+            objects = torch.zeros(0, size) if objects is None or len(objects) == 0 else objects
+            regions.append(_features(objects, (len(objects), size), f"{name}: object_features"))
+        counts = [len(region) for region in regions]
+        objects = torch.nn.utils.rnn.pad_sequence(regions, batch_first=True)  # (B, O, V)
+        return {"image_features": image, "object_features": objects}, counts
+
+    def _pixel_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
+        crops = []
+        for i, post in enumerate(posts):
+            if post.get("image") is None:
+                crops.append(torch.zeros(1, 3, self.image_size, self.image_size))
+                continue
+            try:
+                crops.append(region_pixels(post["image"], post.get("boxes") or [], size=self.image_size))
+            except ValueError as error:
+                raise ValueError(f"post {post.get('id', i)!r}: {error}") from None
+        counts = [len(regions) - 1 for regions in crops]
+        return {"pixel_values": torch.nn.utils.rnn.pad_sequence(crops, batch_first=True)}, counts
+
+
+def _check_post(post: dict, name: str) -> None:
+    unknown = set(post) - POST_KEYS
+    if unknown:
+        raise ValueError(f"{name} has unknown keys {sorted(unknown)}: a post has {sorted(POST_KEYS)}.")
+    if (post.get("text") is None) == (post.get("tokens") is None):
+        raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
+    if not post.get("pairs"):
+        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
+
+
+def _sentence(post: dict) -> tuple[str, list[Span]]:
+    """The text, and the character span of each unit (a token, or a character) that spans count."""
+    if post.get("text") is not None:
+        return post["text"], [(i, i + 1) for i in range(len(post["text"]))]
+    spans, start = [], 0
+    for token in post["tokens"]:
+        spans.append((start, start + len(token)))
+        start += len(token) + 1
+    return " ".join(post["tokens"]), spans
+
+
+def _token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
+    """Span in characters or tokens -> span in the tokenizer's tokens."""
+    if span is None or len(span) != 2 or not 0 <= span[0] < span[1] <= len(unit_spans):
+        raise ValueError(
+            f"{name}: the span must be (start, end) with 0 <= start < end <= {len(unit_spans)}, the sentence's length, "
+            f"received {span}. Spans count tokens when the post has tokens, characters when it has text."
+        )
+    characters = (unit_spans[span[0]][0], unit_spans[span[1] - 1][1])
+    tokens = tokens_of_span(characters, offsets)
+    if tokens is None:
+        raise ValueError(f"{name}: the tokenizer gives no token for the span {tuple(span)}: is it only white space?")
+    return tokens
+
+
+def _hull(spans: dict[str, Any]) -> Span:
+    mentions = [span for span in (spans["head"], spans["tail"]) if span is not None]
+    return min(start for start, _ in mentions), max(end for _, end in mentions)
+
+
+def _shifted(span: Span | None, window: Window, place: list[int], origin: int) -> list[int]:
+    """Row positions of a sentence span's tokens; [] when it lies outside the window."""
+    if span is None or span[0] < window.start or span[1] > window.end:
+        return []
+    return [origin + place[token - window.start] for token in range(*span)]
+
+
+def _positions(span: Span | None, origin: int, length: int) -> list[int]:
+    """Row positions of an image phrase's tokens; [] when it was cut."""
+    return [] if span is None or span[1] > length else [origin + token for token in range(*span)]
+
+
+def _select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:
+    """The pair's own choice among `count` candidates, or the first ones; at most `limit`."""
+    chosen = pair["pair"].get(key)
+    chosen = range(count) if chosen is None else chosen
+    wrong = [i for i in chosen if not 0 <= i < count]
+    if wrong:
+        raise ValueError(f"{pair['name']}: {key} must be indices below {count}, the post's number, received {wrong}.")
+    return list(chosen)[:limit]
+
+
+def _label(pair: dict[str, Any], label2id: dict[str, int]) -> int:
+    relation = pair["pair"].get("relation")
+    if relation in label2id:
+        return label2id[relation]
+    if isinstance(relation, int) and 0 <= relation < len(label2id):
+        return relation
+    raise ValueError(f"{pair['name']}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
+
+
+def _features(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
+    try:
+        features = torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers of shape {shape}, received {type(values).__name__}: {error}") from None
+    if features.shape != shape:
+        raise ValueError(
+            f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size is "
+            f"{shape[-1]}: extract the features with the encoder the model was trained with."
+        )
+    return features
+
+
+def _padded(rows: list[list[int]], value: int) -> Tensor:
+    """Ragged rows -> (len(rows), longest)."""
+    width = max((len(row) for row in rows), default=0)
+    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
+
+
+def _padded_nodes(nodes: list[list[list[int]]]) -> Tensor:
+    """Per pair, per node, token positions -> (P, n, L), -1 where there is none."""
+    count = max(len(node) for node in nodes)
+    length = max((len(tokens) for node in nodes for tokens in node), default=0)
+    filled = torch.full((len(nodes), count, length), -1)
+    for i, node in enumerate(nodes):
+        for j, tokens in enumerate(node):
+            filled[i, j, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+    return filled

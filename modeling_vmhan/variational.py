@@ -1,0 +1,106 @@
+"""Gaussian nodes and hyperedges, and the two losses on them (paper equations 4, 10 and 11).
+
+Shapes: P pairs, N nodes, E hyperedges, D hidden size. Every Gaussian is diagonal: a mean and a `variance`. The paper
+writes N(x_mu, diag(x_sigma)), so its sigma is the variance, not the standard deviation.
+"""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["GaussianNodes", "initial_hyperedges", "kl_to_standard_normal", "masked_mean", "reconstruction_error"]
+
+
+class GaussianNodes(nn.Module):
+    """Equation 4: mean = W_mu x, variance = softplus(W_sigma x) + eps.
+
+    Departure from the paper: its equation 4 is linear for the variance too, which can be negative, and the KL term
+    needs a positive one; softplus and eps make it so.
+
+    Args:
+        input_size: size of the initial node feature x.
+        hidden_size: D.
+        variance_eps: lower bound of every variance, > 0.
+        variational: False builds no variance path and `forward` returns None for it.
+
+    Example:
+        >>> gaussians = GaussianNodes(input_size=8, hidden_size=4, variance_eps=1e-6)
+        >>> mean, variance = gaussians(torch.zeros(2, 3, 8))
+        >>> mean.shape, bool((variance > 0).all())
+        (torch.Size([2, 3, 4]), True)
+    """
+
+    def __init__(self, *, input_size: int, hidden_size: int, variance_eps: float, variational: bool = True):
+        super().__init__()
+        self.variance_eps = variance_eps
+        self.mean_projection = nn.Linear(input_size, hidden_size, bias=False)
+        self.variance_projection = nn.Linear(input_size, hidden_size, bias=False) if variational else None
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """features (P, N, input_size) -> mean (P, N, D), variance (P, N, D) or None."""
+        mean = self.mean_projection(features)
+        if self.variance_projection is None:
+            return mean, None
+        return mean, nn.functional.softplus(self.variance_projection(features)) + self.variance_eps
+
+
+def initial_hyperedges(
+    node_mean: Tensor, node_variance: Tensor | None, incidence: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """A hyperedge starts as the average of its members, taken as independent Gaussians (the paper gives no start).
+
+    mean = sum of means / |e|, variance = sum of variances / |e|^2. An empty hyperedge is all zeros: it is masked
+    wherever it could be read.
+
+    Args:
+        node_mean: (P, N, D). node_variance: (P, N, D) or None. incidence: (P, N, E) bool.
+
+    Returns:
+        edge_mean (P, E, D), edge_variance (P, E, D) or None.
+    """
+    membership = incidence.transpose(1, 2).to(node_mean.dtype)  # (P, E, N)
+    size = membership.sum(dim=-1, keepdim=True).clamp(min=1)  # (P, E, 1)
+    edge_mean = membership @ node_mean / size
+    if node_variance is None:
+        return edge_mean, None
+    return edge_mean, membership @ node_variance / size.square()
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask` is True (same shape); 0 where it is True nowhere."""
+    return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
+
+
+def kl_to_standard_normal(mean: Tensor, variance: Tensor, node_mask: Tensor) -> Tensor:
+    """Equation 11: KL(N(mean, diag(variance)) || N(0, I)), closed form, in float32.
+
+    Averaged over D, so that its weight does not depend on the hidden size (the paper sums), then over present nodes.
+
+    Args:
+        mean, variance: (P, N, D), variance > 0. node_mask: (P, N) bool.
+    """
+    mean, variance = mean.float(), variance.float()
+    variance = variance.masked_fill(~node_mask.unsqueeze(-1), 1)  # whatever an absent node holds, its log is finite
+    divergence = 0.5 * (variance + mean.square() - 1 - variance.log()).mean(dim=-1)  # (P, N)
+    return masked_mean(divergence, node_mask)
+
+
+def reconstruction_error(
+    mean: Tensor,
+    variance: Tensor | None,
+    initial_mean: Tensor,
+    initial_variance: Tensor | None,
+    node_mask: Tensor,
+) -> Tensor:
+    """Equation 10: squared distance of the final node Gaussians from the initial ones, in float32.
+
+    The paper's "true" mean and variance are not defined; the initial Gaussian is the only node distribution there is
+    before propagation, so it is the target, detached. Averaged over D, then over present nodes; no variance, no
+    variance term.
+
+    Args:
+        mean, variance, initial_mean, initial_variance: (P, N, D). node_mask: (P, N) bool.
+    """
+    error = (mean.float() - initial_mean.detach().float()).square().mean(dim=-1)  # (P, N)
+    if variance is not None:
+        error = error + (variance.float() - initial_variance.detach().float()).square().mean(dim=-1)
+    return masked_mean(error, node_mask)

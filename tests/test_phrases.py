@@ -1,0 +1,63 @@
+"""Phrases of captions by rule: verbatim, in order, without talk about the image."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from datasets_scripts.phrases import MAX_WORDS, noun_phrases
+
+CAPTIONS = Path(__file__).parents[1].parent / "shared" / "data" / "mnre" / "captions" / "llava_next_val.txt"
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrases"),
+    [
+        ("A man in a dark suit speaking into a microphone.", ["man", "dark suit", "speaking", "microphone"]),
+        ("The image shows a photo of a red carpet.", ["red carpet"]),
+        ("A tall building, two men, and a parking lot", ["tall building", "two men", "parking lot"]),
+        ("Will Smith smiles; Beijing at night", ["Will Smith smiles", "Beijing", "night"]),
+        ("black and white", []),
+        ("", []),
+        ("   ...  ", []),
+    ],
+)
+def test_phrases_are_runs_between_function_words_and_punctuation(caption, phrases):
+    assert noun_phrases(caption) == phrases
+
+
+def test_phrases_are_verbatim_ordered_and_distinct_without_case():
+    caption = "A Red  Car near the red car: the red car, a man's   dog, Red  Car"
+    phrases = noun_phrases(caption)
+    assert phrases == ["Red  Car", "red car", "man's   dog"]
+    assert all(phrase in caption for phrase in phrases)
+    assert noun_phrases("The Dog and the dog") == ["Dog"]
+
+
+def test_a_long_run_is_cut_into_pieces():
+    words = [f"noun{i}" for i in range(2 * MAX_WORDS + 1)]
+    assert noun_phrases(" ".join(words)) == [
+        " ".join(words[:MAX_WORDS]),
+        " ".join(words[MAX_WORDS : 2 * MAX_WORDS]),
+        words[-1],
+    ]
+
+
+def test_limit_keeps_the_first_phrases():
+    caption = "a cat on a mat with a hat"
+    assert noun_phrases(caption, 2) == ["cat", "mat"]
+    assert noun_phrases(caption, 0) == []
+
+
+def test_negative_limit_is_an_error():
+    with pytest.raises(ValueError, match="limit: expected None or at least 0, received -1"):
+        noun_phrases("a cat", -1)
+
+
+@pytest.mark.skipif(not CAPTIONS.is_file(), reason=f"no real captions at {CAPTIONS}")
+def test_real_captions_give_short_verbatim_phrases():
+    captions = [ast.literal_eval(line)["text"].strip() for line in CAPTIONS.read_text(encoding="utf-8").splitlines()]
+    phrases = [noun_phrases(caption) for caption in captions]
+    assert all(phrase in caption for caption, found in zip(captions, phrases, strict=True) for phrase in found)
+    assert all(len(phrase.split()) <= MAX_WORDS for found in phrases for phrase in found)
+    assert sum(map(bool, phrases)) / len(captions) > 0.99
