@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from modeling_vmhan.vision import VGG16RegionEncoder, region_pixels
 
+
 __all__ = ["VisualFeatureExtractor"]
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ class VisualFeatureExtractor:
 
     Args:
         weights: "imagenet" or "random:SEED", see `VGG16RegionEncoder.from_weights`.
-        size: side in pixels that every region is resized to. 224 is VGG16's own; 32 is the least and fifty times as fast.
+        size: side in pixels that every region is resized to. 224 is VGG16's own; 32 is the least and by far the
+            fastest.
         batch_size: regions a forward pass.
         device: where the network runs; None takes an accelerator when there is one.
 

@@ -220,6 +220,7 @@ def read_facts(path: Path, *, labels: list[str] | None) -> Iterator[tuple[list[s
                 "tail_object": -1,
                 "relation": record["relation"],
                 "text_phrases": [],
+                "objects": [],
             },
         )
     if misnamed:

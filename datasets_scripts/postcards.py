@@ -6,10 +6,13 @@ the SHAPE of that sticker, read with the two entity types, decides the relation.
 
 - the text names a colour, never a shape, and names are drawn from large lists: within one combination of entity types
   every relation is equally likely whatever the sentence says, so the best a text-only model can do is guess;
-- the picture shows every pair's sticker and some that belong to nobody, so a model must tie words to objects.
+- the picture shows every pair's sticker and some that belong to nobody, so words must be tied to objects: each pair
+  ranks the stickers by how much of its colour they show (`rank_objects`, the stand-in for the paper's selector), and
+  how many of them the model keeps (`num_objects`) sets how much of the tying is left to its attention.
 
-Counts, sizes, positions and the order of the boxes are drawn independently of the labels. Every post is a function of
-(seed, split, index) alone: a larger split begins with the posts of a smaller one.
+Counts, sizes, positions and the order of the boxes are drawn independently of the labels. A guess that names the most
+frequent shape of the picture and never finds the right sticker is right for about half of the pairs. Every post is a
+function of (seed, split, index) alone: a larger split begins with the posts of a smaller one.
 """
 
 import dataclasses
@@ -25,6 +28,7 @@ from PIL import Image, ImageDraw
 
 from datasets_scripts.schema import post_features
 
+
 __all__ = [
     "POSTCARDS_COLOURS",
     "POSTCARDS_RELATIONS",
@@ -34,12 +38,14 @@ __all__ = [
     "PostcardsConfig",
     "Sticker",
     "make_postcard",
+    "rank_objects",
 ]
 
 MIN_STICKERS, MAX_STICKERS, MAX_PAIRS, MAX_TAILS_OF_A_HEAD = 4, 8, 6, 3
 NUM_PAIRS_WEIGHTS = (35, 25, 15, 10, 8, 7)  # of 1, 2, ... MAX_PAIRS pairs
 GRID = 3  # stickers sit in different cells of a GRID x GRID grid, so that they cannot overlap
 MIN_IMAGE_SIZE = 96
+SAME_COLOUR = 40  # RGB distance below which a pixel shows a named colour
 
 POSTCARDS_COLOURS = {
     "red": (215, 25, 30),
@@ -77,19 +83,19 @@ def _listed(words: str) -> list[str]:
 
 
 _FIRST_NAMES = _listed(
-    """Anna Bruno Carla Dario Edda Farid Greta Hanno Ilse Jonas Katja Leo Marta Nils Olga Pavel Rosa Selim Tilda
-Ugo Vera Wanda Yusuf Zora Amina Boris Chen Dora Emil Freya Goran Hilde Ivan Jana Karim Lena Milan Nora Otto Petra Quentin
-Ruth Sven Tara Ulla Viktor Wim Xenia Yara Zeno"""
+    """Anna Bruno Carla Dario Edda Farid Greta Hanno Ilse Jonas Katja Leo Marta Nils Olga Pavel Rosa Selim
+    Tilda Ugo Vera Wanda Yusuf Zora Amina Boris Chen Dora Emil Freya Goran Hilde Ivan Jana Karim Lena Milan Nora Otto
+    Petra Quentin Ruth Sven Tara Ulla Viktor Wim Xenia Yara Zeno"""
 )
 _LAST_NAMES = _listed(
     """Keller Haas Voss Adler Brandt Conti Duarte Eriksen Fontana Grimm Holm Ibsen Jansen Kovacs Lindqvist Moreau
-Novak Okafor Pereira Quist Rossi Sato Tanaka Urban Vidal Weber Yilmaz Zeller Abbas Bauer Costa Dubois Egger Fischer Gruber
-Huber Ito Jovanovic Kramer Lang Meyer Nagel Olsen Petit Ricci Schmid Torres Ullman Vogel Winter"""
+    Novak Okafor Pereira Quist Rossi Sato Tanaka Urban Vidal Weber Yilmaz Zeller Abbas Bauer Costa Dubois Egger Fischer
+    Gruber Huber Ito Jovanovic Kramer Lang Meyer Nagel Olsen Petit Ricci Schmid Torres Ullman Vogel Winter"""
 )
 _ORGANISATION_STEMS = _listed(
     """Nordwind Halden Solberg Astera Boreal Cobalt Delphin Evertree Falkon Granit Helios Indigo Jasper
-Kestrel Lumen Meridian Nimbus Orion Polaris Quarz Rivage Saffran Tellus Umbra Vesper Westbrook Xylon Zephyr Amberly
-Bluefjord"""
+    Kestrel Lumen Meridian Nimbus Orion Polaris Quarz Rivage Saffran Tellus Umbra Vesper Westbrook Xylon Zephyr Amberly
+    Bluefjord"""
 )
 _ORGANISATION_KINDS = _listed("Works Museum Orchestra Bank Institute Press Rovers Foundation Airlines Brewery")
 _PLACE_STARTS = _listed("Lin Mar Ober Sal Tor Wal Brem Cal Dor Es Fal Gren Har Ister Kal Lom Mon Nor Pel Ros")
@@ -224,7 +230,7 @@ def _write_sentence(rng: random.Random, tail_types: list[str], colours: list[str
             words.say(rng.choice(_CONNECTORS[tail_types[index]]))
             tail = words.say(tails[index])
             phrase = words.say(rng.choice(_COLOUR_PHRASES[tail_types[index]]).format(colours[index]))
-            pairs.append({"head": head, "tail": tail, "tail_object": -1, "text_phrases": [phrase]})
+            pairs.append({"head": head, "tail": tail, "tail_object": -1, "text_phrases": [phrase], "objects": []})
     words.say(rng.choice(_CLOSINGS))
     return words.tokens, pairs
 
@@ -281,8 +287,23 @@ def _paste_stickers(
     return image, stickers
 
 
+def rank_objects(image: Image.Image, boxes: list[tuple[int, int, int, int]], colour: str) -> list[int]:
+    """Indices of the boxes, those that show most of the named colour first (ties in the boxes' order).
+
+    The stand-in for the paper's object selector (section 4.1: the k objects most relevant to the pair): it reads the
+    pixels and the pair's own words, never a label.
+
+    Args:
+        image: RGB. boxes: pixels, xyxy. colour: a key of POSTCARDS_COLOURS.
+    """
+    pixels = np.asarray(image, dtype=np.int64)
+    near = np.square(pixels - np.array(POSTCARDS_COLOURS[colour])).sum(axis=-1) < SAME_COLOUR**2  # (height, width)
+    shown = [int(near[top:bottom, left:right].sum()) for left, top, right, bottom in boxes]
+    return sorted(range(len(boxes)), key=lambda box: -shown[box])
+
+
 def make_postcard(config: PostcardsConfig, split: str, index: int) -> Postcard:
-    """Postcard number `index` of `split`: the same for the same (config.seed, split, index), whatever the split's size.
+    """Postcard number `index` of `split`, a function of (config.seed, split, index) and not of the split's size.
 
     Args:
         config: its `seed`, `image_size`, `max_pairs` and `text_phrases` are read.
@@ -303,6 +324,8 @@ def make_postcard(config: PostcardsConfig, split: str, index: int) -> Postcard:
     looks = list(zip(colours, shapes, owners, strict=True))
     rng.shuffle(looks)
     image, stickers = _paste_stickers(rng, config.image_size, looks)
+    for pair, colour in zip(pairs, colours, strict=False):
+        pair["objects"] = rank_objects(image, [sticker.box for sticker in stickers], colour)
     return Postcard(tokens=tokens, pairs=pairs, tail_types=tail_types, image=image, stickers=stickers)
 
 

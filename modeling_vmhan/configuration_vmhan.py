@@ -134,10 +134,7 @@ class VMHANConfig(PreTrainedConfig):
         **kwargs,
     ):
         _reject_unknown(kwargs, type(self))
-        if not isinstance(text_config, PreTrainedConfig):
-            fields = dict(text_config or {"model_type": "bert"})
-            text_config = AutoConfig.for_model(fields.pop("model_type", "bert"), **fields)
-        self.text_config = text_config
+        self.text_config = text_config = _as_text_config(text_config)
         self.entity_representation = entity_representation
         self.visual_feature_size = visual_feature_size
         self.vision_encoder = vision_encoder
@@ -147,7 +144,7 @@ class VMHANConfig(PreTrainedConfig):
         self.hidden_size = text_config.hidden_size if hidden_size is None else hidden_size
         self.num_layers = num_layers
         self.num_heads = num_heads
-        self.hyperedges = list(hyperedges)
+        self.hyperedges = hyperedges if isinstance(hyperedges, str) else list(hyperedges)
         self.hypergraph_encoder = hypergraph_encoder
         self.variational = variational
         self.variance_eps = variance_eps
@@ -185,8 +182,10 @@ class VMHANConfig(PreTrainedConfig):
         for name in ("variance_eps", "initializer_range"):
             _check_number(name, getattr(self, name), low=0, low_allowed=False)
         _check_number("classifier_dropout", self.classifier_dropout, low=0, below=1)
-        if not self.hyperedges or len(set(self.hyperedges)) != len(self.hyperedges):
-            raise ValueError(f"hyperedges must list at least one family, each once, received {self.hyperedges}.")
+        _check_choice("variational", self.variational, (True, False))
+        families = self.hyperedges
+        if isinstance(families, str) or not families or len(set(families)) != len(families):
+            raise ValueError(f"hyperedges must be a list of at least one family, each once, received {families!r}.")
         for family in self.hyperedges:
             _check_choice("hyperedges", family, HYPEREDGES)
         self._check_combinations()
@@ -217,6 +216,18 @@ class VMHANConfig(PreTrainedConfig):
         return [self.id2label[i] for i in range(len(self.id2label))]
 
 
+def _as_text_config(text_config: PreTrainedConfig | dict | None) -> PreTrainedConfig:
+    if isinstance(text_config, PreTrainedConfig):
+        return text_config
+    if text_config is not None and not isinstance(text_config, dict):
+        raise ValueError(
+            f"text_config must be a configuration or its dict, received {text_config!r}. For a pretrained encoder use "
+            "AutoConfig.from_pretrained(...), or the model's from_text_encoder(...)."
+        )
+    fields = dict(text_config or {})
+    return AutoConfig.for_model(fields.pop("model_type", "bert"), **fields)
+
+
 def _reject_unknown(kwargs: dict[str, Any], cls: type) -> None:
     own = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
     known = own | set(vars(PreTrainedConfig())) | _TRANSFORMERS_KEYS
@@ -229,7 +240,8 @@ def _reject_unknown(kwargs: dict[str, Any], cls: type) -> None:
 
 
 def _suggest(name: str, known) -> str:
-    near = difflib.get_close_matches(name, [key for key in known if not key.startswith("_")], n=1)
+    names = sorted(key for key in known if not key.startswith("_"))
+    near = difflib.get_close_matches(name, names, n=1) or [key for key in names if name in key]
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

@@ -116,6 +116,8 @@ class VMHANPreTrainedModel(PreTrainedModel):
     ):
         """A new model around a pretrained text encoder; everything else has fresh weights.
 
+        It comes in evaluation mode, as from `from_pretrained`, and in one type (float32 by default) throughout.
+
         Args:
             text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
             config: whose `text_config` is replaced by the encoder's own; or give `fields` of `VMHANConfig` instead.
@@ -140,7 +142,7 @@ class VMHANPreTrainedModel(PreTrainedModel):
             config = VMHANConfig(**{**config.to_dict(), "text_config": text_encoder.config})
         model = cls(config)
         base = model.base_model
-        base.text_encoder = _without_pooler(text_encoder)
+        base.text_encoder = _without_pooler(text_encoder).to(model.dtype)
         if vocab_size is not None and vocab_size != config.text_config.vocab_size:
             model.resize_token_embeddings(vocab_size)
         if vision_weights is not None:
@@ -148,7 +150,7 @@ class VMHANPreTrainedModel(PreTrainedModel):
                 raise ValueError("vision_weights needs a config with vision_encoder='vgg16', received None.")
             pretrained = VGG16RegionEncoder.from_weights(vision_weights)
             base.vision_encoder.load_state_dict(pretrained.state_dict())
-        return model
+        return model.eval()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.base_model.text_encoder.get_input_embeddings()
@@ -197,7 +199,8 @@ class VMHANModel(VMHANPreTrainedModel):
                 f"entity_representation='packed' needs a text encoder of {list(PACKED_ENCODERS)} (absolute positions, "
                 f"4-D attention mask), received {text_config.model_type!r}. Use 'marker' or 'span' with it."
             )
-        self.text_encoder = _without_pooler(AutoModel.from_config(text_config))
+        # the type of the layers around it, not the one its own checkpoint was saved in
+        self.text_encoder = _without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
         same_size = text_config.hidden_size == config.hidden_size
         self.text_projection = (
             nn.Identity() if same_size else nn.Linear(text_config.hidden_size, config.hidden_size, bias=False)
@@ -205,7 +208,7 @@ class VMHANModel(VMHANPreTrainedModel):
         self.visual_projection = (
             nn.Linear(config.visual_feature_size, config.hidden_size) if config.visual_feature_size else None
         )
-        self.vision_encoder = VGG16RegionEncoder().requires_grad_(False) if config.vision_encoder else None
+        self.vision_encoder = VGG16RegionEncoder().requires_grad_(False).eval() if config.vision_encoder else None
         self.gaussian_nodes = GaussianNodes(
             input_size=config.hidden_size,
             hidden_size=config.hidden_size,
@@ -217,6 +220,13 @@ class VMHANModel(VMHANPreTrainedModel):
             _propagation_layer(config, is_last=index == num_layers - 1) for index in range(num_layers)
         )
         self.post_init()
+
+    def train(self, mode: bool = True) -> "VMHANModel":
+        """As `nn.Module.train`, but the frozen vision encoder stays in evaluation mode: its features are inputs."""
+        super().train(mode)
+        if self.vision_encoder is not None:
+            self.vision_encoder.eval()
+        return self
 
     def encode_text(
         self,
@@ -234,7 +244,7 @@ class VMHANModel(VMHANPreTrainedModel):
             text_config = self.config.text_config
             inputs["attention_mask"] = packed_attention_mask(attention_mask, marker_pair, self.text_encoder.dtype)
             inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
-        return self.text_encoder(**inputs).last_hidden_state
+        return self.text_encoder(**inputs, return_dict=True).last_hidden_state
 
     def encode_regions(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """pixel_values (B, 1 + O, 3, S, S), the image first -> image features (B, V), object features (B, O, V)."""
@@ -332,7 +342,7 @@ class VMHANModel(VMHANPreTrainedModel):
         pair_objects: Tensor | None = None,
         tail_object: Tensor | None = None,
         pixel_values: Tensor | None = None,
-        output_attentions: bool = False,
+        output_attentions: bool | None = None,
         **kwargs,
     ) -> VMHANModelOutput:
         """Everything comes from `VMHANProcessor`.
@@ -345,7 +355,7 @@ class VMHANModel(VMHANPreTrainedModel):
             image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). pair_objects: (P, K), index
                 into O, -1 fills up. tail_object: (P,) index into O of a tail that is an object, -1 for a text tail.
             pixel_values: (B, 1 + O, 3, S, S) instead of the two features, with config.vision_encoder.
-            output_attentions: also return every layer's attention.
+            output_attentions: also return every layer's attention; None takes `config.output_attentions`.
 
         Raises:
             ValueError: the batch holds no pair, a visual model gets no visual features, or their size is wrong.
@@ -377,6 +387,7 @@ class VMHANModel(VMHANPreTrainedModel):
         initial_mean, initial_variance = self.gaussian_nodes(nodes)
         edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, incidence)
         state = HypergraphState(initial_mean, initial_variance, edge_mean, edge_variance, None, None)
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         attentions = []
         for layer in self.layers:
             state = layer(state.node_mean, state.node_variance, state.edge_mean, state.edge_variance, incidence)
@@ -446,12 +457,12 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
     def forward(
         self,
         labels: Tensor | None = None,
-        output_attentions: bool = False,
+        output_attentions: bool | None = None,
         output_gaussians: bool = False,
         **inputs,
     ) -> VMHANRelationOutput:
         """labels: (P,) relation ids. The other inputs are those of `VMHANModel.forward`."""
-        output = self.vmhan(output_attentions=output_attentions, **inputs)
+        output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
         logits = self.classifier(self.dropout(self._classifier_input(output)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
         gaussians = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()

@@ -4,6 +4,7 @@ A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHAN
 Shapes are those of modeling_vmhan.py's notation.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ class VMHANProcessor(ProcessorMixin):
                 text or tokens: the sentence. Spans count characters of `text`, tokens of `tokens`.
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
-                    indices of the ones most relevant to the pair, best first (default: the first ones);
+                    indices of the ones most relevant to the pair, best first (missing or empty: the first ones);
                     `relation`: name or id, needed with `label2id`.
                 image_features (V,) and object_features (O, V); or image (PIL) and boxes (O, 4) in pixels, xyxy.
                 caption and image_phrases: text about the image. Phrases are found in the caption; those that are
@@ -183,23 +184,22 @@ class VMHANProcessor(ProcessorMixin):
         """Token ids of the second segment, at most max_image_text_length, and each phrase's token span in it.
 
         Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
-        that its state knows the words around it. Phrases behind the cut are None.
+        that its state knows the words around it. Phrases behind the cut, or across it, are None; so are blank ones.
         """
         caption = (post.get("caption") or "").strip()
-        phrases = [phrase for phrase in post.get("image_phrases") or [] if phrase.strip()]
-        if self.num_image_phrases == 0 or not (caption or phrases):
+        phrases = [phrase.strip() for phrase in post.get("image_phrases") or []]
+        if self.num_image_phrases == 0 or not (caption or any(phrases)):
             return [], []
-        phrases = phrases or [caption]
+        phrases = phrases if any(phrases) else [caption]
         text, spans = caption, []
         for phrase in phrases:
-            start = text.find(phrase)
-            if start < 0:
+            if phrase and _whole_words(phrase, text) is None:
                 text += (PHRASE_SEPARATOR if text else "") + phrase
-                start = len(text) - len(phrase)
-            spans.append((start, start + len(phrase)))
+            spans.append(_whole_words(phrase, text) if phrase else (0, 0))
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        offsets = encoded["offset_mapping"][: self.max_image_text_length]
-        return encoded["input_ids"][: self.max_image_text_length], [tokens_of_span(span, offsets) for span in spans]
+        ids = encoded["input_ids"][: self.max_image_text_length]
+        found = [tokens_of_span(span, encoded["offset_mapping"]) for span in spans]
+        return ids, [span if span is not None and span[1] <= len(ids) else None for span in found]
 
     def _special_tokens(self) -> tuple[list[int], list[int], list[int]]:
         """What the tokenizer puts before the first, between, and after the second segment."""
@@ -314,8 +314,11 @@ class VMHANProcessor(ProcessorMixin):
         for pair in pairs:
             count, tail = counts[pair["example"]], pair["pair"].get("tail_object", -1)
             tail = -1 if tail is None else tail
-            if tail >= count:
-                raise ValueError(f"{pair['name']}: tail_object must be below the post's {count} objects, received {tail}.")
+            if not -1 <= tail < count:
+                raise ValueError(
+                    f"{pair['name']}: tail_object must be an index into the post's {count} objects, or -1 for a tail in "
+                    f"the sentence, received {tail}."
+                )
             tails.append(tail)
             objects.append(_select(pair, "objects", count, self.num_objects))
         tensors["pair_objects"] = _padded(objects, -1)
@@ -387,6 +390,12 @@ def _token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: st
     return tokens
 
 
+def _whole_words(phrase: str, text: str) -> Span | None:
+    """Where `phrase` first stands in `text`, not inside longer words ("man" is not in "woman")."""
+    match = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text)
+    return match.span() if match else None
+
+
 def _hull(spans: dict[str, Any]) -> Span:
     mentions = [span for span in (spans["head"], spans["tail"]) if span is not None]
     return min(start for start, _ in mentions), max(end for _, end in mentions)
@@ -406,8 +415,7 @@ def _positions(span: Span | None, origin: int, length: int) -> list[int]:
 
 def _select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:
     """The pair's own choice among `count` candidates, or the first ones; at most `limit`."""
-    chosen = pair["pair"].get(key)
-    chosen = range(count) if chosen is None else chosen
+    chosen = pair["pair"].get(key) or range(count)
     wrong = [i for i in chosen if not 0 <= i < count]
     if wrong:
         raise ValueError(f"{pair['name']}: {key} must be indices below {count}, the post's number, received {wrong}.")

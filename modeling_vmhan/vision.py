@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG16_Weights, vgg16
 from torchvision.transforms.functional import pil_to_tensor
 
+
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "VGG16RegionEncoder", "crop_regions", "region_pixels"]
 
 # What torchvision's VGG16_Weights.IMAGENET1K_V1 was trained with; channels are RGB in [0, 1].
@@ -26,8 +27,8 @@ class VGG16RegionEncoder(nn.Module):
     """VGG16 up to fc7: features -> avgpool -> classifier[:-1], that is, without fc8.
 
     The output is the 4096-d vector after fc7's ReLU, so it is never negative (Simonyan and Zisserman 2015,
-    https://arxiv.org/abs/1409.1556). The dropouts inside act in training mode only: call `.eval()` to extract features;
-    `from_weights` has done so.
+    https://arxiv.org/abs/1409.1556). The dropouts inside act in training mode only: call `.eval()` before extracting
+    features; `from_weights` has done so.
 
     Example:
         >>> encoder = VGG16RegionEncoder.from_weights("random:0")
@@ -49,8 +50,8 @@ class VGG16RegionEncoder(nn.Module):
         """A frozen encoder in eval mode.
 
         Args:
-            weights: "imagenet" downloads torchvision's `VGG16_Weights.IMAGENET1K_V1` (528 MB, then cached); "random:SEED"
-                draws from torchvision's initial distribution for VGG with a generator of its own.
+            weights: "imagenet" downloads torchvision's `VGG16_Weights.IMAGENET1K_V1` (528 MB, then cached);
+                "random:SEED" draws from torchvision's initial distribution for VGG with a generator of its own.
 
         Raises:
             ValueError: `weights` is neither.
@@ -90,9 +91,9 @@ class VGG16RegionEncoder(nn.Module):
             state = weights.get_state_dict(progress=True, check_hash=True)
         except (OSError, RuntimeError) as error:  # unreachable; a file that fails the hash check
             raise OSError(
-                f'weights="imagenet" needs {weights.url}, which could not be downloaded ({error}). Either put that file '
-                f'into {torch.hub.get_dir()}/checkpoints, or pass weights="random:0" for seeded random weights (good '
-                "enough to try the code, not to compare with the paper)."
+                f'weights="imagenet" needs {weights.url}, which could not be downloaded ({error}). Either put that '
+                f'file into {torch.hub.get_dir()}/checkpoints, or pass weights="random:0" for seeded random '
+                "weights (good enough to try the code, not to compare with the paper)."
             ) from error
         with torch.device("meta"):
             encoder = cls()

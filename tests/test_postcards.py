@@ -22,6 +22,7 @@ from datasets_scripts.postcards import (
     make_postcard,
 )
 
+
 # Restated here on purpose: what each shape means for each type of tail.
 MEANING = {
     "per": {"square": "None", "heart": "/per/per/couple", "ring": "/per/per/siblings", "star": "/per/per/peer"},
@@ -265,6 +266,7 @@ def test_rows_are_the_postcards(built):
     names = built["train"].features["pairs"].feature["relation"]
     assert [names.int2str(pair["relation"]) for pair in row["pairs"]] == relations([postcard])
     assert [pair["text_phrases"] for pair in row["pairs"]] == [pair["text_phrases"] for pair in postcard.pairs]
+    assert [pair["objects"] for pair in row["pairs"]] == [[] for _ in postcard.pairs]  # finding it is the task
     assert row["image"].tobytes() == postcard.image.tobytes()
 
 

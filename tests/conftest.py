@@ -1,0 +1,227 @@
+"""Tiny builders: tokenizers made on the spot, text encoders of two layers, four posts. Nothing is downloaded.
+
+All fixtures are session-wide and read-only: `posts()` and the `make_*` factories give fresh objects at each call.
+"""
+
+import copy
+import string
+
+import hypothesis
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, PreTrainedTokenizerFast
+
+from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
+
+
+# Property tests: the same examples at every run, and no time limit an example (the machine may be busy).
+hypothesis.settings.register_profile("vmhan", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("vmhan")
+
+VISUAL_SIZE = 8
+LABELS = ["peer", "None", "member_of", "located_in"]  # the none label is deliberately not id 0
+WORDS = "ann met bob in paris with the band they played a red car next to big stage and blue sky at night".split()
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """BERT-like WordPiece: the words of `WORDS` are one token each, every other ASCII word is spelt out."""
+    alphabet = sorted(string.ascii_lowercase + string.digits + string.punctuation)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *alphabet, *(f"##{letter}" for letter in alphabet)]
+    tokens += [word for word in WORDS if len(word) > 1]
+    backend = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    backend.decoder = decoders.WordPiece()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+@pytest.fixture(scope="session")
+def roberta_tokenizer():
+    """RoBERTa-like byte-level BPE: two separators between the segments, no token types, pad id 1."""
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+@pytest.fixture(scope="session")
+def make_text_config(tokenizer):
+    """Tiny text encoder configurations by model type; dropout is off, so that training mode is deterministic."""
+    specific = {
+        "bert": {},
+        "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
+        "xlm-roberta": {"pad_token_id": 1, "type_vocab_size": 1},
+        "deberta-v2": {  # and v3, which is the same class with these settings
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 32,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+            "pooler_dropout": 0.0,
+            "pooler_hidden_size": 32,
+        },
+        "modernbert": {
+            "pad_token_id": 1,
+            "attention_dropout": 0.0,
+            "local_attention": 8,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+            "cls_token_id": 2,
+            "sep_token_id": 3,
+        },
+    }
+
+    def make(model_type="bert", **fields):
+        common = {
+            "vocab_size": 400,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+            "max_position_embeddings": 192,
+            "pad_token_id": 0,
+        }
+        if model_type != "modernbert":
+            common |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        return AutoConfig.for_model(model_type, **{**common, **specific[model_type], **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_config(make_text_config):
+    """`VMHANConfig` of a row of Table 2, tiny; fields override the tiny defaults."""
+
+    def make(preset="full", **fields):
+        defaults = {
+            "visual_feature_size": VISUAL_SIZE,
+            "classifier_dropout": 0.0,
+            "id2label": dict(enumerate(LABELS)),
+        }
+        if "text_config" not in fields:
+            defaults["text_config"] = make_text_config()
+        return VMHANConfig.from_preset(preset, **{**defaults, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_processor(tokenizer):
+    """A processor; with `config` its fields are the model's."""
+
+    def make(config=None, tokenizer=tokenizer, **fields):
+        if config is not None:
+            return VMHANProcessor.for_config(config, tokenizer, **fields)
+        return VMHANProcessor(tokenizer, **{"visual_feature_size": VISUAL_SIZE, **fields})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_model(make_config):
+    """A classifier in eval mode; its seeded weights are large (0.2), so that what matters is seen in the logits."""
+
+    def make(preset="full", *, seed=0, config=None, **fields):
+        config = config or make_config(preset, **{"initializer_range": 0.2, **fields})
+        torch.manual_seed(seed)
+        return VMHANForRelationClassification(config).eval()
+
+    return make
+
+
+def _features(count, seed):
+    return torch.randn(count, VISUAL_SIZE, generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@pytest.fixture(scope="session")
+def posts():
+    """Four posts with six pairs: everything given; no image; an image without objects or caption; a short one."""
+    everything = {
+        "id": "everything",
+        "tokens": "Ann met Bob in Paris with the Zulu band".split(),
+        "image_features": _features(1, 0)[0],
+        "object_features": _features(4, 1),
+        "caption": "a red car next to a big stage",
+        "image_phrases": ["red car", "big stage", "blue sky"],
+        "pairs": [
+            {"head": (0, 1), "tail": (2, 3), "text_phrases": [(3, 5), (5, 9)], "relation": "peer"},
+            {"head": (2, 3), "tail": (7, 9), "text_phrases": [], "relation": "member_of", "objects": [3, 0]},
+            {"head": (4, 5), "tail": (0, 1), "text_phrases": [(1, 3)], "relation": "None"},
+        ],
+    }
+    no_image = {
+        "id": "no image",
+        "tokens": "they played in Paris at night".split(),
+        "pairs": [{"head": (0, 1), "tail": (3, 4), "text_phrases": [(1, 4)], "relation": "located_in"}],
+    }
+    no_objects = {
+        "id": "no objects",
+        "tokens": "Bob and the band".split(),
+        "image_features": _features(1, 2)[0],
+        "object_features": [],
+        "pairs": [{"head": (3, 4), "tail": (0, 1), "relation": "member_of"}],
+    }
+    short = {
+        "id": "short",
+        "tokens": "Ann , Bob".split(),
+        "image_features": _features(1, 3)[0],
+        "object_features": _features(2, 4),
+        "image_phrases": ["red car"],
+        "pairs": [{"head": (0, 1), "tail": (2, 3), "relation": "None"}],
+    }
+
+    def make():
+        return copy.deepcopy([everything, no_image, no_objects, short])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def object_post():
+    """A post as MORE has them: each pair's tail is an image object."""
+
+    def make():
+        return {
+            "id": "more",
+            "tokens": "Ann played with the band".split(),
+            "image_features": _features(1, 5)[0],
+            "object_features": _features(3, 6),
+            "caption": "a big stage",
+            "pairs": [
+                {"head": (0, 1), "tail": [], "tail_object": 2, "relation": "peer"},
+                {"head": (4, 5), "tail": None, "tail_object": 0, "relation": "member_of"},
+            ],
+        }
+
+    return make

@@ -1,0 +1,764 @@
+"""The model as a whole: presets, encoders, invariances, losses, saving, and what it refuses."""
+
+import copy
+import math
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+
+from modeling_vmhan import (
+    PRESETS,
+    VMHANConfig,
+    VMHANForRelationClassification,
+    VMHANModel,
+    VMHANProcessor,
+)
+from modeling_vmhan import modeling_vmhan as module
+from modeling_vmhan.text_encoding import position_offset
+
+
+MODES = ("marker", "span", "packed")
+ALL_MODES = pytest.mark.parametrize("mode", MODES)
+ALL_PRESETS = pytest.mark.parametrize("preset", PRESETS)
+NOT_VARIATIONAL = {"no_variational", "hgnn", "gcn", "gat"}
+
+
+@pytest.fixture(scope="session")
+def encode(make_processor):
+    """`encode(model, posts)`: inputs of this model, with labels."""
+
+    def encoded(model, posts, **fields):
+        return make_processor(model.config, **fields)(posts, label2id=model.config.label2id)
+
+    return encoded
+
+
+@pytest.fixture(scope="session")
+def predict(encode):
+    """`predict(model, posts)` -> logits (P, R)."""
+
+    def logits(model, posts):
+        with torch.no_grad():
+            return model(**encode(model, posts)).logits
+
+    return logits
+
+
+def close(first, second, tolerance=1e-5):
+    torch.testing.assert_close(first, second, rtol=0, atol=tolerance)
+
+
+def without_labels(inputs):
+    return {name: value for name, value in inputs.items() if name != "labels"}
+
+
+def differ(first, second):
+    return not torch.allclose(first, second, rtol=0, atol=1e-4)
+
+
+# ---------------------------------------------------------------- every preset, every entity representation
+
+
+@ALL_MODES
+@ALL_PRESETS
+def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
+    model = make_model(preset, entity_representation=mode).train()
+    output = model(**encode(model, posts()))
+    config = model.config
+    assert output.logits.shape == (6, 4) and output.logits.isfinite().all()
+    assert (output.kl_loss is None) == (preset in NOT_VARIATIONAL)
+    terms = [
+        (config.relation_loss_weight, output.relation_loss),
+        (config.reconstruction_loss_weight, output.reconstruction_loss),
+        (config.kl_loss_weight, output.kl_loss if output.kl_loss is not None else torch.tensor(0.0)),
+    ]
+    assert all(term.isfinite() and term >= 0 and not term.requires_grad for _, term in terms)
+    assert (output.reconstruction_loss == 0) == (preset == "no_vhan")  # where nothing moves the nodes
+    close(output.loss, sum(weight * term for weight, term in terms))  # equation 12
+
+    output.loss.backward()
+    largest = {
+        name: 0.0 if parameter.grad is None else parameter.grad.abs().max().item()
+        for name, parameter in model.named_parameters()
+        if not name.endswith("key.bias")  # it shifts all scores of a query alike: no effect, no gradient, in any BERT
+    }
+    assert all(math.isfinite(value) for value in largest.values())
+    assert [name for name, value in largest.items() if value < 1e-7] == []
+
+
+@ALL_MODES
+@ALL_PRESETS
+def test_a_step_along_the_gradient_lowers_the_loss(preset, mode, make_model, encode, posts):
+    model = make_model(preset, entity_representation=mode, initializer_range=0.05).train()
+    inputs = encode(model, posts())
+    before = model(**inputs).loss
+    before.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 1e-3 * parameter.grad
+    assert model(**inputs).loss < before
+
+
+@ALL_PRESETS
+def test_every_preset_learns_four_rows(preset, make_model, encode, posts):
+    model = make_model(preset, entity_representation="span", initializer_range=0.1).train()
+    four = posts()
+    four[0]["pairs"] = four[0]["pairs"][:1]
+    inputs = encode(model, four)
+    assert inputs["labels"].tolist() == [0, 3, 2, 1]  # one row of each label
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        output = model(**inputs)
+        if (output.logits.argmax(dim=-1) == inputs["labels"]).all() and output.relation_loss < 0.1:
+            return
+        output.loss.backward()
+        optimizer.step()
+    pytest.fail(f"{preset} did not learn four rows: cross-entropy {output.relation_loss:.3f} after 60 steps")
+
+
+@ALL_PRESETS
+def test_a_preset_changes_the_logits_or_the_loss(preset, make_model, encode, posts):
+    full, other = make_model(), make_model(preset)
+    shared = {name: value for name, value in full.state_dict().items() if name in other.state_dict()}
+    if full.classifier.weight.shape == other.classifier.weight.shape:
+        other.load_state_dict(shared, strict=False)
+    outputs = [model(**encode(model, posts())) for model in (full, other)]
+    changed = differ(outputs[0].logits, outputs[1].logits) or differ(outputs[0].loss, outputs[1].loss)
+    assert changed == (preset != "full")
+
+
+# ---------------------------------------------------------------- what must change nothing
+
+
+@ALL_MODES
+@pytest.mark.parametrize("preset", ["full", "gat", "no_hypergraph"])
+def test_batch_composition_and_padding_change_nothing(preset, mode, make_model, predict, posts):
+    model = make_model(preset, entity_representation=mode)
+    together = predict(model, posts())
+    alone = torch.cat([predict(model, [post]) for post in posts()])
+    close(together, alone)
+    close(predict(model, posts()[::-1]), torch.cat([predict(model, [post]) for post in posts()[::-1]]))
+    assert differ(together[0], together[1]) and differ(together[0], together[3])  # and they are not all the same
+
+
+@ALL_MODES
+def test_a_pairs_logits_do_not_depend_on_its_sentences_other_pairs(mode, make_model, predict, posts):
+    model = make_model(entity_representation=mode)
+    post = posts()[0]
+    together = predict(model, [post])
+    for index, pair in enumerate(post["pairs"]):
+        close(together[index : index + 1], predict(model, [{**post, "pairs": [pair]}]))
+    close(together.flip(0), predict(model, [{**post, "pairs": post["pairs"][::-1]}]))
+
+
+@ALL_MODES
+def test_a_pair_in_a_moved_window_has_the_same_logits_in_any_company(mode, make_model, encode, posts):
+    model = make_model(entity_representation=mode)
+    words = ["and"] * 60
+    words[2], words[6], words[55], words[59] = "ann", "bob", "paris", "band"
+    pairs = [{"head": (2, 3), "tail": (6, 7), "relation": "peer"}, {"head": (59, 60), "tail": (55, 56), "relation": 0}]
+    with torch.no_grad():
+        both = model(**encode(model, {"tokens": words, "pairs": pairs}, max_length=24)).logits
+        each = [model(**encode(model, {"tokens": words, "pairs": [pair]}, max_length=24)).logits for pair in pairs]
+    close(both, torch.cat(each))
+    assert differ(both[0], both[1])
+
+
+@ALL_MODES
+def test_the_direction_of_a_pair_matters(mode, make_model, predict, posts):
+    model, post = make_model(entity_representation=mode), posts()[3]
+    (pair,) = post["pairs"]
+    swapped = {**pair, "head": pair["tail"], "tail": pair["head"]}
+    assert differ(predict(model, [post]), predict(model, [{**post, "pairs": [swapped]}]))
+
+
+@ALL_PRESETS
+def test_the_order_of_the_objects_does_not_matter(preset, make_model, predict, posts):
+    model = make_model(preset, num_objects=4)
+    post = posts()[0]
+    order = [2, 0, 3, 1]
+    permuted = {**post, "object_features": [post["object_features"][i] for i in order]}
+    permuted["pairs"] = [dict(pair) for pair in post["pairs"]]
+    permuted["pairs"][1]["objects"] = [order.index(i) for i in post["pairs"][1]["objects"]]
+    close(predict(model, [post]), predict(model, [permuted]))
+
+
+def test_every_given_thing_matters(make_model, predict, posts):
+    """Text, phrases, image, objects and image phrases all reach the logits; what a pair did not choose does not."""
+    model, post = make_model(), posts()[0]
+    plain = predict(model, [post])
+
+    def changed(name, value):
+        return predict(model, [{**post, name: value}])
+
+    assert differ(plain, changed("tokens", "Ann met Bob in Paris with the big band".split()))
+    assert differ(plain, changed("image_features", [-x for x in post["image_features"]]))
+    assert differ(plain, changed("caption", "a red car and a big stage"))
+    assert differ(plain, changed("image_phrases", ["red car", "big stage"]))
+    no_phrases = [{**pair, "text_phrases": []} for pair in post["pairs"]]
+    assert differ(plain[0], changed("pairs", no_phrases)[0])
+    first, *others = post["object_features"]
+    without_first = changed("object_features", [[-x for x in first], *others])
+    assert all(differ(plain[pair], without_first[pair]) for pair in range(3))
+    second = [first, [-x for x in others[0]], *others[1:]]
+    with_second = changed("object_features", second)
+    assert differ(plain[0], with_second[0])
+    close(plain[1], with_second[1])  # pair 1 chose objects 3 and 0
+
+
+def test_evaluation_is_deterministic_and_dropout_acts_in_training(make_model, predict, encode, posts):
+    model = make_model(classifier_dropout=0.5)
+    close(predict(model, posts()), predict(model, posts()), tolerance=0)
+    inputs = encode(model, posts())
+    model.train()
+    assert differ(model(**inputs).logits, model(**inputs).logits)
+
+
+# ---------------------------------------------------------------- missing modalities
+
+
+@ALL_PRESETS
+def test_a_pair_without_an_image_is_predicted(preset, make_model, predict, posts):
+    model = make_model(preset)
+    imageless = posts()[1]
+    assert predict(model, [imageless]).isfinite().all()
+    bare = {"tokens": imageless["tokens"], "pairs": [{**imageless["pairs"][0], "text_phrases": []}]}
+    assert predict(model, [bare, bare]).isfinite().all()
+    close(predict(model, [bare, imageless])[1:], predict(model, [imageless]))
+
+
+def test_an_imageless_batch_trains_without_nan(make_model, encode, posts):
+    model = make_model().train()
+    output = model(**encode(model, posts()[1]))
+    output.loss.backward()
+    assert output.loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    grad = model.vmhan.visual_projection.weight.grad
+    assert grad is None or not grad.any()  # no image, nothing to learn about images
+
+
+def test_an_absent_image_is_not_an_image_of_zeros(make_model, predict, posts):
+    model = make_model()
+    post = posts()[1]
+    zeros = {**post, "image_features": [0.0] * 8}
+    assert differ(predict(model, [post]), predict(model, [zeros]))
+
+
+def test_a_text_model_ignores_images(make_model, predict, posts):
+    model = make_model(visual_feature_size=0)
+    assert model.vmhan.visual_projection is None
+    without = [{k: v for k, v in post.items() if k not in ("image_features", "object_features")} for post in posts()]
+    for post in without:
+        for pair in post["pairs"]:
+            pair.pop("objects", None)
+    close(predict(model, posts()), predict(model, without))
+
+
+# ---------------------------------------------------------------- a tail in the image (MORE)
+
+
+@ALL_MODES
+def test_a_visual_tail_is_its_region(mode, make_model, encode, object_post):
+    model = make_model(entity_representation=mode)
+    post = object_post()
+    inputs = encode(model, post)
+    del inputs["labels"]
+    base = model.vmhan
+    output = base(**inputs)
+    assert output.node_is_visual[:, :2].tolist() == [[False, True], [False, True]]
+    assert output.node_mask[:, :2].all()
+    regions = torch.tensor([post["object_features"][2], post["object_features"][0]])
+    close(output.initial_node_mean[:, 1], base.gaussian_nodes(base.visual_projection(regions))[0])
+
+
+@ALL_PRESETS
+def test_a_visual_tail_is_read_and_its_object_may_move(preset, make_model, predict, object_post):
+    model, post = make_model(preset), object_post()
+    logits = predict(model, [post])
+    features = post["object_features"]
+    other = predict(model, [{**post, "object_features": [features[0], features[1], [-x for x in features[2]]]}])
+    assert differ(logits[0], other[0])
+    moved = copy.deepcopy(post) | {"object_features": features[::-1]}
+    for pair in moved["pairs"]:
+        pair["tail_object"] = 2 - pair["tail_object"]
+    close(predict(model, [moved]), logits)
+
+
+def test_visual_and_textual_tails_share_a_batch(make_model, predict, posts, object_post):
+    model = make_model()
+    together = predict(model, [posts()[3], object_post(), posts()[1]])
+    close(together, torch.cat([predict(model, [post]) for post in (posts()[3], object_post(), posts()[1])]))
+
+
+# ---------------------------------------------------------------- the packed encoding, proved on the states
+
+
+@pytest.fixture(params=["bert", "roberta", "xlm-roberta"])
+def packed(request, make_model, make_text_config, make_processor, tokenizer, roberta_tokenizer):
+    """(model, processor) of a packed model over each family that can take it."""
+    chosen = tokenizer if request.param == "bert" else roberta_tokenizer
+    model = make_model(entity_representation="packed", text_config=make_text_config(request.param))
+    return model, make_processor(model.config, tokenizer=chosen)
+
+
+def encoder_inputs(inputs):
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "marker_pair")
+    return {name: inputs[name] for name in names if name in inputs}
+
+
+def test_the_sentence_sees_no_marker(packed, posts):
+    """Sentence states are those of the plain encoder, which never saw a marker."""
+    model, processor = packed
+    inputs = processor(posts())
+    with torch.no_grad():
+        states = model.vmhan.encode_text(**encoder_inputs(inputs))
+        for row in range(len(states)):
+            length = int(((inputs["marker_pair"][row] == 0) & inputs["attention_mask"][row].bool()).sum())
+            plain = {
+                name: inputs[name][row : row + 1, :length]
+                for name in ("input_ids", "attention_mask", "token_type_ids")
+                if name in inputs
+            }
+            close(states[row : row + 1, :length], model.vmhan.text_encoder(**plain).last_hidden_state)
+
+
+def test_markers_see_the_sentence_and_their_own_pair_only(packed, posts):
+    """States of a row with three pairs: equal to three rows with one pair each."""
+    model, processor = packed
+    post = posts()[0]
+    together = processor(post)
+    with torch.no_grad():
+        states = model.vmhan.encode_text(**encoder_inputs(together))[0]
+        for index, pair in enumerate(post["pairs"]):
+            alone = processor({**post, "pairs": [pair]})
+            expected = model.vmhan.encode_text(**encoder_inputs(alone))[0]
+            close(states[together["marker_pair"][0] == index + 1], expected[alone["marker_pair"][0] == 1])
+
+
+def test_packed_states_equal_those_of_a_mask_written_by_hand(packed, posts):
+    model, processor = packed
+    inputs = processor(posts())
+    rows, length = inputs["input_ids"].shape
+    visible = torch.zeros(rows, 1, length, length, dtype=torch.bool)
+    for row in range(rows):
+        for query in range(length):
+            for key in range(length):
+                real = bool(inputs["attention_mask"][row, key])
+                pair_of_key = int(inputs["marker_pair"][row, key])
+                own = pair_of_key == int(inputs["marker_pair"][row, query])
+                visible[row, 0, query, key] = real and (pair_of_key == 0 or own)
+    encoder = model.vmhan.text_encoder
+    padding = encoder.config.pad_token_id
+    first_position = {"bert": 0}.get(encoder.config.model_type, padding + 1)
+    by_hand = {
+        "input_ids": inputs["input_ids"],
+        "attention_mask": torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min),
+        "position_ids": inputs["position_ids"] + first_position,
+    }
+    if "token_type_ids" in inputs:
+        by_hand["token_type_ids"] = inputs["token_type_ids"]
+    with torch.no_grad():
+        states = model.vmhan.encode_text(**encoder_inputs(inputs))
+        expected = encoder(**by_hand).last_hidden_state
+    real = inputs["attention_mask"].bool()
+    close(states[real], expected[real])
+
+
+def test_roberta_counts_positions_from_behind_its_padding(make_text_config):
+    assert position_offset("bert", 0) == 0
+    assert position_offset("roberta", make_text_config("roberta").pad_token_id) == 2
+
+
+# ---------------------------------------------------------------- text encoders
+
+
+@pytest.mark.parametrize("mode", ["marker", "span"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta-v2", "modernbert"])
+def test_any_text_encoder_works(
+    model_type, mode, make_model, make_text_config, make_processor, tokenizer, roberta_tokenizer, posts
+):
+    without_token_types = model_type in ("roberta", "modernbert")
+    model = make_model(entity_representation=mode, text_config=make_text_config(model_type)).train()
+    processor = make_processor(model.config, tokenizer=roberta_tokenizer if without_token_types else tokenizer)
+    inputs = processor(posts(), label2id=model.config.label2id)
+    output = model(**inputs)
+    output.loss.backward()
+    assert output.loss.isfinite()
+    embeddings = model.get_input_embeddings().weight
+    assert embeddings.shape == (400, 32) and embeddings.grad.any()
+    model.eval()
+    with torch.no_grad():
+        close(model(**inputs).logits[-1:], model(**processor(posts()[3])).logits)
+
+
+@pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert"])
+def test_packed_is_refused_where_it_cannot_work(model_type, make_config, make_text_config):
+    config = make_config(entity_representation="packed", text_config=make_text_config(model_type))
+    with pytest.raises(ValueError, match=f"received '{model_type}'. Use 'marker' or 'span'"):
+        VMHANModel(config)
+
+
+def test_a_hidden_size_of_its_own_is_projected(make_model, encode, posts):
+    model = make_model(hidden_size=16).train()
+    output = model(**encode(model, posts()), output_gaussians=True)
+    assert output.node_mean.shape[-1] == 16
+    assert model.vmhan.text_projection.weight.shape == (16, 32)
+    output.loss.backward()
+    assert model.vmhan.text_projection.weight.grad.any()
+    assert isinstance(make_model().vmhan.text_projection, nn.Identity)
+
+
+@ALL_MODES
+def test_sdpa_and_eager_give_the_same_logits(mode, make_model, predict, posts, tmp_path):
+    make_model(entity_representation=mode).save_pretrained(tmp_path)
+    logits = []
+    for attention in ("sdpa", "eager"):
+        model = VMHANForRelationClassification.from_pretrained(tmp_path, attn_implementation=attention)
+        assert model.vmhan.text_encoder.config._attn_implementation == attention
+        logits.append(predict(model, posts()))
+    close(*logits)
+
+
+@ALL_MODES
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
+def test_gradient_checkpointing_changes_nothing(mode, make_model, encode, posts):
+    plain = make_model(entity_representation=mode).train()
+    checkpointed = make_model(entity_representation=mode).train()
+    checkpointed.gradient_checkpointing_enable()
+    assert checkpointed.is_gradient_checkpointing
+    inputs = encode(plain, posts())
+    losses = [model(**inputs).loss for model in (plain, checkpointed)]
+    close(*losses)
+    for loss in losses:
+        loss.backward()
+    gradients = [model.get_input_embeddings().weight.grad for model in (plain, checkpointed)]
+    assert gradients[0].any()
+    close(*gradients)
+
+
+@ALL_MODES
+def test_bfloat16(mode, make_model, encode, posts, tmp_path):
+    make_model(entity_representation=mode).save_pretrained(tmp_path)
+    model = VMHANForRelationClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    output = model(**encode(model, posts()))
+    assert output.logits.dtype == torch.bfloat16 and output.logits.isfinite().all()
+    assert output.loss.dtype == torch.float32 and output.loss.isfinite()
+
+
+# ---------------------------------------------------------------- losses and outputs
+
+
+@pytest.mark.parametrize("term", ["relation", "reconstruction", "kl"])
+def test_each_weight_weighs_its_own_term(term, make_model, encode, posts):
+    weights = {f"{name}_loss_weight": 0.0 for name in ("relation", "reconstruction", "kl")}
+    model = make_model(**{**weights, f"{term}_loss_weight": 3.0})
+    output = model(**encode(model, posts()))
+    assert getattr(output, f"{term}_loss") > 0
+    close(output.loss, 3 * getattr(output, f"{term}_loss"))
+
+
+def test_the_loss_terms_are_those_of_the_paper(make_model, encode, posts):
+    """Equations 9 to 11 from the Gaussians the model itself reports."""
+    model = make_model()
+    inputs = encode(model, posts())
+    output = model(**inputs)
+    labels = inputs.pop("labels")
+    nodes = model.vmhan(**inputs)
+    mask = nodes.node_mask
+    close(output.relation_loss, -output.logits.log_softmax(dim=-1)[range(6), labels].mean())
+    normal = torch.distributions.Normal
+    divergence = torch.distributions.kl_divergence(normal(nodes.node_mean, nodes.node_variance.sqrt()), normal(0.0, 1.0))
+    close(output.kl_loss, divergence.mean(dim=-1)[mask].mean())
+    moved = (nodes.node_mean - nodes.initial_node_mean) ** 2 + (nodes.node_variance - nodes.initial_node_variance) ** 2
+    close(output.reconstruction_loss, moved.mean(dim=-1)[mask].mean())
+
+
+def test_what_the_classifier_reads(make_model, encode, posts):
+    """Equation 9: [h_mu; h_var; t_mu; t_var]."""
+    model = make_model()
+    output = model(**encode(model, posts()), output_gaussians=True)
+    head, tail = (torch.cat([output.node_mean[:, i], output.node_variance[:, i]], dim=-1) for i in (0, 1))
+    close(output.logits, model.classifier(torch.cat([head, tail], dim=-1)))
+
+
+@pytest.mark.parametrize("preset", ["full", "gat", "no_vhan"])
+def test_optional_outputs(preset, make_model, encode, posts):
+    model = make_model(preset)
+    inputs = encode(model, posts())
+    labels = inputs.pop("labels")
+    plain = model(**inputs)
+    assert list(plain.keys()) == ["logits"]  # no loss without labels, nothing that was not asked for
+
+    pairs, nodes, edges, size, heads = 6, 2 + 2 + 1 + 3 + 3, 5, 32, 4
+    output = model(**inputs, labels=labels, output_gaussians=True, output_attentions=True)
+    assert output.node_mean.shape == (pairs, nodes, size)
+    assert output.edge_mean.shape == (pairs, edges, size)
+    if preset == "full":
+        assert output.node_variance.shape == (pairs, nodes, size) and (output.node_variance > 0).all()
+        assert output.edge_variance.shape == (pairs, edges, size)
+        assert len(output.attentions) == model.config.num_layers
+        for node_to_edge, edge_to_node in output.attentions:
+            assert node_to_edge.shape == (pairs, heads, edges, nodes)
+            assert edge_to_node.shape == (pairs, heads, nodes, edges)
+    close(output.logits, plain.logits)
+
+
+@pytest.mark.parametrize("fields", [{}, {"output_attentions": True}, {"output_gaussians": True}])
+def test_a_tuple_on_request(fields, make_model, encode, posts):
+    model = make_model()
+    inputs = encode(model, posts())
+    as_tuple = model(**inputs, **fields, return_dict=False)
+    as_output = model(**inputs, **fields)
+    assert isinstance(as_tuple, tuple) and len(as_tuple) == len(as_output.keys())
+    close(as_tuple[0], as_output.loss)
+    close(as_tuple[1], as_output.logits)
+    assert isinstance(model.vmhan(**without_labels(inputs), return_dict=False), tuple)
+
+
+def test_the_config_may_ask_for_tuples(make_model, encode, posts):
+    model = make_model()
+    inputs = encode(model, posts())
+    expected = model(**inputs).logits
+    model.config.return_dict = model.config.text_config.return_dict = False
+    output = model(**inputs)
+    assert isinstance(output, tuple)
+    close(output[1], expected)
+
+
+def test_the_config_may_ask_for_attentions(make_model, encode, posts):
+    model = make_model(output_attentions=True)
+    inputs = encode(model, posts())
+    assert len(model(**inputs).attentions) == 2
+    assert model(**inputs, output_attentions=False).attentions is None
+
+
+def test_a_trainer_must_not_rescale_the_loss():
+    assert VMHANForRelationClassification.accepts_loss_kwargs is False
+
+
+# ---------------------------------------------------------------- the vision encoder
+
+
+class TinyVision(nn.Module):
+    """Stands in for VGG16 (134 million weights): colour means to 4096 features, with a dropout as VGG16 has."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Linear(3, 4096)
+        self.dropout = nn.Dropout(0.5)
+
+    @classmethod
+    def from_weights(cls, weights):
+        torch.manual_seed(int(weights.split(":")[1]))
+        return cls()
+
+    def forward(self, pixel_values):
+        return self.dropout(self.projection(pixel_values.mean(dim=(2, 3))).relu())
+
+
+@pytest.fixture
+def pixel_model(monkeypatch, make_model):
+    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
+    return make_model(vision_encoder="vgg16", visual_feature_size=4096)
+
+
+@pytest.fixture
+def pixel_posts(posts):
+    def make():
+        with_image, without = posts()[0], posts()[1]
+        del with_image["image_features"], with_image["object_features"]
+        image = Image.linear_gradient("L").convert("RGB")  # 256 x 256
+        boxes = [[0, 0, 256, 60], [0, 60, 256, 120], [0, 120, 256, 180], [0, 180, 256, 256]]
+        return [{**with_image, "image": image, "boxes": boxes}, without]
+
+    return make
+
+
+def test_pixels_equal_the_features_taken_from_them(pixel_model, pixel_posts, encode, predict):
+    from_pixels = predict(pixel_model, pixel_posts())
+    pixels = encode(pixel_model, pixel_posts())["pixel_values"]
+    with torch.no_grad():
+        features = pixel_model.vmhan.vision_encoder(pixels.flatten(0, 1)).unflatten(0, (2, 5))
+    with_features = pixel_posts()
+    del with_features[0]["image"]
+    with_features[0] |= {"image_features": features[0, 0], "object_features": features[0, 1:]}
+    close(predict(pixel_model, with_features), from_pixels)
+    assert predict(pixel_model, pixel_posts()[1:]).isfinite().all()
+
+
+def test_the_vision_encoder_stays_frozen_and_in_evaluation_mode(pixel_model, pixel_posts, encode):
+    pixel_model.train()
+    assert pixel_model.vmhan.training and not pixel_model.vmhan.vision_encoder.training
+    inputs = encode(pixel_model, pixel_posts())
+    first, second = pixel_model(**inputs), pixel_model(**inputs)
+    close(first.logits, second.logits, tolerance=0)  # its dropout is off
+    first.loss.backward()
+    assert all(not p.requires_grad and p.grad is None for p in pixel_model.vmhan.vision_encoder.parameters())
+    assert pixel_model.vmhan.visual_projection.weight.grad.any()
+
+
+def test_vision_weights_are_put_in(monkeypatch, make_text_config):
+    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
+    model = VMHANForRelationClassification.from_text_encoder(
+        AutoModel.from_config(make_text_config()),
+        vision_encoder="vgg16",
+        visual_feature_size=4096,
+        vision_weights="random:7",
+    )
+    expected = TinyVision.from_weights("random:7").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.vmhan.vision_encoder.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.vmhan.vision_encoder.parameters())
+
+
+# ---------------------------------------------------------------- from_text_encoder
+
+
+@pytest.fixture
+def text_encoder(make_text_config):
+    torch.manual_seed(5)
+    return AutoModel.from_config(make_text_config(vocab_size=300))
+
+
+@pytest.mark.parametrize("given", ["model", "folder"])
+@pytest.mark.parametrize("cls", [VMHANModel, VMHANForRelationClassification])
+def test_the_encoders_weights_are_kept(cls, given, text_encoder, tmp_path):
+    expected = {name: value.clone() for name, value in text_encoder.state_dict().items() if "pooler" not in name}
+    text_encoder.save_pretrained(tmp_path)
+    source = text_encoder if given == "model" else str(tmp_path)
+    model = cls.from_text_encoder(source, visual_feature_size=8)
+    kept = model.base_model.text_encoder.state_dict()
+    assert kept.keys() == expected.keys()
+    assert all(torch.equal(kept[name], expected[name]) for name in expected)
+    assert model.config.hidden_size == 32 and not model.training
+
+
+def test_the_vocabulary_grows_and_is_saved(text_encoder, tmp_path):
+    before = text_encoder.get_input_embeddings().weight.clone()
+    model = VMHANForRelationClassification.from_text_encoder(text_encoder, vocab_size=304, visual_feature_size=8)
+    grown = model.get_input_embeddings().weight
+    assert grown.shape == (304, 32) and torch.equal(grown[:300], before)
+    assert grown[300:].isfinite().all()
+    assert model.config.text_config.vocab_size == 304
+    model.save_pretrained(tmp_path)
+    loaded = VMHANForRelationClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded.get_input_embeddings().weight, grown)
+
+
+def test_a_config_is_kept_but_for_the_encoders_own(text_encoder, make_config):
+    config = make_config("no_kl", num_layers=3)
+    model = VMHANForRelationClassification.from_text_encoder(text_encoder, config)
+    assert (model.config.kl_loss_weight, model.config.num_layers) == (0.0, 3)
+    assert model.config.label2id == config.label2id
+    assert model.config.text_config.vocab_size == 300 and config.text_config.vocab_size == 400
+
+
+def test_a_half_precision_encoder_joins_a_full_precision_model(text_encoder, encode, posts, tmp_path):
+    """transformers loads a checkpoint in the type it was saved in; DeBERTa-v3's is float16."""
+    text_encoder.resize_token_embeddings(400)
+    text_encoder.half().save_pretrained(tmp_path)
+    fields = {"visual_feature_size": 8, "id2label": {0: "peer", 1: "None", 2: "member_of", 3: "located_in"}}
+    model = VMHANForRelationClassification.from_text_encoder(str(tmp_path), **fields)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    logits = model(**encode(model, posts())).logits
+    model.save_pretrained(tmp_path / "saved")
+    loaded = VMHANForRelationClassification.from_pretrained(tmp_path / "saved")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    close(loaded(**encode(loaded, posts())).logits, logits)
+
+
+def test_config_and_fields_are_not_both_taken(text_encoder, make_config):
+    with pytest.raises(ValueError, match=r"config or fields of VMHANConfig, not both; received fields \['num_layers'\]"):
+        VMHANModel.from_text_encoder(text_encoder, make_config(), num_layers=3)
+
+
+def test_vision_weights_need_a_vision_encoder(text_encoder):
+    with pytest.raises(ValueError, match="vision_weights needs a config with vision_encoder='vgg16', received None"):
+        VMHANModel.from_text_encoder(text_encoder, visual_feature_size=8, vision_weights="random:0")
+
+
+# ---------------------------------------------------------------- save and load
+
+
+@ALL_PRESETS
+def test_save_and_load_are_exact(preset, make_model, predict, posts, tmp_path):
+    model = make_model(preset)
+    model.save_pretrained(tmp_path)
+    loaded, report = VMHANForRelationClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+    expected = model.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
+    assert not loaded.training
+    close(predict(loaded, posts()), predict(model, posts()), tolerance=0)
+
+
+def test_the_auto_classes_load_a_saved_folder(make_model, make_processor, predict, posts, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    make_processor(model.config).save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is VMHANConfig
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert type(processor) is VMHANProcessor
+    expected = predict(model, posts())
+    for auto in (AutoModel, AutoModelForSequenceClassification):
+        loaded = auto.from_pretrained(tmp_path)
+        assert type(loaded) is VMHANForRelationClassification
+        with torch.no_grad():
+            close(loaded(**processor(posts())).logits, expected, tolerance=0)
+
+
+def test_the_base_model_reads_the_classifiers_folder(make_model, encode, posts, tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    base = VMHANModel.from_pretrained(tmp_path)
+    inputs = without_labels(encode(model, posts()))
+    close(base(**inputs).node_mean, model.vmhan(**inputs).node_mean, tolerance=0)
+
+
+def test_new_layers_are_initialised_as_the_config_says(make_config):
+    torch.manual_seed(0)
+    model = VMHANForRelationClassification(make_config(initializer_range=0.05))
+    own = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and "text_encoder" not in n]
+    assert len(own) > 10
+    for linear in own:
+        assert math.isclose(linear.weight.std().item(), 0.05, rel_tol=0.25)
+        assert linear.bias is None or not linear.bias.any()
+
+
+# ---------------------------------------------------------------- bad input
+
+
+def test_an_empty_batch_is_refused(make_model, encode, posts):
+    model = make_model()
+    inputs = without_labels(encode(model, posts()))
+    empty = {name: value[:0] if name.startswith("pair_") or "tokens" in name else value for name, value in inputs.items()}
+    with pytest.raises(ValueError, match=r"no entity pair \(P = 0\)"):
+        model(**empty)
+
+
+@pytest.mark.parametrize("name", ["image_features", "object_features"])
+def test_features_of_another_encoder_are_refused(name, make_model, encode, posts):
+    model = make_model()
+    inputs = encode(model, posts())
+    inputs[name] = inputs[name][..., :6]
+    with pytest.raises(ValueError, match=f"{name} must have config.visual_feature_size=8 numbers, received 6"):
+        model(**inputs)
+
+
+def test_a_visual_model_needs_features(make_model, encode, posts, make_processor):
+    model = make_model()
+    inputs = make_processor(visual_feature_size=0)(posts())
+    with pytest.raises(ValueError, match="built with visual_feature_size=8 and got no image_features"):
+        model(**inputs)
+
+
+def test_pixels_need_a_vision_encoder(make_model, encode, posts):
+    model = make_model()
+    inputs = encode(model, posts())
+    with pytest.raises(ValueError, match="no vision encoder .*cannot take pixel_values.*vision_encoder='vgg16'"):
+        model(**inputs, pixel_values=torch.zeros(4, 5, 3, 32, 32))

