@@ -33,6 +33,7 @@ from datasets_scripts.postcards import Postcards
 from datasets_scripts.scorer import score
 from modeling_vmhan import VMHANCollator, VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 
+
 __all__ = ["DataArguments", "ModelArguments", "RelationTrainer", "RunArguments", "main"]
 
 logger = logging.getLogger("run_mmre")
@@ -53,7 +54,12 @@ class ModelArguments:
 
     text_encoder: str = field(
         default="bert-base-uncased",
-        metadata={"help": f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it."},
+        metadata={
+            "help": f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it."
+        },
+    )
+    text_encoder_layers: int | None = field(
+        default=None, metadata={"help": "Keep only the text encoder's first layers; None: all."}
     )
     preset: str = field(default="full", metadata={"help": "A row of the paper's Table 2."})
     entity_representation: str | None = field(default=None, metadata={"help": "marker, span or packed."})
@@ -74,7 +80,7 @@ class ModelArguments:
 
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
-        own = {"text_encoder", "preset", "max_length", "max_image_text_length"}
+        own = {"text_encoder", "text_encoder_layers", "preset", "max_length", "max_image_text_length"}
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -130,7 +136,7 @@ class RelationTrainer(Trainer):
         self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """The text encoder learns at `learning_rate`, the rest at `head_learning_rate`; biases and norms do not decay."""
+        """The encoder learns at `learning_rate`, the rest at `head_learning_rate`; biases and norms do not decay."""
         if self.optimizer is not None:
             return self.optimizer
         model = self.model if model is None else model
@@ -268,7 +274,9 @@ def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.Dat
         else:
             posts = datasets.load_dataset(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
     if run_args.do_train and "train" not in posts:
-        raise ValueError(f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false.")
+        raise ValueError(
+            f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
+        )
     if data_args.no_visual:
         posts = posts.remove_columns([name for name in VISUAL_COLUMNS if name in next(iter(posts.values())).features])
     if data_args.max_samples is not None:
@@ -291,7 +299,9 @@ def resolve_text_encoder(name: str) -> str:
     folder = Path(spec.submodule_search_locations[0]) / "model"
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     if digest != OFFLINE_ENCODER_SHA256:
-        raise ValueError(f"{folder}/model.safetensors has sha256 {digest}, not {OFFLINE_ENCODER_SHA256}: reinstall it.")
+        raise ValueError(
+            f"{folder}/model.safetensors has sha256 {digest}, not {OFFLINE_ENCODER_SHA256}: reinstall it."
+        )
     return str(folder)
 
 
@@ -309,14 +319,16 @@ def build_model(
     }
     if data_args.no_visual:
         config_fields |= {"num_image_phrases": 0, "num_objects": 0}
-    text_encoder = transformers.AutoModel.from_pretrained(resolve_text_encoder(model_args.text_encoder))
+    name = resolve_text_encoder(model_args.text_encoder)
+    layers = model_args.text_encoder_layers
+    text_encoder = transformers.AutoModel.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}))
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
     config.auto_map = {
         "AutoConfig": "configuration_vmhan.VMHANConfig",
         "AutoModel": "modeling_vmhan.VMHANForRelationClassification",
         "AutoModelForSequenceClassification": "modeling_vmhan.VMHANForRelationClassification",
     }
-    tokenizer = AutoTokenizer.from_pretrained(resolve_text_encoder(model_args.text_encoder))
+    tokenizer = AutoTokenizer.from_pretrained(name)
     processor = VMHANProcessor.for_config(
         config,
         tokenizer,

@@ -1,3 +1,3 @@
-"""Builders, phrase rules, the scorer and feature extraction behind the data sets of VM-HAN; import the one file you need."""
+"""Builders, phrase rules, scorer and feature extraction of VM-HAN's data sets; import the one file you need."""
 
 __all__ = []

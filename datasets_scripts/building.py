@@ -1,6 +1,7 @@
 """Build a data set with a builder class, and never hand back one that stale code or stale files made.
 
-`datasets` keys its cache by module name, config and version only: changed code or data would silently load the old set.
+`datasets` keys its cache by module name, config and version only: changed code or data would silently load the old
+set.
 Here the key has a digest of both.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import datasets
 from datasets.arrow_writer import ArrowWriter
+
 
 __all__ = ["build", "visual_feature_description"]
 
@@ -167,7 +169,8 @@ def _with_visual_features(
 
     if not any(_has_images(split) for split in dataset.values()):
         raise ValueError(
-            f"features={weights!r}: expected posts with images, found none. Put the images where the builder looks for "
+            f"features={weights!r}: expected posts with images, found none. Put the images where the builder looks "
+            "for "
             "them (and do not pass images=False), or build with features=None"
         )
     place = folder / f"features-{_short_hash([weights, str(size), _code_digest([FEATURE_MODULE])])}"

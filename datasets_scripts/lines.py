@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+
 __all__ = ["data_folder", "first_existing", "list_images", "mention_span", "read_label_file", "read_literals"]
 
 
@@ -83,7 +84,8 @@ def mention_span(mention: Any, tokens: Any, *, place: str, field: str) -> tuple[
     start, end = span
     if not 0 <= start < end <= len(tokens):
         raise ValueError(
-            f"{place}, field {field!r}: expected a span inside the sentence, 0 <= start < end <= {len(tokens)} tokens, "
+            f"{place}, field {field!r}: expected a span inside the sentence, 0 <= start < end <= {len(tokens)} "
+            "tokens, "
             f"received [{start}, {end})"
         )
     return [start, end], mention["name"] == " ".join(tokens[start:end])
@@ -105,6 +107,6 @@ def read_label_file(path: Path) -> list[str]:
 
 
 def list_images(folder: Path) -> dict[str, Path]:
-    """{file name: path} of the files in `folder`, hidden ones left out; {} if it is not there. One listing, no stats."""
+    """{file name: path} of the files in `folder` but hidden ones; {} if it is not there. One listing, no stats."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return {path.name: path for path in paths if not path.name.startswith(".")}

@@ -31,6 +31,7 @@ from datasets_scripts.lines import (
 from datasets_scripts.phrases import noun_phrases
 from datasets_scripts.schema import group_into_posts, post_features
 
+
 __all__ = ["MNRE", "MNRE_LABELS", "MNREConfig"]
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ FIELDS = ("token", "h", "t", "img_id", "relation")
 
 HOW_TO_GET = (
     "MNRE is downloaded by hand: get mnre_txt/ from https://github.com/thecharm/MNRE and the images from the Google "
-    "Drive linked there, and put both into one folder, so that it holds mnre_txt/mnre_train.txt and img_org/train/ (or "
+    "Drive linked there, and put both into one folder, so that it holds mnre_txt/mnre_train.txt and img_org/train/ "
+    "(or "
     'txt/ours_train.txt, as in the peers\' archives). Then pass it: build(MNRE, config_name="mnre", '
     'data_dir="that/folder").'
 )
@@ -91,7 +93,7 @@ class MNREConfig(datasets.BuilderConfig):
     max_phrases: int | None = None
 
     def check(self) -> None:
-        """ValueError on a value that no build can use; the builder calls it, since `datasets` sets fields one by one."""
+        """ValueError on a value no build can use; the builder calls it, since `datasets` sets fields one by one."""
         if _major(self) not in ("1", "2"):
             raise ValueError(f"version: expected 1.x or 2.x, received {self.version}")
         if self.images not in (None, True, False):
@@ -109,7 +111,7 @@ class MNRE(datasets.GeneratorBasedBuilder):
     """Posts of MNRE; use it through `datasets_scripts.building.build`, which keeps cached sets honest.
 
     Example:
-        >>> build(MNRE, config_name="mnre", data_dir="data/mnre", captions="llava_next", images=False)  # doctest: +SKIP
+        >>> build(MNRE, config_name="mnre", data_dir="data/mnre", captions="llava_next")  # doctest: +SKIP
     """
 
     BUILDER_CONFIG_CLASS = MNREConfig
@@ -192,7 +194,8 @@ class MNRE(datasets.GeneratorBasedBuilder):
 def read_facts(path: Path, *, labels: list[str] | None) -> Iterator[tuple[list[str], str, dict[str, Any]]]:
     """Yield (tokens, image_id, pair) for each line of an MNRE text file, in file order.
 
-    `labels` None accepts every relation. A mention whose name is not the text of its span is kept: the span counts, and
+    `labels` None accepts every relation. A mention whose name is not the text of its span is kept: the span counts,
+    and
     one warning tells how many there were.
 
     Raises:
@@ -208,7 +211,8 @@ def read_facts(path: Path, *, labels: list[str] | None) -> Iterator[tuple[list[s
             raise ValueError(f"{place}, field 'img_id': expected a file name, received {record['img_id']!r}")
         if labels is not None and record["relation"] not in labels:
             raise ValueError(
-                f"{place}, field 'relation': expected one of {labels}, received {record['relation']!r}. If the file is "
+                f"{place}, field 'relation': expected one of {labels}, received {record['relation']!r}. If the file "
+                "is "
                 'of the other version of MNRE, build it with config_name="mnre" (version 2) or "mnre_v1"'
             )
         yield (

@@ -1,10 +1,12 @@
 """MORE, relation extraction between a mention in the sentence and an object in the image, from files got by hand.
 
 The archive: `txt/{train,valid,test}.txt`, `ent_{train,valid,test}_dict.pth` (also looked for in `txt/`),
-`rel2id.json`, `img_org/{train,valid,test}/` and optionally `caption_dict.json`. Boxes come as (centre x, centre y, width,
+`rel2id.json`, `img_org/{train,valid,test}/` and optionally `caption_dict.json`. Boxes come as (centre x, centre y,
+width,
 height), each divided by the image's width or height, so that the images are needed to turn them into pixels.
 
-Source: He et al., "MORE: A Multimodal Object-Entity Relation Extraction Dataset with a Benchmark Evaluation", ACM MM 2023.
+Source: He et al., "MORE: A Multimodal Object-Entity Relation Extraction Dataset with a Benchmark Evaluation", ACM MM
+2023.
 """
 
 import json
@@ -29,6 +31,7 @@ from datasets_scripts.lines import (
     read_literals,
 )
 from datasets_scripts.schema import group_into_posts, post_features
+
 
 __all__ = ["MORE", "MOREConfig", "relative_to_pixels"]
 
@@ -59,7 +62,8 @@ class MOREConfig(datasets.BuilderConfig):
 class MORE(datasets.GeneratorBasedBuilder):
     """Posts of MORE, whose tails are image objects; use it through `datasets_scripts.building.build`.
 
-    `boxes` are the image's detected objects in the archive's order; a tail that the detector does not have is appended,
+    `boxes` are the image's detected objects in the archive's order; a tail that the detector does not have is
+    appended,
     for all posts of that image alike.
 
     Example:
@@ -159,7 +163,8 @@ def read_facts(path: Path, *, labels: list[str]) -> Iterator[tuple[list[str], st
 
 
 def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: str) -> list[float]:
-    """A (cx, cy, w, h) box relative to an image of `size` (width, height) as [x0, y0, x1, y1] in pixels, clipped to it.
+    """A (cx, cy, w, h) box relative to an image of `size` (width, height) as [x0, y0, x1, y1] in pixels, clipped to
+    it.
 
     Raises:
         ValueError: its centre is outside the image, or its width or height is not within (0, 1]; the message begins
@@ -169,7 +174,8 @@ def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: st
     longest = 1 + TOLERANCE
     if not (0 <= center_x <= 1 and 0 <= center_y <= 1 and 0 < box_width <= longest and 0 < box_height <= longest):
         raise ValueError(
-            f"{place}: expected a box (centre x, centre y, width, height), the centre inside the image, all four divided "
+            f"{place}: expected a box (centre x, centre y, width, height), the centre inside the image, all four "
+            "divided "
             f"by the image's width or height, received {tuple(box)}"
         )
     relative = [

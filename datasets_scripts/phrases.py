@@ -10,6 +10,7 @@ Source: Rose, Engel, Cramer and Cowley, "Automatic Keyword Extraction from Indiv
 
 import re
 
+
 __all__ = ["noun_phrases"]
 
 MAX_WORDS = 6

@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Features, Image, List, Value
 
+
 __all__ = ["group_into_posts", "post_features"]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+
 __all__ = ["NONE_NAMES", "confusion", "find_none_label", "per_relation", "score"]
 
 NONE_NAMES = ("None", "none", "NA", "no_relation", "Other")

@@ -7,6 +7,7 @@ from .configuration_vmhan import PRESETS, VMHANConfig
 from .modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANModelOutput, VMHANRelationOutput
 from .processing_vmhan import VMHANProcessor
 
+
 __all__ = [
     "PRESETS",
     "VMHANCollator",

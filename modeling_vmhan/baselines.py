@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .hypergraph import clique_adjacency
 from .layers import HypergraphState, masked_softmax
 
+
 __all__ = ["GaussianGraphConvolution", "GraphAttention", "GraphConvolution", "HypergraphConvolution"]
 
 
@@ -85,7 +86,8 @@ class GaussianGraphConvolution(nn.Module):
 class GraphAttention(nn.Module):
     """GAT (Velickovic et al. 2018, https://arxiv.org/abs/1710.10903) over the clique expansion, heads concatenated.
 
-    a(i, j) = softmax over neighbours j of LeakyReLU_0.2(left . W x_i + right . W x_j); x_i' = ELU(sum_j a(i, j) W x_j).
+    a(i, j) = softmax over neighbours j of LeakyReLU_0.2(left . W x_i + right . W x_j); x_i' = ELU(sum_j a(i, j) W
+    x_j).
 
     Raises:
         ValueError: `hidden_size` is not a multiple of `num_heads`.

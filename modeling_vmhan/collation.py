@@ -5,6 +5,7 @@ from typing import Any
 
 from .processing_vmhan import VMHANProcessor
 
+
 __all__ = ["VMHANCollator"]
 
 

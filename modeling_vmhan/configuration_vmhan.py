@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+
 __all__ = ["NONE_LABELS", "PRESETS", "VMHANConfig"]
 
 # Names under which data sets call "no relation"; the scorer looks for the same ones.

@@ -7,6 +7,7 @@ matter here, only whether each is present and whether it is textual or visual.
 import torch
 from torch import Tensor
 
+
 __all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "clique_adjacency", "num_hyperedges"]
 
 HEAD, TAIL = 0, 1

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+
 __all__ = ["HypergraphState", "VariationalHypergraphAttention", "masked_softmax"]
 
 
@@ -64,9 +65,7 @@ class VariationalHypergraphAttention(nn.Module):
         ValueError: `hidden_size` is not a multiple of `num_heads`.
     """
 
-    def __init__(
-        self, *, hidden_size: int, num_heads: int, variational: bool = True, update_hyperedges: bool = True
-    ):
+    def __init__(self, *, hidden_size: int, num_heads: int, variational: bool = True, update_hyperedges: bool = True):
         super().__init__()
         if hidden_size % num_heads != 0:
             raise ValueError(

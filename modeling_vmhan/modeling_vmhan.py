@@ -1,9 +1,11 @@
 """VM-HAN: a text encoder, visual features and variational hypergraph attention for multi-modal relation extraction.
 
-Paper: Li et al., "Variational Multi-Modal Hypergraph Attention Network for Multi-Modal Relation Extraction", IJCAI 2025.
+Paper: Li et al., "Variational Multi-Modal Hypergraph Attention Network for Multi-Modal Relation Extraction", IJCAI
+2025.
 
 Notation, used by every file of this folder:
-    B examples (sentence-image pairs), P entity pairs, S encoder rows (P for `marker`, one or more an example for `span`
+    B examples (sentence-image pairs), P entity pairs, S encoder rows (P for `marker`, one or more an example for
+    `span`
     and `packed`), T tokens, M text phrases, Q image phrases, K objects a pair, O objects an example, V visual feature
     size, N = 2 + M + 1 + K + Q nodes, E hyperedges, D hidden size, R relations.
 Node order: head, tail, text phrases, image, objects, image phrases.
@@ -23,7 +25,8 @@ from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
 from .text_encoding import PACKED_ENCODERS, packed_attention_mask, pool_tokens, position_offset
 from .variational import GaussianNodes, initial_hyperedges, kl_to_standard_normal, reconstruction_error
-from .vision import VGG16RegionEncoder
+from .vision import VGG16RegionEncoder, VisualProjection
+
 
 __all__ = [
     "VMHANForRelationClassification",
@@ -97,7 +100,11 @@ class VMHANPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        elif isinstance(module, nn.LayerNorm):
+        elif isinstance(module, nn.BatchNorm1d):
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, nn.LayerNorm) and module.weight is not None:
             init.ones_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
@@ -206,7 +213,9 @@ class VMHANModel(VMHANPreTrainedModel):
             nn.Identity() if same_size else nn.Linear(text_config.hidden_size, config.hidden_size, bias=False)
         )
         self.visual_projection = (
-            nn.Linear(config.visual_feature_size, config.hidden_size) if config.visual_feature_size else None
+            VisualProjection(feature_size=config.visual_feature_size, hidden_size=config.hidden_size)
+            if config.visual_feature_size
+            else None
         )
         self.vision_encoder = VGG16RegionEncoder().requires_grad_(False).eval() if config.vision_encoder else None
         self.gaussian_nodes = GaussianNodes(
@@ -263,6 +272,7 @@ class VMHANModel(VMHANPreTrainedModel):
         image_features: Tensor,
         image_mask: Tensor,
         object_features: Tensor,
+        object_mask: Tensor,
         pair_to_example: Tensor,
         pair_objects: Tensor,
         tail_object: Tensor,
@@ -279,16 +289,15 @@ class VMHANModel(VMHANPreTrainedModel):
                     f"{features.shape[-1]}. Extract them with the encoder the model was trained with."
                 )
         features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
-        projected = self.visual_projection(features.to(self.visual_projection.weight.dtype))  # (B, 1 + O, D)
+        mask = torch.cat([image_mask.unsqueeze(1), object_mask], dim=1)  # (B, 1 + O)
+        projected = self.visual_projection(features, mask)  # (B, 1 + O, D)
         per_pair = pair_to_example.unsqueeze(1)  # (P, 1)
         image = projected[per_pair, 0]  # (P, 1, D)
         objects = projected[per_pair, pair_objects + 1]  # (P, K, D); a missing one reads the image and is masked
         present = torch.cat([image_mask[per_pair], pair_objects >= 0], dim=1)  # (P, 1 + K)
         return torch.cat([image, objects], dim=1), present, projected[pair_to_example, tail_object + 1]
 
-    def build_nodes(
-        self, states: Tensor, inputs: dict[str, Tensor | None]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def build_nodes(self, states: Tensor, inputs: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
         """Initial node features of section 4.1, their presence and their modality: (P, N, D), (P, N), (P, N)."""
         rows = inputs["pair_to_sequence"]
         text = [inputs[name] for name in ("entity_tokens", "text_phrase_tokens", "image_phrase_tokens")]
@@ -304,6 +313,7 @@ class VMHANModel(VMHANPreTrainedModel):
                 "image_features",
                 "image_mask",
                 "object_features",
+                "object_mask",
                 "pair_to_example",
                 "pair_objects",
                 "tail_object",
@@ -339,6 +349,7 @@ class VMHANModel(VMHANPreTrainedModel):
         image_features: Tensor | None = None,
         image_mask: Tensor | None = None,
         object_features: Tensor | None = None,
+        object_mask: Tensor | None = None,
         pair_objects: Tensor | None = None,
         tail_object: Tensor | None = None,
         pixel_values: Tensor | None = None,
@@ -352,8 +363,9 @@ class VMHANModel(VMHANPreTrainedModel):
             pair_to_sequence: (P,) encoder row of each pair. pair_to_example: (P,) example (image) of each pair.
             entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
                 in the pair's row, -1 fills up.
-            image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). pair_objects: (P, K), index
-                into O, -1 fills up. tail_object: (P,) index into O of a tail that is an object, -1 for a text tail.
+            image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
+            pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), index into O of a tail that is an
+                object, -1 for a text tail.
             pixel_values: (B, 1 + O, 3, S, S) instead of the two features, with config.vision_encoder.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
 
@@ -379,6 +391,7 @@ class VMHANModel(VMHANPreTrainedModel):
             "image_features": image_features,
             "image_mask": image_mask,
             "object_features": object_features,
+            "object_mask": object_mask,
             "pair_objects": pair_objects,
             "tail_object": tail_object,
         }

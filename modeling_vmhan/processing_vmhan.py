@@ -14,6 +14,7 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from .vision import region_pixels
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
+
 __all__ = ["VMHANProcessor"]
 
 ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
@@ -146,7 +147,9 @@ class VMHANProcessor(ProcessorMixin):
         text, unit_spans = _sentence(post)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-        found = [self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])]
+        found = [
+            self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])
+        ]
         image_ids, phrase_spans = self._image_text(post)
         special = self._special_tokens()
         is_marker = self.entity_representation == "marker"
@@ -310,13 +313,15 @@ class VMHANProcessor(ProcessorMixin):
         else:
             tensors, counts = self._feature_tensors(posts)
         tensors["image_mask"] = torch.tensor([a or b for a, b in zip(has_features, has_pixels)])
+        tensors["object_mask"] = torch.arange(max(counts)) < torch.tensor(counts).unsqueeze(1)  # (B, O)
         objects, tails = [], []
         for pair in pairs:
             count, tail = counts[pair["example"]], pair["pair"].get("tail_object", -1)
             tail = -1 if tail is None else tail
             if not -1 <= tail < count:
                 raise ValueError(
-                    f"{pair['name']}: tail_object must be an index into the post's {count} objects, or -1 for a tail in "
+                    f"{pair['name']}: tail_object must be an index into the post's {count} objects, or -1 for a tail "
+                    "in "
                     f"the sentence, received {tail}."
                 )
             tails.append(tail)
@@ -380,7 +385,8 @@ def _token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: st
     """Span in characters or tokens -> span in the tokenizer's tokens."""
     if span is None or len(span) != 2 or not 0 <= span[0] < span[1] <= len(unit_spans):
         raise ValueError(
-            f"{name}: the span must be (start, end) with 0 <= start < end <= {len(unit_spans)}, the sentence's length, "
+            f"{name}: the span must be (start, end) with 0 <= start < end <= {len(unit_spans)}, the sentence's "
+            "length, "
             f"received {span}. Spans count tokens when the post has tokens, characters when it has text."
         )
     characters = (unit_spans[span[0]][0], unit_spans[span[1] - 1][1])
@@ -435,10 +441,13 @@ def _features(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
     try:
         features = torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} must be numbers of shape {shape}, received {type(values).__name__}: {error}") from None
+        raise ValueError(
+            f"{name} must be numbers of shape {shape}, received {type(values).__name__}: {error}"
+        ) from None
     if features.shape != shape:
         raise ValueError(
-            f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size is "
+            f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size "
+            "is "
             f"{shape[-1]}: extract the features with the encoder the model was trained with."
         )
     return features

@@ -6,6 +6,7 @@ Shapes: S encoder rows, T tokens, P pairs, n text nodes of a pair, L tokens of t
 import torch
 from torch import Tensor
 
+
 __all__ = ["PACKED_ENCODERS", "packed_attention_mask", "pool_tokens", "position_offset"]
 
 # Encoders with absolute positions that take a 4-D mask and explicit position ids.

@@ -4,8 +4,8 @@ Shapes: P pairs, N nodes, E hyperedges, D hidden size. Every Gaussian is diagona
 writes N(x_mu, diag(x_sigma)), so its sigma is the variance, not the standard deviation.
 """
 
-import torch
 from torch import Tensor, nn
+
 
 __all__ = ["GaussianNodes", "initial_hyperedges", "kl_to_standard_normal", "masked_mean", "reconstruction_error"]
 

@@ -5,6 +5,7 @@ A span is [start, end): the start counts, the end does not.
 
 from typing import NamedTuple
 
+
 __all__ = ["MARKERS", "Window", "choose_windows", "insert_markers", "tokens_of_span"]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")

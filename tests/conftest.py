@@ -225,3 +225,24 @@ def object_post():
         }
 
     return make
+
+
+@pytest.fixture(scope="session")
+def encode(make_processor):
+    """`encode(model, posts)`: the inputs of this model, labels included."""
+
+    def encoded(model, posts, **fields):
+        return make_processor(model.config, **fields)(posts, label2id=model.config.label2id)
+
+    return encoded
+
+
+@pytest.fixture(scope="session")
+def predict(encode):
+    """`predict(model, posts)` -> logits (P, R)."""
+
+    def logits(model, posts):
+        with torch.no_grad():
+            return model(**encode(model, posts)).logits
+
+    return logits

@@ -12,6 +12,7 @@ from modeling_vmhan.baselines import (
     HypergraphConvolution,
 )
 
+
 D, HEADS, EPS = 6, 2, 1e-3
 ABSENT_NODE, LONELY_NODE = 5, 4
 

@@ -15,6 +15,7 @@ from datasets_scripts import building
 from datasets_scripts.building import build, visual_feature_description
 from datasets_scripts.schema import group_into_posts, post_features
 
+
 BUILDER = """
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Toy(datasets.GeneratorBasedBuilder):
                 "image": str(image) if image.is_file() else None,
                 "boxes": [[0, 0, float(box), 2]] if box else [], "object_labels": [""] if box else [],
                 "caption": None, "image_phrases": [],
-                "pairs": [{"head": [0, 1], "tail": [1, 2], "tail_object": -1, "relation": "x", "text_phrases": [[0, 2]], "objects": []}],
+                "pairs": [{"head": [0, 1], "tail": [1, 2], "tail_object": -1, "relation": "x",
+                           "text_phrases": [[0, 2]], "objects": []}],
             }
 """
 

@@ -12,9 +12,7 @@ from modeling_vmhan import PRESETS, VMHANConfig, VMHANForRelationClassification
 from modeling_vmhan.configuration_vmhan import NONE_LABELS
 
 
-FIELDS = [
-    name for name in inspect.signature(VMHANConfig.__init__).parameters if name not in ("self", "kwargs")
-]
+FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if name not in ("self", "kwargs")]
 
 
 # ---------------------------------------------------------------- every field has a rule

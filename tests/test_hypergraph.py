@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from modeling_vmhan.hypergraph import HYPEREDGE_FAMILIES, build_incidence, clique_adjacency, num_hyperedges
 
+
 FIVE = ("global", "intra", "inter")
 
 # nodes of the pairs below: 0 head, 1 tail, 2 and 3 text phrases, 4 image, 5 and 6 objects, 7 image phrase

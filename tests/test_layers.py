@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from modeling_vmhan.layers import VariationalHypergraphAttention, masked_softmax
 from modeling_vmhan.variational import initial_hyperedges
 
+
 D, HEADS = 6, 2
 EMPTY_EDGE, ABSENT_NODE = 2, 4
 

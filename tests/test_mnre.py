@@ -10,6 +10,7 @@ from PIL import Image
 from datasets_scripts.building import build
 from datasets_scripts.mnre import MNRE, MNRE_LABELS, MNREConfig, read_captions
 
+
 REAL = Path(__file__).parents[1].parent / "shared" / "data" / "mnre"
 TOKENS = ["RT", "@a", ":", "David", "Bowie", "in", "London", "&amp;", "Paris"]
 

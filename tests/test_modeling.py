@@ -1,4 +1,4 @@
-"""The model as a whole: presets, encoders, invariances, losses, saving, and what it refuses."""
+"""The model as a whole: presets, invariances, missing modalities, losses, outputs, and what it refuses."""
 
 import copy
 import math
@@ -7,56 +7,31 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoModel
 
-from modeling_vmhan import (
-    PRESETS,
-    VMHANConfig,
-    VMHANForRelationClassification,
-    VMHANModel,
-    VMHANProcessor,
-)
+from modeling_vmhan import PRESETS, VMHANForRelationClassification
 from modeling_vmhan import modeling_vmhan as module
-from modeling_vmhan.text_encoding import position_offset
 
 
 MODES = ("marker", "span", "packed")
 ALL_MODES = pytest.mark.parametrize("mode", MODES)
 ALL_PRESETS = pytest.mark.parametrize("preset", PRESETS)
+# Parameters whose gradient is zero by construction: a key's bias shifts all scores of a query alike (in any BERT), and
+# the batch normalisation behind the visual projection takes its bias out again.
+WITHOUT_EFFECT = ("key.bias", "visual_projection.linear.bias")
 NOT_VARIATIONAL = {"no_variational", "hgnn", "gcn", "gat"}
 
 
-@pytest.fixture(scope="session")
-def encode(make_processor):
-    """`encode(model, posts)`: inputs of this model, with labels."""
-
-    def encoded(model, posts, **fields):
-        return make_processor(model.config, **fields)(posts, label2id=model.config.label2id)
-
-    return encoded
-
-
-@pytest.fixture(scope="session")
-def predict(encode):
-    """`predict(model, posts)` -> logits (P, R)."""
-
-    def logits(model, posts):
-        with torch.no_grad():
-            return model(**encode(model, posts)).logits
-
-    return logits
-
-
 def close(first, second, tolerance=1e-5):
-    torch.testing.assert_close(first, second, rtol=0, atol=tolerance)
-
-
-def without_labels(inputs):
-    return {name: value for name, value in inputs.items() if name != "labels"}
+    torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
 
 
 def differ(first, second):
     return not torch.allclose(first, second, rtol=0, atol=1e-4)
+
+
+def without_labels(inputs):
+    return {name: value for name, value in inputs.items() if name != "labels"}
 
 
 # ---------------------------------------------------------------- every preset, every entity representation
@@ -83,10 +58,26 @@ def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
     largest = {
         name: 0.0 if parameter.grad is None else parameter.grad.abs().max().item()
         for name, parameter in model.named_parameters()
-        if not name.endswith("key.bias")  # it shifts all scores of a query alike: no effect, no gradient, in any BERT
+        if not name.endswith(WITHOUT_EFFECT)
     }
     assert all(math.isfinite(value) for value in largest.values())
     assert [name for name, value in largest.items() if value < 1e-7] == []
+
+
+@ALL_MODES
+def test_the_nodes_of_each_pair(mode, make_model, encode, posts):
+    """Head, tail, two text phrases; image, three objects, three image phrases. 1 where a pair has the node."""
+    model = make_model(entity_representation=mode)
+    output = model.vmhan(**without_labels(encode(model, posts())))
+    assert ["".join(str(int(present)) for present in pair) for pair in output.node_mask] == [
+        "11111111111",  # everything
+        "11001110111",  # chose two objects, has no text phrase
+        "11101111111",
+        "11100000000",  # no image
+        "11001000000",  # no objects, no caption
+        "11001110100",
+    ]
+    assert output.node_is_visual.tolist() == [[False] * 4 + [True] * 7] * 6
 
 
 @ALL_MODES
@@ -237,7 +228,7 @@ def test_an_imageless_batch_trains_without_nan(make_model, encode, posts):
     output.loss.backward()
     assert output.loss.isfinite()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
-    grad = model.vmhan.visual_projection.weight.grad
+    grad = model.vmhan.visual_projection.linear.weight.grad
     assert grad is None or not grad.any()  # no image, nothing to learn about images
 
 
@@ -272,7 +263,8 @@ def test_a_visual_tail_is_its_region(mode, make_model, encode, object_post):
     assert output.node_is_visual[:, :2].tolist() == [[False, True], [False, True]]
     assert output.node_mask[:, :2].all()
     regions = torch.tensor([post["object_features"][2], post["object_features"][0]])
-    close(output.initial_node_mean[:, 1], base.gaussian_nodes(base.visual_projection(regions))[0])
+    projected = base.visual_projection(regions.unsqueeze(1), torch.ones(2, 1, dtype=torch.bool)).squeeze(1)
+    close(output.initial_node_mean[:, 1], base.gaussian_nodes(projected)[0])
 
 
 @ALL_PRESETS
@@ -294,160 +286,78 @@ def test_visual_and_textual_tails_share_a_batch(make_model, predict, posts, obje
     close(together, torch.cat([predict(model, [post]) for post in (posts()[3], object_post(), posts()[1])]))
 
 
-# ---------------------------------------------------------------- the packed encoding, proved on the states
+# ---------------------------------------------------------------- the vision encoder
 
 
-@pytest.fixture(params=["bert", "roberta", "xlm-roberta"])
-def packed(request, make_model, make_text_config, make_processor, tokenizer, roberta_tokenizer):
-    """(model, processor) of a packed model over each family that can take it."""
-    chosen = tokenizer if request.param == "bert" else roberta_tokenizer
-    model = make_model(entity_representation="packed", text_config=make_text_config(request.param))
-    return model, make_processor(model.config, tokenizer=chosen)
+class TinyVision(nn.Module):
+    """Stands in for VGG16 (134 million weights): colour means to 4096 features, with a dropout as VGG16 has."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = nn.Linear(3, 4096)
+        self.dropout = nn.Dropout(0.5)
+
+    @classmethod
+    def from_weights(cls, weights):
+        torch.manual_seed(int(weights.split(":")[1]))
+        return cls()
+
+    def forward(self, pixel_values):
+        return self.dropout(self.projection(pixel_values.mean(dim=(2, 3))).relu())
 
 
-def encoder_inputs(inputs):
-    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "marker_pair")
-    return {name: inputs[name] for name in names if name in inputs}
+@pytest.fixture
+def pixel_model(monkeypatch, make_model):
+    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
+    return make_model(vision_encoder="vgg16", visual_feature_size=4096)
 
 
-def test_the_sentence_sees_no_marker(packed, posts):
-    """Sentence states are those of the plain encoder, which never saw a marker."""
-    model, processor = packed
-    inputs = processor(posts())
+@pytest.fixture
+def pixel_posts(posts):
+    def make():
+        with_image, without = posts()[0], posts()[1]
+        del with_image["image_features"], with_image["object_features"]
+        image = Image.linear_gradient("L").convert("RGB")  # 256 x 256
+        boxes = [[0, 0, 256, 60], [0, 60, 256, 120], [0, 120, 256, 180], [0, 180, 256, 256]]
+        return [{**with_image, "image": image, "boxes": boxes}, without]
+
+    return make
+
+
+def test_pixels_equal_the_features_taken_from_them(pixel_model, pixel_posts, encode, predict):
+    from_pixels = predict(pixel_model, pixel_posts())
+    pixels = encode(pixel_model, pixel_posts())["pixel_values"]
     with torch.no_grad():
-        states = model.vmhan.encode_text(**encoder_inputs(inputs))
-        for row in range(len(states)):
-            length = int(((inputs["marker_pair"][row] == 0) & inputs["attention_mask"][row].bool()).sum())
-            plain = {
-                name: inputs[name][row : row + 1, :length]
-                for name in ("input_ids", "attention_mask", "token_type_ids")
-                if name in inputs
-            }
-            close(states[row : row + 1, :length], model.vmhan.text_encoder(**plain).last_hidden_state)
+        features = pixel_model.vmhan.vision_encoder(pixels.flatten(0, 1)).unflatten(0, (2, 5))
+    with_features = pixel_posts()
+    del with_features[0]["image"]
+    with_features[0] |= {"image_features": features[0, 0], "object_features": features[0, 1:]}
+    close(predict(pixel_model, with_features), from_pixels)
+    assert predict(pixel_model, pixel_posts()[1:]).isfinite().all()
 
 
-def test_markers_see_the_sentence_and_their_own_pair_only(packed, posts):
-    """States of a row with three pairs: equal to three rows with one pair each."""
-    model, processor = packed
-    post = posts()[0]
-    together = processor(post)
-    with torch.no_grad():
-        states = model.vmhan.encode_text(**encoder_inputs(together))[0]
-        for index, pair in enumerate(post["pairs"]):
-            alone = processor({**post, "pairs": [pair]})
-            expected = model.vmhan.encode_text(**encoder_inputs(alone))[0]
-            close(states[together["marker_pair"][0] == index + 1], expected[alone["marker_pair"][0] == 1])
+def test_the_vision_encoder_stays_frozen_and_in_evaluation_mode(pixel_model, pixel_posts, encode):
+    pixel_model.train()
+    assert pixel_model.vmhan.training and not pixel_model.vmhan.vision_encoder.training
+    inputs = encode(pixel_model, pixel_posts())
+    first, second = pixel_model(**inputs), pixel_model(**inputs)
+    close(first.logits, second.logits, tolerance=0)  # its dropout is off
+    first.loss.backward()
+    assert all(not p.requires_grad and p.grad is None for p in pixel_model.vmhan.vision_encoder.parameters())
+    assert pixel_model.vmhan.visual_projection.linear.weight.grad.any()
 
 
-def test_packed_states_equal_those_of_a_mask_written_by_hand(packed, posts):
-    model, processor = packed
-    inputs = processor(posts())
-    rows, length = inputs["input_ids"].shape
-    visible = torch.zeros(rows, 1, length, length, dtype=torch.bool)
-    for row in range(rows):
-        for query in range(length):
-            for key in range(length):
-                real = bool(inputs["attention_mask"][row, key])
-                pair_of_key = int(inputs["marker_pair"][row, key])
-                own = pair_of_key == int(inputs["marker_pair"][row, query])
-                visible[row, 0, query, key] = real and (pair_of_key == 0 or own)
-    encoder = model.vmhan.text_encoder
-    padding = encoder.config.pad_token_id
-    first_position = {"bert": 0}.get(encoder.config.model_type, padding + 1)
-    by_hand = {
-        "input_ids": inputs["input_ids"],
-        "attention_mask": torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min),
-        "position_ids": inputs["position_ids"] + first_position,
-    }
-    if "token_type_ids" in inputs:
-        by_hand["token_type_ids"] = inputs["token_type_ids"]
-    with torch.no_grad():
-        states = model.vmhan.encode_text(**encoder_inputs(inputs))
-        expected = encoder(**by_hand).last_hidden_state
-    real = inputs["attention_mask"].bool()
-    close(states[real], expected[real])
-
-
-def test_roberta_counts_positions_from_behind_its_padding(make_text_config):
-    assert position_offset("bert", 0) == 0
-    assert position_offset("roberta", make_text_config("roberta").pad_token_id) == 2
-
-
-# ---------------------------------------------------------------- text encoders
-
-
-@pytest.mark.parametrize("mode", ["marker", "span"])
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta-v2", "modernbert"])
-def test_any_text_encoder_works(
-    model_type, mode, make_model, make_text_config, make_processor, tokenizer, roberta_tokenizer, posts
-):
-    without_token_types = model_type in ("roberta", "modernbert")
-    model = make_model(entity_representation=mode, text_config=make_text_config(model_type)).train()
-    processor = make_processor(model.config, tokenizer=roberta_tokenizer if without_token_types else tokenizer)
-    inputs = processor(posts(), label2id=model.config.label2id)
-    output = model(**inputs)
-    output.loss.backward()
-    assert output.loss.isfinite()
-    embeddings = model.get_input_embeddings().weight
-    assert embeddings.shape == (400, 32) and embeddings.grad.any()
-    model.eval()
-    with torch.no_grad():
-        close(model(**inputs).logits[-1:], model(**processor(posts()[3])).logits)
-
-
-@pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert"])
-def test_packed_is_refused_where_it_cannot_work(model_type, make_config, make_text_config):
-    config = make_config(entity_representation="packed", text_config=make_text_config(model_type))
-    with pytest.raises(ValueError, match=f"received '{model_type}'. Use 'marker' or 'span'"):
-        VMHANModel(config)
-
-
-def test_a_hidden_size_of_its_own_is_projected(make_model, encode, posts):
-    model = make_model(hidden_size=16).train()
-    output = model(**encode(model, posts()), output_gaussians=True)
-    assert output.node_mean.shape[-1] == 16
-    assert model.vmhan.text_projection.weight.shape == (16, 32)
-    output.loss.backward()
-    assert model.vmhan.text_projection.weight.grad.any()
-    assert isinstance(make_model().vmhan.text_projection, nn.Identity)
-
-
-@ALL_MODES
-def test_sdpa_and_eager_give_the_same_logits(mode, make_model, predict, posts, tmp_path):
-    make_model(entity_representation=mode).save_pretrained(tmp_path)
-    logits = []
-    for attention in ("sdpa", "eager"):
-        model = VMHANForRelationClassification.from_pretrained(tmp_path, attn_implementation=attention)
-        assert model.vmhan.text_encoder.config._attn_implementation == attention
-        logits.append(predict(model, posts()))
-    close(*logits)
-
-
-@ALL_MODES
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
-def test_gradient_checkpointing_changes_nothing(mode, make_model, encode, posts):
-    plain = make_model(entity_representation=mode).train()
-    checkpointed = make_model(entity_representation=mode).train()
-    checkpointed.gradient_checkpointing_enable()
-    assert checkpointed.is_gradient_checkpointing
-    inputs = encode(plain, posts())
-    losses = [model(**inputs).loss for model in (plain, checkpointed)]
-    close(*losses)
-    for loss in losses:
-        loss.backward()
-    gradients = [model.get_input_embeddings().weight.grad for model in (plain, checkpointed)]
-    assert gradients[0].any()
-    close(*gradients)
-
-
-@ALL_MODES
-def test_bfloat16(mode, make_model, encode, posts, tmp_path):
-    make_model(entity_representation=mode).save_pretrained(tmp_path)
-    model = VMHANForRelationClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    output = model(**encode(model, posts()))
-    assert output.logits.dtype == torch.bfloat16 and output.logits.isfinite().all()
-    assert output.loss.dtype == torch.float32 and output.loss.isfinite()
+def test_vision_weights_are_put_in(monkeypatch, make_text_config):
+    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
+    model = VMHANForRelationClassification.from_text_encoder(
+        AutoModel.from_config(make_text_config()),
+        vision_encoder="vgg16",
+        visual_feature_size=4096,
+        vision_weights="random:7",
+    )
+    expected = TinyVision.from_weights("random:7").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.vmhan.vision_encoder.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.vmhan.vision_encoder.parameters())
 
 
 # ---------------------------------------------------------------- losses and outputs
@@ -472,7 +382,9 @@ def test_the_loss_terms_are_those_of_the_paper(make_model, encode, posts):
     mask = nodes.node_mask
     close(output.relation_loss, -output.logits.log_softmax(dim=-1)[range(6), labels].mean())
     normal = torch.distributions.Normal
-    divergence = torch.distributions.kl_divergence(normal(nodes.node_mean, nodes.node_variance.sqrt()), normal(0.0, 1.0))
+    divergence = torch.distributions.kl_divergence(
+        normal(nodes.node_mean, nodes.node_variance.sqrt()), normal(0.0, 1.0)
+    )
     close(output.kl_loss, divergence.mean(dim=-1)[mask].mean())
     moved = (nodes.node_mean - nodes.initial_node_mean) ** 2 + (nodes.node_variance - nodes.initial_node_variance) ** 2
     close(output.reconstruction_loss, moved.mean(dim=-1)[mask].mean())
@@ -541,202 +453,15 @@ def test_a_trainer_must_not_rescale_the_loss():
     assert VMHANForRelationClassification.accepts_loss_kwargs is False
 
 
-# ---------------------------------------------------------------- the vision encoder
-
-
-class TinyVision(nn.Module):
-    """Stands in for VGG16 (134 million weights): colour means to 4096 features, with a dropout as VGG16 has."""
-
-    def __init__(self):
-        super().__init__()
-        self.projection = nn.Linear(3, 4096)
-        self.dropout = nn.Dropout(0.5)
-
-    @classmethod
-    def from_weights(cls, weights):
-        torch.manual_seed(int(weights.split(":")[1]))
-        return cls()
-
-    def forward(self, pixel_values):
-        return self.dropout(self.projection(pixel_values.mean(dim=(2, 3))).relu())
-
-
-@pytest.fixture
-def pixel_model(monkeypatch, make_model):
-    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
-    return make_model(vision_encoder="vgg16", visual_feature_size=4096)
-
-
-@pytest.fixture
-def pixel_posts(posts):
-    def make():
-        with_image, without = posts()[0], posts()[1]
-        del with_image["image_features"], with_image["object_features"]
-        image = Image.linear_gradient("L").convert("RGB")  # 256 x 256
-        boxes = [[0, 0, 256, 60], [0, 60, 256, 120], [0, 120, 256, 180], [0, 180, 256, 256]]
-        return [{**with_image, "image": image, "boxes": boxes}, without]
-
-    return make
-
-
-def test_pixels_equal_the_features_taken_from_them(pixel_model, pixel_posts, encode, predict):
-    from_pixels = predict(pixel_model, pixel_posts())
-    pixels = encode(pixel_model, pixel_posts())["pixel_values"]
-    with torch.no_grad():
-        features = pixel_model.vmhan.vision_encoder(pixels.flatten(0, 1)).unflatten(0, (2, 5))
-    with_features = pixel_posts()
-    del with_features[0]["image"]
-    with_features[0] |= {"image_features": features[0, 0], "object_features": features[0, 1:]}
-    close(predict(pixel_model, with_features), from_pixels)
-    assert predict(pixel_model, pixel_posts()[1:]).isfinite().all()
-
-
-def test_the_vision_encoder_stays_frozen_and_in_evaluation_mode(pixel_model, pixel_posts, encode):
-    pixel_model.train()
-    assert pixel_model.vmhan.training and not pixel_model.vmhan.vision_encoder.training
-    inputs = encode(pixel_model, pixel_posts())
-    first, second = pixel_model(**inputs), pixel_model(**inputs)
-    close(first.logits, second.logits, tolerance=0)  # its dropout is off
-    first.loss.backward()
-    assert all(not p.requires_grad and p.grad is None for p in pixel_model.vmhan.vision_encoder.parameters())
-    assert pixel_model.vmhan.visual_projection.weight.grad.any()
-
-
-def test_vision_weights_are_put_in(monkeypatch, make_text_config):
-    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
-    model = VMHANForRelationClassification.from_text_encoder(
-        AutoModel.from_config(make_text_config()),
-        vision_encoder="vgg16",
-        visual_feature_size=4096,
-        vision_weights="random:7",
-    )
-    expected = TinyVision.from_weights("random:7").state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in model.vmhan.vision_encoder.state_dict().items())
-    assert not any(parameter.requires_grad for parameter in model.vmhan.vision_encoder.parameters())
-
-
-# ---------------------------------------------------------------- from_text_encoder
-
-
-@pytest.fixture
-def text_encoder(make_text_config):
-    torch.manual_seed(5)
-    return AutoModel.from_config(make_text_config(vocab_size=300))
-
-
-@pytest.mark.parametrize("given", ["model", "folder"])
-@pytest.mark.parametrize("cls", [VMHANModel, VMHANForRelationClassification])
-def test_the_encoders_weights_are_kept(cls, given, text_encoder, tmp_path):
-    expected = {name: value.clone() for name, value in text_encoder.state_dict().items() if "pooler" not in name}
-    text_encoder.save_pretrained(tmp_path)
-    source = text_encoder if given == "model" else str(tmp_path)
-    model = cls.from_text_encoder(source, visual_feature_size=8)
-    kept = model.base_model.text_encoder.state_dict()
-    assert kept.keys() == expected.keys()
-    assert all(torch.equal(kept[name], expected[name]) for name in expected)
-    assert model.config.hidden_size == 32 and not model.training
-
-
-def test_the_vocabulary_grows_and_is_saved(text_encoder, tmp_path):
-    before = text_encoder.get_input_embeddings().weight.clone()
-    model = VMHANForRelationClassification.from_text_encoder(text_encoder, vocab_size=304, visual_feature_size=8)
-    grown = model.get_input_embeddings().weight
-    assert grown.shape == (304, 32) and torch.equal(grown[:300], before)
-    assert grown[300:].isfinite().all()
-    assert model.config.text_config.vocab_size == 304
-    model.save_pretrained(tmp_path)
-    loaded = VMHANForRelationClassification.from_pretrained(tmp_path)
-    assert torch.equal(loaded.get_input_embeddings().weight, grown)
-
-
-def test_a_config_is_kept_but_for_the_encoders_own(text_encoder, make_config):
-    config = make_config("no_kl", num_layers=3)
-    model = VMHANForRelationClassification.from_text_encoder(text_encoder, config)
-    assert (model.config.kl_loss_weight, model.config.num_layers) == (0.0, 3)
-    assert model.config.label2id == config.label2id
-    assert model.config.text_config.vocab_size == 300 and config.text_config.vocab_size == 400
-
-
-def test_a_half_precision_encoder_joins_a_full_precision_model(text_encoder, encode, posts, tmp_path):
-    """transformers loads a checkpoint in the type it was saved in; DeBERTa-v3's is float16."""
-    text_encoder.resize_token_embeddings(400)
-    text_encoder.half().save_pretrained(tmp_path)
-    fields = {"visual_feature_size": 8, "id2label": {0: "peer", 1: "None", 2: "member_of", 3: "located_in"}}
-    model = VMHANForRelationClassification.from_text_encoder(str(tmp_path), **fields)
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    logits = model(**encode(model, posts())).logits
-    model.save_pretrained(tmp_path / "saved")
-    loaded = VMHANForRelationClassification.from_pretrained(tmp_path / "saved")
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
-    close(loaded(**encode(loaded, posts())).logits, logits)
-
-
-def test_config_and_fields_are_not_both_taken(text_encoder, make_config):
-    with pytest.raises(ValueError, match=r"config or fields of VMHANConfig, not both; received fields \['num_layers'\]"):
-        VMHANModel.from_text_encoder(text_encoder, make_config(), num_layers=3)
-
-
-def test_vision_weights_need_a_vision_encoder(text_encoder):
-    with pytest.raises(ValueError, match="vision_weights needs a config with vision_encoder='vgg16', received None"):
-        VMHANModel.from_text_encoder(text_encoder, visual_feature_size=8, vision_weights="random:0")
-
-
-# ---------------------------------------------------------------- save and load
-
-
-@ALL_PRESETS
-def test_save_and_load_are_exact(preset, make_model, predict, posts, tmp_path):
-    model = make_model(preset)
-    model.save_pretrained(tmp_path)
-    loaded, report = VMHANForRelationClassification.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
-    expected = model.state_dict()
-    assert loaded.state_dict().keys() == expected.keys()
-    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
-    assert not loaded.training
-    close(predict(loaded, posts()), predict(model, posts()), tolerance=0)
-
-
-def test_the_auto_classes_load_a_saved_folder(make_model, make_processor, predict, posts, tmp_path):
-    model = make_model()
-    model.save_pretrained(tmp_path)
-    make_processor(model.config).save_pretrained(tmp_path)
-    assert type(AutoConfig.from_pretrained(tmp_path)) is VMHANConfig
-    processor = AutoProcessor.from_pretrained(tmp_path)
-    assert type(processor) is VMHANProcessor
-    expected = predict(model, posts())
-    for auto in (AutoModel, AutoModelForSequenceClassification):
-        loaded = auto.from_pretrained(tmp_path)
-        assert type(loaded) is VMHANForRelationClassification
-        with torch.no_grad():
-            close(loaded(**processor(posts())).logits, expected, tolerance=0)
-
-
-def test_the_base_model_reads_the_classifiers_folder(make_model, encode, posts, tmp_path):
-    model = make_model()
-    model.save_pretrained(tmp_path)
-    base = VMHANModel.from_pretrained(tmp_path)
-    inputs = without_labels(encode(model, posts()))
-    close(base(**inputs).node_mean, model.vmhan(**inputs).node_mean, tolerance=0)
-
-
-def test_new_layers_are_initialised_as_the_config_says(make_config):
-    torch.manual_seed(0)
-    model = VMHANForRelationClassification(make_config(initializer_range=0.05))
-    own = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and "text_encoder" not in n]
-    assert len(own) > 10
-    for linear in own:
-        assert math.isclose(linear.weight.std().item(), 0.05, rel_tol=0.25)
-        assert linear.bias is None or not linear.bias.any()
-
-
 # ---------------------------------------------------------------- bad input
 
 
 def test_an_empty_batch_is_refused(make_model, encode, posts):
     model = make_model()
     inputs = without_labels(encode(model, posts()))
-    empty = {name: value[:0] if name.startswith("pair_") or "tokens" in name else value for name, value in inputs.items()}
+    empty = {
+        name: value[:0] if name.startswith("pair_") or "tokens" in name else value for name, value in inputs.items()
+    }
     with pytest.raises(ValueError, match=r"no entity pair \(P = 0\)"):
         model(**empty)
 

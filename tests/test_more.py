@@ -10,6 +10,7 @@ from PIL import Image
 from datasets_scripts.building import build
 from datasets_scripts.more import MORE, read_facts, relative_to_pixels
 
+
 LABELS = ["none", "/per/per/peer", "/per/org/member_of"]
 TOKENS = ["Messi", "plays", "for", "Barcelona"]
 

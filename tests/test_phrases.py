@@ -7,6 +7,7 @@ import pytest
 
 from datasets_scripts.phrases import MAX_WORDS, noun_phrases
 
+
 CAPTIONS = Path(__file__).parents[1].parent / "shared" / "data" / "mnre" / "captions" / "llava_next_val.txt"
 
 

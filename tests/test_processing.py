@@ -242,6 +242,13 @@ def test_pairs_that_do_not_fit_together_get_windows_of_their_own(mode, make_proc
     assert mentions == [[["ann"], ["bob"]], [["band"], ["paris"]], [["bob"], ["ann"]]]
 
 
+@ALL_MODES
+def test_a_long_sentence_fills_its_row_to_max_length(mode, make_processor, long_post):
+    inputs = make_processor(entity_representation=mode, max_length=24)(long_post)
+    counted = inputs["attention_mask"] * (inputs["marker_pair"] == 0 if mode == "packed" else 1)
+    assert counted.sum(dim=1).tolist() == [24] * 3
+
+
 @pytest.mark.parametrize(("mode", "rows"), [("marker", [0, 1, 2]), ("span", [0, 0, 0]), ("packed", [0, 0, 0])])
 def test_a_sentence_is_one_example_with_all_its_pairs(mode, rows, make_processor, long_post, posts):
     processor = make_processor(entity_representation=mode)
@@ -402,6 +409,8 @@ def test_features_go_through_as_they_are(make_processor, posts):
     torch.testing.assert_close(inputs["image_features"][0], torch.tensor(posts[0]["image_features"]).float())
     torch.testing.assert_close(inputs["object_features"][0], torch.tensor(posts[0]["object_features"]))
     torch.testing.assert_close(inputs["object_features"][3, :2], torch.tensor(posts[3]["object_features"]))
+    assert inputs["object_mask"].sum(dim=1).tolist() == [4, 0, 0, 2]
+    assert inputs["object_mask"][3].tolist() == [True, True, False, False]
     assert (inputs["image_features"][1] == 0).all() and (inputs["object_features"][3, 2:] == 0).all()
 
 
@@ -433,7 +442,15 @@ def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
 
 def test_a_text_model_gets_nothing_visual(make_processor, posts):
     inputs = make_processor(visual_feature_size=0)(posts())
-    visual = {"image_features", "image_mask", "object_features", "pair_objects", "tail_object", "pixel_values"}
+    visual = {
+        "image_features",
+        "image_mask",
+        "object_features",
+        "object_mask",
+        "pair_objects",
+        "tail_object",
+        "pixel_values",
+    }
     assert not visual & set(inputs)
 
 
@@ -446,6 +463,7 @@ def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, p
     del post["image_features"], post["object_features"]
     inputs = make_processor(image_size=32)([no_image, {**post, "image": image, "boxes": boxes}])
     assert inputs["image_mask"].tolist() == [False, True]
+    assert inputs["object_mask"].tolist() == [[False, False], [True, True]]
     assert inputs["pixel_values"].shape == (2, 3, 3, 32, 32)
     assert (inputs["pixel_values"][0] == 0).all()
     torch.testing.assert_close(inputs["pixel_values"][1], region_pixels(image, boxes, size=32))

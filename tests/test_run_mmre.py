@@ -223,13 +223,24 @@ def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_pat
 
 def test_two_processes_evaluate_like_one(workplace, tmp_path):
     """accelerate launch with two CPU processes: the same scores as one, on splits that do not divide evenly."""
-    flags = ["--do_train", "false", "--ddp_backend", "gloo", "--load_best_model_at_end", "false", "--save_strategy", "no"]
+    flags = [
+        "--do_train",
+        "false",
+        "--ddp_backend",
+        "gloo",
+        "--load_best_model_at_end",
+        "false",
+        "--save_strategy",
+        "no",
+    ]
     one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "one"), *flags])
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     script = [str(ROOT / "run_mmre.py"), str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "two"), *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launch, *script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
+    done = subprocess.run(
+        [*launch, *script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     two = json.loads((tmp_path / "two" / "metrics.json").read_text())
     for name in ("validation_f1", "validation_accuracy", "test_f1", "test_accuracy", "test_precision"):

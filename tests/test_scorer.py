@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_sc
 
 from datasets_scripts.scorer import NONE_NAMES, confusion, find_none_label, per_relation, score
 
+
 LABELS = ["/per/per/peer", "/per/org/member_of", "None", "/loc/loc/contain"]  # the none label is not id 0
 PEER, MEMBER, NONE, CONTAIN = LABELS
 

@@ -17,6 +17,7 @@ from modeling_vmhan.variational import (
     reconstruction_error,
 )
 
+
 EPS = 1e-3
 
 

@@ -1,0 +1,59 @@
+"""README.md tells the truth: its Python runs, its make targets, flags, configs and presets exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import run_mmre
+from modeling_vmhan import PRESETS
+
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_there_are_blocks_to_run():
+    assert len(BLOCKS) >= 2
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
+def test_python_blocks_run(block, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=180
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip()
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"`make ([a-z]+)`", README)) | set(
+        re.findall(r"^make ([a-z]+)", README, flags=re.MULTILINE)
+    )
+    assert {"demo", "test"} <= targets
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+
+
+def test_configs_and_presets_named_exist():
+    configs = set(re.findall(r"\b(\w+\.yaml)\b", README))
+    assert configs == {path.name for path in (ROOT / "configs").glob("*.yaml")}
+    row = next(line for line in README.splitlines() if "--preset" in line)
+    assert set(re.findall(r"`(\w+)`", row)) == set(PRESETS)
+
+
+def test_flags_named_are_flags_of_the_script(tmp_path):
+    table = [line for line in README.splitlines() if line.startswith("| `--")]
+    flags = [re.match(r"\| `(--\w+ \S+)`", line).group(1).split() for line in table]
+    assert len(flags) >= 5
+    for flag in flags:
+        run_mmre.parse_arguments([*flag, "--output_dir", str(tmp_path)])
+
+
+def test_no_placeholder_is_left():
+    assert "@@" not in README
