@@ -48,6 +48,7 @@ _TRANSFORMERS_KEYS = {
     "output_attentions",
     "torch_dtype",
     "transformers_version",
+    "use_cache",  # Trainer sets it
 }
 
 

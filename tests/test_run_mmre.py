@@ -191,11 +191,10 @@ def test_the_text_only_twin_sees_nothing_of_the_image(workplace, tmp_path):
 
 
 def test_the_two_learning_rates_reach_their_parameters(workplace, tmp_path):
-    _, data_args, run_args = arguments = run_mmre.parse_arguments(
-        [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path)]
-    )
+    flags = ["--output_dir", str(tmp_path), "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    model_args, data_args, run_args = run_mmre.parse_arguments([str(workplace / "tiny.yaml"), *flags])
     posts = run_mmre.load_posts(data_args, run_args)
-    model, _ = run_mmre.build_model(arguments[0], data_args, posts)
+    model, _ = run_mmre.build_model(model_args, data_args, posts)
     optimizer = run_mmre.RelationTrainer(model=model, args=run_args).create_optimizer()
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(model.classifier.weight)] == (0.01, 0.0) and rates[id(model.classifier.bias)] == (0.01, 0.0)
@@ -223,20 +222,12 @@ def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_pat
 
 def test_two_processes_evaluate_like_one(workplace, tmp_path):
     """accelerate launch with two CPU processes: the same scores as one, on splits that do not divide evenly."""
-    flags = [
-        "--do_train",
-        "false",
-        "--ddp_backend",
-        "gloo",
-        "--load_best_model_at_end",
-        "false",
-        "--save_strategy",
-        "no",
-    ]
+    flags = ["--do_train", "false", "--load_best_model_at_end", "false", "--save_strategy", "no"]
     one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "one"), *flags])
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     script = [str(ROOT / "run_mmre.py"), str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "two"), *flags]
+    script += ["--ddp_backend", "gloo"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*launch, *script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240
