@@ -20,6 +20,7 @@ from datasets_scripts.postcards import (
     Postcards,
     PostcardsConfig,
     make_postcard,
+    rank_objects,
 )
 
 
@@ -266,7 +267,7 @@ def test_rows_are_the_postcards(built):
     names = built["train"].features["pairs"].feature["relation"]
     assert [names.int2str(pair["relation"]) for pair in row["pairs"]] == relations([postcard])
     assert [pair["text_phrases"] for pair in row["pairs"]] == [pair["text_phrases"] for pair in postcard.pairs]
-    assert [pair["objects"] for pair in row["pairs"]] == [[] for _ in postcard.pairs]  # finding it is the task
+    assert [pair["objects"] for pair in row["pairs"]] == [pair["objects"] for pair in postcard.pairs]
     assert row["image"].tobytes() == postcard.image.tobytes()
 
 
@@ -296,3 +297,19 @@ def test_image_too_small():
 def test_max_pairs_out_of_range(max_pairs):
     with pytest.raises(ValueError, match="max_pairs must be between 1 and 6"):
         PostcardsConfig(max_pairs=max_pairs)
+
+
+def test_the_selector_ranks_the_pair_s_own_sticker_first():
+    for index in range(60):
+        postcard = make_postcard(PostcardsConfig(seed=3), "train", index)
+        for number, pair in enumerate(postcard.pairs):
+            assert sorted(pair["objects"]) == list(range(len(postcard.stickers)))
+            assert postcard.stickers[pair["objects"][0]].pair == number
+
+
+def test_the_selector_reads_pixels():
+    image = Image.new("RGB", (30, 10), (255, 255, 255))
+    image.paste(POSTCARDS_COLOURS["blue"], (20, 0, 30, 10))
+    boxes = [(0, 0, 10, 10), (10, 0, 20, 10), (20, 0, 30, 10)]
+    assert rank_objects(image, boxes, "blue") == [2, 0, 1]
+    assert rank_objects(image, boxes, "red") == [0, 1, 2]
