@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .hypergraph import clique_adjacency
-from .layers import HypergraphState, masked_softmax
+from .layers import HypergraphState, check_heads, masked_softmax
 
 
 __all__ = ["GaussianGraphConvolution", "GraphAttention", "GraphConvolution", "HypergraphConvolution"]
@@ -95,11 +95,7 @@ class GraphAttention(nn.Module):
 
     def __init__(self, *, hidden_size: int, num_heads: int):
         super().__init__()
-        if hidden_size % num_heads != 0:
-            raise ValueError(
-                f"hidden_size must be a multiple of num_heads, received {hidden_size} and {num_heads}. "
-                f"Choose num_heads among the divisors of {hidden_size}."
-            )
+        check_heads(hidden_size, num_heads)
         self.num_heads = num_heads
         self.weight = nn.Linear(hidden_size, hidden_size, bias=False)
         self.left = nn.Linear(hidden_size // num_heads, num_heads, bias=False)  # row k scores head k

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-__all__ = ["HypergraphState", "VariationalHypergraphAttention", "masked_softmax"]
+__all__ = ["HypergraphState", "VariationalHypergraphAttention", "check_heads", "masked_softmax"]
 
 
 class HypergraphState(NamedTuple):
@@ -21,6 +21,15 @@ class HypergraphState(NamedTuple):
     edge_variance: Tensor | None  # (P, E, D)
     node_to_edge: Tensor | None  # (P, heads, E, N), a row sums to 1 over a hyperedge's members
     edge_to_node: Tensor | None  # (P, heads, N, E), a row sums to 1 over a node's hyperedges
+
+
+def check_heads(hidden_size: int, num_heads: int) -> None:
+    """ValueError unless `hidden_size` splits into `num_heads` equal slices."""
+    if num_heads < 1 or hidden_size % num_heads != 0:
+        raise ValueError(
+            f"hidden_size must be a multiple of num_heads, received hidden_size={hidden_size} and "
+            f"num_heads={num_heads}. Choose num_heads among the divisors of {hidden_size}."
+        )
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -67,11 +76,7 @@ class VariationalHypergraphAttention(nn.Module):
 
     def __init__(self, *, hidden_size: int, num_heads: int, variational: bool = True, update_hyperedges: bool = True):
         super().__init__()
-        if hidden_size % num_heads != 0:
-            raise ValueError(
-                f"hidden_size must be a multiple of num_heads, received hidden_size={hidden_size} and "
-                f"num_heads={num_heads}. Choose num_heads among the divisors of {hidden_size}."
-            )
+        check_heads(hidden_size, num_heads)
         self.num_heads = num_heads
         self.head_size = hidden_size // num_heads
         self.variational = variational

@@ -11,18 +11,17 @@ Notation, used by every file of this folder:
 Node order: head, tail, text phrases, image, objects, image phrases.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple
 
 from .baselines import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .configuration_vmhan import VMHANConfig
 from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
+from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .text_encoding import PACKED_ENCODERS, packed_attention_mask, pool_tokens, position_offset
 from .variational import GaussianNodes, initial_hyperedges, kl_to_standard_normal, reconstruction_error
 from .vision import VGG16RegionEncoder, VisualProjection
@@ -31,58 +30,8 @@ from .vision import VGG16RegionEncoder, VisualProjection
 __all__ = [
     "VMHANForRelationClassification",
     "VMHANModel",
-    "VMHANModelOutput",
     "VMHANPreTrainedModel",
-    "VMHANRelationOutput",
 ]
-
-
-@dataclass
-class VMHANModelOutput(ModelOutput):
-    """Gaussians of every pair's nodes and hyperedges.
-
-    Attributes:
-        node_mean, node_variance: (P, N, D), after the last layer; the variance is None in non-variational models.
-        edge_mean, edge_variance: (P, E, D), as the last layer read them (it updates nodes only).
-        initial_node_mean, initial_node_variance: (P, N, D), equation 4.
-        node_mask: (P, N) bool. node_is_visual: (P, N) bool. incidence: (P, N, E) bool.
-        attentions: a layer's (node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)); with output_attentions.
-    """
-
-    node_mean: Tensor | None = None
-    node_variance: Tensor | None = None
-    edge_mean: Tensor | None = None
-    edge_variance: Tensor | None = None
-    initial_node_mean: Tensor | None = None
-    initial_node_variance: Tensor | None = None
-    node_mask: Tensor | None = None
-    node_is_visual: Tensor | None = None
-    incidence: Tensor | None = None
-    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
-
-
-@dataclass
-class VMHANRelationOutput(ModelOutput):
-    """Output of `VMHANForRelationClassification`.
-
-    Attributes:
-        loss: equation 12; it and its three unweighted terms are given when labels are.
-        relation_loss, reconstruction_loss, kl_loss: equations 9, 10, 11 (kl_loss is None without variances).
-        logits: (P, R).
-        node_mean, node_variance, edge_mean, edge_variance: with output_gaussians, as in `VMHANModelOutput`.
-        attentions: with output_attentions, as in `VMHANModelOutput`.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    relation_loss: Tensor | None = None
-    reconstruction_loss: Tensor | None = None
-    kl_loss: Tensor | None = None
-    node_mean: Tensor | None = None
-    node_variance: Tensor | None = None
-    edge_mean: Tensor | None = None
-    edge_variance: Tensor | None = None
-    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
 
 
 class VMHANPreTrainedModel(PreTrainedModel):

@@ -4,24 +4,33 @@ A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHAN
 Shapes are those of modeling_vmhan.py's notation.
 """
 
-import re
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
+from .configuration_vmhan import ENTITY_REPRESENTATIONS
+from .posts import (
+    check_post,
+    feature_tensor,
+    find_words,
+    hull,
+    label_id,
+    pad_nodes,
+    pad_rows,
+    phrase_positions,
+    row_positions,
+    select,
+    sentence_of,
+    token_span,
+)
 from .vision import region_pixels
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
 
 __all__ = ["VMHANProcessor"]
 
-ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
-POST_KEYS = {
-    "id", "text", "tokens", "pairs", "image", "image_id", "image_features", "boxes", "object_labels",
-    "object_features", "caption", "image_phrases", "length",
-}  # fmt: skip
 PHRASE_SEPARATOR = " ; "
 
 
@@ -130,21 +139,21 @@ class VMHANProcessor(ProcessorMixin):
         pairs: list[dict[str, Any]] = []
         for example, post in enumerate(posts):
             name = f"post {post.get('id', example)!r}"
-            _check_post(post, name)
+            check_post(post, name)
             self._encode_post(post, example, name, rows, pairs)
         batch = self._pad_rows(rows)
         batch.update(self._pair_tensors(pairs))
         if self.visual_feature_size:
             batch.update(self._visual_tensors(posts, pairs))
         if label2id is not None:
-            batch["labels"] = torch.tensor([_label(pair, label2id) for pair in pairs])
+            batch["labels"] = torch.tensor([label_id(pair, label2id) for pair in pairs])
         return BatchFeature(batch)
 
     # text ------------------------------------------------------------------------------------------------------------
 
     def _encode_post(self, post: dict, example: int, name: str, rows: list, pairs: list) -> None:
         """Append the post's encoder rows and pairs, in the order of `post["pairs"]`."""
-        text, unit_spans = _sentence(post)
+        text, unit_spans = sentence_of(post)
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         found = [
@@ -154,7 +163,7 @@ class VMHANProcessor(ProcessorMixin):
         special = self._special_tokens()
         is_marker = self.entity_representation == "marker"
         reserved = sum(map(len, special)) - (0 if image_ids else len(special[1])) + (4 if is_marker else 0)
-        hulls = [_hull(spans) for spans in found]
+        hulls = [hull(spans) for spans in found]
         try:
             windows = choose_windows(len(ids), hulls, self.max_length - reserved, one_pair_each=is_marker)
         except ValueError as error:
@@ -178,9 +187,9 @@ class VMHANProcessor(ProcessorMixin):
             del mentions["tail"]
         spans: dict[str, Any] = {"tail": None}
         for role, span in mentions.items():
-            spans[role] = _token_span(span, unit_spans, offsets, f"{name}, {role}")
+            spans[role] = token_span(span, unit_spans, offsets, f"{name}, {role}")
         phrases = (pair.get("text_phrases") or [])[: self.num_text_phrases]
-        spans["text_phrases"] = [_token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
+        spans["text_phrases"] = [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
         return spans
 
     def _image_text(self, post: dict) -> tuple[list[int], list[Span | None]]:
@@ -196,9 +205,9 @@ class VMHANProcessor(ProcessorMixin):
         phrases = phrases if any(phrases) else [caption]
         text, spans = caption, []
         for phrase in phrases:
-            if phrase and _whole_words(phrase, text) is None:
+            if phrase and find_words(phrase, text) is None:
                 text += (PHRASE_SEPARATOR if text else "") + phrase
-            spans.append(_whole_words(phrase, text) if phrase else (0, 0))
+            spans.append(find_words(phrase, text) if phrase else (0, 0))
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = encoded["input_ids"][: self.max_image_text_length]
         found = [tokens_of_span(span, encoded["offset_mapping"]) for span in spans]
@@ -236,18 +245,18 @@ class VMHANProcessor(ProcessorMixin):
         }
         row["position_ids"] = list(range(len(row["input_ids"])))
         row["marker_pair"] = [0] * len(row["input_ids"])
-        phrases = [_positions(span, len(first) + len(middle), len(image_ids)) for span in phrase_spans]
+        phrases = [phrase_positions(span, len(first) + len(middle), len(image_ids)) for span in phrase_spans]
         tokens = []
         for order, pair in enumerate(window.pairs):
             spans = found[pair]
             if self.entity_representation == "span":
-                entities = [_shifted(spans[role], window, place, len(prefix)) for role in ("head", "tail")]
+                entities = [row_positions(spans[role], window, place, len(prefix)) for role in ("head", "tail")]
             elif self.entity_representation == "marker":
                 entities = [[len(prefix) + position] for position in opened]
             else:
                 entities = self._append_markers(row, spans, window.start - len(prefix), order)
             entities += [[]] * (2 - len(entities))
-            text_phrases = [_shifted(span, window, place, len(prefix)) for span in spans["text_phrases"]]
+            text_phrases = [row_positions(span, window, place, len(prefix)) for span in spans["text_phrases"]]
             tokens.append({"entities": entities, "text_phrases": text_phrases, "image_phrases": phrases})
         return row, tokens
 
@@ -270,14 +279,14 @@ class VMHANProcessor(ProcessorMixin):
 
     def _pad_rows(self, rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
         batch = {
-            "input_ids": _padded([row["input_ids"] for row in rows], self.tokenizer.pad_token_id),
-            "attention_mask": _padded([[1] * len(row["input_ids"]) for row in rows], 0),
+            "input_ids": pad_rows([row["input_ids"] for row in rows], self.tokenizer.pad_token_id),
+            "attention_mask": pad_rows([[1] * len(row["input_ids"]) for row in rows], 0),
         }
         if "token_type_ids" in self.tokenizer.model_input_names:
-            batch["token_type_ids"] = _padded([row["token_type_ids"] for row in rows], 0)
+            batch["token_type_ids"] = pad_rows([row["token_type_ids"] for row in rows], 0)
         if self.entity_representation == "packed":
-            batch["position_ids"] = _padded([row["position_ids"] for row in rows], 0)
-            batch["marker_pair"] = _padded([row["marker_pair"] for row in rows], 0)
+            batch["position_ids"] = pad_rows([row["position_ids"] for row in rows], 0)
+            batch["marker_pair"] = pad_rows([row["marker_pair"] for row in rows], 0)
         return batch
 
     # pairs -----------------------------------------------------------------------------------------------------------
@@ -286,16 +295,16 @@ class VMHANProcessor(ProcessorMixin):
         tensors = {
             "pair_to_sequence": torch.tensor([pair["row"] for pair in pairs]),
             "pair_to_example": torch.tensor([pair["example"] for pair in pairs]),
-            "entity_tokens": _padded_nodes([pair["entities"] for pair in pairs]),
+            "entity_tokens": pad_nodes([pair["entities"] for pair in pairs]),
         }
         if self.num_text_phrases:
-            tensors["text_phrase_tokens"] = _padded_nodes([pair["text_phrases"] for pair in pairs])
+            tensors["text_phrase_tokens"] = pad_nodes([pair["text_phrases"] for pair in pairs])
         if self.num_image_phrases:
             chosen = []
             for pair in pairs:
-                wanted = _select(pair, "image_phrases", len(pair["image_phrases"]), self.num_image_phrases)
+                wanted = select(pair, "image_phrases", len(pair["image_phrases"]), self.num_image_phrases)
                 chosen.append([pair["image_phrases"][i] for i in wanted])
-            tensors["image_phrase_tokens"] = _padded_nodes(chosen)
+            tensors["image_phrase_tokens"] = pad_nodes(chosen)
         return tensors
 
     def _visual_tensors(self, posts: list[dict], pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -325,8 +334,8 @@ class VMHANProcessor(ProcessorMixin):
                     f"the sentence, received {tail}."
                 )
             tails.append(tail)
-            objects.append(_select(pair, "objects", count, self.num_objects))
-        tensors["pair_objects"] = _padded(objects, -1)
+            objects.append(select(pair, "objects", count, self.num_objects))
+        tensors["pair_objects"] = pad_rows(objects, -1)
         tensors["tail_object"] = torch.tensor(tails)
         return tensors
 
@@ -338,10 +347,10 @@ class VMHANProcessor(ProcessorMixin):
             name = f"post {post.get('id', i)!r}"
             given = post.get("image_features")
             if given is not None:
-                image[i] = _features(given, (size,), f"{name}: image_features")
+                image[i] = feature_tensor(given, (size,), f"{name}: image_features")
             objects = post.get("object_features") if given is not None else None
             objects = torch.zeros(0, size) if objects is None or len(objects) == 0 else objects
-            regions.append(_features(objects, (len(objects), size), f"{name}: object_features"))
+            regions.append(feature_tensor(objects, (len(objects), size), f"{name}: object_features"))
         counts = [len(region) for region in regions]
         objects = torch.nn.utils.rnn.pad_sequence(regions, batch_first=True)  # (B, O, V)
         return {"image_features": image, "object_features": objects}, counts
@@ -358,113 +367,3 @@ class VMHANProcessor(ProcessorMixin):
                 raise ValueError(f"post {post.get('id', i)!r}: {error}") from None
         counts = [len(regions) - 1 for regions in crops]
         return {"pixel_values": torch.nn.utils.rnn.pad_sequence(crops, batch_first=True)}, counts
-
-
-def _check_post(post: dict, name: str) -> None:
-    unknown = set(post) - POST_KEYS
-    if unknown:
-        raise ValueError(f"{name} has unknown keys {sorted(unknown)}: a post has {sorted(POST_KEYS)}.")
-    if (post.get("text") is None) == (post.get("tokens") is None):
-        raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
-    if not post.get("pairs"):
-        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
-
-
-def _sentence(post: dict) -> tuple[str, list[Span]]:
-    """The text, and the character span of each unit (a token, or a character) that spans count."""
-    if post.get("text") is not None:
-        return post["text"], [(i, i + 1) for i in range(len(post["text"]))]
-    spans, start = [], 0
-    for token in post["tokens"]:
-        spans.append((start, start + len(token)))
-        start += len(token) + 1
-    return " ".join(post["tokens"]), spans
-
-
-def _token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
-    """Span in characters or tokens -> span in the tokenizer's tokens."""
-    if span is None or len(span) != 2 or not 0 <= span[0] < span[1] <= len(unit_spans):
-        raise ValueError(
-            f"{name}: the span must be (start, end) with 0 <= start < end <= {len(unit_spans)}, the sentence's "
-            "length, "
-            f"received {span}. Spans count tokens when the post has tokens, characters when it has text."
-        )
-    characters = (unit_spans[span[0]][0], unit_spans[span[1] - 1][1])
-    tokens = tokens_of_span(characters, offsets)
-    if tokens is None:
-        raise ValueError(f"{name}: the tokenizer gives no token for the span {tuple(span)}: is it only white space?")
-    return tokens
-
-
-def _whole_words(phrase: str, text: str) -> Span | None:
-    """Where `phrase` first stands in `text`, not inside longer words ("man" is not in "woman")."""
-    match = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text)
-    return match.span() if match else None
-
-
-def _hull(spans: dict[str, Any]) -> Span:
-    mentions = [span for span in (spans["head"], spans["tail"]) if span is not None]
-    return min(start for start, _ in mentions), max(end for _, end in mentions)
-
-
-def _shifted(span: Span | None, window: Window, place: list[int], origin: int) -> list[int]:
-    """Row positions of a sentence span's tokens; [] when it lies outside the window."""
-    if span is None or span[0] < window.start or span[1] > window.end:
-        return []
-    return [origin + place[token - window.start] for token in range(*span)]
-
-
-def _positions(span: Span | None, origin: int, length: int) -> list[int]:
-    """Row positions of an image phrase's tokens; [] when it was cut."""
-    return [] if span is None or span[1] > length else [origin + token for token in range(*span)]
-
-
-def _select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:
-    """The pair's own choice among `count` candidates, or the first ones; at most `limit`."""
-    chosen = pair["pair"].get(key) or range(count)
-    wrong = [i for i in chosen if not 0 <= i < count]
-    if wrong:
-        raise ValueError(f"{pair['name']}: {key} must be indices below {count}, the post's number, received {wrong}.")
-    return list(chosen)[:limit]
-
-
-def _label(pair: dict[str, Any], label2id: dict[str, int]) -> int:
-    relation = pair["pair"].get("relation")
-    if relation in label2id:
-        return label2id[relation]
-    if isinstance(relation, int) and 0 <= relation < len(label2id):
-        return relation
-    raise ValueError(f"{pair['name']}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
-
-
-def _features(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
-    try:
-        features = torch.as_tensor(values, dtype=torch.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be numbers of shape {shape}, received {type(values).__name__}: {error}"
-        ) from None
-    if features.shape != shape:
-        raise ValueError(
-            f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size "
-            "is "
-            f"{shape[-1]}: extract the features with the encoder the model was trained with."
-        )
-    return features
-
-
-def _padded(rows: list[list[int]], value: int) -> Tensor:
-    """Ragged rows -> (len(rows), longest)."""
-    width = max((len(row) for row in rows), default=0)
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
-
-
-def _padded_nodes(nodes: list[list[list[int]]]) -> Tensor:
-    """Per pair, per node, token positions -> (P, n, L), -1 where there is none."""
-    count = max(len(node) for node in nodes)
-    length = max((len(tokens) for node in nodes for tokens in node), default=0)
-    filled = torch.full((len(nodes), count, length), -1)
-    for i, node in enumerate(nodes):
-        for j, tokens in enumerate(node):
-            filled[i, j, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    return filled
