@@ -227,6 +227,7 @@ def test_remote_code_loads_where_the_package_is_not_installed(published, posts, 
         path.name for path in tmp_path.glob("logits.pt-again/*.py")
     } | {
         "processing_vmhan.py",
+        "posts.py",
         "windows.py",
     }
 
