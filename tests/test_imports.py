@@ -12,7 +12,17 @@ SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL"}
-LAYER_FILES = {"posts", "outputs", "hypergraph", "variational", "layers", "baselines", "vision", "text_encoding", "windows"}
+LAYER_FILES = {
+    "posts",
+    "outputs",
+    "hypergraph",
+    "variational",
+    "layers",
+    "baselines",
+    "vision",
+    "text_encoding",
+    "windows",
+}
 DRIVERS = {"ultralytics", "openai", "vllm"}
 
 
