@@ -344,7 +344,7 @@ def with_lengths(
 ) -> datasets.DatasetDict:
     """Adds `length`, the encoder tokens of a post, for batches of like lengths; visual features come as numpy."""
     if run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance") and "train" in posts:
-        texts = [name for name in ("tokens", "caption", "pairs") if name in posts["train"].column_names]
+        texts = [name for name in ("tokens", "caption") if name in posts["train"].column_names]
         lengths = [
             len(processor.tokenizer(" ".join([*post["tokens"], post.get("caption") or ""]))["input_ids"])
             for post in posts["train"].select_columns(texts)

@@ -2,8 +2,7 @@
 
 The archive: `txt/{train,valid,test}.txt`, `ent_{train,valid,test}_dict.pth` (also looked for in `txt/`),
 `rel2id.json`, `img_org/{train,valid,test}/` and optionally `caption_dict.json`. Boxes come as (centre x, centre y,
-width,
-height), each divided by the image's width or height, so that the images are needed to turn them into pixels.
+width, height), each divided by the image's width or height, so that the images are needed to turn them into pixels.
 
 Source: He et al., "MORE: A Multimodal Object-Entity Relation Extraction Dataset with a Benchmark Evaluation", ACM MM
 2023.
