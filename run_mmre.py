@@ -3,8 +3,8 @@
     python run_mmre.py configs/demo.yaml --output_dir outputs/demo
     accelerate launch run_mmre.py configs/mnre_offline.yaml --data_dir DIR --output_dir OUT
 
-Writes to --output_dir: a complete Hub repository (code, config, processor, safetensors), metrics.json and
-predictions.jsonl.
+Writes to --output_dir: a complete Hub repository (code, config, processor, safetensors, card), metrics.json and
+predictions.jsonl. --push_to_hub publishes it at the end; `python -m model_cards.publishing` does so later.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections import defaultdict
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,9 @@ from datasets_scripts.mnre import MNRE
 from datasets_scripts.more import MORE
 from datasets_scripts.postcards import Postcards
 from datasets_scripts.scorer import score
+from model_cards.cards import write_model_card
+from model_cards.facts import describe_run, write_atomically
+from model_cards.publishing import check_access, publish_model
 from modeling_vmhan import VMHANCollator, VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 
 
@@ -126,6 +129,24 @@ class RunArguments(TrainingArguments):
         default=None, metadata={"help": "Stop after so many evaluations without a better validation F1."}
     )
     show_example: bool = field(default=False, metadata={"help": "Predict one test post with the saved folder."})
+    hub_license: str = field(default="apache-2.0", metadata={"help": "Licence of the weights, for the card."})
+    hub_predictions: bool = field(
+        default=False, metadata={"help": "Publish predictions.jsonl, too: it quotes the entities of the data."}
+    )
+
+    def __post_init__(self):
+        """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
+
+        Raises:
+            ValueError: --hub_strategy or --hub_revision asks for what is not done here.
+        """
+        super().__post_init__()
+        self.publish, self.push_to_hub = self.push_to_hub, False
+        if self.publish and (self.hub_revision or "checkpoint" in self.hub_strategy.value):
+            raise ValueError(
+                "--push_to_hub publishes once, at the end, to the main branch: expected no --hub_revision and the "
+                f"--hub_strategy every_save or end, received {self.hub_revision!r} and {self.hub_strategy.value!r}."
+            )
 
 
 class RelationTrainer(Trainer):
@@ -191,8 +212,11 @@ class RelationTrainer(Trainer):
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     """Train, evaluate, write; returns the metrics."""
-    model_args, data_args, run_args = parse_arguments(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    model_args, data_args, run_args = parse_arguments(argv)
     set_up_logging(run_args)
+    if run_args.publish and run_args.process_index == 0:
+        check_access(run_args.hub_token)
     set_seed(run_args.seed)
     posts = load_posts(data_args, run_args)
     model, processor = build_model(model_args, data_args, posts)
@@ -218,13 +242,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             metrics |= result.metrics
             predictions += prediction_rows(result, posts[split], split, labels)
     if trainer.is_world_process_zero():
-        model.save_pretrained(output_dir)
-        processor.save_pretrained(output_dir)
-        write_atomically(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
-        write_atomically(output_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-        logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
+        save(output_dir, model, processor, metrics, predictions)
         if run_args.show_example:
             show_example(output_dir, posts["test"])
+        publish(run_args, describe(argv, model_args, data_args, run_args))
     trainer.accelerator.end_training()
     return metrics
 
@@ -406,11 +427,36 @@ def prediction_rows(result, posts: datasets.Dataset, split: str, labels: list[st
     return rows
 
 
-def write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def save(
+    output_dir: Path,
+    model: VMHANForRelationClassification,
+    processor: VMHANProcessor,
+    metrics: dict[str, float],
+    predictions: list[dict[str, Any]],
+) -> None:
+    model.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    write_atomically(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
+    write_atomically(output_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
+
+
+def describe(
+    argv: list[str], model_args: ModelArguments, data_args: DataArguments, run_args: RunArguments
+) -> dict[str, Any]:
+    """What the card says of this run beside its metrics."""
+    training = {**run_args.to_dict(), "world_size": run_args.world_size}
+    groups = {"model": asdict(model_args), "data": asdict(data_args), "training": training}
+    return describe_run(argv, **groups, licence=run_args.hub_license)
+
+
+def publish(run_args: RunArguments, run: dict[str, Any]) -> None:
+    """Write the card, so that the folder is a complete repository; with --push_to_hub, publish it."""
+    folder, repo_id = Path(run_args.output_dir), run_args.hub_model_id or Path(run_args.output_dir).absolute().name
+    write_model_card(folder, run, repo_id=run_args.hub_model_id)
+    if run_args.publish:
+        choice = {"private": run_args.hub_private_repo, "predictions": run_args.hub_predictions}
+        publish_model(folder, repo_id, token=run_args.hub_token, **choice)
 
 
 def show_example(output_dir: Path, posts: datasets.Dataset) -> None:

@@ -4,14 +4,17 @@ All fixtures are session-wide and read-only: `posts()` and the `make_*` factorie
 """
 
 import copy
+import json
 import string
 
 import hypothesis
 import pytest
 import torch
+from hub_server import HubServer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
+from model_cards.facts import describe_run
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 
 
@@ -246,3 +249,31 @@ def predict(encode):
             return model(**encode(model, posts)).logits
 
     return logits
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """A Hub on 127.0.0.1 for this file's tests."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def write_run_files():
+    """`write_run_files(folder, **metrics)`: the metrics.json and run.json that run_mmre.py would leave there."""
+
+    def write(folder, model=None, data=None, **metrics):
+        scores = {"accuracy": 0.91234, "precision": 0.71, "recall": 0.69, "f1": 0.699857, "macro_f1": 0.5, "loss": 0.3}
+        measured = {f"{split}_{name}": value for split in ("validation", "test") for name, value in scores.items()}
+        measured |= {"seed": 7, "train_runtime": 12.5, "test_runtime": 0.25, **metrics}
+        run = describe_run(
+            ["configs/mnre_offline.yaml", "--output_dir", "/home/ann/out", "--hub_token", "hf_secret"],
+            model={"text_encoder": "offline:all-MiniLM-L6-v2", "preset": "full", **(model or {})},
+            data={"dataset": "mnre", "data_dir": "/home/ann/mnre", **(data or {})},
+            training={"learning_rate": 2e-5, "num_train_epochs": 3.0, "bf16": False, "hub_token": "hf_secret"},
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(measured))
+        (folder / "run.json").write_text(json.dumps(run))
+
+    return write

@@ -10,8 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
+CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL"}
+CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
 LAYER_FILES = {
     "posts",
     "outputs",
@@ -40,6 +42,7 @@ def imports(path: Path) -> list[tuple[int, str]]:
 def test_the_rooms_are_found():
     assert {path.stem for path in SHIPPED} >= {"configuration_vmhan", "modeling_vmhan", "processing_vmhan"}
     assert {path.stem for path in SCRIPTS} >= {"mnre", "postcards", "scorer"}
+    assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -73,16 +76,23 @@ def test_data_scripts_never_import_the_model(path):
     assert not modules & {"modeling_vmhan", "modeling_vmhan.modeling_vmhan", "run_mmre"}
 
 
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_cards_know_files_and_the_hub_only(path):
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    assert outside <= CARDS_MAY_IMPORT | set(sys.stdlib_module_names)
+    assert not any(level > 0 for level, module in imports(path))
+
+
 def test_each_driver_is_imported_in_one_file():
     users = {driver: set() for driver in DRIVERS}
-    for path in [*SHIPPED, *SCRIPTS, ROOT / "run_mmre.py"]:
+    for path in [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"]:
         for _, module in imports(path):
             if module.split(".")[0] in DRIVERS:
                 users[module.split(".")[0]].add(path.name)
     assert all(len(files) <= 1 for files in users.values()), users
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id

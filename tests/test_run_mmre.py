@@ -1,7 +1,6 @@
 """run_mmre.py end to end on a handful of postcards and a tiny random BERT: files, flags, resume, processes."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
 import run_mmre
 from datasets_scripts.scorer import score
+from model_cards.checking import check_card
+from model_cards.publishing import publishable_files
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 
 
@@ -220,24 +222,83 @@ def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_pat
     assert resumed["validation_f1"] == pytest.approx(metrics["validation_f1"])
 
 
-def test_two_processes_evaluate_like_one(workplace, tmp_path):
-    """accelerate launch with two CPU processes: the same scores as one, on splits that do not divide evenly."""
-    flags = ["--do_train", "false", "--load_best_model_at_end", "false", "--save_strategy", "no"]
-    one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "one"), *flags])
+TWO_PROCESSES = ["--do_train", "false", "--load_best_model_at_end", "false", "--save_strategy", "no"]
+
+
+@pytest.fixture(scope="module")
+def launched(workplace, hub, tmp_path_factory):
+    """Output folder of accelerate launch with two CPU processes, published as ann/launched."""
+    folder = tmp_path_factory.mktemp("launched")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    script = [str(ROOT / "run_mmre.py"), str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "two"), *flags]
-    script += ["--ddp_backend", "gloo"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [*launch, *script], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240
-    )
+    script = [str(ROOT / "run_mmre.py"), str(workplace / "tiny.yaml"), "--output_dir", str(folder / "two")]
+    script += [*TWO_PROCESSES, "--ddp_backend", "gloo", "--push_to_hub", "true", "--hub_model_id", "ann/launched"]
+    environment = {**hub.environment(folder / "home"), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launch, *script], capture_output=True, text=True, env=environment, cwd=folder, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
-    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    return folder / "two"
+
+
+def test_two_processes_evaluate_like_one(workplace, launched, tmp_path):
+    """The same scores as one process, on splits that do not divide evenly."""
+    one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), *TWO_PROCESSES])
+    two = json.loads((launched / "metrics.json").read_text())
     for name in ("validation_f1", "validation_accuracy", "test_f1", "test_accuracy", "test_precision"):
         assert two[name] == pytest.approx(one[name]), name
-    lines = [(tmp_path / folder / "predictions.jsonl").read_text().splitlines() for folder in ("one", "two")]
+    lines = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (tmp_path, launched)]
     assert [json.loads(line)["id"] for line in lines[0]] == [json.loads(line)["id"] for line in lines[1]]
+
+
+def test_two_processes_publish_once(launched, hub):
+    repo = hub.repos["model", "ann/launched"]
+    assert len(repo.commits) == 2 and sum("/commit/" in request for request in hub.requests) == 1
+    assert set(repo.files) == set(publishable_files(launched)) >= {"model.safetensors", "metrics.json", "README.md"}
+    assert repo.files["README.md"] == (launched / "README.md").read_bytes()
+    assert "--hub_model_id ann/launched" in repo.files["README.md"].decode()
+
+
+# ---------------------------------------------------------------- card and publishing
+
+
+def test_the_folder_has_a_card_that_agrees_with_it(finished):
+    output, metrics = finished
+    card = ModelCard((output / "README.md").read_text())
+    assert check_card(output) == []
+    results = {f"{r.dataset_split}_{r.metric_type}": r.metric_value for r in card.data.eval_results}
+    assert results["test_f1"] == metrics["test_f1"] and card.data.base_model is None
+    assert "--show_example true" in card.text and "| `learning_rate` | 0.001 |" in card.text
+
+
+def test_checkpoints_pickles_and_pictures_of_the_data_are_not_publishable(finished):
+    output, _ = finished
+    files = publishable_files(output)
+    assert list(output.glob("checkpoint-*/*.bin")) and (output / "example.png").is_file()
+    assert not {"example.png", "run.json", "predictions.jsonl"} & set(files)
+    assert not [name for name in files if "/" in name or name.endswith((".bin", ".pt", ".pth"))]
+
+
+def test_trainer_itself_pushes_nothing(tmp_path):
+    flags = ["--push_to_hub", "true", "--output_dir", str(tmp_path)]
+    _, _, run_args = run_mmre.parse_arguments(flags)
+    assert run_args.publish and not run_args.push_to_hub
+    assert not run_mmre.parse_arguments(flags[2:])[2].publish
+
+
+@pytest.mark.parametrize("flag", [["--hub_revision", "dev"], ["--hub_strategy", "all_checkpoints"]])
+def test_what_is_not_published_cannot_be_asked_for(tmp_path, flag):
+    with pytest.raises(ValueError, match="--push_to_hub publishes once, at the end, to the main branch"):
+        run_mmre.parse_arguments(["--push_to_hub", "true", "--output_dir", str(tmp_path), *flag])
+
+
+def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch):
+    def refuse(token):
+        raise PermissionError(f"refused {token}")
+
+    monkeypatch.setattr(run_mmre, "check_access", refuse)
+    monkeypatch.setattr(run_mmre, "load_posts", lambda *arguments: pytest.fail("the run went on"))
+    flags = ["--output_dir", str(tmp_path), "--push_to_hub", "true", "--hub_token", "hf_wrong"]
+    with pytest.raises(PermissionError, match="refused hf_wrong"):
+        run_mmre.main([str(workplace / "tiny.yaml"), *flags])
 
 
 def test_the_offline_encoder_is_checked(monkeypatch):

@@ -1,0 +1,188 @@
+"""Cards of models and data sets: templates filled with saved facts.
+
+    python -m model_cards.cards OUTPUT_DIR
+
+writes OUTPUT_DIR/README.md anew from metrics.json, config.json and run.json. A template has no number of its own but
+those that the paper reports; `model_cards.checking` compares a card with its files.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+
+from model_cards.facts import RUN_FILE, ModelFacts, leak_reasons, numbers, read_facts, write_atomically
+from model_cards.tables import (
+    SPLITS,
+    calibration_table,
+    results_table,
+    settings_table,
+    statistics_table,
+    training_table,
+)
+
+
+__all__ = ["DATASET_FIELDS", "PAPER_RESULTS", "dataset_card", "main", "model_card", "write_model_card"]
+
+TEMPLATES = Path(__file__).parent
+SCORES = {
+    "f1": "micro F1 over the relations without none",
+    "precision": "precision over the relations without none",
+    "recall": "recall over the relations without none",
+    "accuracy": "accuracy, none included",
+}
+# Table 1 of the paper, in per cent as printed there.
+PAPER_RESULTS = {
+    "MNRE": {"accuracy": 94.03, "precision": 86.25, "recall": 85.36, "f1": 85.80},
+    "MORE": {"accuracy": 85.91, "precision": 65.37, "recall": 67.12, "f1": 66.23},
+}
+TASK = "text-classification"
+TAGS = ("relation-extraction", "multimodal", "vm-han", "hypergraph")
+DATASET_FIELDS = ("name", "configs", "source", "licence", "statistics", "provenance", "leaks", "figures")
+# Data sets that run_mmre.py builds: pretty name and where the data comes from. Others are Hub names or folders.
+SOURCES = {
+    "mnre": ("MNRE", "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each."),
+    "mnre_v1": ("MNRE-1", "MNRE, version 1 (Zheng et al., 2021): posts from Twitter with one image each."),
+    "more": ("MORE", "MORE (He et al., 2023): news captions; the tail of a pair is an object of the image."),
+    "postcards": (
+        "Postcards",
+        "Postcards: synthetic pictures with captions, drawn by this package. It shows that the model uses text and "
+        "image together; it says nothing about real posts.",
+    ),
+}
+
+
+def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
+    """The card of a finished --output_dir of run_mmre.py.
+
+    Args:
+        folder: has metrics.json, config.json and run.json.
+        repo_id: the repository that the card's code loads; None: `folder`.
+
+    Raises:
+        ValueError: one of the three files is missing or no JSON object.
+
+    Example:
+        >>> model_card("outputs/demo", repo_id="ann/vmhan-demo").data.base_model
+        'sentence-transformers/all-MiniLM-L6-v2'
+    """
+    facts = read_facts(folder)
+    dataset = facts.run["data"]["dataset"]
+    name, source = SOURCES.get(dataset, (dataset, f"The data set `{dataset}`."))
+    return ModelCard.from_template(
+        _model_card_data(facts, name),
+        template_path=str(TEMPLATES / "model_card.md"),
+        repo_id=repo_id or str(folder),
+        dataset_name=name,
+        source=source,
+        leaks=leak_reasons(facts.metrics),
+        results=results_table(facts.metrics),
+        calibration=calibration_table(facts.metrics),
+        data_settings=settings_table(facts.run["data"]),
+        training=training_table(facts),
+        random_features=str(facts.run["data"].get("features", "")).startswith("random"),
+        paper=PAPER_RESULTS,
+        figures=facts.figures,
+        run=facts.run,
+        config=facts.config,
+    )
+
+
+def write_model_card(folder: str | Path, run: Mapping[str, Any] | None = None, repo_id: str | None = None) -> Path:
+    """Write README.md of a finished --output_dir, and before that run.json when `run` (`describe_run`) is given."""
+    folder = Path(folder)
+    if run is not None:
+        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
+    write_atomically(folder / "README.md", str(model_card(folder, repo_id)))
+    return folder / "README.md"
+
+
+def dataset_card(fields: Mapping[str, Any]) -> DatasetCard:
+    """The card of a data set of posts; `card.data` may be completed before `card.save(path)`, with dataset_info.
+
+    Args:
+        fields: name: as a reader is told. configs: a list of the Hub's YAML entries ({"config_name", "data_files"}).
+            source: a paragraph on where the posts come from. licence: as the Hub writes it. statistics: {split: {what:
+            number}}. provenance: {what: value that JSON can hold}, all that made the files. leaks: reasons why the set
+            gives labels away, [] after an audit without any, None without an audit. figures: paths of pictures,
+            relative to the card.
+
+    Raises:
+        ValueError: a field is missing or unknown.
+    """
+    if set(fields) != set(DATASET_FIELDS):
+        missing, unknown = sorted(set(DATASET_FIELDS) - set(fields)), sorted(set(fields) - set(DATASET_FIELDS))
+        raise ValueError(
+            f"fields: expected exactly {list(DATASET_FIELDS)}, received without {missing} and with unknown {unknown}."
+        )
+    leaks = fields["leaks"]
+    data = DatasetCardData(
+        language="en",
+        license=fields["licence"],
+        pretty_name=fields["name"],
+        task_categories=[TASK],
+        tags=[*TAGS, *(["leaky"] if leaks else [])],
+        configs=fields["configs"],
+        **({} if leaks is None else {"leaky": bool(leaks)}),
+    )
+    return DatasetCard.from_template(
+        data,
+        template_path=str(TEMPLATES / "dataset_card.md"),
+        statistics_table=statistics_table(fields["statistics"]),
+        provenance_text=json.dumps(fields["provenance"], indent=2, ensure_ascii=False, default=str),
+        **{name: fields[name] for name in ("name", "source", "licence", "leaks", "figures")},
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Write OUTPUT_DIR/README.md anew from the saved files.")
+    parser.add_argument("output_dir", help="A finished --output_dir of run_mmre.py.")
+    parser.add_argument("--repo_id", help="Repository that the card's code loads; OUTPUT_DIR if not given.")
+    arguments = parser.parse_args(argv)
+    print(write_model_card(arguments.output_dir, repo_id=arguments.repo_id))
+
+
+def _model_card_data(facts: ModelFacts, dataset_name: str) -> ModelCardData:
+    """The YAML header. Leaky results are no evaluation results: they stay out of the model index."""
+    leaks = leak_reasons(facts.metrics)
+    data = ModelCardData(
+        language="en",
+        license=facts.run["licence"],
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=[*TAGS, *(["leaky"] if leaks else [])],
+        base_model=facts.run["base_model"],
+        datasets=facts.run["dataset_id"],
+        model_name="VM-HAN",
+        eval_results=None if leaks else _eval_results(facts, dataset_name) or None,
+    )
+    if leaks is not None:
+        data["leaky"] = bool(leaks)
+    return data
+
+
+def _eval_results(facts: ModelFacts, dataset_name: str) -> list[EvalResult]:
+    values = numbers(facts.metrics)
+    return [
+        EvalResult(
+            task_type=TASK,
+            task_name="Multi-modal relation extraction",
+            dataset_type=facts.run["dataset_id"] or facts.run["data"]["dataset"],
+            dataset_name=dataset_name,
+            dataset_config=facts.run["data"].get("dataset_config"),
+            dataset_split=split,
+            metric_type=score,
+            metric_name=title,
+            metric_value=values[f"{split}_{score}"],
+        )
+        for split in SPLITS
+        for score, title in SCORES.items()
+        if f"{split}_{score}" in values
+    ]
+
+
+if __name__ == "__main__":
+    main()

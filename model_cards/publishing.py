@@ -1,0 +1,218 @@
+"""Publish a finished folder on the Hugging Face Hub: one commit with all of it, or none.
+
+    python -m model_cards.publishing OUTPUT_DIR USER/NAME [--dry_run] [--private] [--predictions]
+    python -m model_cards.publishing DATASET_DIR USER/NAME --repo_type dataset
+
+What goes up is chosen by name: weights as safetensors, config, code, processor, metrics.json, figures and the card.
+Pickles, optimizer states and checkpoints never do. The token is HF_TOKEN's or that of `hf auth login`.
+"""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HTTPError,  # httpx's: what it raises when a connection breaks off
+    LocalTokenNotFoundError,
+)
+
+from model_cards.checking import check_card
+from model_cards.facts import write_atomically
+
+
+__all__ = ["check_access", "main", "publish_dataset", "publish_model", "publishable_files"]
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILES = (
+    "*.safetensors", "*.safetensors.index.json", "*.py", "config.json", "processor_config.json",
+    "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja", "metrics.json",
+    "README.md", "figures/*.png", "figures/*.svg",
+)  # fmt: skip
+DATASET_FILES = ("README.md", "*.parquet", "**/*.parquet", "figures/*.png", "figures/*.svg")
+NEEDED = {
+    "model": ("config.json", "*.safetensors", "processor_config.json", "*.py", "metrics.json", "README.md"),
+    "dataset": ("README.md", "**/*.parquet"),
+}
+# Files of an earlier push that would be read together with the new ones if they stayed in the same folder.
+STALE = {"model": (".safetensors", ".safetensors.index.json"), "dataset": (".parquet",)}
+
+
+def publish_model(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    predictions: bool = False,
+    token: str | None = None,
+) -> str:
+    """Publish a finished --output_dir of run_mmre.py.
+
+    Args:
+        folder: the output folder; its README.md then loads from `repo_id`.
+        repo_id: "user/name" or "name"; made if it is not there.
+        private: of a new repository; True refuses an existing public one.
+        predictions: also predictions.jsonl, which quotes the entities' names from the data.
+        token: None takes HF_TOKEN's or that of `hf auth login`.
+
+    Returns:
+        the URL of the commit.
+
+    Raises:
+        ValueError: a file is missing, a number of the card differs from the files, or the repository is public and
+            `private` is True.
+        PermissionError: no token, a wrong one, or one that may not write there.
+        ConnectionError: the connection broke off; the repository has all of the files or is as it was.
+        OSError: any other refusal of the Hub.
+    """
+    files = publishable_files(folder, predictions=predictions)
+    if problems := check_card(folder):
+        raise ValueError(
+            f"{folder}/README.md: expected the numbers of metrics.json, config.json and run.json, received a card "
+            f"that differs: {'; '.join(problems[:3])}. Write it anew: `python -m model_cards.cards {folder}`."
+        )
+    return _publish(Path(folder), repo_id, files, repo_type="model", private=private, token=token)
+
+
+def publish_dataset(folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+    """Publish a folder of Parquet files with its card; arguments, value and errors as for `publish_model`."""
+    files = publishable_files(folder, repo_type="dataset")
+    return _publish(Path(folder), repo_id, files, repo_type="dataset", private=private, token=token)
+
+
+def publishable_files(folder: str | Path, *, repo_type: str = "model", predictions: bool = False) -> list[str]:
+    """Paths, relative to `folder`, of the files that go up.
+
+    Raises:
+        ValueError: a file without which the repository would be of no use is missing.
+    """
+    folder = Path(folder)
+    for pattern in [*NEEDED[repo_type], *(["predictions.jsonl"] if predictions else [])]:
+        if not any(folder.glob(pattern)):
+            origin = "a finished --output_dir of run_mmre.py" if repo_type == "model" else "a folder made by prepare"
+            raise ValueError(f"{folder}: expected {pattern}, received a folder without it. Pass {origin}.")
+    patterns = MODEL_FILES if repo_type == "model" else DATASET_FILES
+    patterns += ("predictions.jsonl",) if predictions else ()
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def check_access(token: str | None = None) -> str:
+    """The user's name, if the token is one that can write: to be asked before hours of training.
+
+    Raises:
+        PermissionError: no token, a wrong one, or one that may only read.
+        OSError: the Hub cannot be reached.
+    """
+    with _explained():
+        account = HfApi(token=token).whoami()
+    if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise PermissionError(
+            f"token: expected one that may write, received a read token of {account['name']!r}. Make one with the "
+            "role 'write' at https://huggingface.co/settings/tokens."
+        )
+    return account["name"]
+
+
+def _publish(
+    folder: Path, repo_id: str, files: list[str], *, repo_type: str, private: bool | None, token: str | None
+) -> str:
+    """One commit of `files`. Not `upload_folder`: where hf_xet is installed, that makes several."""
+    check_access(token)
+    api = HfApi(token=token)
+    with _explained(repo_id):
+        repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
+        if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+            raise ValueError(
+                f"private: expected a private repository, received {repo_id}, which exists and is public. Choose "
+                "another name, or make it private on the Hub first."
+            )
+        card = _with_repo_id((folder / "README.md").read_text(encoding="utf-8"), repo_id)
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationAdd(name, card.encode() if name == "README.md" else str(folder / name)) for name in files
+        ]
+        remote = api.list_repo_files(repo_id, repo_type=repo_type)
+        operations += [CommitOperationDelete(name) for name in _stale(remote, files, repo_type)]
+        commit = api.create_commit(repo_id, operations, commit_message=f"Publish {repo_type}", repo_type=repo_type)
+    write_atomically(folder / "README.md", card)
+    logger.info("published %d files: %s", len(files), commit.commit_url)
+    return commit.commit_url
+
+
+def _stale(remote: list[str], files: list[str], repo_type: str) -> list[str]:
+    folders = {Path(name).parent for name in files if name.endswith(STALE[repo_type])}
+    return [
+        name
+        for name in remote
+        if name.endswith(STALE[repo_type]) and name not in files and Path(name).parent in folders
+    ]
+
+
+def _with_repo_id(card: str, repo_id: str) -> str:
+    """The card with this repository in its code, which names it on a line of its own."""
+    return re.sub(r'^repo_id = ".*"$', f'repo_id = "{repo_id}"', card, flags=re.MULTILINE)
+
+
+@contextmanager
+def _explained(repo_id: str = "the Hub") -> Iterator[None]:
+    """Turns the client's errors into ones that say what to do."""
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise PermissionError(
+            "token: expected one with which to publish, received none. Set HF_TOKEN, or run `hf auth login`."
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise PermissionError(
+                f"{repo_id}: expected a token that may write there, received one that the Hub refuses "
+                f"({error.server_message or status}). Check the name, the token (HF_TOKEN or `hf auth login`) and its "
+                "rights. Nothing was published."
+            ) from error
+        raise OSError(f"{repo_id}: the Hub refused to publish and changed nothing: {error}") from error
+    except (HTTPError, RuntimeError) as error:
+        if not isinstance(error, HTTPError) and not isinstance(error.__cause__, HTTPError):
+            raise
+        raise ConnectionError(
+            f"{repo_id}: the connection to the Hub broke off ({error.__cause__ or error}). Nothing is half published: "
+            "the repository has all of the files or is as it was. Run again with `python -m model_cards.publishing`; "
+            "what has arrived is not sent twice."
+        ) from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Publish a finished folder on the Hugging Face Hub.")
+    parser.add_argument("folder", help="--output_dir of run_mmre.py, or a folder of Parquet files with a card.")
+    parser.add_argument("repo_id", help="USER/NAME; made if it is not there.")
+    parser.add_argument("--repo_type", choices=("model", "dataset"), default="model")
+    parser.add_argument("--private", action="store_true", help="Make the repository private.")
+    parser.add_argument("--predictions", action="store_true", help="Publish predictions.jsonl, too.")
+    parser.add_argument("--dry_run", action="store_true", help="Only list what would be published.")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    private = arguments.private or None
+    try:
+        if arguments.dry_run:
+            choice = {"repo_type": arguments.repo_type, "predictions": arguments.predictions}
+            print("\n".join(publishable_files(arguments.folder, **choice)))
+        elif arguments.repo_type == "dataset":
+            print(publish_dataset(arguments.folder, arguments.repo_id, private=private))
+        else:
+            choice = {"private": private, "predictions": arguments.predictions}
+            print(publish_model(arguments.folder, arguments.repo_id, **choice))
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
