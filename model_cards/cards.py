@@ -46,11 +46,16 @@ DATASET_FIELDS = ("name", "configs", "source", "licence", "statistics", "provena
 SOURCES = {
     "mnre": ("MNRE", "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each."),
     "mnre_v1": ("MNRE-1", "MNRE, version 1 (Zheng et al., 2021): posts from Twitter with one image each."),
+    "mnre_published_objects": (
+        "MNRE with the published object files",
+        "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each, and the object files "
+        "that public systems load.",
+    ),
     "more": ("MORE", "MORE (He et al., 2023): news captions; the tail of a pair is an object of the image."),
     "postcards": (
         "Postcards",
-        "Postcards: synthetic pictures with captions, drawn by this package. It shows that the model uses text and "
-        "image together; it says nothing about real posts.",
+        "Postcards: synthetic pictures with captions, drawn by this package so that the words alone cannot decide the "
+        "relation. Scores on it say nothing about real posts.",
     ),
 }
 

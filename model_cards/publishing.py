@@ -69,7 +69,7 @@ def publish_model(
         ValueError: a file is missing, a number of the card differs from the files, or the repository is public and
             `private` is True.
         PermissionError: no token, a wrong one, or one that may not write there.
-        ConnectionError: the connection broke off; the repository has all of the files or is as it was.
+        ConnectionError: the connection failed; the repository has all of the files or is as it was.
         OSError: any other refusal of the Hub.
     """
     files = publishable_files(folder, predictions=predictions)
@@ -178,13 +178,13 @@ def _explained(repo_id: str = "the Hub") -> Iterator[None]:
                 "rights. Nothing was published."
             ) from error
         raise OSError(f"{repo_id}: the Hub refused to publish and changed nothing: {error}") from error
-    except (HTTPError, RuntimeError) as error:
-        if not isinstance(error, HTTPError) and not isinstance(error.__cause__, HTTPError):
+    except (HTTPError, ConnectionError, RuntimeError) as error:  # of httpx, of hf_xet, of an LFS upload
+        if isinstance(error, RuntimeError) and not isinstance(error.__cause__, HTTPError):
             raise
         raise ConnectionError(
-            f"{repo_id}: the connection to the Hub broke off ({error.__cause__ or error}). Nothing is half published: "
-            "the repository has all of the files or is as it was. Run again with `python -m model_cards.publishing`; "
-            "what has arrived is not sent twice."
+            f"{repo_id}: the connection to the Hub failed ({error.__cause__ or error}). Nothing is half published: "
+            "the repository has all of the files or is as it was. Run again, a finished folder by `python -m "
+            "model_cards.publishing`: what has arrived is not sent twice."
         ) from error
 
 
@@ -197,6 +197,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--predictions", action="store_true", help="Publish predictions.jsonl, too.")
     parser.add_argument("--dry_run", action="store_true", help="Only list what would be published.")
     arguments = parser.parse_args(argv)
+    if arguments.predictions and arguments.repo_type != "model":
+        parser.error("--predictions is for models: leave it out with --repo_type dataset.")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     private = arguments.private or None
     try:

@@ -75,7 +75,7 @@ class HubServer:
     """The Hub's state and the thread that serves it; a context manager.
 
     Attributes:
-        repos: {("model" or "dataset", "user/name"): Repo}.
+        repos: {("model" or "dataset", "user/name"): Repo}; objects: LFS objects by sha256.
         drops: how many of the next requests of a kind are broken off: "lfs" halfway through an object, "commit"
             before the commit is made, "answer" after it is made and before the client hears of it.
         requests: "METHOD /path" of every request so far.
@@ -83,7 +83,7 @@ class HubServer:
 
     def __init__(self):
         self.repos: dict[tuple[str, str], Repo] = {}
-        self.objects: dict[str, bytes] = {}  # LFS objects by sha256
+        self.objects: dict[str, bytes] = {}
         self.drops = {"lfs": 0, "commit": 0, "answer": 0}
         self.requests: list[str] = []
         self.lock = threading.Lock()
@@ -181,8 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         if self._role != "write" or owner != self._user:
             raise Refused(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
         repo_id = f"{owner}/{wish['name']}"
-        prefix = "" if kind == "model" else f"{kind}s/"
-        url = {"url": f"{self.hub.url}/{prefix}{repo_id}"}
+        url = {"url": f"{self.hub.url}/{'' if kind == 'model' else 'datasets/'}{repo_id}"}
         with self.hub.lock:
             if (kind, repo_id) not in self.hub.repos:
                 self.hub.repos[kind, repo_id] = Repo(repo_id, private=wish.get("visibility") == "private")

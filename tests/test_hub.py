@@ -18,7 +18,7 @@ from PIL import Image
 
 from datasets_scripts.schema import post_features
 from model_cards.cards import dataset_card, write_model_card
-from model_cards.publishing import publishable_files
+from model_cards.publishing import main, publishable_files
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -246,10 +246,25 @@ def test_an_interrupted_upload_publishes_nothing_and_can_be_run_again(hub, clien
     hub.drops[kind] = 1000
     said, repo = attempt(name)
     hub.drops[kind] = 0
-    assert "the connection to the Hub broke off" in said and "Run again" in said
+    assert "the connection to the Hub failed" in said and "Run again" in said
     assert repo.head == FIRST_COMMIT and repo.files == {}
     assert client(PUBLISH, folder, name).returncode == 0
     assert len(repo.commits) == 2 and "model.safetensors" in repo.files
+
+
+def test_a_failure_of_xet_is_told_like_any_other(attempt):
+    """This Hub does not speak Xet, which the client prefers where hf_xet is installed."""
+    pytest.importorskip("hf_xet")
+    with_xet = "import os\nos.environ['HF_HUB_DISABLE_XET'] = '0'\n"
+    said, repo = attempt("ann/xet", code=with_xet + PUBLISH)
+    assert "the connection to the Hub failed" in said and "xet-write-token" in said
+    assert repo.head == FIRST_COMMIT
+
+
+def test_a_hub_that_cannot_be_reached_is_told(client, folder):
+    nowhere = "import os\nos.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
+    done = client(nowhere + PUBLISH, folder, "ann/nowhere")
+    assert done.returncode == 1 and "the connection to the Hub failed" in done.stderr
 
 
 def test_an_interruption_now_and_then_is_survived(hub, client, folder):
@@ -356,3 +371,9 @@ def test_a_data_set_without_parquet_is_an_error(tmp_path):
     (tmp_path / "README.md").write_text("")
     with pytest.raises(ValueError, match=r"expected \*\*/\*.parquet, received a folder without it. Pass a folder"):
         publishable_files(tmp_path, repo_type="dataset")
+
+
+def test_a_data_set_has_no_predictions_to_publish(dataset_folder, capsys):
+    with pytest.raises(SystemExit):
+        main([str(dataset_folder), "ann/posts", "--repo_type", "dataset", "--predictions"])
+    assert "--predictions is for models" in capsys.readouterr().err
