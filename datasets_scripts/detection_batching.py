@@ -64,7 +64,7 @@ class BatchedDetector(ABC):
         """Raw detections of each of several images of one shape; sizes are (width, height)."""
 
     def detect(self, images: list[Image.Image], queries: list[list[str]] | None = None) -> list[list[Detection]]:
-        """See `Detector.detect`. An image for which a text-conditioned detector has an empty list gets no detection."""
+        """See `Detector.detect`. An image with an empty list of queries gets no detection from who needs them."""
         _check_images(images)
         queries = self._checked_queries(queries, len(images))
         found: list[list[Detection]] = [[] for _ in images]
@@ -100,15 +100,15 @@ class BatchedDetector(ABC):
             return [[] for _ in range(num_images)]
         if len(queries) != num_images:
             raise ValueError(
-                f"queries: expected one list of phrases an image, {num_images}, received {len(queries)}. Pass an empty "
-                "list for an image in which nothing is looked for."
+                f"queries: expected one list of phrases an image, {num_images}, received {len(queries)}. Pass an "
+                "empty list for an image in which nothing is looked for."
             )
         for index, of_image in enumerate(queries):
             if isinstance(of_image, str) or not all(isinstance(query, str) for query in of_image):
                 raise ValueError(
                     f"queries[{index}]: expected a list of phrases, received {of_image!r}. Pass [phrase] for one."
                 )
-        # Each phrase once, in the order given: two equal ones would share, and so halve, some detectors' scores.
+        # Each phrase once, in the order given.
         return [list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries]
 
 

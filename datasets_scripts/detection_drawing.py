@@ -59,7 +59,9 @@ def draw_detections(
     order = list(range(len(detections))) if chosen is None else list(chosen)
     wrong = [index for index in order if not 0 <= index < len(detections)]
     if wrong:
-        raise ValueError(f"chosen: expected indices below {len(detections)}, the number of detections, received {wrong}")
+        raise ValueError(
+            f"chosen: expected indices below {len(detections)}, the number of detections, received {wrong}"
+        )
     scale = 1.0 if side is None else side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     canvas = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
@@ -69,7 +71,9 @@ def draw_detections(
     colours = list(COLOURS)
     placed: list[tuple[float, ...]] = []
     for rank in reversed(range(len(order))):  # the best on top
-        draw.rectangle(_on_canvas(detections[order[rank]].box, scale, size), outline=colours[rank % len(colours)], width=3)
+        draw.rectangle(
+            _on_canvas(detections[order[rank]].box, scale, size), outline=colours[rank % len(colours)], width=3
+        )
     for rank, index in enumerate(order):
         box = _on_canvas(detections[index].box, scale, size)
         _draw_label(draw, detections[index], box, number=rank + 1, colour=colours[rank % len(colours)], placed=placed)

@@ -1,5 +1,5 @@
-"""Detectors of `torchvision.models.detection`: Faster R-CNN (Ren et al. 2015), Mask and Keypoint R-CNN, RetinaNet, SSD,
-SSDlite and FCOS, by torchvision's names of models and weights.
+"""Detectors of `torchvision.models.detection`: Faster R-CNN (Ren et al. 2015), Mask and Keypoint R-CNN, RetinaNet,
+SSD, SSDlite and FCOS, by torchvision's names of models and weights.
 
 The COCO weights come from download.pytorch.org into `torch.hub.get_dir()/checkpoints`; a file put there by hand is
 used as it is. Code and weights are BSD-3-Clause: the choice for those who cannot take ultralytics' AGPL.
@@ -41,8 +41,8 @@ class TorchvisionDetector(BatchedDetector):
         last.detections_per_img = max(last.detections_per_img, settings.max_objects)
 
     def prepare(self, image: Image.Image, queries: list[str]) -> Tensor:
-        """Colours in [0, 1], (3, height, width)."""
-        return pil_to_tensor(image).float() / 255
+        """Bytes, (3, height, width): a quarter of what floats take while the image waits for its batch."""
+        return pil_to_tensor(image)
 
     def shape(self, prepared: Tensor) -> Hashable:
         """SSD resizes everything to one square; the others pad a batch to its largest image."""
@@ -52,7 +52,7 @@ class TorchvisionDetector(BatchedDetector):
         self, prepared: list[Tensor], sizes: list[tuple[int, int]], queries: list[list[str]]
     ) -> list[list[Detection]]:
         """See `BatchedDetector.forward`."""
-        outputs = self.network([pixels.to(self.device) for pixels in prepared])
+        outputs = self.network([pixels.to(self.device).float() / 255 for pixels in prepared])
         return [
             detections_from(output["boxes"], output["scores"], (self.labels[index] for index in output["labels"]))
             for output in outputs
@@ -73,7 +73,9 @@ def load_detector(model: str, *, settings: DetectionSettings, weights: str | Non
     """
     known = list_models(module=torchvision.models.detection)
     if model not in known:
-        raise ValueError(f"model: torchvision has the detectors {known}, received {model!r}{nearest_names(model, known)}")
+        raise ValueError(
+            f"model: torchvision has the detectors {known}, received {model!r}{nearest_names(model, known)}"
+        )
     choices = get_model_weights(model)
     seed = random_seed(weights)
     if seed is None and weights not in (None, *choices.__members__):
@@ -100,10 +102,12 @@ def _random(model: str, seed: int, *, num_classes: int) -> nn.Module:
 
 def _pretrained(model: str, weights: torchvision.models.WeightsEnum) -> nn.Module:
     try:
-        return get_model(model, weights=weights)
-    except (OSError, RuntimeError) as error:  # unreachable; or a file that fails the hash check or is damaged
+        # get_model would run the code in a file that has some; this looks first, and downloads.
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # unreachable; or damaged, and then whatever its bytes happen to spell
         raise OSError(
             f"torchvision:{model} needs {weights.url}, which could not be loaded ({error}). Put that file into "
             f"{torch.hub.get_dir()}/checkpoints (remove one that is damaged), or pass "
-            f'"torchvision:{model}?weights=random:0" for random weights, which are good enough to try the code only.'
+            f'"torchvision:{model}?weights=random:0" for random weights, good enough to try the code only.'
         ) from error
+    return get_model(model, weights=weights)

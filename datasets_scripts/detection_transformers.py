@@ -56,9 +56,7 @@ class FixedClassDetector(BatchedDetector):
         score_threshold: float = 0.25,
     ):
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        super().__init__(
-            settings, score_threshold=score_threshold, description={**description, "versions": versions}
-        )
+        super().__init__(settings, score_threshold=score_threshold, description={**description, "versions": versions})
         self.processor = processor
         self.model = model.to(self.device).eval().requires_grad_(False)
 
@@ -143,8 +141,9 @@ def phrase_of_token(tokens: Tensor, stop: int) -> Tensor:
     """Of "[CLS] a cat . red car . [SEP]" (T,), which phrase each token is in: [-1, 0, 0, -1, 1, 1, -1, -1] (T,)."""
     is_stop = tokens == stop
     phrase = is_stop.cumsum(0) - is_stop.int()  # (T,): number of stops before
-    outside = is_stop | (torch.arange(len(tokens), device=tokens.device) % (len(tokens) - 1) == 0)  # and [CLS], [SEP]
-    return phrase.masked_fill(outside, -1)
+    phrase[is_stop] = -1
+    phrase[[0, -1]] = -1  # [CLS] and [SEP]
+    return phrase
 
 
 def best_queries(probabilities: Tensor, phrase: Tensor, threshold: float) -> list[int]:
@@ -193,7 +192,7 @@ def load_detector(model: str, *, settings: DetectionSettings, weights: str | Non
         network = _pretrained(auto_model, model) if seed is None else _random(auto_model, config, seed)
     description = {
         "adapter": "transformers",
-        "model": Path(model).name if Path(model).exists() else model,
+        "model": Path(model).resolve().name if Path(model).exists() else model,
         "revision": getattr(config, "_commit_hash", None),
         "weights": weights or "the model's own",
         "weights_sha256": weights_digest(network),
@@ -215,7 +214,7 @@ def _pretrained(auto_model: Any, model: str) -> PreTrainedModel:
         missing = sorted(report["missing_keys"])
         raise ValueError(
             f"{model}: expected all weights of a {type(network).__name__}, received a file without {len(missing)} of "
-            f'them ({missing[0]} is one). Name a trained detector, or ask for random weights: '
+            f"them ({missing[0]} is one). Name a trained detector, or ask for random weights: "
             f'"transformers:{model}?weights=random:0"'
         )
     return network

@@ -9,9 +9,10 @@ Departure from the paper: its YOLOv3 is Darknet's, with anchor boxes; ultralytic
 backbone under an anchor-free head, trained anew on COCO. The 80 classes are the same.
 
 Importing ultralytics writes a settings file into the user's configuration folder and replaces `torch.save` by one
-that retries. It is imported with YOLO_OFFLINE and YOLO_AUTOINSTALL set so that it neither reports usage nor installs
-packages, and with ULTRALYTICS_SAFE_LOAD, so that weights are read without running the code a pickle may hold. Values
-that the environment already has are left alone.
+that retries. It is imported with YOLO_OFFLINE, YOLO_AUTOINSTALL and ULTRALYTICS_SAFE_LOAD set so that it neither
+reports usage nor installs packages nor evaluates code; values that the environment already has are left alone. As
+somebody else may have imported it before, a file of weights is read only after its restricted loader has found nothing
+in it but weights and layers: the usual one runs whatever code a pickle holds.
 """
 
 import os
@@ -101,7 +102,9 @@ def load_detector(
         ImportError: ultralytics is not installed.
     """
     if image_size < 32:
-        raise ValueError(f"image_size: expected at least 32 pixels (YOLO halves the side five times), received {image_size}")
+        raise ValueError(
+            f"image_size: expected at least 32 pixels (YOLO halves the side five times), received {image_size}"
+        )
     is_architecture = model.endswith((".yaml", ".yml"))
     seed = random_seed(weights)
     if is_architecture and seed is None:
@@ -139,7 +142,7 @@ def import_ultralytics() -> ModuleType:
         import ultralytics
     except ImportError as error:
         raise ImportError(
-            f'YOLO needs the package ultralytics (AGPL-3.0), which could not be imported ({error}): pip install '
+            f"YOLO needs the package ultralytics (AGPL-3.0), which could not be imported ({error}): pip install "
             '"vmhan[ultralytics]". If libGL is what is missing, replace opencv-python by opencv-python-headless. '
             'Without the AGPL: "torchvision:fasterrcnn_resnet50_fpn_v2"'
         ) from error
@@ -161,9 +164,12 @@ def _random(library: ModuleType, model: str, seed: int) -> Any:
 
 def _pretrained(library: ModuleType, model: str) -> Any:
     path = _weights_file(model)
+    from ultralytics.nn.tasks import torch_safe_load
+
     try:
+        torch_safe_load(path, safe_only=True)  # raises before any code in the file runs; YOLO has no such argument
         return library.YOLO(path)
-    except (TypeError, RuntimeError, ModuleNotFoundError) as error:
+    except Exception as error:  # whatever the bytes of a damaged file happen to spell
         raise ValueError(
             f"{path}: expected weights saved by ultralytics (a .pt file), received something else or a damaged file "
             f"({error}). Download it again, or name another."
@@ -191,6 +197,6 @@ def _weights_file(model: str) -> Path:
         raise OSError(
             f"ultralytics:{model} could not be downloaded ({error}). Put the file, from "
             f"https://github.com/ultralytics/assets/releases, into {cache}, or pass its path, or pass "
-            f'"ultralytics:yolov3.yaml?weights=random:0" for random weights, which are good enough to try the code only.'
+            f'"ultralytics:yolov3.yaml?weights=random:0" for random weights, good enough to try the code only.'
         ) from error
     return cache / model

@@ -1,7 +1,10 @@
-"""Tiny detectors with random weights, saved on the spot: folders such as `from_pretrained` finds on the Hub, and a file
-of ultralytics. The text encoders have a vocabulary of a few words.
+"""Tiny detectors with random weights, saved on the spot: folders such as `from_pretrained` finds on the Hub, and a
+file of ultralytics. The text encoders have a vocabulary of a few words.
 """
 
+import importlib.util
+
+import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -46,6 +49,8 @@ def _save(folder, model_class, config, processor):
 
 def save_yolo(path):
     """YOLO11n with weights so large that its boxes depend on the image; ultralytics' own hardly do."""
+    if importlib.util.find_spec("ultralytics") is None:  # not importorskip: ultralytics is for import_ultralytics
+        pytest.skip("the extra ultralytics (AGPL-3.0) is not installed")
     with seeded(0):
         yolo = import_ultralytics().YOLO("yolo11n.yaml")
         with torch.no_grad():

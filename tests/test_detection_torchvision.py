@@ -32,7 +32,7 @@ def cache(tmp_path, monkeypatch):
     return folder / name
 
 
-@pytest.mark.parametrize("model", ["retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn", "maskrcnn_resnet50_fpn"])
+@pytest.mark.parametrize("model", ["retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"])
 def test_other_architectures(model, photo):
     detector = make_detector(f"torchvision:{model}?weights=random:0&score_threshold=0", device="cpu")
     detector.network.transform.min_size = (64,)  # instead of 800 pixels, to be quick
@@ -49,7 +49,7 @@ def test_seeds_give_different_networks(photo):
     assert makes[0].description["versions"]["torchvision"] == torchvision.__version__
 
 
-@pytest.mark.parametrize("weights", ["", "?weights=COCO_V1", "?weights=DEFAULT"])
+@pytest.mark.parametrize("weights", ["", "?weights=COCO_V1"])
 def test_weights_in_the_cache_are_used(weights, cache, photo):
     with seeded(3):
         network = get_model(SSDLITE, weights=None, weights_backbone=None, num_classes=91)

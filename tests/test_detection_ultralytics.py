@@ -17,12 +17,8 @@ from PIL import Image
 from datasets_scripts.detection import make_detector
 
 
-ABSENT = "the extra ultralytics (AGPL-3.0) is not installed"
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    pytest.importorskip("ultralytics", reason=ABSENT)
     return detectors.save_yolo(tmp_path_factory.mktemp("yolo") / "yolov3u.pt")
 
 
@@ -44,7 +40,9 @@ def test_local_weights_need_no_network_and_write_nothing(weights, photo, no_netw
     monkeypatch.chdir(tmp_path)
     detector = make_detector(f"ultralytics:{weights}", device="cpu", score_threshold=1e-5, image_size=64)
     assert detector.detect([photo])[0]
-    assert detector.description["model"] == detector.description["weights"] == weights.name  # no folder of this machine
+    assert (
+        detector.description["model"] == detector.description["weights"] == weights.name
+    )  # no folder of this machine
     assert list(tmp_path.iterdir()) == []
     assert all(os.environ[name] for name in ("YOLO_OFFLINE", "YOLO_AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD"))
 
