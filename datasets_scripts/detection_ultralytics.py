@@ -2,17 +2,19 @@
 
 LICENCE: ultralytics, and the weights it publishes, are AGPL-3.0, or need a licence bought from Ultralytics. It is
 never installed with this project: ask for it with `pip install "vmhan[ultralytics]"`. It is imported in this file
-only, and only when a detector is made. What imports it in one program falls under the AGPL's terms;
-`detection_torchvision` does the same work under BSD-3-Clause.
+only, and only when a YOLO is made; a program that does so has to meet the AGPL's terms. `detection_torchvision` does
+the same work under BSD-3-Clause.
 
 Departure from the paper: its YOLOv3 is Darknet's, with anchor boxes; ultralytics' "yolov3u" is the same Darknet-53
-backbone under an anchor-free head, trained anew on COCO. The 80 classes are the same.
+backbone under an anchor-free head, trained anew on COCO. The 80 classes are the same; an architecture with random
+weights has their numbers for labels.
 
-Importing ultralytics writes a settings file into the user's configuration folder and replaces `torch.save` by one
-that retries. It is imported with YOLO_OFFLINE, YOLO_AUTOINSTALL and ULTRALYTICS_SAFE_LOAD set so that it neither
+Importing ultralytics writes a settings file into the user's configuration folder and sets print options of torch and
+numpy. It also replaces `PIL.Image.open` (by one that installs a package when a file is no image) and `torch.save`:
+both are put back. It is imported with YOLO_OFFLINE, YOLO_AUTOINSTALL and ULTRALYTICS_SAFE_LOAD set so that it neither
 reports usage nor installs packages nor evaluates code; values that the environment already has are left alone. As
-somebody else may have imported it before, a file of weights is read only after its restricted loader has found nothing
-in it but weights and layers: the usual one runs whatever code a pickle holds.
+somebody else may have imported it before, a file of weights is read only after its restricted loader has found
+nothing in it but weights and layers: the usual one runs whatever code a pickle holds.
 """
 
 import os
@@ -138,6 +140,7 @@ def import_ultralytics() -> ModuleType:
     """The package, imported as the top of this file says; ImportError with what to do if it is not there."""
     for name, value in SAFE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    patched = Image.open, torch.save
     try:
         import ultralytics
     except ImportError as error:
@@ -146,6 +149,7 @@ def import_ultralytics() -> ModuleType:
             '"vmhan[ultralytics]". If libGL is what is missing, replace opencv-python by opencv-python-headless. '
             'Without the AGPL: "torchvision:fasterrcnn_resnet50_fpn_v2"'
         ) from error
+    Image.open, torch.save = patched
     return ultralytics
 
 

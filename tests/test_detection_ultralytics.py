@@ -12,7 +12,7 @@ import detectors
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from datasets_scripts.detection import make_detector
 
@@ -45,6 +45,15 @@ def test_local_weights_need_no_network_and_write_nothing(weights, photo, no_netw
     )  # no folder of this machine
     assert list(tmp_path.iterdir()) == []
     assert all(os.environ[name] for name in ("YOLO_OFFLINE", "YOLO_AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD"))
+
+
+def test_pillow_and_torch_stay_as_they_were(weights, tmp_path):
+    """ultralytics' own `Image.open` looks for a package to install when a file is no image."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    with pytest.raises(UnidentifiedImageError, match="cannot identify image file"):
+        Image.open(broken)
+    assert Image.open.__module__ == "PIL.Image" and torch.save.__module__ == "torch.serialization"
 
 
 def test_weights_by_name_in_the_cache_of_torch(weights, no_network, tmp_path, monkeypatch):
