@@ -41,7 +41,7 @@ def imports(path: Path) -> list[tuple[int, str]]:
 
 def test_the_rooms_are_found():
     assert {path.stem for path in SHIPPED} >= {"configuration_vmhan", "modeling_vmhan", "processing_vmhan"}
-    assert {path.stem for path in SCRIPTS} >= {"mnre", "postcards", "scorer"}
+    assert {path.stem for path in SCRIPTS} >= {"mnre", "postcards", "scorer", "detection", "detection_ultralytics"}
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
 
 
@@ -90,6 +90,15 @@ def test_each_driver_is_imported_in_one_file():
             if module.split(".")[0] in DRIVERS:
                 users[module.split(".")[0]].add(path.name)
     assert all(len(files) <= 1 for files in users.values()), users
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
+def test_drivers_are_imported_when_used(path):
+    """Inside a function: who does not ask for a driver needs neither the package nor its licence."""
+    top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.stmt)]
+    at_import = [alias.name for node in top if isinstance(node, ast.Import) for alias in node.names]
+    at_import += [node.module or "" for node in top if isinstance(node, ast.ImportFrom)]
+    assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
 @pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
