@@ -25,8 +25,9 @@ class TransformersChatModel:
     """A chat model in this process, greedy: the same request gets the same answer.
 
     The pipeline of the checkpoint's task is loaded at the first request. It is used for what it knows (classes,
-    device, data type); batches go through the processor's chat template and `generate`, because the pipelines' own
-    batching pads as if every image became one tensor of the same size, which models that cut them into patches break.
+    device, data type); batches go through the processor's chat template and `generate`, because the pipeline's own
+    batching fails on models that cut images of different shapes into different numbers of patches (LLaVA-NeXT:
+    "Sizes of tensors must match", transformers 5.24).
     A request is padded to the longest of its batch, which in half precision can tip a near tie: `batch_size=1` makes
     every answer independent of what else is asked.
 
@@ -108,11 +109,10 @@ class TransformersChatModel:
             self._pipeline = transformers.pipeline(
                 TASKS[self.kind], model=self.name, revision=self.revision, device=self.device, dtype=self.dtype
             )
-            template = self._encoder
-            if getattr(template, "chat_template", None) is None:
+            if getattr(self._encoder, "chat_template", None) is None:
                 raise ValueError(
-                    f"model: expected a checkpoint with a chat template, {self.name!r} has none. Choose its instruct or "
-                    "chat variant"
+                    f"model: expected a checkpoint with a chat template, {self.name!r} has none. Choose its instruct "
+                    "or chat variant"
                 )
             tokenizer = self._pipeline.tokenizer
             if tokenizer.pad_token is None:  # Llama 3
@@ -179,11 +179,15 @@ def _batches(requests: Sequence[ChatRequest], size: int) -> Iterator[list[int]]:
 
 def _version(name: str, revision: str | None) -> str:
     """The Hub's commit of a checkpoint, or 16 hexadecimal digits over the files of a folder that answers depend on."""
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:  # transformers has either for what is no checkpoint
+        raise OSError(f"model: expected a folder or Hub name of a checkpoint, received {name!r} ({error})") from error
     folder = Path(name)
     if not folder.is_dir():
-        import transformers
-
-        return transformers.AutoConfig.from_pretrained(name, revision=revision)._commit_hash or revision or "unknown"
+        return config._commit_hash or revision or "unknown"
     digest = hashlib.sha256()
     for path in sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)}):
         digest.update(path.name.encode())

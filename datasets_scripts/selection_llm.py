@@ -46,6 +46,36 @@ DEFAULT_CACHE = Path(HF_HOME) / "vmhan" / "answers"
 
 
 @dataclass(frozen=True)
+class _Case:
+    """A pair to choose for: its post, the selection to fill, a name for errors, and the image as size and JPEG."""
+
+    post: dict[str, Any]
+    pair: dict[str, Any]
+    selection: PairSelection
+    name: str
+    image_size: tuple[int, int] | None
+    image: bytes | None
+
+    def prompt(self, field: str, number: int, **filled_in: str) -> str:
+        """The prompt of a field, filled in."""
+        start, end = self.pair["head"]
+        head, paper, ours = " ".join(self.post["tokens"][start:end]), *PROMPTS[field]
+        tail = self._tail(in_image=field != "text_phrases")
+        return f"{paper.format(number=number, head=head, tail=tail)}\n\n{ours.format(**filled_in)}"
+
+    def _tail(self, *, in_image: bool) -> str:
+        """The tail in words: its mention, or the object's label, with its place for who sees the image."""
+        index = tail_object(self.pair)
+        if index is None:
+            start, end = self.pair["tail"]
+            return " ".join(self.post["tokens"][start:end])
+        label = object_labels(self.post)[index]
+        if in_image:
+            return object_name(label, self.post["boxes"][index], self.image_size)
+        return label or "an object of the image"
+
+
+@dataclass(frozen=True)
 class _Question:
     """What is asked for one field of one pair's selection, and how values and a reason are taken from the answer."""
 
@@ -143,62 +173,44 @@ class LLMSelector:
         sent = self._encode(post, image) if image is not None and about_image else None
         for number, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
             name = f"post {post.get('id')!r}, pair {number}"
+            case = _Case(post, pair, selection, name, image.size if image is not None else None, sent)
             if self.numbers["text_phrases"]:
-                yield self._about_text(post, pair, selection, name)
+                yield self._about_text(case)
             for field in about_image:
                 if image is None:
                     selection.reasons[field] = "the post has no image"
                 elif field == "image_phrases":
-                    yield self._about_image(post, pair, selection, name, image.size, sent)
+                    yield self._about_image(case)
                 else:
-                    yield from self._about_objects(post, pair, selection, name, image.size, sent)
+                    yield from self._about_objects(case)
 
-    def _about_text(
-        self, post: dict[str, Any], pair: dict[str, Any], selection: PairSelection, name: str
-    ) -> _Question:
-        number, mentions = self.numbers["text_phrases"], mention_spans(pair)
-        tail = _tail(post, pair) or "an object of the image"
-        content = _content("text_phrases", post, pair, tail, number, sentence=" ".join(post["tokens"]))
-        request = _request(content, phrases_schema(number), f"{name}, text phrases")
+    def _about_text(self, case: _Case) -> _Question:
+        number, tokens, mentions = self.numbers["text_phrases"], case.post["tokens"], mention_spans(case.pair)
+        prompt = case.prompt("text_phrases", number, sentence=" ".join(tokens))
+        request = _request(prompt, phrases_schema(number), f"{case.name}, text phrases")
         return _Question(
-            selection, "text_phrases", request, lambda a: take_text_phrases(a["phrases"], post["tokens"], mentions)
+            case.selection, "text_phrases", request, lambda a: take_text_phrases(a["phrases"], tokens, mentions)
         )
 
-    def _about_image(
-        self,
-        post: dict[str, Any],
-        pair: dict[str, Any],
-        selection: PairSelection,
-        name: str,
-        size: tuple[int, int],
-        image: bytes,
-    ) -> _Question:
+    def _about_image(self, case: _Case) -> _Question:
         number = self.numbers["image_phrases"]
-        content = _content("image_phrases", post, pair, _tail(post, pair, size), number)
-        request = _request(content, phrases_schema(number), f"{name}, image phrases", image)
-        return _Question(selection, "image_phrases", request, lambda a: take_image_phrases(a["phrases"]))
+        prompt = case.prompt("image_phrases", number)
+        request = _request(prompt, phrases_schema(number), f"{case.name}, image phrases", case.image)
+        return _Question(case.selection, "image_phrases", request, lambda a: take_image_phrases(a["phrases"]))
 
-    def _about_objects(
-        self,
-        post: dict[str, Any],
-        pair: dict[str, Any],
-        selection: PairSelection,
-        name: str,
-        size: tuple[int, int],
-        image: bytes,
-    ) -> Iterator[_Question]:
+    def _about_objects(self, case: _Case) -> Iterator[_Question]:
         """One question, or none where there is nothing to choose."""
-        number, candidates = self.numbers["objects"], candidate_objects(post, pair)
+        number, candidates = self.numbers["objects"], candidate_objects(case.post, case.pair)
         indices = [index for index, _ in candidates]
         if len(candidates) < 2:
-            selection.objects.extend(indices)
+            case.selection.objects.extend(indices)
             if not candidates:
-                selection.reasons["objects"] = "the post has no objects to choose from"
+                case.selection.reasons["objects"] = "the post has no objects to choose from"
             return
-        listed = object_list(candidates, post["boxes"], size)
-        content = _content("objects", post, pair, _tail(post, pair, size), number, objects=listed)
-        request = _request(content, indices_schema(number), f"{name}, objects", image)
-        yield _Question(selection, "objects", request, lambda a: take_objects(a["objects"], indices))
+        listed = object_list(candidates, case.post["boxes"], case.image_size)
+        prompt = case.prompt("objects", number, objects=listed)
+        request = _request(prompt, indices_schema(number), f"{case.name}, objects", case.image)
+        yield _Question(case.selection, "objects", request, lambda a: take_objects(a["objects"], indices))
 
     def _encode(self, post: dict[str, Any], image: Image.Image) -> bytes:
         """The image as it is sent: JPEG, its longer side at most `max_image_side`."""
@@ -253,26 +265,8 @@ def _keyword_names(function: Callable[..., Any]) -> set[str]:
     return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
-def _content(field: str, post: dict[str, Any], pair: dict[str, Any], tail: str, number: int, **filled_in: str) -> str:
-    """The prompt of a field, filled in."""
-    start, end = pair["head"]
-    paper, ours = PROMPTS[field]
-    head = " ".join(post["tokens"][start:end])
-    return f"{paper.format(number=number, head=head, tail=tail)}\n\n{ours.format(**filled_in)}"
-
-
 def _request(content: str, schema: dict[str, Any], name: str, image: bytes | None = None) -> ChatRequest:
     return ChatRequest(({"role": "user", "content": content},), image=image, schema=schema, name=name)
-
-
-def _tail(post: dict[str, Any], pair: dict[str, Any], size: tuple[int, int] | None = None) -> str:
-    """The tail in words: its mention, or the object's label, with its place for who sees the image of `size`."""
-    index = tail_object(pair)
-    if index is None:
-        start, end = pair["tail"]
-        return " ".join(post["tokens"][start:end])
-    label = object_labels(post)[index]
-    return label if size is None else object_name(label, post["boxes"][index], size)
 
 
 def _ask(model: CachedChatModel, questions: Sequence[_Question]) -> list[tuple[list[Any], str]]:

@@ -23,7 +23,9 @@ LAYER_FILES = {
     "text_encoding",
     "windows",
 }
-DRIVERS = {"ultralytics", "openai", "vllm"}
+DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema"}
+LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
+HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -71,6 +73,20 @@ def test_rooms_inside_the_model_folder(path):
 def test_data_scripts_never_import_the_model(path):
     modules = {module for level, module in imports(path)}
     assert not modules & {"modeling_vmhan", "modeling_vmhan.modeling_vmhan", "run_mmre"}
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem in LIGHT_FILES], ids=lambda path: path.stem)
+def test_light_files_import_nothing_heavy_when_imported(path):
+    top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]
+    modules = set()
+    for node in top:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module.split(".")[0])
+            own = node.module.removeprefix("datasets_scripts.")
+            assert node.module == own or own in LIGHT_FILES | {"phrases"}
+    assert not modules & HEAVY
 
 
 def test_each_driver_is_imported_in_one_file():
