@@ -224,6 +224,7 @@ def read_facts(path: Path, *, labels: list[str] | None) -> Iterator[tuple[list[s
                 "tail_object": -1,
                 "relation": record["relation"],
                 "text_phrases": [],
+                "image_phrases": [],
                 "objects": [],
             },
         )

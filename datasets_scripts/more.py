@@ -221,6 +221,7 @@ def _as_row(pair: dict[str, Any], object_names: list[str]) -> dict[str, Any]:
         "tail_object": object_names.index(pair["object"][0]),
         "relation": pair["relation"],
         "text_phrases": [],
+        "image_phrases": [],
         "objects": [],
     }
 

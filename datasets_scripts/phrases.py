@@ -1,4 +1,4 @@
-"""Phrases of an image description by rule, without any model.
+"""Phrases of an image description or a sentence by rule, without any model.
 
 The paper lets LLaVA name "the top n entities and actions" of an image; no such model, nor a part-of-speech tagger, is
 at hand when a data set is built, so phrases are cut out of the caption the way RAKE finds its candidates: maximal runs
@@ -9,9 +9,10 @@ Source: Rose, Engel, Cramer and Cowley, "Automatic Keyword Extraction from Indiv
 """
 
 import re
+from collections.abc import Collection, Sequence
 
 
-__all__ = ["noun_phrases"]
+__all__ = ["content_words", "noun_phrases", "token_phrases"]
 
 MAX_WORDS = 6
 
@@ -118,3 +119,49 @@ def _runs(caption: str) -> list[list[re.Match[str]]]:
 def _begins_action(word: str) -> bool:
     """Whether `word` is, by its form, a present participle; "Sterling" or "Beijing" is a name."""
     return len(word) > 4 and word.endswith("ing") and word.islower() and word not in ING_NOUNS
+
+
+# What no phrase of a sentence goes across beside function words: addresses, HTML entities, user names, "RT", "'s".
+_NO_WORD = re.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|['’]")
+
+
+def token_phrases(tokens: Sequence[str], *, blocked: Collection[int] = ()) -> list[tuple[int, int]]:
+    """Phrases of a sentence given as tokens: its maximal runs of content words, in order.
+
+    The rules of `noun_phrases`, token by token: a run also ends at the tokens `blocked`, at a token without any word
+    ("#", ","), at addresses, HTML entities, user names, "RT" and tokens that begin with an apostrophe ("'s").
+
+    Args:
+        tokens: the sentence.
+        blocked: indices of tokens that belong to no phrase, such as those of the mentions.
+
+    Returns:
+        Spans [start, end) of `tokens`; they do not overlap.
+
+    Example:
+        >>> token_phrases("RT @a : David Bowie at Earls Court in London".split(), blocked={3, 4})
+        [(6, 8), (9, 10)]
+    """
+    runs: list[list[int]] = [[]]
+    for index, token in enumerate(tokens):
+        if index in blocked or _NO_WORD.match(token) or not content_words(token):
+            runs.append([])
+            continue
+        if not token[0].isalnum() or _begins_action(token):
+            runs.append([])
+        runs[-1].append(index)
+        if not token[-1].isalnum():
+            runs.append([])
+    pieces = (run[first : first + MAX_WORDS] for run in runs for first in range(0, len(run), MAX_WORDS))
+    spans = [(piece[0], piece[-1] + 1) for piece in pieces]
+    return [(start, end) for start, end in spans if _says_something(" ".join(tokens[start:end]))]
+
+
+def content_words(text: str) -> set[str]:
+    """The words of `text`, in lower case, that are no function words; to see what two texts share."""
+    words = WORD.findall(text)
+    return {word.lower() for word in words if word.lower() not in FUNCTION_WORDS or word in NAMES}
+
+
+def _says_something(phrase: str) -> bool:
+    return len(phrase) > 1 and not content_words(phrase) <= EMPTY_WORDS

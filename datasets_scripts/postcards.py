@@ -230,7 +230,8 @@ def _write_sentence(rng: random.Random, tail_types: list[str], colours: list[str
             words.say(rng.choice(_CONNECTORS[tail_types[index]]))
             tail = words.say(tails[index])
             phrase = words.say(rng.choice(_COLOUR_PHRASES[tail_types[index]]).format(colours[index]))
-            pairs.append({"head": head, "tail": tail, "tail_object": -1, "text_phrases": [phrase], "objects": []})
+            pair = {"head": head, "tail": tail, "tail_object": -1}
+            pairs.append(pair | {"text_phrases": [phrase], "image_phrases": [], "objects": []})
     words.say(rng.choice(_CLOSINGS))
     return words.tokens, pairs
 

@@ -21,10 +21,11 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         visual_feature_size: V, the length of a visual feature vector; None leaves out both columns of features.
 
     Returns:
-        `pairs` is a list of {head, tail, tail_object, relation, text_phrases, objects}: the tail is either a span
-        (`tail_object` is -1) or the object `tail_object` (an index into `boxes`, `tail` is []); `objects` are the
-        indices of the objects most relevant to the pair, best first, [] where no selector chose any. `image_features`
-        is (V,), None when the post has no image; `object_features` is (num_objects, V); both are float16.
+        `pairs` is a list of {head, tail, tail_object, relation, text_phrases, image_phrases, objects}: the tail is
+        either a span (`tail_object` is -1) or the object `tail_object` (an index into `boxes`, `tail` is []);
+        `image_phrases` and `objects` are indices into the post's `image_phrases` and `boxes` of those most relevant to
+        the pair, best first, [] where no selector chose any: then the first ones count. `image_features` is (V,), None
+        when the post has no image; `object_features` is (num_objects, V); both are float16.
 
     Raises:
         ValueError: `labels` is empty or holds a label twice, or `visual_feature_size` is not positive.
@@ -41,6 +42,7 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         "tail_object": Value("int32"),
         "relation": ClassLabel(names=labels),
         "text_phrases": List(span),
+        "image_phrases": List(Value("int32")),
         "objects": List(Value("int32")),
     }
     columns: dict[str, Any] = {"id": Value("string"), "tokens": List(Value("string")), "image_id": Value("string")}

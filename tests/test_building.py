@@ -56,7 +56,7 @@ class Toy(datasets.GeneratorBasedBuilder):
                 "boxes": [[0, 0, float(box), 2]] if box else [], "object_labels": [""] if box else [],
                 "caption": None, "image_phrases": [],
                 "pairs": [{"head": [0, 1], "tail": [1, 2], "tail_object": -1, "relation": "x",
-                           "text_phrases": [[0, 2]], "objects": []}],
+                           "text_phrases": [[0, 2]], "image_phrases": [], "objects": []}],
             }
 """
 

@@ -25,7 +25,9 @@ LAYER_FILES = {
     "text_encoding",
     "windows",
 }
-DRIVERS = {"ultralytics", "openai", "vllm"}
+DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema"}
+LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
+HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -81,6 +83,20 @@ def test_cards_know_files_and_the_hub_only(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
     assert outside <= CARDS_MAY_IMPORT | set(sys.stdlib_module_names)
     assert not any(level > 0 for level, module in imports(path))
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem in LIGHT_FILES], ids=lambda path: path.stem)
+def test_light_files_import_nothing_heavy_when_imported(path):
+    top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]
+    modules = set()
+    for node in top:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add(node.module.split(".")[0])
+            own = node.module.removeprefix("datasets_scripts.")
+            assert node.module == own or own in LIGHT_FILES | {"phrases"}
+    assert not modules & HEAVY
 
 
 def test_each_driver_is_imported_in_one_file():

@@ -80,6 +80,7 @@ def test_rows_are_posts_with_all_their_pairs_in_file_order(folder, tmp_path):
     assert first["pairs"][1]["head"] == [3, 5]
     assert first["pairs"][1]["tail"] == [8, 9]
     assert first["pairs"][1]["tail_object"] == -1
+    assert all(first["pairs"][1][field] == [] for field in ("text_phrases", "image_phrases", "objects"))
     assert (first["boxes"], first["object_labels"], first["caption"], first["image_phrases"]) == ([], [], None, [])
     assert "image" not in dataset["train"].features
     ids = [post["id"] for split in dataset.values() for post in split]

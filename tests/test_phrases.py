@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets_scripts.phrases import MAX_WORDS, noun_phrases
+from datasets_scripts.phrases import MAX_WORDS, content_words, noun_phrases, token_phrases
 
 
 CAPTIONS = Path(__file__).parents[1].parent / "shared" / "data" / "mnre" / "captions" / "llava_next_val.txt"
@@ -53,6 +53,34 @@ def test_limit_keeps_the_first_phrases():
 def test_negative_limit_is_an_error():
     with pytest.raises(ValueError, match="limit: expected None or at least 0, received -1"):
         noun_phrases("a cat", -1)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "phrases"),
+    [
+        ("a man in a dark suit speaking into a microphone", ["man", "dark suit", "speaking", "microphone"]),
+        ("RT @nasa : New moon photo // http://t.co/x &amp; & amp ; stars", ["New moon", "stars"]),
+        ("# Brexit : Anna 's old house", ["Brexit", "Anna", "old house"]),
+        ("(Oslo, Norway) , red and white", ["(Oslo,", "Norway)"]),
+        ("Will Smith will go ; X", ["Will Smith", "go"]),
+        ("", []),
+    ],
+)
+def test_phrases_of_tokens(sentence, phrases):
+    tokens = sentence.split()
+    assert [" ".join(tokens[start:end]) for start, end in token_phrases(tokens)] == phrases
+
+
+def test_phrases_of_tokens_stop_at_blocked_ones_and_are_cut():
+    tokens = [f"noun{index}" for index in range(MAX_WORDS + 3)]
+    assert token_phrases(tokens) == [(0, MAX_WORDS), (MAX_WORDS, MAX_WORDS + 3)]
+    assert token_phrases(tokens, blocked={1, 2}) == [(0, 1), (3, MAX_WORDS + 3)]
+    assert token_phrases(["", " ", "a"]) == []
+
+
+def test_content_words():
+    assert content_words("The old man and Will Smith's DOG, will") == {"old", "man", "will", "smith's", "dog"}
+    assert content_words("Will this") == {"will"}
 
 
 @pytest.mark.skipif(not CAPTIONS.is_file(), reason=f"no real captions at {CAPTIONS}")

@@ -268,6 +268,7 @@ def test_rows_are_the_postcards(built):
     assert [names.int2str(pair["relation"]) for pair in row["pairs"]] == relations([postcard])
     assert [pair["text_phrases"] for pair in row["pairs"]] == [pair["text_phrases"] for pair in postcard.pairs]
     assert [pair["objects"] for pair in row["pairs"]] == [pair["objects"] for pair in postcard.pairs]
+    assert all(pair["image_phrases"] == [] for pair in row["pairs"])
     assert row["image"].tobytes() == postcard.image.tobytes()
 
 
