@@ -146,9 +146,8 @@ class MNRE(datasets.GeneratorBasedBuilder):
         for split in _text_files(folder):
             caption_file = _caption_file(config, folder, split)
             files += [caption_file] if caption_file else []
-            files += (
-                _published().published_files(folder, split, config.phrase_text) if config.name == PUBLISHED else []
-            )
+            if config.name == PUBLISHED:
+                files += _published().published_files(folder, split, config.phrase_text)
             files += [] if config.images is False else list_images(_image_folder(folder, split)).values()
         return files
 
