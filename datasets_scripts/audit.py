@@ -9,10 +9,10 @@ audit.md and one audit_SPLIT.png a split. Exit code: 0 passed, 1 a leak, 2 bad i
 
 A split fails if a STRUCTURE view (audit_views.py) removes more than `threshold` of the majority label's errors, by the
 lower end of the 95 % interval, for none against positive or for the relation; or if an invariant (audit_checks.py) is
-broken. Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged. The default
-threshold is twice the largest chance finding seen in honest builds and an eighth of what the published files show; the
-README has the figures. Content is reported and never fails by what it tells: in postcards the picture decides the
-relation by design, and an audit that forbade that would forbid the task.
+broken. Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged. The
+default threshold is twice the largest chance finding seen in honest builds and an eighth of what the published files
+show; the README has the figures. Content is reported and never fails by what it tells: in postcards the picture
+decides the relation by design, and an audit that forbade that would forbid the task.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import sklearn
 from tqdm.auto import tqdm
 
 from datasets_scripts.audit_checks import invariants
@@ -102,7 +103,10 @@ def audit_table(
     num_groups = int(groups.max()) + 1
     rows = []
     if num_groups >= MIN_GROUPS:
-        rows = _judged_views(table, assign_folds(groups, folds, seed), Resampler(groups, draws, seed), threshold, seed)
+        with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):  # half the time on small data
+            rows = _judged_views(
+                table, assign_folds(groups, folds, seed), Resampler(groups, draws, seed), threshold, seed
+            )
     checks = [
         dataclasses.asdict(check) | {"failed": check.violations > 0} for check in invariants(table, by_line=by_line)
     ]
@@ -128,11 +132,11 @@ def main(argv: list[str] | None = None) -> int:
             posts = datasets.load_dataset(arguments.dataset, arguments.config)
             name = " ".join(filter(None, [arguments.dataset, arguments.config]))
             report = audit_dataset(posts, name=name, **options)
+        write_report(report, arguments.output_dir)
     except (ValueError, OSError) as error:
         print(f"audit: {error}", file=sys.stderr)
         return 2
     print(markdown(report))
-    write_report(report, arguments.output_dir)
     return int(report["failed"])
 
 
@@ -161,17 +165,19 @@ def _judged_views(
 ) -> list[dict[str, Any]]:
     """A row for each view and label: what was looked at, the Evidence, whether it is a leak."""
     tasks = {"none or positive": table.is_positive.astype(np.int64), "relation": table.relation}
-    baselines = {task: predict_held_out(None, labels, folds, seed) == labels for task, labels in tasks.items()}
+    majority = {task: predict_held_out(None, labels, folds, seed) for task, labels in tasks.items()}
+    scores_of_majority = _official_scores(table, majority["relation"])
     rows = []
     for view in tqdm(list(views_of(table)), desc="audit", unit="view", leave=False):
         design = design_of(view)
         for task, labels in tasks.items():
-            predicted = predict_held_out(design, labels, folds, seed)
-            evidence = resampler.compare(predicted == labels, baselines[task])
+            predicted = majority[task] if design is None else predict_held_out(design, labels, folds, seed)
+            evidence = resampler.compare(predicted == labels, majority[task] == labels)
             low = evidence.share_interval[0]
             row = {"field": view.field, "aspect": view.aspect, "kind": view.kind, "task": task}
             row |= dataclasses.asdict(evidence)
-            row |= _official_scores(table, predicted) if task == "relation" else {}
+            if task == "relation":
+                row |= scores_of_majority if design is None else _official_scores(table, predicted)
             row |= {"failed": view.kind == "structure" and low > threshold, "notable": low > NOTABLE}
             rows.append(row)
     return rows

@@ -9,7 +9,6 @@ Source: DATA.md, "The leak"; the layout is that of HVPNeT's archive (Chen et al.
 """
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +140,10 @@ def _load(path: Path) -> Any:
         raise ValueError(f"auxiliary: expected a .pth or a .json file, received {path}")
     try:
         return torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file torch's unpickler raises anything: struct.error, KeyError, ...
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path}: expected what torch.save wrote, only dicts, lists, strings and numbers, received something else "
             f"({reason})"
