@@ -27,6 +27,7 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, HfArgumentParser,
 from transformers.trainer_utils import get_last_checkpoint
 
 from datasets_scripts.building import build
+from datasets_scripts.leaks import leak_record
 from datasets_scripts.mnre import MNRE
 from datasets_scripts.more import MORE
 from datasets_scripts.postcards import Postcards
@@ -41,7 +42,7 @@ __all__ = ["DataArguments", "ModelArguments", "RelationTrainer", "RunArguments",
 
 logger = logging.getLogger("run_mmre")
 
-BUILDERS = {"mnre": MNRE, "mnre_v1": MNRE, "more": MORE, "postcards": Postcards}
+BUILDERS = {"mnre": MNRE, "mnre_v1": MNRE, "mnre_published_objects": MNRE, "more": MORE, "postcards": Postcards}
 VISUAL_COLUMNS = (
     "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
 )  # fmt: skip
@@ -102,6 +103,9 @@ class DataArguments:
     captions: str | None = field(default=None, metadata={"help": "mnre: NAME of captions/NAME_train.txt and so on."})
     max_phrases: int | None = field(default=None, metadata={"help": "mnre: noun phrases taken from a caption."})
     images: bool | None = field(default=None, metadata={"help": "mnre: need (true) or leave out (false) the images."})
+    phrase_text: bool | None = field(
+        default=None, metadata={"help": "mnre_published_objects: read phrase_text_*.json, which leaks, as well."}
+    )
     features: str | None = field(
         default=None, metadata={"help": "Weights of the VGG16 that makes visual features: imagenet, random:SEED."}
     )
@@ -114,7 +118,7 @@ class DataArguments:
 
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
-        names = ("captions", "max_phrases", "images", "num_train", "num_validation", "num_test")
+        names = ("captions", "max_phrases", "images", "phrase_text", "num_train", "num_validation", "num_test")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -210,7 +214,7 @@ class RelationTrainer(Trainer):
         return loss, logits, pad(labels.split(counts), batch_first=True, padding_value=PADDING)
 
 
-def main(argv: list[str] | None = None) -> dict[str, float]:
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate, write; returns the metrics."""
     argv = sys.argv[1:] if argv is None else argv
     model_args, data_args, run_args = parse_arguments(argv)
@@ -231,7 +235,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         compute_metrics=lambda evaluation: score_evaluation(evaluation, labels, model.config.none_label),
         callbacks=callbacks(run_args),
     )
-    metrics: dict[str, float] = {"seed": run_args.seed}
+    metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
     if run_args.do_train:
         metrics |= train(trainer, run_args)
     output_dir = Path(run_args.output_dir)

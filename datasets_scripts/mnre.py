@@ -3,8 +3,9 @@
 Two folder layouts load by pointing at the folder: the authors' (`mnre_txt/mnre_train.txt`, ...) and the one of most
 public code (`txt/ours_train.txt`, ..., `ours_rel2id.json`); both keep images in `img_org/{train,val,test}/`.
 
-The builder never opens the auxiliary object files that travel with MNRE (`mre_*_dict.pth`, `phrase_text_*.json`): they
-are keyed by line and were made with the gold entity types, so that they give the label away.
+The configs "mnre" and "mnre_v1" never open the auxiliary object files that travel with MNRE (`mre_*_dict.pth`,
+`phrase_text_*.json`): they are keyed by line and were made with the gold entity types, so that they give the label
+away. "mnre_published_objects" does, so that published numbers can be compared with, and marks what it builds as leaky.
 
 Source: Zheng, Wu, Feng, Fu and Cai, "MNRE: A Challenge Multimodal Dataset for Neural Relation Extraction with Visual
 Evidence in Social Media Posts", ICME 2021 (version 1); version 2 came with Zheng, Feng, Fu, Cai, Li and Wang,
@@ -16,6 +17,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import datasets
@@ -66,12 +68,12 @@ MNRE_LABELS = [
 SPLITS = {"train": "train", "validation": "val", "test": "test"}  # ours: theirs
 LABEL_FILES = ("ours_rel2id.json", "mnre_rel2id.json", "rel2id.json")
 FIELDS = ("token", "h", "t", "img_id", "relation")
+PUBLISHED = "mnre_published_objects"  # the one config that reads the leaky files
 
 HOW_TO_GET = (
     "MNRE is downloaded by hand: get mnre_txt/ from https://github.com/thecharm/MNRE and the images from the Google "
     "Drive linked there, and put both into one folder, so that it holds mnre_txt/mnre_train.txt and img_org/train/ "
-    "(or "
-    'txt/ours_train.txt, as in the peers\' archives). Then pass it: build(MNRE, config_name="mnre", '
+    '(or txt/ours_train.txt, as in the peers\' archives). Then pass it: build(MNRE, config_name="mnre", '
     'data_dir="that/folder").'
 )
 
@@ -86,11 +88,14 @@ class MNREConfig(datasets.BuilderConfig):
         captions: None; the name NAME of a source, read from `captions/NAME_{train,val,test}.txt`; or a tuple of three
             files for train, validation and test (None for a split without one).
         max_phrases: at most so many `image_phrases` a caption; None keeps all.
+        phrase_text: "mnre_published_objects" only: whether a pair gets its line of `phrase_text_{split}.json`, gold
+            entity types and all, as its one image phrase.
     """
 
     images: bool | None = None
     captions: str | tuple[str | None, ...] | None = None
     max_phrases: int | None = None
+    phrase_text: bool = False
 
     def check(self) -> None:
         """ValueError on a value no build can use; the builder calls it, since `datasets` sets fields one by one."""
@@ -105,6 +110,11 @@ class MNREConfig(datasets.BuilderConfig):
             )
         if self.max_phrases is not None and self.max_phrases < 0:
             raise ValueError(f"max_phrases: expected None or at least 0, received {self.max_phrases}")
+        if self.phrase_text and self.name != PUBLISHED:
+            raise ValueError(
+                f"phrase_text: expected False, received {self.phrase_text!r} with the config {self.name!r}. The file "
+                f'gives the label away: to compare with published numbers, build config_name="{PUBLISHED}"'
+            )
 
 
 class MNRE(datasets.GeneratorBasedBuilder):
@@ -120,6 +130,9 @@ class MNRE(datasets.GeneratorBasedBuilder):
         MNREConfig(
             name="mnre_v1", version=datasets.Version("1.0.0"), description="MNRE-1: 31 relations, 10,081 pairs"
         ),
+        MNREConfig(
+            name=PUBLISHED, version=datasets.Version("2.0.0"), description="MNRE-2 with the published, leaky objects"
+        ),
     ]
     DEFAULT_CONFIG_NAME = "mnre"
 
@@ -133,13 +146,15 @@ class MNRE(datasets.GeneratorBasedBuilder):
         for split in _text_files(folder):
             caption_file = _caption_file(config, folder, split)
             files += [caption_file] if caption_file else []
+            if config.name == PUBLISHED:
+                files += _published().published_files(folder, split, config.phrase_text)
             files += [] if config.images is False else list_images(_image_folder(folder, split)).values()
         return files
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
         folder = data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
-        return datasets.DatasetInfo(
+        info = datasets.DatasetInfo(
             description=f"{self.config.description}, read from files downloaded by hand",
             homepage="https://github.com/thecharm/MNRE",
             features=post_features(
@@ -148,6 +163,7 @@ class MNRE(datasets.GeneratorBasedBuilder):
                 visual_feature_size=None,
             ),
         )
+        return _published().leaky_info(info, self.config.phrase_text) if self.config.name == PUBLISHED else info
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         folder = data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
@@ -164,19 +180,25 @@ class MNRE(datasets.GeneratorBasedBuilder):
         ]
 
     def _generate_examples(self, split: str, path: Path, images: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        columns = self.info.features
-        caption_file = _caption_file(self.config, data_folder(self.config.data_dir, how_to_get=HOW_TO_GET), split)
+        columns, folder = self.info.features, data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
+        caption_file = _caption_file(self.config, folder, split)
         captions = read_captions(caption_file) if caption_file else {}
         image_paths = list_images(images) if "image" in columns else {}
-        posts = group_into_posts(read_facts(path, labels=columns["pairs"].feature["relation"].names))
+        facts = list(read_facts(path, labels=columns["pairs"].feature["relation"].names))
+        objects: dict[str, tuple[list[list[int]], list[str]]] = {}  # {image id: (boxes, labels)}
+        if self.config.name == PUBLISHED:
+            facts, objects = _published().with_published(
+                facts, _published().published_files(folder, split, self.config.phrase_text), image_paths
+            )
+        posts = group_into_posts(facts)
         for index, ((tokens, image_id), pairs) in enumerate(posts.items()):
-            caption = captions.get(image_id)
+            caption, (boxes, object_labels) = captions.get(image_id), objects.get(image_id, ([], []))
             post = {
                 "id": f"{split}-{index}",
                 "tokens": list(tokens),
                 "image_id": image_id,
-                "boxes": [],
-                "object_labels": [],
+                "boxes": boxes,
+                "object_labels": object_labels,
                 "caption": caption,
                 "image_phrases": noun_phrases(caption, self.config.max_phrases) if caption else [],
                 "pairs": pairs,
@@ -195,8 +217,7 @@ def read_facts(path: Path, *, labels: list[str] | None) -> Iterator[tuple[list[s
     """Yield (tokens, image_id, pair) for each line of an MNRE text file, in file order.
 
     `labels` None accepts every relation. A mention whose name is not the text of its span is kept: the span counts,
-    and
-    one warning tells how many there were.
+    and one warning tells how many there were.
 
     Raises:
         ValueError: a malformed line or an unknown relation; names file, line and field.
@@ -212,8 +233,7 @@ def read_facts(path: Path, *, labels: list[str] | None) -> Iterator[tuple[list[s
         if labels is not None and record["relation"] not in labels:
             raise ValueError(
                 f"{place}, field 'relation': expected one of {labels}, received {record['relation']!r}. If the file "
-                "is "
-                'of the other version of MNRE, build it with config_name="mnre" (version 2) or "mnre_v1"'
+                'is of the other version of MNRE, build it with config_name="mnre" (version 2) or "mnre_v1"'
             )
         yield (
             record["token"],
@@ -240,9 +260,7 @@ def read_labels(folder: Path, *, version: str) -> list[str]:
         return read_label_file(path)
     if version == "2":
         return list(MNRE_LABELS)
-    from datasets_scripts.scorer import (
-        find_none_label,
-    )  # here, as it brings in scikit-learn, which version 2 can spare
+    from datasets_scripts.scorer import find_none_label  # here: it brings in scikit-learn, which version 2 can spare
 
     facts = (fact for path in _text_files(folder).values() for fact in read_facts(path, labels=None))
     labels = sorted({pair["relation"] for _, _, pair in facts})
@@ -271,6 +289,13 @@ def read_captions(path: Path) -> dict[str, str | None]:
         if captions.setdefault(image_id, caption) != caption:
             raise ValueError(f"{place}, field 'img_id': {image_id!r} already has another caption; keep one of them")
     return captions
+
+
+def _published() -> ModuleType:
+    """The reader of the leaky files, imported only for the config that asks for them."""
+    from datasets_scripts import published
+
+    return published
 
 
 def _major(config: MNREConfig) -> str:

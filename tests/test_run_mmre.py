@@ -9,9 +9,11 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from published_files import write_mnre
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
 import run_mmre
+from datasets_scripts.leaks import leak_status
 from datasets_scripts.scorer import score
 from model_cards.checking import check_card
 from model_cards.publishing import publishable_files
@@ -82,6 +84,7 @@ def test_metrics_are_flat_fractions_and_equal_the_returned_ones(finished):
     assert {"validation_f1", "test_f1", "test_accuracy", "test_precision", "test_recall", "seed"} <= set(written)
     assert all(isinstance(value, (int, float)) for value in written.values())
     assert all(0 <= written[f"{split}_f1"] <= 1 for split in ("validation", "test"))
+    assert written["leaky"] is False
 
 
 def test_predictions_score_to_the_metrics(finished):
@@ -181,6 +184,24 @@ def test_a_data_set_without_train_split_is_an_error(workplace, tmp_path):
     data_args.dataset = str(tmp_path / "posts")
     with pytest.raises(ValueError, match="no train split .* --do_train false"):
         run_mmre.load_posts(data_args, run_args)
+
+
+def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
+    """The published objects of MNRE, from a folder in their format; also under the flags that change the rows."""
+    write_mnre(tmp_path / "mnre", num_posts=6)
+    entries = yaml.safe_load((workplace / "tiny.yaml").read_text())
+    for name in ("num_train", "num_validation", "num_test", "features", "feature_size_px"):
+        del entries[name]
+    entries |= {"dataset": "mnre_published_objects", "data_dir": str(tmp_path / "mnre"), "max_samples": 4}
+    entries |= {"no_visual": True, "eval_strategy": "no", "load_best_model_at_end": False, "num_train_epochs": 1}
+    (tmp_path / "leaky.yaml").write_text(yaml.safe_dump(entries))
+    run_mmre.main([str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out")])
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["leaky"] is True and "mre_*_dict.pth" in written["leak_reasons"][0]
+    _, data_args, run_args = run_mmre.parse_arguments(
+        [str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out"), "--phrase_text", "true"]
+    )
+    assert len(leak_status(run_mmre.load_posts(data_args, run_args))) == 2
 
 
 def test_the_text_only_twin_sees_nothing_of_the_image(workplace, tmp_path):

@@ -1,0 +1,120 @@
+"""Marks a data set that gives its labels away, and reads the mark back, so that no number made from it looks honest.
+
+The mark is one line of `DatasetInfo.description`. It survives select, map, the cache and streaming; in a published
+folder it lives in the card, as `description` under `dataset_info` of the README's YAML, from where `load_dataset` puts
+it back into the info. The names of configs in LEAKY count as well, marked or not.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import DatasetCard
+
+
+__all__ = ["LEAKY", "PHRASE_TEXT", "leak_record", "leak_status", "mark_card", "mark_leaky"]
+
+logger = logging.getLogger(__name__)
+
+MARK = "leaky: "
+
+# {name of a config: why whatever is built with it gives labels away}
+LEAKY = {
+    "mnre_published_objects": (
+        "mre_*_dict.pth: objects keyed by line and made with the gold entity types; their number alone tells None "
+        "from a relation"
+    )
+}
+PHRASE_TEXT = (
+    "phrase_text_*.json: gold entity types appended to the phrases of positive pairs only; the types alone, with no "
+    "text and no image, beat every published system"
+)
+
+
+def mark_leaky(info: datasets.DatasetInfo, reasons: Iterable[str]) -> None:
+    """Add `reasons` to the mark in `info.description`, each once; nothing else of the description changes.
+
+    Raises:
+        ValueError: no reason, or an empty one.
+    """
+    reasons = list(reasons)
+    if not reasons or not all(reasons):
+        raise ValueError(
+            f"reasons: expected at least one sentence that says what gives the label away, received {reasons}"
+        )
+    lines = [line for line in (info.description or "").splitlines() if not line.startswith(MARK)]
+    marked = list(dict.fromkeys([*_marked(info), *reasons]))
+    info.description = "\n".join([*lines, MARK + json.dumps(marked)])
+
+
+def leak_status(source: Any) -> list[str]:
+    """Why `source` gives labels away, [] if nothing is known to: a data set, its splits in a dict, or its info.
+
+    Raises:
+        ValueError: `source` is none of these, or its mark was damaged.
+
+    Example:
+        >>> leak_status(datasets.load_dataset("some/folder", "mnre_published_objects"))  # doctest: +SKIP
+    """
+    if isinstance(source, Mapping):
+        return list(dict.fromkeys(reason for split in source.values() for reason in leak_status(split)))
+    info = source if isinstance(source, datasets.DatasetInfo) else getattr(source, "info", None)
+    if not isinstance(info, datasets.DatasetInfo):
+        raise ValueError(
+            "source: expected a Dataset, an IterableDataset, a dict of them or a DatasetInfo, received "
+            f"{type(source).__name__}"
+        )
+    by_name = [LEAKY[info.config_name]] if info.config_name in LEAKY else []
+    return list(dict.fromkeys([*by_name, *_marked(info)]))
+
+
+def leak_record(source: Any) -> dict[str, Any]:
+    """What a metrics file says of the data: {"leaky": False}, or True with "leak_reasons" and a loud warning."""
+    reasons = leak_status(source)
+    if not reasons:
+        return {"leaky": False}
+    logger.warning(
+        "THE DATA GIVES ITS LABELS AWAY; no score on it measures relation extraction:\n%s", "\n".join(reasons)
+    )
+    return {"leaky": True, "leak_reasons": reasons}
+
+
+def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> None:
+    """Put the mark into the card of a published folder, for `load_dataset` to find.
+
+    Call it last: `push_to_hub` and `DatasetInfosDict` rewrite a config's `dataset_info` without its description.
+
+    Args:
+        path: the README.md. config_name: an entry of its `dataset_info`.
+
+    Raises:
+        ValueError: the card has no such config, or as `mark_leaky`.
+    """
+    card = DatasetCard.load(path)
+    entries = card.data.get("dataset_info") or []
+    entries = entries if isinstance(entries, list) else [entries]
+    entry = next((entry for entry in entries if entry.get("config_name", "default") == config_name), None)
+    if entry is None:
+        names = [entry.get("config_name", "default") for entry in entries]
+        raise ValueError(f"config_name: expected one of {names} (dataset_info of {path}), received {config_name!r}")
+    info = datasets.DatasetInfo(description=entry.get("description") or "")
+    mark_leaky(info, reasons)
+    entry["description"] = info.description
+    card.data["dataset_info"] = entries
+    card.save(path)
+
+
+def _marked(info: datasets.DatasetInfo) -> list[str]:
+    for line in (info.description or "").splitlines():
+        if line.startswith(MARK):
+            try:
+                return list(json.loads(line.removeprefix(MARK)))
+            except (json.JSONDecodeError, TypeError) as error:
+                raise ValueError(
+                    f"description: expected a line {MARK!r} and a JSON list of reasons, received {line!r}. Mark the "
+                    f"data set again with mark_leaky"
+                ) from error
+    return []
