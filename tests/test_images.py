@@ -57,7 +57,9 @@ def test_half_transparent_pixels_are_half_white():
     assert load_image(Image.new("RGBA", (2, 2), (0, 0, 0, 51))).getpixel((0, 0)) == (204, 204, 204)
 
 
-@pytest.mark.parametrize(("mode", "form"), [("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG")])
+@pytest.mark.parametrize(
+    ("mode", "form"), [("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG")]
+)
 def test_files_of_every_mode_keep_their_colours(mode, form):
     image = load_image(encoded(Image.new("RGB", (16, 16), (255, 0, 0)).convert(mode), form))
     expected = (76, 76, 76) if mode in ("L", "LA") else (255, 0, 0)
