@@ -2,11 +2,15 @@
 
 import io
 import warnings
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageOps
 
 from modeling_vmhan.images import ORIENTATION, image_size, load_image, to_rgb
+
+
+REAL = Path(__file__).parents[1].parent / "shared" / "data" / "mnre" / "img_org"
 
 
 def encoded(image, form="PNG", **options):
@@ -142,6 +146,17 @@ def test_the_callers_image_is_left_alone(max_side):
 
 def test_one_pixel():
     assert pixels(load_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), max_side=1)) == ((1, 1), bytes([1, 2, 3]))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the images of MNRE are not at {REAL}; they may not be redistributed")
+def test_real_pictures():
+    paths = sorted(REAL.glob("*/*.jpg"))
+    assert paths
+    for path in paths:
+        image = load_image(path, max_side=300)
+        width, height = image_size(path)
+        scale = min(300 / max(width, height), 1)
+        assert image.mode == "RGB" and image.size == pytest.approx((width * scale, height * scale), abs=1)
 
 
 # ---------------------------------------------------------------- size
