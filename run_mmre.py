@@ -107,9 +107,15 @@ class DataArguments:
         default=None, metadata={"help": "mnre_published_objects: read phrase_text_*.json, which leaks, as well."}
     )
     features: str | None = field(
-        default=None, metadata={"help": "Weights of the VGG16 that makes visual features: imagenet, random:SEED."}
+        default=None,
+        metadata={
+            "help": "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), "
+            "vgg16:random:SEED (or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
+        },
     )
-    feature_size_px: int = field(default=224, metadata={"help": "Side of the crops VGG16 sees."})
+    feature_size_px: int | None = field(
+        default=None, metadata={"help": "Side of the crops the encoder sees; its own (VGG16: 224) when left out."}
+    )
     num_train: int | None = field(default=None, metadata={"help": "postcards: posts to draw."})
     num_validation: int | None = None
     num_test: int | None = None

@@ -1,8 +1,7 @@
 """Build a data set with a builder class, and never hand back one that stale code or stale files made.
 
 `datasets` keys its cache by module name, config and version only: changed code or data would silently load the old
-set.
-Here the key has a digest of both.
+set. Here the key has a digest of both.
 """
 
 import ast
@@ -17,6 +16,7 @@ from typing import Any
 
 import datasets
 from datasets.arrow_writer import ArrowWriter
+from PIL import Image
 
 
 __all__ = ["build", "visual_feature_description"]
@@ -25,6 +25,7 @@ __all__ = ["build", "visual_feature_description"]
 OWN_PACKAGES = ("datasets_scripts", "modeling_vmhan")
 FEATURE_MODULE = "datasets_scripts.features"
 SIDECAR = "visual_features.json"
+ROWS_IN_MEMORY = 100  # of visual features, while they are written
 
 
 def build(
@@ -34,7 +35,7 @@ def build(
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
     features: str | None = None,
-    feature_size_px: int = 224,
+    feature_size_px: int | None = None,
     **config_fields: Any,
 ) -> datasets.DatasetDict:
     """Build a data set of posts, or load it if the same code built it from the same files before.
@@ -45,10 +46,12 @@ def build(
         config_name: one of `builder_class.BUILDER_CONFIGS`.
         data_dir: the user's folder, for builders that read one.
         cache_dir: where built sets are kept; None is the cache of `datasets`.
-        features: None, or the weights ("imagenet", "random:SEED") with which to fill `image_features` and
-            `object_features`, see `datasets_scripts.features`. Not a field of the config: `datasets` takes a builder
-            argument of this name for the columns.
-        feature_size_px: side of the square, in pixels, to which each region is resized for `features`.
+        features: None, or the encoder and its weights with which to fill `image_features` and `object_features`, such
+            as "vgg16:imagenet", "random:0" or "transformers:openai/clip-vit-base-patch32", see
+            `datasets_scripts.features.parse_features`. Not a field of the config: `datasets` takes a builder argument
+            of this name for the columns.
+        feature_size_px: side of the square, in pixels, to which each region is resized for `features`; None is the
+            encoder's own.
         config_fields: fields of the builder's config, for example `captions="llava_next"`.
 
     Raises:
@@ -72,7 +75,7 @@ def build(
     dataset = builder.as_dataset()
     if features is None:
         return dataset
-    return _with_visual_features(dataset, Path(builder.cache_dir), weights=features, size=feature_size_px)
+    return _with_visual_features(dataset, Path(builder.cache_dir), spec=features, size=feature_size_px)
 
 
 def digest(
@@ -158,26 +161,26 @@ def _short_hash(parts: Iterable[str]) -> str:
 
 
 def _with_visual_features(
-    dataset: datasets.DatasetDict, folder: Path, *, weights: str, size: int
+    dataset: datasets.DatasetDict, folder: Path, *, spec: str, size: int | None
 ) -> datasets.DatasetDict:
     """Add `image_features` (V,) and `object_features` (num_objects, V) to each post.
 
     The vectors are kept in `folder` apart from the posts, beside SIDECAR, which tells what made them and is written
-    last. The network runs once an image; one split's vectors are in memory at a time.
+    last. The network runs once an image, and no more than a batch of vectors is in memory.
     """
     from datasets_scripts.features import VisualFeatureExtractor  # here, as it brings in torchvision
 
     if not any(_has_images(split) for split in dataset.values()):
         raise ValueError(
-            f"features={weights!r}: expected posts with images, found none. Put the images where the builder looks "
-            "for "
+            f"features={spec!r}: expected posts with images, found none. Put the images where the builder looks for "
             "them (and do not pass images=False), or build with features=None"
         )
-    place = folder / f"features-{_short_hash([weights, str(size), _code_digest([FEATURE_MODULE])])}"
+    parts = [spec, str(size), _code_digest([FEATURE_MODULE]), *_file_states(Path(spec.partition(":")[2]))]
+    place = folder / f"features-{_short_hash(parts)}"
     sidecar = place / SIDECAR
     if not sidecar.is_file():
         place.mkdir(parents=True, exist_ok=True)
-        extractor = VisualFeatureExtractor(weights=weights, size=size)
+        extractor = VisualFeatureExtractor.from_spec(spec, size=size)
         for name, split in dataset.items():
             _write_features(split, place / f"{name}.arrow", extractor)
         sidecar.write_text(json.dumps(extractor.description, indent=2) + "\n", encoding="utf-8")
@@ -191,18 +194,36 @@ def _has_images(split: datasets.Dataset) -> bool:
     return "image" in split.column_names and split.data["image"].null_count < len(split)
 
 
+def _file_states(folder: Path) -> list[str]:
+    """Name, size and time of the files of an encoder's own folder; [] if its name is no folder."""
+    if not folder.is_dir():
+        return []
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+
+
 def _write_features(split: datasets.Dataset, path: Path, extractor: Any) -> None:
-    """Write one row of vectors a post to an Arrow file; a post without image gets None and []."""
+    """Write one row of vectors a post to an Arrow file; a post without image gets None and [].
+
+    First one row an image, as the network makes them, then, read back from disk, one a post.
+    """
     rows = _first_rows(split)
-    images_and_boxes = ((_image(split, row), split.select_columns("boxes")[row]["boxes"]) for row in rows.values())
-    vectors = dict(zip(rows, extractor.extract(images_and_boxes), strict=True))
     vector = datasets.List(datasets.Value("float16"), length=extractor.feature_size)
     columns = datasets.Features({"image_features": vector, "object_features": datasets.List(vector)})
-    with ArrowWriter(path=str(path), features=columns, writer_batch_size=100) as writer:
-        for image_id in split["image_id"]:
-            image_features, object_features = vectors.get(image_id, (None, []))
+    by_image = path.with_suffix(".images")
+    with ArrowWriter(path=str(by_image), features=columns, writer_batch_size=ROWS_IN_MEMORY) as writer:
+        for image_features, object_features in extractor.extract(_images_and_boxes(split, rows.values())):
             writer.write({"image_features": image_features, "object_features": list(object_features)})
+        writer.write({"image_features": None, "object_features": []})  # what posts without image get
         writer.finalize()
+    place = {image_id: index for index, image_id in enumerate(rows)}
+    order = [place.get(image_id, len(rows)) for image_id in split["image_id"]]
+    vectors = datasets.Dataset.from_file(str(by_image)).with_format("arrow")
+    with ArrowWriter(path=str(path), features=columns) as writer:
+        for start in range(0, len(order), ROWS_IN_MEMORY):
+            writer.write_table(vectors.select(order[start : start + ROWS_IN_MEMORY])[:])
+        writer.finalize()
+    by_image.unlink()
 
 
 def _first_rows(split: datasets.Dataset) -> dict[str, int]:
@@ -211,12 +232,13 @@ def _first_rows(split: datasets.Dataset) -> dict[str, int]:
         return {}
     rows: dict[str, int] = {}
     posts = split.select_columns(["image_id", "boxes"])
-    boxes: dict[str, list[list[float]]] = {}
+    boxes: dict[str, bytes] = {}  # digests: lists of every image would be many
     for row, has_image in enumerate(split.data["image"].is_valid().to_pylist()):
         post = posts[row]
         if has_image:
             rows.setdefault(post["image_id"], row)
-            if boxes.setdefault(post["image_id"], post["boxes"]) != post["boxes"]:
+            found = hashlib.sha256(repr(post["boxes"]).encode()).digest()
+            if boxes.setdefault(post["image_id"], found) != found:
                 raise ValueError(
                     f"boxes: expected one list of boxes an image, received two for image {post['image_id']!r}. Visual "
                     "nodes are a function of the image: give all its posts all its boxes"
@@ -224,14 +246,20 @@ def _first_rows(split: datasets.Dataset) -> dict[str, int]:
     return rows
 
 
-def _image(split: datasets.Dataset, row: int) -> Any:
-    try:
-        return split[row]["image"]
-    except OSError as error:
-        raise ValueError(
-            f"image {split.select_columns('image_id')[row]['image_id']!r}: expected a file that Pillow can open, "
-            f"received an unreadable one ({error}). Replace it, or remove it to build the post without image"
-        ) from error
+def _images_and_boxes(split: datasets.Dataset, rows: Iterable[int]) -> Iterator[tuple[Image.Image, list[list[float]]]]:
+    """Image and boxes of each row, one at a time; an unreadable image or a wrong box is named by the image's id."""
+    from modeling_vmhan.images import load_image  # here, as they bring in torch
+    from modeling_vmhan.regions import pixel_boxes
+
+    stored = split.select_columns(["image_id", "image", "boxes"]).cast_column("image", datasets.Image(decode=False))
+    for row in rows:
+        post = stored[row]
+        try:
+            image = load_image(post["image"]["bytes"] or post["image"]["path"])
+            pixel_boxes(post["boxes"], image.size)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"image {post['image_id']!r}: {error}") from error
+        yield image, post["boxes"]
 
 
 def _join(split: datasets.Dataset, vectors: datasets.Dataset, description: dict[str, Any]) -> datasets.Dataset:

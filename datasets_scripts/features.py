@@ -1,41 +1,87 @@
-"""Visual features of posts: one VGG16 fc7 vector for the whole image and one for each object box.
+"""Visual features of posts: one vector for the whole image and one for each object box, by a frozen vision encoder.
 
-V is the visual feature size (4096), n the number of boxes of an image.
+V is the visual feature size (VGG16: 4096), n the number of boxes of an image, R regions.
 """
 
-import logging
-from collections.abc import Iterable, Iterator
+import functools
+import hashlib
+import inspect
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from modeling_vmhan.vision import VGG16RegionEncoder, region_pixels
+from modeling_vmhan.images import load_image
+from modeling_vmhan.regions import region_inputs
+from modeling_vmhan.vgg16 import MIN_SIZE, VGG16RegionEncoder
+from modeling_vmhan.vision import load_region_encoder, weights_digest
 
 
-__all__ = ["VisualFeatureExtractor"]
+__all__ = ["VisualFeatureExtractor", "parse_features"]
 
-logger = logging.getLogger(__name__)
+ENCODERS = ("vgg16", "vgg16_roi_align", "transformers")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+LIBRARIES = ("torch", "torchvision", "transformers", "pillow")
+
+# One pass of the encoder: what it reads, (3, S, S), and the relative boxes (r, 4) it gives a vector for.
+Pass = tuple[Tensor, Tensor]
+
+
+def parse_features(spec: str) -> tuple[str, str]:
+    """The `features` of a builder or of the command line as (encoder, weights).
+
+    Forms: "vgg16:imagenet", "vgg16:random:SEED" (both also without "vgg16:"), the same with "vgg16_roi_align", and
+    "transformers:NAME_OR_FOLDER".
+
+    Raises:
+        ValueError: another form.
+
+    Example:
+        >>> parse_features("random:0"), parse_features("transformers:facebook/dinov2-base")
+        (('vgg16', 'random:0'), ('transformers', 'facebook/dinov2-base'))
+    """
+    if spec == "imagenet" or spec.startswith("random:"):
+        return "vgg16", spec
+    encoder, _, weights = spec.partition(":")
+    if encoder not in ENCODERS or not weights:
+        raise ValueError(
+            'features must be "imagenet", "random:SEED", or ENCODER:WEIGHTS with an encoder of '
+            f'{list(ENCODERS)}, such as "vgg16_roi_align:imagenet" or "transformers:openai/clip-vit-base-patch32", '
+            f"received {spec!r}."
+        )
+    return encoder, weights
 
 
 class VisualFeatureExtractor:
-    """Runs a frozen VGG16 over regions, in batches that may span several images.
+    """Runs a frozen vision encoder over images, in batches that span several of them.
 
-    Features do not depend on the batch size beyond float rounding. They are stored as float16: fc7 values are far
-    inside its range, and its relative step (0.0005) is far below what tells two regions apart.
+    Each image is read and encoded once, in the order given, and no more than a batch is held. The same images in the
+    same batches give the same bits; in other batches the features differ by float rounding. They are stored as
+    float16: its range is far beyond theirs (an overflow is an error), and its relative step (0.0005) is far below what
+    tells two regions apart.
 
     Args:
-        weights: "imagenet" or "random:SEED", see `VGG16RegionEncoder.from_weights`.
-        size: side in pixels that every region is resized to. 224 is VGG16's own; 32 is the least and by far the
-            fastest.
-        batch_size: regions a forward pass.
+        weights: "imagenet" or "random:SEED"; for encoder "transformers" a model's name or folder.
+        size: side in pixels that every region (or image) is resized to; None takes the encoder's own, VGG16's 224. 32
+            is VGG16's least and by far its fastest.
+        batch_size: passes of the encoder at a time: regions, or for "vgg16_roi_align" images.
         device: where the network runs; None takes an accelerator when there is one.
+        encoder: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over the image, then
+            RoIAlign), or "transformers" (any vision backbone's pooled output). Their features must not be mixed.
+        dtype: "float32", "bfloat16" or "float16" in which the network computes, where the device has it; "auto" is
+            bfloat16 on an accelerator that has it, else float32.
 
     Raises:
-        ValueError: `size` below 32, `batch_size` below 1, or unknown `weights`.
-        OSError: the ImageNet weights cannot be downloaded.
+        ValueError: an argument breaks its rule, or unknown `weights`.
+        OSError: the weights cannot be had.
 
     Example:
         >>> extractor = VisualFeatureExtractor("random:0", size=32)
@@ -47,61 +93,127 @@ class VisualFeatureExtractor:
     def __init__(
         self,
         weights: str = "imagenet",
-        size: int = 224,
+        size: int | None = None,
         batch_size: int = 64,
         device: str | torch.device | None = None,
+        *,
+        encoder: str = "vgg16",
+        dtype: str = "float32",
     ):
-        if size < 32:
-            raise ValueError(f"size must be at least 32 pixels (VGG16 halves the side five times), received {size}.")
+        if encoder != "transformers" and size is not None and size < MIN_SIZE:
+            raise ValueError(
+                f"size must be at least {MIN_SIZE} pixels (VGG16 halves the side five times), received {size}."
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 region, received {batch_size}.")
-        self.weights, self.size, self.batch_size = weights, size, batch_size
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {list(DTYPES)}, received {dtype!r}.")
+        self.kind, self.weights, self.batch_size = encoder, weights, batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.encoder = VGG16RegionEncoder.from_weights(weights).to(self.device)
+        self.dtype = _dtype(dtype, self.device)
+        self.encoder, transform = load_region_encoder(encoder, weights)
+        self.transform = transform if size is None else transform.resized(size)
+        self._weights_sha256 = weights_digest(self.encoder)  # before they are rounded to `dtype`
+        self.encoder.to(self.device, self.dtype)
+
+    @classmethod
+    def from_spec(cls, spec: str, **options: Any) -> "VisualFeatureExtractor":
+        """From the `features` of a builder or of the command line, see `parse_features`; other options as above."""
+        encoder, weights = parse_features(spec)
+        return cls(weights, encoder=encoder, **options)
 
     @property
     def feature_size(self) -> int:
         """V, the length of every feature vector."""
         return self.encoder.feature_size
 
-    @property
-    def description(self) -> dict[str, str | int]:
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
         """What made the features, for `DatasetInfo`: features of different descriptions must not be mixed."""
         return {
-            "network": "VGG16 fc7 (4096, after ReLU)",
+            "encoder": self.kind,
             "weights": self.weights,
-            "size": self.size,
-            "torchvision": torchvision.__version__,
+            "weights_sha256": self._weights_sha256,
+            "feature_size": self.feature_size,
+            "transform": self.transform.to_dict(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "code_sha256": _code_digest(),
+            **{library: version(library) for library in LIBRARIES},
         }
 
     def extract(
-        self, images_and_boxes: Iterable[tuple[Image.Image, list[list[float]]]], *, progress: bool = True
+        self,
+        images_and_boxes: Iterable[tuple[str | Path | bytes | Image.Image, Sequence[Sequence[float]]]],
+        *,
+        progress: bool = True,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Features of each image, in the order given; reads ahead no further than a batch needs.
 
         Args:
-            images_and_boxes: image and its (n, 4) pixel boxes, xyxy; n may be 0.
+            images_and_boxes: an image, as `load_image` reads it, and its (n, 4) pixel boxes, xyxy; n may be 0.
             progress: show a tqdm bar that counts images.
 
         Yields:
             image_features (V,) and object_features (n, V), float16.
-        """
-        waiting: list[torch.Tensor] = []  # regions of images not yet yielded, (1 + n, 3, S, S) each
-        num_waiting = 0
-        for image, boxes in tqdm(images_and_boxes, desc="VGG16 features", unit="image", disable=not progress):
-            waiting.append(region_pixels(image, boxes, size=self.size))
-            num_waiting += len(waiting[-1])
-            if num_waiting >= self.batch_size:
-                yield from self._encode(waiting)
-                waiting, num_waiting = [], 0
-        if waiting:
-            yield from self._encode(waiting)
 
-    @torch.inference_mode()
-    def _encode(self, regions_by_image: list[torch.Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
-        regions = torch.cat(regions_by_image)  # (R, 3, S, S)
-        chunks = [self.encoder(chunk.to(self.device)).cpu() for chunk in regions.split(self.batch_size)]
-        features = torch.cat(chunks).half().numpy()  # (R, V)
-        ends = np.cumsum([len(regions) for regions in regions_by_image])
-        by_image = np.split(features, ends[:-1])
-        return [(of_image[0], of_image[1:]) for of_image in by_image]
+        Raises:
+            ValueError: a missing or unreadable image, or a wrong box, with its number; features beyond float16.
+        """
+        bar = tqdm(images_and_boxes, desc="visual features", unit="image", disable=not progress)
+        for vectors in self.encode(bar):
+            stored = vectors.half().numpy()
+            if not np.isfinite(stored).all():
+                raise ValueError(
+                    f"the features must be finite in float16, received values up to {vectors.abs().max().item():.3g}. "
+                    'Compute in dtype="float32", or use another encoder.'
+                )
+            yield stored[0], stored[1:]
+
+    def encode(self, images_and_boxes: Iterable[tuple[Any, Sequence[Sequence[float]]]]) -> Iterator[Tensor]:
+        """As `extract`, but one tensor (1 + n, V) an image, its own vector first, float32 as computed."""
+        counts: deque[int] = deque()  # regions of the images not yet yielded
+        passes = self._passes(images_and_boxes, counts)
+        vectors = torch.empty(0, self.feature_size)
+        while batch := list(islice(passes, self.batch_size)):
+            vectors = torch.cat([vectors, self._run(batch)])  # (R, V)
+            while counts and counts[0] <= len(vectors):
+                of_image, vectors = vectors[: counts[0]], vectors[counts[0] :]
+                counts.popleft()
+                yield of_image
+
+    def _passes(self, images_and_boxes: Iterable[tuple[Any, Any]], counts: deque[int]) -> Iterator[Pass]:
+        """What the encoder reads, image after image: each region, or each image with all its regions."""
+        takes_boxes = self.encoder.takes_boxes
+        for number, (image, boxes) in enumerate(images_and_boxes):
+            try:
+                pixels, relative = region_inputs(image, boxes, transform=self.transform, takes_boxes=takes_boxes)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"image number {number}: {error}") from error
+            counts.append(len(relative))
+            yield from zip(pixels, [relative] if takes_boxes else relative.unsqueeze(1), strict=True)
+
+    @torch.no_grad()
+    def _run(self, batch: list[Pass]) -> Tensor:
+        """The vectors (R, V) of a batch of passes, on CPU."""
+        pixels = torch.stack([pixels for pixels, _ in batch]).to(self.device, self.dtype)
+        inputs = [pixels]
+        if self.encoder.takes_boxes:
+            rows = [torch.nn.functional.pad(boxes, (1, 0), value=i) for i, (_, boxes) in enumerate(batch)]
+            inputs.append(torch.cat(rows).to(self.device))  # (R, 5)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            return self.encoder(*inputs).float().cpu()
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    """The type to compute in; "auto" asks the device."""
+    if name == "auto":
+        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bfloat16" if has_bfloat16 else "float32"
+    return getattr(torch, name)
+
+
+def _code_digest() -> str:
+    """sha256 of the source of everything between an image and its stored features."""
+    parts = (load_image, region_inputs, VGG16RegionEncoder, load_region_encoder, VisualFeatureExtractor)
+    files = [inspect.getsourcefile(part) for part in parts]
+    return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 
 import datasets
 import torch
-from PIL import Image
 
 from datasets_scripts.lines import (
     data_folder,
@@ -30,6 +29,7 @@ from datasets_scripts.lines import (
     read_literals,
 )
 from datasets_scripts.schema import group_into_posts, post_features
+from modeling_vmhan.images import image_size
 
 
 __all__ = ["MORE", "MOREConfig", "relative_to_pixels"]
@@ -247,16 +247,13 @@ def _is_box(box: Any) -> bool:
 
 
 def _image_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels, from the file's header."""
+    """(width, height) in pixels of the upright image, from the file's header."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        return image_size(path)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"img_id: expected the image {path}, which is not there; boxes in pixels need its size. {HOW_TO_GET}"
         ) from None
-    except OSError as error:
-        raise ValueError(f"{path}: expected an image that Pillow can open, received an unreadable file") from error
 
 
 def _text_files(folder: Path) -> dict[str, Path]:

@@ -16,7 +16,7 @@ ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
 HYPEREDGES = ("global", "intra", "inter", "pairwise")
 PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
 HYPERGRAPH_ENCODERS = ("vhan", "none", "variational_gcn", *PLAIN_ENCODERS)
-VISION_ENCODERS = (None, "vgg16")
+VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
 # The 14 rows of Table 2 (MODEL.md), each as the fields it changes.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -63,8 +63,14 @@ class VMHANConfig(PreTrainedConfig):
             RoBERTa families only).
         visual_feature_size: V, size of the image and object features (VGG16 fc7: 4096). 0 builds a model without
             image and object nodes; image phrases, which are text, are not affected.
-        vision_encoder: None when features are given; "vgg16" puts a frozen VGG16 in the model, which then also takes
-            `pixel_values`.
+        vision_encoder: None when features are given. Otherwise a frozen encoder is part of the model, which then also
+            takes `pixel_values`: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over
+            the image, then RoIAlign; other features), or "transformers" (the pooled output of `vision_config`'s
+            backbone).
+        vision_config: configuration (or its dict) of an AutoModel vision backbone, for vision_encoder="transformers".
+        image_transform: how the processor makes the encoder's pixels, a dict of `PixelTransform`'s fields; None is
+            ImageNet's normalisation at the encoder's size. `from_text_encoder` takes it from the encoder's own
+            image processor.
         num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q (neither printed in
             the paper).
         hidden_size: D of nodes and hyperedges; None takes the text encoder's.
@@ -93,7 +99,7 @@ class VMHANConfig(PreTrainedConfig):
     """
 
     model_type = "vmhan"
-    sub_configs = {"text_config": AutoConfig}
+    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
     keys_to_ignore_at_inference = [
         "relation_loss",
         "reconstruction_loss",
@@ -113,6 +119,8 @@ class VMHANConfig(PreTrainedConfig):
         # vision
         visual_feature_size: int = 4096,
         vision_encoder: str | None = None,
+        vision_config: PreTrainedConfig | dict | None = None,
+        image_transform: dict | None = None,
         # nodes
         num_objects: int = 3,
         num_text_phrases: int = 3,
@@ -136,10 +144,12 @@ class VMHANConfig(PreTrainedConfig):
         **kwargs,
     ):
         _reject_unknown(kwargs, type(self))
-        self.text_config = text_config = _as_text_config(text_config)
+        self.text_config = text_config = _as_config("text_config", text_config or {"model_type": "bert"})
         self.entity_representation = entity_representation
         self.visual_feature_size = visual_feature_size
         self.vision_encoder = vision_encoder
+        self.vision_config = None if vision_config is None else _as_config("vision_config", vision_config)
+        self.image_transform = image_transform
         self.num_objects = num_objects
         self.num_text_phrases = num_text_phrases
         self.num_image_phrases = num_image_phrases
@@ -175,6 +185,11 @@ class VMHANConfig(PreTrainedConfig):
         _check_choice("entity_representation", self.entity_representation, ENTITY_REPRESENTATIONS)
         _check_choice("hypergraph_encoder", self.hypergraph_encoder, HYPERGRAPH_ENCODERS)
         _check_choice("vision_encoder", self.vision_encoder, VISION_ENCODERS)
+        if self.image_transform is not None and not isinstance(self.image_transform, dict):
+            raise ValueError(
+                "image_transform must be a dict of PixelTransform's fields or None, received "
+                f"{self.image_transform!r}."
+            )
         for name in ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases"):
             _check_number(name, getattr(self, name), whole=True, low=0)
         for name in ("hidden_size", "num_layers", "num_heads"):
@@ -199,10 +214,17 @@ class VMHANConfig(PreTrainedConfig):
                 f"num_heads must divide hidden_size, received num_heads={self.num_heads} and "
                 f"hidden_size={self.hidden_size}."
             )
-        if self.vision_encoder == "vgg16" and self.visual_feature_size != 4096:
+        if self.vision_encoder in ("vgg16", "vgg16_roi_align") and self.visual_feature_size != 4096:
             raise ValueError(
-                "vision_encoder='vgg16' gives features of size 4096, received "
+                f"vision_encoder={self.vision_encoder!r} gives features of size 4096, received "
                 f"visual_feature_size={self.visual_feature_size}. Set it to 4096."
+            )
+        if (self.vision_encoder == "transformers") != (self.vision_config is not None):
+            received = None if self.vision_config is None else type(self.vision_config).__name__
+            raise ValueError(
+                "vision_config goes with vision_encoder='transformers', and only with it, received "
+                f"vision_encoder={self.vision_encoder!r} and vision_config={received}. Get one by "
+                "AutoConfig.from_pretrained(...), or build the model with from_text_encoder(vision_weights=...)."
             )
         if self.hypergraph_encoder in PLAIN_ENCODERS and self.variational:
             raise ValueError(
@@ -218,15 +240,16 @@ class VMHANConfig(PreTrainedConfig):
         return [self.id2label[i] for i in range(len(self.id2label))]
 
 
-def _as_text_config(text_config: PreTrainedConfig | dict | None) -> PreTrainedConfig:
-    if isinstance(text_config, PreTrainedConfig):
-        return text_config
-    if text_config is not None and not isinstance(text_config, dict):
+def _as_config(name: str, config: PreTrainedConfig | dict) -> PreTrainedConfig:
+    """A sub-configuration from itself or its dict; a text encoder's dict may lack its model_type, which is BERT's."""
+    if isinstance(config, PreTrainedConfig):
+        return config
+    if not isinstance(config, dict) or (name != "text_config" and "model_type" not in config):
         raise ValueError(
-            f"text_config must be a configuration or its dict, received {text_config!r}. For a pretrained encoder use "
-            "AutoConfig.from_pretrained(...), or the model's from_text_encoder(...)."
+            f"{name} must be a configuration or its dict (with its model_type), received {config!r}. For a pretrained "
+            "encoder use AutoConfig.from_pretrained(...), or the model's from_text_encoder(...)."
         )
-    fields = dict(text_config or {})
+    fields = dict(config)
     return AutoConfig.for_model(fields.pop("model_type", "bert"), **fields)
 
 

@@ -5,9 +5,8 @@ Paper: Li et al., "Variational Multi-Modal Hypergraph Attention Network for Mult
 
 Notation, used by every file of this folder:
     B examples (sentence-image pairs), P entity pairs, S encoder rows (P for `marker`, one or more an example for
-    `span`
-    and `packed`), T tokens, M text phrases, Q image phrases, K objects a pair, O objects an example, V visual feature
-    size, N = 2 + M + 1 + K + Q nodes, E hyperedges, D hidden size, R relations.
+    `span` and `packed`), T tokens, M text phrases, Q image phrases, K objects a pair, O objects an example, V visual
+    feature size, N = 2 + M + 1 + K + Q nodes, E hyperedges, D hidden size, R relations.
 Node order: head, tail, text phrases, image, objects, image phrases.
 """
 
@@ -24,7 +23,8 @@ from .layers import HypergraphState, VariationalHypergraphAttention
 from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .text_encoding import PACKED_ENCODERS, packed_attention_mask, pool_tokens, position_offset
 from .variational import GaussianNodes, initial_hyperedges, kl_to_standard_normal, reconstruction_error
-from .vision import VGG16RegionEncoder, VisualProjection
+from .vision import build_region_encoder, encode_regions, vision_from_weights
+from .visual_projection import VisualProjection
 
 
 __all__ = [
@@ -76,12 +76,17 @@ class VMHANPreTrainedModel(PreTrainedModel):
 
         Args:
             text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
-            config: whose `text_config` is replaced by the encoder's own; or give `fields` of `VMHANConfig` instead.
+            config: whose `text_config` (and `vision_config`, when the vision weights bring one) is replaced by the
+                encoder's own; or give `fields` of `VMHANConfig` instead, of which `visual_feature_size` may then be
+                left to the vision encoder.
             vocab_size: resize the token embeddings to it; `len(processor.tokenizer)`, whose markers are new tokens.
-            vision_weights: "imagenet" or "random:SEED" for a model with vision_encoder="vgg16".
+            vision_weights: of the vision encoder, if there is one: "imagenet", "random:SEED", or for
+                vision_encoder="transformers" a model's name or folder; see `load_region_encoder`.
 
         Raises:
-            ValueError: both `config` and `fields` are given, or vision weights without a vision encoder.
+            ValueError: both `config` and `fields` are given, or one of vision weights and vision encoder without the
+                other.
+            OSError: weights that cannot be had.
 
         Example:
             model = VMHANForRelationClassification.from_text_encoder(
@@ -92,20 +97,15 @@ class VMHANPreTrainedModel(PreTrainedModel):
             raise ValueError(f"give config or fields of VMHANConfig, not both; received fields {sorted(fields)}.")
         if isinstance(text_encoder, str):
             text_encoder = AutoModel.from_pretrained(text_encoder)
-        if config is None:
-            config = VMHANConfig(text_config=text_encoder.config, **fields)
-        else:
-            config = VMHANConfig(**{**config.to_dict(), "text_config": text_encoder.config})
-        model = cls(config)
+        given = fields if config is None else config.to_dict()
+        vision_encoder, vision_fields = vision_from_weights(given, vision_weights)
+        model = cls(VMHANConfig(**{**given, **vision_fields, "text_config": text_encoder.config}))
         base = model.base_model
         base.text_encoder = _without_pooler(text_encoder).to(model.dtype)
-        if vocab_size is not None and vocab_size != config.text_config.vocab_size:
+        if vision_encoder is not None:
+            base.vision_encoder = vision_encoder.to(model.dtype)
+        if vocab_size is not None and vocab_size != text_encoder.config.vocab_size:
             model.resize_token_embeddings(vocab_size)
-        if vision_weights is not None:
-            if base.vision_encoder is None:
-                raise ValueError("vision_weights needs a config with vision_encoder='vgg16', received None.")
-            pretrained = VGG16RegionEncoder.from_weights(vision_weights)
-            base.vision_encoder.load_state_dict(pretrained.state_dict())
         return model.eval()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -144,7 +144,8 @@ class VMHANModel(VMHANPreTrainedModel):
     """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out.
 
     Raises:
-        ValueError: entity_representation="packed" with an encoder that cannot take it.
+        ValueError: entity_representation="packed" with an encoder that cannot take it; a vision encoder whose features
+            are not of `visual_feature_size`.
     """
 
     def __init__(self, config: VMHANConfig):
@@ -166,7 +167,14 @@ class VMHANModel(VMHANPreTrainedModel):
             if config.visual_feature_size
             else None
         )
-        self.vision_encoder = VGG16RegionEncoder().requires_grad_(False).eval() if config.vision_encoder else None
+        self.vision_encoder = None
+        if config.vision_encoder is not None:
+            self.vision_encoder = build_region_encoder(config.vision_encoder, config.vision_config)
+            if self.vision_encoder.feature_size != config.visual_feature_size:
+                raise ValueError(
+                    f"visual_feature_size must be {self.vision_encoder.feature_size}, the size of this vision "
+                    f"encoder's features, received {config.visual_feature_size}."
+                )
         self.gaussian_nodes = GaussianNodes(
             input_size=config.hidden_size,
             hidden_size=config.hidden_size,
@@ -180,10 +188,13 @@ class VMHANModel(VMHANPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "VMHANModel":
-        """As `nn.Module.train`, but the frozen vision encoder stays in evaluation mode: its features are inputs."""
+        """As `nn.Module.train`, but the vision encoder stays frozen and in evaluation mode: its features are inputs.
+
+        Frozen here too, since `from_pretrained`, which ends in this method, makes every parameter it loads trainable.
+        """
         super().train(mode)
         if self.vision_encoder is not None:
-            self.vision_encoder.eval()
+            self.vision_encoder.eval().requires_grad_(False)
         return self
 
     def encode_text(
@@ -204,16 +215,20 @@ class VMHANModel(VMHANPreTrainedModel):
             inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
         return self.text_encoder(**inputs, return_dict=True).last_hidden_state
 
-    def encode_regions(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """pixel_values (B, 1 + O, 3, S, S), the image first -> image features (B, V), object features (B, O, V)."""
+    def encode_regions(
+        self, pixel_values: Tensor, image_mask: Tensor, object_mask: Tensor, boxes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Pixels (and for "vgg16_roi_align" boxes) -> image features (B, V), object features (B, O, V).
+
+        Raises:
+            ValueError: the model has no vision encoder; shapes that do not belong together.
+        """
         if self.vision_encoder is None:
             raise ValueError(
                 "this model has no vision encoder (config.vision_encoder is None) and cannot take pixel_values. Give "
                 "image_features and object_features, or build it with vision_encoder='vgg16'."
             )
-        batch, regions = pixel_values.shape[:2]
-        with torch.no_grad():
-            features = self.vision_encoder(pixel_values.flatten(0, 1)).unflatten(0, (batch, regions))
+        features = encode_regions(self.vision_encoder, pixel_values, image_mask, object_mask, boxes)  # (B, 1 + O, V)
         return features[:, 0], features[:, 1:]
 
     def _visual_nodes(
@@ -302,6 +317,7 @@ class VMHANModel(VMHANPreTrainedModel):
         pair_objects: Tensor | None = None,
         tail_object: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        boxes: Tensor | None = None,
         output_attentions: bool | None = None,
         **kwargs,
     ) -> VMHANModelOutput:
@@ -315,17 +331,21 @@ class VMHANModel(VMHANPreTrainedModel):
             image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
             pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), index into O of a tail that is an
                 object, -1 for a text tail.
-            pixel_values: (B, 1 + O, 3, S, S) instead of the two features, with config.vision_encoder.
+            pixel_values: instead of the two features, with config.vision_encoder: (B, 1 + O, 3, S, S), the image
+                first; for "vgg16_roi_align" (B, 1, 3, S, S), and boxes: (B, O, 4), divided by width and height.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
 
         Raises:
-            ValueError: the batch holds no pair, a visual model gets no visual features, or their size is wrong.
+            ValueError: the batch holds no pair, a visual model gets no visual features, or both features and pixels,
+                or their shape is wrong.
         """
         if entity_tokens.shape[0] == 0:
             raise ValueError("the batch holds no entity pair (P = 0): give at least one post with one pair.")
         states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair)
         if pixel_values is not None:
-            image_features, object_features = self.encode_regions(pixel_values)
+            if image_features is not None:
+                raise ValueError("give either pixel_values or image_features, received both.")
+            image_features, object_features = self.encode_regions(pixel_values, image_mask, object_mask, boxes)
         if self.visual_projection is not None and image_features is None:
             raise ValueError(
                 f"this model was built with visual_feature_size={self.config.visual_feature_size} and got no "

@@ -25,7 +25,8 @@ from .posts import (
     sentence_of,
     token_span,
 )
-from .vision import region_pixels
+from .regions import PixelTransform, region_inputs
+from .vision import default_transform
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
 
@@ -40,15 +41,15 @@ class VMHANProcessor(ProcessorMixin):
     Args:
         tokenizer: a fast tokenizer; the four entity markers are added to it. Resize the model's embeddings to
             `len(processor.tokenizer)` (`from_text_encoder(vocab_size=...)` does).
-        entity_representation, num_objects, num_text_phrases, num_image_phrases, visual_feature_size: as in
-            `VMHANConfig`, and equal to the model's; `for_config` copies them.
+        entity_representation, num_objects, num_text_phrases, num_image_phrases, visual_feature_size, vision_encoder,
+            image_transform: as in `VMHANConfig`, and equal to the model's; `for_config` copies them. The last two are
+            for posts whose pixels the model encodes itself.
         max_length: tokens of a row, special tokens and the image text included. The four markers a pair that `packed`
             appends are not counted: they take no position of their own.
         max_image_text_length: tokens the image text may take of them.
-        image_size: side of the square crops in pixels, for posts whose pixels the model encodes itself.
 
     Raises:
-        ValueError: a slow tokenizer, or an unknown entity representation.
+        ValueError: a slow tokenizer, an unknown entity representation, or an `image_transform` that breaks its rules.
 
     Example:
         processor = VMHANProcessor.for_config(model.config, AutoTokenizer.from_pretrained("bert-base-uncased"))
@@ -65,7 +66,8 @@ class VMHANProcessor(ProcessorMixin):
         num_text_phrases: int = 3,
         num_image_phrases: int = 3,
         visual_feature_size: int = 4096,
-        image_size: int = 224,
+        vision_encoder: str | None = None,
+        image_transform: dict[str, Any] | None = None,
         **kwargs,
     ):
         if tokenizer is None or not tokenizer.is_fast:
@@ -86,20 +88,27 @@ class VMHANProcessor(ProcessorMixin):
         self.num_text_phrases = num_text_phrases
         self.num_image_phrases = num_image_phrases
         self.visual_feature_size = visual_feature_size
-        self.image_size = image_size
+        self.vision_encoder = vision_encoder
+        self.image_transform = image_transform
+        self._transform = PixelTransform.from_dict(image_transform)
         super().__init__(tokenizer=tokenizer, **kwargs)
 
     @classmethod
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
-        """The processor whose node counts and entity representation are those of a `VMHANConfig`."""
+        """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`."""
         shared = (
             "entity_representation",
             "num_objects",
             "num_text_phrases",
             "num_image_phrases",
             "visual_feature_size",
+            "vision_encoder",
         )
-        return cls(tokenizer=tokenizer, **{name: getattr(config, name) for name in shared}, **fields)
+        fields = {name: getattr(config, name) for name in shared} | fields
+        if config.vision_encoder is not None:
+            transform = config.image_transform or default_transform(config.vision_config).to_dict()
+            fields.setdefault("image_transform", transform)
+        return cls(tokenizer=tokenizer, **fields)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -117,7 +126,8 @@ class VMHANProcessor(ProcessorMixin):
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
                     indices of the ones most relevant to the pair, best first (missing or empty: the first ones);
                     `relation`: name or id, needed with `label2id`.
-                image_features (V,) and object_features (O, V); or image (PIL) and boxes (O, 4) in pixels, xyxy.
+                image_features (V,) and object_features (O, V); or image (PIL, path or bytes, see `load_image`) and
+                    boxes (O, 4), xyxy in pixels of the upright image.
                 caption and image_phrases: text about the image. Phrases are found in the caption; those that are
                     not in it stand behind it; without phrases the caption is one.
                 id: named in errors.
@@ -330,8 +340,7 @@ class VMHANProcessor(ProcessorMixin):
             if not -1 <= tail < count:
                 raise ValueError(
                     f"{pair['name']}: tail_object must be an index into the post's {count} objects, or -1 for a tail "
-                    "in "
-                    f"the sentence, received {tail}."
+                    f"in the sentence, received {tail}."
                 )
             tails.append(tail)
             objects.append(select(pair, "objects", count, self.num_objects))
@@ -356,14 +365,22 @@ class VMHANProcessor(ProcessorMixin):
         return {"image_features": image, "object_features": objects}, counts
 
     def _pixel_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
-        crops = []
+        """pixel_values (B, 1 + O, 3, S, S), or (B, 1, 3, S, S) and boxes (B, O, 4) for "vgg16_roi_align"."""
+        takes_boxes = self.vision_encoder == "vgg16_roi_align"
+        side = self._transform.size
+        pixels, boxes = [], []
         for i, post in enumerate(posts):
-            if post.get("image") is None:
-                crops.append(torch.zeros(1, 3, self.image_size, self.image_size))
-                continue
-            try:
-                crops.append(region_pixels(post["image"], post.get("boxes") or [], size=self.image_size))
-            except ValueError as error:
-                raise ValueError(f"post {post.get('id', i)!r}: {error}") from None
-        counts = [len(regions) - 1 for regions in crops]
-        return {"pixel_values": torch.nn.utils.rnn.pad_sequence(crops, batch_first=True)}, counts
+            inputs = torch.zeros(1, 3, side, side), torch.zeros(1, 4)
+            if post.get("image") is not None:
+                try:
+                    inputs = region_inputs(
+                        post["image"], post.get("boxes") or [], transform=self._transform, takes_boxes=takes_boxes
+                    )
+                except (OSError, ValueError) as error:
+                    raise ValueError(f"post {post.get('id', i)!r}: {error}") from error
+            pixels.append(inputs[0])
+            boxes.append(inputs[1][1:])  # of the objects
+        tensors = {"pixel_values": torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True)}
+        if takes_boxes:
+            tensors["boxes"] = torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True)
+        return tensors, [len(of_image) for of_image in boxes]

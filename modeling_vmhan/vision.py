@@ -1,230 +1,291 @@
-"""From an image and its object boxes to VGG16 fc7 features, one vector a region (paper section 5.1).
+"""The vision encoders by name, for the model and for precomputed features alike.
 
-Shapes: R regions (the whole image, then its boxes), S side of a region in pixels, V visual feature size (4096).
+An encoder is an `nn.Module` with `feature_size` (V) and `takes_boxes`:
+    takes_boxes False: forward(pixel_values (R, 3, S, S)) -> (R, V), a pass over each region's own pixels;
+    takes_boxes True:  forward(pixel_values (I, 3, S, S), rois (R, 5)) -> (R, V), a pass over each image.
+Shapes: B examples, O boxes of an example, R regions, I images, S side of the input in pixels.
 """
 
-import math
-from collections.abc import Sequence
+import hashlib
+import inspect
+import logging
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights, vgg16
-from torchvision.transforms.functional import pil_to_tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig
+from transformers.utils import cached_file
+
+from .regions import PixelTransform
+from .vgg16 import VGG16RegionEncoder, VGG16RoIAlignEncoder, random_seed
 
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "VGG16RegionEncoder", "VisualProjection", "crop_regions", "region_pixels"]
+__all__ = [
+    "TransformersRegionEncoder",
+    "build_region_encoder",
+    "default_transform",
+    "encode_regions",
+    "load_region_encoder",
+    "vision_from_weights",
+    "weights_digest",
+]
 
-# What torchvision's VGG16_Weights.IMAGENET1K_V1 was trained with; channels are RGB in [0, 1].
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+logger = logging.getLogger(__name__)
 
-# How far, in pixels, a box may cross the border: detectors round.
-BORDER_TOLERANCE = 1.0
+VGG16_ENCODERS = {"vgg16": VGG16RegionEncoder, "vgg16_roi_align": VGG16RoIAlignEncoder}
+KINDS = (*VGG16_ENCODERS, "transformers")
 
 
-class VGG16RegionEncoder(nn.Module):
-    """VGG16 up to fc7: features -> avgpool -> classifier[:-1], that is, without fc8.
+class TransformersRegionEncoder(nn.Module):
+    """A vision backbone of transformers (CLIP's and SigLIP's vision towers, DINOv2, DINOv3, ViT, ConvNeXt, ...).
 
-    The output is the 4096-d vector after fc7's ReLU, so it is never negative (Simonyan and Zisserman 2015,
-    https://arxiv.org/abs/1409.1556). The dropouts inside act in training mode only: call `.eval()` before extracting
-    features; `from_weights` has done so.
+    The feature is the backbone's `pooler_output`, of each region's own pixels.
+
+    Args:
+        config: of a backbone that AutoModel knows and that needs nothing but `pixel_values`.
+
+    Raises:
+        ValueError: it needs something else, as text encoders and backbones with patches of any number do.
 
     Example:
-        >>> encoder = VGG16RegionEncoder.from_weights("random:0")
-        >>> encoder(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 4096])
+        >>> config = AutoConfig.for_model("clip_vision_model", hidden_size=32, num_attention_heads=2, image_size=32)
+        >>> TransformersRegionEncoder(config)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 32])
     """
 
-    feature_size = 4096  # V
+    takes_boxes = False
 
-    def __init__(self):
+    def __init__(self, config: PreTrainedConfig):
         super().__init__()
-        network = vgg16(weights=None)
-        self.features = network.features
-        self.avgpool = network.avgpool
-        self.classifier = network.classifier[:-1]
+        # the type of the layers around it, not the one its own checkpoint was saved in
+        self.backbone = AutoModel.from_config(config, dtype=torch.get_default_dtype())
+        self.feature_size = getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
+        parameters = inspect.signature(type(self.backbone).forward).parameters.values()
+        needed = {p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+        if self.backbone.main_input_name != "pixel_values" or not needed <= {"self", "pixel_values"}:
+            raise ValueError(
+                "a vision encoder must be a backbone that needs nothing but pixel_values (CLIP's or SigLIP's vision "
+                f"model, DINOv2, DINOv3, ViT, ...), received {type(self.backbone).__name__}."
+            )
 
     @classmethod
-    def from_weights(cls, weights: str) -> "VGG16RegionEncoder":
-        """A frozen encoder in eval mode.
+    def from_weights(cls, weights: str, config: PreTrainedConfig | None = None) -> "TransformersRegionEncoder":
+        """A frozen encoder in eval mode and float32.
 
         Args:
-            weights: "imagenet" downloads torchvision's `VGG16_Weights.IMAGENET1K_V1` (528 MB, then cached);
-                "random:SEED" draws from torchvision's initial distribution for VGG with a generator of its own.
+            weights: a model's name or folder, of which the vision tower is taken if it has several; or "random:SEED",
+                which needs `config`, the backbone's.
 
         Raises:
-            ValueError: `weights` is neither.
-            OSError: the ImageNet weights can be neither found in the cache nor downloaded.
+            OSError: there is no such model, or no weights of it.
+            ValueError: it lacks weights that would then be random, or is no vision backbone; random weights without
+                a config.
         """
-        kind, _, seed = weights.partition(":")
-        if weights == "imagenet":
-            encoder = cls._imagenet()
-        elif kind == "random" and seed.isdecimal():
-            encoder = cls._random(int(seed))
-        else:
+        seed = random_seed(weights)
+        if seed is None:
+            encoder = cls._pretrained(weights)
+        elif config is None:
             raise ValueError(
-                f'weights must be "imagenet" or "random:SEED" with a whole number SEED >= 0, received {weights!r}. '
-                'For example "random:0" needs no download.'
+                f"weights={weights!r} needs a vision_config, from which the backbone is built. Without one give the "
+                "name or folder of a model."
             )
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                encoder = cls(config)
         return encoder.eval().requires_grad_(False)
 
     @classmethod
-    def _random(cls, seed: int) -> "VGG16RegionEncoder":
-        generator = torch.Generator().manual_seed(seed)
-        with torch.device("meta"):  # no weights yet: drawing 134 million twice would take seconds
-            encoder = cls()
-        encoder.to_empty(device="cpu")
-        for module in encoder.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01, generator=generator)
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.zeros_(module.bias)
-        return encoder
-
-    @classmethod
-    def _imagenet(cls) -> "VGG16RegionEncoder":
-        weights = VGG16_Weights.IMAGENET1K_V1
+    def _pretrained(cls, name: str) -> "TransformersRegionEncoder":
         try:
-            state = weights.get_state_dict(progress=True, check_hash=True)
-        except (OSError, RuntimeError) as error:  # unreachable; a file that fails the hash check
+            config = AutoConfig.from_pretrained(name)
+            config = getattr(config, "vision_config", config)
+            with torch.device("meta"):
+                encoder = cls(config)
+            backbone, report = AutoModel.from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True
+            )
+        except OSError as error:
             raise OSError(
-                f'weights="imagenet" needs {weights.url}, which could not be downloaded ({error}). Either put that '
-                f'file into {torch.hub.get_dir()}/checkpoints, or pass weights="random:0" for seeded random '
-                "weights (good enough to try the code, not to compare with the paper)."
+                f"the vision encoder {name!r} must be a model on the Hub or a folder with config.json and "
+                f"model.safetensors, and could not be read ({error}). Check the name, or download it first."
             ) from error
-        with torch.device("meta"):
-            encoder = cls()
-        wanted = encoder.state_dict()
-        encoder.load_state_dict({key: state[key] for key in wanted}, assign=True)  # classifier.6 is left out
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ValueError(
+                f"the vision encoder {name!r} lacks the weights {missing[:5]} ({len(missing)} in all), which would be "
+                "random. Use a checkpoint of the backbone itself, with its pooler."
+            )
+        encoder.backbone = backbone
         return encoder
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """fc7 features of normalised regions: (R, 3, S, S) -> (R, 4096). S is at least 32; the paper's is 224.
+        """Pooled features of normalised regions: (R, 3, S, S) -> (R, V).
 
         Raises:
-            ValueError: not a batch of three-channel images of 32 pixels or more a side.
+            ValueError: the backbone does not take this size, or has no pooled feature of V numbers.
         """
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3 or min(pixel_values.shape[2:]) < 32:
+        backbone = type(self.backbone).__name__
+        try:
+            pooled = self.backbone(pixel_values=pixel_values, return_dict=True).pooler_output
+        except ValueError as error:
             raise ValueError(
-                "pixel_values must be (R, 3, S, S) with S >= 32 (VGG16 halves the side five times), received "
-                f"{tuple(pixel_values.shape)}. Make it with region_pixels(image, boxes, size=224)."
+                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit {backbone}: {error} Make them with the "
+                "model's own processor, whose image_transform has the backbone's size."
+            ) from error
+        if pooled is None or pooled.flatten(1).shape[1] != self.feature_size:
+            received = None if pooled is None else tuple(pooled.shape)
+            raise ValueError(
+                f"{backbone} must give a pooler_output of {self.feature_size} numbers a region, received {received}. "
+                "Use a backbone with a pooled feature."
             )
-        maps = self.avgpool(self.features(pixel_values))  # (R, 512, 7, 7)
-        return self.classifier(maps.flatten(1))
+        return pooled.flatten(1)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB; transparent pixels become white instead of whatever colour they hide."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _pixel_box(box: Sequence[float], image_size: tuple[int, int], index: int) -> tuple[int, int, int, int]:
-    """Whole pixels covered by `box`, cut at the border. Raises ValueError for what is not a box inside the image."""
-    width, height = image_size
-    received = f"boxes[{index}] = {[float(value) for value in box]} in an image of {width} x {height} pixels"
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
-        raise ValueError(f"a box must be four finite numbers [x1, y1, x2, y2] in pixels, received {received}.")
-    x1, y1, x2, y2 = box
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(
-            f"a box must have x1 < x2 and y1 < y2, received {received}. Drop empty boxes, and convert "
-            "[x, y, width, height] to [x, y, x + width, y + height]."
-        )
-    if min(x1, y1) < -BORDER_TOLERANCE or x2 > width + BORDER_TOLERANCE or y2 > height + BORDER_TOLERANCE:
-        raise ValueError(
-            f"a box must lie inside its image, received {received}. Are the boxes in pixels of this very image "
-            "(not normalised, not of a resized copy)?"
-        )
-    left, top = (min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1))
-    right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
-    return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-class VisualProjection(nn.Module):
-    """Projection of region features to the node size, V -> D, with both sides normalised.
-
-    Departure from the paper, which has the linear map alone: fc7 vectors are non-negative and those of different
-    regions nearly parallel (cosine 0.98 with random weights), so that attention between a word and one of several
-    regions did not learn from the raw map. LayerNorm takes out each vector's scale, a BatchNorm over the features what
-    all regions share (a running average over all of training: they are data and do not drift), and a BatchNorm over
-    the
-    projection sets its scale.
+def build_region_encoder(kind: str, config: PreTrainedConfig | None = None) -> nn.Module:
+    """A frozen encoder in eval mode whose weights are still to be loaded.
 
     Args:
-        feature_size: V. hidden_size: D.
+        kind: "vgg16", "vgg16_roi_align" or "transformers". config: of the backbone, for "transformers".
+    """
+    encoder = TransformersRegionEncoder(config) if kind == "transformers" else VGG16_ENCODERS[kind]()
+    return encoder.eval().requires_grad_(False)
+
+
+def load_region_encoder(
+    kind: str, weights: str, *, config: PreTrainedConfig | None = None
+) -> tuple[nn.Module, PixelTransform]:
+    """A frozen encoder in eval mode, and how its pixels are made.
+
+    Args:
+        kind: "vgg16" (the paper's: a pass over each region), "vgg16_roi_align" (a pass over the image, then RoIAlign),
+            or "transformers".
+        weights: "imagenet" or "random:SEED" for the first two; see `TransformersRegionEncoder.from_weights`.
+        config: of the backbone, for kind "transformers" with random weights.
+
+    Returns:
+        The transform is that of the model's own image processor, if it has one; see `default_transform`.
+
+    Raises:
+        ValueError: an unknown kind or weights; an image processor that does something else than a `PixelTransform`.
+        OSError: the weights cannot be had.
 
     Example:
-        >>> projection = VisualProjection(feature_size=8, hidden_size=4).eval()
-        >>> projection(torch.rand(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)).shape
-        torch.Size([2, 3, 4])
+        >>> encoder, transform = load_region_encoder("vgg16", "random:0")
+        >>> encoder(transform(Image.new("RGB", (64, 40))).unsqueeze(0)).shape
+        torch.Size([1, 4096])
     """
-
-    def __init__(self, *, feature_size: int, hidden_size: int):
-        super().__init__()
-        self.feature_norm = nn.LayerNorm(feature_size, elementwise_affine=False)
-        self.region_norm = nn.BatchNorm1d(feature_size, affine=False, momentum=None)
-        self.linear = nn.Linear(feature_size, hidden_size, bias=False)  # the norm behind it would take a bias out
-        self.node_norm = nn.BatchNorm1d(hidden_size, affine=False)
-
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features (B, O, V), mask (B, O) bool -> (B, O, D), zeros where no region is.
-
-        Statistics are those of the batch's regions in training (of a batch with two or more) and the running ones in
-        evaluation; padding takes no part.
-        """
-        regions = self.feature_norm(features[mask].to(self.linear.weight.dtype))  # (R, V)
-        nodes = _batch_norm(self.node_norm, self.linear(_batch_norm(self.region_norm, regions)))  # (R, D)
-        filled = nodes.new_zeros(*mask.shape, nodes.shape[-1])  # (B, O, D)
-        return filled.masked_scatter(mask.unsqueeze(-1), nodes)
+    if kind not in KINDS:
+        raise ValueError(f"the vision encoder must be one of {list(KINDS)}, received {kind!r}.")
+    if kind != "transformers":
+        return VGG16_ENCODERS[kind].from_weights(weights), PixelTransform()
+    encoder = TransformersRegionEncoder.from_weights(weights, config)
+    if random_seed(weights) is not None:
+        return encoder, default_transform(encoder.backbone.config)
+    if not _has_image_processor(weights):
+        transform = default_transform(encoder.backbone.config)
+        logger.warning("%s has no image processor: its pixels are made by %s", weights, transform)
+        return encoder, transform
+    return encoder, PixelTransform.from_image_processor(AutoImageProcessor.from_pretrained(weights))
 
 
-def _batch_norm(norm: nn.BatchNorm1d, rows: Tensor) -> Tensor:
-    """`norm`, but with its running statistics for fewer than two rows, of which no variance can be taken."""
-    if len(rows) > 1:
-        return norm(rows)
-    return nn.functional.batch_norm(rows, norm.running_mean, norm.running_var, training=False, eps=norm.eps)
+def _has_image_processor(name: str) -> bool:
+    """A file that is not there is not the same as a Hub that is out of reach, which is an OSError."""
+    files = ("preprocessor_config.json", "processor_config.json")
+    return any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in files)
 
 
-def crop_regions(image: Image.Image, boxes: Sequence[Sequence[float]]) -> list[Image.Image]:
-    """The whole image first, then each box, all RGB (grey-scale, palette, CMYK and transparent images are converted).
+def vision_from_weights(fields: dict[str, Any], weights: str | None) -> tuple[nn.Module | None, dict[str, Any]]:
+    """The vision encoder that fields of a configuration name, and what the configuration takes over from it.
 
     Args:
-        image: any mode. boxes: (num_boxes, 4) pixels, [x1, y1, x2, y2]; may be empty. A box's fractions of pixels are
-            widened to whole ones; up to one pixel beyond the border is cut off.
-
-    Returns:
-        R = 1 + num_boxes images.
+        fields: of them `vision_encoder`, `vision_config`, `image_transform` and `visual_feature_size` are read; any
+            may be missing. weights: as in `load_region_encoder`; None without a vision encoder.
 
     Raises:
-        ValueError: a box is not four finite numbers, has no area, or lies outside the image.
+        ValueError: weights without an encoder, or the other way round: none is random unasked.
     """
-    pixel_boxes = [_pixel_box(box, image.size, index) for index, box in enumerate(boxes)]
-    image = _to_rgb(image)
-    return [image] + [image.crop(box) for box in pixel_boxes]
+    kind, config = fields.get("vision_encoder"), fields.get("vision_config")
+    if (kind is None) != (weights is None):
+        raise ValueError(
+            "vision_weights goes with a vision_encoder, and the other way round, received "
+            f'vision_encoder={kind!r} and vision_weights={weights!r}. Weights are "imagenet", "random:SEED", or for '
+            "vision_encoder='transformers' a model's name or folder."
+        )
+    if kind is None:
+        return None, {}
+    if isinstance(config, dict):
+        config = AutoConfig.for_model(**config)
+    encoder, transform = load_region_encoder(kind, weights, config=config)
+    taken = {"visual_feature_size": fields.get("visual_feature_size", encoder.feature_size)}
+    taken["image_transform"] = fields.get("image_transform") or transform.to_dict()
+    if kind == "transformers":
+        taken["vision_config"] = encoder.backbone.config
+    return encoder, taken
 
 
-def region_pixels(image: Image.Image, boxes: Sequence[Sequence[float]], *, size: int) -> Tensor:
-    """Regions as VGG16 reads them: cropped, resized to a square (the aspect ratio is given up), ImageNet-normalised.
+def default_transform(config: PreTrainedConfig | None = None) -> PixelTransform:
+    """ImageNet's mean and deviation, bilinear, squashed to the backbone's `image_size`, or to VGG16's 224."""
+    size = getattr(config, "image_size", None) or PixelTransform.size
+    return PixelTransform(size=size if isinstance(size, int) else size[0])
+
+
+@torch.no_grad()
+def encode_regions(
+    encoder: nn.Module, pixel_values: Tensor, image_mask: Tensor, object_mask: Tensor, boxes: Tensor | None = None
+) -> Tensor:
+    """Features of a padded batch; each region is encoded once, and padding not at all.
 
     Args:
-        image, boxes: as in `crop_regions`. size: S in pixels, >= 32.
+        pixel_values: (B, 1 + O, 3, S, S), the image first; (B, 1, 3, S, S) for an encoder that takes boxes.
+        image_mask: (B,) bool. object_mask: (B, O) bool.
+        boxes: (B, O, 4) relative, for an encoder that takes them.
 
     Returns:
-        (1 + num_boxes, 3, S, S) float32.
+        (B, 1 + O, V), zeros where no region is.
 
     Raises:
-        ValueError: as in `crop_regions`, or `size` is below 32.
+        ValueError: shapes that do not belong together, or boxes that are missing or of no use.
     """
-    if size < 32:
-        raise ValueError(f"size must be at least 32 pixels (VGG16 halves the side five times), received {size}.")
-    crops = [crop.resize((size, size), Image.Resampling.BILINEAR) for crop in crop_regions(image, boxes)]
-    pixels = torch.stack([pil_to_tensor(crop) for crop in crops]).float() / 255  # (R, 3, S, S)
-    mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    return (pixels - mean) / std
+    _check_batch(encoder, pixel_values, object_mask, boxes)
+    mask = torch.cat([image_mask.unsqueeze(1), object_mask & image_mask.unsqueeze(1)], dim=1)  # (B, 1 + O)
+    dtype = next(encoder.parameters()).dtype
+    filled = torch.zeros(*mask.shape, encoder.feature_size, dtype=dtype, device=pixel_values.device)
+    if not mask.any():
+        return filled
+    if encoder.takes_boxes:
+        whole = boxes.new_tensor([0, 0, 1, 1], dtype=torch.float32).expand(len(boxes), 1, 4)
+        number = (image_mask.cumsum(0) - 1).unsqueeze(1).expand_as(mask)[mask]  # (R,), among the images that are there
+        rois = torch.cat([number.unsqueeze(1), torch.cat([whole, boxes.float()], dim=1)[mask]], dim=1)  # (R, 5)
+        features = encoder(pixel_values[image_mask, 0].to(dtype), rois)  # (R, V)
+    else:
+        features = encoder(pixel_values[mask].to(dtype))  # (R, V)
+    filled[mask] = features.to(dtype)
+    return filled
+
+
+def _check_batch(encoder: nn.Module, pixel_values: Tensor, object_mask: Tensor, boxes: Tensor | None) -> None:
+    batch, num_objects = object_mask.shape
+    regions = 1 if encoder.takes_boxes else 1 + num_objects
+    shape = tuple(pixel_values.shape)
+    if len(shape) != 5 or shape[:3] != (batch, regions, 3) or shape[3] != shape[4]:
+        raise ValueError(
+            f"pixel_values must be ({batch}, {regions}, 3, S, S) with object_mask {tuple(object_mask.shape)} and this "
+            f"vision encoder, received {shape}. Make them with the model's own processor."
+        )
+    expected = (batch, num_objects, 4) if encoder.takes_boxes else None
+    received = None if boxes is None else tuple(boxes.shape)
+    if received != expected:
+        raise ValueError(
+            f"boxes must be {expected} for this vision encoder (None: it sees each region's own pixels), received "
+            f"{received}. Make them with the model's own processor."
+        )
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 of a state dict: names, types, shapes and bytes, in the order of names. About a second for VGG16."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -6,12 +6,15 @@ All fixtures are session-wide and read-only: `posts()` and the `make_*` factorie
 import copy
 import json
 import string
+from types import SimpleNamespace
 
 import hypothesis
 import pytest
 import torch
+import torchvision
 from hub_server import HubServer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from model_cards.facts import describe_run
@@ -120,6 +123,38 @@ def make_text_config(tokenizer):
         return AutoConfig.for_model(model_type, **{**common, **specific[model_type], **fields})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_vision_config():
+    """Tiny vision backbone configurations by model type; 32 features of images of 32 pixels."""
+    vit = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vit |= {"image_size": 32, "patch_size": 8, "initializer_range": 0.2}
+    specific = {
+        "clip_vision_model": {**vit, "initializer_factor": 5.0},
+        "siglip_vision_model": vit,
+        "dinov2": {**vit, "mlp_ratio": 2},
+        "dinov3_vit": vit,
+        "convnext": {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "image_size": 32},
+    }
+
+    def make(model_type="clip_vision_model", **fields):
+        return AutoConfig.for_model(model_type, **{**specific[model_type], **fields})
+
+    return make
+
+
+@pytest.fixture
+def thin_vgg16(monkeypatch):
+    """VGG16 with few channels (its real 134 million weights take seconds), but the same pooling and 4096 features."""
+
+    def make(weights=None, init_weights=True):
+        maps = torchvision.models.vgg.make_layers([4, "M", 4, "M", 8, "M", 8, "M", 16, "M"])
+        head = [nn.Linear(16 * 49, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 4096), nn.ReLU(), nn.Dropout()]
+        head = nn.Sequential(*head, nn.Linear(4096, 2))
+        return SimpleNamespace(features=maps, avgpool=nn.AdaptiveAvgPool2d(7), classifier=head)
+
+    monkeypatch.setattr("modeling_vmhan.vgg16.vgg16", make)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import AutoModel
 
 from datasets_scripts import building
 from datasets_scripts.building import build, visual_feature_description
@@ -100,12 +101,16 @@ class FakeExtractor:
     feature_size = 3
     seen: ClassVar = []
 
-    def __init__(self, weights="imagenet", size=224):
-        self.description = {"weights": weights, "size": size}
+    def __init__(self, spec, size):
+        self.description = {"spec": spec, "size": size}
+
+    @classmethod
+    def from_spec(cls, spec, *, size):
+        return cls(spec, size)
 
     def extract(self, images_and_boxes):
         for image, boxes in images_and_boxes:
-            red = image.convert("RGB").getpixel((0, 0))[0]
+            red = image.getpixel((0, 0))[0]
             self.seen.append(red)
             yield np.full(3, red, np.float16), np.full((len(boxes), 3), red + 1, np.float16)
 
@@ -201,7 +206,7 @@ def test_features_are_made_once_an_image_and_joined(make_toy, folder, tmp_path, 
     assert dataset["train"]["object_features"][:] == [[[11] * 3], [], [], [[11] * 3]]
     assert dataset["test"][0]["image_features"] is None
     assert dataset["test"][0]["object_features"] == []
-    assert visual_feature_description(dataset) == {"weights": "random:0", "size": 32}
+    assert visual_feature_description(dataset) == {"spec": "random:0", "size": 32}
     assert "toy" in dataset["train"].info.description
 
 
@@ -210,7 +215,7 @@ def test_features_are_cached_by_weights_and_size(make_toy, folder, tmp_path, ext
     build(make_toy(), features="random:0", **fields)
     again = build(make_toy(), features="random:0", **fields)
     assert len(extractor.seen) == 2
-    assert visual_feature_description(again) == {"weights": "random:0", "size": 224}
+    assert visual_feature_description(again) == {"spec": "random:0", "size": None}
     build(make_toy(), features="random:1", **fields)
     build(make_toy(), features="random:0", feature_size_px=64, **fields)
     assert len(extractor.seen) == 6
@@ -234,10 +239,83 @@ def test_one_image_with_two_lists_of_boxes(make_toy, folder, tmp_path, extractor
         build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
 
 
-def test_unreadable_image(make_toy, folder, tmp_path, extractor):
-    (folder / "2.png").write_text("junk")
-    with pytest.raises(ValueError, match=r"image '2.png': expected a file that Pillow can open"):
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"junk", "image '2.png': image '.*2.png': expected an image that Pillow can open"),
+        (b"", "image '2.png': image '.*2.png': expected an image that Pillow can open"),
+        ("cut", "image '2.png': image '.*2.png': expected an image that Pillow can read to its end"),
+    ],
+)
+def test_unreadable_image(content, match, make_toy, folder, tmp_path, extractor):
+    path = folder / "2.png"
+    path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
+    with pytest.raises(ValueError, match=match):
         build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("box", "match"),
+    [("0", "image '1.png': a box must have x1 < x2"), ("9.5", "image '1.png': a box must lie inside its image")],
+)
+def test_a_wrong_box_is_named_by_its_image(box, match, make_toy, folder, tmp_path, extractor):
+    (folder / "train.txt").write_text(f"2.png 3\n1.png {box}\n")
+    with pytest.raises(ValueError, match=match):
+        build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+
+
+def test_images_of_every_kind_get_features(make_toy, folder, tmp_path, extractor):
+    """CMYK, palette with transparency, 1 x 1, lying on its side: the corner's red of the upright RGB image."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = Image.new("RGB", (8, 8), (40, 0, 0))
+    picture.putpixel((7, 7), (30, 0, 0))
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(folder / "cmyk.tif")
+    Image.new("P", (8, 8), 0).save(folder / "palette.png", transparency=0)
+    Image.new("RGB", (1, 1), (50, 0, 0)).save(folder / "one.png")
+    picture.save(folder / "turned.png", exif=exif)
+    (folder / "train.txt").write_text("cmyk.tif 4\npalette.png 4\none.png\nturned.png 8\n")
+    build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+    assert extractor.seen == [0, 255, 50, 30]
+
+
+def test_many_posts_of_an_image_cost_one_pass(make_toy, folder, tmp_path, extractor, monkeypatch):
+    monkeypatch.setattr(building, "ROWS_IN_MEMORY", 4)  # so that posts and images come in several pieces
+    names = [f"{i}.png" for i in range(1, 8)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (8, 8), (10 * i, 0, 0)).save(folder / name)
+    posts = [name for _ in range(9) for name in ("gone.png", *names)]
+    (folder / "train.txt").write_text("".join(f"{name} 3\n" for name in posts))
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    dataset = build(make_toy(), features="imagenet", **fields)["train"]
+    assert extractor.seen == [10 * i for i in range(7)]
+    reds = [None if name == "gone.png" else [10.0 * names.index(name)] * 3 for name in posts]
+    assert dataset["image_features"][:] == reds
+    assert dataset["object_features"][:] == [[] if red is None else [[value + 1 for value in red]] for red in reds]
+
+
+def test_a_changed_encoder_folder_is_read_again(make_toy, folder, tmp_path, extractor):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "model.safetensors").write_text("old")
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    for content, passes in (("old", 2), ("old", 2), ("newer", 4)):
+        if content == "newer":
+            (encoder / "model.safetensors").write_text(content)
+        build(make_toy(), features=f"transformers:{encoder}", **fields)
+        assert len(extractor.seen) == passes
+
+
+def test_the_real_extractor_builds_a_set(make_toy, folder, tmp_path, make_vision_config):
+    AutoModel.from_config(make_vision_config()).save_pretrained(tmp_path / "encoder")
+    spec = f"transformers:{tmp_path / 'encoder'}"
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    dataset = build(make_toy(), features=spec, **fields)
+    assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=32)
+    description = visual_feature_description(dataset)
+    assert description["encoder"] == "transformers" and description["transform"]["size"] == 32
+    first, second = dataset["train"][0]["image_features"], dataset["train"][2]["image_features"]
+    assert first == dataset["train"][3]["image_features"] and first != second
 
 
 def test_schema_checks():

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoConfig, PreTrainedConfig
 
 from datasets_scripts.scorer import NONE_NAMES, score
@@ -23,6 +24,8 @@ INVALID = [
     ("visual_feature_size", -1),
     ("visual_feature_size", 4096.0),
     ("vision_encoder", "resnet50"),
+    ("vision_config", "openai/clip-vit-base-patch32"),
+    ("image_transform", 224),
     ("num_objects", -1),
     ("num_objects", True),
     ("num_text_phrases", -2),
@@ -72,6 +75,10 @@ def test_every_field_has_an_invalid_value():
         ({"num_heads": 3}, "num_heads must divide hidden_size, received num_heads=3 and hidden_size=32"),
         ({"hidden_size": 30}, "num_heads=4 and hidden_size=30"),
         ({"vision_encoder": "vgg16", "visual_feature_size": 8}, "size 4096, received visual_feature_size=8"),
+        ({"vision_encoder": "vgg16_roi_align"}, "'vgg16_roi_align' gives features of size 4096, received"),
+        ({"vision_encoder": "transformers"}, "vision_encoder='transformers' and vision_config=None. Get one by Auto"),
+        ({"vision_config": {"model_type": "dinov2"}}, "vision_encoder=None and vision_config=Dinov2Config"),
+        ({"vision_config": {"hidden_size": 32}}, r"its model_type\), received {'hidden_size': 32}"),
         ({"hypergraph_encoder": "hgnn"}, r"no variance path: set variational=False, .*from_preset\('hgnn'\)"),
         ({"hypergraph_encoder": "gcn"}, r"from_preset\('gcn'\)"),
         ({"hypergraph_encoder": "gat"}, r"from_preset\('gat'\)"),
@@ -91,6 +98,8 @@ EFFECTS = {
     "entity_representation": ("span", "inputs", {}),
     "visual_feature_size": (0, "parameters", {}),
     "vision_encoder": ("vgg16", "parameters", {"visual_feature_size": 4096}),
+    "vision_config": ("one_layer", "parameters", {"vision_encoder": "transformers", "visual_feature_size": 32}),
+    "image_transform": ({"size": 32}, "pixels", {"vision_encoder": "vgg16", "visual_feature_size": 4096}),
     "num_objects": (1, "inputs", {}),
     "num_text_phrases": (1, "inputs", {}),
     "num_image_phrases": (1, "inputs", {}),
@@ -122,6 +131,9 @@ def observe(make_processor, posts):
     def observed(config, kind):
         if kind == "parameters":
             return parameters(config)
+        if kind == "pixels":
+            post = {"text": "a b", "pairs": [{"head": (0, 1), "tail": (2, 3)}], "image": Image.new("RGB", (8, 8))}
+            return make_processor(config)(post)["pixel_values"].shape
         if kind == "f1":  # with the none label's pairs left out of it
             labels, gold = config.labels, ["peer", "Other", "None", "peer"]
             return score(gold, ["peer", "Other", "peer", "None"], labels=labels, none_label=config.none_label)["f1"]
@@ -139,10 +151,13 @@ def observe(make_processor, posts):
 
 
 @pytest.mark.parametrize("field", EFFECTS)
-def test_the_field_matters(field, make_config, make_text_config, observe):
+def test_the_field_matters(field, make_config, make_text_config, make_vision_config, observe):
     value, kind, shared = EFFECTS[field]
-    value = make_text_config(num_hidden_layers=1) if value == "one_layer" else value
+    if value == "one_layer":
+        value = (make_text_config if field == "text_config" else make_vision_config)(num_hidden_layers=1)
     shared = {"initializer_range": 0.2, **shared}
+    if shared.get("vision_encoder") == "transformers":
+        shared["vision_config"] = make_vision_config()
     plain = make_config(**shared)
     changed = make_config(**{**shared, field: value})
     assert observe(plain, kind) != observe(changed, kind)
@@ -315,6 +330,20 @@ def test_the_json_round_trip_is_exact(preset, make_config, tmp_path):
         assert loaded.to_dict() | stamps == config.to_dict() | stamps
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["model_type"] == "vmhan" and set(FIELDS) <= set(saved)
+
+
+@pytest.mark.parametrize("model_type", ["clip_vision_model", "dinov3_vit"])
+def test_a_vision_backbone_in_the_json_round_trip(model_type, make_config, make_vision_config, tmp_path):
+    vision_config = make_vision_config(model_type)
+    transform = {"size": 32, "mean": [0.5, 0.5, 0.5]}
+    fields = {"vision_encoder": "transformers", "visual_feature_size": 32, "image_transform": transform}
+    config = make_config(vision_config=vision_config.to_dict(), **fields)
+    assert type(config.vision_config) is type(vision_config)
+    config.save_pretrained(tmp_path)
+    loaded = VMHANConfig.from_pretrained(tmp_path)
+    assert type(loaded.vision_config) is type(vision_config) and loaded.image_transform == transform
+    assert loaded.vision_config.to_dict() == config.vision_config.to_dict()
+    assert VMHANConfig(**config.to_dict()).to_dict() == config.to_dict()
 
 
 def test_a_typo_in_a_saved_file_is_found(make_config, tmp_path):

@@ -21,7 +21,11 @@ LAYER_FILES = {
     "variational",
     "layers",
     "baselines",
+    "images",
+    "regions",
+    "vgg16",
     "vision",
+    "visual_projection",
     "text_encoding",
     "windows",
 }

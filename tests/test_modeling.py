@@ -5,12 +5,8 @@ import math
 
 import pytest
 import torch
-from PIL import Image
-from torch import nn
-from transformers import AutoModel
 
 from modeling_vmhan import PRESETS, VMHANForRelationClassification
-from modeling_vmhan import modeling_vmhan as module
 
 
 MODES = ("marker", "span", "packed")
@@ -285,80 +281,6 @@ def test_visual_and_textual_tails_share_a_batch(make_model, predict, posts, obje
     close(together, torch.cat([predict(model, [post]) for post in (posts()[3], object_post(), posts()[1])]))
 
 
-# ---------------------------------------------------------------- the vision encoder
-
-
-class TinyVision(nn.Module):
-    """Stands in for VGG16 (134 million weights): colour means to 4096 features, with a dropout as VGG16 has."""
-
-    def __init__(self):
-        super().__init__()
-        self.projection = nn.Linear(3, 4096)
-        self.dropout = nn.Dropout(0.5)
-
-    @classmethod
-    def from_weights(cls, weights):
-        torch.manual_seed(int(weights.split(":")[1]))
-        return cls()
-
-    def forward(self, pixel_values):
-        return self.dropout(self.projection(pixel_values.mean(dim=(2, 3))).relu())
-
-
-@pytest.fixture
-def pixel_model(monkeypatch, make_model):
-    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
-    return make_model(vision_encoder="vgg16", visual_feature_size=4096)
-
-
-@pytest.fixture
-def pixel_posts(posts):
-    def make():
-        with_image, without = posts()[0], posts()[1]
-        del with_image["image_features"], with_image["object_features"]
-        image = Image.linear_gradient("L").convert("RGB")  # 256 x 256
-        boxes = [[0, 0, 256, 60], [0, 60, 256, 120], [0, 120, 256, 180], [0, 180, 256, 256]]
-        return [{**with_image, "image": image, "boxes": boxes}, without]
-
-    return make
-
-
-def test_pixels_equal_the_features_taken_from_them(pixel_model, pixel_posts, encode, predict):
-    from_pixels = predict(pixel_model, pixel_posts())
-    pixels = encode(pixel_model, pixel_posts())["pixel_values"]
-    with torch.no_grad():
-        features = pixel_model.vmhan.vision_encoder(pixels.flatten(0, 1)).unflatten(0, (2, 5))
-    with_features = pixel_posts()
-    del with_features[0]["image"]
-    with_features[0] |= {"image_features": features[0, 0], "object_features": features[0, 1:]}
-    close(predict(pixel_model, with_features), from_pixels)
-    assert predict(pixel_model, pixel_posts()[1:]).isfinite().all()
-
-
-def test_the_vision_encoder_stays_frozen_and_in_evaluation_mode(pixel_model, pixel_posts, encode):
-    pixel_model.train()
-    assert pixel_model.vmhan.training and not pixel_model.vmhan.vision_encoder.training
-    inputs = encode(pixel_model, pixel_posts())
-    first, second = pixel_model(**inputs), pixel_model(**inputs)
-    close(first.logits, second.logits, tolerance=0)  # its dropout is off
-    first.loss.backward()
-    assert all(not p.requires_grad and p.grad is None for p in pixel_model.vmhan.vision_encoder.parameters())
-    assert pixel_model.vmhan.visual_projection.linear.weight.grad.any()
-
-
-def test_vision_weights_are_put_in(monkeypatch, make_text_config):
-    monkeypatch.setattr(module, "VGG16RegionEncoder", TinyVision)
-    model = VMHANForRelationClassification.from_text_encoder(
-        AutoModel.from_config(make_text_config()),
-        vision_encoder="vgg16",
-        visual_feature_size=4096,
-        vision_weights="random:7",
-    )
-    expected = TinyVision.from_weights("random:7").state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in model.vmhan.vision_encoder.state_dict().items())
-    assert not any(parameter.requires_grad for parameter in model.vmhan.vision_encoder.parameters())
-
-
 # ---------------------------------------------------------------- losses and outputs
 
 
@@ -479,10 +401,3 @@ def test_a_visual_model_needs_features(make_model, encode, posts, make_processor
     inputs = make_processor(visual_feature_size=0)(posts())
     with pytest.raises(ValueError, match="built with visual_feature_size=8 and got no image_features"):
         model(**inputs)
-
-
-def test_pixels_need_a_vision_encoder(make_model, encode, posts):
-    model = make_model()
-    inputs = encode(model, posts())
-    with pytest.raises(ValueError, match="no vision encoder .*cannot take pixel_values.*vision_encoder='vgg16'"):
-        model(**inputs, pixel_values=torch.zeros(4, 5, 3, 32, 32))

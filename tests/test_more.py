@@ -148,7 +148,7 @@ def test_missing_image_is_an_error_since_pixels_need_it(folder, tmp_path):
 
 def test_unreadable_image_is_an_error(folder, tmp_path):
     write(folder / "img_org" / "train" / "a.jpg", "junk")
-    with pytest.raises(ValueError, match="a.jpg: expected an image that Pillow can open"):
+    with pytest.raises(ValueError, match="a.jpg': expected an image that Pillow can open"):
         load(folder, tmp_path)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import AutoProcessor, CanineTokenizer
 
 from modeling_vmhan import VMHANCollator, VMHANProcessor
-from modeling_vmhan.vision import region_pixels
+from modeling_vmhan.regions import PixelTransform, region_inputs
 from modeling_vmhan.windows import MARKERS
 
 
@@ -461,12 +461,13 @@ def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, p
     boxes = [[0, 0, 20, 20], [10.5, 5, 60, 40]]
     no_image, post = posts()[1], posts()[2]
     del post["image_features"], post["object_features"]
-    inputs = make_processor(image_size=32)([no_image, {**post, "image": image, "boxes": boxes}])
+    inputs = make_processor(image_transform={"size": 32})([no_image, {**post, "image": image, "boxes": boxes}])
     assert inputs["image_mask"].tolist() == [False, True]
     assert inputs["object_mask"].tolist() == [[False, False], [True, True]]
     assert inputs["pixel_values"].shape == (2, 3, 3, 32, 32)
     assert (inputs["pixel_values"][0] == 0).all()
-    torch.testing.assert_close(inputs["pixel_values"][1], region_pixels(image, boxes, size=32))
+    expected, _ = region_inputs(image, boxes, transform=PixelTransform(size=32))
+    torch.testing.assert_close(inputs["pixel_values"][1], expected)
     assert inputs["pair_objects"].tolist() == [[-1, -1], [0, 1]]
     assert "image_features" not in inputs and "object_features" not in inputs
 
@@ -564,7 +565,8 @@ def test_save_and_load_keep_fields_and_markers(name, loader, request, make_proce
         "num_text_phrases": 1,
         "num_image_phrases": 2,
         "visual_feature_size": 8,
-        "image_size": 64,
+        "vision_encoder": "vgg16",
+        "image_transform": {"size": 64, "mean": [0.5, 0.5, 0.5]},
     }
     processor = make_processor(tokenizer=request.getfixturevalue(name), **fields)
     expected = processor(posts())  # saved after use: what was cached must not be saved
@@ -696,4 +698,4 @@ def test_features_and_pixels_do_not_mix(make_processor, posts):
 def test_a_box_outside_its_image_names_the_post(make_processor, posts):
     post = posts()[1] | {"image": Image.new("RGB", (40, 30)), "boxes": [[0, 0, 9, 9], [0, 0, 90, 9]]}
     with pytest.raises(ValueError, match=r"post 'no image': a box must lie inside .*boxes\[1\] .*40 x 30"):
-        make_processor(image_size=32)(post)
+        make_processor(image_transform={"size": 32})(post)

@@ -1,0 +1,265 @@
+"""Pixels in: the encoder inside the model and the one that precomputes features are the same, for every kind."""
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModel, CLIPImageProcessor
+
+from datasets_scripts.features import VisualFeatureExtractor
+from modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANProcessor
+
+
+KINDS = ("vgg16", "vgg16_roi_align", "transformers")
+SIZES = {"vgg16": 32, "vgg16_roi_align": 96, "transformers": 32}
+PIXEL_INPUTS = ("pixel_values", "image_mask", "object_mask", "boxes")
+LABELS = {0: "peer", 1: "None", 2: "member_of", 3: "located_in"}
+BOXES = [[0, 0, 30, 40], [20.5, 10, 80, 59.2], [0, 30, 79, 60], [40, 0, 60, 20]]
+
+
+def close(first, second):
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def weights(kind, thin_vgg16, make_vision_config, tmp_path):
+    """What `vision_weights` and the extractor's `weights` are for this kind: VGG16 by seed, a folder with CLIP's."""
+    if kind != "transformers":
+        return "random:0"
+    folder = tmp_path / "backbone"
+    torch.manual_seed(1)
+    AutoModel.from_config(make_vision_config()).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 36}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def extractor(kind, weights):
+    return VisualFeatureExtractor(weights, SIZES[kind], batch_size=3, device="cpu", encoder=kind)
+
+
+@pytest.fixture
+def model(kind, weights, extractor, make_text_config):
+    torch.manual_seed(0)
+    return VMHANForRelationClassification.from_text_encoder(
+        AutoModel.from_config(make_text_config()),
+        vision_encoder=kind,
+        vision_weights=weights,
+        image_transform=extractor.transform.to_dict(),
+        id2label=LABELS,
+        initializer_range=0.2,
+    )
+
+
+@pytest.fixture
+def processor(model, tokenizer):
+    return VMHANProcessor.for_config(model.config, tokenizer)
+
+
+@pytest.fixture
+def pixel_posts(posts, tmp_path):
+    """An image given as Pillow's with four boxes, a post without image, a file that lies on its side with one box."""
+    image = Image.radial_gradient("L").resize((80, 60)).convert("RGB")
+    image.paste("red", (20, 10, 50, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.crop((0, 0, 50, 60)).rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    visual = [{"image": image, "boxes": BOXES}, {}, {"image": tmp_path / "turned.png", "boxes": [[10, 10, 50, 60]]}]
+
+    def make():
+        plain = [{k: v for k, v in post.items() if "features" not in k} for post in posts()[:3]]
+        return [{**post, **fields} for post, fields in zip(plain, visual, strict=True)]
+
+    return make
+
+
+@pytest.fixture
+def precomputed(pixel_posts, extractor):
+    """The same posts with features instead of pixels: `precomputed("encode")` in float32, "extract" as stored."""
+
+    def make(how):
+        posts = pixel_posts()
+        inputs = [(post["image"], post["boxes"]) for post in (posts[0], posts[2])]
+        if how == "encode":
+            features = [(vectors[0], vectors[1:]) for vectors in extractor.encode(inputs)]
+        else:
+            features = list(extractor.extract(inputs, progress=False))
+        for post, (image_features, object_features) in zip((posts[0], posts[2]), features, strict=True):
+            del post["image"]
+            post |= {"image_features": image_features, "object_features": object_features}
+        return posts
+
+    return make
+
+
+@torch.no_grad()
+def test_the_model_sees_the_precomputed_features(model, processor, pixel_posts, precomputed):
+    pixels, given = processor(pixel_posts()), processor(precomputed("encode"))
+    image, objects = model.vmhan.encode_regions(**{name: pixels[name] for name in PIXEL_INPUTS if name in pixels})
+    close(image, given["image_features"])
+    close(objects, given["object_features"])
+    stored = processor(precomputed("extract"))  # in float16: 11 significant bits
+    torch.testing.assert_close(stored["object_features"], objects, rtol=2**-11, atol=1e-6)
+    assert objects[0].unique(dim=0).shape[0] == 4  # each region has its own
+
+
+@torch.no_grad()
+def test_pixels_and_precomputed_features_give_the_same_logits(model, processor, pixel_posts, precomputed):
+    from_pixels = model(**processor(pixel_posts())).logits
+    close(model(**processor(precomputed("encode"))).logits, from_pixels)
+    blank = pixel_posts()
+    blank[0]["image"] = Image.new("RGB", (80, 60))
+    assert not torch.allclose(model(**processor(blank)).logits, from_pixels, rtol=0, atol=1e-2)
+    assert model(**processor(pixel_posts()[1:2])).logits.isfinite().all()
+
+
+def test_each_image_is_encoded_once_however_many_pairs_it_has(kind, model, processor, pixel_posts):
+    passes = []
+    model.vmhan.vision_encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    for repeat in (1, 5):
+        posts = pixel_posts()
+        for post in posts:
+            post["pairs"] = post["pairs"] * repeat
+        model(**processor(posts))
+    assert passes == [2, 2] if kind == "vgg16_roi_align" else [7, 7]  # two images; the two and their five boxes
+
+
+def test_the_encoder_is_frozen_and_in_evaluation_mode(model, processor, pixel_posts, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    for either in (model, VMHANForRelationClassification.from_pretrained(tmp_path / "saved")):
+        encoder = either.train().vmhan.vision_encoder
+        assert either.vmhan.training and not any(module.training for module in encoder.modules())
+        assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    inputs = processor(pixel_posts(), label2id=model.config.label2id)
+    vision = {name: inputs[name] for name in PIXEL_INPUTS if name in inputs}
+    first, second = model.vmhan.encode_regions(**vision), model.vmhan.encode_regions(**vision)
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])  # its dropout is off
+    model(**inputs).loss.backward()
+    assert all(parameter.grad is None for parameter in model.vmhan.vision_encoder.parameters())
+    assert model.vmhan.visual_projection.linear.weight.grad.any()
+
+
+@torch.no_grad()
+def test_save_and_load_are_exact(model, processor, pixel_posts, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    processor.save_pretrained(tmp_path / "saved")
+    loaded, report = VMHANForRelationClassification.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    tensors = [{**either.state_dict(), **dict(either.named_buffers())} for either in (model, loaded)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    inputs = VMHANProcessor.from_pretrained(tmp_path / "saved")(pixel_posts())
+    assert torch.equal(inputs["pixel_values"], processor(pixel_posts())["pixel_values"])
+    assert torch.equal(loaded(**inputs).logits, model(**processor(pixel_posts())).logits)
+
+
+def test_the_weights_and_what_belongs_to_them_are_taken(kind, weights, extractor, make_text_config):
+    text_encoder = AutoModel.from_config(make_text_config())
+    model = VMHANModel.from_text_encoder(text_encoder, vision_encoder=kind, vision_weights=weights)
+    expected = extractor.encoder.state_dict()
+    assert model.vision_encoder.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in model.vision_encoder.state_dict().items())
+    assert model.config.visual_feature_size == extractor.feature_size
+    assert model.config.image_transform == extractor.transform.resized({"transformers": 32}.get(kind, 224)).to_dict()
+    again = VMHANModel.from_text_encoder(text_encoder, model.config, vision_weights=weights)
+    assert again.config.image_transform == model.config.image_transform
+    assert type(again.config.vision_config) is type(model.config.vision_config)
+
+
+@torch.no_grad()
+def test_a_half_precision_model_takes_pixels(model, processor, pixel_posts):
+    logits = model.to(torch.bfloat16)(**processor(pixel_posts())).logits
+    assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
+
+
+def test_a_seed_gives_a_backbone_of_a_config(make_text_config, make_vision_config):
+    text_encoder = AutoModel.from_config(make_text_config())
+    fields = {"vision_encoder": "transformers", "vision_config": make_vision_config(), "vision_weights": "random:3"}
+    first, second = (VMHANModel.from_text_encoder(text_encoder, **fields).vision_encoder for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_the_processors_pixels_have_the_backbones_size(make_config, make_vision_config, tokenizer, pixel_posts):
+    fields = {"vision_encoder": "transformers", "visual_feature_size": 32}
+    config = make_config(vision_config=make_vision_config(image_size=48), **fields)
+    inputs = VMHANProcessor.for_config(config, tokenizer)(pixel_posts())
+    assert inputs["pixel_values"].shape == (3, 5, 3, 48, 48) and "boxes" not in inputs
+
+
+def test_boxes_come_with_the_encoder_that_takes_them(make_config, tokenizer, pixel_posts):
+    config = make_config(vision_encoder="vgg16_roi_align", visual_feature_size=4096, image_transform={"size": 64})
+    inputs = VMHANProcessor.for_config(config, tokenizer)(pixel_posts())
+    assert inputs["pixel_values"].shape == (3, 1, 3, 64, 64) and inputs["boxes"].shape == (3, 4, 4)
+    assert inputs["boxes"][0, 1].tolist() == pytest.approx([20 / 80, 10 / 60, 1, 1])
+    assert not inputs["boxes"][1].any() and inputs["object_mask"].sum(dim=1).tolist() == [4, 0, 1]
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_pixels_need_a_vision_encoder(make_model, encode, posts):
+    model = make_model()
+    inputs = encode(model, posts())
+    del inputs["image_features"], inputs["object_features"]
+    with pytest.raises(ValueError, match="no vision encoder .*cannot take pixel_values.*vision_encoder='vgg16'"):
+        model(**inputs, pixel_values=torch.zeros(4, 5, 3, 32, 32))
+
+
+def test_pixels_and_features_are_not_both_taken(make_model, encode, posts):
+    model = make_model()
+    with pytest.raises(ValueError, match="give either pixel_values or image_features, received both"):
+        model(**encode(model, posts()), pixel_values=torch.zeros(4, 5, 3, 32, 32))
+
+
+def test_pixels_of_another_kind_of_encoder(model, kind, processor, pixel_posts):
+    inputs = processor(pixel_posts())
+    other = torch.zeros(3, 5 if kind == "vgg16_roi_align" else 1, 3, 32, 32)
+    with pytest.raises(ValueError, match="pixel_values must be .* and this vision encoder, received .*processor"):
+        model(**{**inputs, "pixel_values": other})
+
+
+def test_pixels_of_a_wrong_size(model, kind, processor, pixel_posts):
+    inputs = processor(pixel_posts())
+    inputs["pixel_values"] = inputs["pixel_values"][..., :24, :24]
+    with pytest.raises(
+        ValueError, match=r"S >= 32.*received \(\d, 3, 24, 24\)|\(7, 3, 24, 24\) do not fit CLIPVision"
+    ):
+        model(**inputs)
+
+
+def test_features_of_another_size_than_the_encoders(make_config, make_vision_config):
+    config = make_config(vision_encoder="transformers", vision_config=make_vision_config(), visual_feature_size=8)
+    with pytest.raises(ValueError, match="visual_feature_size must be 32, the size of this vision encoder's .* 8"):
+        VMHANModel(config)
+
+
+@pytest.mark.parametrize("fields", [{"vision_encoder": "vgg16"}, {"vision_weights": "random:0"}])
+def test_weights_and_encoder_go_together(fields, make_text_config):
+    text_encoder = AutoModel.from_config(make_text_config())
+    with pytest.raises(ValueError, match="vision_weights goes with a vision_encoder, .*vision_weights="):
+        VMHANModel.from_text_encoder(text_encoder, **fields)
+
+
+@pytest.mark.parametrize(
+    ("visual", "match"),
+    [
+        ({"image": "gone.jpg"}, "post 'everything': .*cannot read the image .*gone.jpg"),
+        ({"image": b"junk"}, "post 'everything': image of 4 bytes: expected an image that Pillow can open"),
+        ({"boxes": [[5, 5, 5, 9]]}, r"post 'everything': a box must have x1 < x2 .*boxes\[0\]"),
+        ({"boxes": [[0, 0, 99, 9]]}, "post 'everything': a box must lie inside its image"),
+    ],
+)
+def test_an_image_or_box_that_cannot_be_read_names_its_post(visual, match, make_processor, pixel_posts):
+    posts = pixel_posts()
+    posts[0] |= visual
+    with pytest.raises(ValueError, match=match):
+        make_processor()(posts)
+
+
+def test_a_wrong_transform_is_refused_when_the_processor_is_made(make_processor):
+    with pytest.raises(ValueError, match=r"image_transform has unknown fields \['side'\]"):
+        make_processor(image_transform={"side": 32})

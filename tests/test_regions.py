@@ -1,0 +1,216 @@
+"""Regions of an image: boxes, crops, and the pixels an encoder reads."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+from torchvision.models import VGG16_Weights
+
+from modeling_vmhan.regions import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PixelTransform,
+    crop_regions,
+    pixel_boxes,
+    region_inputs,
+)
+
+
+def test_crops_are_the_whole_image_then_the_boxes():
+    image = Image.new("RGB", (40, 30), "white")
+    image.paste("red", (10, 5, 20, 25))
+    whole, red, widened = crop_regions(image, [[10, 5, 20, 25], [9.5, 5, 20.2, 25]])
+    assert whole.size == (40, 30)
+    assert red.size == (10, 20) and red.getcolors() == [(200, (255, 0, 0))]
+    assert widened.size == (12, 20)
+
+
+def test_no_boxes_gives_the_whole_image():
+    assert len(crop_regions(Image.new("RGB", (40, 30)), [])) == 1
+
+
+def test_a_box_that_crosses_the_border_by_a_rounding_is_cut():
+    _, crop = crop_regions(Image.new("RGB", (40, 30)), [[-0.4, 0, 40.6, 30.9]])
+    assert crop.size == (40, 30)
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10]])
+def test_box_without_area(box):
+    with pytest.raises(
+        ValueError, match=r"x1 < x2 and y1 < y2, received boxes\[1\] = .* in an image of 40 x 30 pixels"
+    ):
+        crop_regions(Image.new("RGB", (40, 30)), [[0, 0, 5, 5], box])
+
+
+@pytest.mark.parametrize("box", [[-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60]])
+def test_box_outside_the_image(box):
+    with pytest.raises(ValueError, match=r"must lie inside its image, received boxes\[0\] = .* of 40 x 30 pixels"):
+        crop_regions(Image.new("RGB", (40, 30)), [box])
+
+
+@pytest.mark.parametrize("box", [[0, 0, 10], [0, 0, float("nan"), 10], [0, 0, float("inf"), 10]])
+def test_box_that_is_not_four_finite_numbers(box):
+    with pytest.raises(ValueError, match="a box must be four finite numbers"):
+        crop_regions(Image.new("RGB", (40, 30)), [box])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA", "I;16"])
+def test_every_image_mode_becomes_rgb(mode):
+    image = Image.new("RGB", (40, 40), "white")
+    image = Image.new(mode, (40, 40)) if mode == "I;16" else image.convert(mode)
+    crops = crop_regions(image, [[0, 0, 10, 10]])
+    assert [crop.mode for crop in crops] == ["RGB", "RGB"]
+    if mode != "I;16":
+        assert crops[1].getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_transparent_pixels_become_white():
+    assert crop_regions(Image.new("RGBA", (8, 8), (255, 0, 0, 0)), [])[0].getpixel((0, 0)) == (255, 255, 255)
+
+
+# ---------------------------------------------------------------- boxes
+
+
+def test_boxes_are_widened_to_whole_pixels_inside_the_image():
+    boxes = [[0.2, 1.0, 3.5, 2.0], [-1, -1, 41, 31], [39.9, 0, 40.5, 5], [0, 0, 0.001, 0.001]]
+    assert pixel_boxes(boxes, (40, 30)) == [(0, 1, 4, 2), (0, 0, 40, 30), (39, 0, 40, 5), (0, 0, 1, 1)]
+
+
+def test_boxes_of_one_pixel():
+    pixels, relative = region_inputs(Image.new("RGB", (1, 1), "white"), [[0, 0, 1, 1]], transform=PixelTransform())
+    assert pixels.shape == (2, 3, 224, 224) and torch.equal(pixels[0], pixels[1])
+    assert relative.tolist() == [[0, 0, 1, 1]] * 2
+
+
+# ---------------------------------------------------------------- pixels
+
+
+@pytest.fixture
+def image():
+    image = Image.radial_gradient("L").resize((64, 40)).convert("RGB")
+    image.paste("red", (10, 5, 20, 25))
+    return image
+
+
+def test_region_inputs_are_resized_and_normalised():
+    image = Image.new("RGB", (64, 40), (255, 0, 51))
+    pixels, relative = region_inputs(image, [[0, 0, 16, 20]], transform=PixelTransform(size=32))
+    assert pixels.shape == (2, 3, 32, 32) and pixels.dtype == torch.float32
+    expected = [(value - m) / s for value, m, s in zip((1.0, 0.0, 0.2), IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+    torch.testing.assert_close(pixels[1, :, 7, 7], torch.tensor(expected))
+    assert relative.tolist() == [[0, 0, 1, 1], [0, 0, 0.25, 0.5]]
+
+
+def test_an_encoder_that_takes_boxes_reads_the_image_once(image):
+    transform, boxes = PixelTransform(size=32), [[10, 5, 20, 25], [0, 0, 64, 40]]
+    pixels, relative = region_inputs(image, boxes, transform=transform, takes_boxes=True)
+    crops, same_relative = region_inputs(image, boxes, transform=transform)
+    assert pixels.shape == (1, 3, 32, 32) and torch.equal(pixels, crops[:1])
+    assert relative.shape == (3, 4) and torch.equal(relative, same_relative)
+
+
+def test_boxes_are_those_of_the_upright_image(image, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)  # stored on its side
+    for source in (tmp_path / "turned.png", str(tmp_path / "turned.png"), Image.open(tmp_path / "turned.png")):
+        pixels, _ = region_inputs(source, [[10, 5, 20, 25]], transform=PixelTransform(size=32))
+        expected, _ = region_inputs(image, [[10, 5, 20, 25]], transform=PixelTransform(size=32))
+        assert torch.equal(pixels, expected)
+
+
+def test_the_default_normalisation_is_torchvisions_own_for_vgg16():
+    transform = VGG16_Weights.IMAGENET1K_V1.transforms()
+    assert (transform.mean, transform.std) == (list(IMAGENET_MEAN), list(IMAGENET_STD))
+    assert transform.crop_size == [PixelTransform().size]
+
+
+def test_a_wrong_image_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="a.jpg.*expected an image that Pillow can open"):
+        region_inputs(tmp_path / "a.jpg", [], transform=PixelTransform())
+
+
+# ---------------------------------------------------------------- the transform of an image processor
+
+PROCESSORS = {
+    "center": ("CLIPImageProcessor", {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}),
+    "squash": ("SiglipImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "without mean": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}, "do_normalize": False}),
+}
+
+
+@pytest.fixture
+def make_image_processor():
+    def make(name, **fields):
+        return getattr(transformers, name)(**fields)
+
+    return make
+
+
+@pytest.mark.parametrize("size", [(64, 40), (40, 64), (40, 40), (31, 97)])
+@pytest.mark.parametrize(("name", "fields"), PROCESSORS.values(), ids=PROCESSORS)
+def test_pixels_are_those_of_the_image_processor(name, fields, size, image, make_image_processor):
+    processor = make_image_processor(name, **fields)
+    transform = PixelTransform.from_image_processor(processor)
+    picture = image.resize(size)
+    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    step = 1 / 255 / min(transform.std)  # one of 256 grey values: resizing is rounded in another order there
+    assert (transform(picture) - expected).abs().mean() < 0.3 * step
+    torch.testing.assert_close(transform(picture), expected, rtol=0, atol=4 * step)
+    assert transform(picture).shape == (3, 32, 32)
+
+
+def test_a_thin_region_is_not_blown_up():
+    transform = PixelTransform(size=32, crop_mode="center", shortest_edge=40)
+    assert transform(Image.new("RGB", (1, 20_000))).shape == (3, 32, 32)  # 40 x 800,000 if it were resized whole
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": {"shortest_edge": 40}, "do_center_crop": False},
+        {"size": {"height": 32, "width": 40}, "do_center_crop": False},
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 16}},
+        {"rescale_factor": 1 / 128},
+        {"do_rescale": False},
+        {"do_resize": False},
+    ],
+)
+def test_an_image_processor_that_does_something_else(fields, make_image_processor):
+    with pytest.raises(ValueError, match="CLIPImageProcessor must resize to a square .*Give image_transform"):
+        PixelTransform.from_image_processor(make_image_processor("CLIPImageProcessor", **fields))
+
+
+@pytest.mark.parametrize("fields", [{}, {"size": 32, "crop_mode": "center", "shortest_edge": 40, "mean": [0, 0, 0.5]}])
+def test_a_transform_and_its_dict(fields):
+    transform = PixelTransform.from_dict(fields)
+    assert PixelTransform.from_dict(json.loads(json.dumps(transform.to_dict()))) == transform
+    assert PixelTransform.from_dict(None) == PixelTransform()
+
+
+def test_another_size_keeps_the_share_of_the_centre():
+    transform = PixelTransform(size=32, crop_mode="center", shortest_edge=40).resized(64)
+    assert (transform.size, transform.shortest_edge) == (64, 80)
+    assert PixelTransform(size=32).resized(48) == PixelTransform(size=48)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"size": 0}, "size must be a whole number >= 1, received 0"),
+        ({"size": 32.0}, "size must be a whole number >= 1, received 32.0"),
+        ({"crop_mode": "pad"}, r"crop_mode must be one of \['squash', 'center'\], received 'pad'"),
+        ({"resample": "cubic"}, "resample must be one of .*'bicubic'.*, received 'cubic'"),
+        ({"shortest_edge": 256}, "shortest_edge must be None with crop_mode 'squash', received 256"),
+        ({"crop_mode": "center", "shortest_edge": 8}, "shortest_edge must be a whole number >= size=224, received 8"),
+        ({"mean": 0.5}, "mean must be three numbers, received 0.5"),
+        ({"std": [1, 1, 0]}, r"std must be three positive numbers, received \[1, 1, 0\]"),
+        ({"side": 32}, r"image_transform has unknown fields \['side'\]: it may have \['size', "),
+    ],
+)
+def test_a_wrong_transform(fields, match):
+    with pytest.raises(ValueError, match=match):
+        PixelTransform.from_dict(fields)
