@@ -16,6 +16,7 @@ from .posts import (
     feature_tensor,
     find_words,
     hull,
+    image_phrases_of,
     label_id,
     pad_nodes,
     pad_rows,
@@ -29,9 +30,18 @@ from .vision import region_pixels
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
 
-__all__ = ["VMHANProcessor"]
+__all__ = ["SHARED_FIELDS", "VMHANProcessor"]
 
 PHRASE_SEPARATOR = " ; "
+
+# Fields that a processor and its model's config must agree on.
+SHARED_FIELDS = (
+    "entity_representation",
+    "num_objects",
+    "num_text_phrases",
+    "num_image_phrases",
+    "visual_feature_size",
+)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -92,14 +102,7 @@ class VMHANProcessor(ProcessorMixin):
     @classmethod
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
         """The processor whose node counts and entity representation are those of a `VMHANConfig`."""
-        shared = (
-            "entity_representation",
-            "num_objects",
-            "num_text_phrases",
-            "num_image_phrases",
-            "visual_feature_size",
-        )
-        return cls(tokenizer=tokenizer, **{name: getattr(config, name) for name in shared}, **fields)
+        return cls(tokenizer=tokenizer, **{name: getattr(config, name) for name in SHARED_FIELDS}, **fields)
 
     @property
     def model_input_names(self) -> list[str]:
@@ -198,12 +201,10 @@ class VMHANProcessor(ProcessorMixin):
         Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
         that its state knows the words around it. Phrases behind the cut, or across it, are None; so are blank ones.
         """
-        caption = (post.get("caption") or "").strip()
-        phrases = [phrase.strip() for phrase in post.get("image_phrases") or []]
-        if self.num_image_phrases == 0 or not (caption or any(phrases)):
+        phrases = image_phrases_of(post)
+        if self.num_image_phrases == 0 or not phrases:
             return [], []
-        phrases = phrases if any(phrases) else [caption]
-        text, spans = caption, []
+        text, spans = (post.get("caption") or "").strip(), []
         for phrase in phrases:
             if phrase and find_words(phrase, text) is None:
                 text += (PHRASE_SEPARATOR if text else "") + phrase
