@@ -216,7 +216,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     for result in results.values():
         metrics |= result.metrics
     metrics |= calibrate({split: real_pairs(result) for split, result in results.items()})
-    model.config.temperature = metrics["temperature"]
+    model.config.calibration_temperature = metrics["temperature"]
     if trainer.is_world_process_zero():
         model.save_pretrained(output_dir)
         processor.save_pretrained(output_dir)
@@ -393,7 +393,7 @@ def write_results(
     logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
     try:
         pairs = {split: real_pairs(result) for split, result in results.items()}
-        draw_reliability_diagram(output_dir / "reliability.png", pairs, config.temperature)
+        draw_reliability_diagram(output_dir / "reliability.png", pairs, config.calibration_temperature)
     except ImportError as error:
         logger.warning("%s", error)
 
@@ -405,7 +405,7 @@ def prediction_rows(result, posts: datasets.Dataset, split: str, config: VMHANCo
         posts.select_columns(["id", "tokens", "pairs"]), result.predictions, result.label_ids, strict=True
     ):
         for i, pair in enumerate(post["pairs"]):
-            probabilities = softmax(logits[i], config.temperature)
+            probabilities = softmax(logits[i], config.calibration_temperature)
             best = int(probabilities.argmax())
             rows.append(
                 {
@@ -441,7 +441,7 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
         post["image"].save(output_dir / "example.png")
         logger.info("picture:  %s", output_dir / "example.png")
     logger.info("sentence: %s", " ".join(post["tokens"]))
-    for pair, probabilities in zip(post["pairs"], (logits / model.config.temperature).softmax(dim=-1)):
+    for pair, probabilities in zip(post["pairs"], (logits / model.config.calibration_temperature).softmax(dim=-1)):
         best = int(probabilities.argmax())
         logger.info(
             "%s -> %s: %s (%.2f), gold %s",

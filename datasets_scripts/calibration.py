@@ -113,7 +113,8 @@ def draw_reliability_diagram(
     Each panel has the bins' accuracies, the gap to their mean confidence, and below how many pairs lie in each.
 
     Args:
-        path: of the PNG, written atomically. splits: name -> (logits (n, R), gold (n,)); without any, nothing is drawn.
+        path: of the PNG, written atomically.
+        splits: name -> (logits (n, R), gold (n,)); without any, nothing is drawn.
         temperature: the fitted one.
 
     Raises:

@@ -78,8 +78,9 @@ class VMHANConfig(PreTrainedConfig):
         classifier_dropout: dropout before the classifier (paper: 0.6).
         relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12. The paper prints
             none of them and finds them on the validation split.
-        temperature: class probabilities are softmax(logits / temperature). Fitted on the validation split after
-            training (`uncertainty.fit_temperature`); logits and losses are without it. 1 changes nothing.
+        calibration_temperature: class probabilities are softmax(logits / calibration_temperature). Fitted on the
+            validation split after training (`uncertainty.fit_temperature`); logits and losses are without it, and 1
+            changes nothing. (Not `temperature`: transformers refuses to save that name, a parameter of generation.)
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
         initializer_range: standard deviation of the new layers' initial weights.
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
@@ -135,7 +136,7 @@ class VMHANConfig(PreTrainedConfig):
         reconstruction_loss_weight: float = 0.1,
         kl_loss_weight: float = 0.01,
         # calibration
-        temperature: float = 1.0,
+        calibration_temperature: float = 1.0,
         # labels
         none_label: str | None = None,
         initializer_range: float = 0.02,
@@ -160,7 +161,7 @@ class VMHANConfig(PreTrainedConfig):
         self.relation_loss_weight = relation_loss_weight
         self.reconstruction_loss_weight = reconstruction_loss_weight
         self.kl_loss_weight = kl_loss_weight
-        self.temperature = temperature
+        self.calibration_temperature = calibration_temperature
         self.initializer_range = initializer_range
         super().__init__(**_complete_labels(kwargs, none_label))
         self.none_label = _find_none_label(self.id2label, none_label)
@@ -190,7 +191,7 @@ class VMHANConfig(PreTrainedConfig):
             _check_number(name, getattr(self, name), whole=True, low=1)
         for name in ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight"):
             _check_number(name, getattr(self, name), low=0)
-        for name in ("variance_eps", "temperature", "initializer_range"):
+        for name in ("variance_eps", "calibration_temperature", "initializer_range"):
             _check_number(name, getattr(self, name), low=0, low_allowed=False)
         _check_number("classifier_dropout", self.classifier_dropout, low=0, below=1)
         _check_choice("variational", self.variational, (True, False))

@@ -15,6 +15,7 @@ import copy
 import os
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
@@ -71,6 +72,21 @@ class VMHANPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
+        """As in transformers.
+
+        Raises:
+            OSError: also for a file of weights that is cut off or otherwise damaged.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"the weights of {str(pretrained_model_name_or_path)!r} are damaged ({error}): copy model.safetensors "
+                "again, or download it again with force_download=True."
+            ) from error
 
     @classmethod
     def from_text_encoder(

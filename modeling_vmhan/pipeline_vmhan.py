@@ -113,7 +113,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         Returns:
             for each pair a dict of
                 head, tail: the words, or the tail's box. relation, score: the best one and its probability,
-                    softmax(logits / config.temperature). abstained. none_score: of the none label.
+                    softmax(logits / config.calibration_temperature). abstained. none_score: of the none label.
                 top_k: [{relation, score}].
                 uncertainty: {monte_carlo_score, entropy, mutual_information}: the relation's probability and the two
                     in nats, under samples of the node Gaussians (`uncertainty.py`); mutual_information is None for a
@@ -174,7 +174,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         questions = given if isinstance(given, list) else [given]
         inputs = self.processor([question.post for question in questions]).to(self.device)
         output = self.model(**inputs, output_gaussians=True, output_attentions=explain)
-        temperature = self.model.config.temperature
+        temperature = self.model.config.calibration_temperature
         probabilities = (output.logits.float() / temperature).softmax(dim=-1)  # (P, R)
         samples, is_sampled = probabilities.unsqueeze(0), output.node_variance is not None
         if is_sampled:
@@ -270,7 +270,7 @@ def _check_processor(model: Any, processor: Any) -> None:
     if len(processor.tokenizer) > embedded:
         raise ValueError(
             f"this processor's tokenizer has {len(processor.tokenizer)} tokens, the model embeds {embedded}: it "
-            "belongs to another model. Load both from one folder, or call model.resize_token_embeddings before training."
+            "belongs to another model. Load both from one folder, or resize_token_embeddings before training."
         )
 
 
