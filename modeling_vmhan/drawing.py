@@ -67,7 +67,7 @@ class _Drawing:
         self.edges = sorted(explanation["hyperedges"], key=lambda edge: -edge["weight"])[:MAX_EDGES]
         self.heaviest = max((node["weight"] for node in self.nodes), default=0) or 1.0
         self.font, self.small = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE - 8)
-        self.picture = Image.new("RGB", (WIDTH, 2 * WIDTH), PAPER)
+        self.picture = Image.new("RGB", (WIDTH, WIDTH), PAPER)
         self.draw = ImageDraw.Draw(self.picture)
         self.bottom: float = MARGIN  # of what is drawn so far
         self.node_ends: dict[int, Point] = {}  # where lines to a node end
@@ -195,7 +195,7 @@ class _Drawing:
         """From each hyperedge to its members, half transparent, so that crossings stay readable; then the chips."""
         strengths = [edge["weight"] * member["weight"] for edge in self.edges for member in edge["members"]]
         strongest = max(strengths, default=0) or 1.0
-        overlay = Image.new("RGBA", self.picture.size, (0, 0, 0, 0))
+        overlay = Image.new("RGBA", (WIDTH, int(self.bottom)), (0, 0, 0, 0))
         draw = ImageDraw.Draw(overlay)
         for edge, box, colour in zip(self.edges, self.edge_boxes, EDGE_COLOURS):
             for member in edge["members"]:
@@ -204,7 +204,7 @@ class _Drawing:
                 width = 2 + round(LINE * edge["weight"] * member["weight"] / strongest)
                 draw.line((*start, x, y), (*colour, 150), width)
                 draw.ellipse((x - 8, y - 8, x + 8, y + 8), (*colour, 220))
-        self.picture.paste(overlay, mask=overlay)
+        self.picture.paste(overlay, (0, 0), overlay)
         for box, text, colour in self.chips:
             self.draw.rounded_rectangle(box, 12, fill=colour)
             self.draw.text((box[0] + 14, (box[1] + box[3]) / 2), text, PAPER, self.small, anchor="lm")
@@ -227,7 +227,7 @@ class _Drawing:
 
     def finished(self) -> Image.Image:
         height = int(self.bottom + MARGIN) // 2 * 2
-        return self.picture.crop((0, 0, WIDTH, height)).resize((WIDTH // 2, height // 2), Image.Resampling.LANCZOS)
+        return self.picture.crop((0, 0, WIDTH, height)).reduce(2)
 
 
 def _short(text: str, length: int) -> str:
