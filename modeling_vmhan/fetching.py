@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 
 from PIL import Image
 
@@ -85,11 +84,10 @@ def _read(url: str, deadline: float, timeout: float, max_bytes: int, allow_priva
 def _opener(allow_private: bool) -> urllib.request.OpenerDirector:
     """Handlers of http and https alone; `urllib.request.build_opener` would add those of file, ftp and data."""
     opener = urllib.request.OpenerDirector()
-    checked = not allow_private and not urllib.request.getproxies()
     for handler in (
         urllib.request.ProxyHandler(),
-        _HTTPHandler(checked),
-        _HTTPSHandler(checked),
+        _HTTPHandler(allow_private),
+        _HTTPSHandler(allow_private),
         urllib.request.HTTPDefaultErrorHandler(),
         _RedirectHandler(),
         urllib.request.HTTPErrorProcessor(),
@@ -110,38 +108,60 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
 
 
 class _HTTPHandler(urllib.request.HTTPHandler):
-    def __init__(self, checked: bool):
+    def __init__(self, allow_private: bool):
         super().__init__()
-        self.connection = _public_only(http.client.HTTPConnection) if checked else http.client.HTTPConnection
+        self.allow_private = allow_private
 
     def http_open(self, req):
-        return self.do_open(self.connection, req)
+        free = self.allow_private or _is_proxied(req)
+        return self.do_open(http.client.HTTPConnection if free else _PublicHTTPConnection, req)
 
 
 class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def __init__(self, checked: bool):
+    def __init__(self, allow_private: bool):
         super().__init__()
-        self.connection = _public_only(http.client.HTTPSConnection) if checked else http.client.HTTPSConnection
+        self.allow_private = allow_private
 
     def https_open(self, req):
-        return self.do_open(self.connection, req, context=self._context)
+        free = self.allow_private or _is_proxied(req)
+        connection = http.client.HTTPSConnection if free else _PublicHTTPSConnection
+        return self.do_open(connection, req, context=self._context)
 
 
-def _public_only(connection: type[http.client.HTTPConnection]) -> Callable[..., http.client.HTTPConnection]:
-    """The connection, closed before anything is asked of it when the address it reached is not a public one."""
+def _is_proxied(req: urllib.request.Request) -> bool:
+    """Whether the connection goes to a proxy, which then looks the host up itself."""
+    return req.has_proxy() or getattr(req, "_tunnel_host", None) is not None
 
-    class Checked(connection):
-        def connect(self):
-            super().connect()
-            address = self.sock.getpeername()[0].split("%")[0]
-            if not ipaddress.ip_address(address).is_global:
-                self.close()
-                raise ValueError(
-                    f"the image URL's host {self.host!r} is at {address}, which is not a public address. Pass "
-                    "allow_private_urls=True (fetch_image: allow_private=True) if whoever gives URLs may reach it."
-                )
 
-    return Checked
+class _PublicHTTPConnection(http.client.HTTPConnection):
+    """Closed before anything is asked, when the address that it reached is not a public one."""
+
+    def connect(self):
+        super().connect()
+        _check_address(self)
+
+
+class _PublicHTTPSConnection(http.client.HTTPSConnection):
+    """Likewise."""
+
+    def connect(self):
+        super().connect()
+        _check_address(self)
+
+
+def _check_address(connection: http.client.HTTPConnection) -> None:
+    address = connection.sock.getpeername()[0]
+    if not _is_public(address):
+        connection.close()
+        raise ValueError(
+            f"the image URL's host {connection.host!r} is at {address}, which is not a public address. Pass "
+            "allow_private_urls=True (fetch_image: allow_private=True) if whoever gives URLs may reach it."
+        )
+
+
+def _is_public(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.split("%")[0])
+    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_global
 
 
 def _check_url(url: str, redirected_from: str | None = None) -> None:

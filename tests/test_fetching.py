@@ -4,11 +4,12 @@ import http.server
 import io
 import threading
 import time
+import urllib.parse
 
 import pytest
 from PIL import Image
 
-from modeling_vmhan.fetching import fetch_image, is_url
+from modeling_vmhan.fetching import _is_public, fetch_image, is_url
 
 
 def png(side=8):
@@ -24,7 +25,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """What each path does is its name."""
 
     def do_GET(self):
-        getattr(self, self.path.split("?")[0].strip("/").replace("-", "_"), self.missing)()
+        name = urllib.parse.urlsplit(self.path).path.strip("/").replace("-", "_")  # a proxy is asked for whole URLs
+        getattr(self, name, self.missing)()
 
     def answer(self, body, length=None):
         self.send_response(200)
@@ -43,9 +45,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def picture(self):
         self.answer(PICTURE)
-
-    def agent(self):
-        self.answer(PICTURE if self.headers["User-Agent"] == "vmhan" else b"")
 
     def html(self):
         self.answer(b"<html>a page about the picture</html>")
@@ -117,7 +116,7 @@ def server():
 @pytest.fixture
 def fetch(server, monkeypatch):
     """`fetch(path)` from the loopback server, without the environment's proxies."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
 
@@ -128,7 +127,7 @@ def fetch(server, monkeypatch):
     return fetched
 
 
-@pytest.mark.parametrize("path", ["picture", "picture?size=8", "moved", "agent"])
+@pytest.mark.parametrize("path", ["picture", "picture?size=8", "moved"])
 def test_a_picture_arrives_as_it_is(path, fetch):
     assert fetch(path) == PICTURE
 
@@ -206,6 +205,24 @@ def test_private_addresses_are_refused_unless_allowed(fetch, server):
         fetch("picture", allow_private=False)
     with pytest.raises(ValueError, match="host 'localhost' is at .*, which is not a public address"):
         fetch_image(f"http://localhost:{server.server_port}/picture", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("8.8.8.8", True), ("2606:4700::1111", True), ("10.0.0.1", False), ("169.254.169.254", False), ("::1", False),
+     ("::ffff:127.0.0.1", False), ("::ffff:8.8.8.8", True), ("fe80::1%eth0", False), ("0.0.0.0", False)],
+)  # fmt: skip
+def test_which_addresses_are_public(address, public):
+    assert _is_public(address) == public
+
+
+def test_a_proxy_may_be_private_and_its_exceptions_are_not(fetch, server, monkeypatch):
+    """The loopback server as the proxy: it is asked for any host. A host that goes around it is checked."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    assert fetch_image("http://example.invalid/picture", timeout=5) == PICTURE
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ValueError, match="not a public address"):
+        fetch("picture", allow_private=False)
 
 
 def test_a_dead_port_is_an_error(fetch):
