@@ -131,9 +131,12 @@ def draw_reliability_diagram(
     axes = figure.subplots(2, len(columns), height_ratios=[4, 1], sharex=True, squeeze=False)
     for (name, when, value), upper, lower in zip(columns, *axes, strict=True):
         logits, gold = splits[name]
-        _draw_panel(upper, lower, reliability(softmax(logits, value), gold))
-        upper.set_title(f"{name}, {when} (T = {value:.2f})", fontsize=10)
+        bins = reliability(softmax(logits, value), gold)
+        _draw_panel(upper, lower, bins)
+        error = bins.expected_calibration_error
+        upper.set_title(f"{name}, {when}\nT = {value:.2f}, ECE = {error:.3f}", fontsize=10)
         lower.set_xlabel("confidence")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     axes[0][0].set_ylabel("accuracy")
     axes[1][0].set_ylabel("pairs")
     path = Path(path)
@@ -152,8 +155,6 @@ def _draw_panel(upper, lower, bins: Reliability) -> None:
     upper.bar(left, accuracy, width, align="edge", color="#0072b2", edgecolor="white", label="accuracy")
     gap = {"align": "edge", "facecolor": "#d55e0055", "edgecolor": "#d55e00", "hatch": "//", "linewidth": 0.8}
     upper.bar(left, confidence - accuracy, width, bottom=accuracy, label="gap to confidence", **gap)
-    upper.text(0.04, 0.76, f"ECE {bins.expected_calibration_error:.3f}", fontsize=10)
-    upper.legend(loc="upper left", fontsize=8, frameon=False)
     upper.set_xlim(0, 1)
     upper.set_ylim(0, 1)
     lower.bar(np.arange(len(bins.count)) * width, bins.count, width, align="edge", color="0.6", edgecolor="white")

@@ -147,7 +147,7 @@ class _Drawing:
             width = 4 + round(OUTLINE * self.nodes[i]["weight"] / self.heaviest)
             self.draw.rectangle(box, outline=NODE_COLOURS[self.nodes[i]["kind"]], width=width)
             self.node_ends[i] = ((box[0] + box[2]) / 2, box[3])
-            corners[i] = box[:2]
+            corners[i] = (box[0], max(origin[1], box[1] - CHIP))
         for i in placed:
             node = self.nodes[i]
             self.chip(corners[i], f"{node['text']} {node['weight']:.0%}", NODE_COLOURS[node["kind"]])

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -276,7 +277,7 @@ def _check_processor(model: Any, processor: Any) -> None:
 
 def _as_inputs(inputs: Any) -> Any:
     """What Pipeline can take: a question, a list, a torch data set or a generator."""
-    if isinstance(inputs, (dict, str, bytes, Dataset)):
+    if isinstance(inputs, (Mapping, str, bytes, Dataset)):
         return inputs
     if isinstance(inputs, (list, tuple)):
         return list(inputs)

@@ -2,6 +2,7 @@
 
 import math
 import socket
+from collections import UserDict
 
 import datasets
 import pytest
@@ -93,6 +94,7 @@ def test_an_answer_is_the_models(pipe, predict, posts):
 def test_strings_spans_and_tokens_get_the_same_answer(pipe):
     answer = pipe(QUESTION)
     assert (answer["head"], answer["tail"]) == ("Ann", "Paris")
+    same(answer, pipe(UserDict(QUESTION)))
     same(answer, pipe({"text": TEXT, "head": (0, 3), "tail": (15, 20)}))
     same(answer, pipe({"tokens": TEXT.split(), "head": "Ann", "tail": (4, 5)}))
     assert (scores(answer) - scores(pipe({**QUESTION, "tail": "Bob"}))).abs().max() > 1e-3
