@@ -3,8 +3,9 @@
     python run_mmre.py configs/demo.yaml --output_dir outputs/demo
     accelerate launch run_mmre.py configs/mnre_offline.yaml --data_dir DIR --output_dir OUT
 
-Writes to --output_dir: a complete Hub repository (code, config, processor, safetensors, card), metrics.json and
-predictions.jsonl. --push_to_hub publishes it at the end; `python -m model_cards.publishing` does so later.
+Writes to --output_dir: a complete Hub repository (code, config, processor, safetensors, card), metrics.json,
+predictions.jsonl and, with matplotlib, figures/reliability.png. --push_to_hub publishes it at the end;
+`python -m model_cards.publishing` does so later.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from transformers import AutoTokenizer, EarlyStoppingCallback, HfArgumentParser,
 from transformers.trainer_utils import get_last_checkpoint
 
 from datasets_scripts.building import build
+from datasets_scripts.calibration import calibrate, draw_reliability_diagram, softmax
 from datasets_scripts.leaks import leak_record
 from datasets_scripts.mnre import MNRE
 from datasets_scripts.more import MORE
@@ -245,14 +247,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if run_args.do_train:
         metrics |= train(trainer, run_args)
     output_dir = Path(run_args.output_dir)
-    predictions: list[dict[str, Any]] = []
-    for split in ("validation", "test"):
-        if split in posts:
-            result = trainer.predict(posts[split], metric_key_prefix=split)
-            metrics |= result.metrics
-            predictions += prediction_rows(result, posts[split], split, labels)
+    results = {s: trainer.predict(posts[s], metric_key_prefix=s) for s in ("validation", "test") if s in posts}
+    for result in results.values():
+        metrics |= result.metrics
+    metrics |= calibrate({split: real_pairs(result) for split, result in results.items()})
+    model.config.calibration_temperature = metrics["temperature"]
     if trainer.is_world_process_zero():
-        save(output_dir, model, processor, metrics, predictions)
+        model.save_pretrained(output_dir)
+        processor.save_pretrained(output_dir)
+        write_results(output_dir, metrics, results, posts, model.config)
         if run_args.show_example:
             show_example(output_dir, posts["test"])
         publish(run_args, describe(argv, model_args, data_args, run_args))
@@ -354,11 +357,6 @@ def build_model(
     layers = model_args.text_encoder_layers
     text_encoder = transformers.AutoModel.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}))
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
-    config.auto_map = {
-        "AutoConfig": "configuration_vmhan.VMHANConfig",
-        "AutoModel": "modeling_vmhan.VMHANForRelationClassification",
-        "AutoModelForSequenceClassification": "modeling_vmhan.VMHANForRelationClassification",
-    }
     tokenizer = AutoTokenizer.from_pretrained(name)
     processor = VMHANProcessor.for_config(
         config,
@@ -406,20 +404,44 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
 
 def score_evaluation(evaluation, labels: list[str], none_label: str) -> dict[str, float]:
     """The official scores over the pairs of padded (posts, pairs) predictions."""
-    real = evaluation.label_ids != PADDING
-    gold = [labels[i] for i in evaluation.label_ids[real]]
-    predicted = [labels[i] for i in evaluation.predictions.argmax(axis=-1)[real]]
+    logits, ids = real_pairs(evaluation)
+    gold, predicted = [labels[i] for i in ids], [labels[i] for i in logits.argmax(axis=-1)]
     return score(gold, predicted, labels=labels, none_label=none_label)
 
 
-def prediction_rows(result, posts: datasets.Dataset, split: str, labels: list[str]) -> list[dict[str, Any]]:
-    """One row a pair, in the data's order, with the probability of every relation."""
-    rows = []
+def real_pairs(evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (pairs, R) and relation ids (pairs,) out of padded (posts, pairs) predictions."""
+    real = evaluation.label_ids != PADDING
+    return evaluation.predictions[real], evaluation.label_ids[real]
+
+
+def write_results(
+    output_dir: Path,
+    metrics: dict[str, float],
+    results: dict[str, Any],
+    posts: datasets.DatasetDict,
+    config: VMHANConfig,
+) -> None:
+    """metrics.json, predictions.jsonl, and figures/reliability.png where there are predictions and matplotlib."""
+    rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
+    write_atomically(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomically(output_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
+    try:
+        pairs = {split: real_pairs(result) for split, result in results.items()}
+        draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, config.calibration_temperature)
+    except ImportError as error:
+        logger.warning("%s", error)
+
+
+def prediction_rows(result, posts: datasets.Dataset, split: str, config: VMHANConfig) -> list[dict[str, Any]]:
+    """One row a pair, in the data's order, with the calibrated probability of every relation."""
+    labels, rows = config.labels, []
     for post, logits, gold in zip(
         posts.select_columns(["id", "tokens", "pairs"]), result.predictions, result.label_ids, strict=True
     ):
         for i, pair in enumerate(post["pairs"]):
-            probabilities = torch.from_numpy(np.asarray(logits[i], dtype=np.float64)).softmax(dim=-1)
+            probabilities = softmax(logits[i], config.calibration_temperature)
             best = int(probabilities.argmax())
             rows.append(
                 {
@@ -435,20 +457,6 @@ def prediction_rows(result, posts: datasets.Dataset, split: str, labels: list[st
                 }
             )
     return rows
-
-
-def save(
-    output_dir: Path,
-    model: VMHANForRelationClassification,
-    processor: VMHANProcessor,
-    metrics: dict[str, float],
-    predictions: list[dict[str, Any]],
-) -> None:
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
-    write_atomically(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in predictions))
-    write_atomically(output_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
 
 
 def describe(
@@ -480,7 +488,7 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
         post["image"].save(output_dir / "example.png")
         logger.info("picture:  %s", output_dir / "example.png")
     logger.info("sentence: %s", " ".join(post["tokens"]))
-    for pair, probabilities in zip(post["pairs"], logits.softmax(dim=-1)):
+    for pair, probabilities in zip(post["pairs"], (logits / model.config.calibration_temperature).softmax(dim=-1)):
         best = int(probabilities.argmax())
         logger.info(
             "%s -> %s: %s (%.2f), gold %s",

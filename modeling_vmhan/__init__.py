@@ -1,16 +1,19 @@
 """vmhan: Variational Multi-Modal Hypergraph Attention Network (IJCAI 2025) for multi-modal relation extraction."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .collation import VMHANCollator
 from .configuration_vmhan import PRESETS, VMHANConfig
 from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
 from .outputs import VMHANModelOutput, VMHANRelationOutput
+from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
 from .processing_vmhan import VMHANProcessor
 
 
 __all__ = [
     "PRESETS",
+    "MultimodalRelationClassificationPipeline",
     "VMHANCollator",
     "VMHANConfig",
     "VMHANForRelationClassification",
@@ -24,6 +27,12 @@ AutoConfig.register("vmhan", VMHANConfig)
 AutoModel.register(VMHANConfig, VMHANForRelationClassification)
 AutoModelForSequenceClassification.register(VMHANConfig, VMHANForRelationClassification)
 AutoProcessor.register(VMHANConfig, VMHANProcessor)
+PIPELINE_REGISTRY.register_pipeline(
+    TASK,
+    pipeline_class=MultimodalRelationClassificationPipeline,
+    pt_model=AutoModelForSequenceClassification,
+    type="multimodal",
+)
 
 # Saved folders carry the code, so that they load with trust_remote_code=True where this package is not installed.
 VMHANConfig.register_for_auto_class()

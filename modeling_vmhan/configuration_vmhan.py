@@ -84,6 +84,9 @@ class VMHANConfig(PreTrainedConfig):
         classifier_dropout: dropout before the classifier (paper: 0.6).
         relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12. The paper prints
             none of them and finds them on the validation split.
+        calibration_temperature: class probabilities are softmax(logits / calibration_temperature). Fitted on the
+            validation split after training (`uncertainty.fit_temperature`); logits and losses are without it, and 1
+            changes nothing. (Not `temperature`: transformers refuses to save that name, a parameter of generation.)
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
         initializer_range: standard deviation of the new layers' initial weights.
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
@@ -109,6 +112,8 @@ class VMHANConfig(PreTrainedConfig):
         "edge_mean",
         "edge_variance",
         "attentions",
+        "incidence",
+        "node_mask",
     ]
 
     def __init__(
@@ -138,6 +143,8 @@ class VMHANConfig(PreTrainedConfig):
         relation_loss_weight: float = 1.0,
         reconstruction_loss_weight: float = 0.1,
         kl_loss_weight: float = 0.01,
+        # calibration
+        calibration_temperature: float = 1.0,
         # labels
         none_label: str | None = None,
         initializer_range: float = 0.02,
@@ -164,9 +171,12 @@ class VMHANConfig(PreTrainedConfig):
         self.relation_loss_weight = relation_loss_weight
         self.reconstruction_loss_weight = reconstruction_loss_weight
         self.kl_loss_weight = kl_loss_weight
+        self.calibration_temperature = calibration_temperature
         self.initializer_range = initializer_range
         super().__init__(**_complete_labels(kwargs, none_label))
         self.none_label = _find_none_label(self.id2label, none_label)
+        if "custom_pipelines" in kwargs:
+            self.custom_pipelines = _CustomPipelines(kwargs["custom_pipelines"])
         self._check()
 
     @classmethod
@@ -196,7 +206,7 @@ class VMHANConfig(PreTrainedConfig):
             _check_number(name, getattr(self, name), whole=True, low=1)
         for name in ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight"):
             _check_number(name, getattr(self, name), low=0)
-        for name in ("variance_eps", "initializer_range"):
+        for name in ("variance_eps", "calibration_temperature", "initializer_range"):
             _check_number(name, getattr(self, name), low=0, low_allowed=False)
         _check_number("classifier_dropout", self.classifier_dropout, low=0, below=1)
         _check_choice("variational", self.variational, (True, False))
@@ -238,6 +248,19 @@ class VMHANConfig(PreTrainedConfig):
     def labels(self) -> list[str]:
         """Relation names in the order of their ids."""
         return [self.id2label[i] for i in range(len(self.id2label))]
+
+
+class _CustomPipelines(dict):
+    """Pipelines whose code the folder carries: task -> where the class is. A task that is registered is not `in` it.
+
+    `pipeline()` reads the task off the keys, then asks `task in` to choose between the folder's class, which needs
+    trust_remote_code, and the registry's. So an installed package wins here as it does for the Auto classes.
+    """
+
+    def __contains__(self, task: object) -> bool:
+        from transformers.pipelines import PIPELINE_REGISTRY  # late: it loads torch, which a config does without
+
+        return super().__contains__(task) and task not in PIPELINE_REGISTRY.supported_tasks
 
 
 def _as_config(name: str, config: PreTrainedConfig | dict) -> PreTrainedConfig:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "clique_adjacency", "num_hyperedges"]
+__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "clique_adjacency", "hyperedge_names", "num_hyperedges"]
 
 HEAD, TAIL = 0, 1
 
@@ -71,6 +71,19 @@ def num_hyperedges(num_nodes: int, families: list[str] | tuple[str, ...]) -> int
     _check_families(families)
     sizes = {"global": 1, "intra": 2, "inter": 2, "pairwise": num_nodes * (num_nodes - 1) // 2}
     return sum(sizes[family] for family in set(families))
+
+
+def hyperedge_names(node_names: list[str], families: list[str] | tuple[str, ...]) -> list[str]:
+    """Names of the E hyperedges over these N nodes, in the order of `build_incidence`'s columns."""
+    _check_families(families)
+    pairs = [f"{first} + {second}" for i, first in enumerate(node_names) for second in node_names[i + 1 :]]
+    names = {
+        "global": ["global"],
+        "intra": ["textual", "visual"],
+        "inter": ["head-visual", "tail-visual"],
+        "pairwise": pairs,
+    }
+    return [name for family in HYPEREDGE_FAMILIES if family in families for name in names[family]]
 
 
 def build_incidence(

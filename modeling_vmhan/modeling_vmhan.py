@@ -10,7 +10,11 @@ Notation, used by every file of this folder:
 Node order: head, tail, text phrases, image, objects, image phrases.
 """
 
+import copy
+import os
+
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers import initialization as init
@@ -22,7 +26,13 @@ from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
 from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .text_encoding import PACKED_ENCODERS, packed_attention_mask, pool_tokens, position_offset
-from .variational import GaussianNodes, initial_hyperedges, kl_to_standard_normal, reconstruction_error
+from .variational import (
+    GaussianNodes,
+    entity_features,
+    initial_hyperedges,
+    kl_to_standard_normal,
+    reconstruction_error,
+)
 from .vision import build_region_encoder, encode_regions, vision_from_weights
 from .visual_projection import VisualProjection
 
@@ -32,6 +42,9 @@ __all__ = [
     "VMHANModel",
     "VMHANPreTrainedModel",
 ]
+
+
+_AUTO_MODEL = "modeling_vmhan.VMHANForRelationClassification"  # what AutoModel gives, as the cards say
 
 
 class VMHANPreTrainedModel(PreTrainedModel):
@@ -59,6 +72,21 @@ class VMHANPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
+        """As in transformers.
+
+        Raises:
+            OSError: also for a file of weights that is cut off or otherwise damaged.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"the weights of {str(pretrained_model_name_or_path)!r} are damaged ({error}): copy model.safetensors "
+                "again, or download it again with force_download=True."
+            ) from error
 
     @classmethod
     def from_text_encoder(
@@ -404,12 +432,13 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         self.classifier = nn.Linear((4 if config.variational else 2) * config.hidden_size, config.num_labels)
         self.post_init()
 
-    def _classifier_input(self, output: VMHANModelOutput) -> Tensor:
-        """[h_mu; h_var; t_mu; t_var], or [h_mu; t_mu] without variances: (P, 4 D) or (P, 2 D)."""
-        head, tail = output.node_mean[:, HEAD], output.node_mean[:, TAIL]
-        if output.node_variance is None:
-            return torch.cat([head, tail], dim=-1)
-        return torch.cat([head, output.node_variance[:, HEAD], tail, output.node_variance[:, TAIL]], dim=-1)
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
+        """As in transformers, and the folder also answers to AutoModel and to `pipeline()`, whose code it carries."""
+        from .pipeline_vmhan import CUSTOM_PIPELINES  # late, because it sits on top; this line ships its files
+
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), "AutoModel": _AUTO_MODEL}
+        self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
+        super().save_pretrained(save_directory, **kwargs)
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
         """Equations 9 to 12, in float32."""
@@ -445,12 +474,11 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
     ) -> VMHANRelationOutput:
         """labels: (P,) relation ids. The other inputs are those of `VMHANModel.forward`."""
         output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
-        logits = self.classifier(self.dropout(self._classifier_input(output)))  # (P, R)
+        entities = slice(HEAD, TAIL + 1)
+        variance = None if output.node_variance is None else output.node_variance[:, entities]
+        logits = self.classifier(self.dropout(entity_features(output.node_mean[:, entities], variance)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
-        gaussians = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
-        return VMHANRelationOutput(
-            logits=logits,
-            attentions=output.attentions,
-            **losses,
-            **{name: getattr(output, name) for name in gaussians},
-        )
+        asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
+        if output.attentions is not None:
+            asked += ("attentions", "incidence", "node_mask")
+        return VMHANRelationOutput(logits=logits, **losses, **{name: getattr(output, name) for name in asked})

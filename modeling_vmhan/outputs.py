@@ -42,7 +42,7 @@ class VMHANRelationOutput(ModelOutput):
         relation_loss, reconstruction_loss, kl_loss: equations 9, 10, 11 (kl_loss is None without variances).
         logits: (P, R).
         node_mean, node_variance, edge_mean, edge_variance: with output_gaussians, as in `VMHANModelOutput`.
-        attentions: with output_attentions, as in `VMHANModelOutput`.
+        attentions, incidence, node_mask: with output_attentions, as in `VMHANModelOutput`.
     """
 
     loss: Tensor | None = None
@@ -55,3 +55,5 @@ class VMHANRelationOutput(ModelOutput):
     edge_mean: Tensor | None = None
     edge_variance: Tensor | None = None
     attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
+    incidence: Tensor | None = None
+    node_mask: Tensor | None = None

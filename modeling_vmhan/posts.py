@@ -17,6 +17,7 @@ __all__ = [
     "feature_tensor",
     "find_words",
     "hull",
+    "image_phrases_of",
     "label_id",
     "pad_nodes",
     "pad_rows",
@@ -73,6 +74,13 @@ def find_words(phrase: str, text: str) -> Span | None:
     """Where `phrase` first stands in `text`, not inside longer words ("man" is not in "woman")."""
     match = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text)
     return match.span() if match else None
+
+
+def image_phrases_of(post: dict) -> list[str]:
+    """The phrases about the image, stripped (some may be blank); without any the caption is one; [] with neither."""
+    phrases = [phrase.strip() for phrase in post.get("image_phrases") or []]
+    caption = (post.get("caption") or "").strip()
+    return phrases if any(phrases) else [caption] if caption else []
 
 
 def hull(spans: dict[str, Any]) -> Span:

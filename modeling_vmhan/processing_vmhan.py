@@ -16,6 +16,7 @@ from .posts import (
     feature_tensor,
     find_words,
     hull,
+    image_phrases_of,
     label_id,
     pad_nodes,
     pad_rows,
@@ -30,9 +31,19 @@ from .vision import default_transform
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
 
-__all__ = ["VMHANProcessor"]
+__all__ = ["SHARED_FIELDS", "VMHANProcessor"]
 
 PHRASE_SEPARATOR = " ; "
+
+# Fields that a processor and its model's config must agree on.
+SHARED_FIELDS = (
+    "entity_representation",
+    "num_objects",
+    "num_text_phrases",
+    "num_image_phrases",
+    "visual_feature_size",
+    "vision_encoder",
+)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -96,15 +107,7 @@ class VMHANProcessor(ProcessorMixin):
     @classmethod
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
         """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`."""
-        shared = (
-            "entity_representation",
-            "num_objects",
-            "num_text_phrases",
-            "num_image_phrases",
-            "visual_feature_size",
-            "vision_encoder",
-        )
-        fields = {name: getattr(config, name) for name in shared} | fields
+        fields = {name: getattr(config, name) for name in SHARED_FIELDS} | fields
         if config.vision_encoder is not None:
             transform = config.image_transform or default_transform(config.vision_config).to_dict()
             fields.setdefault("image_transform", transform)
@@ -208,12 +211,10 @@ class VMHANProcessor(ProcessorMixin):
         Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
         that its state knows the words around it. Phrases behind the cut, or across it, are None; so are blank ones.
         """
-        caption = (post.get("caption") or "").strip()
-        phrases = [phrase.strip() for phrase in post.get("image_phrases") or []]
-        if self.num_image_phrases == 0 or not (caption or any(phrases)):
+        phrases = image_phrases_of(post)
+        if self.num_image_phrases == 0 or not phrases:
             return [], []
-        phrases = phrases if any(phrases) else [caption]
-        text, spans = caption, []
+        text, spans = (post.get("caption") or "").strip(), []
         for phrase in phrases:
             if phrase and find_words(phrase, text) is None:
                 text += (PHRASE_SEPARATOR if text else "") + phrase

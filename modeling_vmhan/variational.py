@@ -4,10 +4,18 @@ Shapes: P pairs, N nodes, E hyperedges, D hidden size. Every Gaussian is diagona
 writes N(x_mu, diag(x_sigma)), so its sigma is the variance, not the standard deviation.
 """
 
+import torch
 from torch import Tensor, nn
 
 
-__all__ = ["GaussianNodes", "initial_hyperedges", "kl_to_standard_normal", "masked_mean", "reconstruction_error"]
+__all__ = [
+    "GaussianNodes",
+    "entity_features",
+    "initial_hyperedges",
+    "kl_to_standard_normal",
+    "masked_mean",
+    "reconstruction_error",
+]
 
 
 class GaussianNodes(nn.Module):
@@ -63,6 +71,20 @@ def initial_hyperedges(
     if node_variance is None:
         return edge_mean, None
     return edge_mean, membership @ node_variance / size.square()
+
+
+def entity_features(mean: Tensor, variance: Tensor | None) -> Tensor:
+    """What equation 9's classifier reads: [h_mu; h_var; t_mu; t_var], or [h_mu; t_mu] without variances.
+
+    Args:
+        mean, variance: (..., 2, D) of head and tail, of one shape.
+
+    Returns:
+        (..., 4 D) or (..., 2 D).
+    """
+    if variance is None:
+        return mean.flatten(-2)
+    return torch.stack([mean, variance], dim=-2).flatten(-3)  # (..., 2 entities, mean and variance, D) -> (..., 4 D)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -4,8 +4,13 @@ All fixtures are session-wide and read-only: `posts()` and the `make_*` factorie
 """
 
 import copy
+import importlib.metadata
 import json
+import os
+import re
 import string
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import hypothesis
@@ -13,6 +18,7 @@ import pytest
 import torch
 import torchvision
 from hub_server import HubServer
+from packaging.requirements import Requirement
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
@@ -312,3 +318,46 @@ def write_run_files():
         (folder / "run.json").write_text(json.dumps(run))
 
     return write
+
+
+def _with_what_they_need(names):
+    """Names of these distributions and of all that they require, without extras."""
+    needed, waiting = set(), list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name not in needed:
+            needed.add(name)
+            wanted = [Requirement(line) for line in importlib.metadata.distribution(name).requires or []]
+            waiting += [w.name for w in wanted if w.marker is None or w.marker.evaluate({"extra": ""})]
+    return needed
+
+
+@pytest.fixture(scope="session")
+def run_stranger(tmp_path_factory):
+    """`run_stranger(code, *arguments)` -> stdout of a fresh Python that has torch, torchvision, transformers, pillow
+    and what these need, and nothing else: no package of ours, no datasets, no accelerate. No environment is made: the
+    installed ones are linked into a folder which is all of its path."""
+    site = tmp_path_factory.mktemp("site-packages")
+    for name in _with_what_they_need(["torch", "torchvision", "transformers", "pillow"]):
+        distribution = importlib.metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(distribution.locate_file(top))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def run(code, *arguments):
+        own = {"PYTHONPATH": str(site), "HF_HOME": str(elsewhere / "home"), "HF_HUB_OFFLINE": "1"}
+        own |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", code, *map(str, arguments)],  # -S: without this environment's packages
+            cwd=elsewhere,
+            env={**kept, **own},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout
+
+    return run

@@ -9,7 +9,12 @@ from PIL import Image
 from transformers import AutoConfig, PreTrainedConfig
 
 from datasets_scripts.scorer import NONE_NAMES, score
-from modeling_vmhan import PRESETS, VMHANConfig, VMHANForRelationClassification
+from modeling_vmhan import (
+    PRESETS,
+    MultimodalRelationClassificationPipeline,
+    VMHANConfig,
+    VMHANForRelationClassification,
+)
 from modeling_vmhan.configuration_vmhan import NONE_LABELS
 
 
@@ -50,6 +55,8 @@ INVALID = [
     ("relation_loss_weight", float("nan")),
     ("reconstruction_loss_weight", -0.5),
     ("kl_loss_weight", "0.1"),
+    ("calibration_temperature", 0.0),
+    ("calibration_temperature", -1.0),
     ("none_label", "unrelated"),
     ("initializer_range", 0),
 ]
@@ -114,6 +121,7 @@ EFFECTS = {
     "relation_loss_weight": (2.0, "loss", {}),
     "reconstruction_loss_weight": (0.7, "loss", {}),
     "kl_loss_weight": (0.7, "loss", {}),
+    "calibration_temperature": (2.0, "answer", {}),
     "none_label": ("Other", "f1", {"id2label": {0: "None", 1: "peer", 2: "Other", 3: "member_of"}}),
     "initializer_range": (0.4, "weights", {}),
 }
@@ -142,6 +150,9 @@ def observe(make_processor, posts):
         if kind == "inputs":
             return {name: value.tolist() for name, value in inputs.items()}
         model = VMHANForRelationClassification(config)
+        if kind == "answer":
+            pipe = MultimodalRelationClassificationPipeline(model, make_processor(config), device="cpu")
+            return [answer["score"] for answer in pipe(posts()[0])]
         if kind == "weights":
             return model.classifier.weight.std().item()
         output = model.train(kind == "training_logits")(**inputs)
@@ -196,7 +207,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(typo, meant, make_confi
 
 
 def test_an_unknown_key_near_nothing_lists_the_fields(make_config):
-    with pytest.raises(ValueError, match=r"no field 'qqqq' \(received 1\)\. Its own fields are \['class"):
+    with pytest.raises(ValueError, match=r"no field 'qqqq' \(received 1\)\. Its own fields are \['calib"):
         make_config(qqqq=1)
 
 

@@ -5,14 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from published_files import write_mnre
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, pipeline
+from transformers.trainer_utils import PredictionOutput
 
 import run_mmre
+from datasets_scripts.calibration import reliability
 from datasets_scripts.leaks import leak_status
 from datasets_scripts.scorer import score
 from model_cards.checking import check_card
@@ -109,7 +113,50 @@ def test_the_saved_folder_predicts_what_predictions_jsonl_says(finished, workpla
         logits = model(**processor([posts[i] for i in range(len(posts))])).logits
     rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
-    torch.testing.assert_close(logits.softmax(dim=-1), expected, atol=1e-5, rtol=0)
+    calibrated = (logits / model.config.calibration_temperature).softmax(dim=-1)
+    torch.testing.assert_close(calibrated, expected, atol=1e-5, rtol=0)
+
+
+def test_the_pipeline_says_what_predictions_jsonl_says(finished, workplace):
+    """By the saved folder alone, rows of the data set being questions as they are."""
+    output, _ = finished
+    _, data_args, run_args = run_mmre.parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    answers = pipeline(model=str(output), device="cpu")(run_mmre.load_posts(data_args, run_args)["test"], batch_size=3)
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    for row, answer in zip(rows, sum(answers, []), strict=True):
+        assert answer["relation"] == row["predicted"] and answer["score"] == pytest.approx(row["score"], abs=1e-5)
+        assert (answer["head"], answer["tail"]) == (row["head"], row["tail"])
+
+
+def test_the_temperature_is_fitted_on_validation_and_saved(finished):
+    output, metrics = finished
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    config = VMHANForRelationClassification.from_pretrained(output).config
+    assert config.calibration_temperature == metrics["temperature"] != 1.0
+    for split in ("validation", "test"):
+        of_split = [row for row in rows if row["split"] == split]
+        gold = [config.label2id[row["relation"]] for row in of_split]
+        bins = reliability([row["probabilities"] for row in of_split], gold)
+        assert metrics[f"{split}_ece"] == pytest.approx(bins.expected_calibration_error, abs=1e-4)
+        assert {f"{split}_{n}{s}" for n in ("ece", "nll", "brier") for s in ("", "_before")} <= set(metrics)
+    assert metrics["validation_nll"] <= metrics["validation_nll_before"]
+
+
+def test_the_reliability_diagram_is_drawn(finished):
+    output, _ = finished
+    assert (output / "figures" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_everything_else_is_written(finished, monkeypatch, caplog, tmp_path):
+    output, metrics = finished
+    config = VMHANForRelationClassification.from_pretrained(output).config
+    post = {"id": "a", "tokens": ["Ann", "Bob"], "pairs": [{"head": [0, 1], "tail": [1, 2]}]}
+    result = PredictionOutput(np.zeros((1, 1, len(config.labels))), np.zeros((1, 1), dtype=int), {})
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    run_mmre.write_results(tmp_path, metrics, {"test": result}, {"test": Dataset.from_list([post])}, config)
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.jsonl"}
+    assert "the reliability diagram needs matplotlib: pip install 'vmhan[report]'" in caplog.text
 
 
 def test_the_output_is_a_complete_repository_without_pickles(finished):
@@ -295,7 +342,8 @@ def test_checkpoints_pickles_and_pictures_of_the_data_are_not_publishable(finish
     files = publishable_files(output)
     assert list(output.glob("checkpoint-*/*.bin")) and (output / "example.png").is_file()
     assert not {"example.png", "run.json", "predictions.jsonl"} & set(files)
-    assert not [name for name in files if "/" in name or name.endswith((".bin", ".pt", ".pth"))]
+    assert [name for name in files if "/" in name] == ["figures/reliability.png"]
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth"))]
 
 
 def test_trainer_itself_pushes_nothing(tmp_path):

@@ -2,17 +2,25 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoProcessor,
+    AutoTokenizer,
+    pipeline,
+)
 
+import modeling_vmhan
 from modeling_vmhan import PRESETS, VMHANConfig, VMHANForRelationClassification, VMHANModel, VMHANProcessor
+from modeling_vmhan.pipeline_vmhan import TASK
 
 
 ALL_PRESETS = pytest.mark.parametrize("preset", PRESETS)
@@ -112,6 +120,7 @@ def test_the_auto_classes_load_a_saved_folder(make_model, make_processor, predic
     assert type(AutoConfig.from_pretrained(tmp_path)) is VMHANConfig
     processor = AutoProcessor.from_pretrained(tmp_path)
     assert type(processor) is VMHANProcessor
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == len(processor.tokenizer)
     expected = predict(model, posts())
     for auto in (AutoModel, AutoModelForSequenceClassification):
         loaded = auto.from_pretrained(tmp_path)
@@ -140,40 +149,49 @@ def test_new_layers_are_initialised_as_the_config_says(make_config):
 
 # ---------------------------------------------------------------- remote code
 
-# Runs where the package cannot be imported, installed or not, with the folder as its only source of code.
+# Runs where the package and everything but torch, torchvision, transformers and pillow are not installed.
 STRANGER = """
-import importlib.abc, json, sys
+import importlib.util, json, sys
 
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_vmhan", "datasets_scripts", "run_mmre"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Blocked())
-try:
-    import modeling_vmhan
-except ModuleNotFoundError:
-    pass
-else:
-    raise SystemExit("the package must not be importable here")
+for name in ("modeling_vmhan", "run_mmre", "datasets", "evaluate", "sklearn", "accelerate", "matplotlib", "scipy"):
+    assert importlib.util.find_spec(name) is None, name
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, AutoTokenizer
+from transformers import pipeline
 
-folder, posts, out = sys.argv[1:]
+folder, posts, picture, out = sys.argv[1:]
+posts = json.load(open(posts))
 trusted = {"trust_remote_code": True}
 processor = AutoProcessor.from_pretrained(folder, **trusted)
+tokenizer = AutoTokenizer.from_pretrained(folder, **trusted)
+assert tokenizer("Ann met [E1] Bob").input_ids == processor.tokenizer("Ann met [E1] Bob").input_ids
 config = AutoConfig.from_pretrained(folder, **trusted)
-batches = {name: processor(batch) for name, batch in json.load(open(posts)).items()}
+batches = {name: processor(batch) for name, batch in posts.items()}
 logits = {}
-for auto in (AutoModelForSequenceClassification, AutoModel):
-    model = auto.from_pretrained(folder, **trusted)
+for auto, options in (
+    (AutoModelForSequenceClassification, {}),
+    (AutoModel, {}),
+    (AutoModelForSequenceClassification, {"attn_implementation": "eager"}),
+    (AutoModelForSequenceClassification, {"attn_implementation": "sdpa"}),
+    (AutoModelForSequenceClassification, {"dtype": "bfloat16"}),
+):
+    model = auto.from_pretrained(folder, **trusted, **options)
     assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
-    with torch.no_grad():
-        logits[auto.__name__] = {name: model(**inputs).logits for name, inputs in batches.items()}
     assert not model.training
-model.save_pretrained(out + "-again")  # what a stranger saves still carries its code
-torch.save(logits, out)
+    with torch.no_grad():
+        of_batch = {name: model(**inputs).logits.float() for name, inputs in batches.items()}
+    logits[f"{auto.__name__} {options}"] = of_batch
+posts = posts["features"]
+pipe = pipeline(model=folder, device="cpu", **trusted)
+assert type(pipe).__module__.startswith("transformers_modules."), type(pipe).__module__
+first = {"text": "Ann met Bob in Paris", "head": "Ann", "tail": "Bob", "image": picture}
+answers = [*pipe(posts, batch_size=3, top_k=None), pipe({**first, "image_features": posts[0]["image_features"]})]
+pipe(posts[0], explain=True)[0]["explanation"]["picture"].save(out + "/picture.png")
+pipe.save_pretrained(out + "/again")  # what a stranger saves still carries its code
+model.save_pretrained(out + "/model")
+torch.save(logits, out + "/logits.pt")
+json.dump(answers, open(out + "/answers.json", "w"))
 """
 
 AUTO_MAP = {
@@ -197,7 +215,6 @@ def published(make_model, make_processor, make_vision_config, predict, posts, pi
     """(folder as pushed to the Hub, logits of posts with features, logits of posts with pixels)."""
     folder = tmp_path_factory.mktemp("hub") / "model"
     model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
-    model.config.auto_map = dict(AUTO_MAP)
     model.save_pretrained(folder)
     make_processor(model.config).save_pretrained(folder)
     return folder, predict(model, posts()), predict(model, pixel_posts)
@@ -206,37 +223,37 @@ def published(make_model, make_processor, make_vision_config, predict, posts, pi
 def test_the_folder_carries_every_file_of_code_it_needs(published):
     folder, _, _ = published
     code = {path.stem for path in folder.glob("*.py")}
-    assert {"configuration_vmhan", "modeling_vmhan", "processing_vmhan"} <= code
-    assert {"hypergraph", "variational", "layers", "baselines", "text_encoding", "windows"} <= code
-    assert {"images", "regions", "vgg16", "vision", "visual_projection"} <= code
-    assert json.loads((folder / "config.json").read_text())["auto_map"] == AUTO_MAP
+    package = Path(modeling_vmhan.__file__).parent
+    assert code == {path.stem for path in package.glob("*.py")} - {"__init__", "collation"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["auto_map"] == AUTO_MAP
+    assert config["custom_pipelines"][TASK]["impl"] == "pipeline_vmhan.MultimodalRelationClassificationPipeline"
 
 
-def test_remote_code_loads_where_the_package_is_not_installed(published, posts, pixel_posts, tmp_path):
+def test_remote_code_loads_where_the_package_is_not_installed(published, posts, pixel_posts, run_stranger, tmp_path):
+    """All Auto classes and the pipeline, with the same answers as here; and what is saved there is complete."""
     folder, expected, expected_of_pixels = published
     (tmp_path / "posts.json").write_text(json.dumps({"features": posts(), "pixels": pixel_posts}))
-    out = tmp_path / "logits.pt"
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER, str(folder), str(tmp_path / "posts.json"), str(out)],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for logits in torch.load(out, weights_only=True).values():
-        close(logits["features"], expected)
-        close(logits["pixels"], expected_of_pixels)
-    assert {path.name for path in folder.glob("*.py")} == {
-        path.name for path in tmp_path.glob("logits.pt-again/*.py")
-    } | {
-        "processing_vmhan.py",
-        "posts.py",
-        "windows.py",
-    }
+    Image.effect_noise((64, 48), 90).save(tmp_path / "photo.png")
+    run_stranger(STRANGER, folder, tmp_path / "posts.json", tmp_path / "photo.png", tmp_path)
+    for how, logits in torch.load(tmp_path / "logits.pt", weights_only=True).items():
+        tolerance = 0.3 if "bfloat16" in how else 1e-5
+        close(logits["features"], expected, tolerance=tolerance)
+        close(logits["pixels"], expected_of_pixels, tolerance=tolerance)
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    probabilities = expected.softmax(dim=-1)
+    for answer, of_pair in zip(sum(answers[:-1], []), probabilities, strict=True):
+        ranked = of_pair.sort(descending=True).values.tolist()
+        assert [entry["score"] for entry in answer["top_k"]] == pytest.approx(ranked, abs=1e-5)
+    assert answers[-1]["head"] == "Ann" and answers[-1]["tail"] == "Bob"
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    for saved in ("again", "model"):
+        config = json.loads((tmp_path / saved / "config.json").read_text())
+        original = json.loads((folder / "config.json").read_text())
+        assert (config["auto_map"], config["custom_pipelines"]) == (AUTO_MAP, original["custom_pipelines"])
+        named = {path.name for path in folder.glob("*.py")}
+        assert {path.name for path in (tmp_path / saved).glob("*.py")} == named
+    assert type(AutoProcessor.from_pretrained(tmp_path / "again")) is VMHANProcessor
 
 
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification])
@@ -246,3 +263,95 @@ def test_a_published_folder_needs_no_trust_where_the_package_is_installed(auto, 
     assert type(model) is VMHANForRelationClassification
     with torch.no_grad():
         close(model(**encode(model, posts())).logits, expected, tolerance=0)
+
+
+# ---------------------------------------------------------------- other ways to load
+
+
+def test_the_weights_are_loaded_into_an_empty_model(published, encode, posts, monkeypatch):
+    """Low memory: nothing is initialised only to be overwritten, and nothing is left uninitialised."""
+    folder, expected, _ = published
+    devices = []
+    made = VMHANModel.post_init
+    monkeypatch.setattr(
+        VMHANModel, "post_init", lambda self: (devices.append({p.device.type for p in self.parameters()}), made(self))
+    )
+    model = VMHANForRelationClassification.from_pretrained(folder)
+    assert devices == [{"meta"}]
+    assert {tensor.device.type for tensor in [*model.parameters(), *model.buffers()]} == {"cpu"}
+    with torch.no_grad():
+        close(model(**encode(model, posts())).logits, expected, tolerance=0)
+
+
+@pytest.mark.parametrize("device_map", ["cpu", {"": "cpu"}, "auto"], ids=str)
+def test_a_device_map(device_map, published, encode, posts):
+    folder, expected, _ = published
+    model = VMHANForRelationClassification.from_pretrained(folder, device_map=device_map)
+    with torch.no_grad():
+        logits = model(**encode(model, posts()).to(model.device)).logits
+    close(logits.cpu(), expected)
+
+
+# ---------------------------------------------------------------- folders that are wrong
+
+
+@pytest.fixture
+def broken(published, tmp_path):
+    """A copy of the published folder, to be damaged."""
+    folder = tmp_path / "broken"
+    shutil.copytree(published[0], folder)
+    return folder
+
+
+def weights_cut_off(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def weights_overwritten(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(bytes(64) + path.read_bytes()[64:])
+
+
+def weights_emptied(folder):
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def edited(folder, name, **fields):
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+@pytest.mark.parametrize("damage", [weights_cut_off, weights_overwritten, weights_emptied])
+def test_damaged_weights_are_a_clear_error(damage, broken):
+    damage(broken)
+    message = r"the weights of '.*broken' are damaged \(.*header.*\): copy model.safetensors again"
+    for load in (VMHANForRelationClassification, AutoModel, AutoModelForSequenceClassification):
+        with pytest.raises(OSError, match=message):
+            load.from_pretrained(broken)
+    with pytest.raises(Exception, match=message):  # transformers wraps it in one of its own
+        pipeline(model=str(broken))
+
+
+def test_missing_weights_are_a_clear_error(broken):
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="no file named model.safetensors"):
+        VMHANForRelationClassification.from_pretrained(broken)
+
+
+def test_an_unknown_key_in_a_saved_config_is_a_clear_error(broken):
+    edited(broken, "config.json", kl_wieght=0.5)
+    message = r"VMHANConfig has no field 'kl_wieght' \(received 0.5\)\. Did you mean 'kl_loss_weight'\?"
+    for load in (AutoConfig, AutoModel, VMHANForRelationClassification):
+        with pytest.raises(ValueError, match=message):
+            load.from_pretrained(broken)
+    with pytest.raises(ValueError, match=message):
+        pipeline(model=str(broken))
+
+
+def test_a_processor_from_another_model_is_a_clear_error(broken):
+    edited(broken, "processor_config.json", num_image_phrases=1, visual_feature_size=512)
+    with pytest.raises(
+        ValueError, match="another model: num_image_phrases 3 against 1, visual_feature_size 8 against 512"
+    ):
+        pipeline(model=str(broken), device="cpu")

@@ -1,0 +1,234 @@
+"""The picture of an explanation: the image with its boxes, the hyperedges, the words; line width is attention.
+
+From top to bottom: a title; the image with its regions outlined, beside the nodes that have no place in it; the
+hyperedges; the sentence; every node's weight as a bar. A line joins a hyperedge to each of its members, as wide as the
+hyperedge's weight times the member's, relative to the widest; an outline is as wide as the node's weight. All is drawn
+at twice its final size and then shrunk, because Pillow does not smooth lines.
+"""
+
+import re
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageFont
+
+
+__all__ = ["draw_explanation"]
+
+WIDTH, MARGIN, FONT_SIZE = 2200, 56, 38
+CHIP, SPACE = FONT_SIZE + 10, 14  # height of a chip, width of a space
+PANEL = (1300, 840)  # the most that the image takes
+GAP = 230  # height of the lines between two rows
+LINE, OUTLINE = 22, 16  # width of the heaviest line and outline
+MAX_EDGES, MAX_BARS = 6, 12  # drawn, the heaviest ones: the pairwise ablation has dozens of hyperedges
+
+INK, PAPER, FAINT = (30, 30, 30), (255, 255, 255), (225, 225, 225)
+# Okabe and Ito's palette, which colour-blind readers tell apart too
+EDGE_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (150, 120, 0), (86, 180, 233))
+NODE_COLOURS = {
+    "head": (0, 90, 170),
+    "tail": (200, 75, 0),
+    "text phrase": (0, 130, 95),
+    "image": (90, 90, 90),
+    "object": (165, 60, 130),
+    "image phrase": (125, 100, 0),
+}
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+
+def draw_explanation(
+    explanation: dict[str, list[dict[str, Any]]], text: str, image: Image.Image | None, title: str
+) -> Image.Image:
+    """Draw what `explanation.explain_pair` returns.
+
+    Args:
+        explanation: nodes and hyperedges of one pair. text: the sentence. image: RGB, in whose pixels boxes are.
+        title: the first line, such as the answer.
+
+    Returns:
+        RGB, 1100 pixels wide, as high as the sentence and the image need.
+    """
+    drawing = _Drawing(explanation)
+    drawing.title(title)
+    drawing.regions(image)
+    drawing.hyperedges()
+    drawing.sentence(text)
+    drawing.lines()
+    drawing.bars()
+    return drawing.finished()
+
+
+class _Drawing:
+    """The picture in the making; each method draws one row below the last."""
+
+    def __init__(self, explanation: dict[str, list[dict[str, Any]]]):
+        self.nodes = explanation["nodes"]
+        self.edges = sorted(explanation["hyperedges"], key=lambda edge: -edge["weight"])[:MAX_EDGES]
+        self.heaviest = max((node["weight"] for node in self.nodes), default=0) or 1.0
+        self.font, self.small = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE - 8)
+        self.picture = Image.new("RGB", (WIDTH, WIDTH), PAPER)
+        self.draw = ImageDraw.Draw(self.picture)
+        self.bottom: float = MARGIN  # of what is drawn so far
+        self.node_ends: dict[int, Point] = {}  # where lines to a node end
+        self.edge_boxes: list[Box] = []
+        self.chips: list[tuple[Box, str, tuple[int, int, int]]] = []
+
+    def room(self, height: float) -> None:
+        """Make the picture high enough for `height` more pixels below the last row."""
+        needed = int(self.bottom + height + MARGIN)
+        if needed > self.picture.height:
+            higher = Image.new("RGB", (WIDTH, 2 * needed), PAPER)
+            higher.paste(self.picture)
+            self.picture, self.draw = higher, ImageDraw.Draw(higher)
+
+    def chip(self, corner: Point, text: str, colour: tuple[int, int, int]) -> Box:
+        """White words on a coloured ground, its upper left corner at `corner`; drawn above all lines, so later."""
+        text = _short(text, 60)
+        width = self.draw.textlength(text, self.small) + 28
+        x = max(MARGIN, min(corner[0], WIDTH - MARGIN - width))
+        box = (x, corner[1], x + width, corner[1] + CHIP)
+        self.chips.append((box, text, colour))
+        return box
+
+    def title(self, title: str) -> None:
+        self.draw.text((MARGIN, self.bottom), title, INK, ImageFont.load_default(FONT_SIZE + 10))
+        self.bottom += 2.2 * FONT_SIZE
+
+    def regions(self, image: Image.Image | None) -> None:
+        """The image with its outlined regions; beside it the nodes that are neither there nor in the sentence."""
+        top, left = self.bottom, MARGIN
+        if image is not None:
+            scale = min(PANEL[0] / image.width, PANEL[1] / image.height)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            self.picture.paste(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (MARGIN, int(top)))
+            self.outline((MARGIN, top), scale)
+            left, self.bottom = 2 * MARGIN + size[0], top + size[1]
+        elsewhere = []
+        for i, node in enumerate(self.nodes):
+            if node["kind"] == "image" and image is not None:
+                label = f"image {node['weight']:.0%}"
+                box = self.chip((MARGIN, self.bottom - CHIP), label, NODE_COLOURS["image"])
+                self.node_ends[i] = ((box[0] + box[2]) / 2, self.bottom)
+            elif node["characters"] is None and i not in self.node_ends:
+                elsewhere.append(i)
+        self.unplaced(elsewhere, (left, top), in_a_row=image is None)
+
+    def unplaced(self, indices: list[int], corner: Point, *, in_a_row: bool) -> None:
+        """Chips of nodes, one below another beside the image, or, where there is none, one beside another."""
+        x, y = corner
+        for i in indices:
+            node = self.nodes[i]
+            label = node["text"] if node["kind"] == "image" else f"{node['kind']}: {node['text']}"
+            if (
+                in_a_row
+                and x > MARGIN
+                and x + self.draw.textlength(_short(label, 60), self.small) > WIDTH - 2 * MARGIN
+            ):
+                x, y = MARGIN, y + CHIP + 22
+            self.room(y + CHIP - self.bottom)
+            box = self.chip((x, y), label, NODE_COLOURS[node["kind"]])
+            if in_a_row:
+                self.node_ends[i] = ((box[0] + box[2]) / 2, box[3])
+                x = box[2] + 22
+            else:
+                self.node_ends[i] = (box[0], (box[1] + box[3]) / 2)
+                y = box[3] + 22
+            self.bottom = max(self.bottom, box[3])
+
+    def outline(self, origin: Point, scale: float) -> None:
+        """Boxes on the image, light ones first; their names on top of them all."""
+        placed = [i for i, node in enumerate(self.nodes) if node["box"] is not None]
+        placed.sort(key=lambda i: self.nodes[i]["weight"])
+        corners = {}
+        for i in placed:
+            x1, y1, x2, y2 = self.nodes[i]["box"]
+            box = (origin[0] + x1 * scale, origin[1] + y1 * scale, origin[0] + x2 * scale, origin[1] + y2 * scale)
+            width = 4 + round(OUTLINE * self.nodes[i]["weight"] / self.heaviest)
+            self.draw.rectangle(box, outline=NODE_COLOURS[self.nodes[i]["kind"]], width=width)
+            self.node_ends[i] = ((box[0] + box[2]) / 2, box[3])
+            corners[i] = (box[0], max(origin[1], box[1] - CHIP))
+        for i in placed:
+            node = self.nodes[i]
+            self.chip(corners[i], f"{node['text']} {node['weight']:.0%}", NODE_COLOURS[node["kind"]])
+
+    def hyperedges(self) -> None:
+        """A row of chips; the lines are drawn when everything has its place."""
+        self.room(2 * GAP)
+        self.bottom += GAP
+        step = (WIDTH - 2 * MARGIN) / max(len(self.edges), 1)
+        for i, edge in enumerate(self.edges):
+            label = f"{edge['name']} {edge['weight']:.0%}"
+            width = self.draw.textlength(_short(label, 60), self.small) + 28
+            corner = (MARGIN + step * (i + 0.5) - width / 2, self.bottom)
+            self.edge_boxes.append(self.chip(corner, label, EDGE_COLOURS[i]))
+        self.bottom += CHIP
+
+    def sentence(self, text: str) -> None:
+        """The words, wrapped; head and tail on coloured ground, text phrases underlined."""
+        self.bottom += GAP
+        spans = [(i, node["kind"], *node["characters"]) for i, node in enumerate(self.nodes) if node["characters"]]
+        x, height = MARGIN, 2 * FONT_SIZE
+        for word in re.finditer(r"\S+", text):
+            width = self.draw.textlength(word.group(), self.font)
+            if x > MARGIN and x + width > WIDTH - MARGIN:
+                x, self.bottom = MARGIN, self.bottom + height
+            self.room(2 * height)
+            depth = FONT_SIZE + 12
+            for i, kind, start, end in spans:
+                if start >= word.end() or end <= word.start():
+                    continue
+                self.node_ends.setdefault(i, (x + width / 2, self.bottom - 8))
+                stop = x + width + (SPACE if end > word.end() else 0)
+                if kind == "text phrase":
+                    self.draw.line((x, self.bottom + depth, stop, self.bottom + depth), NODE_COLOURS[kind], 6)
+                    depth += 10
+                else:
+                    box = (x - 6, self.bottom - 6, stop + 6, self.bottom + FONT_SIZE + 8)
+                    self.draw.rounded_rectangle(box, 8, fill=NODE_COLOURS[kind])
+            marked = any(k != "text phrase" and s < word.end() and e > word.start() for _, k, s, e in spans)
+            self.draw.text((x, self.bottom), word.group(), PAPER if marked else INK, self.font)
+            x += width + SPACE
+        self.bottom += height
+
+    def lines(self) -> None:
+        """From each hyperedge to its members, half transparent, so that crossings stay readable; then the chips."""
+        strengths = [edge["weight"] * member["weight"] for edge in self.edges for member in edge["members"]]
+        strongest = max(strengths, default=0) or 1.0
+        overlay = Image.new("RGBA", (WIDTH, int(self.bottom)), (0, 0, 0, 0))
+        draw = ImageDraw.Draw(overlay)
+        for edge, box, colour in zip(self.edges, self.edge_boxes, EDGE_COLOURS):
+            for member in edge["members"]:
+                x, y = self.node_ends[member["node"]]
+                start = ((box[0] + box[2]) / 2, box[1] if y < box[1] else box[3])
+                width = 2 + round(LINE * edge["weight"] * member["weight"] / strongest)
+                draw.line((*start, x, y), (*colour, 150), width)
+                draw.ellipse((x - 8, y - 8, x + 8, y + 8), (*colour, 220))
+        self.picture.paste(overlay, (0, 0), overlay)
+        for box, text, colour in self.chips:
+            self.draw.rounded_rectangle(box, 12, fill=colour)
+            self.draw.text((box[0] + 14, (box[1] + box[3]) / 2), text, PAPER, self.small, anchor="lm")
+
+    def bars(self) -> None:
+        """The heaviest nodes with their weights."""
+        nodes = sorted(self.nodes, key=lambda node: -node["weight"])[:MAX_BARS]
+        self.bottom += FONT_SIZE
+        self.room(len(nodes) * (FONT_SIZE + 16))
+        for node in nodes:
+            y = self.bottom + FONT_SIZE / 2
+            label = node["kind"] if node["kind"] == "image" else f"{node['kind']}: {node['text']}"
+            self.draw.text((MARGIN, y), _short(label, 44), INK, self.small, anchor="lm")
+            left, full = MARGIN + 760, WIDTH - 2 * MARGIN - 920
+            self.draw.rectangle((left, y - 15, left + full, y + 15), fill=FAINT)
+            length = full * node["weight"] / self.heaviest
+            self.draw.rectangle((left, y - 15, left + length, y + 15), fill=NODE_COLOURS[node["kind"]])
+            self.draw.text((left + full + 24, y), f"{node['weight']:.1%}", INK, self.small, anchor="lm")
+            self.bottom += FONT_SIZE + 16
+
+    def finished(self) -> Image.Image:
+        height = int(self.bottom + MARGIN) // 2 * 2
+        return self.picture.crop((0, 0, WIDTH, height)).reduce(2)
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

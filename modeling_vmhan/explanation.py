@@ -1,0 +1,141 @@
+"""Which hyperedges and nodes carried a decision: the attention of all layers, aggregated, with the nodes' names.
+
+Shapes: P pairs, N nodes, E hyperedges.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .hypergraph import HEAD, TAIL, hyperedge_names
+from .posts import image_phrases_of, select, sentence_of
+
+
+__all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair"]
+
+
+class AttentionRollout(NamedTuple):
+    node_weight: Tensor  # (P, N), sums to 1 over a pair's nodes
+    edge_weight: Tensor  # (P, E), sums to 1 over its hyperedges (to 0 where it has none)
+    member_weight: Tensor  # (P, E, N), sums to 1 over a hyperedge's members (to 0 where it has none)
+
+
+def attention_rollout(attentions: tuple[tuple[Tensor, Tensor], ...], incidence: Tensor) -> AttentionRollout:
+    """Attention rollout (Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928) over nodes and hyperedges.
+
+    With A_l = edge_to_node (N, E) and B_l = node_to_edge (E, N), mean of the heads, the shares of the initial nodes in
+    what nodes and hyperedges hold are
+        R_0 = I, Q_0 = membership / |e|, R_l+1 = (R_l + A_l Q_l) / 2, Q_l+1 = (Q_l + B_l R_l) / 2:
+    a layer adds to what was there (equations 6 and 8), and both summands count alike. A node's weight is the mean of
+    its shares in the head's and the tail's final state, which is what the classifier reads. A hyperedge's weight is
+    the attention that head and tail pay to it, averaged over both, heads and layers; its members' weights are their
+    shares in it as the last layer read it. It says where the model looked, not what would have changed its answer.
+
+    Args:
+        attentions: of every layer, (node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)).
+        incidence: (P, N, E) bool.
+
+    Raises:
+        ValueError: there is no layer, or one that has no hyperedge attention.
+    """
+    if not attentions or any(to_edge is None or to_node is None for to_edge, to_node in attentions):
+        raise ValueError(
+            "an explanation needs the attention of every layer, and this model has none: its hypergraph_encoder is "
+            "not 'vhan'. Ask without explain=True."
+        )
+    membership = incidence.transpose(1, 2).float()  # (P, E, N)
+    in_edge = membership / membership.sum(dim=-1, keepdim=True).clamp(min=1)  # Q, (P, E, N)
+    in_node = torch.eye(incidence.shape[1], device=incidence.device).expand(len(incidence), -1, -1)  # R, (P, N, N)
+    entities = slice(HEAD, TAIL + 1)
+    edge_weight, read = torch.zeros(()), in_edge
+    for node_to_edge, edge_to_node in attentions:
+        to_edge, to_node = node_to_edge.float().mean(dim=1), edge_to_node.float().mean(dim=1)  # (P, E, N), (P, N, E)
+        edge_weight = edge_weight + to_node[:, entities].mean(dim=1) / len(attentions)  # (P, E)
+        read = in_edge
+        isolated = (to_node.sum(dim=-1, keepdim=True) == 0).float()  # (P, N, 1): a node that no hyperedge holds
+        in_node, in_edge = (in_node * (1 + isolated) + to_node @ in_edge) / 2, (in_edge + to_edge @ in_node) / 2
+    return AttentionRollout(in_node[:, entities].mean(dim=1), edge_weight, read)
+
+
+def describe_nodes(post: dict, pair: dict, inputs: dict[str, Tensor], limits: dict[str, int]) -> list[dict[str, Any]]:
+    """The N nodes of one pair in the model's order; a slot that this pair does not fill is {"kind": "empty"}.
+
+    Args:
+        post, pair: as given to the processor. inputs: what it made of the batch; its widths say how many slots each
+            kind has. limits: the processor's num_objects and num_image_phrases, by name.
+
+    Returns:
+        dicts of kind (head, tail, text phrase, image, object, image phrase), text (the words, or the object's label),
+        characters ([start, end) of the sentence, or None) and box (xyxy pixels, or None).
+    """
+    text, unit_spans = sentence_of(post)
+    named = {"pair": pair, "name": "the pair"}
+    boxes = post.get("boxes") if post.get("boxes") is not None else []
+    labels = post.get("object_labels") or []
+
+    def words(kind: str, span: Any) -> dict[str, Any]:
+        start, end = unit_spans[span[0]][0], unit_spans[span[1] - 1][1]
+        return {"kind": kind, "text": text[start:end], "characters": [start, end], "box": None}
+
+    def region(kind: str, index: int) -> dict[str, Any]:
+        label = labels[index] if index < len(labels) and labels[index] else f"object {index}"
+        box = [float(value) for value in boxes[index]] if index < len(boxes) else None
+        return {"kind": kind, "text": label, "characters": None, "box": box}
+
+    tail_object = pair.get("tail_object")
+    is_object = tail_object is not None and tail_object >= 0
+    nodes = [words("head", pair["head"]), region("tail", tail_object) if is_object else words("tail", pair["tail"])]
+    phrases = pair.get("text_phrases") if pair.get("text_phrases") is not None else []
+    nodes += _filled([words("text phrase", span) for span in phrases], inputs.get("text_phrase_tokens"))
+    if "pair_objects" in inputs:
+        nodes.append({"kind": "image", "text": "image", "characters": None, "box": None})
+        chosen = select(named, "objects", _num_objects(post), limits["num_objects"])
+        nodes += _filled([region("object", index) for index in chosen], inputs["pair_objects"])
+    if "image_phrase_tokens" in inputs:
+        phrases = image_phrases_of(post)
+        chosen = select(named, "image_phrases", len(phrases), limits["num_image_phrases"])
+        about = [{"kind": "image phrase", "text": phrases[i], "characters": None, "box": None} for i in chosen]
+        nodes += _filled(about, inputs["image_phrase_tokens"])
+    return nodes
+
+
+def _filled(nodes: list[dict[str, Any]], slots: Tensor | None) -> list[dict[str, Any]]:
+    """As many nodes as there are slots (P, slots, ...)."""
+    width = 0 if slots is None else slots.shape[1]
+    return nodes[:width] + [{"kind": "empty"}] * (width - len(nodes))
+
+
+def _num_objects(post: dict) -> int:
+    regions = post.get("object_features") if post.get("image_features") is not None else post.get("boxes")
+    return 0 if regions is None else len(regions)
+
+
+def explain_pair(
+    nodes: list[dict[str, Any]],
+    present: Tensor,
+    rollout: AttentionRollout,
+    incidence: Tensor,
+    families: list[str],
+) -> dict[str, list[dict[str, Any]]]:
+    """One pair's rollout as plain data.
+
+    Args:
+        nodes: of `describe_nodes`. present: (N,) bool. rollout: of one pair, (N,), (E,), (E, N). incidence: (N, E).
+        families: the config's hyperedges.
+
+    Returns:
+        nodes: those present, each with its weight; hyperedges: those with members, each with name, weight, and members
+        as {node: index into `nodes`, weight}.
+    """
+    names = hyperedge_names([node.get("text", "") for node in nodes], families)
+    index = {slot: i for i, slot in enumerate(present.nonzero().flatten().tolist())}
+    described = [{**nodes[slot], "weight": float(rollout.node_weight[slot])} for slot in index]
+    hyperedges = []
+    for edge, name in enumerate(names):
+        slots = incidence[:, edge].nonzero().flatten().tolist()
+        if slots:
+            weights = rollout.member_weight[edge]
+            members = [{"node": index[slot], "weight": float(weights[slot])} for slot in slots]
+            hyperedges.append({"name": name, "weight": float(rollout.edge_weight[edge]), "members": members})
+    return {"nodes": described, "hyperedges": hyperedges}

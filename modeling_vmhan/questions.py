@@ -1,0 +1,107 @@
+"""A question to the pipeline, as people write it, turned into a post that VMHANProcessor takes.
+
+Strings become spans, a tail that is a box becomes an object, the image is opened. Everything else is the processor's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from .mentions import find_mention
+from .posts import check_post, sentence_of
+from .windows import Span
+
+
+__all__ = ["PAIR_KEYS", "Question", "read_question"]
+
+# Keys that a question about one pair has itself; a question about several has them in each of its pairs.
+PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A post for the processor, and whether one answer or a list of answers was asked for."""
+
+    post: dict[str, Any]
+    single: bool
+
+
+def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image.Image]) -> Question:
+    """Check a question and make it a post.
+
+    Args:
+        question: see `MultimodalRelationClassificationPipeline.__call__`; it is not changed.
+        open_image: makes an RGB image of what `question["image"]` holds.
+
+    Raises:
+        ValueError: not a mapping, no pair, a mention that is not in the sentence once, a tail box without an image.
+    """
+    if not isinstance(question, Mapping):
+        raise ValueError(
+            "a question must be a dict like {'text': ..., 'head': ..., 'tail': ..., 'image': ...}, received "
+            f"{type(question).__name__}: {str(question)[:80]!r}."
+        )
+    post = dict(question)
+    name = f"post {post['id']!r}" if post.get("id") is not None else "the post"
+    single = "pairs" not in post
+    own = {key: post.pop(key) for key in PAIR_KEYS if key in post}
+    if own and not single:
+        raise ValueError(f"{name} has pairs and also {sorted(own)}: put these into the pairs.")
+    pairs = [own] if single else post["pairs"] if post["pairs"] is not None else []
+    post["pairs"] = [dict(pair) for pair in pairs]
+    check_post(post, name)
+    sentence = sentence_of(post)
+    for number, pair in enumerate(post["pairs"]):
+        _read_pair(pair, post, sentence, name if single else f"{name}, pair {number}")
+    if post.get("image") is not None:
+        post["image"] = open_image(post["image"])
+    return Question(post, single)
+
+
+def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, list[Span]], name: str) -> None:
+    """Replace, in place, a pair's strings by spans and its tail box by an object."""
+    if pair.get("head") is None or (pair.get("tail") is None and pair.get("tail_object") is None):
+        raise ValueError(
+            f"{name} needs head and tail, or pairs=[{{'head': ..., 'tail': ...}}], received {sorted(pair)}."
+        )
+    if _is_box(pair.get("tail")):
+        pair["tail_object"] = _object_of_box([float(value) for value in pair.pop("tail")], post, name)
+    for role in ("head", "tail"):
+        if pair.get(role) is not None:
+            pair[role] = _as_span(pair[role], sentence, f"{name}, {role}")
+    phrases = pair.get("text_phrases")
+    if phrases is not None:
+        pair["text_phrases"] = [_as_span(phrase, sentence, f"{name}, text phrase") for phrase in phrases]
+
+
+def _is_box(mention: Any) -> bool:
+    return not isinstance(mention, str) and hasattr(mention, "__len__") and len(mention) == 4
+
+
+def _as_span(mention: Any, sentence: tuple[str, list[Span]], name: str) -> tuple[int, ...]:
+    """A string -> where it stands; a span (of any sequence type) -> a tuple, for the processor to check."""
+    if isinstance(mention, str):
+        return find_mention(mention, *sentence, name)
+    try:
+        return tuple(int(value) for value in mention)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a string or a span (start, end), received {mention!r}.") from None
+
+
+def _object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
+    """The index of `box` among the post's boxes, behind which it is put if it is not one of them."""
+    given = post.get("boxes")
+    boxes = [[float(value) for value in other] for other in given] if given is not None else []
+    if box in boxes:
+        return boxes.index(box)
+    if post.get("image_features") is not None:
+        raise ValueError(
+            f"{name}: the tail {box} is not one of boxes={boxes}, so object_features has no row for it. Give its "
+            "feature with its box, or the image instead of features."
+        )
+    if post.get("image") is None:
+        raise ValueError(f"{name}: the tail is a box, {box}, but the post has no image to look at. Give image=...")
+    post["boxes"] = [*boxes, box]
+    return len(boxes)

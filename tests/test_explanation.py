@@ -1,0 +1,199 @@
+"""Attention rollout by hand and its sums, nodes named as the model has them, and the picture."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from modeling_vmhan.drawing import EDGE_COLOURS, NODE_COLOURS, draw_explanation
+from modeling_vmhan.explanation import AttentionRollout, attention_rollout, describe_nodes, explain_pair
+from modeling_vmhan.hypergraph import build_incidence, hyperedge_names
+
+
+def close(first, second):
+    torch.testing.assert_close(first, torch.as_tensor(second), atol=1e-6, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- rollout
+
+
+def test_one_layer_by_hand():
+    """Head and tail in hyperedge 0, head and an object in hyperedge 1."""
+    incidence = torch.tensor([[[1, 1], [1, 0], [0, 1]]]).bool()
+    edge_to_node = torch.tensor([[[[0.75, 0.25], [1.0, 0.0], [0.0, 1.0]]]])
+    node_to_edge = torch.tensor([[[[0.9, 0.1, 0.0], [0.2, 0.0, 0.8]]]])
+    rollout = attention_rollout(((node_to_edge, edge_to_node),), incidence)
+    start = torch.tensor([[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]])  # the average of a hyperedge's members
+    head = (torch.tensor([1.0, 0, 0]) + 0.75 * start[0] + 0.25 * start[1]) / 2
+    tail = (torch.tensor([0, 1.0, 0]) + start[0]) / 2
+    close(rollout.node_weight[0], (head + tail) / 2)
+    close(rollout.edge_weight[0], [0.875, 0.125])
+    close(rollout.member_weight[0], start)
+
+
+def test_a_second_layer_reads_what_the_first_wrote():
+    incidence = torch.tensor([[[1], [1], [1]]]).bool()
+    to_edge, to_node = torch.tensor([[[[0.0, 0.0, 1.0]]]]), torch.ones(1, 1, 3, 1)
+    rollout = attention_rollout(((to_edge, to_node),) * 2, incidence)
+    edge = (torch.full((3,), 1 / 3) + torch.tensor([0, 0, 1.0])) / 2  # after layer 1, all attention on node 2
+    close(rollout.member_weight[0, 0], edge)
+    head = ((torch.tensor([1.0, 0, 0]) + 1 / 3) / 2 + edge) / 2
+    tail = ((torch.tensor([0, 1.0, 0]) + 1 / 3) / 2 + edge) / 2
+    close(rollout.node_weight[0], (head + tail) / 2)
+
+
+@pytest.mark.parametrize("preset", ["full", "no_hypergraph", "no_global", "no_intra", "no_inter", "no_variational"])
+def test_weights_are_shares_of_what_is_there(preset, make_model, encode, posts):
+    model = make_model(preset)
+    inputs = encode(model, posts())
+    with torch.no_grad():
+        output = model(**inputs, output_attentions=True)
+    rollout = attention_rollout(output.attentions, output.incidence)
+    assert not rollout.node_weight[~output.node_mask].any()
+    close(rollout.node_weight.sum(dim=-1), torch.ones(len(output.node_mask)))
+    has_edge = output.incidence[:, :2].any(dim=2).float().mean(dim=1)  # share of head and tail that have one
+    close(rollout.edge_weight.sum(dim=-1), has_edge)
+    close(rollout.member_weight.sum(dim=-1), output.incidence.any(dim=1).float())
+    assert not rollout.member_weight[~output.incidence.transpose(1, 2)].any()
+
+
+@pytest.mark.parametrize("preset", ["no_vhan", "gcn", "gat", "hgnn", "variational_gcn"])
+def test_a_model_without_hyperedge_attention_cannot_be_explained(preset, make_model, encode, posts):
+    model = make_model(preset)
+    output = model(**encode(model, posts()), output_attentions=True)
+    with pytest.raises(ValueError, match="hypergraph_encoder is not 'vhan'. Ask without explain=True"):
+        attention_rollout(output.attentions, output.incidence)
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("families", [["global", "intra", "inter"], ["inter"], ["pairwise"], ["intra", "pairwise"]])
+def test_every_hyperedge_has_a_name(families):
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    visual = torch.tensor([[False, False, True, True]])
+    incidence = build_incidence(mask, visual, families=families)[0]
+    names = hyperedge_names(["h", "t", "a", "b"], families)
+    assert len(names) == incidence.shape[1]
+    members = {
+        "textual": [0, 1],
+        "visual": [2, 3],
+        "head-visual": [0, 2, 3],
+        "tail-visual": [1, 2, 3],
+        "t + a": [1, 2],
+    }
+    for name, column in zip(names, incidence.T):
+        assert column.nonzero().flatten().tolist() == members.get(name, column.nonzero().flatten().tolist())
+
+
+def test_nodes_are_named_as_the_model_has_them(make_model, encode, posts, object_post):
+    """Whatever slots the batch's other pairs need: a described node is present in the model, an empty one is not."""
+    batch = [*posts(), object_post()]
+    batch[0]["boxes"], batch[0]["object_labels"] = [[i, 0, i + 5, 5] for i in range(4)], ["cat", "dog", "", "car"]
+    model = make_model()
+    inputs = encode(model, batch)
+    output = model(**inputs, output_attentions=True)
+    limits = {"num_objects": 3, "num_image_phrases": 3}
+    nodes = [describe_nodes(post, pair, inputs, limits) for post in batch for pair in post["pairs"]]
+    assert all(len(of_pair) == output.node_mask.shape[1] for of_pair in nodes)
+    for of_pair, present in zip(nodes, output.node_mask):
+        of_text = [node["kind"] not in ("image", "empty") for node in of_pair]
+        assert [flag for flag, is_given in zip(present.tolist(), of_text) if is_given] == [True] * sum(of_text)
+        assert not any(flag for flag, node in zip(present.tolist(), of_pair) if node["kind"] == "empty")
+    first, second = nodes[0], nodes[1]
+    assert [node.get("text") for node in first[:4]] == ["Ann", "Bob", "in Paris", "with the Zulu band"]
+    assert first[2]["characters"] == [12, 20]
+    assert [node["text"] for node in first if node["kind"] == "object"] == ["cat", "dog", "object 2"]
+    assert [node["text"] for node in second if node["kind"] == "object"] == ["car", "cat"]  # its own choice
+    assert [node["box"] for node in second if node["kind"] == "object"] == [[3, 0, 8, 5], [0, 0, 5, 5]]
+    assert [node["text"] for node in first if node["kind"] == "image phrase"] == ["red car", "big stage", "blue sky"]
+    assert (nodes[-2][1]["kind"], nodes[-2][1]["text"], nodes[-2][1]["box"]) == ("tail", "object 2", None)
+    assert [node["text"] for node in nodes[-1] if node["kind"] == "image phrase"] == ["a big stage"]  # the caption
+
+
+def test_an_explanation_lists_present_nodes_and_filled_hyperedges():
+    nodes = [{"kind": kind, "text": kind} for kind in ("head", "tail")] + [{"kind": "empty"}, {"kind": "image"}]
+    present = torch.tensor([True, True, False, True])
+    incidence = build_incidence(present.unsqueeze(0), torch.tensor([[False, False, True, True]]))[0]
+    rollout = AttentionRollout(torch.tensor([0.5, 0.3, 0, 0.2]), torch.full((5,), 0.2), torch.rand(5, 4))
+    explanation = explain_pair(nodes, present, rollout, incidence, ["global", "intra", "inter"])
+    assert [node["kind"] for node in explanation["nodes"]] == ["head", "tail", "image"]
+    assert [node["weight"] for node in explanation["nodes"]] == pytest.approx([0.5, 0.3, 0.2])
+    by_name = {edge["name"]: [member["node"] for member in edge["members"]] for edge in explanation["hyperedges"]}
+    assert by_name == {
+        "global": [0, 1, 2],
+        "textual": [0, 1],
+        "visual": [2],
+        "head-visual": [0, 2],
+        "tail-visual": [1, 2],
+    }
+    alone = torch.tensor([True, True, False, False])
+    incidence = build_incidence(alone.unsqueeze(0), torch.tensor([[False, False, True, True]]))[0]
+    explanation = explain_pair(nodes, alone, rollout, incidence, ["global", "intra", "inter"])
+    assert [edge["name"] for edge in explanation["hyperedges"]] == ["global", "textual"]
+
+
+# ---------------------------------------------------------------- picture
+
+
+def explanation(object_weight=0.3, box=(10, 10, 60, 50), phrases=1):
+    def node(kind, text, characters=None, box=None, weight=0.2):
+        return {"kind": kind, "text": text, "characters": characters, "box": box, "weight": weight}
+
+    nodes = [node("head", "Ann", [0, 3]), node("tail", "Bob", [8, 11], weight=0.1), node("image", "image")]
+    nodes += [node("object", "car", box=box and list(box), weight=object_weight)]
+    nodes += [node("image phrase", f"a very long phrase about the image, number {i}") for i in range(phrases)]
+    members = [{"node": i, "weight": 1 / len(nodes)} for i in range(len(nodes))]
+    return {"nodes": nodes, "hyperedges": [{"name": "global", "weight": 1.0, "members": members}]}
+
+
+def share_of(picture, colour):
+    """Pixels near a colour, whatever the shrinking made of its borders."""
+    distance = np.abs(np.asarray(picture, dtype=int) - np.array(colour)).max(axis=-1)
+    return int((distance < 12).sum())
+
+
+def test_a_heavier_object_has_a_thicker_outline():
+    image = Image.new("RGB", (100, 80), "white")
+    light, heavy = (
+        draw_explanation(explanation(weight), "Ann met Bob", image, "peer").crop((0, 60, 560, 500))
+        for weight in (0.02, 0.5)
+    )
+    assert share_of(heavy, NODE_COLOURS["object"]) > 1.5 * share_of(light, NODE_COLOURS["object"])
+
+
+def test_a_heavier_member_has_a_wider_line():
+    light, heavy = explanation(box=None), explanation(box=None)
+    for member in light["hyperedges"][0]["members"][1:]:
+        member["weight"] /= 10
+    image = Image.new("RGB", (100, 80), "white")
+    between = (0, 500, 1100, 600)
+    widths = []
+    for given in (light, heavy):
+        picture = np.asarray(draw_explanation(given, "Ann met Bob", image, "peer").crop(between), dtype=int)
+        widths.append(int((picture.min(axis=-1) < 200).sum()))
+    assert widths[1] > 1.5 * widths[0]
+
+
+@pytest.mark.parametrize("size", [(2000, 30), (30, 2000), (1, 1), (640, 480)])
+def test_every_shape_of_image_fits(size):
+    picture = draw_explanation(explanation(box=(0, 0, 1, 1)), "Ann met Bob", Image.new("RGB", size), "peer")
+    assert picture.mode == "RGB" and picture.width == 1100 and 400 < picture.height < 1200
+
+
+def test_a_long_sentence_and_many_phrases_make_it_higher():
+    image = Image.new("RGB", (100, 80))
+    short = draw_explanation(explanation(), "Ann met Bob", image, "peer")
+    long = draw_explanation(explanation(), "Ann met Bob " * 200, image, "peer")
+    many = draw_explanation(explanation(phrases=40), "Ann met Bob", image, "peer")
+    assert long.height > short.height + 800 and many.height > short.height + 400
+    assert (
+        share_of(long.crop((0, long.height - 150, 1100, long.height)), NODE_COLOURS["head"]) > 0
+    )  # its bars are there
+
+
+def test_without_an_image_and_without_hyperedges():
+    given = explanation(phrases=6)
+    assert share_of(draw_explanation(given, "Ann met Bob", None, "peer"), EDGE_COLOURS[0]) > 0
+    given["hyperedges"] = []
+    assert share_of(draw_explanation(given, "Ann met Bob", None, "peer"), EDGE_COLOURS[0]) < 100

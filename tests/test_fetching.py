@@ -1,0 +1,230 @@
+"""Images by URL from a real server on 127.0.0.1 that also stalls, drips, floods, redirects and talks nonsense."""
+
+import http.server
+import io
+import threading
+import time
+import urllib.parse
+
+import pytest
+from PIL import Image
+
+from modeling_vmhan.fetching import _is_public, fetch_image, is_url
+
+
+def png(side=8):
+    buffer = io.BytesIO()
+    Image.effect_noise((side, side), 50).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PICTURE = png()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """What each path does is its name."""
+
+    def do_GET(self):
+        name = urllib.parse.urlsplit(self.path).path.strip("/").replace("-", "_")  # a proxy is asked for whole URLs
+        getattr(self, name, self.missing)()
+
+    def answer(self, body, length=None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def redirect(self, target, status=302):
+        self.send_response(status)
+        self.send_header("Location", target)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def missing(self):
+        self.send_error(404)
+
+    def picture(self):
+        self.answer(PICTURE)
+
+    def html(self):
+        self.answer(b"<html>a page about the picture</html>")
+
+    def empty(self):
+        self.answer(b"")
+
+    def stall(self):
+        self.server.released.wait(20)
+
+    def drip_headers(self):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n")
+        self.drip(b"X-Slow: yes\r\n")
+
+    def drip_body(self):
+        self.send_response(200)
+        self.end_headers()
+        self.drip(b".")
+
+    def drip(self, drop):
+        try:
+            while not self.server.released.wait(0.05):
+                self.wfile.write(drop)
+        except OSError:  # the client hung up, as it should
+            self.server.hung_up.set()
+
+    def announced(self):
+        self.answer(b"", length=10**9)
+
+    def flood(self):
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while not self.server.released.is_set():
+                self.wfile.write(bytes(1 << 16))
+        except OSError:
+            self.server.hung_up.set()
+
+    def moved(self):
+        self.redirect("/picture", 301)
+
+    def to_file(self):
+        self.redirect("file:///etc/hostname")
+
+    def to_ftp(self):
+        self.redirect("ftp://127.0.0.1/picture.png")
+
+    def in_circles(self):
+        self.redirect("/in-circles?" + self.path[-200:] + "x")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    running.daemon_threads = True
+    running.released, running.hung_up = threading.Event(), threading.Event()
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield running
+    running.released.set()
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+@pytest.fixture
+def fetch(server, monkeypatch):
+    """`fetch(path)` from the loopback server, without the environment's proxies."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+    def fetched(path, **options):
+        options = {"allow_private": True, "timeout": 5.0, **options}
+        return fetch_image(f"http://127.0.0.1:{server.server_port}/{path}", **options)
+
+    return fetched
+
+
+@pytest.mark.parametrize("path", ["picture", "picture?size=8", "moved"])
+def test_a_picture_arrives_as_it_is(path, fetch):
+    assert fetch(path) == PICTURE
+
+
+def test_a_picture_of_just_the_limit_arrives(fetch):
+    assert fetch("picture", max_bytes=len(PICTURE)) == PICTURE
+    with pytest.raises(ValueError, match=f"at most {len(PICTURE) - 1} bytes, received {len(PICTURE)} bytes.*url_max"):
+        fetch("picture", max_bytes=len(PICTURE) - 1)
+
+
+@pytest.mark.parametrize("path", ["stall", "drip-headers", "drip-body"])
+def test_a_slow_server_is_given_up_in_time(path, fetch):
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=rf"/{path}' did not arrive within 0.3 s. Raise url_timeout"):
+        fetch(path, timeout=0.3)
+    assert time.monotonic() - started < 2
+
+
+def test_a_flood_is_cut_off(fetch, server):
+    server.hung_up.clear()
+    with pytest.raises(ValueError, match="at most 100000 bytes, received more"):
+        fetch("flood", max_bytes=100_000)
+    assert server.hung_up.wait(5)  # the connection was closed, not drained
+
+
+def test_an_announced_flood_is_refused_unread(fetch):
+    with pytest.raises(ValueError, match="at most 1000 bytes, received 1000000000 bytes"):
+        fetch("announced", max_bytes=1000)
+
+
+@pytest.mark.parametrize(("path", "scheme"), [("to-file", "file:///etc/hostname"), ("to-ftp", "ftp://127")])
+def test_a_redirect_may_not_leave_http(path, scheme, fetch):
+    with pytest.raises(ValueError, match=rf"must be http:// or https:// with a host, received '{scheme}.*redirected"):
+        fetch(path)
+
+
+def test_redirects_end(fetch):
+    with pytest.raises(OSError, match="the server answered 302"):
+        fetch("in-circles")
+
+
+def test_a_missing_page_is_an_error(fetch):
+    with pytest.raises(OSError, match="/nowhere' cannot be had: the server answered 404 Not Found"):
+        fetch("nowhere")
+
+
+@pytest.mark.parametrize(("path", "start"), [("html", "<html>a page about t"), ("empty", "")])
+def test_what_is_no_image_is_refused(path, start, fetch):
+    with pytest.raises(
+        ValueError, match=rf"is not an image that can be read .* begin with b'{start}'. Give the URL of"
+    ):
+        fetch(path)
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/hostname", "FILE:/etc/hostname", "ftp://a.org/x.png", "data:image/png;base64,AA", "http://"]
+)
+def test_other_schemes_and_local_files_are_refused(url):
+    assert is_url(url)
+    with pytest.raises(
+        ValueError, match="must be http:// or https:// with a host, received .* Give a local file as a p"
+    ):
+        fetch_image(url)
+
+
+@pytest.mark.parametrize("path", ["photo.jpg", "/data/a:b.jpg", "C:\\photos\\x.png", "a b: c.png", b"file:", 3, None])
+def test_paths_are_no_urls(path):
+    assert not is_url(path)
+
+
+def test_private_addresses_are_refused_unless_allowed(fetch, server):
+    with pytest.raises(
+        ValueError, match="host '127.0.0.1' is at 127.0.0.1, which is not a public.*allow_private_urls"
+    ):
+        fetch("picture", allow_private=False)
+    with pytest.raises(ValueError, match="host 'localhost' is at .*, which is not a public address"):
+        fetch_image(f"http://localhost:{server.server_port}/picture", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [("8.8.8.8", True), ("2606:4700::1111", True), ("10.0.0.1", False), ("169.254.169.254", False), ("::1", False),
+     ("::ffff:127.0.0.1", False), ("::ffff:8.8.8.8", True), ("fe80::1%eth0", False), ("0.0.0.0", False)],
+)  # fmt: skip
+def test_which_addresses_are_public(address, public):
+    assert _is_public(address) == public
+
+
+def test_a_proxy_may_be_private_and_its_exceptions_are_not(fetch, server, monkeypatch):
+    """The loopback server as the proxy: it is asked for any host. A host that goes around it is checked."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    assert fetch_image("http://example.invalid/picture", timeout=5) == PICTURE
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ValueError, match="not a public address"):
+        fetch("picture", allow_private=False)
+
+
+def test_a_dead_port_is_an_error(fetch):
+    with pytest.raises(OSError, match="cannot be had: .*refused.* Is the address right, the network up"):
+        fetch_image("http://127.0.0.1:9/x.png", allow_private=True, timeout=5)

@@ -1,0 +1,391 @@
+"""The pipeline: every form of question and of input gives the model's own answer, and says what it is worth."""
+
+import math
+import socket
+from collections import UserDict
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from modeling_vmhan import MultimodalRelationClassificationPipeline
+from modeling_vmhan.pipeline_vmhan import TASK
+
+
+TEXT = "Ann met Bob in Paris with the band"
+QUESTION = {"text": TEXT, "head": "Ann", "tail": "Paris"}
+
+
+@pytest.fixture(scope="module")
+def make_pipe(make_model, make_processor):
+    def make(preset="full", model=None, processor=None, **options):
+        model = model or make_model(preset)
+        processor = processor or make_processor(model.config)
+        return MultimodalRelationClassificationPipeline(model, processor, device="cpu", **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pipe(make_pipe):
+    return make_pipe()
+
+
+@pytest.fixture(scope="module")
+def seeing(make_model, make_pipe, make_vision_config):
+    """A pipeline whose model reads pixels."""
+    return make_pipe(model=make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8)))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return Image.effect_noise((64, 48), 90).convert("RGB")
+
+
+def scores(answers):
+    """Every number of an answer or of a list of them, for comparison."""
+    if isinstance(answers, list):
+        return torch.cat([scores(answer) for answer in answers])
+    worth = answers["uncertainty"]
+    numbers = [answers["score"], answers["none_score"], worth["monte_carlo_score"], worth["entropy"]]
+    numbers += [worth["mutual_information"]] + [entry["score"] for entry in answers["top_k"]]
+    return torch.tensor(numbers)
+
+
+def same(first, second):
+    torch.testing.assert_close(scores(first), scores(second), atol=1e-5, rtol=1e-4)
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_an_answer_is_the_models(pipe, predict, posts):
+    post = posts()[0]
+    expected = predict(pipe.model, [post]).softmax(dim=-1)
+    answers = pipe(post, top_k=None)
+    labels = pipe.model.config.labels
+    for answer, probabilities in zip(answers, expected, strict=True):
+        assert answer["relation"] == labels[int(probabilities.argmax())] == answer["top_k"][0]["relation"]
+        assert answer["score"] == pytest.approx(float(probabilities.max()), abs=1e-6)
+        assert answer["none_score"] == pytest.approx(float(probabilities[labels.index("None")]), abs=1e-6)
+        ranked = [entry["score"] for entry in answer["top_k"]]
+        assert ranked == sorted(ranked, reverse=True) and sum(ranked) == pytest.approx(1, abs=1e-5)
+        assert {entry["relation"] for entry in answer["top_k"]} == set(labels)
+    assert [(answer["head"], answer["tail"]) for answer in answers] == [
+        ("Ann", "Bob"),
+        ("Bob", "Zulu band"),
+        ("Paris", "Ann"),
+    ]
+
+
+def test_strings_spans_and_tokens_get_the_same_answer(pipe):
+    answer = pipe(QUESTION)
+    assert (answer["head"], answer["tail"]) == ("Ann", "Paris")
+    same(answer, pipe(UserDict(QUESTION)))
+    same(answer, pipe({"text": TEXT, "head": (0, 3), "tail": (15, 20)}))
+    same(answer, pipe({"tokens": TEXT.split(), "head": "Ann", "tail": (4, 5)}))
+    assert (scores(answer) - scores(pipe({**QUESTION, "tail": "Bob"}))).abs().max() > 1e-3
+
+
+def test_several_pairs_of_a_post_are_one_encoder_pass(make_pipe, posts):
+    pipe = make_pipe(model=None)
+    pairs = [{"head": "Ann", "tail": "Bob"}, {"head": "Paris", "tail": "Ann"}, {"head": (8, 11), "tail": "the band"}]
+    passes = []
+    pipe.model.vmhan.text_encoder.register_forward_hook(lambda *_: passes.append(1))
+    answers = pipe({"text": TEXT, "pairs": pairs})
+    assert len(answers) == 3 and len(passes) == 1
+    for pair, answer in zip(pairs, answers):
+        same(answer, pipe({"text": TEXT, **pair}))
+
+
+def test_phrases_and_features_reach_the_model(pipe, posts):
+    post = posts()[0]
+    post["pairs"] = post["pairs"][:1]
+    whole = pipe(post)
+    for key in ("image_features", "image_phrases"):
+        assert (scores(whole) - scores(pipe({**post, key: None}))).abs().max() > 1e-5, key
+    bare = {**post, "pairs": [{**post["pairs"][0], "text_phrases": []}]}
+    assert (scores(whole) - scores(pipe(bare))).abs().max() > 1e-5
+    by_string = {**post, "pairs": [{**post["pairs"][0], "text_phrases": ["in Paris", "with the Zulu band"]}]}
+    same(whole, pipe(by_string))
+
+
+def test_top_k_and_abstention(pipe):
+    answer = pipe(QUESTION, top_k=2)
+    assert len(answer["top_k"]) == 2 and not answer["abstained"]
+    refused = pipe(QUESTION, abstain_below=min(1.0, answer["score"] + 1e-4))
+    assert refused["relation"] is None and refused["abstained"]
+    assert refused["score"] == answer["score"] and refused["top_k"][0]["relation"] == answer["relation"]
+    assert pipe(QUESTION, abstain_below=answer["score"])["relation"] == answer["relation"]
+
+
+def test_options_may_be_given_when_the_pipeline_is_made(make_pipe):
+    pipe = make_pipe(top_k=1, abstain_below=1.0)
+    assert pipe(QUESTION)["abstained"] and len(pipe(QUESTION)["top_k"]) == 1
+    assert not pipe(QUESTION, abstain_below=0.0)["abstained"]
+
+
+def test_the_calibration_temperature_is_used(make_pipe):
+    pipe = make_pipe()
+    plain = pipe(QUESTION, top_k=None)
+    pipe.model.config.calibration_temperature = 3.0
+    flat = pipe(QUESTION, top_k=None)
+    expected = (torch.tensor([entry["score"] for entry in plain["top_k"]]).log() / 3).softmax(dim=0)
+    assert [entry["score"] for entry in flat["top_k"]] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert flat["relation"] == plain["relation"]
+    assert flat["uncertainty"]["entropy"] > plain["uncertainty"]["entropy"]
+
+
+# ---------------------------------------------------------------- uncertainty
+
+
+def test_uncertainty_is_repeatable_and_bounded(pipe):
+    worth = pipe(QUESTION)["uncertainty"]
+    assert worth == pipe(QUESTION)["uncertainty"] != pipe(QUESTION, seed=1)["uncertainty"]
+    assert 0 < worth["mutual_information"] <= worth["entropy"] <= math.log(4)
+    many = [pipe(QUESTION, num_samples=4000, seed=seed)["uncertainty"]["entropy"] for seed in (0, 1)]
+    assert many[0] == pytest.approx(many[1], abs=0.02)
+
+
+def test_a_model_without_variances_has_no_mutual_information(make_pipe):
+    answer = make_pipe("no_variational")(QUESTION)
+    assert answer["uncertainty"]["mutual_information"] is None
+    assert answer["uncertainty"]["monte_carlo_score"] == pytest.approx(answer["score"])
+
+
+# ---------------------------------------------------------------- many questions
+
+
+def test_every_iterable_of_questions_gives_the_same_answers(pipe, posts):
+    questions = [*posts(), QUESTION]
+    expected = [pipe(question) for question in questions]
+    assert isinstance(expected[0], list) and isinstance(expected[-1], dict)
+    forms = {
+        "list": questions,
+        "tuple": tuple(questions),
+        "generator": (question for question in questions),
+        "iterator": iter(questions),
+        "torch data set": KeyDataset([{"post": question} for question in questions], "post"),
+    }
+    for form, inputs in forms.items():
+        for batch_size in (1, 3):
+            answers = pipe(inputs if form not in ("generator", "iterator") else iter(questions), batch_size=batch_size)
+            assert isinstance(answers, list) == (form in ("list", "tuple"))
+            for answer, other in zip(answers, expected, strict=True):
+                same(answer, other)
+
+
+def test_a_data_set_and_its_columns_are_questions(pipe, posts):
+    """Rows as this project's data sets have them: answered as a whole, streaming, and out of one column."""
+    rows = [{"id": post["id"], "tokens": post["tokens"], "image_features": post.get("image_features"),
+             "pairs": [{"head": pair["head"], "tail": pair["tail"]} for pair in post["pairs"]]}
+            for post in posts()]  # fmt: skip
+    expected = [pipe(row) for row in rows]
+    data = datasets.Dataset.from_list(rows)
+    nested = datasets.Dataset.from_list([{"post": row} for row in rows])
+    for inputs in (data, data.to_iterable_dataset(), KeyDataset(nested, "post")):
+        answers = list(pipe(inputs, batch_size=2))
+        for answer, other in zip(answers, expected, strict=True):
+            same(answer, other)
+
+
+def test_no_question_no_answer(pipe):
+    assert pipe([]) == [] and pipe(()) == [] and list(pipe(iter([]))) == []
+
+
+def test_a_worker_process_opens_images(seeing, picture, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        picture.save(path)
+    questions = [{**QUESTION, "image": str(path)} for path in paths]
+    same(seeing(questions, batch_size=2, num_workers=1), [seeing(question) for question in questions])
+
+
+# ---------------------------------------------------------------- images
+
+
+def test_every_kind_of_image_gets_the_same_answer(seeing, picture, tmp_path):
+    path = tmp_path / "picture.png"
+    picture.save(path)
+    expected = seeing({**QUESTION, "image": picture})
+    for image in (str(path), path, path.read_bytes()):
+        same(expected, seeing({**QUESTION, "image": image}))
+    assert (scores(expected) - scores(seeing(QUESTION))).abs().max() > 1e-5  # and it is looked at
+
+
+def test_an_image_stands_upright_and_is_rgb(seeing, picture, tmp_path):
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    picture.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif, quality=100, subsampling=0)
+    upright = seeing.preprocess({**QUESTION, "image": turned})["question"].post["image"]
+    assert upright.size == picture.size and upright.mode == "RGB"
+
+
+def test_a_box_may_be_the_tail(seeing, picture):
+    """The same as the processor's `tail_object`, whether the box is new or one of the boxes."""
+    box, other = (4, 4, 30, 40), [30.0, 2.0, 60.0, 40.0]
+    question = {"text": TEXT, "head": "Ann", "image": picture}
+    by_index = seeing({**question, "tail_object": 1, "boxes": [other, list(box)]})
+    same(by_index, seeing({**question, "tail": box, "boxes": [other]}))
+    same(by_index, seeing({**question, "tail": box, "boxes": [other, list(box)]}))
+    assert by_index["tail"] == [4, 4, 30, 40]
+    assert (scores(by_index) - scores(seeing({**question, "tail": other, "boxes": [other]}))).abs().max() > 1e-5
+
+
+def test_a_tail_known_by_its_feature_alone(pipe, object_post):
+    answers = pipe(object_post())
+    assert [answer["tail"] for answer in answers] == ["object 2", "object 0"]
+
+
+def test_an_image_for_a_model_without_eyes_is_an_error(pipe, picture):
+    with pytest.raises(ValueError, match=r"no vision encoder .*image_features of size 8 and object_features instead"):
+        pipe({**QUESTION, "image": picture})
+
+
+def test_a_text_only_model_says_that_it_ignores_images(make_pipe, make_model, picture, monkeypatch):
+    said = []
+    monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.logger.warning_once", said.append)
+    blind = make_pipe(model=make_model(visual_feature_size=0))
+    same(blind({**QUESTION, "image": picture}), blind(QUESTION))
+    assert said == ["this model was trained without images (visual_feature_size=0): it ignores them."]
+
+
+def test_an_image_that_cannot_be_had(seeing, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"cannot read the image .*check the path: .*nowhere.png"):
+        seeing({**QUESTION, "image": str(tmp_path / "nowhere.png")})
+    with pytest.raises(ValueError, match="image of 12 bytes: expected an image that Pillow can open"):
+        seeing({**QUESTION, "image": b"not an image"})
+    with pytest.raises(ValueError, match="an image URL must be http:// or https://"):
+        seeing({**QUESTION, "image": "file:///etc/hostname"})
+
+
+def test_a_url_that_times_out(seeing):
+    """A server that takes the connection and never answers; and one that may not be reached at all."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        question = {**QUESTION, "image": f"http://127.0.0.1:{silent.getsockname()[1]}/x.png"}
+        with pytest.raises(TimeoutError, match="did not arrive within 0.2 s. Raise url_timeout"):
+            seeing(question, url_timeout=0.2, allow_private_urls=True)
+        with pytest.raises(ValueError, match="not a public address. Pass allow_private_urls=True"):
+            seeing(question)
+
+
+# ---------------------------------------------------------------- explanation
+
+
+def test_an_explanation_comes_with_the_answer_and_leaves_it_as_it_is(seeing, picture):
+    question = {"text": TEXT, "pairs": [{"head": "Ann", "tail": "Bob"}, {"head": "Ann", "tail": (2, 2, 20, 20)}]}
+    question |= {"image": picture, "boxes": [[30, 5, 60, 40]], "object_labels": ["stage"], "caption": "a stage"}
+    plain, explained = seeing(question), seeing(question, explain=True)
+    same(plain, explained)
+    assert "explanation" not in plain[0]
+    by_pair = [answer["explanation"] for answer in explained]
+    kinds = [[node["kind"] for node in explanation["nodes"]] for explanation in by_pair]
+    assert kinds[0] == ["head", "tail", "image", "object", "object", "image phrase"]
+    assert by_pair[1]["nodes"][1]["box"] == [2, 2, 20, 20] and by_pair[0]["nodes"][1]["characters"] == [8, 11]
+    for explanation in by_pair:
+        assert sum(node["weight"] for node in explanation["nodes"]) == pytest.approx(1, abs=1e-5)
+        assert sum(edge["weight"] for edge in explanation["hyperedges"]) == pytest.approx(1, abs=1e-5)
+        assert {edge["name"] for edge in explanation["hyperedges"]} >= {"global", "textual", "head-visual"}
+        assert isinstance(explanation["picture"], Image.Image)
+
+
+def test_explanations_of_a_batch_stay_with_their_question(pipe, posts):
+    alone = [pipe(post, explain=True) for post in posts()]
+    batched = pipe(posts(), batch_size=4, explain=True)
+    for first, second in zip(sum(alone, []), sum(batched, []), strict=True):
+        nodes = [answer["explanation"]["nodes"] for answer in (first, second)]
+        assert [node["text"] for node in nodes[0]] == [node["text"] for node in nodes[1]]
+        weights = [torch.tensor([node["weight"] for node in of_answer]) for of_answer in nodes]
+        torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_that_has_no_attention_is_not_explained(make_pipe):
+    with pytest.raises(ValueError, match="its hypergraph_encoder is not 'vhan'. Ask without explain=True"):
+        make_pipe("gcn")(QUESTION, explain=True)
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"text": "Ann met Ann", "head": "Ann", "tail": "met"}, r"'Ann' is 2 times .*\(0, 3\).*\(8, 11\)"),
+        ({**QUESTION, "tail": "Rome"}, "the post, tail: 'Rome' is not in the sentence"),
+        ({"text": TEXT, "pairs": []}, "the post has no entity pair: give pairs="),
+        ({**QUESTION, "head": (3, 99)}, "the span must be"),
+        ("Ann met Bob", "a question must be a dict"),
+    ],
+)
+def test_a_bad_question_is_a_clear_error(question, message, pipe):
+    with pytest.raises(ValueError, match=message):
+        pipe(question)
+    with pytest.raises(ValueError, match=message):
+        list(pipe([QUESTION, question], batch_size=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_samples": 0}, "num_samples must be at least 1, received 0"),
+        ({"top_k": 0}, "top_k must be at least 1, or None for all relations, received 0"),
+        ({"abstain_below": 1.5}, r"abstain_below must be a probability in \[0, 1\], received 1.5"),
+        ({"explian": True}, r"unknown options \['explian'\]: the pipeline has \['url_timeout'"),
+    ],
+)
+def test_a_bad_option_is_a_clear_error(options, message, pipe, make_pipe):
+    with pytest.raises(ValueError, match=message):
+        pipe(QUESTION, **options)
+    with pytest.raises(ValueError, match=message):
+        make_pipe(model=pipe.model, processor=pipe.processor, **options)
+
+
+def test_a_processor_of_another_model_is_refused(make_pipe, make_model, make_processor, tokenizer):
+    model = make_model(num_objects=1)
+    with pytest.raises(ValueError, match=r"another model: num_objects 1 against 3, visual_feature_size 8 against 16"):
+        make_pipe(model=model, processor=make_processor(num_objects=3, visual_feature_size=16))
+    with pytest.raises(ValueError, match="entity_representation 'marker' against 'span'"):
+        make_pipe(model=make_model(), processor=make_processor(entity_representation="span"))
+    small = make_model()
+    small.resize_token_embeddings(50)
+    with pytest.raises(ValueError, match=rf"tokenizer has {len(tokenizer)} tokens, the model embeds 50"):
+        make_pipe(model=small)
+    with pytest.raises(ValueError, match="needs the model's processor: pass processor="):
+        MultimodalRelationClassificationPipeline(small)
+
+
+# ---------------------------------------------------------------- how models come
+
+
+def test_a_training_model_answers_without_chance(make_pipe, make_model):
+    model = make_model(classifier_dropout=0.5).train()
+    pipe = make_pipe(model=model)
+    assert pipe(QUESTION) == pipe(QUESTION)
+
+
+def test_a_saved_pipeline_answers_the_same(pipe, posts, tmp_path):
+    """By its folder alone: the task is read off it, and where the package is installed nothing is to be trusted."""
+    pipe.save_pretrained(tmp_path)
+    for options in ({}, {"task": TASK}, {"trust_remote_code": True}):
+        loaded = pipeline(model=str(tmp_path), device="cpu", **options)
+        assert type(loaded) is MultimodalRelationClassificationPipeline and loaded.task == TASK
+        for post in posts():
+            same(loaded(post), pipe(post))
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": "bfloat16"}, {"device_map": "cpu"}, {"device_map": {"": "cpu"}}], ids=str
+)
+def test_a_pipeline_loads_in_other_ways(options, pipe, posts, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = pipeline(model=str(tmp_path), **options)
+    dtype = torch.bfloat16 if "dtype" in options else torch.float32
+    assert {parameter.dtype for parameter in loaded.model.parameters()} == {dtype}
+    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-5
+    for post in posts():
+        first, second = (scores(answers(post, top_k=1)) for answers in (loaded, pipe))
+        torch.testing.assert_close(first, second, atol=tolerance, rtol=tolerance)

@@ -1,0 +1,167 @@
+"""Questions as people write them: strings that are found, or whose error names the candidates; boxes; images."""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_vmhan.mentions import find_mention
+from modeling_vmhan.posts import sentence_of
+from modeling_vmhan.questions import read_question
+
+
+TEXT = "Bob met Anna , Bob's sister Ann and the Zulu band in New York"
+
+
+def found(mention, text=TEXT):
+    return find_mention(mention, *sentence_of({"text": text}), "post 'x', head")
+
+
+def read(**question):
+    return read_question(question, lambda image: ("opened", image))
+
+
+def pair_of(**question):
+    return read(**question).post["pairs"][0]
+
+
+# ---------------------------------------------------------------- mentions
+
+
+@pytest.mark.parametrize("mention", ["Anna", "Ann", "sister Ann", "New York", "Zulu band", " Anna ", "Bob's"])
+def test_a_mention_that_stands_once_is_found(mention):
+    start, end = found(mention)
+    assert TEXT[start:end] == mention.strip()
+
+
+def test_word_borders_hold_for_any_alphabet_and_sign():
+    assert found("@ann", "hi @ann !") == (3, 7)
+    assert found("Žofie", "Žofie a Žofiella") == (0, 5)
+    assert found("a.b", "axb a.b") == (4, 7)  # no regular expression
+
+
+def test_in_tokens_a_mention_is_the_tokens_it_touches():
+    sentence = sentence_of({"tokens": ["Bob", "'s", "New", "York", "trip"]})
+    assert find_mention("New York", *sentence, "x") == (2, 4)
+    assert find_mention("York trip", *sentence, "x") == (3, 5)
+
+
+def test_an_ambiguous_mention_lists_every_place_with_its_span():
+    message = r"post 'x', head: 'Bob' is 2 times in the sentence, so give its span instead"
+    with pytest.raises(ValueError, match=message) as caught:
+        found("Bob")
+    spans = re.findall(r"at characters \((\d+), (\d+)\)", str(caught.value))
+    assert [TEXT[int(start) : int(end)] for start, end in spans] == ["Bob", "Bob"]
+    assert "[Bob]'s sister" in str(caught.value)
+
+
+def test_in_tokens_the_places_are_given_in_tokens():
+    sentence = sentence_of({"tokens": ["Ann", "saw", "New", "York", "and", "Ann"]})
+    with pytest.raises(
+        ValueError, match=r"at tokens \(0, 1\) \(characters \(0, 3\)\).*at tokens \(5, 6\) \(characters"
+    ):
+        find_mention("Ann", *sentence, "x")
+
+
+@pytest.mark.parametrize(
+    ("mention", "nearest"),
+    [
+        ("bob", "'Bob' at characters (0, 3)"),  # another case
+        ("siste", "'siste' at characters (21, 26)"),  # inside a word
+        ("Nw York", "'New York' at characters (53, 61)"),  # misspelt
+        ("Zulo band", "'Zulu band' at characters (40, 49)"),
+    ],
+)
+def test_an_absent_mention_lists_what_is_near(mention, nearest):
+    with pytest.raises(ValueError, match=f"'{mention}' is not in the sentence .* Nearest: .*{re.escape(nearest)}"):
+        found(mention)
+
+
+def test_an_absent_mention_near_nothing():
+    with pytest.raises(ValueError, match="'qqqq' is not in the sentence .* as words of their own. Nothing is like it"):
+        found("qqqq")
+
+
+@pytest.mark.parametrize("mention", ["", "  \n"])
+def test_a_blank_mention_is_an_error(mention):
+    with pytest.raises(ValueError, match="a mention must not be blank, received"):
+        found(mention)
+
+
+# ---------------------------------------------------------------- questions
+
+
+def test_strings_and_spans_of_any_kind_mean_the_same():
+    by_string = pair_of(text=TEXT, head="Anna", tail="New York", text_phrases=["Zulu band", "met"])
+    for kind in (tuple, list, np.array, torch.tensor):
+        spans = {"head": kind((8, 12)), "tail": kind((53, 61)), "text_phrases": [kind((40, 49)), kind((4, 7))]}
+        assert pair_of(text=TEXT, **spans) == by_string
+    assert by_string["head"] == (8, 12) and by_string["text_phrases"] == [(40, 49), (4, 7)]
+
+
+def test_a_single_question_has_its_pairs_keys_itself():
+    question = read(text=TEXT, head="Anna", tail="New York", objects=[1], caption="a band")
+    assert question.single and question.post["caption"] == "a band"
+    assert question.post["pairs"] == [{"head": (8, 12), "tail": (53, 61), "objects": [1]}]
+    several = read(tokens=["Ann", "met", "Bob"], pairs=[{"head": "Ann", "tail": (2, 3), "relation": 1}])
+    assert not several.single and several.post["pairs"] == [{"head": (0, 1), "tail": (2, 3), "relation": 1}]
+
+
+def test_a_question_is_not_changed():
+    question = {"text": TEXT, "pairs": [{"head": "Anna", "tail": [1, 2, 3, 4]}], "boxes": [[0, 0, 5, 5]], "image": "x"}
+    before = copy.deepcopy(question)
+    post = read_question(question, str.upper).post
+    assert question == before
+    assert post["image"] == "X" and len(post["boxes"]) == 2
+
+
+def test_a_tail_box_becomes_an_object():
+    """One of the boxes is that object; a new one goes behind them; two pairs may point at one."""
+    pairs = [{"head": "Anna", "tail": box} for box in ((5, 5, 9, 9), (0, 0, 4, 4), np.array([5, 5, 9, 9]))]
+    post = read(text=TEXT, pairs=pairs, boxes=np.array([[0.0, 0.0, 4.0, 4.0]]), image="x").post
+    assert [pair["tail_object"] for pair in post["pairs"]] == [1, 0, 1]
+    assert post["boxes"] == [[0, 0, 4, 4], [5, 5, 9, 9]] and all("tail" not in pair for pair in post["pairs"])
+
+
+def test_a_data_sets_row_is_a_question():
+    row = {"id": "r", "tokens": ["Ann", "sings"], "image": None, "boxes": [[0, 0, 4, 4]], "caption": None}
+    row["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 0, "relation": 2, "text_phrases": [], "objects": []}]
+    post = read(**row).post
+    assert post["pairs"][0]["tail_object"] == 0 and post["image"] is None
+
+
+def test_the_image_is_opened_by_the_given_function():
+    assert read(text=TEXT, head="Anna", tail="Ann", image=b"raw").post["image"] == ("opened", b"raw")
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"text": TEXT, "head": "Anna"}, r"the post needs head and tail, or pairs=.*received \['head'\]"),
+        ({"text": TEXT, "pairs": [{"tail": "Ann"}], "id": 7}, r"post 7, pair 0 needs head and tail"),
+        ({"text": TEXT, "pairs": []}, "the post has no entity pair"),
+        ({"text": TEXT, "pairs": None}, "the post has no entity pair"),
+        ({"text": TEXT, "pairs": [], "head": "Ann"}, r"has pairs and also \['head'\]: put these into the pairs"),
+        ({"head": "Ann", "tail": "Bob"}, "must have either text or tokens"),
+        ({"text": TEXT, "haed": "Ann", "head": "Ann", "tail": "Bob"}, r"unknown keys \['haed'\]"),
+        ({"text": TEXT, "head": 3, "tail": "Ann"}, r"the post, head must be a string or a span .*, received 3"),
+        ({"text": TEXT, "head": ("a", "b"), "tail": "Ann"}, "the post, head must be a string or a span"),
+        ({"text": TEXT, "head": "Bob", "tail": "Ann"}, "the post, head: 'Bob' is 2 times in the sentence"),
+        ({"text": TEXT, "head": "Ann", "tail": (1, 2, 3, 4)}, "the tail is a box, .* but the post has no image"),
+        (
+            {"text": TEXT, "head": "Ann", "tail": (1, 2, 3, 4), "image_features": [0.0], "boxes": [[0, 0, 9, 9]]},
+            r"the tail \[1.0, 2.0, 3.0, 4.0\] is not one of boxes=.*object_features has no row for it",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_an_error_that_says_why(question, message):
+    with pytest.raises(ValueError, match=message):
+        read(**question)
+
+
+@pytest.mark.parametrize("question", ["Ann met Bob", ["Ann"], None])
+def test_a_question_is_a_dict(question):
+    with pytest.raises(ValueError, match=r"a question must be a dict like \{'text'.*received (str|list|NoneType)"):
+        read_question(question, None)

@@ -1,0 +1,166 @@
+"""Monte Carlo probabilities against their exact moments, entropies against torch, the temperature against a grid."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from modeling_vmhan.uncertainty import MAX_TEMPERATURE, fit_temperature, monte_carlo_probabilities, uncertainty
+from modeling_vmhan.variational import entity_features
+
+
+def gaussians(pairs=3, size=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(pairs, 2, size, generator=generator)
+    return mean, torch.rand(pairs, 2, size, generator=generator) + 0.1
+
+
+def classifier(size=5, relations=4, seed=1):
+    torch.manual_seed(seed)
+    return nn.Linear(4 * size, relations).requires_grad_(False)
+
+
+def negative_log_likelihood(logits, labels, temperature):
+    return nn.functional.cross_entropy(logits.double() / temperature, labels).item()
+
+
+# ---------------------------------------------------------------- entity features
+
+
+def test_the_classifier_reads_head_then_tail_each_mean_then_variance():
+    mean, variance = gaussians(pairs=1)
+    expected = torch.cat([mean[:, 0], variance[:, 0], mean[:, 1], variance[:, 1]], dim=-1)
+    assert torch.equal(entity_features(mean, variance), expected)
+    assert torch.equal(entity_features(mean, None), torch.cat([mean[:, 0], mean[:, 1]], dim=-1))
+
+
+# ---------------------------------------------------------------- sampling
+
+
+def test_sampled_logits_have_the_moments_that_the_gaussians_give():
+    """A linear classifier of Gaussians is Gaussian: mean W m + b, variance W^2 v; log-probabilities show it."""
+    mean, variance = gaussians(pairs=2)
+    linear = classifier(relations=2)
+    samples = monte_carlo_probabilities(linear, mean, variance, num_samples=20_000)
+    margin = samples[..., 0].log() - samples[..., 1].log()  # = logit 0 - logit 1
+    row = (linear.weight[0] - linear.weight[1]).unflatten(0, (2, 2, 5))  # (entity, mean or variance, D)
+    expected = linear(entity_features(mean, variance))
+    torch.testing.assert_close(margin.mean(0), expected[:, 0] - expected[:, 1], atol=0.03, rtol=0)
+    spread = (row[:, 0].square() * variance).sum(dim=(1, 2))
+    torch.testing.assert_close(margin.var(0), spread, atol=0, rtol=0.05)
+
+
+def test_without_variance_every_sample_is_the_prediction():
+    mean, variance = gaussians()
+    samples = monte_carlo_probabilities(classifier(), mean, torch.zeros_like(variance), num_samples=4)
+    expected = classifier()(entity_features(mean, torch.zeros_like(variance))).softmax(dim=-1)
+    torch.testing.assert_close(samples, expected.expand(4, -1, -1))
+    assert uncertainty(samples).mutual_information.max() < 1e-6
+
+
+def test_a_pair_does_not_depend_on_the_batch_but_on_the_seed():
+    mean, variance = gaussians()
+    options = {"num_samples": 6, "temperature": 1.7}
+    together = monte_carlo_probabilities(classifier(), mean, variance, **options)
+    alone = monte_carlo_probabilities(classifier(), mean[2:], variance[2:], **options)
+    torch.testing.assert_close(together[:, 2:], alone)
+    other = monte_carlo_probabilities(classifier(), mean, variance, seed=1, **options)
+    assert (other - together).abs().max() > 1e-3
+
+
+def test_the_global_generator_is_left_alone():
+    linear = classifier()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    monte_carlo_probabilities(linear, *gaussians(), num_samples=2)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_higher_temperature_flattens_the_samples():
+    cold, hot = (
+        uncertainty(monte_carlo_probabilities(classifier(), *gaussians(), num_samples=50, temperature=t))
+        for t in (0.5, 5.0)
+    )
+    assert (hot.entropy > cold.entropy).all()
+
+
+def test_no_sample_is_an_error():
+    with pytest.raises(ValueError, match="num_samples must be at least 1, received 0"):
+        monte_carlo_probabilities(classifier(), *gaussians(), num_samples=0)
+
+
+# ---------------------------------------------------------------- entropies
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from([0.1, 1.0, 20.0]))
+def test_entropy_is_torchs_and_information_lies_between_0_and_it(seed, num_samples, scale):
+    logits = scale * torch.randn(num_samples, 3, 5, generator=torch.Generator().manual_seed(seed))
+    worth = uncertainty(logits.softmax(dim=-1))
+    expected = torch.distributions.Categorical(probs=logits.softmax(dim=-1).mean(dim=0)).entropy()
+    torch.testing.assert_close(worth.entropy, expected, atol=1e-5, rtol=1e-4)
+    assert (worth.mutual_information >= 0).all() and (worth.mutual_information <= worth.entropy + 1e-6).all()
+    assert (worth.entropy <= math.log(5) + 1e-5).all()
+
+
+def test_information_by_hand():
+    """Two samples sure of different relations: all of the entropy, log 2, is disagreement. Two alike: none of it."""
+    disagreeing = uncertainty(torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]))
+    assert disagreeing.entropy.item() == pytest.approx(math.log(2))
+    assert disagreeing.mutual_information.item() == pytest.approx(math.log(2))
+    agreeing = uncertainty(torch.tensor([[[0.5, 0.5]], [[0.5, 0.5]]]))
+    assert agreeing.entropy.item() == pytest.approx(math.log(2)) and agreeing.mutual_information.item() == 0
+
+
+def test_a_model_without_variances_has_no_information():
+    worth = uncertainty(torch.full((1, 2, 4), 0.25), sampled=False)
+    assert worth.mutual_information is None and worth.entropy.tolist() == pytest.approx([math.log(4)] * 2)
+
+
+# ---------------------------------------------------------------- temperature
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000), st.sampled_from([0.02, 1.0, 50.0]))
+def test_the_fitted_temperature_is_the_likeliest_of_a_fine_grid(seed, scale):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(4, (60,), generator=generator)
+    logits = torch.randn(60, 4, generator=generator)
+    logits[range(60), labels] += 1.5
+    temperature = fit_temperature(logits * scale, labels)
+    best = negative_log_likelihood(logits * scale, labels, temperature)
+    grid = [temperature * 1.01**step for step in range(-200, 201)]
+    grid = [value for value in grid if value <= MAX_TEMPERATURE]
+    assert best <= min(negative_log_likelihood(logits * scale, labels, value) for value in grid) + 1e-7
+
+
+def test_it_finds_the_temperature_that_labels_were_drawn_with():
+    generator = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(20_000, 5, generator=generator)
+    labels = torch.multinomial((logits / 2.5).softmax(dim=-1), 1, generator=generator).squeeze(1)
+    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
+
+
+def test_no_gradient_context_is_needed():
+    with torch.no_grad():
+        assert fit_temperature(torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 0, 1])) > 0
+
+
+def test_without_a_wrong_answer_it_stays_1(caplog):
+    assert fit_temperature(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1])) == 1.0
+    assert "no wrong answer among 2 pairs" in caplog.text
+
+
+def test_where_nothing_is_known_probabilities_become_uniform():
+    assert fit_temperature(torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([1, 0])) == MAX_TEMPERATURE
+
+
+@pytest.mark.parametrize("shapes", [((0, 3), (0,)), ((2, 3), (3,)), ((6,), (6,))])
+def test_what_cannot_be_fitted_is_an_error(shapes):
+    logits, labels = torch.zeros(shapes[0]), torch.zeros(shapes[1], dtype=torch.long)
+    with pytest.raises(ValueError, match=r"needs logits \(n, R\) and labels \(n,\) of n >= 1 pairs, received"):
+        fit_temperature(logits, labels)
