@@ -1,4 +1,4 @@
-"""Leak audit: how much of the label does each field that is not text give away on its own?
+r"""Leak audit: how much of the label does each field that is not text give away on its own?
 
     python -m datasets_scripts.audit DATASET_DIR --config NAME --output_dir OUT
     python -m datasets_scripts.audit --auxiliary mre_train_dict.pth phrase_text_train.json \
@@ -10,9 +10,9 @@ audit.md and one audit_SPLIT.png a split. Exit code: 0 passed, 1 a leak, 2 bad i
 A split fails if a STRUCTURE view (audit_views.py) removes more than `threshold` of the majority label's errors, by the
 lower end of the 95 % interval, for none against positive or for the relation; or if an invariant (audit_checks.py) is
 broken. Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged. The
-default threshold is twice the largest chance finding seen in honest builds and an eighth of what the published files
-show; the README has the figures. Content is reported and never fails by what it tells: in postcards the picture
-decides the relation by design, and an audit that forbade that would forbid the task.
+default threshold lies well above what chance gave in honest builds and far below what the published files show (the
+README has the figures). Content is reported and never fails by what it tells: in postcards the picture decides the
+relation by design, and an audit that forbade that would forbid the task.
 """
 
 import argparse

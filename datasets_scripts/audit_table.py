@@ -218,7 +218,7 @@ def _projected(column: datasets.Dataset, name: str, size: int) -> list[np.ndarra
         array = batch[name].combine_chunks() if isinstance(batch[name], pa.ChunkedArray) else batch[name]
         counts = [None if n is None else n if nested else 1 for n in pc.list_value_length(array).to_pylist()]
         numbers = array.flatten().flatten() if nested else array.flatten()  # flatten leaves out the rows that are None
-        vectors = numbers.to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32) @ onto
+        vectors = np.nan_to_num(numbers.to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32)) @ onto
         parts = iter(np.split(vectors, np.cumsum([n for n in counts if n is not None])[:-1]))
         of_rows = [None if n is None else next(parts) for n in counts]
         values += [rows if rows is None or nested else rows[0] for rows in of_rows]

@@ -6,8 +6,8 @@ the relation, which is what the picture is there for, and is reported only. A fi
 STRUCTURE in all it says.
 
 What a pair's field says is judged after the pair's own words are taken out, since these are text: of "Ann Bob person
-person" the words "person person" are left. If such remains are few in kind, they are a code and no description, and a
-code is STRUCTURE.
+person" the words "person person" are left. If what is left is of few kinds, it is a code and no description, and a
+code is STRUCTURE. Only a detector's labels are codes by nature.
 """
 
 import re
@@ -46,10 +46,6 @@ class View:
     kind: Literal["structure", "content"]
     form: Literal["codes", "numbers", "words", "characters", "vectors"]
     values: Any
-
-    @property
-    def name(self) -> str:
-        return f"{self.field}: {self.aspect}"
 
 
 def views_of(table: PairTable) -> Iterator[View]:
@@ -116,18 +112,17 @@ def _sort_of(values: list[Any]) -> str:
 
 def _views_of_text(column: Column, table: PairTable, kind: str) -> Iterator[View]:
     texts = [" ; ".join(value) if isinstance(value, list) else value or "" for value in column.values]
-    remains = texts
+    what = "words"
     if column.level == "pair":
-        remains = [_without(text, mentions) for text, mentions in zip(texts, table.mentions, strict=True)]
-        lengths = [len(WORD.findall(text)) for text in remains]
-        yield View(column.name, "words beyond the pair's own, number", "structure", "codes", lengths)
-        counts = Counter(remains).most_common(MAX_CODES)
-        if sum(n for _, n in counts) >= CODED * len(remains):
-            yield View(column.name, "words beyond the pair's own, as a code", "structure", "codes", remains)
-    else:
-        lengths = [[len(WORD.findall(text)), len(text)] for text in texts]
-        yield View(column.name, "length", "structure", "numbers", np.array(lengths, dtype=np.float64))
-    yield View(column.name, "words", kind, "words", remains)
+        texts = [_without(text, mentions) for text, mentions in zip(texts, table.mentions, strict=True)]
+        what = "words beyond the pair's own"
+    lengths = [[len(WORD.findall(text)), len(text)] for text in texts]
+    yield View(column.name, f"{what}, number", "structure", "codes", [words for words, _ in lengths])
+    yield View(column.name, f"{what}, length", "structure", "numbers", np.array(lengths, dtype=np.float64))
+    common = Counter(texts).most_common(MAX_CODES)
+    if column.name != "object_labels" and sum(count for _, count in common) >= CODED * len(texts):
+        yield View(column.name, f"{what}, as a code", "structure", "codes", texts)
+    yield View(column.name, what, kind, "words", texts)
 
 
 def _views_of_object(column: Column, table: PairTable) -> Iterator[View]:

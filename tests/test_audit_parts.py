@@ -121,7 +121,7 @@ def test_the_pair_s_own_words_are_text_and_what_is_beyond_is_not():
     assert views["words beyond the pair's own, number"].values == [1, 0]
     assert views["words beyond the pair's own, as a code"].values == ["person", ""]
     assert views["words beyond the pair's own, as a code"].kind == "structure"
-    assert views["words"].kind == "content"
+    assert views["words beyond the pair's own"].kind == "content"
 
 
 def test_a_description_is_no_code():
@@ -134,8 +134,8 @@ def test_a_description_is_no_code():
     [
         ([None, None], {"present"}),
         ([[], []], {"count"}),
-        (["a b", None], {"present", "length", "words"}),
-        ([["a", "b"], []], {"count", "length", "words"}),
+        (["a b", None], {"present", "words", "words, number", "words, length", "words, as a code"}),
+        ([["a", "b"], []], {"count", "words", "words, number", "words, length", "words, as a code"}),
         ([1, None], {"value"}),
         ([True, False], {"value"}),
         ([[2, 0], []], {"count", "order"}),
@@ -151,6 +151,11 @@ def test_what_is_looked_at_of_each_sort_of_value(values, aspects):
     views = seen(Column("unknown", "post", values))
     assert set(views) == aspects
     assert all(v.kind == "structure" and len(v.values) == 2 for v in views.values())
+
+
+def test_a_detector_s_labels_are_codes_by_nature():
+    views = seen(Column("object_labels", "post", [["person", "dog"], []]))
+    assert "words, as a code" not in views and views["words"].kind == "content"
 
 
 def test_known_content_is_reported_only_and_its_shape_is_judged():
