@@ -19,7 +19,7 @@ import datasets
 from datasets.arrow_writer import ArrowWriter
 
 
-__all__ = ["build", "visual_feature_description"]
+__all__ = ["build", "builder_config", "code_digest", "visual_feature_description"]
 
 # Packages whose code counts as the builder's own.
 OWN_PACKAGES = ("datasets_scripts", "modeling_vmhan")
@@ -55,7 +55,7 @@ def build(
         ValueError: no such config or config field; `features` of a set without any image, of an unreadable image, or
             of an image with different boxes in two posts; whatever the builder finds wrong in the files.
     """
-    config = _config(builder_class, config_name, data_dir, config_fields)
+    config = builder_config(builder_class, config_name, data_dir, config_fields)
     builder = builder_class(
         config_name=config_name,
         cache_dir=str(cache_dir) if cache_dir is not None else None,
@@ -87,7 +87,7 @@ def digest(
         everything = Path(config.data_dir).rglob("*") if config.data_dir else ()
         files = [path for path in everything if path.is_file() and (inside is None or inside not in path.parents)]
     parts = [config.name, str(config.version), repr(sorted(config_fields.items()))]
-    parts += [_code_digest([builder_class.__module__])]
+    parts += [code_digest([builder_class.__module__])]
     for path in sorted(files):
         if path.exists():  # a file that is asked for and not there is the builder's error to tell
             parts.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}")
@@ -103,7 +103,7 @@ def visual_feature_description(dataset: datasets.DatasetDict) -> dict[str, Any] 
     return None
 
 
-def _config(
+def builder_config(
     builder_class: type, config_name: str, data_dir: str | Path | None, config_fields: dict[str, Any]
 ) -> datasets.BuilderConfig:
     """The config the builder will have, with an absolute `data_dir`, so that the cache does not depend on the cwd."""
@@ -118,7 +118,7 @@ def _config(
     return dataclasses.replace(configs[config_name], data_dir=folder, **config_fields)
 
 
-def _code_digest(modules: Iterable[str]) -> str:
+def code_digest(modules: Iterable[str]) -> str:
     """A hash of the source of `modules` and of all the modules of OWN_PACKAGES they import, directly or not."""
     waiting, sources = list(modules), {}
     while waiting:
@@ -173,7 +173,7 @@ def _with_visual_features(
             "for "
             "them (and do not pass images=False), or build with features=None"
         )
-    place = folder / f"features-{_short_hash([weights, str(size), _code_digest([FEATURE_MODULE])])}"
+    place = folder / f"features-{_short_hash([weights, str(size), code_digest([FEATURE_MODULE])])}"
     sidecar = place / SIDECAR
     if not sidecar.is_file():
         place.mkdir(parents=True, exist_ok=True)
