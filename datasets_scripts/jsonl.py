@@ -235,7 +235,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 pair = {name: values.pop(name) for name in PAIR_FIELDS if name in values and name not in ROW_FIELDS}
                 yield place, {**values, "pairs": [pair]}
         except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: expected CSV with quoted cells ({error})") from None
+            raise ValueError(
+                f"{path}, line {reader.reader.line_num}: expected CSV with quoted cells ({error})"
+            ) from None
 
 
 def _check_header(names: Sequence[str], path: Path) -> None:

@@ -5,6 +5,7 @@ preparation computes the very same batches again, to the last bit.
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def write_image_shard(plan: Plan, tools: Tools, shard: int, *, progress: Callabl
     with writing(plan.image_file(shard)) as file:
         writer = ArrowWriter(stream=file, features=_columns(plan))
         for opened in done:
-            writer.write(_record(opened, None if opened.reason else next(rest)))
+            writer.write(_record(plan, opened, None if opened.reason else next(rest)))
         writer.finalize(close_stream=False)
 
 
@@ -136,7 +137,8 @@ def _open(plan: Plan, number: int) -> _Opened:
                 f"{file} (image of post {post['id']!r}): {error}. Replace the image or mend its boxes, or pass "
                 "--on_bad_image skip_image (its posts stay, without image) or skip_post (they are left out)"
             ) from error
-        return _Opened(number, boxes=[], object_labels=[], reason=str(error))
+        reason = re.sub(r" at 0x[0-9a-f]+", "", str(error))  # Pillow names objects by their address
+        return _Opened(number, boxes=[], object_labels=[], reason=reason)
     return _Opened(number, image, boxes, post["object_labels"])
 
 
@@ -187,8 +189,9 @@ def _columns(plan: Plan) -> datasets.Features:
     return datasets.Features({**columns, "object_scores": scores, "reason": datasets.Value("string")})
 
 
-def _record(opened: _Opened, vectors: tuple[Any, Any] | None) -> dict[str, Any]:
+def _record(plan: Plan, opened: _Opened, vectors: tuple[Any, Any] | None) -> dict[str, Any]:
     record = {name: getattr(opened, name) for name in ("boxes", "object_labels", "object_scores", "reason")}
-    if vectors is None:
-        return record | {"image_features": None, "object_features": []}
-    return record | {"image_features": vectors[0], "object_features": list(vectors[1])}
+    if plan.has_features:
+        image_features, object_features = (None, []) if vectors is None else vectors
+        record |= {"image_features": image_features, "object_features": list(object_features)}
+    return record

@@ -39,6 +39,7 @@ class Plan:
         provenance: what made the data set, JSON-able, without any path, host or time.
         columns: of the data set to write.
         folder: where this plan's shards go.
+        images_a_shard: how many images are computed and kept together.
     """
 
     arguments: PrepareArguments
@@ -47,6 +48,7 @@ class Plan:
     provenance: dict[str, Any]
     columns: datasets.Features
     folder: Path
+    images_a_shard: int
 
     @property
     def fingerprint(self) -> str:
@@ -58,7 +60,7 @@ class Plan:
 
     def image_shards(self) -> list[range]:
         """Numbers of the images of each shard."""
-        return _cut(len(self.images.uses), IMAGES_A_SHARD)
+        return _cut(len(self.images.uses), self.images_a_shard)
 
     def post_shards(self, split: str) -> list[range]:
         """Rows of the source's split of each shard."""
@@ -110,7 +112,7 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools) -> Plan
     text = json.dumps(provenance, sort_keys=True)
     provenance = {"fingerprint": hashlib.sha256(text.encode()).hexdigest(), **provenance}
     folder = work_folder(Path(arguments.output_dir)) / provenance["fingerprint"][:16]
-    return Plan(arguments, source, images, provenance, columns, folder)
+    return Plan(arguments, source, images, provenance, columns, folder, IMAGES_A_SHARD)
 
 
 def _check_tools(arguments: PrepareArguments, source: Source, images: ImageIndex, tools: Tools) -> None:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = ["MakeTools", "World", "join_world", "make_shards"]
 
 MakeTools = Callable[[PrepareArguments, "str | None"], Tools]
 
+START_METHOD = "spawn"  # forked processes may use neither CUDA nor threads
 SECONDS_BETWEEN_LOOKS = 0.2
 LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process: shards are not equally long
 
@@ -84,40 +85,51 @@ def make_shards(plan: Plan, tools: Tools, world: World, make_tools: MakeTools) -
     image_jobs = [("images", None, shard) for shard in range(len(plan.image_shards()))]
     post_jobs = [("posts", s, shard) for s in plan.source.posts for shard in range(len(plan.post_shards(s)))]
     plan.folder.mkdir(parents=True, exist_ok=True)
-    for kind, jobs in (("images", image_jobs), ("posts", post_jobs)):
-        mine = jobs[world.rank :: world.size]
-        missing = [job for job in mine if not _file(plan, job).is_file()]
-        with tqdm(desc=kind, unit=kind[:-1], total=_size(plan, mine), disable=not world.is_main) as bar:
-            bar.update(_size(plan, mine) - _size(plan, missing))
-            if plan.arguments.num_proc == 1 or len(missing) < 2:
-                with _one_thread():
-                    for job in missing:
-                        _do(plan, tools, job, bar.update)
-            else:
-                _make_in_processes(plan, world, make_tools, missing, bar)
-        world.wait()  # posts need the images of all
+    with _pool(plan, world, make_tools) as pool:
+        for kind, jobs in (("images", image_jobs), ("posts", post_jobs)):
+            mine = jobs[world.rank :: world.size]
+            missing = [job for job in mine if not _file(plan, job).is_file()]
+            with tqdm(desc=kind, unit=kind[:-1], total=_size(plan, mine), disable=not world.is_main) as bar:
+                bar.update(_size(plan, mine) - _size(plan, missing))
+                if pool is None:
+                    with _one_thread():
+                        for job in missing:
+                            _do(plan, tools, job, bar.update)
+                else:
+                    _wait_for(pool, [pool.submit(_work, job) for job in missing], bar)
+            world.wait()  # posts need the images of all
 
 
-def _make_in_processes(plan: Plan, world: World, make_tools: MakeTools, jobs: list, bar: tqdm) -> None:
-    context = multiprocessing.get_context("spawn")  # forked processes may use neither CUDA nor threads
-    counter = context.Value("q", 0)
-    workers = min(plan.arguments.num_proc, len(jobs))
-    arguments = (plan, make_tools, world.device, counter)
-    before = bar.n
-    with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=arguments) as pool:
-        running = [pool.submit(_work, job) for job in jobs]
-        while running:
-            done, still_running = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_EXCEPTION)
-            if counter.value > bar.n - before:
-                bar.update(before + counter.value - bar.n)
-            for future in done:
-                if future.exception():
-                    pool.shutdown(cancel_futures=True)
-                    raise future.exception()
-            running = list(still_running)
+@contextlib.contextmanager
+def _pool(plan: Plan, world: World, make_tools: MakeTools) -> Iterator[ProcessPoolExecutor | None]:
+    """`num_proc` processes with tools of their own, started when there is work; None if this process does it all."""
+    if plan.arguments.num_proc == 1:
+        yield None
+        return
+    context = multiprocessing.get_context(START_METHOD)
+    _WORKER["counter"] = context.Value("q", 0)
+    arguments = (plan, make_tools, world.device, _WORKER["counter"])
+    with ProcessPoolExecutor(plan.arguments.num_proc, context, _start_worker, arguments) as pool:
+        yield pool
 
 
-_WORKER: dict[str, Any] = {}  # of a process of the pool: its plan, tools and counter
+def _wait_for(pool: ProcessPoolExecutor, running: list[Future], bar: tqdm) -> None:
+    """Until all are done or one fails, whose error is raised; the bar shows what is counted meanwhile."""
+    counter = _WORKER["counter"]
+    before = counter.value
+    while running:
+        done, still_running = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_EXCEPTION)
+        if counter.value > before:
+            bar.update(counter.value - before)
+            before = counter.value
+        for future in done:
+            if future.exception():
+                pool.shutdown(cancel_futures=True)
+                raise future.exception()
+        running = list(still_running)
+
+
+_WORKER: dict[str, Any] = {}  # of a process of the pool: plan, tools, counter; of the one that started it: counter
 
 
 def _start_worker(plan: Plan, make_tools: MakeTools, device: str | None, counter: Any) -> None:

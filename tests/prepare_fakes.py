@@ -1,23 +1,19 @@
-"""Small real tools for tests of the preparation: a detector of colour blobs, and features that are mean colours.
+"""Small real tools for tests of the preparation: a detector of colour blobs, and features that are mean colours."""
 
-Run as a program it is `python -m datasets_scripts.prepare` with these tools.
-"""
-
-import os
+import json
+import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
 import prepare_standins
+from PIL import Image
 
 
 prepare_standins.install()
 
 FEATURE_SIZE = 6
-PASSES = Path(os.environ["PREPARE_PASSES"]) if "PREPARE_PASSES" in os.environ else None
-SECONDS_AN_IMAGE = float(os.environ.get("PREPARE_SECONDS", "0"))
+seconds_an_image = 0.0  # tests that need time to kill a preparation set it
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class BlobDetector:
 
 
 class ColourFeatures:
-    """The mean and the deviation of each channel of a region; slow if the environment says so."""
+    """The mean and the deviation of each channel of a region."""
 
     feature_size = FEATURE_SIZE
     description = {"network": "mean colours", "weights": "none"}
@@ -64,8 +60,11 @@ class ColourFeatures:
     def extract(self, images_and_boxes, *, progress=True):
         for image, boxes in images_and_boxes:
             self.passes += 1
-            time.sleep(SECONDS_AN_IMAGE)
-            regions = [image, *(image.crop([round(side) for side in box]) for box in boxes)]
+            time.sleep(seconds_an_image)
+            regions = [
+                image,
+                *(image.crop([int(x0), int(y0), math.ceil(x1), math.ceil(y1)]) for x0, y0, x1, y1 in boxes),
+            ]
             vectors = np.stack([self._vector(region) for region in regions])
             yield vectors[0], vectors[1:]
 
@@ -86,7 +85,7 @@ class FirstNodes:
     def select_window(self, posts):
         from datasets_scripts.selection import PairSelection
 
-        time.sleep(SECONDS_AN_IMAGE)
+        time.sleep(seconds_an_image)
         self.posts += [post for post, _ in posts]
         answers = []
         for post, image in posts:
@@ -109,13 +108,21 @@ def make_fakes(arguments, device):
     )
 
 
-if __name__ == "__main__":
-    from transformers import HfArgumentParser
-
-    from datasets_scripts.prepare import prepare
-    from datasets_scripts.prepare_arguments import PrepareArguments
-    from datasets_scripts.prepare_workers import join_world
-
-    world = join_world()
-    prepare(HfArgumentParser((PrepareArguments,)).parse_args_into_dataclasses()[0], world=world, make_tools=make_fakes)
-    world.leave()
+def write_posts(folder, *, images, **splits_and_fields):
+    """A folder for the source "jsonl": `images` small pictures with a red and a green blob, N.png; for each split the
+    numbers of the images its posts show (None: none); other fields go into every row."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for number in range(images):
+        picture = Image.new("RGB", (40, 30), (60, 60, 90 + number % 100))
+        picture.paste((255, 0, 0), (2, 3, 12, 13))
+        picture.paste((0, 255, 0), (20, 5 + number % 10, 28, 13 + number % 10))
+        picture.save(folder / "images" / f"{number}.png")
+    splits = {name: splits_and_fields.pop(name) for name in ("train", "validation") if name in splits_and_fields}
+    (folder / "labels.json").write_text('["None", "peer"]')
+    for name, numbers in splits.items():
+        rows = []
+        for row, number in enumerate(numbers):
+            pair = {"head": "Ann", "tail": "Bob", "relation": ("peer", "None")[row % 2]}
+            rows.append({"text": f"Ann met Bob {row}", "pairs": [pair], **splits_and_fields})
+            rows[-1] |= {} if number is None else {"image": f"{number}.png"}
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -90,5 +90,7 @@ def install():
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             sys.modules[name] = types.ModuleType(name)
             vars(sys.modules[name]).update({part.__name__: part for part in parts})
+            package, _, attribute = name.rpartition(".")
+            setattr(sys.modules[package], attribute, sys.modules[name])
             if name.endswith("leaks"):
                 sys.modules[name].mark_card = None
