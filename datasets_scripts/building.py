@@ -7,11 +7,12 @@ Here the key has a digest of both.
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,10 @@ def _module_file(name: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _own_imports(source: str, *, package: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)
+def _own_imports(source: str, *, package: str) -> tuple[str, ...]:
     """Names of the modules of OWN_PACKAGES that `source` imports, inside functions too."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             base = ".".join(filter(None, [package if node.level else "", node.module or ""]))
@@ -150,7 +153,8 @@ def _own_imports(source: str, *, package: str) -> Iterator[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] in OWN_PACKAGES)
+        found += (name for name in names if name.split(".")[0] in OWN_PACKAGES)
+    return tuple(found)
 
 
 def _short_hash(parts: Iterable[str]) -> str:

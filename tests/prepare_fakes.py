@@ -36,7 +36,7 @@ class BlobDetector:
     def detect(self, images, queries=None):
         self.seen += [image.size for image in images]
         self.queries += queries
-        return [self._blobs(np.asarray(image, dtype=np.int64)) for image in images]
+        return [self._blobs(np.asarray(image, dtype=np.int16)) for image in images]
 
     def _blobs(self, pixels):
         found = []
@@ -69,7 +69,7 @@ class ColourFeatures:
             yield vectors[0], vectors[1:]
 
     def _vector(self, region):
-        pixels = np.asarray(region, dtype=np.float64).reshape(-1, 3) / 255
+        pixels = np.asarray(region.resize((8, 8), Image.Resampling.BOX), dtype=np.float64).reshape(-1, 3) / 255
         return np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)]).astype(np.float16)
 
 

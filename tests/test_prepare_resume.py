@@ -45,10 +45,12 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def whole(folder, tmp_path):
+@pytest.fixture(scope="module")
+def whole(folder):
     """{name: sha256} of the folder that an undisturbed run makes."""
-    return digests(run(folder, tmp_path / "whole"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets_scripts.prepare_plan.IMAGES_A_SHARD", IMAGES_A_SHARD)
+        return digests(run(folder, folder.parent / "whole"))
 
 
 def arguments(folder, output, **fields):
