@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def code_digest(modules: Iterable[str]) -> str:
         if name in sources or path is None:
             continue
         sources[name] = path.read_text(encoding="utf-8")
-        waiting += _own_imports(sources[name], package=name.rpartition(".")[0])
+        waiting += _imports_of(sources[name], name.rpartition(".")[0])
     return _short_hash(f"{name}\n{source}" for name, source in sorted(sources.items()))
 
 
@@ -142,9 +142,12 @@ def _module_file(name: str) -> Path | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _own_imports(source: str, *, package: str) -> tuple[str, ...]:
+def _imports_of(source: str, package: str) -> tuple[str, ...]:
+    return tuple(_own_imports(source, package=package))
+
+
+def _own_imports(source: str, *, package: str) -> Iterator[str]:
     """Names of the modules of OWN_PACKAGES that `source` imports, inside functions too."""
-    found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             base = ".".join(filter(None, [package if node.level else "", node.module or ""]))
@@ -153,8 +156,7 @@ def _own_imports(source: str, *, package: str) -> tuple[str, ...]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        found += (name for name in names if name.split(".")[0] in OWN_PACKAGES)
-    return tuple(found)
+        yield from (name for name in names if name.split(".")[0] in OWN_PACKAGES)
 
 
 def _short_hash(parts: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ def check_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "figures: expected matplotlib to draw them with, found none. pip install 'vmhan[figures]', or pass "
+            "figures: expected matplotlib to draw them with, found none. pip install 'vmhan[report]', or pass "
             "--figures false"
         ) from error
 
