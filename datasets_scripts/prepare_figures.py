@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from datasets_scripts.prepare_files import writing
+from datasets_scripts.prepare_images import ImageRecords
 from datasets_scripts.prepare_plan import Plan
 
 
@@ -95,23 +96,31 @@ def _draw_sheet(plan: Plan, files: dict[str, list[Path]], path: Path) -> None:
 
 
 def _sheet_entries(plan: Plan, split: str, paths: list[Path]) -> list[tuple[Any, ...]]:
-    """(image, detections, chosen, title) of posts with an image, in the data set's order; the boxes have no score."""
+    """(image, detections, chosen, title) of posts with an image, in order; the source's own boxes have no score."""
     from datasets_scripts.detection import Detection
 
     rows = []
     for path in paths:
         names = pq.ParquetFile(path).read(columns=["image.path"])["image"].to_pylist()
         rows += [(path, index) for index, image in enumerate(names) if image is not None and image["path"] is not None]
+    records = ImageRecords(plan)
+    numbers = dict(zip(plan.source.texts[split]["id"], plan.images.numbers[split], strict=True))
     step = max(len(rows) / SHEET_IMAGES, 1)
     entries = []
     for path, index in [rows[int(i * step)] for i in range(min(SHEET_IMAGES, len(rows)))]:
         post = _row(path, index)
-        detections = [Detection(tuple(b), None, name) for b, name in zip(post["boxes"], post["object_labels"])]
-        chosen = [i for pair in post["pairs"] for i in ([pair["tail_object"]] if pair["tail_object"] >= 0 else [])]
-        chosen = list(dict.fromkeys(chosen + [i for pair in post["pairs"] for i in pair["objects"]]))
+        scores = records[numbers[post["id"]]]["object_scores"] or [None] * len(post["boxes"])
+        parts = zip(map(tuple, post["boxes"]), scores, post["object_labels"], strict=True)
         image = Image.open(io.BytesIO(post["image"]["bytes"]))
-        entries.append((image, detections, chosen or None, f"{post['id']}: {' '.join(post['tokens'])}"))
+        title = f"{post['id']}: {' '.join(post['tokens'])}"
+        entries.append((image, [Detection(*part) for part in parts], _kept(post["pairs"]), title))
     return entries
+
+
+def _kept(pairs: list[dict[str, Any]]) -> list[int] | None:
+    """The objects that are a tail or were chosen for a pair, each once; None where nobody chose."""
+    tails = [pair["tail_object"] for pair in pairs if pair["tail_object"] >= 0]
+    return list(dict.fromkeys([*tails, *(index for pair in pairs for index in pair["objects"])])) or None
 
 
 def _row(path: Path, index: int) -> dict[str, Any]:
