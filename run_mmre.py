@@ -29,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from datasets_scripts.building import build
 from datasets_scripts.calibration import calibrate, draw_reliability_diagram, softmax
+from datasets_scripts.jsonl import Posts
 from datasets_scripts.leaks import leak_record
 from datasets_scripts.mnre import MNRE
 from datasets_scripts.more import MORE
@@ -44,7 +45,9 @@ __all__ = ["DataArguments", "ModelArguments", "RelationTrainer", "RunArguments",
 
 logger = logging.getLogger("run_mmre")
 
-BUILDERS = {"mnre": MNRE, "mnre_v1": MNRE, "mnre_published_objects": MNRE, "more": MORE, "postcards": Postcards}
+BUILDERS = {
+    "mnre": MNRE, "mnre_v1": MNRE, "mnre_published_objects": MNRE, "more": MORE, "postcards": Postcards, "jsonl": Posts,
+}  # fmt: skip
 VISUAL_COLUMNS = (
     "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
 )  # fmt: skip
@@ -100,7 +103,9 @@ class DataArguments:
         metadata={"help": f"{', '.join(BUILDERS)}, or a folder or Hub name of posts for load_dataset."},
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Second argument of load_dataset."})
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the downloaded data (mnre, more)."})
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the downloaded data (mnre, more) or of one's own (jsonl)."}
+    )
     cache_dir: str | None = field(default=None, metadata={"help": "Where built data sets are kept."})
     captions: str | None = field(default=None, metadata={"help": "mnre: NAME of captions/NAME_train.txt and so on."})
     max_phrases: int | None = field(default=None, metadata={"help": "mnre: noun phrases taken from a caption."})

@@ -6,6 +6,7 @@ set. Here the key has a digest of both.
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -19,7 +20,7 @@ from datasets.arrow_writer import ArrowWriter
 from PIL import Image
 
 
-__all__ = ["build", "visual_feature_description"]
+__all__ = ["build", "builder_config", "code_digest", "visual_feature_description"]
 
 # Packages whose code counts as the builder's own.
 OWN_PACKAGES = ("datasets_scripts", "modeling_vmhan")
@@ -58,7 +59,7 @@ def build(
         ValueError: no such config or config field; `features` of a set without any image, of an unreadable image, or
             of an image with different boxes in two posts; whatever the builder finds wrong in the files.
     """
-    config = _config(builder_class, config_name, data_dir, config_fields)
+    config = builder_config(builder_class, config_name, data_dir, config_fields)
     builder = builder_class(
         config_name=config_name,
         cache_dir=str(cache_dir) if cache_dir is not None else None,
@@ -90,7 +91,7 @@ def digest(
         everything = Path(config.data_dir).rglob("*") if config.data_dir else ()
         files = [path for path in everything if path.is_file() and (inside is None or inside not in path.parents)]
     parts = [config.name, str(config.version), repr(sorted(config_fields.items()))]
-    parts += [_code_digest([builder_class.__module__])]
+    parts += [code_digest([builder_class.__module__])]
     for path in sorted(files):
         if path.exists():  # a file that is asked for and not there is the builder's error to tell
             parts.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}")
@@ -106,7 +107,7 @@ def visual_feature_description(dataset: datasets.DatasetDict) -> dict[str, Any] 
     return None
 
 
-def _config(
+def builder_config(
     builder_class: type, config_name: str, data_dir: str | Path | None, config_fields: dict[str, Any]
 ) -> datasets.BuilderConfig:
     """The config the builder will have, with an absolute `data_dir`, so that the cache does not depend on the cwd."""
@@ -121,7 +122,7 @@ def _config(
     return dataclasses.replace(configs[config_name], data_dir=folder, **config_fields)
 
 
-def _code_digest(modules: Iterable[str]) -> str:
+def code_digest(modules: Iterable[str]) -> str:
     """A hash of the source of `modules` and of all the modules of OWN_PACKAGES they import, directly or not."""
     waiting, sources = list(modules), {}
     while waiting:
@@ -130,7 +131,7 @@ def _code_digest(modules: Iterable[str]) -> str:
         if name in sources or path is None:
             continue
         sources[name] = path.read_text(encoding="utf-8")
-        waiting += _own_imports(sources[name], package=name.rpartition(".")[0])
+        waiting += _imports_of(sources[name], name.rpartition(".")[0])
     return _short_hash(f"{name}\n{source}" for name, source in sorted(sources.items()))
 
 
@@ -141,6 +142,11 @@ def _module_file(name: str) -> Path | None:
     except (ImportError, ValueError):
         return None
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@functools.lru_cache(maxsize=256)
+def _imports_of(source: str, package: str) -> tuple[str, ...]:
+    return tuple(_own_imports(source, package=package))
 
 
 def _own_imports(source: str, *, package: str) -> Iterator[str]:
@@ -175,7 +181,7 @@ def _with_visual_features(
             f"features={spec!r}: expected posts with images, found none. Put the images where the builder looks for "
             "them (and do not pass images=False), or build with features=None"
         )
-    parts = [spec, str(size), _code_digest([FEATURE_MODULE]), *_file_states(Path(spec.partition(":")[2]))]
+    parts = [spec, str(size), code_digest([FEATURE_MODULE]), *_file_states(Path(spec.partition(":")[2]))]
     place = folder / f"features-{_short_hash(parts)}"
     sidecar = place / SIDECAR
     if not sidecar.is_file():

@@ -177,7 +177,7 @@ def test_relative_and_absolute_data_dir_share_a_cache(make_toy, folder, tmp_path
 def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):
     sources = {}
     monkeypatch.setattr(building, "_short_hash", lambda parts: sources.update(dict(p.split("\n", 1) for p in parts)))
-    building._code_digest(["datasets_scripts.mnre"])
+    building.code_digest(["datasets_scripts.mnre"])
     assert {"datasets_scripts.mnre", "datasets_scripts.lines", "datasets_scripts.phrases"} <= set(sources)
     assert "datasets_scripts.schema" in sources
     assert "datasets_scripts.scorer" in sources  # imported inside a function

@@ -1,0 +1,178 @@
+"""Who makes which shard: several processes of one machine (`num_proc`), several launched ones (`accelerate launch`).
+
+A shard is made by one process on one thread, with batches of its own, so that its bytes do not depend on how many
+processes there are.
+"""
+
+import contextlib
+import datetime
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from datasets_scripts.prepare_arguments import PrepareArguments
+from datasets_scripts.prepare_images import write_image_shard
+from datasets_scripts.prepare_plan import Plan
+from datasets_scripts.prepare_posts import write_post_shard
+from datasets_scripts.prepare_tools import Tools
+
+
+__all__ = ["MakeTools", "World", "join_world", "make_shards"]
+
+MakeTools = Callable[[PrepareArguments, "str | None"], Tools]
+
+START_METHOD = "spawn"  # forked processes may use neither CUDA nor threads
+SECONDS_BETWEEN_LOOKS = 0.2
+LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process: shards are not equally long
+
+
+@dataclass(frozen=True)
+class World:
+    """The launched processes: this one's rank, how many there are, and the device of each (None: the tool chooses)."""
+
+    rank: int = 0
+    size: int = 1
+    device: str | None = None
+    state: Any = None  # accelerate.PartialState
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.state is not None:
+            self.state.wait_for_everyone()
+
+    def leave(self) -> None:
+        if self.state is not None:
+            self.state.destroy_process_group()
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The others wait until the main process has done this."""
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
+
+
+def join_world() -> World:
+    """The world of `accelerate launch` or `torchrun`; of this process alone if neither started it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return World()
+    import torch  # these two only here: most preparations do without
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
+    return World(state.process_index, state.num_processes, str(state.device), state)
+
+
+def make_shards(plan: Plan, tools: Tools, world: World, make_tools: MakeTools) -> None:
+    """Make all shards that are not there yet: first all of images, then all of posts.
+
+    Raises:
+        ValueError: a bad image, a selection that cannot be; the shards made before stay for the next run.
+    """
+    image_jobs = [("images", None, shard) for shard in range(len(plan.image_shards()))]
+    post_jobs = [("posts", s, shard) for s in plan.source.posts for shard in range(len(plan.post_shards(s)))]
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _pool(plan, world, make_tools) as pool:
+        for kind, jobs in (("images", image_jobs), ("posts", post_jobs)):
+            mine = jobs[world.rank :: world.size]
+            missing = [job for job in mine if not _file(plan, job).is_file()]
+            with tqdm(desc=kind, unit=kind[:-1], total=_size(plan, mine), disable=not world.is_main) as bar:
+                bar.update(_size(plan, mine) - _size(plan, missing))
+                if pool is None:
+                    with _one_thread():
+                        for job in missing:
+                            _do(plan, tools, job, bar.update)
+                else:
+                    _wait_for(pool, [pool.submit(_work, job) for job in missing], bar)
+            world.wait()  # posts need the images of all
+
+
+@contextlib.contextmanager
+def _pool(plan: Plan, world: World, make_tools: MakeTools) -> Iterator[ProcessPoolExecutor | None]:
+    """`num_proc` processes with tools of their own, started when there is work; None if this process does it all."""
+    if plan.arguments.num_proc == 1:
+        yield None
+        return
+    context = multiprocessing.get_context(START_METHOD)
+    _WORKER["counter"] = context.Value("q", 0)
+    arguments = (plan, make_tools, world.device, _WORKER["counter"])
+    with ProcessPoolExecutor(plan.arguments.num_proc, context, _start_worker, arguments) as pool:
+        yield pool
+
+
+def _wait_for(pool: ProcessPoolExecutor, running: list[Future], bar: tqdm) -> None:
+    """Until all are done or one fails, whose error is raised; the bar shows what is counted meanwhile."""
+    counter = _WORKER["counter"]
+    before = counter.value
+    while running:
+        done, still_running = wait(running, SECONDS_BETWEEN_LOOKS, FIRST_EXCEPTION)
+        if counter.value > before:
+            bar.update(counter.value - before)
+            before = counter.value
+        for future in done:
+            if future.exception():
+                pool.shutdown(cancel_futures=True)
+                raise future.exception()
+        running = list(still_running)
+
+
+_WORKER: dict[str, Any] = {}  # of a process of the pool: plan, tools, counter; of the one that started it: counter
+
+
+def _start_worker(plan: Plan, make_tools: MakeTools, device: str | None, counter: Any) -> None:
+    _WORKER.update(plan=plan, tools=make_tools(plan.arguments, device), counter=counter)
+
+
+def _work(job: tuple[str, str | None, int]) -> None:
+    def count(number: int) -> None:
+        with _WORKER["counter"].get_lock():
+            _WORKER["counter"].value += number
+
+    with _one_thread():
+        _do(_WORKER["plan"], _WORKER["tools"], job, count)
+
+
+def _do(plan: Plan, tools: Tools, job: tuple[str, str | None, int], progress: Callable[[int], Any]) -> None:
+    kind, split, shard = job
+    if kind == "images":
+        write_image_shard(plan, tools, shard, progress=progress)
+    else:
+        write_post_shard(plan, tools, split, shard, progress=progress)
+
+
+def _file(plan: Plan, job: tuple[str, str | None, int]) -> Path:
+    kind, split, shard = job
+    return plan.image_file(shard) if kind == "images" else plan.post_file(split, shard)
+
+
+def _size(plan: Plan, jobs: list[tuple[str, str | None, int]]) -> int:
+    """Images or posts in these shards."""
+    return sum(len((plan.image_shards() if k == "images" else plan.post_shards(s))[shard]) for k, s, shard in jobs)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread, as sums over several differ in their last bits from sums over one."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
