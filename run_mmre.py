@@ -46,8 +46,13 @@ __all__ = ["DataArguments", "ModelArguments", "RelationTrainer", "RunArguments",
 logger = logging.getLogger("run_mmre")
 
 BUILDERS = {
-    "mnre": MNRE, "mnre_v1": MNRE, "mnre_published_objects": MNRE, "more": MORE, "postcards": Postcards, "jsonl": Posts,
-}  # fmt: skip
+    "mnre": MNRE,
+    "mnre_v1": MNRE,
+    "mnre_published_objects": MNRE,
+    "more": MORE,
+    "postcards": Postcards,
+    "jsonl": Posts,
+}
 VISUAL_COLUMNS = (
     "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
 )  # fmt: skip
