@@ -124,9 +124,9 @@ class VGG16RoIAlignEncoder(VGG16RegionEncoder):
 
     One pass of the convolutions an image instead of one a region, and not the same features: a region is seen with
     what surrounds it, and coarsely (7 x 7 cells an image at S = 224; take a larger S for small objects). Never mix the
-    two kinds in one data set. RoIAlign (He et al. 2017, https://arxiv.org/abs/1703.06870) to 7 x 7 with as many samples a
-    bin as the map has cells in it, so that the whole image, at a multiple of 224 pixels, gets exactly the vector that
-    `VGG16RegionEncoder` gives it. The weights are the same.
+    two kinds in one data set. RoIAlign (He et al. 2017, https://arxiv.org/abs/1703.06870) to 7 x 7 with as many
+    samples a bin as the map has cells in it, so that the whole image, at a multiple of 224 pixels, gets exactly the
+    vector that `VGG16RegionEncoder` gives it. The weights are the same.
 
     Example:
         >>> encoder = VGG16RoIAlignEncoder.from_weights("random:0")
