@@ -6,10 +6,11 @@ is not white space is a token of its own, and so is each character of the script
 Japanese kana, Thai, Lao, Khmer, Myanmar). No token depends on where the mentions are.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from typing import Any
+
+from modeling_vmhan.mentions import find_mention
 
 
 __all__ = ["Sentence", "tokenize"]
@@ -19,7 +20,6 @@ _UNSPACED = (
     "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
 )
 _TOKEN = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]")
-MAX_CANDIDATES = 5  # listed in an error
 
 
 def tokenize(text: str) -> list[tuple[int, int]]:
@@ -97,45 +97,7 @@ class Sentence:
         return [inside[0], inside[-1] + 1]
 
     def _find(self, words: str, *, place: str, field: str) -> list[int]:
-        starts = {left: i for i, (left, _) in enumerate(self.borders)}
-        ends = {right: i + 1 for i, (_, right) in enumerate(self.borders)}
-        words = words.strip()
-        found, at = [], self.text.find(words) if words else -1
-        while at >= 0:
-            if at in starts and at + len(words) in ends:
-                found.append([starts[at], ends[at + len(words)]])
-            at = self.text.find(words, at + 1)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            candidates = ", ".join(str(self._as_given(span)) for span in found[:MAX_CANDIDATES])
-            raise ValueError(
-                f"{place}, field {field!r}: expected a string that occurs once in the sentence, received {words!r}, "
-                f"which occurs {len(found)} times. Give the span in {self.counts}, one of {candidates}"
-            )
-        near = self._near(words)
-        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "Give a string of whole words, or a span."
-        raise ValueError(
-            f"{place}, field {field!r}: expected a string of the sentence {self.text!r}, received {words!r}, which is "
-            f"not in it as whole tokens. {hint}"
-        )
-
-    def _as_given(self, span: list[int]) -> list[int]:
-        """A token span in the unit that spans of this sentence count."""
-        if self.counts == "tokens":
-            return span
-        return [self.borders[span[0]][0], self.borders[span[1] - 1][1]]
-
-    def _near(self, words: str) -> list[str]:
-        """Strings of the sentence that resemble `words`, as many tokens long give or take one; upper case is equal."""
-        length = max(len(tokenize(words)), 1)
-        candidates: dict[str, str] = {}
-        for count in range(max(length - 1, 1), length + 2):
-            for first in range(len(self.borders) - count + 1):
-                left, right = self._as_characters(first, first + count)
-                candidates.setdefault(self.text[left:right].casefold(), self.text[left:right])
-        near = difflib.get_close_matches(words.casefold(), candidates, n=3, cutoff=0.7)
-        return [candidates[name] for name in near]
-
-    def _as_characters(self, start: int, end: int) -> tuple[int, int]:
-        return self.borders[start][0], self.borders[end - 1][1]
+        characters = self.counts == "characters"
+        units = [(i, i + 1) for i in range(len(self.text))] if characters else self.borders
+        start, end = find_mention(words, self.text, units, f"{place}, field {field!r}")
+        return self._of_characters(start, end, place=place, field=field) if characters else [start, end]

@@ -64,6 +64,8 @@ def _described(place: Span, text: str, unit_spans: list[Span], around: int = 0) 
     shown = text[start:end]
     if around:
         shown = f"{text[max(0, start - around) : start]}[{shown}]{text[end : end + around]}".strip()
-    units = tokens_of_span(place, unit_spans)
-    where = f"characters {place}" if units == place else f"tokens {units} (characters {place})"
+    counts_characters = len(unit_spans) == unit_spans[-1][1]
+    where = f"characters {place}"
+    if not counts_characters:
+        where = f"tokens {tokens_of_span(place, unit_spans)} ({where})"
     return f"{shown!r} at {where}"
