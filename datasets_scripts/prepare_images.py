@@ -25,6 +25,7 @@ __all__ = ["ImageRecords", "image_file", "load_upright", "write_image_shard"]
 logger = logging.getLogger(__name__)
 
 IMAGES_A_BATCH = 8  # that are decoded and given to the detector at a time
+MAPPED_FILES = 4
 
 
 @dataclass
@@ -75,7 +76,7 @@ def write_image_shard(plan: Plan, tools: Tools, shard: int, *, progress: Callabl
 
 
 class ImageRecords:
-    """What the first stage wrote, by the image's number; files are memory-mapped."""
+    """What the first stage wrote, by the image's number; a few files at a time are memory-mapped."""
 
     def __init__(self, plan: Plan):
         self.plan = plan
@@ -86,6 +87,8 @@ class ImageRecords:
         shards = self.plan.image_shards()
         shard = number // len(shards[0])
         if shard not in self._files:
+            if len(self._files) == MAPPED_FILES:
+                del self._files[next(iter(self._files))]
             rows = datasets.Dataset.from_file(str(self.plan.image_file(shard)))
             self._files[shard] = (
                 rows.data,
