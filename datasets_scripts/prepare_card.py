@@ -7,17 +7,17 @@ from typing import Any
 from datasets import DatasetInfo, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
-from huggingface_hub import DatasetCard, DatasetCardData
+from huggingface_hub import DatasetCardData
 
 from datasets_scripts.building import SIDECAR
 from datasets_scripts.prepare_arguments import SOURCES
 from datasets_scripts.prepare_files import write_text
 from datasets_scripts.prepare_plan import Plan
+from model_cards.cards import TAGS, dataset_card
 
 
 __all__ = ["write_card"]
 
-TEMPLATE = Path(__file__).with_name("dataset_card.md")
 COLUMNS = {
     "id": "name of the post",
     "tokens": "the sentence; spans are [start, end) over it",
@@ -53,7 +53,7 @@ def write_card(
 
     leaks = leak_status(plan.source.posts)
     data = _card_data(plan, sizes)
-    card = DatasetCard.from_template(data, template_path=str(TEMPLATE), **_texts(plan, statistics, figures, leaks))
+    card = dataset_card(data, _texts(plan, statistics, figures, leaks))
     write_text(path, str(card).rstrip() + "\n")
     if leaks:
         mark_card(path, plan.arguments.config, leaks)  # last: it writes into the YAML
@@ -65,7 +65,7 @@ def _card_data(plan: Plan, sizes: dict[str, tuple[int, int, int]]) -> DatasetCar
     data = DatasetCardData(
         license=_licence(plan),
         task_categories=["text-classification"],
-        tags=["relation-extraction", "multimodal", "vmhan"],
+        tags=[*TAGS],
         size_categories=next((name for limit, name in SIZES if total < limit), "n>1M"),
         pretty_name=SOURCES[arguments.source][2],
     )

@@ -15,17 +15,10 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
 from model_cards.facts import RUN_FILE, ModelFacts, leak_reasons, numbers, read_facts, write_atomically
-from model_cards.tables import (
-    SPLITS,
-    calibration_table,
-    results_table,
-    settings_table,
-    statistics_table,
-    training_table,
-)
+from model_cards.tables import SPLITS, calibration_table, results_table, settings_table, training_table
 
 
-__all__ = ["DATASET_FIELDS", "PAPER_RESULTS", "dataset_card", "main", "model_card", "write_model_card"]
+__all__ = ["DATASET_TEXTS", "PAPER_RESULTS", "dataset_card", "main", "model_card", "write_model_card"]
 
 TEMPLATES = Path(__file__).parent
 SCORES = {
@@ -41,7 +34,11 @@ PAPER_RESULTS = {
 }
 TASK = "text-classification"
 TAGS = ("relation-extraction", "multimodal", "vm-han", "hypergraph")
-DATASET_FIELDS = ("name", "configs", "source", "licence", "statistics", "provenance", "leaks", "figures")
+# What the template of a data set's card fills in.
+DATASET_TEXTS = (
+    "pretty_name", "config", "splits", "relations", "columns", "description", "homepage", "licence_text", "inputs",
+    "command", "tools", "left_out", "figures", "leaks", "leak_text",
+)  # fmt: skip
 # Data sets that run_mmre.py builds: pretty name and where the data comes from. Others are Hub names or folders.
 SOURCES = {
     "mnre": ("MNRE", "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each."),
@@ -105,41 +102,22 @@ def write_model_card(folder: str | Path, run: Mapping[str, Any] | None = None, r
     return folder / "README.md"
 
 
-def dataset_card(fields: Mapping[str, Any]) -> DatasetCard:
-    """The card of a data set of posts; `card.data` may be completed before `card.save(path)`, with dataset_info.
+def dataset_card(data: DatasetCardData, texts: Mapping[str, Any]) -> DatasetCard:
+    """The card of a data set of posts.
 
     Args:
-        fields: name: as a reader is told. configs: a list of the Hub's YAML entries ({"config_name", "data_files"}).
-            source: a paragraph on where the posts come from. licence: as the Hub writes it. statistics: {split: {what:
-            number}}. provenance: {what: value that JSON can hold}, all that made the files. leaks: reasons why the set
-            gives labels away, [] after an audit without any, None without an audit. figures: paths of pictures,
-            relative to the card.
+        data: the YAML: licence, configs, dataset_info.
+        texts: what the template fills in, all of DATASET_TEXTS; `datasets_scripts.prepare_card` describes them.
 
     Raises:
-        ValueError: a field is missing or unknown.
+        ValueError: a text is missing or unknown.
     """
-    if set(fields) != set(DATASET_FIELDS):
-        missing, unknown = sorted(set(DATASET_FIELDS) - set(fields)), sorted(set(fields) - set(DATASET_FIELDS))
+    if set(texts) != set(DATASET_TEXTS):
+        missing, unknown = sorted(set(DATASET_TEXTS) - set(texts)), sorted(set(texts) - set(DATASET_TEXTS))
         raise ValueError(
-            f"fields: expected exactly {list(DATASET_FIELDS)}, received without {missing} and with unknown {unknown}."
+            f"texts: expected exactly {list(DATASET_TEXTS)}, received without {missing} and with unknown {unknown}."
         )
-    leaks = fields["leaks"]
-    data = DatasetCardData(
-        language="en",
-        license=fields["licence"],
-        pretty_name=fields["name"],
-        task_categories=[TASK],
-        tags=[*TAGS, *(["leaky"] if leaks else [])],
-        configs=fields["configs"],
-        **({} if leaks is None else {"leaky": bool(leaks)}),
-    )
-    return DatasetCard.from_template(
-        data,
-        template_path=str(TEMPLATES / "dataset_card.md"),
-        statistics_table=statistics_table(fields["statistics"]),
-        provenance_text=json.dumps(fields["provenance"], indent=2, ensure_ascii=False, default=str),
-        **{name: fields[name] for name in ("name", "source", "licence", "leaks", "figures")},
-    )
+    return DatasetCard.from_template(data, template_path=str(TEMPLATES / "dataset_card.md"), **texts)
 
 
 def main(argv: list[str] | None = None) -> None:

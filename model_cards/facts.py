@@ -104,12 +104,9 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
 def leak_reasons(metrics: Mapping[str, Any]) -> list[str] | None:
     """Why the results are leaky; [] when they are not, None when metrics.json does not say.
 
-    `leaky` is true or false; `leaks` gives the reasons: a list, or an object of field and reason.
+    `leaky` is true or false; `leak_reasons` is the list of reasons.
     """
-    leaks = metrics.get("leaks") or []
-    if isinstance(leaks, Mapping):
-        leaks = [f"`{field}`: {reason}" for field, reason in leaks.items()]
-    reasons = [leaks] if isinstance(leaks, str) else [str(reason) for reason in leaks]
+    reasons = [str(reason) for reason in metrics.get("leak_reasons") or []]
     if metrics.get("leaky") and not reasons:
         return ["metrics.json marks the data as leaky and gives no reason"]
     return reasons if reasons or "leaky" in metrics else None

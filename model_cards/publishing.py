@@ -36,7 +36,10 @@ MODEL_FILES = (
     "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja", "metrics.json",
     "README.md", "figures/*.png", "figures/*.svg",
 )  # fmt: skip
-DATASET_FILES = ("README.md", "*.parquet", "**/*.parquet", "figures/*.png", "figures/*.svg")
+DATASET_FILES = (
+    "README.md", "*.parquet", "**/*.parquet", "figures/*.png", "figures/*.svg", "statistics.json", "provenance.json",
+    "skipped.jsonl", "empty_nodes.jsonl",
+)  # fmt: skip
 NEEDED = {
     "model": ("config.json", "*.safetensors", "processor_config.json", "*.py", "metrics.json", "README.md"),
     "dataset": ("README.md", "**/*.parquet"),

@@ -20,7 +20,6 @@ __all__ = [
     "settings_table",
     "show_score",
     "show_setting",
-    "statistics_table",
     "training_table",
 ]
 
@@ -85,13 +84,6 @@ def training_table(facts: ModelFacts) -> str:
     values = numbers(facts.metrics)
     rows += [[f"`{name}`", show_score(values[name])] for name in RUN_METRICS if name in values]
     return _table(["argument", "value"], rows)
-
-
-def statistics_table(statistics: Mapping[str, Mapping[str, Any]]) -> str:
-    """{split: {what: number}} with one column a split."""
-    names = {name: None for split in statistics.values() for name in split}
-    rows = [[f"`{name}`", *(show_setting(split.get(name, "-")) for split in statistics.values())] for name in names]
-    return _table(["figure", *statistics], rows)
 
 
 def show_score(value: int | float) -> str:

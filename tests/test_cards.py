@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from huggingface_hub import DatasetCard, ModelCard
+from huggingface_hub import DatasetCardData, ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_cards import checking
-from model_cards.cards import PAPER_RESULTS, dataset_card, main, model_card, write_model_card
+from model_cards.cards import DATASET_TEXTS, PAPER_RESULTS, dataset_card, main, model_card, write_model_card
 from model_cards.checking import check_card
 from model_cards.facts import describe_run, leak_reasons, read_facts
 from model_cards.tables import read_tables
@@ -154,10 +154,7 @@ def test_the_paper_s_numbers_are_the_paper_s_and_marked_as_such(folder):
     [
         ({}, None),
         ({"leaky": False}, []),
-        ({"leaky": False, "leaks": []}, []),
-        ({"leaky": True, "leaks": ["object counts"]}, ["object counts"]),
-        ({"leaks": {"boxes": "keyed by line"}}, ["`boxes`: keyed by line"]),
-        ({"leaky": True, "leaks": "keyed by line"}, ["keyed by line"]),
+        ({"leaky": True, "leak_reasons": ["object counts"]}, ["object counts"]),
         ({"leaky": True}, ["metrics.json marks the data as leaky and gives no reason"]),
     ],
 )
@@ -166,7 +163,7 @@ def test_leak_reasons(metrics, reasons):
 
 
 def test_leaky_results_are_marked_and_kept_out_of_the_model_index(folder, write_run_files):
-    write_run_files(folder, leaky=True, leaks=["crop counts separate None from the rest"])
+    write_run_files(folder, leaky=True, leak_reasons=["crop counts separate None from the rest"])
     card = ModelCard(write_model_card(folder).read_text())
     assert card.data.eval_results is None and "model-index" not in str(card)
     assert card.data["leaky"] is True and "leaky" in card.data.tags
@@ -281,40 +278,8 @@ def test_checking_a_folder_without_card_is_an_error(folder):
 
 # ---------------------------------------------------------------- data set cards
 
-FIELDS = {
-    "name": "Tiny posts",
-    "configs": [{"config_name": "tiny", "data_files": [{"split": "train", "path": "tiny/train-*.parquet"}]}],
-    "source": "Two posts written for a test.",
-    "licence": "other",
-    "statistics": {"train": {"posts": 2, "pairs": 3}, "test": {"posts": 1}},
-    "provenance": {"encoder": {"weights": "random:0"}, "inputs": ["sha256:00"]},
-    "leaks": None,
-    "figures": ["figures/objects_per_post.png"],
-}
 
-
-def test_a_data_set_card_says_what_its_fields_say():
-    card = DatasetCard(str(dataset_card(FIELDS)))
-    assert card.data.configs == FIELDS["configs"] and card.data.license == "other"
-    assert card.data.pretty_name == "Tiny posts" and "# Tiny posts" in card.text
-    stated = read_tables(card.text)
-    assert stated == {"train_posts": "2", "train_pairs": "3", "test_posts": "1", "test_pairs": "-"}
-    assert json.loads(re.search(r"```json\n(.*?)```", card.text, flags=re.DOTALL)[1]) == FIELDS["provenance"]
-    assert "![objects per post](figures/objects_per_post.png)" in card.text
-    assert 'load_dataset(repo_id, "tiny")' in card.text
-
-
-@pytest.mark.parametrize(
-    "leaks, status, marked",
-    [(None, "Not audited", None), ([], "No leak was found", False), (["boxes: by line"], "- boxes: by line", True)],
-)
-def test_a_data_set_card_states_the_leaks(leaks, status, marked):
-    card = dataset_card({**FIELDS, "leaks": leaks})
-    assert status in card.text and card.data.to_dict().get("leaky") is marked
-    assert ("[!WARNING]" in card.text) is bool(marked) and ("leaky" in card.data.tags) is bool(marked)
-
-
-def test_wrong_fields_of_a_data_set_card_are_an_error():
-    fields = {name: value for name, value in FIELDS.items() if name != "leaks"}
-    with pytest.raises(ValueError, match=r"without \['leaks'\] and with unknown \['license'\]"):
-        dataset_card({**fields, "license": "mit"})
+def test_wrong_texts_of_a_data_set_card_are_an_error():
+    texts = {name: "" for name in DATASET_TEXTS if name != "leaks"}
+    with pytest.raises(ValueError, match=r"without \['leaks'\] and with unknown \['source'\]"):
+        dataset_card(DatasetCardData(), {**texts, "source": "here"})

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
 from hub_server import FIRST_COMMIT, File, Repo
 from PIL import Image
 
-from datasets_scripts.schema import post_features
-from model_cards.cards import dataset_card, write_model_card
+from datasets_scripts.prepare import prepare
+from datasets_scripts.prepare_arguments import PrepareArguments
+from model_cards.cards import write_model_card
 from model_cards.publishing import main, publishable_files
 
 
@@ -156,18 +156,19 @@ def test_it_is_one_commit(published):
 
 def test_the_card_s_code_loads_this_repository(published):
     card = published.files["README.md"].decode()
-    assert re.findall(r'^repo_id = "(.*)"$', card, flags=re.MULTILINE) == ["ann/tiny"]
+    assert re.findall(r'^repo_id = "(.*)"$', card, flags=re.MULTILINE) == ["ann/tiny", "ann/tiny"]
 
 
 def test_a_stranger_loads_it_by_its_name_and_predicts(published, client, posts, predict, make_model, tmp_path):
     (tmp_path / "posts.json").write_text(json.dumps(posts()))
     done = client(STRANGER, "ann/tiny", tmp_path / "posts.json", package=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    *_, from_card, answer = done.stdout.splitlines()
+    *_, from_model, from_pipeline, answer = done.stdout.splitlines()
     answer, model = json.loads(answer), make_model()
     for name in ("AutoModelForSequenceClassification", "AutoModel"):
         torch.testing.assert_close(torch.tensor(answer[name]), predict(model, posts()), atol=1e-5, rtol=0)
-    assert answer["labels"] == model.config.labels and from_card.split()[0] in model.config.labels
+    assert answer["labels"] == model.config.labels and from_model.split()[0] in model.config.labels
+    assert from_pipeline.startswith("{'head': 'Ann Keller', 'tail': 'Oslo', 'relation': ")
     assert "ann/absent is not a" in answer["absent"]
 
 
@@ -313,39 +314,17 @@ def test_an_unfinished_folder_is_an_error(folder, tmp_path, name):
 
 @pytest.fixture(scope="module")
 def dataset_folder(tmp_path_factory):
-    """Two posts as Parquet with a card, as datasets_scripts.prepare would leave them."""
-    folder = tmp_path_factory.mktemp("dataset")
-    features = post_features(["None", "peer"], images=True, visual_feature_size=2)
-    pair = {"head": [0, 1], "tail": [2, 3], "tail_object": -1, "relation": 1, "text_phrases": [], "objects": [0]}
-    rows = [
-        {
-            "id": f"post {i}",
-            "tokens": ["Ann", "met", "Bob"],
-            "image_id": f"{i}.png",
-            "image": Image.new("RGB", (4 + i, 3)),
-            "image_features": [0.5, 1.0],
-            "boxes": [[0.0, 0.0, 2.0, 2.0]],
-            "object_labels": ["person"],
-            "object_features": [[1.0, 2.0]],
-            "caption": "two people",
-            "image_phrases": [],
-            "pairs": [pair],
-        }
-        for i in range(2)
-    ]
-    (folder / "tiny").mkdir()
-    Dataset.from_list(rows, features=features).to_parquet(folder / "tiny" / "train-00000-of-00001.parquet")
-    fields = {
-        "name": "Tiny posts",
-        "configs": [{"config_name": "tiny", "data_files": [{"split": "train", "path": "tiny/train-*.parquet"}]}],
-        "source": "Two posts written for a test.",
-        "licence": "cc0-1.0",
-        "statistics": {"train": {"posts": 2, "pairs": 2}},
-        "provenance": {"features": "typed by hand"},
-        "leaks": None,
-        "figures": [],
-    }
-    dataset_card(fields).save(folder / "README.md")
+    """Two posts of somebody's own, prepared."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("prepared") / "dataset"
+    rows = []
+    for i in range(2):
+        Image.new("RGB", (4 + i, 3)).save(source / f"{i}.png")
+        pair = {"head": [0, 1], "tail": [2, 3], "relation": ["None", "peer"][i], "objects": [0]}
+        row = {"id": f"post {i}", "tokens": ["Ann", "met", "Bob"], "image": f"{i}.png", "boxes": [[0, 0, 2, 2]]}
+        rows.append(json.dumps({**row, "object_labels": ["person"], "pairs": [pair]}))
+    (source / "train.jsonl").write_text("\n".join(rows))
+    arguments = {"config_name": "tiny", "selector": "none", "figures": False, "license": "cc0-1.0"}
+    prepare(PrepareArguments(source="jsonl", data_dir=str(source), output_dir=str(folder), **arguments))
     (folder / "state.json").write_text("{}")
     return folder
 
@@ -354,17 +333,18 @@ def test_a_data_set_comes_back_whole_and_as_a_stream(hub, client, dataset_folder
     done = client(PUBLISH, dataset_folder, "ann/posts", "--repo_type", "dataset")
     assert done.returncode == 0, done.stderr[-3000:]
     repo = hub.repos["dataset", "ann/posts"]
-    assert set(repo.files) == {"README.md", "tiny/train-00000-of-00001.parquet"} and len(repo.commits) == 2
-    assert 'repo_id = "ann/posts"' in repo.files["README.md"].decode()
+    assert set(repo.files) == {
+        "README.md", "tiny/train-00000-of-00001.parquet", "statistics.json", "provenance.json",
+    }  # fmt: skip
+    assert len(repo.commits) == 2 and 'repo_id = "ann/posts"' in repo.files["README.md"].decode()
     done = client(READER, "ann/posts", package=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answer = json.loads(done.stdout.splitlines()[-1])
     assert answer["splits"] == ["train"] and answer["rows"] == answer["streamed"]
+    assert answer["unnamed"] == ["post 0", "post 1"]
     assert [row["image"] for row in answer["rows"]] == [[4, 3], [5, 3]]
-    assert answer["rows"][1]["tokens"] == ["Ann", "met", "Bob"] and answer["rows"][0]["object_features"] == [
-        [1.0, 2.0]
-    ]
-    assert answer["rows"][0]["pairs"][0]["relation"] == 1
+    assert answer["rows"][1]["tokens"] == ["Ann", "met", "Bob"]
+    assert answer["rows"][1]["boxes"] == [[0, 0, 2, 2]] and answer["rows"][1]["pairs"][0]["relation"] == 1
 
 
 def test_a_data_set_without_parquet_is_an_error(tmp_path):

@@ -459,7 +459,7 @@ def test_what_gives_labels_away_is_marked_and_not_pushed(folder, monkeypatch):
     marked = []
     monkeypatch.setattr("datasets_scripts.leaks.leak_status", lambda source: ["objects by line."])
     monkeypatch.setattr("datasets_scripts.leaks.mark_card", lambda *arguments: marked.append(arguments))
-    monkeypatch.setattr(prepare_push, "HfApi", None)  # nothing goes out
+    monkeypatch.setattr(prepare_push, "publish_dataset", None)  # nothing goes out
     output = run(folder)
     text = (output / "README.md").read_text()
     assert "gives its labels away" in text and "> - objects by line." in text and "Marked as leaky" in text
