@@ -177,7 +177,7 @@ def _text(path, value):
 
 
 def _pickle(path, value):
-    path.write_bytes(pickle.dumps(value))
+    path.write_bytes(pickle.dumps(value, protocol=2))
 
 
 @pytest.mark.parametrize(
