@@ -1,17 +1,12 @@
-"""A finished data set folder goes to the Hub, in one commit."""
+"""A finished data set folder goes to the Hub, in one commit, through the one file that publishes."""
 
-import logging
 from pathlib import Path
 from typing import Any
-
-from huggingface_hub import HfApi
 
 from datasets_scripts.prepare_arguments import PrepareArguments
 
 
-__all__ = ["check_may_be_pushed", "push"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["check_may_be_pushed", "check_token", "push"]
 
 
 def check_may_be_pushed(posts: Any, *, allow_leaky: bool) -> None:
@@ -26,25 +21,22 @@ def check_may_be_pushed(posts: Any, *, allow_leaky: bool) -> None:
         )
 
 
+def check_token() -> None:
+    """Before hours of work: PermissionError if there is no token that may write, OSError if the Hub is out of reach."""
+    from model_cards.publishing import check_access
+
+    check_access()
+
+
 def push(output_dir: Path, arguments: PrepareArguments) -> str:
-    """Upload the folder as it is; shards of an earlier upload that it does not have any more are removed.
+    """Upload the folder; shards of an earlier upload that it does not have any more are removed.
 
     Returns:
         The address of the commit.
 
     Raises:
-        OSError: the Hub refused or could not be reached; nothing is changed there then.
+        PermissionError, OSError: the Hub refused or could not be reached; nothing is changed there then.
     """
-    api = HfApi()
-    repo_id = api.create_repo(
-        arguments.push_to_hub, repo_type="dataset", private=arguments.private or None, exist_ok=True
-    ).repo_id
-    commit = api.upload_folder(
-        repo_id=repo_id,
-        folder_path=output_dir,
-        repo_type="dataset",
-        commit_message=f"Prepare {arguments.config} with datasets_scripts.prepare",
-        delete_patterns=[f"{arguments.config}/*.parquet"],
-    )
-    logger.info("pushed to %s", commit.commit_url)
-    return commit.commit_url
+    from model_cards.publishing import publish_dataset
+
+    return publish_dataset(output_dir, arguments.push_to_hub, private=arguments.private or None)
