@@ -22,7 +22,7 @@ def check_may_be_pushed(posts: Any, *, allow_leaky: bool) -> None:
 
 
 def check_token() -> None:
-    """Before hours of work: PermissionError if there is no token that may write, OSError if the Hub is out of reach."""
+    """Before hours of work: PermissionError without a token that may write, OSError if the Hub is out of reach."""
     from model_cards.publishing import check_access
 
     check_access()
