@@ -24,7 +24,7 @@ from datasets_scripts.prepare_arguments import PrepareArguments
 from datasets_scripts.prepare_assemble import assemble, check_output, is_finished
 from datasets_scripts.prepare_figures import check_matplotlib
 from datasets_scripts.prepare_plan import make_plan, work_folder
-from datasets_scripts.prepare_push import check_may_be_pushed, push
+from datasets_scripts.prepare_push import check_may_be_pushed, check_token, push
 from datasets_scripts.prepare_source import open_source
 from datasets_scripts.prepare_tools import make_tools
 from datasets_scripts.prepare_workers import MakeTools, World, join_world, make_shards
@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> Path:
     level = logging.INFO if world.is_main else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level)
     try:
+        if arguments.push_to_hub and world.is_main:
+            check_token()
         output_dir = prepare(arguments, world=world)
         if arguments.push_to_hub and world.is_main:
             push(output_dir, arguments)

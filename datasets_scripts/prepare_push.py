@@ -1,13 +1,13 @@
-"""A finished data set folder goes to the Hub, in one commit."""
+"""A finished data set folder goes to the Hub, in one commit, through the one file that publishes."""
 
 from pathlib import Path
 from typing import Any
 
 from datasets_scripts.prepare_arguments import PrepareArguments
-from model_cards.publishing import publish_dataset
+from model_cards.publishing import check_access, publish_dataset
 
 
-__all__ = ["check_may_be_pushed", "push"]
+__all__ = ["check_may_be_pushed", "check_token", "push"]
 
 
 def check_may_be_pushed(posts: Any, *, allow_leaky: bool) -> None:
@@ -22,6 +22,11 @@ def check_may_be_pushed(posts: Any, *, allow_leaky: bool) -> None:
         )
 
 
+def check_token() -> None:
+    """Before hours of work: PermissionError without a token that may write, OSError if the Hub is out of reach."""
+    check_access()
+
+
 def push(output_dir: Path, arguments: PrepareArguments) -> str:
     """Publish the folder; shards of an earlier upload that it does not have any more are removed.
 
@@ -29,6 +34,6 @@ def push(output_dir: Path, arguments: PrepareArguments) -> str:
         The address of the commit.
 
     Raises:
-        OSError: as `publish_dataset`; the repository has all of the files or is as it was.
+        PermissionError, OSError: as `publish_dataset`; the repository has all of the files or is as it was.
     """
     return publish_dataset(output_dir, arguments.push_to_hub, private=arguments.private or None)

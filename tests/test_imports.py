@@ -145,3 +145,13 @@ def test_every_module_says_what_it_exports(path):
         if isinstance(target, ast.Name)
     ]
     assert "__all__" in names
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem.startswith("prepare")], ids=lambda p: p.stem)
+def test_the_preparation_imports_its_tools_only_when_they_are_named(path):
+    top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]
+    found = {node.module for node in top if isinstance(node, ast.ImportFrom)}
+    found |= {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    heavy = ("torch", "accelerate", "matplotlib", "modeling_vmhan", "datasets_scripts.detection")
+    heavy += ("datasets_scripts.selection", "datasets_scripts.features")
+    assert not {module for module in found if module.startswith(heavy)}

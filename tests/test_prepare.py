@@ -9,11 +9,11 @@ import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hub_server import HubServer
 from huggingface_hub import DatasetCard
 from PIL import Image
 from prepare_fakes import FEATURE_SIZE, ColourFeatures, make_fakes, write_posts
 
-from datasets_scripts import prepare_push
 from datasets_scripts.building import visual_feature_description
 from datasets_scripts.image_files import is_kept
 from datasets_scripts.prepare import main, prepare
@@ -459,7 +459,6 @@ def test_what_gives_labels_away_is_marked_and_not_pushed(folder, monkeypatch):
     marked = []
     monkeypatch.setattr("datasets_scripts.leaks.leak_status", lambda source: ["objects by line."])
     monkeypatch.setattr("datasets_scripts.leaks.mark_card", lambda *arguments: marked.append(arguments))
-    monkeypatch.setattr(prepare_push, "publish_dataset", None)  # nothing goes out
     output = run(folder)
     text = (output / "README.md").read_text()
     assert "gives its labels away" in text and "> - objects by line." in text and "Marked as leaky" in text
@@ -467,3 +466,27 @@ def test_what_gives_labels_away_is_marked_and_not_pushed(folder, monkeypatch):
     with pytest.raises(ValueError, match="push_to_hub: .*marked as leaky: objects by line. .*--allow_leaky true"):
         run(folder, push_to_hub="me/mine")
     assert run(folder, push_to_hub="me/mine", allow_leaky=True) == output
+
+
+def test_a_finished_folder_is_pushed_as_it_is_in_one_commit(tmp_path, monkeypatch):
+    home = tmp_path / "home"
+    with HubServer() as hub:
+        for name, value in hub.environment(home).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.environment(home)["HF_ENDPOINT"])
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        flags = "--source postcards --num_train 3 --num_validation 1 --num_test 1 --shard_size 2 --selector none"
+        flags += f" --output_dir {tmp_path / 'cards'} --push_to_hub ann/cards --private true"
+        output = main([*flags.split(), "--figures", "false"])
+        repo = hub.repos["dataset", "ann/cards"]
+        assert repo.private and len(repo.commits) == 2  # the first one made it
+        files = {
+            path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()
+        }
+        assert repo.files == files and "postcards/train-00001-of-00002.parquet" in files
+        assert 'repo_id = "ann/cards"' in files["README.md"].decode()
+        main([*flags.split(), "--figures", "false"])
+        assert len(repo.commits) == 2  # it was finished and there
+        main([*flags.replace("--shard_size 2", "--shard_size 9").split(), "--figures", "false"])
+        assert sum(name.endswith(".parquet") for name in repo.files) == 3  # no shard of the first upload stays
