@@ -6,11 +6,8 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import prepare_standins
 from PIL import Image
 
-
-prepare_standins.install()
 
 FEATURE_SIZE = 6
 seconds_an_image = 0.0  # tests that need time to kill a preparation set it
