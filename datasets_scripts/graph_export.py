@@ -63,9 +63,9 @@ def write_triples_csv(part: Path, target: Path, **options: str) -> None:
 def write_graph(part: Path, target: Path, **options: str) -> None:
     """The triples as GraphML: a directed multigraph that `networkx.read_graphml` and Gephi open.
 
-    A node is a name, so that mentions spelt alike in several posts are one node; it has a `kind`, "entity" or "object".
+    A node is a name, so that mentions spelt alike in several posts are one node; its `kind` is "entity" or "object".
     An edge is a triple, with relation, confidence and source. Runs of white space are one space, and characters that
-    XML does not have are U+FFFD. The graph, unlike all else here, is held in memory: it is as large as the answer.
+    XML does not have are U+FFFD. The graph, unlike all else here, is held in memory.
     """
     graph = networkx.MultiDiGraph()
     for triple in triples_of(read_answers(part), **options):
