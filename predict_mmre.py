@@ -3,13 +3,13 @@
     python predict_mmre.py outputs/demo questions.jsonl --output answers.jsonl
     python predict_mmre.py user/vmhan posts.parquet --output facts.csv --format triples --abstain_below 0.8
 
-MODEL is a folder or a Hub name. INPUT is JSONL, CSV or Parquet (datasets_scripts/question_files.py says what a row is);
-it is read as it is needed. Writes one row a pair (datasets_scripts/answer_files.py names the columns), or, as triples,
-(head, relation, tail, confidence, source) of every pair with a relation, and OUT.graphml beside them.
+MODEL is a folder or a Hub name. INPUT is JSONL, CSV or Parquet (datasets_scripts/question_files.py says what a row
+is); it is read as it is needed. Writes one row a pair (datasets_scripts/answer_files.py names the columns), or, as
+triples, (head, relation, tail, confidence, source) of every pair with a relation, and OUT.graphml beside them.
 
-A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. Run the same
-command again after a crash or a kill, and it continues; datasets_scripts/resumable.py says how. Exit code: 0 all rows
-answered, 1 some failed (or the run broke off), 2 bad arguments.
+A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. Run the
+same command again after a crash or a kill, and it continues; datasets_scripts/resumable.py says how. Exit code: 0 all
+rows answered, 1 some failed (or the run broke off), 2 bad arguments.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         total = count_questions(arguments.input)
         pipe = load_pipeline(arguments)
-        output = ResumableOutput(arguments.output, fingerprint(arguments, pipe), overwrite=arguments.overwrite)
+        made = products(arguments, pipe.model.config.none_label)
+        facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
+        output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
     except (ValueError, OSError) as error:
         print(f"predict_mmre: {error}", file=sys.stderr)
         return 2
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         rows = read_questions(arguments.input, image_root=arguments.image_root, skip=output.progress.rows)
         with tqdm(total=total, initial=output.progress.rows, desc="predict", unit="row") as bar:
             answer_all(pipe, rows, output, batch_size=arguments.batch_size, advance=bar.update)
-        output.finish(products(arguments, pipe.model.config.none_label))
+        output.finish(made)
     return report(output)
 
 
@@ -181,14 +183,17 @@ def answer_batch(
     return answers, {number: reason for _, failed in each for number, reason in failed.items()}
 
 
-def error_rows(reasons: dict[int, str], questions: dict[int, Question]) -> Iterable[dict[str, Any]]:
+def error_rows(reasons: dict[int, str], questions: dict[int, Question]) -> list[dict[str, Any]]:
     """In the order of the rows."""
-    identity = {number: questions.get(number, {}).get("id") for number in reasons}
-    return [{"row": number, "id": identity[number], "reason": reasons[number]} for number in sorted(reasons)]
+    rows = []
+    for number in sorted(reasons):
+        identity = questions.get(number, {}).get("id")
+        rows.append({"row": number, "id": None if identity is None else str(identity), "reason": reasons[number]})
+    return rows
 
 
 def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Callable[[Path, Path], None]]:
-    """What is made of the answers at the end, by path."""
+    """What is made of the answers at the end, by path; --output is the last."""
     path = arguments.output
     if arguments.format != "triples":
         return {path: write_jsonl if arguments.format == "jsonl" else write_parquet}

@@ -1,9 +1,9 @@
 """Questions to the pipeline out of a file: JSONL, CSV or Parquet, one row after the other.
 
-A row of JSONL or Parquet is a question as `MultimodalRelationClassificationPipeline.__call__` takes it, with one pair or
-several. A row of CSV is one pair: text, head, tail, and where wanted image, caption, id. CSV cells of the other columns
-are JSON (boxes: [[0, 0, 64, 48]]), and so are spans and boxes in head and tail ([0, 3]). What is empty is left out.
-Rows are counted from 1; blank lines and the CSV header are not rows.
+A row of JSONL or Parquet is a question as `MultimodalRelationClassificationPipeline.__call__` takes it, with one pair
+or several. A row of CSV is one pair: text, head, tail, and where wanted image, caption, id. CSV cells of the other
+columns are JSON (boxes: [[0, 0, 64, 48]]), and so are spans and boxes in head and tail ([0, 3]). What is empty is left
+out. Rows are counted from 1; blank lines and the CSV header are not rows.
 
 No more of a file is held than a row (Parquet: `PARQUET_ROWS` of them, and what pyarrow needs to decode a row group).
 """
@@ -92,8 +92,8 @@ def _known_columns(path: Path, names: Sequence[str]) -> list[str]:
     known = [name for name in names if name in COLUMNS]
     if not {"text", "tokens"} & set(known):
         raise ValueError(
-            f"{path}: expected a column text or tokens (and head, tail, or pairs), received the columns {list(names)}. "
-            "The first line of a CSV file names them, with commas between."
+            f"{path}: expected a column text or tokens (and head, tail, or pairs), received the columns "
+            f"{list(names)}. The first line of a CSV file names them, with commas between."
         )
     if ignored := [name for name in names if name not in COLUMNS]:
         logger.warning("%s: no question has %s: these columns are ignored", path, ignored)
@@ -138,8 +138,8 @@ def _parse_record(record: tuple[list[str], list[str], list[str] | csv.Error]) ->
         raise ValueError(f"expected a line of CSV, received one that cannot be read: {cells}.")
     if len(cells) != len(header):
         raise ValueError(
-            f"expected {len(header)} cells, one for each of {header}, received {len(cells)}. Put a cell with commas or "
-            "line breaks into double quotes."
+            f"expected {len(header)} cells, one for each of {header}, received {len(cells)}. Put a cell with commas "
+            "or line breaks into double quotes."
         )
     "".join(cells).encode("utf-8")  # a UnicodeEncodeError, which is a ValueError, where the file is not UTF-8
     filled = {name: cell for name, cell in zip(header, cells) if cell.strip() and name in known}

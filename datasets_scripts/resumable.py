@@ -39,7 +39,7 @@ class ResumableOutput:
     """Where a run appends its results, batch by batch. One process at a time.
 
     Args:
-        output: path of the result; its folder is made.
+        output: path of the result; its folder is made. also: other paths that `finish` will make.
         fingerprint: JSON-able; everything that the result depends on. A run goes on only under the same one.
         overwrite: throw away what there is and start anew.
 
@@ -53,12 +53,15 @@ class ResumableOutput:
         output.finish({output.output: lambda part, target: shutil.copyfile(part, target)})
     """
 
-    def __init__(self, output: Path, fingerprint: dict[str, Any], *, overwrite: bool = False):
+    def __init__(
+        self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite: bool = False
+    ):
+        self.also = also
         self.output, self.fingerprint = output, json.loads(json.dumps(fingerprint))  # tuples are lists, as in the file
         self.part, self.errors, self.state = self.files_of(output)
         output.parent.mkdir(parents=True, exist_ok=True)
         if overwrite:
-            _remove(self.state, self.part, self.errors, output)
+            _remove(self.state, self.part, self.errors, output, *also)
         self.progress = self._resume() if self.state.exists() else self._start()
 
     @staticmethod
@@ -89,10 +92,10 @@ class ResumableOutput:
         _remove(self.part)
 
     def _start(self) -> Progress:
-        if there := [str(path) for path in (self.output, self.part, self.errors) if path.exists()]:
+        if there := [str(path) for path in (self.output, self.part, self.errors, *self.also) if path.exists()]:
             raise ValueError(
-                f"{', '.join(there)}: expected a new output, received one that another run made. Give another --output "
-                "or --overwrite."
+                f"{', '.join(there)}: expected a new output, received one that another run made. Give another "
+                "--output, or --overwrite."
             )
         self._save(Progress())
         return self._cut(self.progress)
@@ -129,8 +132,8 @@ class ResumableOutput:
             found = path.stat().st_size if path.exists() else 0
             if found < length:
                 raise ValueError(
-                    f"{path}: expected the {length} bytes that {self.state} records, received {found}. Start anew with "
-                    "--overwrite."
+                    f"{path}: expected the {length} bytes that {self.state} records, received {found}. Start anew "
+                    "with --overwrite."
                 )
             if path.exists():
                 os.truncate(path, length)
