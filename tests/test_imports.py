@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
+COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
@@ -53,7 +54,14 @@ def imports(path: Path) -> list[tuple[int, str]]:
 
 def test_the_rooms_are_found():
     assert {path.stem for path in SHIPPED} >= {"configuration_vmhan", "modeling_vmhan", "processing_vmhan"}
-    assert {path.stem for path in SCRIPTS} >= {"mnre", "postcards", "scorer", "calibration", "detection_ultralytics"}
+    assert {path.stem for path in SCRIPTS} >= {
+        "mnre",
+        "postcards",
+        "scorer",
+        "calibration",
+        "detection_ultralytics",
+        "graph_export",
+    }
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
 
 
@@ -93,7 +101,7 @@ def test_the_pipeline_sits_on_top():
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_data_scripts_never_import_the_model(path):
     modules = {module for level, module in imports(path)}
-    assert not modules & {"modeling_vmhan", "modeling_vmhan.modeling_vmhan", "run_mmre"}
+    assert not modules & {"modeling_vmhan", "modeling_vmhan.modeling_vmhan", "predict_mmre", "run_mmre"}
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
@@ -119,14 +127,14 @@ def test_light_files_import_nothing_heavy_when_imported(path):
 
 def test_each_driver_is_imported_in_one_file():
     users = {driver: set() for driver in DRIVERS}
-    for path in [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"]:
+    for path in [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS]:
         for _, module in imports(path):
             if module.split(".")[0] in DRIVERS:
                 users[module.split(".")[0]].add(path.name)
     assert all(len(files) <= 1 for files in users.values()), users
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS], ids=lambda path: path.stem)
 def test_drivers_are_imported_when_used(path):
     """Inside a function: who does not ask for a driver needs neither the package nor its licence."""
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.stmt)]
@@ -135,7 +143,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id
