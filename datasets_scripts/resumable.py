@@ -11,7 +11,6 @@ What a killed run wrote behind the recorded lengths is cut off. So a row is neve
 """
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 
-__all__ = ["Progress", "ResumableOutput", "sha256_of"]
+__all__ = ["Progress", "ResumableOutput"]
 
 
 @dataclass(frozen=True)
@@ -148,14 +147,6 @@ class ResumableOutput:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, self.state)
         self.progress = progress
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _append(path: Path, records: Iterable[dict[str, Any]]) -> int:
