@@ -27,12 +27,12 @@ import transformers
 from tqdm.auto import tqdm
 
 from datasets_scripts.answer_files import answer_rows, write_jsonl, write_parquet
-from datasets_scripts.detection_batching import weights_digest
 from datasets_scripts.graph_export import write_graph, write_triples_csv, write_triples_jsonl
 from datasets_scripts.prepare_files import sha256_of
 from datasets_scripts.question_files import QUESTION_SUFFIXES, count_questions, read_questions
 from datasets_scripts.resumable import ResumableOutput
 from modeling_vmhan.pipeline_vmhan import TASK
+from modeling_vmhan.vision import weights_digest
 
 
 __all__ = ["main"]

@@ -27,7 +27,7 @@ import yaml
 from transformers import AutoTokenizer, EarlyStoppingCallback, HfArgumentParser, Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from datasets_scripts.building import build
+from datasets_scripts.building import build, visual_feature_description
 from datasets_scripts.calibration import calibrate, draw_reliability_diagram, softmax
 from datasets_scripts.jsonl import Posts
 from datasets_scripts.leaks import leak_record
@@ -91,10 +91,21 @@ class ModelArguments:
     kl_loss_weight: float | None = None
     max_length: int = field(default=128, metadata={"help": "Tokens of a row."})
     max_image_text_length: int = field(default=64, metadata={"help": "Tokens of it that the image's text may take."})
+    vision_in_model: bool = field(
+        default=False,
+        metadata={"help": "Save the vision encoder that made the features with the model, which then takes images."},
+    )
 
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
-        own = {"text_encoder", "text_encoder_layers", "preset", "max_length", "max_image_text_length"}
+        own = {
+            "text_encoder",
+            "text_encoder_layers",
+            "preset",
+            "max_length",
+            "max_image_text_length",
+            "vision_in_model",
+        }
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -363,6 +374,10 @@ def build_model(
     }
     if data_args.no_visual:
         config_fields |= {"num_image_phrases": 0, "num_objects": 0}
+    vision_weights = None
+    if model_args.vision_in_model and vector is not None:
+        vision_weights, vision_fields = vision_of(posts)
+        config_fields |= vision_fields
     name = resolve_text_encoder(model_args.text_encoder)
     layers = model_args.text_encoder_layers
     text_encoder = transformers.AutoModel.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}))
@@ -374,8 +389,29 @@ def build_model(
         max_length=model_args.max_length,
         max_image_text_length=model_args.max_image_text_length,
     )
-    model = VMHANForRelationClassification.from_text_encoder(text_encoder, config, vocab_size=len(processor.tokenizer))
+    model = VMHANForRelationClassification.from_text_encoder(
+        text_encoder, config, vocab_size=len(processor.tokenizer), vision_weights=vision_weights
+    )
     return model, processor
+
+
+def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:
+    """Weights of the encoder that made the posts' features, and the fields of VMHANConfig that rebuild it.
+
+    Raises:
+        ValueError: the data set does not say what made its features.
+    """
+    made = visual_feature_description(posts)
+    if made is None:
+        raise ValueError(
+            "--vision_in_model needs features that say what made them, received a data set without that note. Build "
+            "it with --features, or with datasets_scripts.prepare."
+        )
+    fields = {"vision_encoder": made["encoder"], "image_transform": made["transform"]}
+    if made["encoder"] == "transformers":
+        config = transformers.AutoConfig.from_pretrained(made["weights"])
+        fields["vision_config"] = getattr(config, "vision_config", config)
+    return made["weights"], fields
 
 
 def with_lengths(

@@ -1,16 +1,15 @@
 """What every adapter does around its network: checks, batches that cannot disturb each other, seeds, provenance."""
 
 import contextlib
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import nn
 
 from datasets_scripts.detection import DTYPES, Detection, DetectionSettings, keep_detections
+from modeling_vmhan.vision import weights_digest
 
 
 __all__ = ["BatchedDetector", "random_seed", "seeded", "weights_digest"]
@@ -155,12 +154,3 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-
-
-def weights_digest(network: nn.Module) -> str:
-    """sha256 over name, type, shape and bytes of every parameter and buffer: the same for a file, a cache or a Hub."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

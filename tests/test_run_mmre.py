@@ -12,7 +12,7 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from published_files import write_mnre
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, pipeline
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, pipeline
 from transformers.trainer_utils import PredictionOutput
 
 import run_mmre
@@ -127,6 +127,31 @@ def test_the_pipeline_says_what_predictions_jsonl_says(finished, workplace):
     for row, answer in zip(rows, sum(answers, []), strict=True):
         assert answer["relation"] == row["predicted"] and answer["score"] == pytest.approx(row["score"], abs=1e-5)
         assert (answer["head"], answer["tail"]) == (row["head"], row["tail"])
+
+
+def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, make_vision_config):
+    """The same answers from the picture as from the features in the data, which are rounded to float16."""
+    AutoModel.from_config(make_vision_config()).save_pretrained(workplace / "vision")
+    flags = ["--output_dir", str(workplace / "seeing"), "--features", f"transformers:{workplace / 'vision'}"]
+    flags = [str(workplace / "tiny.yaml"), *flags, "--vision_in_model", "true", "--do_train", "false"]
+    run_mmre.main(flags)
+    _, data_args, run_args = run_mmre.parse_arguments(flags)
+    posts = run_mmre.load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
+    answers = pipeline(model=str(workplace / "seeing"), device="cpu")(posts, batch_size=2)
+    rows = [json.loads(line) for line in (workplace / "seeing" / "predictions.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    for row, answer in zip(rows, sum(answers, []), strict=True):
+        assert answer["score"] == pytest.approx(row["score"], abs=2e-3)
+
+
+def test_a_vision_encoder_that_nobody_named_is_an_error(workplace):
+    flags = [str(workplace / "tiny.yaml"), "--output_dir", str(workplace / "unnamed")]
+    _, data_args, run_args = run_mmre.parse_arguments(flags)
+    posts = run_mmre.load_posts(data_args, run_args)
+    for split in posts.values():
+        split.info.description = "features of unknown origin"
+    with pytest.raises(ValueError, match="--vision_in_model needs features that say what made them"):
+        run_mmre.vision_of(posts)
 
 
 def test_the_temperature_is_fitted_on_validation_and_saved(finished):
