@@ -1,0 +1,163 @@
+"""The Space's page (model_cards/space): its functions, its server without the package, and its looks in a browser."""
+
+import html
+import importlib.util
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import STRANGERS_PACKAGES, link_distributions
+from PIL import Image
+
+from modeling_vmhan import MultimodalRelationClassificationPipeline
+
+
+gr = pytest.importorskip("gradio", reason="needs gradio: pip install 'vmhan[app]'")
+
+SPACE = Path(__file__).resolve().parents[1] / "model_cards" / "space"
+CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+TEXT = "Ann met Bob in Paris with the band"
+
+
+@pytest.fixture(scope="module")
+def space():
+    spec = importlib.util.spec_from_file_location("space_app", SPACE / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def make_pipe(make_model, make_processor):
+    def make(preset="full", **fields):
+        model = make_model(preset, **fields)
+        return MultimodalRelationClassificationPipeline(model, make_processor(model.config), device="cpu")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pipe(make_pipe):
+    """Of a model that takes no pixels."""
+    return make_pipe()
+
+
+@pytest.fixture(scope="module")
+def seeing(make_pipe, make_vision_config):
+    return make_pipe(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    Image.effect_noise((64, 48), 90).convert("RGB").save(path)
+    return str(path)
+
+
+def rows(page):
+    """(class, relation, probability in per cent) of each row."""
+    found = re.findall(r"<tr class='(.*?)'><td>(.*?)</td>.*?<td>([\d.]+)%</td></tr>", page)
+    return [(classes, html.unescape(relation), float(score)) for classes, relation, score in found]
+
+
+# ---------------------------------------------------------------- functions
+
+
+def test_the_page_shows_the_pipelines_answer(space, pipe):
+    page, pictures = space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)
+    expected = pipe({"text": TEXT, "head": "Ann", "tail": "Paris"})
+    assert len(pictures) == 1 and pictures[0][1] == "Ann → Paris" and pictures[0][0].size[0] == 1100
+    shown = [(relation.removesuffix(" (no relation)"), score) for _, relation, score in rows(page)]
+    assert shown == [(entry["relation"], round(100 * entry["score"], 1)) for entry in expected["top_k"]]
+    assert [relation for _, relation, _ in rows(page) if relation.endswith("(no relation)")] == ["None (no relation)"]
+    assert f"entropy {expected['uncertainty']['entropy']:.2f} nats" in page and "1.39 (all 4 labels" in page
+
+
+def test_the_none_relation_is_shown_even_where_it_ranks_low(space, make_pipe):
+    names = ["none", *(f"relation {i}" for i in range(30))]
+    pipe = make_pipe(id2label=dict(enumerate(names)), none_label="none")
+    lows = [answer for tail in ("Bob", "Paris", "band") if (answer := space.answer(pipe, TEXT, "Ann", tail, "", 0.0)[0])]
+    for page in lows:
+        assert [relation for classes, relation, _ in rows(page) if "none" in classes] == ["none (no relation)"]
+    assert any(len(rows(page)) == 6 for page in lows)
+
+
+def test_several_pairs_and_spans(space, pipe):
+    page, pictures = space.answer(pipe, TEXT, "Ann", "(15, 20)", "Bob | the band\n\n Paris|Ann ", 0.0)
+    assert [caption for _, caption in pictures] == ["Ann → Paris", "Bob → the band", "Paris → Ann"]
+    assert page.count("<section>") == 3
+    assert page.startswith(space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)[0].split("<table>")[0])
+
+
+def test_a_box_is_a_tail(space, seeing, picture):
+    _, pictures = space.answer(seeing, TEXT, "Ann", "(1, 2, 30, 40)", "", 0.0, picture)
+    assert pictures[0][1] == "Ann → [1.0, 2.0, 30.0, 40.0]"
+
+
+def test_the_image_reaches_the_model(space, seeing, picture):
+    with_image = space.answer(seeing, TEXT, "Ann", "Paris", "", 0.0, picture)[0]
+    assert with_image != space.answer(seeing, TEXT, "Ann", "Paris", "", 0.0)[0]
+
+
+def test_abstention_is_said(space, pipe):
+    page = space.answer(pipe, TEXT, "Ann", "Paris", "", 1.0)[0]
+    assert "No answer:" in page and "less than 100%" in page
+    assert "No answer:" not in space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)[0]
+
+
+def test_without_attention_or_variances_there_is_less_to_show(space, make_pipe):
+    page, pictures = space.answer(make_pipe("gcn"), TEXT, "Ann", "Paris", "", 0.0)
+    assert len(rows(page)) == 4 and pictures == [] and "variances" not in page
+
+
+def test_words_of_the_post_are_not_html(space, pipe):
+    page, _ = space.answer(pipe, "Ann saw <img src=x> in Paris", "<img src=x>", "Paris", "", 0.0)
+    assert "<img" not in page and "&lt;img src=x&gt; → Paris" in page
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ((TEXT, "Zoe", "Paris", ""), "head: 'Zoe' is not in the sentence"),
+        ((TEXT, "", "Paris", ""), "a mention must not be blank"),
+        ((None, "Ann", "Paris", None), "'Ann' is not in the sentence ''"),
+        (("Ann and Ann in Paris", "Ann", "Paris", ""), r"'Ann' is 2 times in the sentence.*characters \(0, 3\)"),
+        ((TEXT, "(90, 99)", "Paris", ""), "span must be"),
+        ((TEXT, "Ann", "Paris", "Bob & Paris"), "write each as head | tail, one a line, not 'Bob &amp; Paris'"),
+        ((TEXT, "Ann", "Paris", "Ann | Bob\n" * 20), "At most 20 pairs at a time, received 21"),
+        (("Ann " * 2000, "Ann", "Paris", ""), "at most 5000 characters, received 8000"),
+        (("Ann <b>", "Zoe", "Ann", ""), "'Ann &lt;b&gt;'"),
+    ],
+)
+def test_what_the_pipeline_cannot_take_is_said(space, pipe, given, message):
+    with pytest.raises(gr.Error, match=message.replace(" | ", r" \| ")):
+        space.answer(pipe, *given, 0.0)
+
+
+def test_a_damaged_image_is_said(space, seeing, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n of nothing")
+    with pytest.raises(gr.Error, match="broken.png"):
+        space.answer(seeing, TEXT, "Ann", "Paris", "", 0.0, str(tmp_path / "broken.png"))
+
+
+def test_the_model_must_be_named(space, monkeypatch):
+    monkeypatch.delenv("VMHAN_MODEL", raising=False)
+    with pytest.raises(ValueError, match="VMHAN_MODEL must name a model"):
+        space.load_pipeline()
+
+
+def test_the_page_has_a_place_for_an_image_only_where_one_is_taken(space, seeing, pipe, make_pipe):
+    for given, takes in ((seeing, True), (pipe, False), (make_pipe("no_visual", visual_feature_size=0), False)):
+        demo = space.build_demo(given)
+        kinds = [block.get_block_name() for block in demo.blocks.values()]
+        said = [block.value for block in demo.blocks.values() if block.get_block_name() == "markdown"]
+        assert ("image" in kinds) == takes and (space.NO_PIXELS in said) == (not takes)
+        assert demo.analytics_enabled is False and demo.max_size == space.MAX_WAITING
