@@ -13,7 +13,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import STRANGERS_PACKAGES, link_distributions
 from PIL import Image
 
@@ -84,7 +83,9 @@ def test_the_page_shows_the_pipelines_answer(space, pipe):
 def test_the_none_relation_is_shown_even_where_it_ranks_low(space, make_pipe):
     names = ["none", *(f"relation {i}" for i in range(30))]
     pipe = make_pipe(id2label=dict(enumerate(names)), none_label="none")
-    lows = [answer for tail in ("Bob", "Paris", "band") if (answer := space.answer(pipe, TEXT, "Ann", tail, "", 0.0)[0])]
+    lows = [
+        answer for tail in ("Bob", "Paris", "band") if (answer := space.answer(pipe, TEXT, "Ann", tail, "", 0.0)[0])
+    ]
     for page in lows:
         assert [relation for classes, relation, _ in rows(page) if "none" in classes] == ["none (no relation)"]
     assert any(len(rows(page)) == 6 for page in lows)
@@ -155,9 +156,90 @@ def test_the_model_must_be_named(space, monkeypatch):
 
 
 def test_the_page_has_a_place_for_an_image_only_where_one_is_taken(space, seeing, pipe, make_pipe):
-    for given, takes in ((seeing, True), (pipe, False), (make_pipe("no_visual", visual_feature_size=0), False)):
+    textual = make_pipe(visual_feature_size=0, num_objects=0, num_image_phrases=0)
+    for given, takes in ((seeing, True), (pipe, False), (textual, False)):
         demo = space.build_demo(given)
         kinds = [block.get_block_name() for block in demo.blocks.values()]
         said = [block.value for block in demo.blocks.values() if block.get_block_name() == "markdown"]
         assert ("image" in kinds) == takes and (space.NO_PIXELS in said) == (not takes)
         assert demo.analytics_enabled is False and demo.max_size == space.MAX_WAITING
+
+
+# ---------------------------------------------------------------- the server, where the package is not installed
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def url(seeing, tmp_path_factory):
+    """Of `python app.py` in a copy of the Space, by a Python that has the Space's requirements and nothing of ours."""
+    folder = tmp_path_factory.mktemp("server")
+    seeing.save_pretrained(folder / "model")
+    shutil.copytree(SPACE, folder / "space")
+    site = link_distributions(tmp_path_factory.mktemp("site-packages"), [*STRANGERS_PACKAGES, "gradio"])
+    address = f"http://127.0.0.1:{free_port()}"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_"))}
+    own = {"PYTHONPATH": str(site), "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    own |= {"VMHAN_MODEL": str(folder / "model"), "GRADIO_SERVER_NAME": "127.0.0.1"}
+    own |= {"GRADIO_SERVER_PORT": address.rpartition(":")[2], "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    with open(folder / "log", "w+") as log:
+        command = [sys.executable, "-S", "app.py"]  # -S: without this environment's packages
+        process = subprocess.Popen(command, cwd=folder / "space", env=kept | own, stdout=log, stderr=log)
+        try:
+            wait_for(address, process, log)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def wait_for(address, process, log, seconds=180):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    log.seek(0)
+    pytest.fail(f"the server did not answer: {log.read()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def client(url):
+    client = pytest.importorskip("gradio_client").Client(url, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def test_a_server_without_the_package_answers(client, space, seeing, picture):
+    from gradio_client import handle_file
+
+    for image in (None, picture):
+        given = None if image is None else handle_file(image)
+        page, pictures = client.predict(TEXT, "Ann", "Paris", "Bob | Paris", 0.0, given, api_name="/classify")
+        assert rows(page["value"] if isinstance(page, dict) else page) == rows(
+            space.answer(seeing, TEXT, "Ann", "Paris", "Bob | Paris", 0.0, image)[0]
+        )
+        assert [entry["caption"] for entry in pictures] == ["Ann → Paris", "Bob → Paris"]
+        assert Image.open(pictures[0]["image"]).size[0] == 1100
+
+
+def test_the_server_says_what_is_wrong(client, tmp_path):
+    from gradio_client import handle_file
+
+    with pytest.raises(Exception, match="'Zoe' is not in the sentence"):
+        client.predict(TEXT, "Zoe", "Paris", "", 0.0, None, api_name="/classify")
+    (tmp_path / "broken.png").write_bytes(b"of nothing")
+    with pytest.raises(Exception, match="cannot identify image file"):
+        client.predict(TEXT, "Ann", "Paris", "", 0.0, handle_file(tmp_path / "broken.png"), api_name="/classify")
+
+
+def test_the_server_reads_no_file_of_its_own_machine(client, url):
+    given = {"path": str(SPACE / "app.py"), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(Exception, match="(?i)not|cannot|error"):
+        client.predict(TEXT, "Ann", "Paris", "", 0.0, given, api_name="/classify")
