@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from rendering import EMPTY, STYLE, alert, figure, ranking
+from rendering import EMPTY, LEGEND, STYLE, alert, figure, ranking
 from transformers import Pipeline, pipeline
 
 
@@ -96,7 +96,8 @@ def answer(
         return alert(str(error)), ""
     config = pipe.model.config
     page = "".join(ranking(result, config.none_label, len(config.id2label), abstain_below) for result in answers)
-    return page, "".join(figure(result) for result in answers if "explanation" in result)
+    figures = "".join(figure(result) for result in answers if "explanation" in result)
+    return page, figures and LEGEND + figures
 
 
 def _ask(
