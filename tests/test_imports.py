@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
+SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
@@ -54,6 +55,7 @@ def imports(path: Path) -> list[tuple[int, str]]:
 def test_the_rooms_are_found():
     assert {path.stem for path in SHIPPED} >= {"configuration_vmhan", "modeling_vmhan", "processing_vmhan"}
     assert {path.stem for path in SCRIPTS} >= {"mnre", "postcards", "scorer", "calibration", "detection_ultralytics"}
+    assert {path.stem for path in SPACE} == {"app", "rendering"}
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
 
 
@@ -103,6 +105,13 @@ def test_cards_know_files_and_the_hub_only(path):
     assert not any(level > 0 for level, module in imports(path))
 
 
+@pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)
+def test_the_space_needs_nothing_of_the_package(path):
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    assert outside <= {"gradio", "transformers", *(other.stem for other in SPACE)} | set(sys.stdlib_module_names)
+    assert not any(level > 0 for level, module in imports(path))
+
+
 @pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem in LIGHT_FILES], ids=lambda path: path.stem)
 def test_light_files_import_nothing_heavy_when_imported(path):
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]
@@ -135,7 +144,9 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*SHIPPED, *SCRIPTS, *CARDS, *SPACE, ROOT / "run_mmre.py"], ids=lambda path: path.stem
+)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id

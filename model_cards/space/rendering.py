@@ -12,13 +12,14 @@ __all__ = ["EMPTY", "LEGEND", "STYLE", "alert", "figure", "ranking"]
 EMPTY = "<p class='hint'>The ranked relations appear here.</p>"
 SPAN_HELP = "<p class='hint'>Spans go into the field of an entity as they are written here, such as (0, 3).</p>"
 LEGEND = (
-    "<p class='hint'>A line joins a hyperedge, a group of words and parts of the image, to its members; wide lines and "
-    "long bars got much attention. It is where the model looked, not what would have changed its answer.</p>"
+    "<p class='hint'>A line joins a hyperedge, a group of words and parts of the image, to its members; wide lines "
+    "and long bars got much attention. It is where the model looked, not what would have changed its answer.</p>"
 )
 STYLE = """
 section { margin-bottom: 1.5em } h3 { margin: 0 0 .2em } table { width: 100%; border-collapse: collapse }
 .verdict { font-size: 1.15em; margin: .3em 0 .6em } .hint { opacity: .7 }
-table, tr, td, th { border: 0 !important } td, th { border-bottom: 1px solid var(--border-color-primary) !important; padding: .3em .5em }
+table, tr, td, th { border: 0 !important }
+td, th { border-bottom: 1px solid var(--border-color-primary) !important; padding: .3em .5em }
 td, th { text-align: left; font-weight: normal } td:last-child, th:last-child { text-align: right }
 tr.best td { font-weight: 600 } tr.none { font-style: italic } td.track { width: 45% }
 .bar { height: .8em; border-radius: .2em; background: var(--color-accent) } tr.none .bar { opacity: .45 }
