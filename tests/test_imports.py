@@ -12,6 +12,7 @@ SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
@@ -128,14 +129,14 @@ def test_light_files_import_nothing_heavy_when_imported(path):
 
 def test_each_driver_is_imported_in_one_file():
     users = {driver: set() for driver in DRIVERS}
-    for path in [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"]:
+    for path in EVERYWHERE:
         for _, module in imports(path):
             if module.split(".")[0] in DRIVERS:
                 users[module.split(".")[0]].add(path.name)
     assert all(len(files) <= 1 for files in users.values()), users
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, ROOT / "run_mmre.py"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERYWHERE, ids=lambda path: path.stem)
 def test_drivers_are_imported_when_used(path):
     """Inside a function: who does not ask for a driver needs neither the package nor its licence."""
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.stmt)]
@@ -144,9 +145,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize(
-    "path", [*SHIPPED, *SCRIPTS, *CARDS, *SPACE, ROOT / "run_mmre.py"], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id
