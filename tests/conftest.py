@@ -33,6 +33,7 @@ hypothesis.settings.load_profile("vmhan")
 
 VISUAL_SIZE = 8
 LABELS = ["peer", "None", "member_of", "located_in"]  # the none label is deliberately not id 0
+STRANGERS_PACKAGES = ["torch", "torchvision", "transformers", "pillow"]  # all that a saved folder's code needs
 WORDS = "ann met bob in paris with the band they played a red car next to big stage and blue sky at night".split()
 
 
@@ -332,17 +333,22 @@ def _with_what_they_need(names):
     return needed
 
 
+def link_distributions(site, names):
+    """Make the empty folder `site` a site-packages of these installed distributions and what they need; returns it."""
+    for name in _with_what_they_need(names):
+        distribution = importlib.metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(distribution.locate_file(top))
+    return site
+
+
 @pytest.fixture(scope="session")
 def run_stranger(tmp_path_factory):
     """`run_stranger(code, *arguments)` -> stdout of a fresh Python that has torch, torchvision, transformers, pillow
     and what these need, and nothing else: no package of ours, no datasets, no accelerate. No environment is made: the
     installed ones are linked into a folder which is all of its path."""
-    site = tmp_path_factory.mktemp("site-packages")
-    for name in _with_what_they_need(["torch", "torchvision", "transformers", "pillow"]):
-        distribution = importlib.metadata.distribution(name)
-        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
-            if not (site / top).exists():
-                (site / top).symlink_to(distribution.locate_file(top))
+    site = link_distributions(tmp_path_factory.mktemp("site-packages"), STRANGERS_PACKAGES)
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     def run(code, *arguments):

@@ -12,6 +12,8 @@ SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
+SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
@@ -62,6 +64,7 @@ def test_the_rooms_are_found():
         "detection_ultralytics",
         "graph_export",
     }
+    assert {path.stem for path in SPACE} == {"app", "rendering"}
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
 
 
@@ -111,6 +114,13 @@ def test_cards_know_files_and_the_hub_only(path):
     assert not any(level > 0 for level, module in imports(path))
 
 
+@pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)
+def test_the_space_needs_nothing_of_the_package(path):
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    assert outside <= {"gradio", "transformers", *(other.stem for other in SPACE)} | set(sys.stdlib_module_names)
+    assert not any(level > 0 for level, module in imports(path))
+
+
 @pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem in LIGHT_FILES], ids=lambda path: path.stem)
 def test_light_files_import_nothing_heavy_when_imported(path):
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]
@@ -127,14 +137,14 @@ def test_light_files_import_nothing_heavy_when_imported(path):
 
 def test_each_driver_is_imported_in_one_file():
     users = {driver: set() for driver in DRIVERS}
-    for path in [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS]:
+    for path in EVERYWHERE:
         for _, module in imports(path):
             if module.split(".")[0] in DRIVERS:
                 users[module.split(".")[0]].add(path.name)
     assert all(len(files) <= 1 for files in users.values()), users
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EVERYWHERE, ids=lambda path: path.stem)
 def test_drivers_are_imported_when_used(path):
     """Inside a function: who does not ask for a driver needs neither the package nor its licence."""
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.stmt)]
@@ -143,7 +153,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id
