@@ -87,7 +87,7 @@ def prepare(arguments: PrepareArguments, *, world: World | None = None, make_too
     world.wait()
     if world.is_main:
         shutil.rmtree(work_folder(output_dir), ignore_errors=True)
-        logger.info("%s: load_dataset(%r, %r)", "finished", str(output_dir), arguments.config)
+        logger.info("finished: load_dataset(%r, %r)", str(output_dir), arguments.config)
     return output_dir
 
 

@@ -1,6 +1,7 @@
 """Pictures of a prepared data set: three bar charts, and a contact sheet of images with their boxes."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from datasets_scripts.prepare_plan import Plan
 __all__ = ["check_matplotlib", "draw_figures"]
 
 SHEET_IMAGES, SHEET_COLUMNS, SHEET_SIDE = 24, 4, 360
+SHEET_READS = ["id", "tokens", "image", "boxes", "object_labels", "pairs"]
 LAST_BAR = 20  # of a histogram
 
 
@@ -99,16 +101,13 @@ def _sheet_entries(plan: Plan, split: str, paths: list[Path]) -> list[tuple[Any,
     """(image, detections, chosen, title) of posts with an image, in order; the source's own boxes have no score."""
     from datasets_scripts.detection import Detection
 
-    rows = []
-    for path in paths:
-        names = pq.ParquetFile(path).read(columns=["image.path"])["image"].to_pylist()
-        rows += [(path, index) for index, image in enumerate(names) if image is not None and image["path"] is not None]
+    rows = [place for path in paths for place in _rows_with_image(path)]
     records = ImageRecords(plan)
     numbers = dict(zip(plan.source.texts[split]["id"], plan.images.numbers[split], strict=True))
     step = max(len(rows) / SHEET_IMAGES, 1)
     entries = []
-    for path, index in [rows[int(i * step)] for i in range(min(SHEET_IMAGES, len(rows)))]:
-        post = _row(path, index)
+    for path, group, index in [rows[int(i * step)] for i in range(min(SHEET_IMAGES, len(rows)))]:
+        post = pq.ParquetFile(path).read_row_group(group, columns=SHEET_READS).slice(index, 1).to_pylist()[0]
         scores = records[numbers[post["id"]]]["object_scores"] or [None] * len(post["boxes"])
         parts = zip(map(tuple, post["boxes"]), scores, post["object_labels"], strict=True)
         image = Image.open(io.BytesIO(post["image"]["bytes"]))
@@ -123,13 +122,9 @@ def _kept(pairs: list[dict[str, Any]]) -> list[int] | None:
     return list(dict.fromkeys([*tails, *(index for pair in pairs for index in pair["objects"])])) or None
 
 
-def _row(path: Path, index: int) -> dict[str, Any]:
-    """One row of a Parquet file, of which only its row group is read."""
+def _rows_with_image(path: Path) -> Iterator[tuple[Path, int, int]]:
+    """(path, row group, row in it) of each row of a Parquet file that has an image; no image is read."""
     file = pq.ParquetFile(path)
     for group in range(file.num_row_groups):
-        num_rows = file.metadata.row_group(group).num_rows
-        if index < num_rows:
-            columns = ["id", "tokens", "image", "boxes", "object_labels", "pairs"]
-            return file.read_row_group(group, columns=columns).slice(index, 1).to_pylist()[0]
-        index -= num_rows
-    raise IndexError(f"{path}: expected more than {index} rows")
+        cells = file.read_row_group(group, columns=["image.path"])["image"].to_pylist()
+        yield from ((path, group, i) for i, cell in enumerate(cells) if cell is not None and cell["path"] is not None)

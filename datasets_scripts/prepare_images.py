@@ -4,7 +4,6 @@ A shard of images becomes one Arrow file, whole or not at all. Batches never cro
 preparation computes the very same batches again, to the last bit.
 """
 
-import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from datasets_scripts.prepare_tools import Tools
 
 
 __all__ = ["ImageRecords", "image_file", "load_upright", "write_image_shard"]
-
-logger = logging.getLogger(__name__)
 
 IMAGES_A_BATCH = 8  # that are decoded and given to the detector at a time
 MAPPED_FILES = 4
