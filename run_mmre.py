@@ -524,26 +524,25 @@ def publish(run_args: RunArguments, run: dict[str, Any]) -> None:
 
 
 def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
-    """Load the saved folder as a user would and log its answers for the test post with the most pairs."""
-    model = VMHANForRelationClassification.from_pretrained(output_dir).eval()
-    processor = VMHANProcessor.from_pretrained(output_dir)
+    """Ask the saved folder, as a user would, about the test post with the most pairs, and log its answers.
+
+    Leaves example.png and, where the model takes pictures, example.json: the question that was asked.
+    """
+    pipe = transformers.pipeline(model=str(output_dir))
     post = posts[max(range(len(posts)), key=lambda i: len(posts[i]["pairs"]))]
-    with torch.no_grad():
-        logits = model(**processor(post)).logits
+    gold = [pipe.model.config.labels[pair.pop("relation")] for pair in post["pairs"]]
     if post.get("image") is not None:
-        post["image"].save(output_dir / "example.png")
-        logger.info("picture:  %s", output_dir / "example.png")
+        picture = output_dir / "example.png"
+        post["image"].save(picture)
+        logger.info("picture:  %s", picture)
+        if pipe.model.config.vision_encoder is not None:
+            given = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
+            post = {**given, "image": str(picture)}
+            write_atomically(output_dir / "example.json", json.dumps(post, indent=2) + "\n")
     logger.info("sentence: %s", " ".join(post["tokens"]))
-    for pair, probabilities in zip(post["pairs"], (logits / model.config.calibration_temperature).softmax(dim=-1)):
-        best = int(probabilities.argmax())
-        logger.info(
-            "%s -> %s: %s (%.2f), gold %s",
-            " ".join(post["tokens"][slice(*pair["head"])]),
-            " ".join(post["tokens"][slice(*pair["tail"])]) if pair["tail"] else "[object]",
-            model.config.labels[best],
-            probabilities[best],
-            model.config.labels[pair["relation"]],
-        )
+    for answer, relation in zip(pipe(post), gold, strict=True):
+        words = (answer["head"], answer["tail"], answer["relation"], answer["score"], relation)
+        logger.info("%s -> %s: %s (%.2f), gold %s", *words)
 
 
 if __name__ == "__main__":

@@ -43,10 +43,13 @@ BOX_DECIMALS, SCORE_DECIMALS = 2, 6
 
 @dataclass(frozen=True)
 class Detection:
-    """One object: its box (x1, y1, x2, y2) in pixels, how sure the detector is (0 to 1), and what it is."""
+    """One object: its box (x1, y1, x2, y2) in pixels, how sure the detector is (0 to 1), and what it is.
+
+    The score is None only of a box that comes from the data and no detector has scored, in drawings.
+    """
 
     box: tuple[float, float, float, float]
-    score: float
+    score: float | None
     label: str
 
 

@@ -99,7 +99,8 @@ def _draw_label(
     """The text on top of the box, or where there is no room inside it, and below the labels placed before it."""
     font = ImageFont.load_default(size=13)
     canvas_width, canvas_height = draw.im.size
-    text = _fitted(f"{number} {detection.label} {detection.score:.2f}", font, canvas_width - 6)
+    score = "" if detection.score is None else f" {detection.score:.2f}"  # a source's own boxes have none
+    text = _fitted(f"{number} {detection.label}{score}", font, canvas_width - 6)
     _, _, width, height = font.getbbox(text)
     left = max(0, min(box[0], canvas_width - width - 6))
     above = box[1] - height - 4

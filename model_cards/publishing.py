@@ -37,8 +37,8 @@ MODEL_FILES = (
     "README.md", "figures/*.png", "figures/*.svg",
 )  # fmt: skip
 DATASET_FILES = (
-    "README.md", "*.parquet", "**/*.parquet", "figures/*.png", "figures/*.svg", "statistics.json", "provenance.json",
-    "skipped.jsonl", "empty_nodes.jsonl",
+    "README.md", "*.parquet", "**/*.parquet", "figures/*.png", "figures/*.jpg", "figures/*.svg", "statistics.json",
+    "provenance.json", "skipped.jsonl", "empty_nodes.jsonl",
 )  # fmt: skip
 NEEDED = {
     "model": ("config.json", "*.safetensors", "processor_config.json", "*.py", "metrics.json", "README.md"),

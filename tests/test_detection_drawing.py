@@ -47,6 +47,11 @@ def test_labels_do_not_cover_each_other(image):
         assert rgb(colour) in {pixel for _, pixel in drawn.getcolors(maxcolors=10**6)}
 
 
+def test_a_box_that_nobody_scored_has_a_label_without_score(image):
+    scored, unscored = (draw_detections(image, [Detection((20, 60, 80, 100), score, "cat")]) for score in (1.0, None))
+    assert scored.tobytes() != unscored.tobytes() and unscored.getpixel((20, 80)) == rgb(FIRST)
+
+
 def test_any_image(tmp_path):
     for mode, size in [("RGB", (1, 1)), ("L", (3, 2)), ("RGB", (500, 3))]:
         one = Image.new(mode, size)

@@ -134,14 +134,19 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, make
     AutoModel.from_config(make_vision_config()).save_pretrained(workplace / "vision")
     flags = ["--output_dir", str(workplace / "seeing"), "--features", f"transformers:{workplace / 'vision'}"]
     flags = [str(workplace / "tiny.yaml"), *flags, "--vision_in_model", "true", "--do_train", "false"]
-    run_mmre.main(flags)
+    run_mmre.main([*flags, "--show_example", "true"])
     _, data_args, run_args = run_mmre.parse_arguments(flags)
     posts = run_mmre.load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
-    answers = pipeline(model=str(workplace / "seeing"), device="cpu")(posts, batch_size=2)
+    pipe = pipeline(model=str(workplace / "seeing"), device="cpu")
+    answers = list(pipe(posts, batch_size=2))
     rows = [json.loads(line) for line in (workplace / "seeing" / "predictions.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["split"] == "test"]
     for row, answer in zip(rows, sum(answers, []), strict=True):
         assert answer["score"] == pytest.approx(row["score"], abs=2e-3)
+    question = json.loads((workplace / "seeing" / "example.json").read_text())
+    asked = next(i for i, post in enumerate(posts) if post["id"] == question["id"])
+    assert [a["score"] for a in pipe(question)] == pytest.approx([a["score"] for a in answers[asked]], abs=1e-4)
+    assert "relation" not in question["pairs"][0]
 
 
 def test_a_vision_encoder_that_nobody_named_is_an_error(workplace):
