@@ -435,6 +435,9 @@ def with_lengths(
 def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
     if run_args.early_stopping_patience is None:
         return []
+    if not run_args.load_best_model_at_end:
+        logger.warning("no early stopping: it needs --load_best_model_at_end true and --eval_strategy epoch or steps")
+        return []
     return [EarlyStoppingCallback(early_stopping_patience=run_args.early_stopping_patience)]
 
 

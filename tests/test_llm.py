@@ -127,7 +127,7 @@ def test_a_cut_answer_an_empty_one_and_half_a_surrogate():
         Raw('{"choices": [{"message": {"content": [1]}}]}'),
         Raw("[" * 100_000),
     ],
-    ids=str,
+    ids=lambda reply: f"{type(reply).__name__} {getattr(reply, 'code', '')} {getattr(reply, 'body', reply)}"[:40],
 )
 def test_a_passing_failure_is_tried_again(failure, caplog):
     with ChatServer(first_times([failure, failure])) as server:

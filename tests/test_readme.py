@@ -1,5 +1,6 @@
 """README.md tells the truth: its Python runs, its make targets, flags, configs and presets exist."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import run_mmre
 from modeling_vmhan import PRESETS
@@ -21,8 +23,31 @@ def test_there_are_blocks_to_run():
     assert len(BLOCKS) >= 2
 
 
+@pytest.fixture(scope="module")
+def demo(make_model, make_processor, make_vision_config, tmp_path_factory):
+    """A folder with outputs/demo as `make demo` leaves it, but of a tiny model that knows nothing."""
+    place = tmp_path_factory.mktemp("readme")
+    folder = place / "outputs" / "demo"
+    model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
+    model.save_pretrained(folder)
+    make_processor(model.config).save_pretrained(folder)
+    Image.effect_noise((64, 48), 90).save(folder / "example.png")
+    pairs = [{"head": [0, 1], "tail": [2, 3], "tail_object": -1, "text_phrases": [], "objects": [0]}]
+    post = {"id": "test-0", "tokens": ["Ann", "met", "Bob"], "image": "outputs/demo/example.png", "pairs": pairs}
+    (folder / "example.json").write_text(json.dumps({**post, "boxes": [[0, 0, 9, 9]], "object_labels": ["sticker"]}))
+    return place
+
+
+def test_the_trained_model_answers_where_this_package_is_not_installed(demo, run_stranger):
+    (block,) = [block for block in BLOCKS if "outputs/demo" in block]
+    answers = run_stranger(f"import os\nos.chdir({str(demo)!r})\n{block}").splitlines()
+    assert answers[-2].startswith("Ann -> Bob ") and "'mutual_information'" in answers[-1]
+    assert Image.open(demo / "explanation.png").width > 100
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1][:40])
-def test_python_blocks_run(block, tmp_path):
+def test_python_blocks_run(block, demo, tmp_path):
+    (tmp_path / "outputs").symlink_to(demo / "outputs")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", block], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=180
