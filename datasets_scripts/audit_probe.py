@@ -104,11 +104,17 @@ def design_of(view: View) -> Design | None:
 
 
 def predict_held_out(design: Design | None, labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
-    """(P,) the label of each pair by a probe trained on the other folds; without a design, their majority label."""
+    """(P,) the label of each pair by a probe trained on the other folds; without a design, the majority label of all.
+
+    Of all, and not of the other folds: where two labels are equally frequent, a fold that has more of one leaves a
+    majority of the other, so that the baseline would be below chance and every view would seem to tell something.
+    """
+    if design is None:
+        return np.full_like(labels, np.bincount(labels).argmax())
     predicted = np.empty_like(labels)
     for fold in np.unique(folds):
         held_out, known = folds == fold, labels[folds != fold]
-        if design is None or len(np.unique(known)) == 1:
+        if len(np.unique(known)) == 1:
             predicted[held_out] = np.bincount(known).argmax()
         elif design.form == "codes":
             predicted[held_out] = _majority_of_code(design.values[folds != fold], known, design.values[held_out])

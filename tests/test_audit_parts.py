@@ -70,8 +70,19 @@ def test_a_memorised_id_counts_for_nothing():
     groups = np.repeat(np.arange(60), 2)
     labels = np.random.default_rng(0).integers(0, 2, 60)[groups]
     folds = assign_folds(groups, 5, 0)
-    majority = predict_held_out(None, labels, folds, 0)
-    assert np.array_equal(predict_held_out(design_of(view(groups.tolist())), labels, folds, 0), majority)
+    by_id = predict_held_out(design_of(view(groups.tolist())), labels, folds, 0)
+    for fold in range(5):  # an id never seen gets the majority of the folds that were
+        assert set(by_id[folds == fold]) == {np.bincount(labels[folds != fold]).argmax()}
+
+
+def test_the_baseline_is_the_best_constant_even_where_labels_are_balanced():
+    """The other folds' majority would be right in less than half of the pairs, and everything better than it."""
+    labels = np.tile([0, 1], 50)
+    folds = np.repeat([0, 1], 50)
+    labels[0], labels[99] = 1, 0  # fold 0 has more 1, fold 1 more 0
+    assert (predict_held_out(None, labels, folds, 0) == labels).mean() == 0.5
+    majorities = [np.bincount(labels[folds != fold]).argmax() for fold in folds]
+    assert (np.array(majorities) == labels).mean() < 0.5
 
 
 @pytest.mark.parametrize("form", ["codes", "numbers", "words", "characters", "vectors"])
