@@ -42,7 +42,8 @@ def check_card(folder: str | Path) -> list[str]:
 
 
 def _check_tables(text: str, facts: ModelFacts) -> list[str]:
-    settings = {**facts.config, **facts.run["model"], **facts.run["data"], **facts.run["training"]}
+    # what the model has counts, not what its flags asked for: --no_visual leaves out the objects of --num_objects
+    settings = {**facts.run["model"], **facts.config, **facts.run["data"], **facts.run["training"]}
     expected = {name: show_setting(value) for name, value in settings.items()}
     expected |= {name: show_score(value) for name, value in numbers(facts.metrics).items()}
     stated = read_tables(text)

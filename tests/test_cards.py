@@ -271,6 +271,12 @@ def test_an_unfinished_folder_is_an_error(folder, name):
         read_facts(folder)
 
 
+def test_what_the_model_has_counts_and_not_what_its_flags_asked_for(folder, write_run_files):
+    write_run_files(folder, model={"num_objects": 99}, data={"no_visual": True})
+    assert "| `num_objects` | 99 |" not in write_model_card(folder).read_text()
+    assert check_card(folder) == []
+
+
 def test_checking_a_folder_without_card_is_an_error(folder):
     with pytest.raises(ValueError, match=r"expected a README.md, received none. Run `python -m model_cards.cards"):
         check_card(folder)
