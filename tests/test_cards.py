@@ -273,7 +273,8 @@ def test_an_unfinished_folder_is_an_error(folder, name):
 
 def test_what_the_model_has_counts_and_not_what_its_flags_asked_for(folder, write_run_files):
     write_run_files(folder, model={"num_objects": 99}, data={"no_visual": True})
-    assert "| `num_objects` | 99 |" not in write_model_card(folder).read_text()
+    change(folder / "config.json", num_objects=0)
+    assert "| `num_objects` | 0 |" in write_model_card(folder).read_text()
     assert check_card(folder) == []
 
 
