@@ -85,8 +85,7 @@ def mention_span(mention: Any, tokens: Any, *, place: str, field: str) -> tuple[
     if not 0 <= start < end <= len(tokens):
         raise ValueError(
             f"{place}, field {field!r}: expected a span inside the sentence, 0 <= start < end <= {len(tokens)} "
-            "tokens, "
-            f"received [{start}, {end})"
+            f"tokens, received [{start}, {end})"
         )
     return [start, end], mention["name"] == " ".join(tokens[start:end])
 

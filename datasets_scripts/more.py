@@ -174,8 +174,7 @@ def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: st
     if not (0 <= center_x <= 1 and 0 <= center_y <= 1 and 0 < box_width <= longest and 0 < box_height <= longest):
         raise ValueError(
             f"{place}: expected a box (centre x, centre y, width, height), the centre inside the image, all four "
-            "divided "
-            f"by the image's width or height, received {tuple(box)}"
+            f"divided by the image's width or height, received {tuple(box)}"
         )
     relative = [
         center_x - box_width / 2,

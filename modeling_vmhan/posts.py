@@ -60,8 +60,7 @@ def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str
     if span is None or len(span) != 2 or not 0 <= span[0] < span[1] <= len(unit_spans):
         raise ValueError(
             f"{name}: the span must be (start, end) with 0 <= start < end <= {len(unit_spans)}, the sentence's "
-            "length, "
-            f"received {span}. Spans count tokens when the post has tokens, characters when it has text."
+            f"length, received {span}. Spans count tokens when the post has tokens, characters when it has text."
         )
     characters = (unit_spans[span[0]][0], unit_spans[span[1] - 1][1])
     tokens = tokens_of_span(characters, offsets)
@@ -128,8 +127,7 @@ def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
     if features.shape != shape:
         raise ValueError(
             f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size "
-            "is "
-            f"{shape[-1]}: extract the features with the encoder the model was trained with."
+            f"is {shape[-1]}: extract the features with the encoder the model was trained with."
         )
     return features
 
