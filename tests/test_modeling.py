@@ -59,6 +59,23 @@ def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
     assert [name for name, value in largest.items() if value < 1e-7] == []
 
 
+@pytest.mark.parametrize("representation", ["marker", "packed"])
+def test_activation_checkpointing_changes_no_gradient(make_model, encode, posts, representation):
+    """The encoder's states are computed again in the backward pass, and the gradients stay what they were."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = make_model(entity_representation=representation).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            assert any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        model(**encode(model, posts())).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    plain, checkpointed = gradients
+    assert plain.keys() == checkpointed.keys()
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
+
+
 @ALL_MODES
 def test_the_nodes_of_each_pair(mode, make_model, encode, posts):
     """Head, tail, two text phrases; image, three objects, three image phrases. 1 where a pair has the node."""
