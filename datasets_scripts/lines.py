@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 
-__all__ = ["data_folder", "first_existing", "list_images", "mention_span", "read_label_file", "read_literals"]
+__all__ = [
+    "data_folder",
+    "first_existing",
+    "list_images",
+    "mention_span",
+    "read_label_file",
+    "read_literals",
+    "read_pth",
+]
 
 
 def data_folder(data_dir: str | Path | None, *, how_to_get: str) -> Path:
@@ -109,3 +117,24 @@ def list_images(folder: Path) -> dict[str, Path]:
     """{file name: path} of the files in `folder` but hidden ones; {} if it is not there. One listing, no stats."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     return {path.name: path for path in paths if not path.name.startswith(".")}
+
+
+def read_pth(path: Path) -> Any:
+    """What torch.save wrote into a file, loaded without running any code of it.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or holds more than dicts, lists, strings, numbers and tensors.
+    """
+    import torch  # here, since most of the files that people download are text
+
+    try:
+        return torch.load(path, weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged file torch's unpickler raises anything: struct.error, KeyError, ...
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{path}: expected what torch.save wrote, only dicts, lists, strings and numbers, received something else "
+            f"({reason})"
+        ) from error

@@ -11,14 +11,12 @@ Source: He et al., "MORE: A Multimodal Object-Entity Relation Extraction Dataset
 import json
 import logging
 import math
-import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
-import torch
 
 from datasets_scripts.lines import (
     data_folder,
@@ -27,6 +25,7 @@ from datasets_scripts.lines import (
     mention_span,
     read_label_file,
     read_literals,
+    read_pth,
 )
 from datasets_scripts.schema import group_into_posts, post_features
 from modeling_vmhan.images import image_size
@@ -227,12 +226,7 @@ def _as_row(pair: dict[str, Any], object_names: list[str]) -> dict[str, Any]:
 
 def _read_objects(path: Path) -> dict[str, dict[str, tuple[float, ...]]]:
     """The {image id: {'[OBJi]': (cx, cy, w, h)}} of a .pth file, loaded without running any code of it."""
-    try:
-        objects = torch.load(path, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: expected only dicts, strings, tuples and numbers, received something else"
-        ) from error
+    objects = read_pth(path)
     for image_id, boxes in objects.items() if isinstance(objects, dict) else [("the file", objects)]:
         if not isinstance(boxes, dict) or not all(_is_box(box) for box in boxes.values()):
             raise ValueError(

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from PIL import Image
 
 from datasets_scripts.leaks import LEAKY, PHRASE_TEXT, mark_leaky
-from datasets_scripts.lines import first_existing
+from datasets_scripts.lines import first_existing, read_pth
 
 
 __all__ = ["leaky_info", "published_files", "read_line_file", "with_published"]
@@ -138,13 +137,4 @@ def _load(path: Path) -> Any:
             raise ValueError(f"{path}: expected JSON, received something else ({error})") from None
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(f"auxiliary: expected a .pth or a .json file, received {path}")
-    try:
-        return torch.load(path, weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # of a damaged file torch's unpickler raises anything: struct.error, KeyError, ...
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{path}: expected what torch.save wrote, only dicts, lists, strings and numbers, received something else "
-            f"({reason})"
-        ) from error
+    return read_pth(path)

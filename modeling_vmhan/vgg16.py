@@ -87,7 +87,7 @@ class VGG16RegionEncoder(nn.Module):
     def _imagenet(cls) -> "VGG16RegionEncoder":
         weights = VGG16_Weights.IMAGENET1K_V1
         try:
-            state = weights.get_state_dict(progress=True, check_hash=True)
+            state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:  # unreachable; a file that fails the hash check
             raise OSError(
                 f'weights="imagenet" needs {weights.url}, which could not be downloaded ({error}). Either put that '
