@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 import prepare_fakes
 import pytest
+from accelerate.state import PartialState
 from PIL import Image
 from prepare_fakes import make_fakes, write_posts
 
@@ -242,7 +243,9 @@ def test_launched_processes_share_the_shards(folder, whole, tmp_path):
         local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
         os.environ.update({name: str(value) for name, value in (local | address).items()})
+        PartialState._reset_state()  # the child has its parent's, which another test may have made for one process
         world, given = join_world(), arguments(folder, output)
+        assert (world.rank, world.size) == (rank, 2)
         tools = make_fakes(given, world.device)
         prepare(given, world=world, make_tools=lambda *_: tools)
         with log.open("a") as file:
