@@ -34,6 +34,7 @@ LAYER_FILES = {
     "uncertainty",
     "explanation",
     "drawing",
+    "nodes",
     "fetching",
     "mentions",
     "questions",
