@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from rivals.base import RivalForRelationClassification
 from rivals.configuration import RivalConfig, WordConvolutionConfig
+from rivals.convolution import PiecewiseWordConvolution, WordConvolution
 from rivals.scene_graph import SceneGraph, SceneGraphAttention
 from rivals.text import BareEncoder, EntityMarkers
 
@@ -48,12 +49,21 @@ class Rival:
     entity_representation: str = "marker"
     preset: str | None = None
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether it has a vocabulary of words (and may get word vectors) instead of a text encoder."""
+        return self.model is not None and self.model.reads_words
+
 
 _TEXT, _OBJECTS = ("text",), ("text", "objects")
 _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
 _SCENE_GRAPH = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
 
 RIVALS: dict[str, Rival] = {
+    "cnn": Rival("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),
+    "pcnn": Rival(
+        "PCNN", "Zeng et al. 2015, https://aclanthology.org/D15-1203", _TEXT, PiecewiseWordConvolution, "span"
+    ),
     "bert": Rival("BERT", "Devlin et al. 2019, https://arxiv.org/abs/1810.04805", _TEXT, BareEncoder, "span"),
     "mtb": Rival("MTB", "Soares et al. 2019, https://arxiv.org/abs/1906.03158", _TEXT, EntityMarkers),
     # over VM-HAN's nodes and with its layers (modeling_vmhan/baselines.py): rows of Table 2, not models of their own
