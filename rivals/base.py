@@ -118,12 +118,12 @@ class VisualRival(EncoderRival):
     """
 
     def __init__(self, config: RivalConfig):
-        super().__init__(config)
         if not config.visual_feature_size:
             raise ValueError(
                 f"the rival {config.rival!r} reads visual features, received visual_feature_size=0: give posts with "
                 "image_features, or take a rival of words alone ('mtb', 'pcnn')."
             )
+        super().__init__(config)
         self.visual_projection = VisualProjection(
             feature_size=config.visual_feature_size, hidden_size=config.text_config.hidden_size
         )
