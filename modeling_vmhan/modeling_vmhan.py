@@ -22,7 +22,7 @@ from .baselines import GaussianGraphConvolution, GraphAttention, GraphConvolutio
 from .configuration_vmhan import VMHANConfig
 from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
-from .nodes import Nodes, join_nodes, region_nodes, text_nodes, with_region_tails
+from .nodes import Nodes, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .pretrained import VMHANPreTrainedModel, without_pooler
 from .text_encoding import (
@@ -163,18 +163,6 @@ class VMHANModel(VMHANPreTrainedModel):
         features = encode_regions(self.vision_encoder, pixel_values, image_mask, object_mask, boxes)  # (B, 1 + O, V)
         return features[:, 0], features[:, 1:]
 
-    def _project_regions(self, inputs: dict[str, Tensor | None]) -> Tensor:
-        """Once an image: image and object features (B, 1 + O, V) -> (B, 1 + O, D), zeros where no region is."""
-        for name in ("image_features", "object_features"):
-            if inputs[name].shape[-1] != self.config.visual_feature_size:
-                raise ValueError(
-                    f"{name} must have config.visual_feature_size={self.config.visual_feature_size} numbers, received "
-                    f"{inputs[name].shape[-1]}. Extract them with the encoder the model was trained with."
-                )
-        features = torch.cat([inputs["image_features"].unsqueeze(1), inputs["object_features"]], dim=1)
-        mask = torch.cat([inputs["image_mask"].unsqueeze(1), inputs["object_mask"]], dim=1)  # (B, 1 + O)
-        return self.visual_projection(features, mask)
-
     def build_nodes(self, states: Tensor, inputs: dict[str, Tensor | None]) -> Nodes:
         """Initial node features of section 4.1, their presence and their modality: (P, N, D), (P, N), (P, N)."""
 
@@ -187,7 +175,8 @@ class VMHANModel(VMHANPreTrainedModel):
         entities, text_phrases = read("entity_tokens"), read("text_phrase_tokens")
         image_phrases, regions = read("image_phrase_tokens", is_visual=True), None
         if self.visual_projection is not None:
-            projected, example = self._project_regions(inputs), inputs["pair_to_example"]
+            regions = (inputs[name] for name in ("image_features", "image_mask", "object_features", "object_mask"))
+            projected, example = project_regions(self.visual_projection, *regions), inputs["pair_to_example"]
             entities = with_region_tails(entities, projected, example, inputs["tail_object"])
             regions = region_nodes(projected, inputs["image_mask"], example, inputs["pair_objects"])
         return join_nodes(entities, text_phrases, regions, image_phrases)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from .hypergraph import HEAD, TAIL
 from .text_encoding import pool_tokens
+from .visual_projection import VisualProjection
 
 
-__all__ = ["Nodes", "join_nodes", "region_nodes", "text_nodes", "with_region_tails"]
+__all__ = ["Nodes", "join_nodes", "project_regions", "region_nodes", "text_nodes", "with_region_tails"]
 
 
 class Nodes(NamedTuple):
@@ -39,6 +40,32 @@ def text_nodes(
     """
     pooled, present = pool_tokens(states, pair_to_sequence, token_index)
     return Nodes(projection(pooled).to(pooled.dtype), present, torch.full_like(present, is_visual))
+
+
+def project_regions(
+    projection: VisualProjection,
+    image_features: Tensor,
+    image_mask: Tensor,
+    object_features: Tensor,
+    object_mask: Tensor,
+) -> Tensor:
+    """Regions projected once an image, (B, 1 + O, D), the image first; zeros where there is none.
+
+    Args:
+        image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
+
+    Raises:
+        ValueError: features of another size than the projection's.
+    """
+    size = projection.linear.in_features
+    for name, features in (("image_features", image_features), ("object_features", object_features)):
+        if features.shape[-1] != size:
+            raise ValueError(
+                f"{name} must have config.visual_feature_size={size} numbers, received {features.shape[-1]}. Extract "
+                "them with the encoder the model was trained with."
+            )
+    features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
+    return projection(features, torch.cat([image_mask.unsqueeze(1), object_mask], dim=1))
 
 
 def region_nodes(projected: Tensor, image_mask: Tensor, pair_to_example: Tensor, pair_objects: Tensor) -> Nodes:
