@@ -23,6 +23,8 @@ logger = logging.getLogger("evaluation.browser")
 # What can be wrong with an answer, as the page calls it.
 KINDS = {"spurious": "none → relation", "missed": "relation → none", "confused": "relation → relation"}
 FEATURE_COLUMNS = ("image_features", "object_features")
+ROW_FIELDS = ("head", "tail", "score", "probabilities")  # beside those that every predictions.jsonl has
+PAIR_FACTS = ("head", "tail", "relation", "head_span", "tail_span", "tail_object")  # which posts and rows share
 SCORE_TOLERANCE = 0.02  # between a saved score and the one that the weights give here (other device, precision)
 
 Row = dict[str, Any]
@@ -45,7 +47,17 @@ class WrongPair:
 
 
 def wrong_pairs(rows: Sequence[Row], none_label: str) -> list[WrongPair]:
-    """The wrong rows, the one with the highest calibrated probability of its wrong relation first."""
+    """The wrong rows, the one with the highest calibrated probability of its wrong relation first.
+
+    Raises:
+        ValueError: rows without mentions or probabilities.
+    """
+    for row in rows:
+        if missing := [name for name in ROW_FIELDS if name not in row]:
+            raise ValueError(
+                f"predictions.jsonl, post {row['id']!r}, pair {row['pair']}: expected the fields {list(ROW_FIELDS)}, "
+                f"received none named {missing}. Make the file with run_mmre.py."
+            )
 
     def kind_of(row: Row) -> str:
         if none_label in (row["relation"], row["predicted"]):
@@ -109,21 +121,29 @@ def locate(rows: Sequence[Row], posts: datasets.Dataset) -> dict[str, int]:
     for position, post in enumerate(posts.select_columns(["id", "tokens", "pairs"])):
         positions[post["id"]] = position
         for number, pair in enumerate(post["pairs"]):
-            tail = _words(post, pair["tail"]) if pair["tail"] else "[object]"
-            expected[post["id"], number] = (_words(post, pair["head"]), tail, names[pair["relation"]])
+            expected[post["id"], number] = _facts_of(post, pair, names)
     advice = (
         "These are not the posts that the predictions were made on: give the run's --dataset, --data_dir and "
         "--cache_dir, or pass --show predictions."
     )
     for row in rows:
-        found, saved = expected.pop((row["id"], row["pair"]), None), (row["head"], row["tail"], row["relation"])
-        if found != saved:
-            name, there = f"post {row['id']!r}, pair {row['pair']}", f"the data set has {found or 'no such pair'}"
-            raise ValueError(f"{name}: predictions.jsonl has (head, tail, gold) {saved}, {there}. {advice}")
+        found = expected.pop((row["id"], row["pair"]), None)
+        saved = {name: row[name] for name in PAIR_FACTS if name in row}  # older files have no spans
+        there = found and {name: found[name] for name in saved}
+        if there != saved:
+            name, there = f"post {row['id']!r}, pair {row['pair']}", there or "no such pair"
+            raise ValueError(f"{name}: predictions.jsonl has {saved}, the data set has {there}. {advice}")
     if expected:
         first = next(iter(expected))
         raise ValueError(f"predictions.jsonl lacks {len(expected)} pairs of the data set, {first} first. {advice}")
     return positions
+
+
+def _facts_of(post: dict[str, Any], pair: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """PAIR_FACTS, as run_mmre.py writes them."""
+    head, tail = list(pair["head"]), list(pair["tail"] or [])
+    words = (_words(post, head), _words(post, tail) if tail else "[object]", names[pair["relation"]])
+    return dict(zip(PAIR_FACTS, (*words, head, tail or None, pair["tail_object"]), strict=True))
 
 
 def _words(post: dict[str, Any], span: Sequence[int]) -> str:

@@ -172,7 +172,8 @@ def test_a_run_without_errors_says_so(browse, changed):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: [{**row, "head": "Zoe"} for row in rows], "predictions.jsonl has (head, tail, gold) ('Zoe'"),
+        (lambda rows: [{**row, "head": "Zoe"} for row in rows], "predictions.jsonl has {'head': 'Zoe', 'tail"),
+        (lambda rows: [{**row, "head_span": [0, 9]} for row in rows], "'head_span': [0, 9]"),
         (lambda rows: [{**row, "id": f"x{row['id']}"} for row in rows], "the data set has no such pair"),
         (lambda rows: rows[:-1], "predictions.jsonl lacks 1 pairs of the data set"),
     ],
@@ -187,7 +188,8 @@ def test_what_cannot_be_read_is_an_error(browse, changed, capsys, tmp_path):
     assert browse(tmp_path) == (2, "")
     assert "Pass a finished --output_dir" in capsys.readouterr().err
     folder = changed()
-    assert browse(folder, "--split", "train") == (2, "") and "train" in capsys.readouterr().err
+    assert browse(folder, "--split", "train") == (2, "")
+    assert "expected rows with split 'train'" in capsys.readouterr().err
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "data": {"colour": "red"}}))
     assert browse(folder) == (2, "")
@@ -229,6 +231,12 @@ def test_the_surest_error_comes_first_and_its_kind_is_named():
     pairs = wrong_pairs([*rows, row_of("peer", "peer", 0.99)], "None")
     found = [(pair.kind, pair.row["score"]) for pair in pairs]
     assert found == [("missed", 0.9), ("confused", 0.7), ("spurious", 0.6)]
+
+
+def test_rows_without_probabilities_are_an_error():
+    row = {name: value for name, value in row_of("peer", "None").items() if name != "probabilities"}
+    with pytest.raises(ValueError, match=r"received none named \['probabilities'\]. Make the file with run_mmre.py"):
+        wrong_pairs([row], "None")
 
 
 def test_the_heat_map_counts_every_pair_and_leaves_out_what_never_occurs():
