@@ -11,10 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
-EVALUATION = sorted((ROOT / "evaluation").glob("*.py"))
 COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
-EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS, *EVALUATION]
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
