@@ -183,7 +183,7 @@ def test_the_evaluation_sits_on_top():
     assert not [module for module in below if module.split(".")[0] == "evaluation"]
     for path in files:
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        assert "__all__" in {node.targets[0].id for node in body if isinstance(node, ast.Assign)}, path
+        assert "__all__" in {ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)}, path
         if path.stem.startswith("browser"):
             top = {node.module.split(".")[0] for node in body if isinstance(node, ast.ImportFrom)}
             assert not top & {"run_mmre", "training", "transformers"}
