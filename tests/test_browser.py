@@ -297,7 +297,7 @@ def test_text_is_text_wherever_it_comes_from():
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'vmhan[app-test]'")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
     if not (Path(CHROMIUM).exists() and Path(CHROMEDRIVER).exists()):
         pytest.skip(f"needs {CHROMIUM} and {CHROMEDRIVER}: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
