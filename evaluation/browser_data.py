@@ -89,7 +89,8 @@ def load_posts_of(
         OSError: files that cannot be read.
     """
     # The one place that knows where the training script keeps its parts.
-    from run_mmre import DataArguments, RunArguments, load_posts
+    from training.arguments import DataArguments, RunArguments
+    from training.data import load_posts
 
     given = dict(facts.run.get("data", {}))
     unknown = sorted(set(given) - {field.name for field in fields(DataArguments)})
