@@ -35,6 +35,7 @@ LAYER_FILES = {
     "uncertainty",
     "explanation",
     "drawing",
+    "nodes",
     "fetching",
     "mentions",
     "questions",
