@@ -68,7 +68,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    facts = {name: getattr(arguments, name) for name in ("pairs", "nodes", "hidden_size", "heads", "rounds", "threads")}
+    facts = {
+        name: getattr(arguments, name) for name in ("pairs", "nodes", "hidden_size", "heads", "rounds", "threads")
+    }
     facts |= {"edges": NUM_EDGES, "torch": torch.__version__, "machine": platform.machine(), "cpus": os.cpu_count()}
     facts |= {"load_before": os.getloadavg()[0]}
     layers = measure(layer_subjects(arguments, arguments.pairs), arguments.rounds)

@@ -16,8 +16,7 @@ from serving.inputs import check_batches, filled_inputs, input_axes
 
 
 __all__ = [
-    "INT8_OPERATORS", "OUTPUTS", "TOLERANCE", "export_program", "largest_difference", "need",  "quantise", "save_onnx",
-    "save_program",
+    "INT8_OPERATORS", "OUTPUTS", "TOLERANCE", "export_program", "largest_difference", "need", "quantise", "save_onnx",
 ]  # fmt: skip
 
 OUTPUTS = ("logits", "probabilities")
@@ -92,7 +91,7 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
             f"{config.vision_encoder!r}: the graph takes image_features and object_features. Train it with "
             "run_mmre.py --vision_in_model false, and give posts the features of --features."
         )
-    traced = filled_inputs(processor(check_batches(config)[-1]))
+    traced = processor(check_batches(config)[-1])
     axes = input_axes(config, list(traced))
     limit = {} if config.entity_representation == "packed" else {"max": _longest_row(config)}
     dims = {axis: Dim(axis, min=1, **(limit if axis == "tokens" else {})) for axis in _open_axes(axes)}
@@ -126,11 +125,6 @@ def _trace_input(tensor: Tensor, axes: tuple[str | int, ...], names: list[str]) 
     a constant, and equal ones for related. The values are zeros, which point at what is there: none is looked at."""
     sizes = [axis if isinstance(axis, int) else 2 + names.index(axis) for axis in axes]
     return tensor.new_zeros(sizes)
-
-
-def save_program(program: ExportedProgram, path: Path) -> None:
-    """As .pt2; `torch.export.load(path).module()(**inputs)` runs it."""
-    torch.export.save(program, path)
 
 
 def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None) -> int:
@@ -185,6 +179,7 @@ def largest_difference(model: nn.Module, processor, run: Run) -> float:
     reference, largest = ExportableClassifier(model.float().eval()), 0.0
     for posts in check_batches(model.config):
         encoded = processor(posts)
-        for expected, received in zip(reference(**encoded), run(filled_inputs(encoded)), strict=True):
+        filled = filled_inputs(encoded, input_axes(model.config, list(encoded)))
+        for expected, received in zip(reference(**encoded), run(filled), strict=True):
             largest = max(largest, (expected - torch.as_tensor(received)).abs().max().item())
     return largest

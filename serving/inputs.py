@@ -3,7 +3,7 @@
 Notation: modeling_vmhan.py. An axis that is a name varies from batch to batch; a number is what it is in every batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,37 +17,44 @@ TEXT_ROWS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "m
 
 
 def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
-    """The axes of these inputs of a `VMHANConfig`'s model, in the order of `names`."""
+    """The axes of these inputs of a `VMHANConfig`'s model, in the order of `names`.
+
+    Pairwise hyperedges keep the number of nodes at its most: their number, N (N - 1) / 2, is not traced as a symbol.
+    """
     size = config.visual_feature_size
     mention = "mention_tokens" if config.entity_representation == "span" else 1  # a marker is one token
+    text_phrases, image_phrases, objects = "text_phrases", "image_phrases", "pair_objects"
+    if "pairwise" in config.hyperedges:
+        text_phrases, image_phrases = config.num_text_phrases, config.num_image_phrases
+        objects = config.num_objects
     axes: dict[str, tuple[str | int, ...]] = {
         **dict.fromkeys(TEXT_ROWS, ("rows", "tokens")),
         "pair_to_sequence": ("pairs",),
         "pair_to_example": ("pairs",),
         "entity_tokens": ("pairs", 2, mention),
-        "text_phrase_tokens": ("pairs", "text_phrases", "text_phrase_length"),
-        "image_phrase_tokens": ("pairs", "image_phrases", "image_phrase_length"),
+        "text_phrase_tokens": ("pairs", text_phrases, "text_phrase_length"),
+        "image_phrase_tokens": ("pairs", image_phrases, "image_phrase_length"),
         "image_features": ("examples", size),
         "image_mask": ("examples",),
         "object_features": ("examples", "objects", size),
         "object_mask": ("examples", "objects"),
-        "pair_objects": ("pairs", "pair_objects"),
+        "pair_objects": ("pairs", objects),
         "tail_object": ("pairs",),
     }
     return {name: axes[name] for name in names}
 
 
-def filled_inputs(encoded: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The processor's tensors with at least one entry along every axis: an absent node, token or object.
-
-    A batch in which nothing has, say, an object comes with an empty axis; an exported graph wants 1 or more.
-    """
+def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str | int]]) -> dict[str, Tensor]:
+    """The processor's tensors, filled up with absent nodes, tokens and objects to what the graph takes: the size of a
+    fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object comes with 0)."""
     filled = {}
     for name, tensor in encoded.items():
-        if 0 in tensor.shape:
-            value = ABSENT if name.endswith("_tokens") or name == "pair_objects" else 0
-            tensor = tensor.new_full([max(size, 1) for size in tensor.shape], value)
-        filled[name] = tensor
+        value = ABSENT if name.endswith("_tokens") or name == "pair_objects" else 0
+        missing = [
+            max((axis if isinstance(axis, int) else 1) - size, 0) for axis, size in zip(axes[name], tensor.shape)
+        ]
+        after = [amount for count in reversed(missing) for amount in (0, count)]  # the last axis first, as pad has it
+        filled[name] = torch.nn.functional.pad(tensor, after, value=value)
     return filled
 
 

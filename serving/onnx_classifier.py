@@ -65,7 +65,9 @@ class OnnxRelationClassifier:
                 f"{str(folder)!r} without {missing}. Run: python export_mmre.py MODEL --output_dir {folder}"
                 f"{' --int8' if int8 else ''}"
             )
-        self.labels: list[str] = json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8"))["labels"]
+        facts = json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8"))
+        self.labels: list[str] = facts["labels"]
+        self.axes: dict[str, list[str | int]] = facts["inputs"]
         self.processor = VMHANProcessor.from_pretrained(folder)
         self.session = onnx_session(folder / file, num_threads=num_threads, providers=providers)
 
@@ -90,7 +92,7 @@ class OnnxRelationClassifier:
 
     def run(self, encoded: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """The processor's tensors -> logits (P, R), probabilities (P, R)."""
-        return run_session(self.session, filled_inputs(encoded))
+        return run_session(self.session, filled_inputs(encoded, self.axes))
 
 
 def run_session(session, inputs: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
