@@ -31,19 +31,17 @@ import torch
 
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from serving.exporting import (
-    INT8_OPERATORS,
     TOLERANCE,
     ExportableClassifier,
     Run,
     export_program,
     largest_difference,
-    need,
-    quantise,
     save_onnx,
 )
 from serving.inputs import check_batches, input_axes
 from serving.measuring import Answers, answer_one_by_one, time_ratio
-from serving.onnx_classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE, onnx_session, run_session
+from serving.onnx_classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
+from serving.runtime import INT8_OPERATORS, need, onnx_session, quantise, run_session
 from training.arguments import parse_arguments as parse_run_arguments
 from training.data import load_posts, with_lengths
 from training.environment import describe_environment
@@ -148,7 +146,7 @@ def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dic
     return {
         **facts,
         "largest_difference": differences,
-        "inputs": input_axes(config, list(processor(check_batches(config)[0]))),
+        "inputs": input_axes(config, list(processor(check_batches(model)[0]))),
         "outputs": {"logits": ["pairs", len(config.labels)], "probabilities": ["pairs", len(config.labels)]},
         "labels": config.labels,
         "none_label": config.none_label,
@@ -169,7 +167,17 @@ def onnx_versions(form: str) -> dict[str, str]:
 
 
 def evaluate(model, processor, posts: datasets.Dataset, folder: Path) -> dict[str, Any]:
-    """F1 and time of the model itself and of the ONNX forms in the folder, all with the same number of threads."""
+    """F1 and time of the model itself and of the ONNX forms in the folder, all with the same number of threads.
+
+    Raises:
+        ValueError: the posts' labels are not the model's.
+    """
+    names = posts.features["pairs"].feature["relation"].names
+    if names != model.config.labels:
+        raise ValueError(
+            f"--evaluate: expected data with the model's labels {model.config.labels}, received {names}. Name the "
+            "data that the model was trained on."
+        )
     threads = torch.get_num_threads()
     eager = ExportableClassifier(model)
     runs: dict[str, Run] = {"torch": lambda inputs: eager(**inputs)}

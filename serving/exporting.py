@@ -1,11 +1,11 @@
-"""A trained classifier as one graph: torch.export's program, ONNX, and ONNX with int8 weights.
+"""A trained classifier as one graph: torch.export's program, or ONNX.
 
 What varies from batch to batch (posts, encoder rows, tokens, pairs, objects, phrases) stays open in the graph, and
 class probabilities at the config's calibration temperature are part of it.
 """
 
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,16 +13,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from serving.inputs import check_batches, filled_inputs, input_axes
+from serving.runtime import OUTPUTS, need
 
 
-__all__ = [
-    "INT8_OPERATORS", "OUTPUTS", "TOLERANCE", "export_program", "largest_difference", "need", "quantise", "save_onnx",
-]  # fmt: skip
+__all__ = ["TOLERANCE", "ExportableClassifier", "Run", "export_program", "largest_difference", "save_onnx"]
 
-OUTPUTS = ("logits", "probabilities")
 TOLERANCE = 1e-4  # of logits and probabilities, against the model itself
-# Matrix products with constant weights, and the table of word embeddings; activations are scaled batch by batch.
-INT8_OPERATORS = ("MatMul", "Gemm", "Gather")
 
 Run = Callable[[Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 
@@ -75,6 +71,32 @@ class ExportableClassifier(nn.Module):
         return logits, (logits / self.temperature).softmax(dim=-1)
 
 
+class PreciseLayerNorm(nn.Module):
+    """LayerNorm in float64: onnxruntime's own in float32 rounds more coarsely than torch's, and the BatchNorm behind
+    it enlarges that by 1 / sqrt(variance + eps), which is in the hundreds for features that hardly vary."""
+
+    def __init__(self, norm: nn.LayerNorm):
+        super().__init__()
+        self.shape, self.eps = norm.normalized_shape, norm.eps
+
+    def forward(self, features: Tensor) -> Tensor:
+        return nn.functional.layer_norm(features.double(), self.shape, eps=self.eps).to(features.dtype)
+
+
+@contextmanager
+def precise_features(model: nn.Module) -> Iterator[None]:
+    """While it is open, region features are normalised in float64."""
+    projection = model.base_model.visual_projection
+    if projection is None:
+        yield
+        return
+    norm, projection.feature_norm = projection.feature_norm, PreciseLayerNorm(projection.feature_norm)
+    try:
+        yield
+    finally:
+        projection.feature_norm = norm
+
+
 def export_program(model: nn.Module, processor) -> ExportedProgram:
     """`torch.export` of a classifier, in float32 and evaluation mode, with every axis open that varies.
 
@@ -91,7 +113,7 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
             f"{config.vision_encoder!r}: the graph takes image_features and object_features. Train it with "
             "run_mmre.py --vision_in_model false, and give posts the features of --features."
         )
-    traced = processor(check_batches(config)[-1])
+    traced = processor(check_batches(model)[-1])
     axes = input_axes(config, list(traced))
     limit = {} if config.entity_representation == "packed" else {"max": _longest_row(config)}
     dims = {axis: Dim(axis, min=1, **(limit if axis == "tokens" else {})) for axis in _open_axes(axes)}
@@ -99,7 +121,8 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
     shapes = {name: {i: dims[axis] for i, axis in enumerate(axes[name]) if axis in dims} for name in axes}
     try:
         exportable = ExportableClassifier(model.float().eval())
-        return torch.export.export(exportable, (), example, dynamic_shapes=shapes, strict=False)
+        with precise_features(model):
+            return torch.export.export(exportable, (), example, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises whatever the traced code or its own many parts do
         raise ValueError(
             f"torch.export cannot trace this model (text encoder {config.text_config.model_type!r}, hyperedges "
@@ -153,31 +176,11 @@ def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None)
     return onnx_program.model.opset_imports[""]
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Dynamic int8 quantisation by onnxruntime: the weights of `INT8_OPERATORS`, a scale for each output channel.
-
-    Raises:
-        ValueError: packages are missing.
-    """
-    need("onnx", "onnxruntime")
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    operators = list(INT8_OPERATORS)
-    quantize_dynamic(source, target, op_types_to_quantize=operators, per_channel=True, weight_type=QuantType.QInt8)
-
-
-def need(*packages: str) -> None:
-    """ValueError unless these packages can be imported."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"ONNX needs the packages {list(packages)}, missing {missing}: pip install 'vmhan[onnx]'.")
-
-
 @torch.no_grad()
 def largest_difference(model: nn.Module, processor, run: Run) -> float:
     """Of logits and probabilities between the model itself and `run`, an exported form of it, on `check_batches`."""
     reference, largest = ExportableClassifier(model.float().eval()), 0.0
-    for posts in check_batches(model.config):
+    for posts in check_batches(model):
         encoded = processor(posts)
         filled = filled_inputs(encoded, input_axes(model.config, list(encoded)))
         for expected, received in zip(reference(**encoded), run(filled), strict=True):

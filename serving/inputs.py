@@ -58,7 +58,7 @@ def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str
     return filled
 
 
-def check_batches(config) -> list[list[dict[str, Any]]]:
+def check_batches(model) -> list[list[dict[str, Any]]]:
     """Batches of made-up posts unlike each other in every axis, to compare an exported model with its original on:
     a post with one pair and no image; one with an image; one with objects as tails, where there is vision; many.
     """
@@ -73,16 +73,19 @@ def check_batches(config) -> list[list[dict[str, Any]]]:
         "caption": "two people in front of a wooden house",
         "image_phrases": ["two people", "a wooden house", "snow"],
     }
-    if not config.visual_feature_size:
+    projection = model.base_model.visual_projection
+    if projection is None:
         return [[plain], [full], [full, plain, full, full, plain, full, plain]]
-    seen = {**plain, **_features(config.visual_feature_size, 0)}
-    crowded = {**full, **_features(config.visual_feature_size, 4)}
-    tails = {**plain, **_features(config.visual_feature_size, 2)}
+    seen = {**plain, **_features(projection, 0)}
+    crowded = {**full, **_features(projection, 4)}
+    tails = {**plain, **_features(projection, 2)}
     tails["pairs"] = [{"head": (0, 3), "tail_object": 1}, {"head": (8, 11), "tail_object": 0}]
     return [[plain], [seen], [tails], [crowded, plain, tails, seen, full, crowded, plain]]
 
 
-def _features(size: int, objects: int) -> dict[str, Tensor]:
-    """Seeded features of an image and of its objects; not negative, like VGG16's."""
-    features = torch.rand(1 + objects, size, generator=torch.Generator().manual_seed(objects))
+def _features(projection, objects: int) -> dict[str, Tensor]:
+    """Seeded features of an image and of its objects, distributed as those that the model was trained on."""
+    norm = projection.region_norm
+    noise = torch.randn(1 + objects, norm.num_features, generator=torch.Generator().manual_seed(objects))
+    features = norm.running_mean.cpu().float() + norm.running_var.cpu().float().sqrt() * noise
     return {"image_features": features[0], "object_features": features[1:]}

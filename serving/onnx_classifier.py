@@ -9,25 +9,15 @@ import numpy as np
 from torch import Tensor
 
 from modeling_vmhan import VMHANProcessor
-from serving.exporting import OUTPUTS, need
 from serving.inputs import filled_inputs
+from serving.runtime import onnx_session, run_session
 
 
-__all__ = ["EXPORT_FILE", "INT8_FILE", "ONNX_FILE", "OnnxRelationClassifier", "onnx_session"]
+__all__ = ["EXPORT_FILE", "INT8_FILE", "ONNX_FILE", "OnnxRelationClassifier"]
 
 EXPORT_FILE = "export.json"
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model_int8.onnx"
-
-
-def onnx_session(path: Path, *, num_threads: int | None = None, providers: Sequence[str] | None = None):
-    """An `onnxruntime.InferenceSession` of this file, on the CPU unless providers are named."""
-    need("onnxruntime")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or 0  # 0: onnxruntime's choice
-    return onnxruntime.InferenceSession(path, options, providers=list(providers or ["CPUExecutionProvider"]))
 
 
 class OnnxRelationClassifier:
@@ -93,8 +83,3 @@ class OnnxRelationClassifier:
     def run(self, encoded: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """The processor's tensors -> logits (P, R), probabilities (P, R)."""
         return run_session(self.session, filled_inputs(encoded, self.axes))
-
-
-def run_session(session, inputs: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs without an empty axis -> logits (P, R), probabilities (P, R)."""
-    return tuple(session.run(OUTPUTS, {name: tensor.numpy() for name, tensor in inputs.items()}))
