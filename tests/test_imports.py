@@ -13,9 +13,10 @@ SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 TRAINING = sorted((ROOT / "training").glob("*.py"))
 RIVALS = sorted((ROOT / "rivals").glob("*.py"))
-COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
+SERVING = sorted((ROOT / "serving").glob("*.py"))
+COMMANDS = [ROOT / "export_mmre.py", ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
-EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *RIVALS, *TRAINING, *COMMANDS]
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *RIVALS, *SERVING, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 # tokenizers comes with transformers
@@ -23,7 +24,8 @@ RIVALS_MAY_IMPORT = {"torch", "torchvision", "tokenizers", "transformers", "mode
 # of the model, checks of a configuration and what knows nothing of VMHANConfig
 RIVALS_MAY_USE = {
     "configuration_vmhan", "hypergraph", "layers", "baselines", "text_encoding", "outputs", "regions", "vgg16",
-    "vision", "visual_projection", "windows", "nodes"}  # fmt: skip
+    "vision", "visual_projection", "windows", "nodes",
+}  # fmt: skip
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
 LAYER_FILES = {
     "posts",
@@ -47,7 +49,7 @@ LAYER_FILES = {
     "mentions",
     "questions",
 }
-DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema"}
+DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime"}
 LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
 HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
 
@@ -157,6 +159,12 @@ def test_light_files_import_nothing_heavy_when_imported(path):
             own = node.module.removeprefix("datasets_scripts.")
             assert node.module == own or own in LIGHT_FILES | {"phrases"}
     assert not modules & HEAVY
+
+
+@pytest.mark.parametrize("path", SERVING, ids=lambda path: path.stem)
+def test_serving_knows_the_model_and_not_how_it_was_trained(path):
+    rooms = {module.split(".")[0] for level, module in imports(path)}
+    assert not rooms & {"datasets", "datasets_scripts", "evaluation", "export_mmre", "run_mmre", "training"}
 
 
 def test_each_driver_is_imported_in_one_file():
