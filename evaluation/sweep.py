@@ -4,8 +4,8 @@
     python -m evaluation.sweep table1 --rows pcnn full --seeds 1 2 3 -- --num_train_epochs 5
 
 Each run has a folder RESULTS/DATASET/ROW/seed-N with everything that run_mmre.py leaves, settings.json (what was asked
-for) and log.txt; of a failed one failed.txt says why. Exit code 1 if any failed, 2 for bad input. Kill it and start it
-again: finished runs are skipped. Models are selected on validation; run_mmre.py scores the test split once, at the end.
+for) and log.txt; a failed one has failed.txt, which says why. Exit code 1 if any failed, 2 for bad input. Kill it and
+start it again: finished runs are skipped. Models are selected on validation; test is scored once, at the end.
 """
 
 import argparse
