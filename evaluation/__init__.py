@@ -1,3 +1,3 @@
-"""Everything that is made from finished runs: scores, reports, figures."""
+"""Scores, comparisons, reports and pictures, made from the folders of finished runs; import the one file you need."""
 
 __all__ = []

@@ -9,6 +9,7 @@ from typing import Any
 from evaluation.report_rows import METRICS, SIGNIFICANCE, Measured, statement
 from evaluation.reported import METRICS as REPORTED_METRICS
 from evaluation.reported import ReportedRow, inconsistencies, read_systems
+from model_cards.tables import markdown_table
 
 
 __all__ = ["Report", "as_csv", "as_json", "as_latex", "as_markdown"]
@@ -60,13 +61,13 @@ class Report:
 
 def as_markdown(report: Report) -> str:
     """Table, statements, explanation, and the paper's numbers in a table of their own."""
-    lines = [f"# {report.dataset}, {report.split} split", "", *_markdown_table(*_measured_cells(report)), ""]
+    lines = [f"# {report.dataset}, {report.split} split", "", markdown_table(*_measured_cells(report)), ""]
     lines += [f"- {line}" for line in report.statements()] + ["", report.explanation(), ""]
     for row in report.rows:
         lines += [f"{row.title} leaks: {'; '.join(row.leaks)}.", ""] if row.leaks else []
     if report.reported:
         header, cells = _reported_cells(report, italic="*")
-        lines += ["## Beside the paper", "", _reported_words(report), "", *_markdown_table(header, cells), ""]
+        lines += ["## Beside the paper", "", _reported_words(report), "", markdown_table(header, cells), ""]
         lines += _reported_notes(report)
     return "\n".join([*lines, "```bash", report.command, "```", ""])
 
@@ -217,11 +218,6 @@ def _leaks(row: Measured) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
-
-
-def _markdown_table(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    rows = [header, ["---"] * len(header), *cells]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def _tabular(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from datasets_scripts.scorer import score
 from evaluation.bootstrap import Interval, PairedResult, bootstrap_f1, paired_test
 from evaluation.predictions import Predictions, read_predictions
+from model_cards.facts import leak_reasons
 
 
 __all__ = ["METRICS", "SIGNIFICANCE", "Measured", "compare", "holm", "read_row", "statement"]
@@ -75,10 +76,7 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
     predictions = [read_predictions(run).split(split) for _, run in found]
     for (_, run), numbers, rows in zip(found, metrics, predictions, strict=True):
         _check_scores(run, numbers, rows, split)
-    known = all("leaky" in numbers for numbers in metrics)
-    reasons = {reason: None for numbers in metrics for reason in numbers.get("leak_reasons") or []}
-    if any(numbers.get("leaky") for numbers in metrics):
-        reasons = reasons or {"metrics.json says so": None}
+    reasons = [leak_reasons(numbers) for numbers in metrics]
     return Measured(
         name=folder.name,
         title=title,
@@ -86,7 +84,7 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
         missing=sorted(set(wanted) - set(seeds)),
         scores={metric: [numbers[f"{split}_{metric}"] for numbers in metrics] for metric in METRICS},
         interval=bootstrap_f1(predictions, resamples=resamples),
-        leaks=list(reasons) if known else None,
+        leaks=None if None in reasons else list(dict.fromkeys(sum(reasons, []))),
         inputs=_inputs(found[0][1]),
         revisions=sorted({revision for _, run in found if (revision := _revision(run))}),
         predictions=predictions,
