@@ -54,9 +54,14 @@ class Report:
             "averaged over the seeds within each resample; it does not cover the choice of seeds. "
             f"Difference: F1 of the row minus F1 of {self.full.title}. p: paired bootstrap test against "
             f"{self.full.title}, two-sided, Holm-corrected over the {len(self.rows) - 1} other rows; below "
-            f"{SIGNIFICANCE} it counts as a difference. Models were selected on validation. "
-            f"Code: {', '.join(revisions)}."
+            f"{SIGNIFICANCE} it counts as a difference. {self._selection()} Code: {', '.join(revisions)}."
         )
+
+    def _selection(self) -> str:
+        if not any(row.selected for row in self.rows):
+            return "No epoch was selected: the last one counts."
+        same = ", the very split that is scored here, so that the numbers are a little too good"
+        return f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
 
 
 def as_markdown(report: Report) -> str:

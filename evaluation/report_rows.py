@@ -31,6 +31,7 @@ class Measured:
         interval: of the mean F1, sentences resampled.
         leaks: reasons why the inputs give labels away; [] if they do not, None if a run does not say.
         inputs: what the system reads.
+        selected: whether the epoch with the best validation F1 counts, and not the last one.
         revisions: git revisions of the code that made the runs.
         comparison: mean F1 of the reference minus that of this row; None for the reference itself.
         adjusted_p: its p-value after Holm's correction over the rows of the report.
@@ -45,6 +46,7 @@ class Measured:
     interval: Interval
     leaks: list[str] | None
     inputs: str
+    selected: bool
     revisions: list[str]
     predictions: list[Predictions] = field(repr=False)
     comparison: PairedResult | None = None
@@ -85,7 +87,8 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
         scores={metric: [numbers[f"{split}_{metric}"] for numbers in metrics] for metric in METRICS},
         interval=bootstrap_f1(predictions, resamples=resamples),
         leaks=None if None in reasons else list(dict.fromkeys(sum(reasons, []))),
-        inputs=_inputs(found[0][1]),
+        inputs=_inputs(_settings(found[0][1])),
+        selected=str(_settings(found[0][1]).get("load_best_model_at_end")).lower() == "true",
         revisions=sorted({revision for _, run in found if (revision := _revision(run))}),
         predictions=predictions,
     )
@@ -161,11 +164,17 @@ def _check_scores(run: Path, metrics: Mapping[str, Any], rows: Predictions, spli
             )
 
 
-def _inputs(run: Path) -> str:
-    """What the run's settings let its model read, in words."""
+def _settings(run: Path) -> dict[str, Any]:
+    """What the sweep asked for; {} of a run that no sweep made."""
     try:
-        settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))["settings"]
+        return json.loads((run / "settings.json").read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _inputs(settings: Mapping[str, Any]) -> str:
+    """What the settings let the model read, in words."""
+    if not settings:
         return "not recorded"
     given = {name for name, value in settings.items() if str(value).lower() not in ("none", "false")}
     reads = {"text": {"text"}, "image": {"features"}, "objects": {"features"}, "image_phrases": {"captions"}}

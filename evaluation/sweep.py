@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from tqdm.auto import tqdm
 
 from evaluation.sweep_plan import Run, plan_runs, read_sweep
-from evaluation.sweep_runs import DONE, FAILURE, check_settings, is_finished
+from evaluation.sweep_runs import DONE, FAILURE, check_settings, needs_work
 from evaluation.sweep_workers import do_runs
 from training.flags import to_entries
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO, force=True)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     argv = list(sys.argv[1:] if argv is None else argv)
     own, extra = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     arguments = _parser().parse_args(own)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def sweep_runs(runs: Sequence[Run], arguments: argparse.Namespace) -> list[Run]:
     """Do what is not done, with a bar over all runs; returns the failed ones."""
-    missing = [run for run in runs if arguments.overwrite or not is_finished(run)]
+    missing = [run for run in runs if arguments.overwrite or needs_work(run)]
     options = {name: getattr(arguments, name) for name in ("num_proc", "keep_weights", "overwrite")}
     failed = []
     with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar:

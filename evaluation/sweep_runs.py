@@ -17,7 +17,17 @@ from model_cards.facts import write_atomically
 from training.flags import same_value
 
 
-__all__ = ["BUSY", "DONE", "FAILED", "check_settings", "do_run", "is_finished", "record_failure"]
+__all__ = [
+    "BUSY",
+    "DONE",
+    "FAILED",
+    "FAILURE",
+    "check_settings",
+    "do_run",
+    "is_finished",
+    "needs_work",
+    "record_failure",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +40,16 @@ def is_finished(run: Run) -> bool:
     return (run.folder / METRICS).is_file()
 
 
+def needs_work(run: Run) -> bool:
+    """Whether `do_run` has something to do: to train, or to delete weights that a kill at the very end left."""
+    return not is_finished(run) or bool(_leftovers(run))
+
+
 def check_settings(run: Run) -> None:
     """Raises ValueError if the folder has a finished run of other settings, or of unknown ones."""
     if not is_finished(run):
         return
-    recorded = _recorded_settings(run)
+    recorded = _record(run).get("settings")
     if recorded is None:
         raise ValueError(
             f"{run.folder} has a finished run that no sweep made ({SETTINGS} is missing): expected an empty folder. "
@@ -62,14 +77,15 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
     run.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run.folder / LOCK, timeout=0):
-            if is_finished(run) and not overwrite:  # by another sweep, meanwhile
-                return DONE
+            if is_finished(run) and not overwrite:
+                return _tidy(run)
             resume = not overwrite and not is_finished(run) and _can_go_on(run)
             if not resume:
                 _empty(run.folder)
             (run.folder / FAILURE).unlink(missing_ok=True)
-            write_atomically(run.folder / SETTINGS, json.dumps({"row": run.row, "settings": run.settings()}, indent=2))
-            return _train(run, resume=resume, keep_weights=keep_weights)
+            record = {"settings": run.settings(), "keep_weights": keep_weights}
+            write_atomically(run.folder / SETTINGS, json.dumps(record, indent=2) + "\n")
+            return _train(run, resume=resume)
     except Timeout:
         return BUSY
 
@@ -78,7 +94,7 @@ def record_failure(run: Run, reason: str) -> None:
     write_atomically(run.folder / FAILURE, reason.rstrip() + "\n")
 
 
-def _train(run: Run, *, resume: bool, keep_weights: bool) -> str:
+def _train(run: Run, *, resume: bool) -> str:
     import run_mmre  # here: the process that only hands out the runs needs no torch
 
     try:
@@ -87,23 +103,32 @@ def _train(run: Run, *, resume: bool, keep_weights: bool) -> str:
     except (Exception, SystemExit):  # argparse exits
         record_failure(run, traceback.format_exc())
         return FAILED
-    for checkpoint in run.folder.glob("checkpoint-*"):
-        shutil.rmtree(checkpoint)
-    if not keep_weights:
-        (run.folder / "model.safetensors").unlink(missing_ok=True)
+    return _tidy(run)
+
+
+def _tidy(run: Run) -> str:
+    for path in _leftovers(run):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     return DONE
 
 
-def _recorded_settings(run: Run) -> dict[str, Any] | None:
+def _leftovers(run: Run) -> list[Path]:
+    """Checkpoints of a finished run, and its weights unless they were to be kept."""
+    weights = [] if _record(run).get("keep_weights", True) else list(run.folder.glob("model.safetensors"))
+    return [*run.folder.glob("checkpoint-*"), *weights]
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """settings.json; {} without."""
     try:
-        return json.loads((run.folder / SETTINGS).read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError):
-        return None
+        return json.loads((run.folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
 
 
 def _can_go_on(run: Run) -> bool:
     """Removes half-written checkpoints; True if a whole one of the settings that are asked for is left."""
-    recorded, asked = _recorded_settings(run), run.settings()
+    recorded, asked = _record(run).get("settings"), run.settings()
     same = recorded is not None and recorded.keys() == asked.keys()
     same = same and all(same_value(recorded[name], asked[name]) for name in asked)
     for checkpoint in run.folder.glob("checkpoint-*"):

@@ -15,6 +15,7 @@ from evaluation.sweep_runs import BUSY, FAILED, do_run, record_failure
 __all__ = ["do_runs"]
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at a run that another sweep is doing
+# Of a worker; with one thread the results do not depend on how many runs there are at a time.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -98,9 +99,6 @@ class _Pool:
 def _work(connection: Connection) -> None:
     """A worker: runs come in, outcomes go out, until the other side is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)  # also makes results independent of how many processes there are
     while True:
         try:
             run, keep_weights, overwrite = connection.recv()
