@@ -1,14 +1,13 @@
 """Every flag of run_mmre.py, in three groups, and how a YAML file and the command line make them."""
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from datasets_scripts.builders import BUILDERS
 from rivals import RIVALS, Rival, get_rival
+from training.flags import flags_of, read_entries
 from training.text_encoders import OFFLINE_ENCODER
 
 
@@ -146,6 +145,14 @@ class RunArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better validation F1."}
     )
+    hyperparameter_search: str | None = field(
+        default=None,
+        metadata={
+            "help": "YAML file of fields and the values to try: search on the validation split instead of one run; "
+            "best.yaml is then a config with the best ones."
+        },
+    )
+    n_trials: int = field(default=5, metadata={"help": "Trials of --hyperparameter_search; the paper has five."})
     show_example: bool = field(default=False, metadata={"help": "Predict one test post with the saved folder."})
     hub_license: str = field(default="apache-2.0", metadata={"help": "Licence of the weights, for the card."})
     hub_predictions: bool = field(
@@ -175,12 +182,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
     """
     flags: list[str] = []
     if argv and argv[0].endswith((".yaml", ".yml")):
-        entries = yaml.safe_load(Path(argv[0]).read_text(encoding="utf-8"))
-        if not isinstance(entries, dict):
-            raise ValueError(f"{argv[0]} must hold 'name: value' lines, received {type(entries).__name__}.")
-        for name, value in entries.items():
-            flags += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-        argv = argv[1:]
+        flags, argv = flags_of(read_entries(argv[0])), argv[1:]
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments))
     groups = parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
     model_args, _, run_args = groups
