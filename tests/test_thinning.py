@@ -1,4 +1,4 @@
-"""Thinning: nested shares, order that does not matter, places that stay empty, and a model that no longer sees them."""
+"""Thinning: nested shares, order that does not matter, places left empty, and a model that sees no more than that."""
 
 import copy
 
