@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
+TRAINING = sorted((ROOT / "training").glob("*.py"))
 COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
-EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS]
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
@@ -105,6 +106,7 @@ def test_the_pipeline_sits_on_top():
 def test_data_scripts_never_import_the_model(path):
     modules = {module for level, module in imports(path)}
     assert not modules & {"modeling_vmhan", "modeling_vmhan.modeling_vmhan", "predict_mmre", "run_mmre"}
+    assert not any(module.split(".")[0] == "training" for module in modules)
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)

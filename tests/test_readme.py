@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import run_mmre
 from modeling_vmhan import PRESETS
+from training.arguments import parse_arguments
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def test_flags_named_are_flags_of_the_script(tmp_path):
     flags = [re.match(r"\| `(--\w+ \S+)`", line).group(1).split() for line in table]
     assert len(flags) >= 5
     for flag in flags:
-        run_mmre.parse_arguments([*flag, "--output_dir", str(tmp_path)])
+        parse_arguments([*flag, "--output_dir", str(tmp_path)])
 
 
 def test_no_placeholder_is_left():

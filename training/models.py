@@ -1,0 +1,69 @@
+"""The model and the processor that a run trains."""
+
+from typing import Any
+
+import datasets
+import transformers
+from transformers import AutoTokenizer
+
+from datasets_scripts.building import visual_feature_description
+from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
+from training.arguments import DataArguments, ModelArguments
+from training.text_encoders import resolve_text_encoder
+
+
+__all__ = ["build_model", "vision_of"]
+
+
+def build_model(
+    model_args: ModelArguments, data_args: DataArguments, posts: datasets.DatasetDict
+) -> tuple[VMHANForRelationClassification, VMHANProcessor]:
+    """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor."""
+    columns = next(iter(posts.values())).features
+    labels = columns["pairs"].feature["relation"].names
+    vector = columns.get("image_features")
+    config_fields = {
+        "id2label": dict(enumerate(labels)),
+        "visual_feature_size": vector.length if vector is not None else 0,
+        **model_args.config_fields(),
+    }
+    if data_args.no_visual:
+        config_fields |= {"num_image_phrases": 0, "num_objects": 0}
+    vision_weights = None
+    if model_args.vision_in_model and vector is not None:
+        vision_weights, vision_fields = vision_of(posts)
+        config_fields |= vision_fields
+    name = resolve_text_encoder(model_args.text_encoder)
+    layers = model_args.text_encoder_layers
+    text_encoder = transformers.AutoModel.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}))
+    config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    processor = VMHANProcessor.for_config(
+        config,
+        tokenizer,
+        max_length=model_args.max_length,
+        max_image_text_length=model_args.max_image_text_length,
+    )
+    model = VMHANForRelationClassification.from_text_encoder(
+        text_encoder, config, vocab_size=len(processor.tokenizer), vision_weights=vision_weights
+    )
+    return model, processor
+
+
+def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:
+    """Weights of the encoder that made the posts' features, and the fields of VMHANConfig that rebuild it.
+
+    Raises:
+        ValueError: the data set does not say what made its features.
+    """
+    made = visual_feature_description(posts)
+    if made is None:
+        raise ValueError(
+            "--vision_in_model needs features that say what made them, received a data set without that note. Build "
+            "it with --features, or with datasets_scripts.prepare."
+        )
+    fields = {"vision_encoder": made["encoder"], "image_transform": made["transform"]}
+    if made["encoder"] == "transformers":
+        config = transformers.AutoConfig.from_pretrained(made["weights"])
+        fields["vision_config"] = getattr(config, "vision_config", config)
+    return made["weights"], fields

@@ -1,0 +1,142 @@
+"""transformers.Trainer for posts: two learning rates, logged loss parts, scores over pairs."""
+
+import logging
+import os
+import time
+from collections import defaultdict
+
+import numpy as np
+import torch
+import transformers
+from transformers import EarlyStoppingCallback, Trainer
+from transformers.trainer_utils import get_last_checkpoint
+
+from datasets_scripts.scorer import score
+from training.arguments import RunArguments
+
+
+__all__ = ["RelationTrainer", "callbacks", "real_pairs", "score_evaluation", "train"]
+
+logger = logging.getLogger(__name__)
+
+PADDING = -100
+
+
+class RelationTrainer(Trainer):
+    """Trainer with two learning rates, logged loss parts, and evaluation that keeps a post's pairs together."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """The encoder learns at `learning_rate`, the rest at `head_learning_rate`; biases and norms do not decay."""
+        if self.optimizer is not None:
+            return self.optimizer
+        model = self.model if model is None else model
+        decayed = set(self.get_decay_parameter_names(model))
+        groups: dict[tuple[float, float], list] = defaultdict(list)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                is_encoder = "text_encoder." in name or self.args.head_learning_rate is None
+                rate = self.args.learning_rate if is_encoder else self.args.head_learning_rate
+                groups[rate, self.args.weight_decay if name in decayed else 0.0].append(parameter)
+        optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, model)
+        self.optimizer = optimizer_class(
+            [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()],
+            **options,
+        )
+        return self.optimizer
+
+    def _get_eval_sampler(self, eval_dataset):
+        """In the data's order: Trainer's group_by_length would shuffle the predictions."""
+        return torch.utils.data.SequentialSampler(eval_dataset)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if model.training:
+            for name in ("relation_loss", "reconstruction_loss", "kl_loss"):
+                if outputs.get(name) is not None:
+                    self._loss_parts[name].append(outputs[name])
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean of each loss part since the last training log, over all processes."""
+        if "loss" in logs:
+            for name, values in sorted(self._loss_parts.items()):
+                logs[name] = round(self.accelerator.reduce(torch.stack(values).mean(), "mean").item(), 6)
+            self._loss_parts.clear()
+        super().log(logs, start_time)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Logits and labels as (B, pairs of the longest post, ...), filled up with -100.
+
+        Trainer gathers and truncates along the first axis, across processes too: it must count posts, not pairs.
+        """
+        pair_to_example = inputs["pair_to_example"]
+        loss, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        if logits is None:
+            return loss, None, None
+        counts = torch.bincount(pair_to_example).tolist()
+        pad = torch.nn.utils.rnn.pad_sequence
+        logits = pad(logits.float().split(counts), batch_first=True, padding_value=PADDING)
+        return loss, logits, pad(labels.split(counts), batch_first=True, padding_value=PADDING)
+
+
+class EpochClock(transformers.TrainerCallback):
+    """How long an epoch of training takes, without the evaluation and the checkpoint behind it."""
+
+    def __init__(self):
+        self.wall_seconds: list[float] = []
+        self.processor_seconds: list[float] = []
+        self._start = (0.0, 0.0)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._start = (time.perf_counter(), time.process_time())
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.wall_seconds.append(time.perf_counter() - self._start[0])
+        self.processor_seconds.append(time.process_time() - self._start[1])
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the epochs; the processor's time is of this process, all threads together."""
+        if not self.wall_seconds:
+            return {}
+        return {
+            "train_seconds_per_epoch": float(np.mean(self.wall_seconds)),
+            "train_processor_seconds_per_epoch": float(np.mean(self.processor_seconds)),
+        }
+
+
+def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
+    if run_args.early_stopping_patience is None:
+        return []
+    if not run_args.load_best_model_at_end:
+        logger.warning("no early stopping: it needs --load_best_model_at_end true and --eval_strategy epoch or steps")
+        return []
+    return [EarlyStoppingCallback(early_stopping_patience=run_args.early_stopping_patience)]
+
+
+def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
+    """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics."""
+    resume: str | None = run_args.resume_from_checkpoint
+    if resume is not None and resume.lower() in ("true", "auto"):
+        resume = get_last_checkpoint(run_args.output_dir) if os.path.isdir(run_args.output_dir) else None
+        logger.info("resuming from %s", resume or "nothing: no checkpoint yet")
+    clock = EpochClock()
+    trainer.add_callback(clock)
+    result = trainer.train(resume_from_checkpoint=resume)
+    return result.metrics | clock.metrics()
+
+
+def score_evaluation(evaluation, labels: list[str], none_label: str) -> dict[str, float]:
+    """The official scores over the pairs of padded (posts, pairs) predictions."""
+    logits, ids = real_pairs(evaluation)
+    gold, predicted = [labels[i] for i in ids], [labels[i] for i in logits.argmax(axis=-1)]
+    return score(gold, predicted, labels=labels, none_label=none_label)
+
+
+def real_pairs(evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (pairs, R) and relation ids (pairs,) out of padded (posts, pairs) predictions."""
+    real = evaluation.label_ids != PADDING
+    return evaluation.predictions[real], evaluation.label_ids[real]
