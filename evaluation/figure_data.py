@@ -6,7 +6,6 @@ relations (a fraction), its interval a bootstrap over sentences, and both are me
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from datasets_scripts.calibration import reliability
 from datasets_scripts.scorer import score
 from evaluation.figure_rows import Row, Scorer, with_rows
-from evaluation.groups import GROUPINGS, detection_rows, typing_rows
+from evaluation.groups import GROUPINGS, detection_rows
 from evaluation.predictions import Predictions
 from evaluation.visual_share import read_shares
 from model_cards.facts import RUN_FILE
@@ -153,8 +152,7 @@ def detection(rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
 
     Returns:
         Panel "detection": rows have `Scorer.f1` of "there is a relation", and precision and recall (means over seeds).
-        Panel "typing": rows have the accuracy of the relation over the pairs that have one and were given one, as
-        `Scorer.f1` (its f1 is that accuracy), and pairs, a mean over seeds.
+        Panel "typing": rows have `Scorer.typing`.
     """
     found, typed, notes = {}, {}, []
     for row in rows:
@@ -165,10 +163,9 @@ def detection(rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
         scores = [score(p.gold, p.predicted, labels=p.labels, none_label=p.none_label) for p in binary]
         means = {name: float(np.mean([of_run[name] for of_run in scores])) for name in ("precision", "recall")}
         found[row.name] = scorer.f1(binary) | means
-        both = [with_rows(p, typing_rows(p.rows, p.none_label)) for p in row.predictions]
-        pairs = [sum(name != p.none_label for name in p.gold) for p in both]
-        if all(pairs):
-            typed[row.name] = scorer.f1(both) | {"pairs": float(np.mean(pairs))}
+        accuracy = scorer.typing(row.predictions)
+        if accuracy:
+            typed[row.name] = accuracy
         else:
             notes.append(f"left out of 'typing': {row.name}, a seed that found no pair with a relation")
     panels = [{"name": "detection", "rows": found}] + [{"name": "typing", "rows": typed}] * bool(typed)

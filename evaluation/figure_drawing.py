@@ -85,8 +85,8 @@ def _look(index: int) -> dict[str, Any]:
 
 
 def _percent(scores: dict[str, Any]) -> tuple[float, list[list[float]]]:
-    """F1 in percent and, as matplotlib takes them, the distances down and up to the interval's ends."""
-    f1 = 100 * scores["f1"]
+    """F1 (or accuracy) in percent and, as matplotlib takes them, the distances down and up to the interval's ends."""
+    f1 = 100 * scores.get("f1", scores.get("accuracy"))
     return f1, [[max(0.0, f1 - 100 * scores["low"])], [max(0.0, 100 * scores["high"] - f1)]]
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets_scripts.scorer import score
 from evaluation.bootstrap import bootstrap_f1
 from evaluation.predictions import Predictions, read_predictions
 
 
-__all__ = ["Row", "Scorer", "rows_of_folders", "rows_of_results"]
+__all__ = ["Row", "Scorer", "rows_of_folders", "rows_of_results", "with_rows"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Micro F1 with its interval, resampled by sentence, as plain data.
+    """A score with its interval, resampled by sentence, as plain data.
 
     Attributes:
         resamples, seed, level: as in `evaluation.bootstrap.bootstrap_f1`.
@@ -48,6 +50,31 @@ class Scorer:
         interval = bootstrap_f1(list(predictions), resamples=self.resamples, seed=self.seed, level=self.level)
         own = [score(p.gold, p.predicted, labels=p.labels, none_label=p.none_label)["f1"] for p in predictions]
         return {"f1": interval.value, "low": interval.low, "high": interval.high, "seeds": own}
+
+    def typing(self, predictions: Sequence[Predictions]) -> dict[str, Any] | None:
+        """Accuracy of the relation over the pairs that have one and were given one, in sum over the drawn sentences.
+
+        These pairs differ between seeds, as those behind one F1 may not; their sentences are drawn from all alike.
+
+        Returns:
+            accuracy (mean over the seeds' runs), low, high, seeds and pairs (mean); None where a run has no such pair.
+        """
+        _, sentence = np.unique(predictions[0].groups, return_inverse=True)  # (n,)
+        runs = []
+        for p in predictions:
+            gold, given = np.array(p.gold), np.array(p.predicted)
+            both = (gold != p.none_label) & (given != p.none_label)
+            runs.append([np.bincount(sentence, weights=column) for column in (both & (gold == given), both)])
+        right, pairs = np.array(runs).swapaxes(0, 1)  # (runs, S) each
+        if not pairs.sum(axis=1).all():
+            return None
+        own = right.sum(axis=1) / pairs.sum(axis=1)
+        size = right.shape[1]
+        draws = np.random.default_rng(self.seed).multinomial(size, np.full(size, 1 / size), size=self.resamples)
+        accuracy = ((draws @ right.T) / np.maximum(draws @ pairs.T, 1)).mean(axis=1)  # (resamples,)
+        low, high = np.quantile(accuracy, [(1 - self.level) / 2, (1 + self.level) / 2])
+        ends = {"low": float(low), "high": float(high)}
+        return {"accuracy": float(own.mean()), **ends, "seeds": own.tolist(), "pairs": float(pairs.sum(axis=1).mean())}
 
 
 def rows_of_results(results: str | Path, names: Sequence[str], split: str) -> list[Row]:
@@ -106,5 +133,5 @@ def _check_same_pairs(first: Row, folder: Path, predictions: Predictions) -> Non
 
 
 def with_rows(predictions: Predictions, rows: list[dict[str, Any]], labels: list[str] | None = None) -> Predictions:
-    """The predictions with these rows, and with these labels where they were renamed."""
+    """The predictions with these rows, and with these labels where rows have other names."""
     return replace(predictions, rows=rows, labels=labels or predictions.labels)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-__all__ = ["GROUPINGS", "Grouping", "detection_rows", "typed_label", "typing_rows"]
+__all__ = ["GROUPINGS", "Grouping", "detection_rows", "typed_label"]
 
 Rows = Sequence[dict[str, Any]]
 TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")
@@ -95,16 +95,6 @@ def detection_rows(rows: Rows, none_label: str, *, positive: str) -> list[dict[s
     named = {none_label: none_label}
     names = ("relation", "predicted")
     return [row | {name: named.get(row[name], positive) for name in names} for row in rows]
-
-
-def typing_rows(rows: Rows, none_label: str) -> list[dict[str, Any]]:
-    """The rows, all but those that have a relation and were given one made into correct none pairs.
-
-    So micro F1, which leaves out correct none pairs, is the accuracy of the relation where there is one and one was
-    found, and the sentences to resample stay the same for every run.
-    """
-    nothing = {"relation": none_label, "predicted": none_label}
-    return [row | nothing if none_label in (row["relation"], row["predicted"]) else row for row in rows]
 
 
 def _words(row: dict[str, Any], role: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.groups import GROUPINGS, detection_rows, typed_label, typing_rows
+from evaluation.groups import GROUPINGS, detection_rows, typed_label
 
 
 def row(post, head, tail, relation="None", predicted="None", head_span=(0, 1), tail_span=(2, 3), **fields):
@@ -67,9 +67,7 @@ def test_types_of_a_label(label, types):
     assert typed_label(label) == types
 
 
-def test_detection_forgets_which_relation_and_typing_whether():
+def test_detection_forgets_which_relation():
     rows = [row("a", "x", "y", *pair) for pair in [("p", "q"), ("p", "None"), ("None", "q"), ("None", "None")]]
     found = [(r["relation"], r["predicted"]) for r in detection_rows(rows, "None", positive="yes")]
     assert found == [("yes", "yes"), ("yes", "None"), ("None", "yes"), ("None", "None")]
-    found = [(r["relation"], r["predicted"]) for r in typing_rows(rows, "None")]
-    assert found == [("p", "q")] + [("None", "None")] * 3
