@@ -19,7 +19,7 @@ from evaluation.visual_share import read_shares
 from model_cards.facts import RUN_FILE
 
 
-__all__ = ["FIGURES", "calibration", "detection", "grouped_panel", "time_against_f1", "visual_shares"]
+__all__ = ["calibration", "detection", "grouped", "grouped_panel", "time_against_f1", "visual_shares"]
 
 SECONDS = "train_seconds_per_epoch"
 REFERENCES = ("bert", "mtb")  # rows that may stand for bare BERT, the first one there
@@ -109,9 +109,7 @@ def _trained(rows: Sequence[Row], scorer: Scorer) -> dict[str, list[dict[str, An
     return {name: [lines[name][share] for share in sorted(lines[name])] for name in lines if name in thinned}
 
 
-def time_against_f1(
-    rows: Sequence[Row], scorer: Scorer, reference: Row | None = None
-) -> dict[str, Any]:
+def time_against_f1(rows: Sequence[Row], scorer: Scorer, reference: Row | None = None) -> dict[str, Any]:
     """Figure 6: F1 against measured training time per epoch, in units of the reference row's.
 
     Args:
@@ -138,7 +136,12 @@ def time_against_f1(
         points[row.name] = {"seconds": seconds, "relative": relative} | scorer.f1(row.predictions)
     x = f"training time an epoch, times that of {reference.name}" if unit else "training time an epoch (s)"
     panel = {"name": "time", "reference": reference.name if unit else None, "x": x, "points": points}
-    return {"figure": "Figure 6", "title": "performance and efficiency", "panels": [panel] * bool(points), "notes": notes}
+    return {
+        "figure": "Figure 6",
+        "title": "performance and efficiency",
+        "panels": [panel] * bool(points),
+        "notes": notes,
+    }
 
 
 def _seconds(row: Row) -> float | None:
@@ -169,7 +172,12 @@ def detection(rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
         else:
             notes.append(f"left out of 'typing': {row.name}, a seed that found no pair with a relation")
     panels = [{"name": "detection", "rows": found}] + [{"name": "typing", "rows": typed}] * bool(typed)
-    return {"figure": "detection", "title": "none against positive, and which relation", "panels": panels, "notes": notes}
+    return {
+        "figure": "detection",
+        "title": "none against positive, and which relation",
+        "panels": panels,
+        "notes": notes,
+    }
 
 
 def calibration(rows: Sequence[Row]) -> dict[str, Any]:

@@ -109,7 +109,6 @@ def _draw_groups(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -> Non
     axes.grid(axis="y", color="0.9")
 
 
-
 def _draw_shares(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -> None:
     for name, points in panel["lines"].items():
         shares = [100 * point["share"] for point in points]
@@ -139,7 +138,7 @@ def _draw_times(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -> None
 def _draw_detection(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -> None:
     """One line a row, the first one on top."""
     rows = panel["rows"]
-    for place, (name, scores) in enumerate(rows.items()):
+    for place, scores in enumerate(rows.values()):
         f1, error = _percent(scores)
         axes.errorbar(f1, place, xerr=error, linestyle="", capsize=2, markersize=6, color="black", marker="o")
         for letter, key, colour in (("$P$", "precision", COLOURS[0]), ("$R$", "recall", COLOURS[1])):

@@ -3,8 +3,8 @@
     python -m evaluation.figures RUN_DIR [RUN_DIR ...] --output_dir OUT
     python -m evaluation.figures --results RESULTS/DATASET --rows full no_kl bert --output_dir OUT
 
-For each figure it writes OUT/figures/NAME.json (every number, with pairs, sentences and interval) and, with matplotlib,
-NAME.png and NAME.svg: fig3_entities, fig4_sentences, fig5_visual_share (from visual_share.json, which
+For each figure it writes OUT/figures/NAME.json (every number, with pairs, sentences and interval) and, with
+matplotlib, NAME.png and NAME.svg: fig3_entities, fig4_sentences, fig5_visual_share (from visual_share.json, which
 `python -m evaluation.visual_share` writes), fig6_time, spans, detection, calibration.
 """
 

@@ -1,4 +1,4 @@
-"""Into which group each pair of a split falls: how often its head occurs, with how many others it shares a sentence ...
+"""Into which group each pair of a split falls: how often its head occurs, how many pairs its sentence has, and so on.
 
 Rows are those of predictions.jsonl, all of one split. A grouping looks at gold labels, words and spans, never at
 predictions, so that every run of the same data has the same groups; a pair that it says nothing about has none.

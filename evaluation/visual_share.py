@@ -95,9 +95,7 @@ def evaluate_shares(
         for share in tqdm(missing, desc=f"shares of {folder}", unit="share"):
             entry = {"split": split, "seed": seed, "share": share} | _kept(posts, share, seed)
             predicted = evaluate(share)
-            scores = score(
-                predictions.gold, predicted, labels=predictions.labels, none_label=predictions.none_label
-            )
+            scores = score(predictions.gold, predicted, labels=predictions.labels, none_label=predictions.none_label)
             done[share] = entry | scores | {"predicted": predicted}
             _warn_of_other_answers(folder, done[share], predictions)
             _add_entry(folder, done[share])
@@ -175,8 +173,8 @@ def _check_posts(posts: datasets.Dataset, predictions: Predictions, folder: Path
     expected = [(row["id"], row["relation"]) for row in predictions.rows]
     if found != expected:
         raise ValueError(
-            f"{folder}: expected the posts that its predictions.jsonl was made of ({len(expected)} pairs), built others "
-            f"({len(found)} pairs). Give the --data_dir and --dataset of the run."
+            f"{folder}: expected the posts that its predictions.jsonl was made of ({len(expected)} pairs), built "
+            f"others ({len(found)} pairs). Give the --data_dir and --dataset of the run."
         )
 
 

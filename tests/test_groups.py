@@ -7,7 +7,9 @@ from evaluation.groups import GROUPINGS, detection_rows, typed_label
 
 def row(post, head, tail, relation="None", predicted="None", head_span=(0, 1), tail_span=(2, 3), **fields):
     found = {"split": "test", "id": post, "head": head, "tail": tail, "relation": relation, "predicted": predicted}
-    return found | {"head_span": list(head_span), "tail_span": tail_span and list(tail_span), "tail_object": -1} | fields
+    return (
+        found | {"head_span": list(head_span), "tail_span": tail_span and list(tail_span), "tail_object": -1} | fields
+    )
 
 
 ROWS = [
