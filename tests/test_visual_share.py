@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 import run_mmre
 from evaluation import visual_share
@@ -18,14 +18,15 @@ from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 @pytest.fixture(scope="module")
-def config_file(tmp_path_factory):
-    """Postcards with features, and a BERT of one layer."""
+def config_file(tmp_path_factory, make_vision_config):
+    """Postcards with features of a tiny CLIP, and a BERT of one layer."""
     folder = tmp_path_factory.mktemp("shares")
     tokenizer = AutoTokenizer.from_pretrained(resolve_text_encoder(OFFLINE_ENCODER))
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
+    AutoModel.from_config(make_vision_config()).save_pretrained(folder / "vision")
     entries = {
         "text_encoder": str(folder / "encoder"),
         "entity_representation": "packed",
@@ -34,8 +35,7 @@ def config_file(tmp_path_factory):
         "num_train": 8,
         "num_validation": 3,
         "num_test": 5,
-        "features": "random:0",
-        "feature_size_px": 32,
+        "features": f"transformers:{folder / 'vision'}",
         "do_train": True,
         "use_cpu": True,
         "num_train_epochs": 2,
