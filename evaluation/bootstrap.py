@@ -49,7 +49,7 @@ def bootstrap_f1(
     predictions: Predictions | Sequence[Predictions], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> Interval:
     """Micro F1 with its percentile interval: the (1 - level) / 2 and (1 + level) / 2 quantiles over the resamples
-    (Efron & Tibshirani 1993, section 13.3).
+    (Efron & Tibshirani 1993, section 13.3). Where every pair is right (or none is), it has no width and says nothing.
 
     Args:
         predictions: of one split (`predictions.split("test")`), or a list of them, one a seed.

@@ -14,6 +14,7 @@ from model_cards.facts import ModelFacts, numbers
 __all__ = [
     "SPLITS",
     "calibration_table",
+    "markdown_table",
     "read_tables",
     "results_table",
     "score_keys",
@@ -61,18 +62,20 @@ def results_table(metrics: Mapping[str, Any]) -> str:
         title = f"{SCORE_NAMES[key]} (`{key}`)" if key in SCORE_NAMES else f"`{key}`"
         cells = [values.get(f"{split}_{key}") for split in splits]
         rows.append([title, *("-" if value is None else show_score(value) for value in cells)])
-    return _table(["metric", *splits], rows)
+    return markdown_table(["metric", *splits], rows)
 
 
 def calibration_table(metrics: Mapping[str, Any]) -> str:
     """Whatever metrics.json says of calibration; empty without."""
     rows = [[f"`{name}`", show_score(value)] for name, value in numbers(metrics).items() if CALIBRATION.search(name)]
-    return _table(["figure", "value"], rows) if rows else ""
+    return markdown_table(["figure", "value"], rows) if rows else ""
 
 
 def settings_table(values: Mapping[str, Any]) -> str:
     """Arguments as they were given."""
-    return _table(["argument", "value"], [[f"`{name}`", show_setting(value)] for name, value in values.items()])
+    return markdown_table(
+        ["argument", "value"], [[f"`{name}`", show_setting(value)] for name, value in values.items()]
+    )
 
 
 def training_table(facts: ModelFacts) -> str:
@@ -83,7 +86,7 @@ def training_table(facts: ModelFacts) -> str:
     ]
     values = numbers(facts.metrics)
     rows += [[f"`{name}`", show_score(values[name])] for name in RUN_METRICS if name in values]
-    return _table(["argument", "value"], rows)
+    return markdown_table(["argument", "value"], rows)
 
 
 def show_score(value: int | float) -> str:
@@ -118,6 +121,7 @@ def read_tables(text: str) -> dict[str, str]:
     return found
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose cells may hold anything but a line break."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
