@@ -26,7 +26,7 @@ from datasets_scripts.scorer import score
 from datasets_scripts.thinning import check_share, kept_nodes, visual_nodes
 from evaluation.predictions import Predictions, read_predictions
 from model_cards.facts import RUN_FILE, write_atomically
-from modeling_vmhan import VMHANProcessor
+from modeling_vmhan import VMHANConfig, VMHANProcessor
 from training.arguments import DataArguments, RunArguments
 from training.data import FEATURE_COLUMNS, load_posts, make_collator
 from training.trainer import RelationTrainer, real_pairs
@@ -82,7 +82,8 @@ def evaluate_shares(
         scores of `datasets_scripts.scorer.score` and predicted (a name a pair, in the order of predictions.jsonl).
 
     Raises:
-        ValueError: a share outside [0, 1], no weights, or posts that are not those of predictions.jsonl.
+        ValueError: a share outside [0, 1], no weights, another model than VM-HAN, no such split, or posts that are not
+            those of predictions.jsonl.
     """
     folder, shares = Path(run_dir), sorted({check_share(share) for share in shares})
     predictions = read_predictions(folder).split(split)
@@ -143,6 +144,12 @@ def _posts_of(
         raise ValueError(
             f"{folder}: expected the run's weights, model.safetensors, found none. Train it again, or keep the "
             "weights of the sweep's runs."
+        )
+    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    if model_type != VMHANConfig.model_type:
+        raise ValueError(
+            f"{folder}: expected a model of type {VMHANConfig.model_type!r}, received {model_type!r}. Train a rival "
+            "on a share of the visual nodes instead: run_mmre.py --visual_share."
         )
     run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     known = {field.name for field in fields(DataArguments)} - {"visual_share"}

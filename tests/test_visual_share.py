@@ -119,6 +119,16 @@ def test_a_run_without_weights_is_an_error(run):
         evaluate_shares(folder, [0.5], cache_dir=cache_dir)
 
 
+def test_another_model_than_vmhan_is_an_error(run):
+    folder, cache_dir = run
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "bert"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ValueError, match="expected a model of type 'vmhan', received 'bert'. Train a rival on a share"
+    ):
+        evaluate_shares(folder, [0.5], cache_dir=cache_dir)
+
+
 def test_a_split_that_the_data_has_not_is_an_error(run, monkeypatch):
     folder, cache_dir = run
     whole = visual_share.load_posts
