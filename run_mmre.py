@@ -19,9 +19,8 @@ from transformers import set_seed
 from datasets_scripts.calibration import calibrate
 from datasets_scripts.leaks import leak_record
 from model_cards.publishing import check_access
-from modeling_vmhan import VMHANCollator
 from training.arguments import RunArguments, parse_arguments
-from training.data import load_posts, with_lengths
+from training.data import load_posts, make_collator, with_lengths
 from training.models import build_model
 from training.results import complete, describe, write_results
 from training.search import search
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         args=run_args,
         train_dataset=posts.get("train"),
         eval_dataset=posts.get("validation"),
-        data_collator=VMHANCollator(processor, model.config.label2id),
+        data_collator=make_collator(processor, model.config.label2id, data_args.visual_share),
         compute_metrics=lambda evaluation: score_evaluation(evaluation, labels, model.config.none_label),
         callbacks=callbacks(run_args),
     )

@@ -197,6 +197,14 @@ def test_every_module_says_what_it_exports(path):
     assert "__all__" in names
 
 
+def test_groups_know_rows_only_and_one_file_draws_figures():
+    standard = set(sys.stdlib_module_names)
+    assert {module for _, module in imports(ROOT / "evaluation" / "groups.py")} <= standard | {"collections.abc"}
+    figures = [*(ROOT / "evaluation").glob("figure*.py"), ROOT / "evaluation" / "visual_share.py"]
+    users = {path.stem for path in figures for _, module in imports(path) if module.startswith("matplotlib")}
+    assert users == {"figure_drawing"}
+
+
 @pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem.startswith("prepare")], ids=lambda p: p.stem)
 def test_the_preparation_imports_its_tools_only_when_they_are_named(path):
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]

@@ -127,6 +127,10 @@ class DataArguments:
     num_validation: int | None = None
     num_test: int | None = None
     no_visual: bool = field(default=False, metadata={"help": "Drop everything about the image: the text-only twin."})
+    visual_share: float | None = field(
+        default=None,
+        metadata={"help": "Keep only this share, 0 to 1, of each post's visual nodes, in every split (Figure 5)."},
+    )
     max_samples: int | None = field(default=None, metadata={"help": "Use only the first posts of each split."})
 
     def builder_fields(self) -> dict[str, Any]:
