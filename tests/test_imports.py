@@ -13,6 +13,7 @@ SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
+EVALUATION = sorted((ROOT / "evaluation").rglob("*.py"))
 EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
@@ -38,6 +39,7 @@ LAYER_FILES = {
     "mentions",
     "questions",
 }
+SAVED_ONLY = {"predictions", "bootstrap", "score", "confusion_figure", "mmre_f1"}
 DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema"}
 LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
 HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
@@ -66,6 +68,7 @@ def test_the_rooms_are_found():
     }
     assert {path.stem for path in SPACE} == {"app", "rendering"}
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
+    assert {path.stem for path in EVALUATION} >= SAVED_ONLY
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -114,6 +117,21 @@ def test_cards_know_files_and_the_hub_only(path):
     assert not any(level > 0 for level, module in imports(path))
 
 
+@pytest.mark.parametrize("path", [path for path in EVALUATION if path.stem in SAVED_ONLY], ids=lambda path: path.stem)
+def test_what_is_made_from_saved_runs_knows_no_model(path):
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    of_module = {"datasets", "evaluate"} if path.stem == "mmre_f1" else set()
+    own = {"numpy", "matplotlib", "datasets_scripts", "model_cards", "evaluation"}
+    assert outside <= own | of_module | set(sys.stdlib_module_names)
+    assert not any(level > 0 for level, module in imports(path))
+
+
+def test_nobody_below_imports_the_evaluation():
+    below = [*SHIPPED, *SCRIPTS, *CARDS, *SPACE, *ROOT.glob("rivals/*.py"), *ROOT.glob("training/*.py")]
+    assert not [path for path in below for _, module in imports(path) if module.split(".")[0] == "evaluation"]
+    assert not [path for path in EVALUATION for _, module in imports(path) if module.split(".")[0] == "tests"]
+
+
 @pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)
 def test_the_space_needs_nothing_of_the_package(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
@@ -153,7 +171,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE, *EVALUATION], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id
