@@ -53,7 +53,7 @@ def draw_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str], 
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
     axes.set_xlabel("predicted (no number: no pair)", labelpad=10)
-    axes.set_ylabel("gold (pairs; grey: none to predict)", labelpad=10)
+    axes.set_ylabel("gold (pairs; grey: no such pair)", labelpad=10)
     axes.set_title(title, fontsize=11)
     figure.colorbar(image, ax=axes, label="share of the gold relation's pairs", shrink=0.6)
     _save(figure, Path(path))
