@@ -16,7 +16,8 @@ RIVALS = sorted((ROOT / "rivals").glob("*.py"))
 SERVING = sorted((ROOT / "serving").glob("*.py"))
 COMMANDS = [ROOT / "export_mmre.py", ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
-EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *RIVALS, *SERVING, *COMMANDS]
+EVALUATION = sorted((ROOT / "evaluation").rglob("*.py"))
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *RIVALS, *SERVING, *EVALUATION, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
 # tokenizers comes with transformers
@@ -50,6 +51,7 @@ LAYER_FILES = {
     "questions",
 }
 DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime"}
+SAVED_ONLY = {"predictions", "bootstrap", "score", "confusion_figure", "mmre_f1"}
 LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
 HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
 
@@ -77,6 +79,7 @@ def test_the_rooms_are_found():
     }
     assert {path.stem for path in SPACE} == {"app", "rendering"}
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
+    assert {path.stem for path in EVALUATION} >= SAVED_ONLY
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -140,6 +143,21 @@ def test_only_training_knows_the_rivals(path):
     assert "rivals" not in {module.split(".")[0] for level, module in imports(path) if level == 0}
 
 
+@pytest.mark.parametrize("path", [path for path in EVALUATION if path.stem in SAVED_ONLY], ids=lambda path: path.stem)
+def test_what_is_made_from_saved_runs_knows_no_model(path):
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    of_module = {"datasets", "evaluate"} if path.stem == "mmre_f1" else set()
+    own = {"numpy", "matplotlib", "datasets_scripts", "model_cards", "evaluation"}
+    assert outside <= own | of_module | set(sys.stdlib_module_names)
+    assert not any(level > 0 for level, module in imports(path))
+
+
+def test_nobody_below_imports_the_evaluation():
+    below = [*SHIPPED, *SCRIPTS, *CARDS, *SPACE, *ROOT.glob("rivals/*.py"), *ROOT.glob("training/*.py")]
+    assert not [path for path in below for _, module in imports(path) if module.split(".")[0] == "evaluation"]
+    assert not [path for path in EVALUATION for _, module in imports(path) if module.split(".")[0] == "tests"]
+
+
 @pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)
 def test_the_space_needs_nothing_of_the_package(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
@@ -185,7 +203,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE, *EVALUATION], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id
