@@ -22,7 +22,8 @@ from model_cards.publishing import check_access
 from training.arguments import RunArguments, parse_arguments
 from training.data import load_posts, make_collator, with_lengths
 from training.models import build_model
-from training.results import describe, publish, show_example, write_results
+from training.results import complete, describe, write_results
+from training.search import search
 from training.trainer import RelationTrainer, callbacks, real_pairs, score_evaluation, train
 
 
@@ -30,13 +31,15 @@ __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Train, evaluate, write; returns the metrics."""
+    """Train, evaluate, write; returns the metrics, or with --hyperparameter_search the trials."""
     argv = sys.argv[1:] if argv is None else argv
     model_args, data_args, run_args = parse_arguments(argv)
     set_up_logging(run_args)
     if run_args.publish and run_args.process_index == 0:
         check_access(run_args.hub_token)
     set_seed(run_args.seed)
+    if run_args.hyperparameter_search is not None:
+        return search(argv, model_args, data_args, run_args)
     posts = load_posts(data_args, run_args)
     model, processor = build_model(model_args, data_args, posts)
     posts = with_lengths(posts, processor, run_args)
@@ -63,9 +66,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         model.save_pretrained(output_dir)
         processor.save_pretrained(output_dir)
         write_results(output_dir, metrics, results, posts, model.config)
-        if run_args.show_example:
-            show_example(output_dir, posts["test"])
-        publish(run_args, describe(argv, model_args, data_args, run_args))
+        run = describe(argv, model_args, data_args, run_args)
+        complete(run_args, run, posts, is_rival=model_args.rival is not None)
     trainer.accelerator.end_training()
     return metrics
 

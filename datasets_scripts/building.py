@@ -17,6 +17,7 @@ from typing import Any
 
 import datasets
 from datasets.arrow_writer import ArrowWriter
+from filelock import FileLock
 from PIL import Image
 
 
@@ -184,12 +185,13 @@ def _with_visual_features(
     parts = [spec, str(size), code_digest([FEATURE_MODULE]), *_file_states(Path(spec.partition(":")[2]))]
     place = folder / f"features-{_short_hash(parts)}"
     sidecar = place / SIDECAR
-    if not sidecar.is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        extractor = VisualFeatureExtractor.from_spec(spec, size=size)
-        for name, split in dataset.items():
-            _write_features(split, place / f"{name}.arrow", extractor)
-        sidecar.write_text(json.dumps(extractor.description, indent=2) + "\n", encoding="utf-8")
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"):  # of several processes the first one makes them
+        if not sidecar.is_file():
+            extractor = VisualFeatureExtractor.from_spec(spec, size=size)
+            for name, split in dataset.items():
+                _write_features(split, place / f"{name}.arrow", extractor)
+            sidecar.write_text(json.dumps(extractor.description, indent=2) + "\n", encoding="utf-8")
     description = json.loads(sidecar.read_text(encoding="utf-8"))
     for name, split in dataset.items():
         dataset[name] = _join(split, datasets.Dataset.from_file(str(place / f"{name}.arrow")), description)

@@ -149,8 +149,8 @@ def _leaky(run: Predictions) -> bool | None:
         reasons = leak_reasons(json.loads(path.read_bytes()))
     except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"{path}: expected a JSON object, received none that can be read ({error}). Run run_mmre.py again, or move "
-            "the predictions to a folder of their own."
+            f"{path}: expected a JSON object, received none that can be read ({error}). Run run_mmre.py again, or "
+            "move the predictions to a folder of their own."
         ) from error
     return None if reasons is None else bool(reasons)
 

@@ -1,0 +1,81 @@
+"""Flags of run_mmre.py as a mapping and back: a YAML file's entries, `--name value` words. Imports nothing heavy."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+__all__ = ["flags_of", "read_entries", "same_value", "to_entries"]
+
+
+def read_entries(path: str | Path) -> dict[str, Any]:
+    """The `name: value` entries of a YAML file.
+
+    Raises:
+        ValueError: the file holds no mapping.
+    """
+    entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} must hold 'name: value' lines, received {type(entries).__name__}.")
+    return entries
+
+
+def flags_of(entries: Mapping[str, Any]) -> list[str]:
+    """`{"learning_rate": 0.1}` -> `["--learning_rate", "0.1"]`.
+
+    Example:
+        >>> flags_of({"seed": 1, "label_names": ["a", "b"]})
+        ['--seed', '1', '--label_names', 'a', 'b']
+    """
+    words: list[str] = []
+    for name, value in entries.items():
+        words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return words
+
+
+def to_entries(words: Sequence[str]) -> dict[str, Any]:
+    """The inverse of `flags_of`; a flag without value is True, one with several a list, and the last one wins.
+
+    Raises:
+        ValueError: a value stands before the first flag.
+
+    Example:
+        >>> to_entries(["--seed", "1", "--no_visual", "--preset=gcn"])
+        {'seed': '1', 'no_visual': True, 'preset': 'gcn'}
+    """
+    entries: dict[str, Any] = {}
+    name = None
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            entries[name] = [value] if equals else []
+        elif name is None:
+            raise ValueError(f"expected flags of run_mmre.py (--name value), received {word!r} before any --name.")
+        else:
+            entries[name].append(word)
+    one_or_all = {1: lambda values: values[0], 0: lambda values: True}
+    return {name: one_or_all.get(len(values), list)(values) for name, values in entries.items()}
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a flag mean the same: 1e-4 and "0.0001", true and "True".
+
+    Example:
+        >>> same_value("1e-4", 0.0001), same_value(True, "true"), same_value("gcn", "gat")
+        (True, True, False)
+    """
+    return _normal(one) == _normal(other)
+
+
+def _normal(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_normal(item) for item in value]
+    text = str(value)
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    try:
+        return float(text)
+    except ValueError:
+        return text
