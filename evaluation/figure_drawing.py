@@ -163,7 +163,7 @@ def _draw_reliability(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -
         sizes = [8 + 150 * found["pairs"] / pairs for found in row["bins"]]
         axes.plot(*places, color=looks[name]["color"], linewidth=1)
         axes.scatter(*places, s=sizes, label=f"{name}, ECE {row['ece']:.3f}", alpha=0.8, **looks[name])
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence", ylabel="accuracy")
     axes.grid(color="0.9")
 
 
