@@ -38,7 +38,7 @@ def text_nodes(
         states, pair_to_sequence, token_index: as in `pool_tokens`. is_visual: for the phrases that describe the image.
     """
     pooled, present = pool_tokens(states, pair_to_sequence, token_index)
-    return Nodes(projection(pooled), present, torch.full_like(present, is_visual))
+    return Nodes(projection(pooled).to(pooled.dtype), present, torch.full_like(present, is_visual))
 
 
 def region_nodes(projected: Tensor, image_mask: Tensor, pair_to_example: Tensor, pair_objects: Tensor) -> Nodes:
