@@ -5,7 +5,8 @@
 Forward and backward of one layer over P pairs with N nodes and 5 hyperedges each, in one process and taking turns in
 random order, so that whatever else the machine does falls on all alike:
 
-    vhan, vhan_last, vhan_mean    a layer of V-HAN; the last of a stack (updates no hyperedge); one without variances
+    vhan, vhan_last, vhan_mean    a layer of V-HAN; the last of a stack (updates no hyperedge); that without variances
+    vhan_pairwise                 a layer over all N (N - 1) / 2 pairs of nodes, the preset no_hypergraph
     products_of_...               the matrix products of that layer, bare: same shapes, forward and backward
     hypergraph_conv_attention     torch_geometric's HypergraphConv with use_attention=True (extra `bench`)
     hgnn, hypergraph_conv         this project's HypergraphConvolution, and HypergraphConv without attention, whose
@@ -52,13 +53,14 @@ RATIOS = (  # what is asked of the numbers
     ("vhan", "products_of_vhan"),
     ("vhan_last", "products_of_vhan_last"),
     ("vhan_mean", "products_of_vhan_mean"),
+    ("vhan_pairwise", "products_of_vhan_pairwise"),
     ("head", "products_of_head"),
     ("hypergraph_conv_attention", "vhan"),
     ("hypergraph_conv_attention", "vhan_last"),
     ("hypergraph_conv_attention", "vhan_mean"),
     ("hypergraph_conv", "hgnn"),
 )
-NUM_EDGES = 5
+PAPER = ("global", "intra", "inter")  # 5 hyperedges
 NUM_RELATIONS = 23
 
 Subject = Callable[[], None]
@@ -68,16 +70,15 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    facts = {
-        name: getattr(arguments, name) for name in ("pairs", "nodes", "hidden_size", "heads", "rounds", "threads")
-    }
-    facts |= {"edges": NUM_EDGES, "torch": torch.__version__, "machine": platform.machine(), "cpus": os.cpu_count()}
-    facts |= {"load_before": os.getloadavg()[0]}
-    layers = measure(layer_subjects(arguments, arguments.pairs), arguments.rounds)
-    growth = {}
-    for pairs in arguments.growth:
-        subjects = head_subjects(arguments, pairs)
-        growth[pairs] = measure(subjects, max(3, arguments.rounds // 2))
+    asked = ("pairs", "nodes", "hidden_size", "heads", "rounds", "threads")
+    facts = {name: getattr(arguments, name) for name in asked}
+    facts |= {"torch": torch.__version__, "machine": platform.machine(), "cpus": os.cpu_count()}
+    facts |= {"load_before": round(os.getloadavg()[0], 2)}
+    layers: dict[str, dict[str, list[float]]] = {clock: {} for clock in CLOCKS}
+    for make in (paper_subjects, pairwise_subjects, head_subjects):  # one after the other, to keep the memory small
+        for clock, times in measure(make(arguments, arguments.pairs), arguments.rounds).items():
+            layers[clock] |= times
+    growth = {pairs: measure(head_subjects(arguments, pairs), arguments.rounds) for pairs in arguments.growth}
     report = {"facts": facts, "layers": summarise(layers), "growth": growth_rows(growth), "ratios": ratios(layers)}
     write_atomically(arguments.output.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
     write_atomically(arguments.output.with_suffix(".md"), markdown(report))
@@ -100,12 +101,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 # ---------------------------------------------------------------- what is timed
 
 
-def make_graph(arguments: argparse.Namespace, pairs: int) -> dict[str, Tensor]:
+def make_graph(arguments: argparse.Namespace, pairs: int, families: tuple[str, ...] = PAPER) -> dict[str, Tensor]:
     """Random Gaussians, all nodes present; the second half of the nodes is visual."""
     nodes, size = arguments.nodes, arguments.hidden_size
     is_visual = (torch.arange(nodes) >= nodes // 2).expand(pairs, nodes)
     node_mask = torch.ones(pairs, nodes, dtype=torch.bool)
-    incidence = build_incidence(node_mask, is_visual)
+    incidence = build_incidence(node_mask, is_visual, families=families)
     node_mean, node_variance = torch.randn(pairs, nodes, size), torch.rand(pairs, nodes, size)
     edge_mean, edge_variance = initial_hyperedges(node_mean, node_variance, incidence)
     graph = {"node_mean": node_mean, "node_variance": node_variance, "edge_mean": edge_mean}
@@ -113,20 +114,27 @@ def make_graph(arguments: argparse.Namespace, pairs: int) -> dict[str, Tensor]:
     return graph
 
 
-def layer_subjects(arguments: argparse.Namespace, pairs: int) -> dict[str, Subject]:
+def paper_subjects(arguments: argparse.Namespace, pairs: int) -> dict[str, Subject]:
+    """Layers over the paper's five hyperedges."""
     graph, size, heads = make_graph(arguments, pairs), arguments.hidden_size, arguments.heads
-    subjects = {}
-    for name, options in {
-        "vhan": {},
-        "vhan_last": {"update_hyperedges": False},
-        "vhan_mean": {"update_hyperedges": False, "variational": False},
-    }.items():
-        layer = VariationalHypergraphAttention(hidden_size=size, num_heads=heads, **options)
-        subjects[name] = propagation(layer, graph, options.get("variational", True))
-        subjects[f"products_of_{name}"] = bare_products(*layer_products(arguments, pairs, **options))
+    subjects = attention_subjects("vhan", graph, size, heads)
+    subjects |= attention_subjects("vhan_last", graph, size, heads, update_hyperedges=False)
+    subjects |= attention_subjects("vhan_mean", graph, size, heads, update_hyperedges=False, variational=False)
     subjects["hgnn"] = propagation(HypergraphConvolution(hidden_size=size), graph, False)
-    subjects |= torch_geometric_subjects(graph, size, heads)
-    return subjects | head_subjects(arguments, pairs)
+    return subjects | torch_geometric_subjects(graph, size, heads)
+
+
+def pairwise_subjects(arguments: argparse.Namespace, pairs: int) -> dict[str, Subject]:
+    graph = make_graph(arguments, pairs, ("pairwise",))
+    return attention_subjects("vhan_pairwise", graph, arguments.hidden_size, arguments.heads)
+
+
+def attention_subjects(
+    name: str, graph: dict[str, Tensor], size: int, heads: int, **options: bool
+) -> dict[str, Subject]:
+    layer = VariationalHypergraphAttention(hidden_size=size, num_heads=heads, **options)
+    products = bare_products(*layer_products(graph["incidence"], size, heads, **options), size)
+    return {name: propagation(layer, graph, layer.variational), f"products_of_{name}": products}
 
 
 def propagation(layer: nn.Module, graph: dict[str, Tensor], variational: bool) -> Subject:
@@ -145,30 +153,34 @@ def propagation(layer: nn.Module, graph: dict[str, Tensor], variational: bool) -
 
 
 def layer_products(
-    arguments: argparse.Namespace, pairs: int, *, variational: bool = True, update_hyperedges: bool = True
-) -> tuple[list[int], list[tuple[int, int, int]]]:
-    """Rows of each D x D projection; (rows, inner, columns) of each product per pair and head."""
-    nodes, size = arguments.nodes, arguments.hidden_size // arguments.heads
-    rows = [NUM_EDGES, nodes]  # W_e, W_x
-    batched = [(NUM_EDGES, size, nodes)]  # scores
-    paths = 2 if variational else 1
-    rows += [NUM_EDGES] * paths
-    batched += [(nodes, NUM_EDGES, size)] * paths  # hyperedges to nodes
+    incidence: Tensor, size: int, heads: int, *, variational: bool = True, update_hyperedges: bool = True
+) -> tuple[list[int], list[tuple[int, int, int, int]]]:
+    """Rows of each D x D projection; (batch, rows, inner, columns) of each batched product."""
+    pairs, nodes, edges = incidence.shape
+    paths, batch, size = 2 if variational else 1, pairs * heads, size // heads
+    rows = [edges, nodes] + [edges] * paths  # W_e and W_x; what nodes read
+    batched = [(batch, edges, size, nodes)] + [(batch, nodes, edges, size)] * paths  # scores; hyperedges to nodes
     if update_hyperedges:
         rows += [nodes] * paths
-        batched += [(NUM_EDGES, nodes, size)] * paths  # nodes to hyperedges
-    return [count * pairs for count in rows], [(pairs * arguments.heads, *shape) for shape in batched]
+        batched += [(batch, edges, nodes, size)] * paths  # nodes to hyperedges
+    return [count * pairs for count in rows], batched
 
 
-def bare_products(rows: list[int], batched: list[tuple[int, int, int, int]], size: int = 768) -> Subject:
-    """The products alone, on inputs of their own: y = x W^T and a b, then the two products of each gradient."""
-    pairs = [(torch.randn(count, size, requires_grad=True), torch.randn(size, size)) for count in rows]
-    matrices = [(torch.randn(b, m, k), torch.randn(b, k, n)) for b, m, k, n in batched]
-    inputs = [tensor.requires_grad_() for pair in (*pairs, *matrices) for tensor in pair]
+def bare_products(rows: list[int], batched: list[tuple[int, int, int, int]], size: int) -> Subject:
+    """The products alone: y = x W^T and a b, then the two products of each gradient; equal shapes share their data."""
+    of_rows = {count: (torch.randn(count, size), torch.randn(size, size)) for count in rows}
+    of_batches = {(b, m, k, n): (torch.randn(b, m, k), torch.randn(b, k, n)) for b, m, k, n in batched}
+    for matrices in (*of_rows.values(), *of_batches.values()):
+        for matrix in matrices:
+            matrix.requires_grad_()
 
     def run() -> None:
-        outputs = [nn.functional.linear(x, weight) for x, weight in pairs] + [a @ b for a, b in matrices]
-        torch.autograd.grad(outputs, inputs, [torch.ones_like(tensor) for tensor in outputs])
+        for operation, inputs in (
+            *((nn.functional.linear, of_rows[count]) for count in rows),
+            *((torch.bmm, of_batches[shape]) for shape in batched),
+        ):
+            output = operation(*inputs)
+            torch.autograd.grad(output, inputs, torch.ones_like(output))
 
     return run
 
@@ -224,9 +236,13 @@ def head_subjects(arguments: argparse.Namespace, pairs: int) -> dict[str, Subjec
         (loss + reconstruction_error(state[0], state[1], mean, variance, node_mask)).backward()
         forget([*gaussians.parameters(), *layers.parameters(), *classifier.parameters(), features])
 
-    inner, last = (layer_products(arguments, pairs, update_hyperedges=update) for update in (True, False))
-    rows = [pairs * arguments.nodes] * 2 + inner[0] + last[0]
-    return {"head": run, "products_of_head": bare_products(rows, inner[1] + last[1])}
+    inner, last = (
+        layer_products(graph["incidence"], size, heads, update_hyperedges=update) for update in (True, False)
+    )
+    rows = [pairs * arguments.nodes] * 2 + inner[0] + last[0]  # the Gaussians'; the classifier's is too small to count
+    edges = graph["incidence"].shape[2]
+    start = [(pairs, edges, arguments.nodes, size)] * 2  # of the hyperedges
+    return {"head": run, "products_of_head": bare_products(rows, start + inner[1] + last[1], size)}
 
 
 def forget(tensors: list[Tensor]) -> None:

@@ -43,11 +43,7 @@ from .vision import build_region_encoder, encode_regions
 from .visual_projection import VisualProjection
 
 
-__all__ = [
-    "VMHANForRelationClassification",
-    "VMHANModel",
-]
-
+__all__ = ["VMHANForRelationClassification", "VMHANModel"]
 
 _AUTO_MODEL = "modeling_vmhan.VMHANForRelationClassification"  # what AutoModel gives, as the cards say
 
