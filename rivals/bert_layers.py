@@ -6,13 +6,14 @@ its own weights; without a prefix and without fusion they give what the model gi
 Shapes: P rows, T tokens, n prefix positions, D hidden size = heads x d_head.
 """
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modeling_vmhan.text_encoding import PACKED_ENCODERS
 
 
-__all__ = ["BERT_FAMILY", "attend", "check_bert_family", "embed", "finish_layer", "project", "split_heads"]
+__all__ = ["BERT_FAMILY", "attend", "check_bert_family", "embed", "finish_layer", "project", "rows_of_pairs", "split_heads"]
 
 BERT_FAMILY = PACKED_ENCODERS  # encoders with BERT's layers and absolute positions
 
@@ -26,6 +27,14 @@ def check_bert_family(model_type: str, rival: str) -> None:
             f"{rival} reaches into the layers of its text encoder, which must be of {list(BERT_FAMILY)}, received "
             f"{model_type!r}. Use such an encoder, or a rival that takes any."
         )
+
+
+def rows_of_pairs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The processor's tensors with the encoder rows in the order of the pairs, one a pair (`marker`)."""
+    order = inputs["pair_to_sequence"]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    rows = {name: inputs[name][order] for name in names if inputs.get(name) is not None}
+    return {**inputs, **rows, "pair_to_sequence": torch.arange(len(order), device=order.device)}
 
 
 def embed(encoder: PreTrainedModel, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:

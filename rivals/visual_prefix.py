@@ -1,18 +1,20 @@
 """HVPNeT's hierarchical visual prefix (Chen et al. 2022c, https://arxiv.org/abs/2205.03521).
 
-Shapes: R regions, 4 positions of a pooled map, C channels of the pyramid, L text layers, P rows, n prefix positions,
-D hidden size.
+Shapes: R regions, 4 positions of a pooled map, C channels of the pyramid, L text layers, P pairs, n prefix positions,
+B examples, O objects of an example, K objects a pair, D hidden size.
 """
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rivals.bert_layers import attend, embed, finish_layer, project, split_heads
-from rivals.pyramid import POSITIONS
+from rivals.base import EncoderRival
+from rivals.bert_layers import attend, check_bert_family, embed, finish_layer, project, rows_of_pairs, split_heads
+from rivals.configuration import RivalConfig
+from rivals.pyramid import POSITIONS, PyramidEncoder
 
 
-__all__ = ["GatedAggregation", "encode_with_prefix"]
+__all__ = ["GatedAggregation", "HVPNeT", "encode_with_prefix"]
 
 BLOCKS = 4  # hierarchical features that a gate chooses among
 
@@ -79,3 +81,85 @@ def encode_with_prefix(
         key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
         states = finish_layer(layer, states, attend(layer, query, key, value, mask))
     return states
+
+
+class HVPNeT(EncoderRival):
+    """HVPNeT: logits = W [h; t] + b over the markers' states of a BERT with a visual prefix in every layer.
+
+    The pixels of the image and of the pair's objects go through a frozen ResNet at each step, as in the public code
+    (whose optimiser has none of its weights), and from there through `GatedAggregation`.
+    Not as published: a region that several pairs of a sentence use is encoded once for all of them; a missing object is
+    masked, where the public code shows the attention an encoded black picture; the ResNet stays in evaluation mode; the
+    crops are squashed to a square, the public code cuts out their centre; the objects are those of the data set (the
+    public ones leak, see the README). A tail that is an object of the image is in the prefix, too, and t is its mean
+    value in the last layer.
+
+    Raises:
+        ValueError: the text encoder is not of the BERT family.
+    """
+
+    def __init__(self, config: RivalConfig):
+        super().__init__(config)
+        text = config.text_config
+        check_bert_family(text.model_type, config.rival)
+        self.pyramid = PyramidEncoder(config.pyramid)
+        self.aggregation = GatedAggregation(
+            feature_size=self.pyramid.feature_size,
+            hidden_size=text.hidden_size,
+            num_layers=text.num_hidden_layers,
+        )
+        self.add_classifier(2 * text.hidden_size)
+
+    def use_pyramid(self, weights: str) -> None:
+        """Load the ResNet's weights, see `PyramidEncoder.from_weights`."""
+        self.pyramid = PyramidEncoder.from_weights(self.config.pyramid, weights).to(self.dtype)
+
+    def train(self, mode: bool = True) -> "HVPNeT":
+        """As `nn.Module.train`, but the ResNet stays frozen (`from_pretrained` would not leave it so) and in eval."""
+        super().train(mode)
+        self.pyramid.eval().requires_grad_(False)
+        return self
+
+    def region_pyramids(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the ResNet makes of every region that a pair uses, each once.
+
+        Returns:
+            pyramids (1 + R, 4, C), the first of them zeros for what is missing; of_pair (P, 2 + K), which of them are
+            the pair's image, objects and tail; present (P, 2 + K) bool.
+
+        Raises:
+            ValueError: the posts have features instead of pixels.
+        """
+        example, image = inputs["pair_to_example"], torch.zeros_like(inputs["tail_object"])
+        columns = torch.cat([image[:, None], inputs["pair_objects"] + 1, inputs["tail_object"][:, None] + 1], dim=1)
+        has_image = inputs["image_mask"][example].unsqueeze(1)  # (P, 1)
+        present = has_image & torch.cat([torch.ones_like(has_image), columns[:, 1:] > 0], dim=1)  # (P, 2 + K)
+        pixels = inputs.get("pixel_values")
+        if pixels is None and present.any():
+            raise ValueError(
+                "hvpnet reads pixels, and this batch has image_features without them: give posts with image and boxes "
+                "and without features (run_mmre.py --model hvpnet leaves the features out)."
+            )
+        used = inputs["image_mask"].new_zeros(len(inputs["image_mask"]), 1 + inputs["object_mask"].shape[1])
+        used[example.unsqueeze(1).expand_as(columns)[present], columns[present]] = True  # (B, 1 + O)
+        zeros = self.classifier.weight.new_zeros(1, POSITIONS, self.pyramid.feature_size)
+        found = zeros[:0] if pixels is None or not used.any() else self._encode(pixels[used].to(zeros.dtype))
+        number = used.flatten().cumsum(dim=0).view_as(used)  # 1 + the region's place among those used
+        of_pair = number[example.unsqueeze(1), columns].masked_fill(~present, 0)
+        return torch.cat([zeros, found]), of_pair, present
+
+    @torch.no_grad()
+    def _encode(self, pixels: Tensor) -> Tensor:
+        return self.pyramid(pixels)
+
+    def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        pyramids, of_pair, present = self.region_pyramids(inputs)
+        prefix = self.aggregation(pyramids)[of_pair].transpose(1, 2)  # (P, L, 2 + K, 4, 2 D)
+        mask = present.repeat_interleave(POSITIONS, dim=1)  # (P, n)
+        inputs = rows_of_pairs(inputs)
+        text = inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")
+        states = encode_with_prefix(self.text_encoder, *text, prefix.flatten(2, 3), mask)  # (P, T, D)
+        entities = self.entity_states(states, inputs)  # (P, 2, D)
+        tail = prefix[:, -1, -1, :, states.shape[-1] :].mean(dim=1)  # (P, D), the values
+        tail = torch.where(inputs["tail_object"].unsqueeze(-1) >= 0, tail, entities[:, 1])
+        return torch.cat([entities[:, 0], tail], dim=-1)  # (P, 2 D)

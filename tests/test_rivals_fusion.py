@@ -6,8 +6,8 @@ import pytest
 from transformers import AutoModel
 
 from rivals.bert_layers import attend, check_bert_family, embed, finish_layer, project
-from rivals.fusion import MEncoder, correlate, num_fusion_layers
-from rivals.graph_alignment import GraphAlignment, structural_alignment, structural_features, text_graph
+from rivals.mkgformer import MEncoder, correlate, num_fusion_layers
+from rivals.mega import GraphAlignment, structural_alignment, structural_features, text_graph
 from rivals.pyramid import PyramidEncoder
 from rivals.visual_prefix import GatedAggregation, encode_with_prefix
 

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modeling_vmhan.layers import masked_softmax
-from rivals.bert_layers import attend, embed, finish_layer, project, split_heads
+from rivals.base import VisualRival
+from rivals.bert_layers import attend, check_bert_family, embed, finish_layer, project, rows_of_pairs, split_heads
+from rivals.configuration import RivalConfig
 
 
-__all__ = ["MEncoder", "VisualLayer", "correlate", "num_fusion_layers"]
+__all__ = ["MEncoder", "MKGformer", "VisualLayer", "correlate", "num_fusion_layers"]
 
 
 def num_fusion_layers(num_layers: int) -> int:
@@ -126,3 +128,47 @@ class MEncoder(nn.Module):
             text = finish_layer(layer, text, context, fusion)
             prefix = (key, value, text_mask)
         return text, visual
+
+
+class MKGformer(VisualRival):
+    """MKGformer: logits = W [h; t] + b over the markers' states of the text stream of `MEncoder`.
+
+    Not as published: the visual stream reads a token a region (image, then the pair's objects), made of the features
+    that all rivals share, and has fresh weights, where the published one reads the patches of 3 crops of objects and of
+    3 more of a detector with CLIP's ViT-B/32. It keeps the published learnt class token, which is also what a post
+    without an image has. A tail that is an object of the image is one more visual token, whose state is t.
+
+    Raises:
+        ValueError: the text encoder is not of the BERT family.
+    """
+
+    def __init__(self, config: RivalConfig):
+        super().__init__(config)
+        text = config.text_config
+        check_bert_family(text.model_type, config.rival)
+        self.visual_kinds = nn.Embedding(4, text.hidden_size)  # class token, image, object, tail
+        self.visual_norm = nn.LayerNorm(text.hidden_size)
+        self.m_encoder = MEncoder(
+            num_layers=text.num_hidden_layers,
+            hidden_size=text.hidden_size,
+            num_heads=text.num_attention_heads,
+            intermediate_size=text.intermediate_size,
+            dropout=text.attention_probs_dropout_prob,
+        )
+        self.add_classifier(2 * text.hidden_size)
+
+    def visual_tokens(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Class token, image, K objects, tail: (P, 3 + K, D), and which are there, (P, 3 + K)."""
+        regions, present, tail_region = self.regions(inputs)
+        tokens = torch.cat([torch.zeros_like(regions[:, :1]), regions, tail_region.unsqueeze(1)], dim=1)
+        is_object = inputs["tail_object"].unsqueeze(1) >= 0  # (P, 1)
+        mask = torch.cat([torch.ones_like(is_object), present, is_object], dim=1)
+        kinds = [0, 1, *[2] * (regions.shape[1] - 1), 3]
+        tokens = tokens + self.visual_kinds(torch.tensor(kinds, device=tokens.device))
+        return self.visual_norm(tokens), mask
+
+    def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        inputs = rows_of_pairs(inputs)
+        text = inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")
+        states, visual = self.m_encoder(self.text_encoder, *text, *self.visual_tokens(inputs))
+        return self.entity_states(states, inputs, visual[:, -1]).flatten(1)  # (P, 2 D)

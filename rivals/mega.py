@@ -1,4 +1,4 @@
-"""MEGA's two alignments between a text graph and a scene graph (Zheng et al. 2021, ACM MM, pages 5298 to
+"""MEGA-style graph alignment: MEGA's two alignments between a text graph and a scene graph (Zheng et al. 2021, ACM MM, pages 5298 to
 5306; code https://github.com/thecharm/Mega).
 
 Shapes: P pairs, T tokens, G visual nodes, N = T + G nodes of both graphs, D hidden size.
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from modeling_vmhan.layers import masked_softmax
+from rivals.base import VisualRival
+from rivals.configuration import RivalConfig
 
 
-__all__ = ["GraphAlignment", "structural_alignment", "structural_features", "text_graph"]
+__all__ = ["GraphAlignment", "Mega", "structural_alignment", "structural_features", "text_graph"]
 
 HOPS = 2  # neighbourhoods that a node's structural feature counts
 DISCOUNT = 0.01  # of each further hop, as in the public code
@@ -126,3 +128,38 @@ def _both_graphs(graph: Tensor, visual_mask: Tensor) -> Tensor:
     different = ~torch.eye(visual, dtype=torch.bool, device=graph.device)
     both[:, tokens:, tokens:] = visual_mask[:, :, None] & visual_mask[:, None] & different
     return both
+
+
+class Mega(VisualRival):
+    """MEGA-style: logits = W f + b with f = W_f [h; t; aligned], h and t the markers' states, aligned = `GraphAlignment`.
+
+    Not as published: there is neither a dependency parser nor a scene graph generator here, so the text graph is
+    `text_graph` (a chain, and a clique of mentions and phrases in the place of the dependency tree), and the scene
+    graph is complete over the image and the pair's objects, where the paper has ten objects of a scene graph generator
+    with their predicted relations. A tail that is an object of the image is one more visual node.
+    """
+
+    def __init__(self, config: RivalConfig):
+        super().__init__(config)
+        size = config.text_config.hidden_size
+        self.alignment = GraphAlignment(hidden_size=size)
+        self.fusion = nn.Linear(4 * size, 2 * size)
+        self.add_classifier(2 * size)
+
+    def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        regions, present, tail_region = self.regions(inputs)
+        visual = torch.cat([regions, tail_region.unsqueeze(1)], dim=1)  # (P, 1 + K + 1, D)
+        visual_mask = torch.cat([present, inputs["tail_object"].unsqueeze(1) >= 0], dim=1)
+        states = self.encode_text(inputs)  # (S, T, D)
+        rows = inputs["pair_to_sequence"]
+        text_mask = inputs["attention_mask"][rows].bool()  # (P, T)
+        graph = text_graph(_key_tokens(inputs), text_mask)
+        aligned = self.alignment(states[rows], text_mask, visual, visual_mask, graph)  # (P, 2 D)
+        entities = self.entity_states(states, inputs, tail_region).flatten(1)  # (P, 2 D)
+        return self.fusion(torch.cat([entities, aligned], dim=-1))
+
+
+def _key_tokens(inputs: dict[str, Tensor]) -> Tensor:
+    """First token of each mention and text phrase, (P, 2 + M), -1 where there is none."""
+    groups = [inputs[name] for name in ("entity_tokens", "text_phrase_tokens") if inputs.get(name) is not None]
+    return torch.cat([tokens[..., 0] for tokens in groups if tokens.shape[-1]], dim=1)
