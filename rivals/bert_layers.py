@@ -13,18 +13,14 @@ from transformers import PreTrainedModel
 from modeling_vmhan.text_encoding import PACKED_ENCODERS
 
 
-__all__ = ["BERT_FAMILY", "attend", "check_bert_family", "embed", "finish_layer", "project", "rows_of_pairs", "split_heads"]
-
-BERT_FAMILY = PACKED_ENCODERS  # encoders with BERT's layers and absolute positions
+__all__ = ["attend", "check_bert_family", "embed", "finish_layer", "project", "rows_of_pairs", "split_heads"]
 
 
 def check_bert_family(model_type: str, rival: str) -> None:
-    """Raises:
-    ValueError: the text encoder has not BERT's layers.
-    """
-    if model_type not in BERT_FAMILY:
+    """ValueError unless encoders of `model_type` have BERT's layers (those that take the packed encoding have)."""
+    if model_type not in PACKED_ENCODERS:
         raise ValueError(
-            f"{rival} reaches into the layers of its text encoder, which must be of {list(BERT_FAMILY)}, received "
+            f"{rival} reaches into the layers of its text encoder, which must be of {list(PACKED_ENCODERS)}, received "
             f"{model_type!r}. Use such an encoder, or a rival that takes any."
         )
 

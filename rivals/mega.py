@@ -1,5 +1,5 @@
-"""MEGA-style graph alignment: MEGA's two alignments between a text graph and a scene graph (Zheng et al. 2021, ACM MM, pages 5298 to
-5306; code https://github.com/thecharm/Mega).
+"""MEGA-style alignment of a text graph and a scene graph (Zheng et al. 2021, "Multimodal Relation Extraction with
+Efficient Graph Alignment", ACM MM, pages 5298 to 5306; code https://github.com/thecharm/Mega).
 
 Shapes: P pairs, T tokens, G visual nodes, N = T + G nodes of both graphs, D hidden size.
 """
@@ -131,7 +131,7 @@ def _both_graphs(graph: Tensor, visual_mask: Tensor) -> Tensor:
 
 
 class Mega(VisualRival):
-    """MEGA-style: logits = W f + b with f = W_f [h; t; aligned], h and t the markers' states, aligned = `GraphAlignment`.
+    """MEGA-style: logits = W (W_f [h; t; aligned]) + b, h and t the markers' states, aligned = `GraphAlignment`.
 
     Not as published: there is neither a dependency parser nor a scene graph generator here, so the text graph is
     `text_graph` (a chain, and a clique of mentions and phrases in the place of the dependency tree), and the scene

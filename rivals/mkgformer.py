@@ -134,9 +134,9 @@ class MKGformer(VisualRival):
     """MKGformer: logits = W [h; t] + b over the markers' states of the text stream of `MEncoder`.
 
     Not as published: the visual stream reads a token a region (image, then the pair's objects), made of the features
-    that all rivals share, and has fresh weights, where the published one reads the patches of 3 crops of objects and of
-    3 more of a detector with CLIP's ViT-B/32. It keeps the published learnt class token, which is also what a post
-    without an image has. A tail that is an object of the image is one more visual token, whose state is t.
+    that all rivals share, and has fresh weights. The published one has CLIP's ViT-B/32 and reads the patches of six
+    crops of objects, of two detectors. It keeps the published learnt class token, which is also what a post without an
+    image has. A tail that is an object of the image is one more visual token, whose state is t.
 
     Raises:
         ValueError: the text encoder is not of the BERT family.

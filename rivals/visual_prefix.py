@@ -88,11 +88,10 @@ class HVPNeT(EncoderRival):
 
     The pixels of the image and of the pair's objects go through a frozen ResNet at each step, as in the public code
     (whose optimiser has none of its weights), and from there through `GatedAggregation`.
-    Not as published: a region that several pairs of a sentence use is encoded once for all of them; a missing object is
-    masked, where the public code shows the attention an encoded black picture; the ResNet stays in evaluation mode; the
-    crops are squashed to a square, the public code cuts out their centre; the objects are those of the data set (the
-    public ones leak, see the README). A tail that is an object of the image is in the prefix, too, and t is its mean
-    value in the last layer.
+    Not as published: a region that several pairs of a sentence use is encoded once for all of them; a missing object
+    is masked, where the public code shows the attention an encoded black picture; the ResNet stays in evaluation mode;
+    the objects are those of the data set (the public ones leak, see the README). A tail that is an object of the image
+    is in the prefix, too, and t is its mean value in the last layer.
 
     Raises:
         ValueError: the text encoder is not of the BERT family.

@@ -18,12 +18,12 @@ __all__ = ["VisualBert"]
 class VisualBert(VisualRival):
     """transformers' VisualBertModel, whose text side has the weights of the pretrained text encoder.
 
-    Word, position and segment embeddings and all layers are the text encoder's. The embeddings of the visual segment
-    and of the visual position start as the textual ones do (VisualBERT's special initialisation); the projection of the
-    features is new, and that of all rivals: theirs is linear and takes Faster R-CNN's features, ours is normalised too.
-    Not as published: without VisualBERT's pre-training on COCO captions, whose weights are for bert-base-uncased alone,
-    and with [E1] and [E2], whose last states the classifier reads (VisualBERT has no entities): logits = W [h; t] + b.
-    A tail that is an object of the image is one more visual token, whose state is t.
+    Word, position and segment embeddings and all layers are the text encoder's; the embeddings of the visual segment
+    and of the visual position start as the textual ones do (VisualBERT's special initialisation). Entities are marked
+    by [E1] and [E2], whose last states the classifier reads: logits = W [h; t] + b.
+    Not as published: without the pre-training on COCO's captions, whose weights fit bert-base-uncased alone; regions
+    are the image and the pair's objects, their projection that of all rivals, where theirs is linear and reads Faster
+    R-CNN's features. A tail that is an object of the image is one more visual token, whose state is t.
 
     Raises:
         ValueError: the text encoder is no BERT.

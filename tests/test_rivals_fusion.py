@@ -1,13 +1,17 @@
 """The fusion models among the rivals: their parts against the formulas, and each of them whole."""
 
-import torch
-from torch import nn
 import pytest
+import torch
+import torchvision
+from conftest import LABELS, VISUAL_SIZE
+from PIL import Image
+from torch import nn
 from transformers import AutoModel
 
+from rivals import RivalConfig, build_rival, load_rival
 from rivals.bert_layers import attend, check_bert_family, embed, finish_layer, project
-from rivals.mkgformer import MEncoder, correlate, num_fusion_layers
 from rivals.mega import GraphAlignment, structural_alignment, structural_features, text_graph
+from rivals.mkgformer import MEncoder, correlate, num_fusion_layers
 from rivals.pyramid import PyramidEncoder
 from rivals.visual_prefix import GatedAggregation, encode_with_prefix
 
@@ -84,8 +88,6 @@ class TestPyramid:
 
     def test_weights_are_torchvisions(self, monkeypatch):
         """What torchvision would download is loaded under our names, all of it but the classifier."""
-        import torchvision
-
         torch.manual_seed(1)
         whole = torchvision.models.resnet18(weights=None).eval()
         weights = torchvision.models.ResNet18_Weights
@@ -104,8 +106,6 @@ class TestPyramid:
         assert not torch.equal(first.stem[0].weight, other.stem[0].weight)
 
     def test_errors(self, monkeypatch):
-        import torchvision
-
         with pytest.raises(ValueError, match=r"must be one of \['resnet18', 'resnet50'\], received 'vgg16'"):
             PyramidEncoder("vgg16")
         with pytest.raises(ValueError, match='must be "imagenet" or "random:SEED".*received \'coco\''):
@@ -246,3 +246,183 @@ class TestGraphs:
         graph = text_graph(torch.tensor([[0, 2]]), torch.ones(1, 3))
         masks = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.bool)
         assert not layer(torch.randn(1, 3, 4), masks[0], torch.randn(1, 2, 4), masks[1], graph).any()
+
+
+FUSION = ["visualbert", "mega", "hvpnet", "mkgformer"]
+SIDE = 32  # pixels of hvpnet's crops
+
+
+@pytest.fixture(scope="module")
+def make_rival(make_text_config):
+    """A tiny rival in eval mode, its weights large (0.2) as `make_model`'s."""
+
+    def make(name, **fields):
+        fields = {"num_text_phrases": 2 if name == "mega" else 0, "initializer_range": 0.2, **fields}
+        config = RivalConfig(
+            rival=name,
+            text_config=fields.pop("text_config", make_text_config(initializer_range=0.2)),
+            id2label=dict(enumerate(LABELS)),
+            visual_feature_size=960 if name == "hvpnet" else VISUAL_SIZE,
+            num_objects=3,
+            pyramid="resnet18",
+            classifier_dropout=0.0,
+            **fields,
+        )
+        torch.manual_seed(0)
+        model = build_rival(config)
+        if name == "hvpnet":
+            model.use_pyramid("random:0")
+        return model
+
+    return make
+
+
+def with_pixels(posts):
+    """The same posts with seeded pictures and boxes in the place of features."""
+    for post in posts:
+        if post.pop("image_features", None) is not None:
+            generator = torch.Generator().manual_seed(len(post["tokens"]))
+            post["image"] = Image.fromarray(torch.randint(256, (40, 48, 3), generator=generator).byte().numpy())
+            boxes = [(4 * i, 3 * i, 4 * i + 12, 3 * i + 16) for i in range(len(post.pop("object_features")))]
+            post["boxes"] = boxes
+    return posts
+
+
+@pytest.fixture(scope="module")
+def inputs_of(make_processor):
+    """`inputs_of(model, posts)`: features, or for hvpnet pixels, and the labels."""
+
+    def encode(model, posts):
+        fields = {}
+        if model.config.rival == "hvpnet":
+            posts, fields = with_pixels(posts), {"image_transform": {"size": SIDE}}
+        return dict(make_processor(model.config, **fields)(posts, label2id=model.config.label2id))
+
+    return encode
+
+
+def logits(model, inputs):
+    with torch.no_grad():
+        return model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+
+
+@pytest.mark.parametrize("name", FUSION)
+class TestWholeRivals:
+    def test_it_overfits_and_every_weight_learns(self, name, make_rival, posts, inputs_of):
+        model = make_rival(name, initializer_range=0.05).train()
+        inputs = inputs_of(model, posts())
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        optimizer = torch.optim.Adam(trained.values(), lr=5e-3)
+        moved = dict.fromkeys(trained, False)
+        for _ in range(30):
+            loss = model(**inputs).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            for n, p in trained.items():
+                moved[n] |= p.grad is not None and bool(p.grad.abs().max() > 0)
+        assert loss < 0.2 and torch.equal(model(**inputs).logits.argmax(dim=-1), inputs["labels"])
+        assert [n for n, has_moved in moved.items() if not has_moved] == []
+
+    def test_a_post_is_answered_alike_alone_and_among_others(self, name, make_rival, posts, inputs_of):
+        """Padding of tokens, objects and pairs, and posts without an image or objects, change nothing."""
+        model = make_rival(name)
+        together = logits(model, inputs_of(model, posts()))
+        alone = torch.cat([logits(model, inputs_of(model, [post])) for post in posts()])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+    def test_what_it_sees_matters(self, name, make_rival, posts, inputs_of):
+        model = make_rival(name)
+        inputs = inputs_of(model, posts())
+        before = logits(model, inputs)
+        seen = "pixel_values" if name == "hvpnet" else "object_features"
+        changed = inputs[seen].clone()
+        changed[0, -1] = changed[0, -1].flip(-1) + 1  # the fourth object of the first post: of its pairs the second
+        after = logits(model, {**inputs, seen: changed})
+        differs = (before - after).abs().amax(dim=-1) > 1e-5
+        assert differs.tolist() == [False, True, False, False, False, False]
+
+    def test_a_tail_may_be_an_object(self, name, make_rival, object_post, inputs_of):
+        model = make_rival(name)
+        inputs = inputs_of(model, [object_post()])
+        before = logits(model, inputs)
+        again = logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})
+        assert not torch.allclose(before[0], again[0], atol=1e-4)
+        torch.testing.assert_close(before[1], again[1])
+
+    def test_it_is_saved_exactly(self, name, make_rival, posts, inputs_of, tmp_path):
+        model = make_rival(name)
+        model.resize_token_embeddings(410)
+        model.save_pretrained(tmp_path)
+        again = load_rival(tmp_path)
+        inputs = inputs_of(model, posts())
+        assert type(again) is type(model) and torch.equal(logits(again, inputs), logits(model, inputs))
+        assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+
+    def test_the_pretrained_encoder_is_inside(self, name, make_rival, make_encoder):
+        model, encoder = make_rival(name), make_encoder()
+        model.use_text_encoder(encoder)
+        for key, value in encoder.state_dict().items():
+            if not key.startswith("pooler."):
+                assert torch.equal(model.text_encoder.state_dict()[key], value), key
+
+
+class TestVisualBert:
+    def test_without_regions_it_is_the_text_encoder(self, make_rival, make_encoder, posts, inputs_of):
+        """A masked region is not read, so the markers' states are those of the BERT whose weights it has."""
+        model, encoder = make_rival("visualbert"), make_encoder()
+        model.use_text_encoder(encoder)
+        inputs = inputs_of(model, posts()[1:2])  # no image
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        with torch.no_grad():
+            states = encoder(**{name: inputs[name] for name in names}).last_hidden_state
+            found = model.pair_features(inputs)
+        expected = states[0, inputs["entity_tokens"][0, :, 0]].flatten()
+        torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=1e-5)
+
+    def test_the_visual_segment_starts_as_the_textual(self, make_rival, make_encoder):
+        model, encoder = make_rival("visualbert"), make_encoder()
+        model.use_text_encoder(encoder)
+        embeddings = model.text_encoder.embeddings
+        for kind in ("token_type", "position"):
+            weight = getattr(embeddings, f"visual_{kind}_embeddings").weight
+            assert torch.equal(weight, getattr(encoder.embeddings, f"{kind}_embeddings").weight)
+
+    def test_other_encoders_are_refused(self, make_rival, make_text_config):
+        with pytest.raises(ValueError, match="visualbert is built around a BERT.*'roberta'"):
+            make_rival("visualbert", text_config=make_text_config("roberta"))
+
+
+class TestHVPNeT:
+    def test_each_region_in_use_is_encoded_once(self, make_rival, posts, inputs_of, monkeypatch):
+        """Three pairs share the first image; of its four objects the second pair alone uses the last."""
+        model = make_rival("hvpnet")
+        seen = []
+        encode = model.pyramid.forward
+        monkeypatch.setattr(model.pyramid, "forward", lambda pixels: seen.append(pixels) or encode(pixels))
+        inputs = inputs_of(model, posts())
+        pyramids, of_pair, present = model.region_pyramids(inputs)
+        assert [len(pixels) for pixels in seen] == [5 + 1 + 3] and len(pyramids) == 10
+        assert present.sum(dim=1).tolist() == [4, 3, 4, 0, 1, 3]
+        assert of_pair[:2].tolist() == [[1, 2, 3, 4, 0], [1, 5, 2, 0, 0]]
+        torch.testing.assert_close(pyramids[of_pair[4, 0]], encode(inputs["pixel_values"][2, :1])[0])
+        assert not pyramids[0].any()
+
+    def test_the_resnet_stays_frozen(self, make_rival, posts, inputs_of):
+        model = make_rival("hvpnet").train()
+        before = {key: value.clone() for key, value in model.pyramid.state_dict().items()}
+        model(**inputs_of(model, posts())).loss.backward()
+        assert all(torch.equal(value, before[key]) for key, value in model.pyramid.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in model.pyramid.parameters())
+        assert model.training and not model.pyramid.training
+
+    def test_features_are_no_pixels(self, make_rival, make_processor, posts):
+        model = make_rival("hvpnet")
+        for post in (batch := posts()):
+            if "image_features" in post:
+                post["image_features"] = [0.5] * 960
+                post["object_features"] = []
+                post["pairs"] = [{key: pair[key] for key in ("head", "tail")} for pair in post["pairs"]]
+        inputs = make_processor(model.config)(batch)
+        with pytest.raises(ValueError, match="hvpnet reads pixels, and this batch has image_features"):
+            model(**inputs)
