@@ -23,7 +23,7 @@ from modeling_vmhan import VMHANCollator
 from training.arguments import RunArguments, parse_arguments
 from training.data import load_posts, with_lengths
 from training.models import build_model
-from training.results import describe, publish, show_example, write_results
+from training.results import complete, describe, write_results
 from training.trainer import RelationTrainer, callbacks, real_pairs, score_evaluation, train
 
 
@@ -64,9 +64,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         model.save_pretrained(output_dir)
         processor.save_pretrained(output_dir)
         write_results(output_dir, metrics, results, posts, model.config)
-        if run_args.show_example:
-            show_example(output_dir, posts["test"])
-        publish(run_args, describe(argv, model_args, data_args, run_args))
+        run = describe(argv, model_args, data_args, run_args)
+        complete(run_args, run, posts, is_rival=model_args.rival is not None)
     trainer.accelerator.end_training()
     return metrics
 

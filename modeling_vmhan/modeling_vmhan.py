@@ -34,7 +34,7 @@ from .variational import (
     reconstruction_error,
 )
 from .vision import build_region_encoder, encode_regions, vision_from_weights
-from .visual_projection import VisualProjection
+from .visual_projection import REGION_INPUTS, VisualProjection, pair_regions
 
 
 __all__ = [
@@ -259,36 +259,6 @@ class VMHANModel(VMHANPreTrainedModel):
         features = encode_regions(self.vision_encoder, pixel_values, image_mask, object_mask, boxes)  # (B, 1 + O, V)
         return features[:, 0], features[:, 1:]
 
-    def _visual_nodes(
-        self,
-        image_features: Tensor,
-        image_mask: Tensor,
-        object_features: Tensor,
-        object_mask: Tensor,
-        pair_to_example: Tensor,
-        pair_objects: Tensor,
-        tail_object: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Projected once per image, then gathered per pair.
-
-        Returns:
-            nodes (P, 1 + K, D): image and objects; present (P, 1 + K) bool; tail (P, D): the tail's region.
-        """
-        for name, features in (("image_features", image_features), ("object_features", object_features)):
-            if features.shape[-1] != self.config.visual_feature_size:
-                raise ValueError(
-                    f"{name} must have config.visual_feature_size={self.config.visual_feature_size} numbers, received "
-                    f"{features.shape[-1]}. Extract them with the encoder the model was trained with."
-                )
-        features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
-        mask = torch.cat([image_mask.unsqueeze(1), object_mask], dim=1)  # (B, 1 + O)
-        projected = self.visual_projection(features, mask)  # (B, 1 + O, D)
-        per_pair = pair_to_example.unsqueeze(1)  # (P, 1)
-        image = projected[per_pair, 0]  # (P, 1, D)
-        objects = projected[per_pair, pair_objects + 1]  # (P, K, D); a missing one reads the image and is masked
-        present = torch.cat([image_mask[per_pair], pair_objects >= 0], dim=1)  # (P, 1 + K)
-        return torch.cat([image, objects], dim=1), present, projected[pair_to_example, tail_object + 1]
-
     def build_nodes(self, states: Tensor, inputs: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
         """Initial node features of section 4.1, their presence and their modality: (P, N, D), (P, N), (P, N)."""
         rows = inputs["pair_to_sequence"]
@@ -301,16 +271,9 @@ class VMHANModel(VMHANPreTrainedModel):
         tail_is_visual = torch.zeros_like(entity_mask[:, TAIL])
         visual = None
         if self.visual_projection is not None:
-            names = (
-                "image_features",
-                "image_mask",
-                "object_features",
-                "object_mask",
-                "pair_to_example",
-                "pair_objects",
-                "tail_object",
+            regions, region_mask, tail_region = pair_regions(
+                self.visual_projection, **{name: inputs[name] for name in REGION_INPUTS}
             )
-            regions, region_mask, tail_region = self._visual_nodes(*(inputs[name] for name in names))
             tail_is_visual = inputs["tail_object"] >= 0  # (P,)
             tail = torch.where(tail_is_visual.unsqueeze(-1), tail_region, entities[:, TAIL])
             entities = torch.stack([entities[:, HEAD], tail], dim=1)  # (P, 2, D)

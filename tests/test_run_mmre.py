@@ -126,7 +126,7 @@ def test_predictions_say_where_the_mentions_are(finished, workplace):
 def test_a_run_says_what_it_ran_on_and_how_long_its_epochs_took(finished):
     output, metrics = finished
     environment = json.loads((output / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(environment["packages"]["torch"])
     assert environment["git_revision"] is None or re.fullmatch("[0-9a-f]{40}", environment["git_revision"])
     total = metrics["train_seconds_per_epoch"] * metrics["epoch"]
     assert 0 < total <= metrics["train_runtime"] and metrics["train_processor_seconds_per_epoch"] > 0

@@ -8,6 +8,7 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from datasets_scripts.builders import BUILDERS
+from rivals import RIVALS, Rival, get_rival
 from training.text_encoders import OFFLINE_ENCODER
 
 
@@ -16,8 +17,13 @@ __all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
 
 @dataclass
 class ModelArguments:
-    """The model. Fields left at None keep VMHANConfig's value or the preset's."""
+    """The model. Fields left at None keep VMHANConfig's value or the preset's.
 
+    Raises:
+        ValueError: an unknown model; a preset of VM-HAN with another model.
+    """
+
+    model: str = field(default="vmhan", metadata={"help": f"vmhan, or a rival: {', '.join(RIVALS)}."})
     text_encoder: str = field(
         default="bert-base-uncased",
         metadata={
@@ -48,9 +54,28 @@ class ModelArguments:
         metadata={"help": "Save the vision encoder that made the features with the model, which then takes images."},
     )
 
+    def __post_init__(self):
+        """Checks --model; a rival that is a row of Table 2 sets the preset."""
+        if self.model == "vmhan":
+            return
+        rival = get_rival(self.model)
+        if self.preset not in ("full", rival.preset):
+            raise ValueError(
+                f"--preset is a row of VM-HAN's Table 2 and goes with --model vmhan, received --model {self.model} "
+                f"--preset {self.preset}. Leave out one of them."
+            )
+        self.preset = rival.preset or self.preset
+
+    @property
+    def rival(self) -> Rival | None:
+        """The rival that is trained; None for VM-HAN, its presets included."""
+        rival = None if self.model == "vmhan" else get_rival(self.model)
+        return None if rival is None or rival.preset else rival
+
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
         own = {
+            "model",
             "text_encoder",
             "text_encoder_layers",
             "preset",
@@ -138,7 +163,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
     """The YAML file's entries become flags in front of the given ones, so that the last one wins.
 
     Raises:
-        ValueError: the file is not a mapping, or a key or flag is unknown.
+        ValueError: the file is not a mapping, a key or flag is unknown, or --push_to_hub is asked for a rival.
     """
     flags: list[str] = []
     if argv and argv[0].endswith((".yaml", ".yml")):
@@ -149,4 +174,11 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
             flags += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
         argv = argv[1:]
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments))
-    return parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
+    groups = parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
+    model_args, _, run_args = groups
+    if model_args.rival is not None and run_args.publish:
+        raise ValueError(
+            f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
+            "leave --push_to_hub out for a rival."
+        )
+    return groups
