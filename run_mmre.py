@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if run_args.publish and run_args.process_index == 0:
         check_access(run_args.hub_token)
     set_seed(run_args.seed)
-    posts = load_posts(data_args, run_args)
+    posts = load_posts(data_args, run_args, with_features=not model_args.reads_pixels)
     model, processor = build_model(model_args, data_args, posts)
     posts = with_lengths(posts, processor, run_args)
     labels = model.config.labels

@@ -7,10 +7,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from modeling_vmhan.regions import PixelTransform
 from modeling_vmhan.vgg16 import random_seed
 
 
-__all__ = ["POSITIONS", "RESNETS", "PyramidEncoder"]
+__all__ = ["FEATURE_SIZES", "POSITIONS", "PyramidEncoder", "pyramid_transform"]
 
 GRID = 2  # each stage's map is pooled to GRID x GRID
 POSITIONS = GRID * GRID
@@ -18,6 +19,12 @@ RESNETS = {
     "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V1,  # what the public system loads
 }
+FEATURE_SIZES = {"resnet18": 960, "resnet50": 3840}  # C
+
+
+def pyramid_transform(size: int = 224) -> PixelTransform:
+    """The public system's pixels: the shorter side resized to 256, 224 x 224 of its middle; or less in proportion."""
+    return PixelTransform(size=224, crop_mode="center", shortest_edge=256).resized(size)
 
 
 class PyramidEncoder(nn.Module):
@@ -41,7 +48,7 @@ class PyramidEncoder(nn.Module):
         resnet = getattr(torchvision.models, name)(weights=None)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
-        self.feature_size = sum(_channels(stage) for stage in self.stages)  # C
+        self.feature_size = FEATURE_SIZES[name]  # C
 
     @classmethod
     def from_weights(cls, name: str, weights: str) -> "PyramidEncoder":
@@ -91,8 +98,3 @@ class PyramidEncoder(nn.Module):
             maps = stage(maps)
             pooled.append(nn.functional.adaptive_avg_pool2d(maps, GRID))  # (R, channels, 2, 2)
         return torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)  # (R, 4, C)
-
-
-def _channels(stage: nn.Sequential) -> int:
-    block = stage[-1]
-    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features

@@ -94,13 +94,19 @@ class HVPNeT(EncoderRival):
     is in the prefix, too, and t is its mean value in the last layer.
 
     Raises:
-        ValueError: the text encoder is not of the BERT family.
+        ValueError: the text encoder is not of the BERT family, or the posts have no image (visual_feature_size is 0,
+            which else is C).
     """
 
     def __init__(self, config: RivalConfig):
         super().__init__(config)
         text = config.text_config
         check_bert_family(text.model_type, config.rival)
+        if not config.visual_feature_size:
+            raise ValueError(
+                "the rival 'hvpnet' reads images, received visual_feature_size=0: give posts with an image, or take a "
+                "rival of words alone ('mtb', 'pcnn')."
+            )
         self.pyramid = PyramidEncoder(config.pyramid)
         self.aggregation = GatedAggregation(
             feature_size=self.pyramid.feature_size,

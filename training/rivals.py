@@ -7,6 +7,7 @@ import datasets
 
 from modeling_vmhan import VMHANProcessor
 from rivals import RivalConfig, RivalForRelationClassification, build_rival
+from rivals.pyramid import FEATURE_SIZES, pyramid_transform
 from training.arguments import ModelArguments
 from training.text_encoders import load_text_encoder
 
@@ -27,8 +28,11 @@ def build_rival_model(
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = RivalConfig(text_config=text_encoder.config, **rival_fields(model_args, posts))
     lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
-    processor = VMHANProcessor.for_config(config, tokenizer, **lengths)
+    pixels = {"image_transform": pyramid_transform(model_args.pyramid_size_px).to_dict()}
+    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **(pixels if model_args.reads_pixels else {}))
     model = build_rival(config, text_encoder=text_encoder, vocab_size=len(processor.tokenizer))
+    if model_args.reads_pixels:
+        model.use_pyramid(model_args.pyramid.partition(":")[2])
     return model, processor
 
 
@@ -43,6 +47,10 @@ def rival_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> dic
     }
     if {"image", "objects"} & set(rival.inputs) and "image_features" in columns:
         fields["visual_feature_size"] = columns["image_features"].length
+    if model_args.reads_pixels:
+        fields["pyramid"] = model_args.pyramid.partition(":")[0]
+        if "image" in columns:
+            fields["visual_feature_size"] = FEATURE_SIZES.get(fields["pyramid"], 1)  # the model names a wrong network
     for name, needed in NODE_FIELDS.items():
         if needed in rival.inputs:
             fields[name] = flags.get(name, DEFAULT_NODES)
