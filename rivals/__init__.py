@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from rivals.base import RivalForRelationClassification
 from rivals.configuration import RivalConfig, WordConvolutionConfig
+from rivals.convolution import PiecewiseWordConvolution, WordConvolution
 from rivals.mega import Mega
 from rivals.mkgformer import MKGformer
 from rivals.scene_graph import SceneGraph, SceneGraphAttention
@@ -52,12 +53,21 @@ class Rival:
     entity_representation: str = "marker"
     preset: str | None = None
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether it has a vocabulary of words (and may get word vectors) instead of a text encoder."""
+        return self.model is not None and self.model.reads_words
+
 
 _TEXT, _OBJECTS, _REGIONS = ("text",), ("text", "objects"), ("text", "image", "objects")
 _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
 _SCENE_GRAPH = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
 
 RIVALS: dict[str, Rival] = {
+    "cnn": Rival("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),
+    "pcnn": Rival(
+        "PCNN", "Zeng et al. 2015, https://aclanthology.org/D15-1203", _TEXT, PiecewiseWordConvolution, "span"
+    ),
     "bert": Rival("BERT", "Devlin et al. 2019, https://arxiv.org/abs/1810.04805", _TEXT, BareEncoder, "span"),
     "mtb": Rival("MTB", "Soares et al. 2019, https://arxiv.org/abs/1906.03158", _TEXT, EntityMarkers),
     # over VM-HAN's nodes and with its layers (modeling_vmhan/baselines.py): rows of Table 2, not models of their own
@@ -94,6 +104,7 @@ def build_rival(
     text_encoder: PreTrainedModel | None = None,
     vocab_size: int | None = None,
     word_vectors: dict[int, Tensor] | None = None,
+    pyramid_weights: str | None = None,
 ) -> RivalForRelationClassification:
     """A new model of `config.rival`, in evaluation mode; what is not pretrained has fresh weights.
 
@@ -101,9 +112,10 @@ def build_rival(
         text_encoder: the loaded encoder whose configuration is `config.text_config`; None keeps fresh weights.
         vocab_size: `len(processor.tokenizer)`, to which the token embeddings are resized.
         word_vectors: of rivals that read words: token id -> (d_w,), pretrained.
+        pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED"; None keeps fresh ones.
 
     Raises:
-        ValueError: no such rival, or the name of one that is a preset of VM-HAN.
+        ValueError: no such rival, or the name of one that is a preset of VM-HAN. OSError: no such weights.
     """
     rival = get_rival(config.rival)
     if rival.model is None:
@@ -117,6 +129,8 @@ def build_rival(
         model.resize_token_embeddings(vocab_size)
     if word_vectors is not None:
         model.use_word_vectors(word_vectors)
+    if pyramid_weights is not None:
+        model.use_pyramid(pyramid_weights)
     return model.eval()
 
 

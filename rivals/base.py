@@ -38,7 +38,7 @@ class RivalForRelationClassification(PreTrainedModel):
     """
 
     config_class = RivalConfig
-    supports_gradient_checkpointing = True
+    reads_words = False  # of a `WordConvolutionConfig`'s vocabulary, instead of having a text encoder
     accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer must not divide it again
     _supports_sdpa = True
 
@@ -63,12 +63,10 @@ class RivalForRelationClassification(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+        if isinstance(module, nn.Linear):
             init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
-            if getattr(module, "bias", None) is not None:
+            if module.bias is not None:
                 init.zeros_(module.bias)
-            if getattr(module, "padding_idx", None) is not None:
-                init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.BatchNorm1d):
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
@@ -80,6 +78,8 @@ class RivalForRelationClassification(PreTrainedModel):
 
 class EncoderRival(RivalForRelationClassification):
     """A rival around a pretrained text encoder, which is `self.text_encoder` (the Trainer's lower learning rate)."""
+
+    supports_gradient_checkpointing = True
 
     def __init__(self, config: RivalConfig):
         super().__init__(config)
@@ -118,12 +118,12 @@ class VisualRival(EncoderRival):
     """
 
     def __init__(self, config: RivalConfig):
-        super().__init__(config)
         if not config.visual_feature_size:
             raise ValueError(
                 f"the rival {config.rival!r} reads visual features, received visual_feature_size=0: give posts with "
                 "image_features, or take a rival of words alone ('mtb', 'pcnn')."
             )
+        super().__init__(config)
         self.visual_projection = VisualProjection(
             feature_size=config.visual_feature_size, hidden_size=config.text_config.hidden_size
         )

@@ -22,7 +22,7 @@ class WordConvolutionConfig(PreTrainedConfig):
     """Shape of CNN and PCNN, which read words.
 
     Args:
-        vocab_size: words. pad_token_id: id of the padding.
+        vocab_size: words.
         word_embedding_size: d_w (published: 50).
         position_embedding_size: d_p of each of the two relative positions (published: 5).
         max_relative_distance: distances to a mention, in words, are cut off there; the papers print no limit.
@@ -39,7 +39,6 @@ class WordConvolutionConfig(PreTrainedConfig):
     def __init__(
         self,
         vocab_size: int = 2,
-        pad_token_id: int = 0,
         word_embedding_size: int = 50,
         position_embedding_size: int = 5,
         max_relative_distance: int = 60,
@@ -57,7 +56,6 @@ class WordConvolutionConfig(PreTrainedConfig):
         self.window_size = window_size
         self.hidden_size = hidden_size
         super().__init__(**kwargs)
-        self.pad_token_id = pad_token_id
         sizes = ("word_embedding_size", "position_embedding_size", "max_relative_distance", "num_filters")
         for name in ("vocab_size", *sizes, "window_size", "hidden_size"):
             _check_number(name, getattr(self, name), whole=True, low=1)

@@ -12,11 +12,19 @@ SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 TRAINING = sorted((ROOT / "training").glob("*.py"))
+RIVALS = sorted((ROOT / "rivals").glob("*.py"))
 COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
-EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *COMMANDS]
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *RIVALS, *TRAINING, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
+# tokenizers comes with transformers
+RIVALS_MAY_IMPORT = {"torch", "torchvision", "tokenizers", "transformers", "modeling_vmhan", "rivals"}
+# of the model, checks of a configuration and what knows nothing of VMHANConfig
+RIVALS_MAY_USE = {
+    "configuration_vmhan", "hypergraph", "layers", "baselines", "text_encoding", "outputs", "regions", "vgg16",
+    "vision", "visual_projection", "windows",
+}  # fmt: skip
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
 LAYER_FILES = {
     "posts",
@@ -114,6 +122,20 @@ def test_cards_know_files_and_the_hub_only(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
     assert outside <= CARDS_MAY_IMPORT | set(sys.stdlib_module_names)
     assert not any(level > 0 for level, module in imports(path))
+
+
+@pytest.mark.parametrize("path", RIVALS, ids=lambda path: path.stem)
+def test_rivals_stand_on_the_model_s_plain_layers(path):
+    modules = {module for level, module in imports(path) if level == 0}
+    assert {module.split(".")[0] for module in modules} <= RIVALS_MAY_IMPORT | set(sys.stdlib_module_names)
+    used = {module for module in modules if module.split(".")[0] == "modeling_vmhan"}
+    assert used <= {f"modeling_vmhan.{name}" for name in RIVALS_MAY_USE}
+    assert not any(level > 0 for level, module in imports(path))
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS], ids=lambda path: path.stem)
+def test_only_training_knows_the_rivals(path):
+    assert "rivals" not in {module.split(".")[0] for level, module in imports(path) if level == 0}
 
 
 @pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)

@@ -269,10 +269,7 @@ def make_rival(make_text_config):
             **fields,
         )
         torch.manual_seed(0)
-        model = build_rival(config)
-        if name == "hvpnet":
-            model.use_pyramid("random:0")
-        return model
+        return build_rival(config, pyramid_weights="random:0" if name == "hvpnet" else None)
 
     return make
 

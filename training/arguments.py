@@ -20,7 +20,7 @@ class ModelArguments:
     """The model. Fields left at None keep VMHANConfig's value or the preset's.
 
     Raises:
-        ValueError: an unknown model; a preset of VM-HAN with another model.
+        ValueError: an unknown model; a preset of VM-HAN, or word vectors, with a model that has none.
     """
 
     model: str = field(default="vmhan", metadata={"help": f"vmhan, or a rival: {', '.join(RIVALS)}."})
@@ -29,6 +29,9 @@ class ModelArguments:
         metadata={
             "help": f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it."
         },
+    )
+    word_vectors: str | None = field(
+        default=None, metadata={"help": "cnn, pcnn: text file of pretrained word vectors, as GloVe's; None: learned."}
     )
     text_encoder_layers: int | None = field(
         default=None, metadata={"help": "Keep only the text encoder's first layers; None: all."}
@@ -62,6 +65,10 @@ class ModelArguments:
 
     def __post_init__(self):
         """Checks --model; a rival that is a row of Table 2 sets the preset."""
+        if self.word_vectors is not None and (self.rival is None or not self.rival.reads_words):
+            raise ValueError(
+                f"--word_vectors goes with a model that reads words ('cnn', 'pcnn'), received --model {self.model}."
+            )
         if self.model == "vmhan":
             return
         rival = get_rival(self.model)
@@ -87,6 +94,7 @@ class ModelArguments:
         """The fields that are set and that VMHANConfig has."""
         own = {
             "model",
+            "word_vectors",
             "text_encoder",
             "text_encoder_layers",
             "preset",

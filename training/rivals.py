@@ -4,15 +4,18 @@ import logging
 from typing import Any
 
 import datasets
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from modeling_vmhan import VMHANProcessor
-from rivals import RivalConfig, RivalForRelationClassification, build_rival
+from rivals import RivalConfig, RivalForRelationClassification, WordConvolutionConfig, build_rival
 from rivals.pyramid import FEATURE_SIZES, pyramid_transform
+from rivals.words import count_words, read_word_vectors, word_tokenizer
 from training.arguments import ModelArguments
 from training.text_encoders import load_text_encoder
 
 
-__all__ = ["build_rival_model", "rival_fields"]
+__all__ = ["build_rival_model", "rival_fields", "word_inputs"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,16 +27,48 @@ DEFAULT_NODES = 3  # as VMHANConfig's
 def build_rival_model(
     model_args: ModelArguments, posts: datasets.DatasetDict
 ) -> tuple[RivalForRelationClassification, VMHANProcessor]:
-    """The rival around the pretrained encoder, with the data's labels and visual feature size, and its processor."""
-    text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
-    config = RivalConfig(text_config=text_encoder.config, **rival_fields(model_args, posts))
+    """The rival, with the data's labels and visual feature size, and its processor.
+
+    It is built around the pretrained text encoder or, where it reads words, over those of the data.
+    """
+    fields, text_encoder, vectors = rival_fields(model_args, posts), None, {}
+    if model_args.rival.reads_words:
+        tokenizer, vectors = word_inputs(posts, model_args.word_vectors)
+        shape = {"word_embedding_size": len(next(iter(vectors.values())))} if vectors else {}
+        text_config = WordConvolutionConfig(vocab_size=len(tokenizer), **shape)
+    else:
+        text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
+        text_config = text_encoder.config
+    config = RivalConfig(text_config=text_config, **fields)
     lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
-    pixels = {"image_transform": pyramid_transform(model_args.pyramid_size_px).to_dict()}
-    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **(pixels if model_args.reads_pixels else {}))
-    model = build_rival(config, text_encoder=text_encoder, vocab_size=len(processor.tokenizer))
-    if model_args.reads_pixels:
-        model.use_pyramid(model_args.pyramid.partition(":")[2])
+    is_pyramid = model_args.reads_pixels
+    pixels = {"image_transform": pyramid_transform(model_args.pyramid_size_px).to_dict()} if is_pyramid else {}
+    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **pixels)
+    model = build_rival(
+        config,
+        text_encoder=text_encoder,
+        vocab_size=len(processor.tokenizer),
+        word_vectors=vectors or None,
+        pyramid_weights=model_args.pyramid.partition(":")[2] if is_pyramid else None,
+    )
     return model, processor
+
+
+def word_inputs(
+    posts: datasets.DatasetDict, vector_file: str | None
+) -> tuple[PreTrainedTokenizerFast, dict[int, Tensor]]:
+    """A tokenizer of the training split's words, and pretrained vectors by token id.
+
+    A word that occurs once is unknown, so that the vector of unknown words is learned, unless it has a pretrained
+    vector. Of those every word of the data is kept, in whatever split: the file would tell the same of any text.
+    """
+    counts = count_words(posts["train" if "train" in posts else next(iter(posts))]["tokens"])
+    words, vectors = {word for word, count in counts.items() if count > 1}, {}
+    if vector_file is not None:
+        vectors = read_word_vectors(vector_file, count_words(t for split in posts.values() for t in split["tokens"]))
+        logger.info("%d of the data's words have a vector in %s", len(vectors), vector_file)
+    tokenizer = word_tokenizer(sorted(words | set(vectors)))
+    return tokenizer, {tokenizer.convert_tokens_to_ids(word): vector for word, vector in vectors.items()}
 
 
 def rival_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> dict[str, Any]:
