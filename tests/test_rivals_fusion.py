@@ -304,6 +304,28 @@ def logits(model, inputs):
 
 
 @pytest.mark.parametrize("name", FUSION)
+class TestWhatTheySee:
+    def test_what_it_sees_matters(self, name, make_rival, posts, inputs_of):
+        model = make_rival(name)
+        inputs = inputs_of(model, posts())
+        before = logits(model, inputs)
+        seen = "pixel_values" if name == "hvpnet" else "object_features"
+        changed = inputs[seen].clone()
+        changed[0, -1] = changed[0, -1].flip(-1) + 1  # the fourth object of the first post: of its pairs the second
+        after = logits(model, {**inputs, seen: changed})
+        differs = (before - after).abs().amax(dim=-1) > 1e-5
+        assert differs.tolist() == [False, True, False, False, False, False]
+
+    def test_a_tail_may_be_an_object(self, name, make_rival, object_post, inputs_of):
+        model = make_rival(name)
+        inputs = inputs_of(model, [object_post()])
+        before = logits(model, inputs)
+        again = logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})
+        assert not torch.allclose(before[0], again[0], atol=1e-4)
+        torch.testing.assert_close(before[1], again[1])
+
+
+@pytest.mark.parametrize("name", ["hvpnet"])  # the others are among those of test_rivals.py
 class TestWholeRivals:
     def test_it_overfits_and_every_weight_learns(self, name, make_rival, posts, inputs_of):
         model = make_rival(name, initializer_range=0.05).train()
@@ -327,25 +349,6 @@ class TestWholeRivals:
         together = logits(model, inputs_of(model, posts()))
         alone = torch.cat([logits(model, inputs_of(model, [post])) for post in posts()])
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
-
-    def test_what_it_sees_matters(self, name, make_rival, posts, inputs_of):
-        model = make_rival(name)
-        inputs = inputs_of(model, posts())
-        before = logits(model, inputs)
-        seen = "pixel_values" if name == "hvpnet" else "object_features"
-        changed = inputs[seen].clone()
-        changed[0, -1] = changed[0, -1].flip(-1) + 1  # the fourth object of the first post: of its pairs the second
-        after = logits(model, {**inputs, seen: changed})
-        differs = (before - after).abs().amax(dim=-1) > 1e-5
-        assert differs.tolist() == [False, True, False, False, False, False]
-
-    def test_a_tail_may_be_an_object(self, name, make_rival, object_post, inputs_of):
-        model = make_rival(name)
-        inputs = inputs_of(model, [object_post()])
-        before = logits(model, inputs)
-        again = logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})
-        assert not torch.allclose(before[0], again[0], atol=1e-4)
-        torch.testing.assert_close(before[1], again[1])
 
     def test_it_is_saved_exactly(self, name, make_rival, posts, inputs_of, tmp_path):
         model = make_rival(name)
