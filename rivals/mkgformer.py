@@ -143,9 +143,9 @@ class MKGformer(VisualRival):
     """
 
     def __init__(self, config: RivalConfig):
-        super().__init__(config)
         text = config.text_config
         check_bert_family(text.model_type, config.rival)
+        super().__init__(config)
         self.visual_kinds = nn.Embedding(4, text.hidden_size)  # class token, image, object, tail
         self.visual_norm = nn.LayerNorm(text.hidden_size)
         self.m_encoder = MEncoder(

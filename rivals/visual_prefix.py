@@ -99,14 +99,14 @@ class HVPNeT(EncoderRival):
     """
 
     def __init__(self, config: RivalConfig):
-        super().__init__(config)
-        text = config.text_config
-        check_bert_family(text.model_type, config.rival)
         if not config.visual_feature_size:
             raise ValueError(
                 "the rival 'hvpnet' reads images, received visual_feature_size=0: give posts with an image, or take a "
                 "rival of words alone ('mtb', 'pcnn')."
             )
+        text = config.text_config
+        check_bert_family(text.model_type, config.rival)
+        super().__init__(config)
         self.pyramid = PyramidEncoder(config.pyramid)
         self.aggregation = GatedAggregation(
             feature_size=self.pyramid.feature_size,

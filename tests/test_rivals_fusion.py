@@ -1,19 +1,25 @@
 """The fusion models among the rivals: their parts against the formulas, and each of them whole."""
 
+import json
+
 import pytest
 import torch
 import torchvision
 from conftest import LABELS, VISUAL_SIZE
 from PIL import Image
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoModel, BertConfig, BertModel
 
+import run_mmre
+from modeling_vmhan import VMHANProcessor
 from rivals import RivalConfig, build_rival, load_rival
 from rivals.bert_layers import attend, check_bert_family, embed, finish_layer, project
 from rivals.mega import GraphAlignment, structural_alignment, structural_features, text_graph
 from rivals.mkgformer import MEncoder, correlate, num_fusion_layers
-from rivals.pyramid import PyramidEncoder
+from rivals.pyramid import FEATURE_SIZES, PyramidEncoder, pyramid_transform
 from rivals.visual_prefix import GatedAggregation, encode_with_prefix
+from training.arguments import parse_arguments
+from training.data import load_posts
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +87,7 @@ class TestPyramid:
         pixels = torch.randn(2, 3, 64, 64)
         found = encoder(pixels)
         assert found.shape == (2, 4, 960) and encoder.feature_size == 960
+        assert FEATURE_SIZES["resnet50"] == 256 + 512 + 1024 + 2048
         maps = encoder.stem(pixels)
         for stage in encoder.stages:
             maps = stage(maps)
@@ -426,3 +433,36 @@ class TestHVPNeT:
         inputs = make_processor(model.config)(batch)
         with pytest.raises(ValueError, match="hvpnet reads pixels, and this batch has image_features"):
             model(**inputs)
+
+    def test_without_images_it_is_not_built(self):
+        with pytest.raises(ValueError, match="'hvpnet' reads images, received visual_feature_size=0"):
+            build_rival(RivalConfig(rival="hvpnet"))
+
+    def test_a_run_reads_pictures_and_makes_no_features(self, tokenizer, tmp_path):
+        """Though the configuration asks for them; and the saved folder answers as the run did."""
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "encoder")
+        tokenizer.save_pretrained(tmp_path / "encoder")
+        flags = {"model": "hvpnet", "pyramid": "resnet18:random:0", "pyramid_size_px": SIDE, "do_train": True}
+        flags |= {"text_encoder": tmp_path / "encoder", "num_train_epochs": 1, "use_cpu": True, "save_strategy": "no"}
+        flags |= {"dataset": "postcards", "num_train": 2, "num_validation": 1, "num_test": 2, "features": "random:0"}
+        flags |= {"cache_dir": tmp_path / "cache", "output_dir": tmp_path / "out", "remove_unused_columns": False}
+        argv = [f"--{name}={value}" for name, value in {**flags, "disable_tqdm": True}.items()]
+        run_mmre.main(argv)
+        assert not list((tmp_path / "cache").rglob("features-*"))
+        _, data_args, run_args = parse_arguments(argv)
+        test = load_posts(data_args, run_args, with_features=False)["test"]
+        model, processor = load_rival(tmp_path / "out"), VMHANProcessor.from_pretrained(tmp_path / "out")
+        inputs = processor(list(test))
+        assert inputs["pixel_values"].shape[2:] == (3, SIDE, SIDE) and model.config.pyramid == "resnet18"
+        rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+        expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
+        found = (logits(model, inputs) / model.config.calibration_temperature).softmax(dim=-1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+    def test_published_pixels(self):
+        """Resize(256), CenterCrop(224) of the public code."""
+        transform = pyramid_transform()
+        assert (transform.size, transform.shortest_edge, transform.crop_mode) == (224, 256, "center")
+        assert pyramid_transform(SIDE).shortest_edge == round(256 * SIDE / 224)
