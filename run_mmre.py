@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     set_seed(run_args.seed)
     if run_args.hyperparameter_search is not None:
         return search(argv, model_args, data_args, run_args)
-    posts = load_posts(data_args, run_args)
+    posts = load_posts(data_args, run_args, with_features=not model_args.reads_pixels)
     model, processor = build_model(model_args, data_args, posts)
     posts = with_lengths(posts, processor, run_args)
     labels = model.config.labels

@@ -13,8 +13,12 @@ from transformers import PreTrainedModel
 from rivals.base import RivalForRelationClassification
 from rivals.configuration import RivalConfig, WordConvolutionConfig
 from rivals.convolution import PiecewiseWordConvolution, WordConvolution
+from rivals.mega import Mega
+from rivals.mkgformer import MKGformer
 from rivals.scene_graph import SceneGraph, SceneGraphAttention
 from rivals.text import BareEncoder, EntityMarkers
+from rivals.visual_prefix import HVPNeT
+from rivals.visualbert import VisualBert
 
 
 __all__ = [
@@ -36,7 +40,7 @@ class Rival:
     Attributes:
         title: its name in the table. source: citation with a URL.
         inputs: what it reads, of "text", "text_phrases", "image", "objects", "image_phrases"; what it does not read
-            the processor does not make.
+            the processor does not make. With "pixels" it reads image and objects as such, not as features.
         model: its class; None for a preset.
         entity_representation: what the processor makes of the mentions.
         preset: the row of VM-HAN's Table 2 that is this rival (it is that model, not another one).
@@ -55,7 +59,7 @@ class Rival:
         return self.model is not None and self.model.reads_words
 
 
-_TEXT, _OBJECTS = ("text",), ("text", "objects")
+_TEXT, _OBJECTS, _REGIONS = ("text",), ("text", "objects"), ("text", "image", "objects")
 _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
 _SCENE_GRAPH = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
 
@@ -72,6 +76,12 @@ RIVALS: dict[str, Rival] = {
     "hgnn": Rival("HGNN", "Feng et al. 2019, https://arxiv.org/abs/1809.09401", _NODES, preset="hgnn"),
     "bert_sg": Rival("BERT+SG", _SCENE_GRAPH, _OBJECTS, SceneGraph),
     "bert_sg_att": Rival("BERT+SG+Att", _SCENE_GRAPH, _OBJECTS, SceneGraphAttention),
+    "visualbert": Rival("VisualBERT", "Li et al. 2019, https://arxiv.org/abs/1908.03557", _REGIONS, VisualBert),
+    "mega": Rival(
+        "MEGA-style", "Zheng et al. 2021, ACM MM, https://github.com/thecharm/Mega", (*_REGIONS, "text_phrases"), Mega
+    ),
+    "hvpnet": Rival("HVPNeT", "Chen et al. 2022c, https://arxiv.org/abs/2205.03521", (*_REGIONS, "pixels"), HVPNeT),
+    "mkgformer": Rival("MKGformer", "Chen et al. 2022b, https://arxiv.org/abs/2205.02357", _REGIONS, MKGformer),
 }
 
 
@@ -94,6 +104,7 @@ def build_rival(
     text_encoder: PreTrainedModel | None = None,
     vocab_size: int | None = None,
     word_vectors: dict[int, Tensor] | None = None,
+    pyramid_weights: str | None = None,
 ) -> RivalForRelationClassification:
     """A new model of `config.rival`, in evaluation mode; what is not pretrained has fresh weights.
 
@@ -101,9 +112,10 @@ def build_rival(
         text_encoder: the loaded encoder whose configuration is `config.text_config`; None keeps fresh weights.
         vocab_size: `len(processor.tokenizer)`, to which the token embeddings are resized.
         word_vectors: of rivals that read words: token id -> (d_w,), pretrained.
+        pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED"; None keeps fresh ones.
 
     Raises:
-        ValueError: no such rival, or the name of one that is a preset of VM-HAN.
+        ValueError: no such rival, or the name of one that is a preset of VM-HAN. OSError: no such weights.
     """
     rival = get_rival(config.rival)
     if rival.model is None:
@@ -117,6 +129,8 @@ def build_rival(
         model.resize_token_embeddings(vocab_size)
     if word_vectors is not None:
         model.use_word_vectors(word_vectors)
+    if pyramid_weights is not None:
+        model.use_pyramid(pyramid_weights)
     return model.eval()
 
 

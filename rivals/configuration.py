@@ -76,6 +76,7 @@ class RivalConfig(PreTrainedConfig):
             takes.
         visual_feature_size: V; 0 for a rival of words alone.
         num_objects: K. num_text_phrases: M. num_image_phrases: Q; 0 where the rival reads none.
+        pyramid: hvpnet's ResNet, "resnet50" (published) or "resnet18".
         classifier_dropout: before the classifier.
         calibration_temperature, none_label, initializer_range: as in `VMHANConfig`.
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
@@ -98,6 +99,7 @@ class RivalConfig(PreTrainedConfig):
         num_objects: int = 0,
         num_text_phrases: int = 0,
         num_image_phrases: int = 0,
+        pyramid: str = "resnet50",
         classifier_dropout: float = 0.1,
         calibration_temperature: float = 1.0,
         none_label: str | None = None,
@@ -112,6 +114,7 @@ class RivalConfig(PreTrainedConfig):
         self.num_objects = num_objects
         self.num_text_phrases = num_text_phrases
         self.num_image_phrases = num_image_phrases
+        self.pyramid = pyramid
         self.classifier_dropout = classifier_dropout
         self.calibration_temperature = calibration_temperature
         self.initializer_range = initializer_range

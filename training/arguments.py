@@ -56,6 +56,12 @@ class ModelArguments:
         metadata={"help": "Save the vision encoder that made the features with the model, which then takes images."},
     )
 
+    pyramid: str = field(
+        default="resnet50:imagenet",
+        metadata={"help": "hvpnet: ResNet and its weights, such as resnet50:imagenet or resnet18:random:0."},
+    )
+    pyramid_size_px: int = field(default=224, metadata={"help": "hvpnet: side of the crops its ResNet sees."})
+
     def __post_init__(self):
         """Checks --model; a rival that is a row of Table 2 sets the preset."""
         if self.word_vectors is not None and (self.rival is None or not self.rival.reads_words):
@@ -78,6 +84,11 @@ class ModelArguments:
         rival = None if self.model == "vmhan" else get_rival(self.model)
         return None if rival is None or rival.preset else rival
 
+    @property
+    def reads_pixels(self) -> bool:
+        """Whether the model takes images as such and has no use for the features of the posts."""
+        return self.rival is not None and "pixels" in self.rival.inputs
+
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
         own = {
@@ -89,6 +100,8 @@ class ModelArguments:
             "max_length",
             "max_image_text_length",
             "vision_in_model",
+            "pyramid",
+            "pyramid_size_px",
         }
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
         return {name: value for name, value in values.items() if value is not None}

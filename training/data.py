@@ -20,8 +20,13 @@ VISUAL_COLUMNS = (
 FEATURE_COLUMNS = ("image_features", "object_features")
 
 
-def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.DatasetDict:
+def load_posts(
+    data_args: DataArguments, run_args: RunArguments, *, with_features: bool = True
+) -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; the first process builds while the others wait.
+
+    Args:
+        with_features: False for a model that reads pixels: features are neither made nor kept.
 
     Raises:
         ValueError: no train split to train on.
@@ -33,7 +38,7 @@ def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.Dat
                 config_name=data_args.dataset,
                 data_dir=data_args.data_dir,
                 cache_dir=data_args.cache_dir,
-                features=None if data_args.no_visual else data_args.features,
+                features=data_args.features if with_features and not data_args.no_visual else None,
                 feature_size_px=data_args.feature_size_px,
                 **data_args.builder_fields(),
             )
@@ -43,8 +48,8 @@ def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.Dat
         raise ValueError(
             f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
-    if data_args.no_visual:
-        posts = posts.remove_columns([name for name in VISUAL_COLUMNS if name in next(iter(posts.values())).features])
+    unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
+    posts = posts.remove_columns([name for name in unread if name in next(iter(posts.values())).features])
     if data_args.max_samples is not None:
         for split in posts:
             posts[split] = posts[split].select(range(min(data_args.max_samples, len(posts[split]))))

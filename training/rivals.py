@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from modeling_vmhan import VMHANProcessor
 from rivals import RivalConfig, RivalForRelationClassification, WordConvolutionConfig, build_rival
+from rivals.pyramid import FEATURE_SIZES, pyramid_transform
 from rivals.words import count_words, read_word_vectors, word_tokenizer
 from training.arguments import ModelArguments
 from training.text_encoders import load_text_encoder
@@ -40,9 +41,15 @@ def build_rival_model(
         text_config = text_encoder.config
     config = RivalConfig(text_config=text_config, **fields)
     lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
-    processor = VMHANProcessor.for_config(config, tokenizer, **lengths)
+    is_pyramid = model_args.reads_pixels
+    pixels = {"image_transform": pyramid_transform(model_args.pyramid_size_px).to_dict()} if is_pyramid else {}
+    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **pixels)
     model = build_rival(
-        config, text_encoder=text_encoder, vocab_size=len(processor.tokenizer), word_vectors=vectors or None
+        config,
+        text_encoder=text_encoder,
+        vocab_size=len(processor.tokenizer),
+        word_vectors=vectors or None,
+        pyramid_weights=model_args.pyramid.partition(":")[2] if is_pyramid else None,
     )
     return model, processor
 
@@ -75,6 +82,10 @@ def rival_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> dic
     }
     if {"image", "objects"} & set(rival.inputs) and "image_features" in columns:
         fields["visual_feature_size"] = columns["image_features"].length
+    if model_args.reads_pixels:
+        fields["pyramid"] = model_args.pyramid.partition(":")[0]
+        if "image" in columns:
+            fields["visual_feature_size"] = FEATURE_SIZES.get(fields["pyramid"], 1)  # the model names a wrong network
     for name, needed in NODE_FIELDS.items():
         if needed in rival.inputs:
             fields[name] = flags.get(name, DEFAULT_NODES)

@@ -1,0 +1,100 @@
+"""ResNet's feature pyramid of a region, HVPNeT's input.
+
+Shapes: R regions, S side of the input in pixels, C channels of the four stages together (ResNet-50: 3840).
+"""
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from modeling_vmhan.regions import PixelTransform
+from modeling_vmhan.vgg16 import random_seed
+
+
+__all__ = ["FEATURE_SIZES", "POSITIONS", "PyramidEncoder", "pyramid_transform"]
+
+GRID = 2  # each stage's map is pooled to GRID x GRID
+POSITIONS = GRID * GRID
+RESNETS = {
+    "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet50": torchvision.models.ResNet50_Weights.IMAGENET1K_V1,  # what the public system loads
+}
+FEATURE_SIZES = {"resnet18": 960, "resnet50": 3840}  # C
+
+
+def pyramid_transform(size: int = 224) -> PixelTransform:
+    """The public system's pixels: the shorter side resized to 256, 224 x 224 of its middle; or less in proportion."""
+    return PixelTransform(size=224, crop_mode="center", shortest_edge=256).resized(size)
+
+
+class PyramidEncoder(nn.Module):
+    """Feature maps of ResNet's four stages, each pooled to 2 x 2 and concatenated over the channels.
+
+    Args:
+        name: "resnet50" (the published one) or "resnet18".
+
+    Raises:
+        ValueError: an unknown name.
+
+    Example:
+        >>> PyramidEncoder("resnet18").eval()(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 4, 960])
+    """
+
+    def __init__(self, name: str = "resnet50"):
+        super().__init__()
+        if name not in RESNETS:
+            raise ValueError(f"the pyramid's network must be one of {list(RESNETS)}, received {name!r}.")
+        resnet = getattr(torchvision.models, name)(weights=None)
+        self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
+        self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
+        self.feature_size = FEATURE_SIZES[name]  # C
+
+    @classmethod
+    def from_weights(cls, name: str, weights: str) -> "PyramidEncoder":
+        """A frozen encoder in eval mode.
+
+        Args:
+            weights: "imagenet" downloads torchvision's IMAGENET1K_V1 (then cached); "random:SEED" draws torchvision's
+                initial distribution with a generator of its own.
+
+        Raises:
+            ValueError: an unknown network or weights. OSError: the ImageNet weights cannot be had.
+        """
+        seed = random_seed(weights)
+        if weights != "imagenet" and seed is None:
+            raise ValueError(
+                f'the weights of the ResNet must be "imagenet" or "random:SEED" with a whole number SEED >= 0, '
+                f'received {weights!r}. For example "random:0" needs no download.'
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed or 0)
+            encoder = cls(name)
+        if weights == "imagenet":
+            encoder._load_imagenet(name)
+        return encoder.eval().requires_grad_(False)
+
+    def _load_imagenet(self, name: str) -> None:
+        try:
+            state = RESNETS[name].get_state_dict(progress=True, check_hash=True, weights_only=True)
+        except OSError as error:  # URLError included
+            raise OSError(
+                f"the ImageNet weights of {name} could not be downloaded from {RESNETS[name].url} ({error}). Download "
+                f"that file into {torch.hub.get_dir()}/checkpoints, or give random:0 for a trial."
+            ) from error
+        stem = {"conv1": "stem.0", "bn1": "stem.1"}
+        stages = {f"layer{i + 1}": f"stages.{i}" for i in range(len(self.stages))}
+        renamed = {}
+        for key, value in state.items():
+            top, _, rest = key.partition(".")
+            if top != "fc":
+                renamed[f"{(stem | stages)[top]}.{rest}"] = value
+        self.load_state_dict(renamed)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Normalised regions (R, 3, S, S) -> (R, 4 positions, C). Any S: a map smaller than 2 x 2 is repeated."""
+        maps, pooled = self.stem(pixel_values), []
+        for stage in self.stages:
+            maps = stage(maps)
+            pooled.append(nn.functional.adaptive_avg_pool2d(maps, GRID))  # (R, channels, 2, 2)
+        return torch.cat(pooled, dim=1).flatten(2).transpose(1, 2)  # (R, 4, C)
