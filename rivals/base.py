@@ -51,7 +51,7 @@ class RivalForRelationClassification(PreTrainedModel):
 
     def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
         """The processor's tensors -> (P, F)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define pair_features(inputs) -> (P, F).")
 
     @can_return_tuple
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> RivalOutput:

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel
 
 from modeling_vmhan import PRESETS, VMHANConfig, VMHANProcessor
 from rivals import RIVALS, RivalConfig, WordConvolutionConfig, build_rival, get_rival, load_rival
+from rivals.base import EncoderRival
 from rivals.convolution import masked_max, segments
 from rivals.words import count_words, read_word_vectors, word_tokenizer
 
@@ -263,6 +264,12 @@ def test_without_visual_features_a_visual_rival_is_not_built():
 
 
 # ---------------------------------------------------------------- names and configurations
+
+
+def test_a_rival_without_features_says_what_it_lacks(make_text_config):
+    model = EncoderRival(RivalConfig(text_config=make_text_config()))
+    with pytest.raises(NotImplementedError, match="EncoderRival must define pair_features"):
+        model.pair_features({})
 
 
 def test_an_unknown_name_is_told_the_nearest():
