@@ -36,7 +36,7 @@ from datasets_scripts.building import build
 from datasets_scripts.postcards import Postcards
 from model_cards.facts import write_atomically
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification, VMHANProcessor
-from run_mmre import OFFLINE_ENCODER, resolve_text_encoder
+from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 __all__ = ["main"]

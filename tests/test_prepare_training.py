@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 import run_mmre
 from datasets_scripts.prepare import prepare
 from datasets_scripts.prepare_arguments import PrepareArguments
+from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnre"
@@ -29,7 +30,7 @@ def quiet_cache(tmp_path, monkeypatch):
 def recipe(tmp_path_factory):
     """A YAML config around a tiny text encoder."""
     folder = tmp_path_factory.mktemp("recipe")
-    tokenizer = AutoTokenizer.from_pretrained(run_mmre.resolve_text_encoder(run_mmre.OFFLINE_ENCODER))
+    tokenizer = AutoTokenizer.from_pretrained(resolve_text_encoder(OFFLINE_ENCODER))
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder / "encoder")
