@@ -19,11 +19,10 @@ from transformers import set_seed
 from datasets_scripts.calibration import calibrate
 from datasets_scripts.leaks import leak_record
 from model_cards.publishing import check_access
-from modeling_vmhan import VMHANCollator
 from training.arguments import RunArguments, parse_arguments
-from training.data import load_posts, with_lengths
+from training.data import load_posts, make_collator, with_lengths
 from training.models import build_model
-from training.results import describe, publish, show_example, write_results
+from training.results import complete, describe, write_results
 from training.search import search
 from training.trainer import RelationTrainer, callbacks, real_pairs, score_evaluation, train
 
@@ -50,7 +49,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         args=run_args,
         train_dataset=posts.get("train"),
         eval_dataset=posts.get("validation"),
-        data_collator=VMHANCollator(processor, model.config.label2id),
+        data_collator=make_collator(processor, model.config.label2id, data_args.visual_share),
         compute_metrics=lambda evaluation: score_evaluation(evaluation, labels, model.config.none_label),
         callbacks=callbacks(run_args),
     )
@@ -67,9 +66,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         model.save_pretrained(output_dir)
         processor.save_pretrained(output_dir)
         write_results(output_dir, metrics, results, posts, model.config)
-        if run_args.show_example:
-            show_example(output_dir, posts["test"])
-        publish(run_args, describe(argv, model_args, data_args, run_args))
+        run = describe(argv, model_args, data_args, run_args)
+        complete(run_args, run, posts, is_rival=model_args.rival is not None)
     trainer.accelerator.end_training()
     return metrics
 

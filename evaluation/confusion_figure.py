@@ -44,7 +44,7 @@ def draw_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str], 
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > DARK else "black"
-        axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=8, color=colour)
+        axes.text(column, row, counts[row, column], ha="center", va="center", fontsize=9, color=colour)
     ticks = np.arange(len(labels))
     axes.set_xticks(ticks, labels, rotation=90, fontsize=9)
     axes.set_yticks(ticks, [f"{name} ({n})" for name, n in zip(labels, support[:, 0], strict=True)], fontsize=9)
@@ -52,7 +52,8 @@ def draw_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str], 
     axes.set_yticks(ticks[1:] - 0.5, minor=True)
     axes.grid(which="minor", color="0.85", linewidth=0.6)
     axes.tick_params(which="minor", length=0)
-    axes.set(xlabel="predicted", ylabel="gold (pairs)")
+    axes.set_xlabel("predicted (no number: no pair)", labelpad=10)
+    axes.set_ylabel("gold (pairs; grey: no such pair)", labelpad=10)
     axes.set_title(title, fontsize=11)
     figure.colorbar(image, ax=axes, label="share of the gold relation's pairs", shrink=0.6)
     _save(figure, Path(path))

@@ -46,7 +46,8 @@ def score_rows(runs: Sequence[Predictions], *, resamples: int = 1000, seed: int 
         rows.append({"run": _name(run), "leaky": _leaky(run), **scores, **_interval(bootstrap_f1(run, **options))})
     if len(runs) > 1:
         means = {name: float(np.mean([row[name] for row in rows])) for name in scores}
-        leaky = True if any(row["leaky"] for row in rows) else rows[0]["leaky"]
+        marks = {row["leaky"] for row in rows}
+        leaky = next(mark for mark in (True, None, False) if mark in marks)  # the worst that is said, or not said
         mean = {"run": f"mean of {len(runs)}", "leaky": leaky, **means}
         rows.append(mean | _interval(bootstrap_f1(list(runs), **options)))
     return rows
@@ -99,9 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         runs, others = [run.split(split) for run in read], [run.split(split) for run in read_other]
         report = compare(runs, others, resamples=arguments.resamples, seed=arguments.seed)
         if arguments.confusion:
-            title = f"{', '.join(map(_name, runs))}: {split}, {report['pairs']} pairs a run"
-            counts = np.array(report["confusion"]["counts"])
-            draw_confusion(arguments.confusion, counts, report["confusion"]["labels"], title=title)
+            name = _name(runs[0]) if len(runs) == 1 else f"{len(runs)} runs, counts added"
+            draw_confusion(arguments.confusion, **report["confusion"], title=f"{name}: {split}")
         if arguments.output:
             write_atomically(arguments.output, json.dumps(report, indent=2) + "\n")
     except (ValueError, OSError) as error:
@@ -149,8 +149,8 @@ def _leaky(run: Predictions) -> bool | None:
         reasons = leak_reasons(json.loads(path.read_bytes()))
     except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"{path}: expected a JSON object, received none that can be read ({error}). Run run_mmre.py again, or move "
-            "the predictions to a folder of their own."
+            f"{path}: expected a JSON object, received none that can be read ({error}). Run run_mmre.py again, or "
+            "move the predictions to a folder of their own."
         ) from error
     return None if reasons is None else bool(reasons)
 

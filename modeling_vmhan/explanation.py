@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .hypergraph import HEAD, TAIL, hyperedge_names
-from .posts import image_phrases_of, select, sentence_of
+from .posts import has_rows, image_phrases_of, select, sentence_of
 
 
 __all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair"]
@@ -79,6 +79,8 @@ def describe_nodes(post: dict, pair: dict, inputs: dict[str, Tensor], limits: di
         return {"kind": kind, "text": text[start:end], "characters": [start, end], "box": None}
 
     def region(kind: str, index: int) -> dict[str, Any]:
+        if index < 0:
+            return {"kind": "empty"}
         label = labels[index] if index < len(labels) and labels[index] else f"object {index}"
         box = [float(value) for value in boxes[index]] if index < len(boxes) else None
         return {"kind": kind, "text": label, "characters": None, "box": box}
@@ -95,7 +97,12 @@ def describe_nodes(post: dict, pair: dict, inputs: dict[str, Tensor], limits: di
     if "image_phrase_tokens" in inputs:
         phrases = image_phrases_of(post)
         chosen = select(named, "image_phrases", len(phrases), limits["num_image_phrases"])
-        about = [{"kind": "image phrase", "text": phrases[i], "characters": None, "box": None} for i in chosen]
+        about = [
+            {"kind": "image phrase", "text": phrases[i], "characters": None, "box": None}
+            if i >= 0
+            else {"kind": "empty"}
+            for i in chosen
+        ]
         nodes += _filled(about, inputs["image_phrase_tokens"])
     return nodes
 
@@ -107,7 +114,8 @@ def _filled(nodes: list[dict[str, Any]], slots: Tensor | None) -> list[dict[str,
 
 
 def _num_objects(post: dict) -> int:
-    regions = post.get("object_features") if post.get("image_features") is not None else post.get("boxes")
+    features = post.get("object_features")
+    regions = features if post.get("image_features") is not None or has_rows(features) else post.get("boxes")
     return 0 if regions is None else len(regions)
 
 

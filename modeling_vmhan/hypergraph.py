@@ -15,38 +15,34 @@ HEAD, TAIL = 0, 1
 HYPEREDGE_FAMILIES = ("global", "intra", "inter", "pairwise")
 
 
-def _global_hyperedge(node_mask: Tensor, node_is_visual: Tensor) -> list[Tensor]:
-    """Equation 1: all nodes."""
-    return [node_mask]
+def _global_hyperedge(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+    """Equation 1: all nodes. (P, N, 1)"""
+    return node_mask.unsqueeze(-1)
 
 
-def _intra_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> list[Tensor]:
-    """Equation 2: the textual nodes; the visual nodes."""
-    return [node_mask & ~node_is_visual, node_mask & node_is_visual]
+def _intra_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+    """Equation 2: the textual nodes; the visual nodes. (P, N, 2)"""
+    return torch.stack([node_mask & ~node_is_visual, node_mask & node_is_visual], dim=-1)
 
 
-def _inter_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> list[Tensor]:
-    """Equation 3: the head with the visual nodes; the tail with the visual nodes.
+def _inter_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+    """Equation 3: the head with the visual nodes; the tail with the visual nodes. (P, N, 2)
 
     A pair without any visual node has nothing to relate across modalities: both hyperedges are then empty.
     """
-    visual = node_mask & node_is_visual
-    any_visual = visual.any(dim=-1)
-    edges = []
-    for entity in (HEAD, TAIL):
-        members = visual.clone()
-        members[:, entity] = node_mask[:, entity] & any_visual
-        edges.append(members)
-    return edges
+    visual = (node_mask & node_is_visual).unsqueeze(-1)  # (P, N, 1)
+    nodes = torch.arange(node_mask.shape[1], device=node_mask.device)
+    own = nodes.unsqueeze(-1) == nodes[: TAIL + 1]  # (N, 2): the head in the first, the tail in the second
+    return (visual | own) & node_mask.unsqueeze(-1) & visual.any(dim=1, keepdim=True)
 
 
-def _pairwise_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> list[Tensor]:
-    """The "no_hypergraph" row of Table 2: every pair of present nodes is an edge of size 2."""
-    num_nodes = node_mask.shape[-1]
-    first, second = torch.triu_indices(num_nodes, num_nodes, offset=1, device=node_mask.device)
-    edges = torch.nn.functional.one_hot(first, num_nodes) + torch.nn.functional.one_hot(second, num_nodes)
+def _pairwise_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+    """The "no_hypergraph" row of Table 2: every pair of present nodes is an edge of size 2. (P, N, N (N - 1) / 2)"""
+    num_nodes = node_mask.shape[1]
+    first, second = torch.triu_indices(num_nodes, num_nodes, offset=1, device=node_mask.device)  # (E,), i < j
+    nodes = torch.arange(num_nodes, device=node_mask.device).unsqueeze(-1)  # (N, 1)
     both_present = node_mask[:, first] & node_mask[:, second]  # (P, E)
-    return list((edges.bool() & both_present.unsqueeze(-1)).unbind(dim=1))
+    return ((nodes == first) | (nodes == second)) & both_present.unsqueeze(1)
 
 
 _BUILDERS = {
@@ -110,11 +106,8 @@ def build_incidence(
         [[1, 0], [1, 0], [0, 1]]
     """
     _check_families(families)
-    edges = []
-    for family in HYPEREDGE_FAMILIES:
-        if family in families:
-            edges.extend(_BUILDERS[family](node_mask, node_is_visual))
-    return torch.stack(edges, dim=-1)  # (P, N, E)
+    builders = [_BUILDERS[family] for family in HYPEREDGE_FAMILIES if family in families]
+    return torch.cat([build(node_mask, node_is_visual) for build in builders], dim=-1)  # (P, N, E)
 
 
 def clique_adjacency(incidence: Tensor) -> Tensor:

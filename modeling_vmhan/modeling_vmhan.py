@@ -14,18 +14,24 @@ import copy
 import os
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
-from transformers import initialization as init
+from transformers import AutoModel
 from transformers.utils import can_return_tuple
 
 from .baselines import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .configuration_vmhan import VMHANConfig
 from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
+from .nodes import Nodes, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
-from .text_encoding import PACKED_ENCODERS, packed_attention_mask, pool_tokens, position_offset
+from .pretrained import VMHANPreTrainedModel, without_pooler
+from .text_encoding import (
+    PACKED_ENCODERS,
+    packed_attention_mask,
+    padding_attention_mask,
+    position_offset,
+    takes_4d_mask,
+)
 from .variational import (
     GaussianNodes,
     entity_features,
@@ -33,121 +39,13 @@ from .variational import (
     kl_to_standard_normal,
     reconstruction_error,
 )
-from .vision import build_region_encoder, encode_regions, vision_from_weights
+from .vision import build_region_encoder, encode_regions
 from .visual_projection import VisualProjection
 
 
-__all__ = [
-    "VMHANForRelationClassification",
-    "VMHANModel",
-    "VMHANPreTrainedModel",
-]
-
+__all__ = ["VMHANForRelationClassification", "VMHANModel"]
 
 _AUTO_MODEL = "modeling_vmhan.VMHANForRelationClassification"  # what AutoModel gives, as the cards say
-
-
-class VMHANPreTrainedModel(PreTrainedModel):
-    """What both models share: weight initialisation, the embedding accessors, and the factory."""
-
-    config_class = VMHANConfig
-    base_model_prefix = "vmhan"
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer must not divide it again
-    _supports_sdpa = True
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d):
-            init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
-            init.zeros_(module.num_batches_tracked)
-        elif isinstance(module, nn.LayerNorm) and module.weight is not None:
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
-            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            init.zeros_(module.bias)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in transformers.
-
-        Raises:
-            OSError: also for a file of weights that is cut off or otherwise damaged.
-        """
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        except SafetensorError as error:
-            raise OSError(
-                f"the weights of {str(pretrained_model_name_or_path)!r} are damaged ({error}): copy model.safetensors "
-                "again, or download it again with force_download=True."
-            ) from error
-
-    @classmethod
-    def from_text_encoder(
-        cls,
-        text_encoder: str | PreTrainedModel,
-        config: VMHANConfig | None = None,
-        *,
-        vocab_size: int | None = None,
-        vision_weights: str | None = None,
-        **fields,
-    ):
-        """A new model around a pretrained text encoder; everything else has fresh weights.
-
-        It comes in evaluation mode, as from `from_pretrained`, and in one type (float32 by default) throughout.
-
-        Args:
-            text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
-            config: whose `text_config` (and `vision_config`, when the vision weights bring one) is replaced by the
-                encoder's own; or give `fields` of `VMHANConfig` instead, of which `visual_feature_size` may then be
-                left to the vision encoder.
-            vocab_size: resize the token embeddings to it; `len(processor.tokenizer)`, whose markers are new tokens.
-            vision_weights: of the vision encoder, if there is one: "imagenet", "random:SEED", or for
-                vision_encoder="transformers" a model's name or folder; see `load_region_encoder`.
-
-        Raises:
-            ValueError: both `config` and `fields` are given, or one of vision weights and vision encoder without the
-                other.
-            OSError: weights that cannot be had.
-
-        Example:
-            model = VMHANForRelationClassification.from_text_encoder(
-                "bert-base-uncased", id2label={0: "None", 1: "/per/per/peer"}, vocab_size=len(processor.tokenizer)
-            )
-        """
-        if config is not None and fields:
-            raise ValueError(f"give config or fields of VMHANConfig, not both; received fields {sorted(fields)}.")
-        if isinstance(text_encoder, str):
-            text_encoder = AutoModel.from_pretrained(text_encoder)
-        given = fields if config is None else config.to_dict()
-        vision_encoder, vision_fields = vision_from_weights(given, vision_weights)
-        model = cls(VMHANConfig(**{**given, **vision_fields, "text_config": text_encoder.config}))
-        base = model.base_model
-        base.text_encoder = _without_pooler(text_encoder).to(model.dtype)
-        if vision_encoder is not None:
-            base.vision_encoder = vision_encoder.to(model.dtype)
-        if vocab_size is not None and vocab_size != text_encoder.config.vocab_size:
-            model.resize_token_embeddings(vocab_size)
-        return model.eval()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.base_model.text_encoder.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.base_model.text_encoder.set_input_embeddings(value)
-
-
-def _without_pooler(text_encoder: PreTrainedModel) -> PreTrainedModel:
-    """No node reads the pooled state; kept, it would be parameters without a gradient."""
-    if getattr(text_encoder, "pooler", None) is not None:
-        text_encoder.pooler = None
-    return text_encoder
 
 
 def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
@@ -185,7 +83,7 @@ class VMHANModel(VMHANPreTrainedModel):
                 f"4-D attention mask), received {text_config.model_type!r}. Use 'marker' or 'span' with it."
             )
         # the type of the layers around it, not the one its own checkpoint was saved in
-        self.text_encoder = _without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
+        self.text_encoder = without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
         same_size = text_config.hidden_size == config.hidden_size
         self.text_projection = (
             nn.Identity() if same_size else nn.Linear(text_config.hidden_size, config.hidden_size, bias=False)
@@ -234,14 +132,16 @@ class VMHANModel(VMHANPreTrainedModel):
         marker_pair: Tensor | None = None,
     ) -> Tensor:
         """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows."""
+        encoder, text_config = self.text_encoder, self.config.text_config
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if marker_pair is not None:
-            text_config = self.config.text_config
-            inputs["attention_mask"] = packed_attention_mask(attention_mask, marker_pair, self.text_encoder.dtype)
+            inputs["attention_mask"] = packed_attention_mask(attention_mask, marker_pair, encoder.dtype)
             inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
-        return self.text_encoder(**inputs, return_dict=True).last_hidden_state
+        elif takes_4d_mask(text_config.model_type, encoder.config._attn_implementation):
+            inputs["attention_mask"] = padding_attention_mask(attention_mask, encoder.dtype)
+        return encoder(**inputs, return_dict=True).last_hidden_state
 
     def encode_regions(
         self, pixel_values: Tensor, image_mask: Tensor, object_mask: Tensor, boxes: Tensor | None = None
@@ -259,71 +159,23 @@ class VMHANModel(VMHANPreTrainedModel):
         features = encode_regions(self.vision_encoder, pixel_values, image_mask, object_mask, boxes)  # (B, 1 + O, V)
         return features[:, 0], features[:, 1:]
 
-    def _visual_nodes(
-        self,
-        image_features: Tensor,
-        image_mask: Tensor,
-        object_features: Tensor,
-        object_mask: Tensor,
-        pair_to_example: Tensor,
-        pair_objects: Tensor,
-        tail_object: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Projected once per image, then gathered per pair.
-
-        Returns:
-            nodes (P, 1 + K, D): image and objects; present (P, 1 + K) bool; tail (P, D): the tail's region.
-        """
-        for name, features in (("image_features", image_features), ("object_features", object_features)):
-            if features.shape[-1] != self.config.visual_feature_size:
-                raise ValueError(
-                    f"{name} must have config.visual_feature_size={self.config.visual_feature_size} numbers, received "
-                    f"{features.shape[-1]}. Extract them with the encoder the model was trained with."
-                )
-        features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
-        mask = torch.cat([image_mask.unsqueeze(1), object_mask], dim=1)  # (B, 1 + O)
-        projected = self.visual_projection(features, mask)  # (B, 1 + O, D)
-        per_pair = pair_to_example.unsqueeze(1)  # (P, 1)
-        image = projected[per_pair, 0]  # (P, 1, D)
-        objects = projected[per_pair, pair_objects + 1]  # (P, K, D); a missing one reads the image and is masked
-        present = torch.cat([image_mask[per_pair], pair_objects >= 0], dim=1)  # (P, 1 + K)
-        return torch.cat([image, objects], dim=1), present, projected[pair_to_example, tail_object + 1]
-
-    def build_nodes(self, states: Tensor, inputs: dict[str, Tensor | None]) -> tuple[Tensor, Tensor, Tensor]:
+    def build_nodes(self, states: Tensor, inputs: dict[str, Tensor | None]) -> Nodes:
         """Initial node features of section 4.1, their presence and their modality: (P, N, D), (P, N), (P, N)."""
-        rows = inputs["pair_to_sequence"]
-        text = [inputs[name] for name in ("entity_tokens", "text_phrase_tokens", "image_phrase_tokens")]
-        pooled = [pool_tokens(states, rows, tokens) for tokens in text if tokens is not None]
-        (entities, entity_mask), *phrases = [(self.text_projection(nodes), mask) for nodes, mask in pooled]
-        text_phrases = phrases.pop(0) if text[1] is not None else None
-        image_phrases = phrases.pop(0) if text[2] is not None else None
 
-        tail_is_visual = torch.zeros_like(entity_mask[:, TAIL])
-        visual = None
+        def read(name: str, *, is_visual: bool = False) -> Nodes | None:
+            tokens = inputs[name]
+            if tokens is None:
+                return None
+            return text_nodes(states, inputs["pair_to_sequence"], tokens, self.text_projection, is_visual=is_visual)
+
+        entities, text_phrases = read("entity_tokens"), read("text_phrase_tokens")
+        image_phrases, regions = read("image_phrase_tokens", is_visual=True), None
         if self.visual_projection is not None:
-            names = (
-                "image_features",
-                "image_mask",
-                "object_features",
-                "object_mask",
-                "pair_to_example",
-                "pair_objects",
-                "tail_object",
-            )
-            regions, region_mask, tail_region = self._visual_nodes(*(inputs[name] for name in names))
-            tail_is_visual = inputs["tail_object"] >= 0  # (P,)
-            tail = torch.where(tail_is_visual.unsqueeze(-1), tail_region, entities[:, TAIL])
-            entities = torch.stack([entities[:, HEAD], tail], dim=1)  # (P, 2, D)
-            entity_mask = torch.stack([entity_mask[:, HEAD], entity_mask[:, TAIL] | tail_is_visual], dim=1)
-            visual = (regions, region_mask)
-
-        groups = [((entities, entity_mask), False), (text_phrases, False), (visual, True), (image_phrases, True)]
-        groups = [(group, is_visual) for group, is_visual in groups if group is not None]
-        nodes = torch.cat([nodes for (nodes, _), _ in groups], dim=1)  # (P, N, D)
-        node_mask = torch.cat([mask for (_, mask), _ in groups], dim=1)  # (P, N)
-        is_visual = torch.cat([torch.full_like(mask, value) for (_, mask), value in groups], dim=1)
-        is_visual[:, TAIL] = tail_is_visual
-        return nodes, node_mask, is_visual
+            regions = (inputs[name] for name in ("image_features", "image_mask", "object_features", "object_mask"))
+            projected, example = project_regions(self.visual_projection, *regions), inputs["pair_to_example"]
+            entities = with_region_tails(entities, projected, example, inputs["tail_object"])
+            regions = region_nodes(projected, inputs["image_mask"], example, inputs["pair_objects"])
+        return join_nodes(entities, text_phrases, regions, image_phrases)
 
     @can_return_tuple
     def forward(

@@ -16,6 +16,7 @@ __all__ = [
     "check_post",
     "feature_tensor",
     "find_words",
+    "has_rows",
     "hull",
     "image_phrases_of",
     "label_id",
@@ -100,11 +101,14 @@ def phrase_positions(span: Span | None, origin: int, length: int) -> list[int]:
 
 
 def select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:
-    """The pair's own choice among `count` candidates, or the first ones; at most `limit`."""
+    """The pair's own choice among `count` candidates, or the first ones; at most `limit`. -1 is a place left empty."""
     chosen = pair["pair"].get(key) or range(count)
-    wrong = [i for i in chosen if not 0 <= i < count]
+    wrong = [i for i in chosen if not -1 <= i < count]
     if wrong:
-        raise ValueError(f"{pair['name']}: {key} must be indices below {count}, the post's number, received {wrong}.")
+        raise ValueError(
+            f"{pair['name']}: {key} must be indices below {count}, the post's number, or -1 for a place left empty, "
+            f"received {wrong}."
+        )
     return list(chosen)[:limit]
 
 
@@ -115,6 +119,11 @@ def label_id(pair: dict[str, Any], label2id: dict[str, int]) -> int:
     if isinstance(relation, int) and 0 <= relation < len(label2id):
         return relation
     raise ValueError(f"{pair['name']}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
+
+
+def has_rows(values: Any) -> bool:
+    """Whether a list or array is there and is not empty."""
+    return values is not None and len(values) > 0
 
 
 def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:

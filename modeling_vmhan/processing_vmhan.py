@@ -15,6 +15,7 @@ from .posts import (
     check_post,
     feature_tensor,
     find_words,
+    has_rows,
     hull,
     image_phrases_of,
     label_id,
@@ -127,10 +128,11 @@ class VMHANProcessor(ProcessorMixin):
                 text or tokens: the sentence. Spans count characters of `text`, tokens of `tokens`.
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
-                    indices of the ones most relevant to the pair, best first (missing or empty: the first ones);
+                    indices of the ones most relevant to the pair, best first (missing or empty: the first ones; -1:
+                    a node taken away, whose place stays empty);
                     `relation`: name or id, needed with `label2id`.
-                image_features (V,) and object_features (O, V); or image (PIL, path or bytes, see `load_image`) and
-                    boxes (O, 4), xyxy in pixels of the upright image.
+                image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path or
+                    bytes, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.
                 caption and image_phrases: text about the image. Phrases are found in the caption; those that are
                     not in it stand behind it; without phrases the caption is one.
                 id: named in errors.
@@ -314,13 +316,14 @@ class VMHANProcessor(ProcessorMixin):
             chosen = []
             for pair in pairs:
                 wanted = select(pair, "image_phrases", len(pair["image_phrases"]), self.num_image_phrases)
-                chosen.append([pair["image_phrases"][i] for i in wanted])
+                chosen.append([pair["image_phrases"][i] if i >= 0 else [] for i in wanted])
             tensors["image_phrase_tokens"] = pad_nodes(chosen)
         return tensors
 
     def _visual_tensors(self, posts: list[dict], pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Features or pixels once per post, and each pair's choice among the objects."""
-        has_features = [post.get("image_features") is not None for post in posts]
+        has_image = [post.get("image_features") is not None for post in posts]
+        has_features = [given or has_rows(post.get("object_features")) for post, given in zip(posts, has_image)]
         has_pixels = [post.get("image") is not None and not given for post, given in zip(posts, has_features)]
         if any(has_features) and any(has_pixels):
             index = has_pixels.index(True)
@@ -332,7 +335,7 @@ class VMHANProcessor(ProcessorMixin):
             tensors, counts = self._pixel_tensors(posts)
         else:
             tensors, counts = self._feature_tensors(posts)
-        tensors["image_mask"] = torch.tensor([a or b for a, b in zip(has_features, has_pixels)])
+        tensors["image_mask"] = torch.tensor([a or b for a, b in zip(has_image, has_pixels)])
         tensors["object_mask"] = torch.arange(max(counts)) < torch.tensor(counts).unsqueeze(1)  # (B, O)
         objects, tails = [], []
         for pair in pairs:
@@ -358,8 +361,8 @@ class VMHANProcessor(ProcessorMixin):
             given = post.get("image_features")
             if given is not None:
                 image[i] = feature_tensor(given, (size,), f"{name}: image_features")
-            objects = post.get("object_features") if given is not None else None
-            objects = torch.zeros(0, size) if objects is None or len(objects) == 0 else objects
+            objects = post.get("object_features")
+            objects = objects if has_rows(objects) else torch.zeros(0, size)
             regions.append(feature_tensor(objects, (len(objects), size), f"{name}: object_features"))
         counts = [len(region) for region in regions]
         objects = torch.nn.utils.rnn.pad_sequence(regions, batch_first=True)  # (B, O, V)

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 
-__all__ = ["PACKED_ENCODERS", "packed_attention_mask", "pool_tokens", "position_offset"]
+__all__ = [
+    "PACKED_ENCODERS",
+    "packed_attention_mask",
+    "padding_attention_mask",
+    "pool_tokens",
+    "position_offset",
+    "takes_4d_mask",
+]
 
 # Encoders with absolute positions that take a 4-D mask and explicit position ids.
 PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
@@ -27,8 +34,26 @@ def packed_attention_mask(attention_mask: Tensor, marker_pair: Tensor, dtype: to
     """
     key, query = marker_pair.unsqueeze(1), marker_pair.unsqueeze(2)
     visible = ((key == 0) | (key == query)) & attention_mask.unsqueeze(1).bool()  # (S, T, T)
+    return _additive(visible.unsqueeze(1), dtype)
+
+
+def padding_attention_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive 4-D mask that hides the padding, (S, T) -> (S, 1, 1, T).
+
+    From the 2-D mask transformers makes the same, but first asks whether any token is padding at all: the host then
+    waits for the device at each step.
+    """
+    return _additive(attention_mask[:, None, None].bool(), dtype)
+
+
+def takes_4d_mask(model_type: str, attention: str) -> bool:
+    """Whether the encoder, with this attention implementation, takes an additive 4-D mask as it is."""
+    return model_type in PACKED_ENCODERS and attention in ("eager", "sdpa")
+
+
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill(~visible, torch.finfo(dtype).min).unsqueeze(1)
+    return mask.masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def position_offset(model_type: str, pad_token_id: int) -> int:

@@ -44,11 +44,15 @@ class GaussianNodes(nn.Module):
         self.variance_projection = nn.Linear(input_size, hidden_size, bias=False) if variational else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """features (P, N, input_size) -> mean (P, N, D), variance (P, N, D) or None."""
-        mean = self.mean_projection(features)
+        """features (P, N, input_size) -> mean (P, N, D), variance (P, N, D) or None.
+
+        In the type of the features, under autocast too: what the layers add to a Gaussian is small beside it.
+        """
+        mean = self.mean_projection(features).to(features.dtype)
         if self.variance_projection is None:
             return mean, None
-        return mean, nn.functional.softplus(self.variance_projection(features)) + self.variance_eps
+        variance = self.variance_projection(features).to(features.dtype)
+        return mean, nn.functional.softplus(variance) + self.variance_eps
 
 
 def initial_hyperedges(

@@ -236,6 +236,8 @@ def encode_regions(
 ) -> Tensor:
     """Features of a padded batch; each region is encoded once, and padding not at all.
 
+    The one place of a step where the host waits for the device: the number of regions is the number of passes.
+
     Args:
         pixel_values: (B, 1 + O, 3, S, S), the image first; (B, 1, 3, S, S) for an encoder that takes boxes.
         image_mask: (B,) bool. object_mask: (B, O) bool.

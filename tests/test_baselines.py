@@ -11,6 +11,7 @@ from modeling_vmhan.baselines import (
     GraphConvolution,
     HypergraphConvolution,
 )
+from modeling_vmhan.hypergraph import clique_adjacency
 
 
 D, HEADS, EPS = 6, 2, 1e-3
@@ -253,3 +254,49 @@ def test_projections_have_no_bias():
 def test_gat_refuses_a_hidden_size_that_heads_do_not_divide():
     with pytest.raises(ValueError, match=r"(?s)hidden_size.*num_heads.*6.*4"):
         GraphAttention(hidden_size=6, num_heads=4)
+
+
+# ---------------------------------------------------------------- torch_geometric (extra `bench`)
+
+
+@pytest.fixture
+def geometric():
+    return pytest.importorskip("torch_geometric.nn", reason="needs torch_geometric: pip install -e '.[bench]'")
+
+
+def test_hypergraph_convolution_is_that_of_torch_geometric(geometric):
+    """Theirs is D^-1 H B^-1 H^T X Theta, ours D^-1/2 H B^-1 H^T D^-1/2 X Theta: one is the other between D^1/2."""
+    layer, inputs = baseline("hgnn"), graph("hgnn", pairs=3)
+    node_mean, incidence = inputs[0], inputs[-1]
+    pair, node, edge = incidence.nonzero(as_tuple=True)
+    index = torch.stack([pair * len(NODES) + node, pair * len(EDGES) + edge])
+    theirs = geometric.HypergraphConv(D, D, bias=False).double()
+    theirs.lin.weight.data.copy_(layer.theta.weight.data)
+    root = incidence.sum(dim=2).clamp(min=1).double().sqrt().unsqueeze(-1)  # (P, N, 1)
+    output = root * theirs((node_mean / root).flatten(0, 1), index, num_edges=3 * len(EDGES)).view(3, len(NODES), D)
+    torch.testing.assert_close(layer(*inputs).node_mean, torch.nn.functional.elu(output))
+
+
+def test_graph_convolution_is_that_of_torch_geometric(geometric):
+    """On the clique expansion, whose self-loops it has already."""
+    layer, inputs = baseline("gcn"), graph("gcn", pairs=3)
+    adjacency = clique_adjacency(inputs[-1])
+    pair, one, other = adjacency.nonzero(as_tuple=True)
+    index = torch.stack([pair * len(NODES) + one, pair * len(NODES) + other])
+    theirs = geometric.GCNConv(D, D, bias=False, add_self_loops=False).double()
+    theirs.lin.weight.data.copy_(layer.weight.weight.data)
+    output = theirs(inputs[0].flatten(0, 1), index).view(3, len(NODES), D)
+    torch.testing.assert_close(layer(*inputs).node_mean, torch.nn.functional.elu(output))
+
+
+def test_graph_attention_is_that_of_torch_geometric(geometric):
+    layer, inputs = baseline("gat"), graph("gat", pairs=3)
+    adjacency = clique_adjacency(inputs[-1])
+    pair, one, other = adjacency.nonzero(as_tuple=True)  # node `one` reads node `other`
+    index = torch.stack([pair * len(NODES) + other, pair * len(NODES) + one])
+    theirs = geometric.GATConv(D, D // HEADS, heads=HEADS, bias=False, add_self_loops=False).double()
+    theirs.lin.weight.data.copy_(layer.weight.weight.data)
+    theirs.att_dst.data.copy_(layer.left.weight.data)
+    theirs.att_src.data.copy_(layer.right.weight.data)
+    output = theirs(inputs[0].flatten(0, 1), index).view(3, len(NODES), D)
+    torch.testing.assert_close(layer(*inputs).node_mean, torch.nn.functional.elu(output))

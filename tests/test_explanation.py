@@ -111,6 +111,19 @@ def test_nodes_are_named_as_the_model_has_them(make_model, encode, posts, object
     assert [node["text"] for node in nodes[-1] if node["kind"] == "image phrase"] == ["a big stage"]  # the caption
 
 
+def test_a_place_left_empty_is_described_as_empty(make_model, encode, posts):
+    post = posts()[0]
+    post["pairs"] = [post["pairs"][0] | {"objects": [2, -1, 0], "image_phrases": [-1, 1]}]
+    post["image_features"] = None
+    model = make_model()
+    inputs = encode(model, [post])
+    present = model(**inputs, output_attentions=True).node_mask[0].tolist()
+    nodes = describe_nodes(post, post["pairs"][0], inputs, {"num_objects": 3, "num_image_phrases": 3})
+    kinds = ["image", "object", "empty", "object", "empty", "image phrase"]
+    assert [node["kind"] for node in nodes[4:]] == kinds
+    assert [node["kind"] not in ("image", "empty") for node in nodes] == present
+
+
 def test_an_explanation_lists_present_nodes_and_filled_hyperedges():
     nodes = [{"kind": kind, "text": kind} for kind in ("head", "tail")] + [{"kind": "empty"}, {"kind": "image"}]
     present = torch.tensor([True, True, False, True])

@@ -12,11 +12,21 @@ SHIPPED = sorted((ROOT / "modeling_vmhan").glob("*.py"))
 SCRIPTS = sorted((ROOT / "datasets_scripts").glob("*.py"))
 CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 TRAINING = sorted((ROOT / "training").glob("*.py"))
-COMMANDS = [ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
+RIVALS = sorted((ROOT / "rivals").glob("*.py"))
+SERVING = sorted((ROOT / "serving").glob("*.py"))
+COMMANDS = [ROOT / "export_mmre.py", ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
-EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *COMMANDS]
+EVALUATION = sorted((ROOT / "evaluation").rglob("*.py"))
+EVERYWHERE = [*SHIPPED, *SCRIPTS, *CARDS, *TRAINING, *RIVALS, *SERVING, *EVALUATION, *COMMANDS]
 
 SHIPPED_MAY_IMPORT = {"torch", "transformers", "torchvision", "PIL", "safetensors"}  # the last comes with transformers
+# tokenizers comes with transformers
+RIVALS_MAY_IMPORT = {"torch", "torchvision", "tokenizers", "transformers", "modeling_vmhan", "rivals"}
+# of the model, checks of a configuration and what knows nothing of VMHANConfig
+RIVALS_MAY_USE = {
+    "configuration_vmhan", "hypergraph", "layers", "baselines", "text_encoding", "outputs", "regions", "vgg16",
+    "vision", "visual_projection", "windows", "nodes",
+}  # fmt: skip
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
 LAYER_FILES = {
     "posts",
@@ -35,11 +45,13 @@ LAYER_FILES = {
     "uncertainty",
     "explanation",
     "drawing",
+    "nodes",
     "fetching",
     "mentions",
     "questions",
 }
-DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema"}
+DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime"}
+SAVED_ONLY = {"predictions", "bootstrap", "score", "confusion_figure", "mmre_f1"}
 LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
 HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
 
@@ -67,6 +79,7 @@ def test_the_rooms_are_found():
     }
     assert {path.stem for path in SPACE} == {"app", "rendering"}
     assert {path.stem for path in CARDS} >= {"cards", "checking", "publishing"}
+    assert {path.stem for path in EVALUATION} >= SAVED_ONLY
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -116,6 +129,35 @@ def test_cards_know_files_and_the_hub_only(path):
     assert not any(level > 0 for level, module in imports(path))
 
 
+@pytest.mark.parametrize("path", RIVALS, ids=lambda path: path.stem)
+def test_rivals_stand_on_the_model_s_plain_layers(path):
+    modules = {module for level, module in imports(path) if level == 0}
+    assert {module.split(".")[0] for module in modules} <= RIVALS_MAY_IMPORT | set(sys.stdlib_module_names)
+    used = {module for module in modules if module.split(".")[0] == "modeling_vmhan"}
+    assert used <= {f"modeling_vmhan.{name}" for name in RIVALS_MAY_USE}
+    assert not any(level > 0 for level, module in imports(path))
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *SCRIPTS, *CARDS], ids=lambda path: path.stem)
+def test_only_training_knows_the_rivals(path):
+    assert "rivals" not in {module.split(".")[0] for level, module in imports(path) if level == 0}
+
+
+@pytest.mark.parametrize("path", [path for path in EVALUATION if path.stem in SAVED_ONLY], ids=lambda path: path.stem)
+def test_what_is_made_from_saved_runs_knows_no_model(path):
+    outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
+    of_module = {"datasets", "evaluate"} if path.stem == "mmre_f1" else set()
+    own = {"numpy", "matplotlib", "datasets_scripts", "model_cards", "evaluation"}
+    assert outside <= own | of_module | set(sys.stdlib_module_names)
+    assert not any(level > 0 for level, module in imports(path))
+
+
+def test_nobody_below_imports_the_evaluation():
+    below = [*SHIPPED, *SCRIPTS, *CARDS, *SPACE, *ROOT.glob("rivals/*.py"), *ROOT.glob("training/*.py")]
+    assert not [path for path in below for _, module in imports(path) if module.split(".")[0] == "evaluation"]
+    assert not [path for path in EVALUATION for _, module in imports(path) if module.split(".")[0] == "tests"]
+
+
 @pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)
 def test_the_space_needs_nothing_of_the_package(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
@@ -137,6 +179,12 @@ def test_light_files_import_nothing_heavy_when_imported(path):
     assert not modules & HEAVY
 
 
+@pytest.mark.parametrize("path", SERVING, ids=lambda path: path.stem)
+def test_serving_knows_the_model_and_not_how_it_was_trained(path):
+    rooms = {module.split(".")[0] for level, module in imports(path)}
+    assert not rooms & {"datasets", "datasets_scripts", "evaluation", "export_mmre", "run_mmre", "training"}
+
+
 def test_each_driver_is_imported_in_one_file():
     users = {driver: set() for driver in DRIVERS}
     for path in EVERYWHERE:
@@ -155,7 +203,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE, *EVALUATION], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id
@@ -167,6 +215,14 @@ def test_every_module_says_what_it_exports(path):
     assert "__all__" in names
 
 
+def test_groups_know_rows_only_and_one_file_draws_figures():
+    standard = set(sys.stdlib_module_names)
+    assert {module for _, module in imports(ROOT / "evaluation" / "groups.py")} <= standard | {"collections.abc"}
+    figures = [*(ROOT / "evaluation").glob("figure*.py"), ROOT / "evaluation" / "visual_share.py"]
+    users = {path.stem for path in figures for _, module in imports(path) if module.startswith("matplotlib")}
+    assert users == {"figure_drawing"}
+
+
 @pytest.mark.parametrize("path", [path for path in SCRIPTS if path.stem.startswith("prepare")], ids=lambda p: p.stem)
 def test_the_preparation_imports_its_tools_only_when_they_are_named(path):
     top = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.FunctionDef)]
@@ -175,3 +231,17 @@ def test_the_preparation_imports_its_tools_only_when_they_are_named(path):
     heavy = ("torch", "accelerate", "matplotlib", "modeling_vmhan", "datasets_scripts.detection")
     heavy += ("datasets_scripts.selection", "datasets_scripts.features")
     assert not {module for module in found if module.startswith(heavy)}
+
+
+def test_the_evaluation_sits_on_top():
+    """Only commands import it; its files say what they export, and its page opens no model before it is asked to."""
+    files = sorted((ROOT / "evaluation").glob("*.py"))
+    assert {path.stem for path in files} >= {"browser", "browser_data", "browser_html"}
+    below = [module for path in [*SHIPPED, *SCRIPTS, *CARDS] for _, module in imports(path)]
+    assert not [module for module in below if module.split(".")[0] == "evaluation"]
+    for path in files:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assert "__all__" in {ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)}, path
+        if path.stem.startswith("browser"):
+            top = {node.module.split(".")[0] for node in body if isinstance(node, ast.ImportFrom)}
+            assert not top & {"run_mmre", "training", "transformers"}

@@ -428,6 +428,19 @@ def test_a_pair_chooses_its_objects(make_processor, posts):
     assert make_processor(num_objects=0)(posts())["pair_objects"].shape == (6, 0)
 
 
+def test_a_place_of_minus_one_stays_empty(make_processor, posts):
+    """What comes next does not move up into it, and the objects are there without the image that they are of."""
+    batch = posts()
+    batch[0]["pairs"][0]["objects"] = [2, -1, 0, 1]
+    batch[0]["pairs"][0]["image_phrases"] = [-1, 1]
+    batch[0]["image_features"] = None
+    inputs = make_processor()(batch)
+    assert inputs["pair_objects"][0].tolist() == [2, -1, 0]
+    assert [(phrase >= 0).any().item() for phrase in inputs["image_phrase_tokens"][0]] == [False, True, False]
+    assert inputs["image_mask"].tolist() == [False, False, True, True]
+    assert inputs["object_mask"][0].all() and inputs["object_features"][0].abs().sum(dim=-1).min() > 0
+
+
 @ALL_MODES
 def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
     processor = make_processor(entity_representation=mode)
@@ -656,7 +669,7 @@ BAD_POSTS = {
     "tail object": (changed("pairs", 0, "tail_object", 4), r"pair 0: tail_object must be .*4 objects.*received 4"),
     "tail object below -1": (changed("pairs", 0, "tail_object", -2), "pair 0: tail_object must be .*received -2"),
     "object index": (changed("pairs", 0, "objects", [0, 4]), r"objects must be indices below 4.*received \[4\]"),
-    "object index below 0": (changed("pairs", 0, "objects", [-1]), r"objects must be indices .*received \[-1\]"),
+    "object index below 0": (changed("pairs", 0, "objects", [-2]), r"objects must be indices .*received \[-2\]"),
     "phrase index": (changed("pairs", 0, "image_phrases", [3]), r"image_phrases must be indices below 3.*\[3\]"),
 }
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from modeling_vmhan import PRESETS
+from rivals import RIVALS
 from training.arguments import parse_arguments
 
 
@@ -78,6 +79,12 @@ def test_flags_named_are_flags_of_the_script(tmp_path):
     assert len(flags) >= 5
     for flag in flags:
         parse_arguments([*flag, "--output_dir", str(tmp_path)])
+
+
+def test_the_rivals_named_are_those_there_are():
+    section = README.split("### Rivals")[1].split("\n\n")[2]
+    names = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in section.splitlines()]
+    assert sorted(sum(names, [])) == sorted(RIVALS)
 
 
 def test_no_placeholder_is_left():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from modeling_vmhan import VMHANForRelationClassification, VMHANModel
-from modeling_vmhan.text_encoding import position_offset
+from modeling_vmhan.text_encoding import position_offset, takes_4d_mask
 
 
 MODES = ("marker", "span", "packed")
@@ -88,6 +88,38 @@ def test_packed_states_equal_those_of_a_mask_written_by_hand(packed, posts):
         expected = encoder(**by_hand).last_hidden_state
     real = inputs["attention_mask"].bool()
     close(states[real], expected[real])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta-v2"])
+def test_padding_is_hidden_as_transformers_hides_it(
+    model_type, attention, make_model, make_text_config, make_processor, tokenizer, roberta_tokenizer, posts
+):
+    """Whether the encoder is given the 4-D mask or, as DeBERTa, the 2-D one."""
+    model = make_model(entity_representation="span", text_config=make_text_config(model_type))
+    encoder = model.vmhan.text_encoder
+    if model_type != "deberta-v2":
+        encoder.set_attn_implementation(attention)
+    inputs = make_processor(model.config, tokenizer if model_type == "bert" else roberta_tokenizer)(posts())
+    inputs = encoder_inputs(inputs)
+    with torch.no_grad():
+        states, expected = model.vmhan.encode_text(**inputs), encoder(**inputs).last_hidden_state
+    real = inputs["attention_mask"].bool()
+    assert not real.all()
+    close(states[real], expected[real])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "attention", "takes"),
+    [
+        ("bert", "sdpa", True),
+        ("roberta", "eager", True),
+        ("bert", "flash_attention_2", False),
+        ("modernbert", "sdpa", False),
+    ],
+)
+def test_who_takes_a_4d_mask(model_type, attention, takes):
+    assert takes_4d_mask(model_type, attention) is takes
 
 
 @ALL_MODES

@@ -6,6 +6,7 @@ from typing import Any
 from transformers import HfArgumentParser, TrainingArguments
 
 from datasets_scripts.builders import BUILDERS
+from rivals import RIVALS, Rival, get_rival
 from training.flags import flags_of, read_entries
 from training.text_encoders import OFFLINE_ENCODER
 
@@ -15,13 +16,21 @@ __all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
 
 @dataclass
 class ModelArguments:
-    """The model. Fields left at None keep VMHANConfig's value or the preset's."""
+    """The model. Fields left at None keep VMHANConfig's value or the preset's.
 
+    Raises:
+        ValueError: an unknown model; a preset of VM-HAN, or word vectors, with a model that has none.
+    """
+
+    model: str = field(default="vmhan", metadata={"help": f"vmhan, or a rival: {', '.join(RIVALS)}."})
     text_encoder: str = field(
         default="bert-base-uncased",
         metadata={
             "help": f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it."
         },
+    )
+    word_vectors: str | None = field(
+        default=None, metadata={"help": "cnn, pcnn: text file of pretrained word vectors, as GloVe's; None: learned."}
     )
     text_encoder_layers: int | None = field(
         default=None, metadata={"help": "Keep only the text encoder's first layers; None: all."}
@@ -47,9 +56,33 @@ class ModelArguments:
         metadata={"help": "Save the vision encoder that made the features with the model, which then takes images."},
     )
 
+    def __post_init__(self):
+        """Checks --model; a rival that is a row of Table 2 sets the preset."""
+        if self.word_vectors is not None and (self.rival is None or not self.rival.reads_words):
+            raise ValueError(
+                f"--word_vectors goes with a model that reads words ('cnn', 'pcnn'), received --model {self.model}."
+            )
+        if self.model == "vmhan":
+            return
+        rival = get_rival(self.model)
+        if self.preset not in ("full", rival.preset):
+            raise ValueError(
+                f"--preset is a row of VM-HAN's Table 2 and goes with --model vmhan, received --model {self.model} "
+                f"--preset {self.preset}. Leave out one of them."
+            )
+        self.preset = rival.preset or self.preset
+
+    @property
+    def rival(self) -> Rival | None:
+        """The rival that is trained; None for VM-HAN, its presets included."""
+        rival = None if self.model == "vmhan" else get_rival(self.model)
+        return None if rival is None or rival.preset else rival
+
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
         own = {
+            "model",
+            "word_vectors",
             "text_encoder",
             "text_encoder_layers",
             "preset",
@@ -94,6 +127,10 @@ class DataArguments:
     num_validation: int | None = None
     num_test: int | None = None
     no_visual: bool = field(default=False, metadata={"help": "Drop everything about the image: the text-only twin."})
+    visual_share: float | None = field(
+        default=None,
+        metadata={"help": "Keep only this share, 0 to 1, of each post's visual nodes, in every split (Figure 5)."},
+    )
     max_samples: int | None = field(default=None, metadata={"help": "Use only the first posts of each split."})
 
     def builder_fields(self) -> dict[str, Any]:
@@ -145,10 +182,17 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
     """The YAML file's entries become flags in front of the given ones, so that the last one wins.
 
     Raises:
-        ValueError: the file is not a mapping, or a key or flag is unknown.
+        ValueError: the file is not a mapping, a key or flag is unknown, or --push_to_hub is asked for a rival.
     """
     flags: list[str] = []
     if argv and argv[0].endswith((".yaml", ".yml")):
         flags, argv = flags_of(read_entries(argv[0])), argv[1:]
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments))
-    return parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
+    groups = parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
+    model_args, _, run_args = groups
+    if model_args.rival is not None and run_args.publish:
+        raise ValueError(
+            f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
+            "leave --push_to_hub out for a rival."
+        )
+    return groups

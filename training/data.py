@@ -1,14 +1,18 @@
 """The posts that a run learns from."""
 
+from collections.abc import Callable
+from typing import Any
+
 import datasets
 
 from datasets_scripts.builders import BUILDERS
 from datasets_scripts.building import build
-from modeling_vmhan import VMHANProcessor
+from datasets_scripts.thinning import ThinningCollator
+from modeling_vmhan import VMHANCollator, VMHANProcessor
 from training.arguments import DataArguments, RunArguments
 
 
-__all__ = ["FEATURE_COLUMNS", "load_posts", "with_lengths"]
+__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
 
 VISUAL_COLUMNS = (
     "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
@@ -45,6 +49,18 @@ def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.Dat
         for split in posts:
             posts[split] = posts[split].select(range(min(data_args.max_samples, len(posts[split]))))
     return posts
+
+
+def make_collator(
+    processor: VMHANProcessor, label2id: dict[str, int], visual_share: float | None = None, *, seed: int = 0
+) -> Callable[[list[dict[str, Any]]], Any]:
+    """Posts to a batch; with `visual_share`, posts that keep only that share of their visual nodes, drawn by `seed`.
+
+    Raises:
+        ValueError: a share outside [0, 1].
+    """
+    collator = VMHANCollator(processor, label2id)
+    return collator if visual_share is None else ThinningCollator(collator, visual_share, seed=seed)
 
 
 def with_lengths(

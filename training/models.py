@@ -4,12 +4,13 @@ from typing import Any
 
 import datasets
 import transformers
-from transformers import AutoTokenizer
 
 from datasets_scripts.building import visual_feature_description
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
+from rivals import RivalForRelationClassification
 from training.arguments import DataArguments, ModelArguments
-from training.text_encoders import resolve_text_encoder
+from training.rivals import build_rival_model
+from training.text_encoders import load_text_encoder
 
 
 __all__ = ["build_model", "vision_of"]
@@ -17,8 +18,10 @@ __all__ = ["build_model", "vision_of"]
 
 def build_model(
     model_args: ModelArguments, data_args: DataArguments, posts: datasets.DatasetDict
-) -> tuple[VMHANForRelationClassification, VMHANProcessor]:
+) -> tuple[VMHANForRelationClassification | RivalForRelationClassification, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor."""
+    if model_args.rival is not None:
+        return build_rival_model(model_args, posts)
     columns = next(iter(posts.values())).features
     labels = columns["pairs"].feature["relation"].names
     vector = columns.get("image_features")
@@ -33,11 +36,8 @@ def build_model(
     if model_args.vision_in_model and vector is not None:
         vision_weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
-    name = resolve_text_encoder(model_args.text_encoder)
-    layers = model_args.text_encoder_layers
-    text_encoder = transformers.AutoModel.from_pretrained(name, **({"num_hidden_layers": layers} if layers else {}))
+    text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
-    tokenizer = AutoTokenizer.from_pretrained(name)
     processor = VMHANProcessor.for_config(
         config,
         tokenizer,

@@ -11,16 +11,17 @@ import transformers
 
 from datasets_scripts.calibration import draw_reliability_diagram, softmax
 from model_cards.cards import write_model_card
-from model_cards.facts import describe_run, write_atomically
+from model_cards.facts import RUN_FILE, describe_run, write_atomically
 from model_cards.publishing import publish_model
 from modeling_vmhan import VMHANConfig
+from rivals import RivalConfig
 from training.arguments import DataArguments, ModelArguments, RunArguments
 from training.data import FEATURE_COLUMNS
 from training.environment import describe_environment
 from training.trainer import real_pairs
 
 
-__all__ = ["describe", "prediction_rows", "publish", "show_example", "write_results"]
+__all__ = ["complete", "describe", "prediction_rows", "publish", "show_example", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def write_results(
     metrics: dict[str, float],
     results: dict[str, Any],
     posts: datasets.DatasetDict,
-    config: VMHANConfig,
+    config: VMHANConfig | RivalConfig,
 ) -> None:
     """environment.json, predictions.jsonl, metrics.json, and figures/reliability.png where matplotlib is there."""
     rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
@@ -45,7 +46,9 @@ def write_results(
         logger.warning("%s", error)
 
 
-def prediction_rows(result, posts: datasets.Dataset, split: str, config: VMHANConfig) -> list[dict[str, Any]]:
+def prediction_rows(
+    result, posts: datasets.Dataset, split: str, config: VMHANConfig | RivalConfig
+) -> list[dict[str, Any]]:
     """One row a pair, in the data's order, with the calibrated probability of every relation."""
     labels, rows = config.labels, []
     for post, logits, gold in zip(
@@ -80,6 +83,19 @@ def describe(
     training = {**run_args.to_dict(), "world_size": run_args.world_size}
     groups = {"model": asdict(model_args), "data": asdict(data_args), "training": training}
     return describe_run(argv, **groups, licence=run_args.hub_license)
+
+
+def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_rival: bool) -> None:
+    """VM-HAN: an answered example if asked for, the card, the upload. A rival's folder is no repository: run.json."""
+    folder = Path(run_args.output_dir)
+    if is_rival:
+        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
+        if run_args.show_example:
+            logger.warning("no example is shown: a rival has no pipeline; its answers are in predictions.jsonl")
+        return
+    if run_args.show_example:
+        show_example(folder, posts["test"])
+    publish(run_args, run)
 
 
 def publish(run_args: RunArguments, run: dict[str, Any]) -> None:

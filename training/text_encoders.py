@@ -4,8 +4,10 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["OFFLINE_ENCODER", "resolve_text_encoder"]
+
+__all__ = ["OFFLINE_ENCODER", "load_text_encoder", "resolve_text_encoder"]
 
 OFFLINE_ENCODER = "offline:all-MiniLM-L6-v2"
 OFFLINE_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -29,3 +31,10 @@ def resolve_text_encoder(name: str) -> str:
             f"{folder}/model.safetensors has sha256 {digest}, not {OFFLINE_ENCODER_SHA256}: reinstall it."
         )
     return str(folder)
+
+
+def load_text_encoder(name: str, num_layers: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The pretrained encoder, or its first `num_layers` layers, and its tokenizer."""
+    name = resolve_text_encoder(name)
+    fields = {} if num_layers is None else {"num_hidden_layers": num_layers}
+    return AutoModel.from_pretrained(name, **fields), AutoTokenizer.from_pretrained(name)

@@ -1,0 +1,118 @@
+"""What both models share: initialisation, loading, and the factory around a pretrained text encoder."""
+
+import os
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoModel, PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_vmhan import VMHANConfig
+from .vision import vision_from_weights
+
+
+__all__ = ["VMHANPreTrainedModel", "without_pooler"]
+
+
+class VMHANPreTrainedModel(PreTrainedModel):
+    """What both models share: weight initialisation, the embedding accessors, and the factory."""
+
+    config_class = VMHANConfig
+    base_model_prefix = "vmhan"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer must not divide it again
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm1d):
+            init.zeros_(module.running_mean)
+            init.ones_(module.running_var)
+            init.zeros_(module.num_batches_tracked)
+        elif isinstance(module, nn.LayerNorm) and module.weight is not None:
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
+        """As in transformers.
+
+        Raises:
+            OSError: also for a file of weights that is cut off or otherwise damaged.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"the weights of {str(pretrained_model_name_or_path)!r} are damaged ({error}): copy model.safetensors "
+                "again, or download it again with force_download=True."
+            ) from error
+
+    @classmethod
+    def from_text_encoder(
+        cls,
+        text_encoder: str | PreTrainedModel,
+        config: VMHANConfig | None = None,
+        *,
+        vocab_size: int | None = None,
+        vision_weights: str | None = None,
+        **fields,
+    ):
+        """A new model around a pretrained text encoder; everything else has fresh weights.
+
+        It comes in evaluation mode, as from `from_pretrained`, and in one type (float32 by default) throughout.
+
+        Args:
+            text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
+            config: whose `text_config` (and `vision_config`, when the vision weights bring one) is replaced by the
+                encoder's own; or give `fields` of `VMHANConfig` instead, of which `visual_feature_size` may then be
+                left to the vision encoder.
+            vocab_size: resize the token embeddings to it; `len(processor.tokenizer)`, whose markers are new tokens.
+            vision_weights: of the vision encoder, if there is one: "imagenet", "random:SEED", or for
+                vision_encoder="transformers" a model's name or folder; see `load_region_encoder`.
+
+        Raises:
+            ValueError: both `config` and `fields` are given, or one of vision weights and vision encoder without the
+                other.
+            OSError: weights that cannot be had.
+
+        Example:
+            model = VMHANForRelationClassification.from_text_encoder(
+                "bert-base-uncased", id2label={0: "None", 1: "/per/per/peer"}, vocab_size=len(processor.tokenizer)
+            )
+        """
+        if config is not None and fields:
+            raise ValueError(f"give config or fields of VMHANConfig, not both; received fields {sorted(fields)}.")
+        if isinstance(text_encoder, str):
+            text_encoder = AutoModel.from_pretrained(text_encoder)
+        given = fields if config is None else config.to_dict()
+        vision_encoder, vision_fields = vision_from_weights(given, vision_weights)
+        model = cls(VMHANConfig(**{**given, **vision_fields, "text_config": text_encoder.config}))
+        base = model.base_model
+        base.text_encoder = without_pooler(text_encoder).to(model.dtype)
+        if vision_encoder is not None:
+            base.vision_encoder = vision_encoder.to(model.dtype)
+        if vocab_size is not None and vocab_size != text_encoder.config.vocab_size:
+            model.resize_token_embeddings(vocab_size)
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.base_model.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.base_model.text_encoder.set_input_embeddings(value)
+
+
+def without_pooler(text_encoder: PreTrainedModel) -> PreTrainedModel:
+    """No node reads the pooled state; kept, it would be parameters without a gradient."""
+    if getattr(text_encoder, "pooler", None) is not None:
+        text_encoder.pooler = None
+    return text_encoder
