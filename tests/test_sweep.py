@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,8 @@ from evaluation.predictions import read_predictions
 from evaluation.sweep_plan import SWEEPS, find_sweep, plan_runs, read_sweep
 from evaluation.sweep_runs import BUSY, DONE, FAILED, check_settings, do_run
 from modeling_vmhan.configuration_vmhan import PRESETS
-from training.arguments import ModelArguments, parse_arguments
+from rivals import RIVALS
+from training.arguments import parse_arguments
 from training.flags import flags_of, read_entries, same_value, to_entries
 
 
@@ -170,12 +170,13 @@ def test_wrong_names_are_errors(place, caplog):
     assert "--keep_weights: expected some of ['full', 'small', 'plain'], received ['fool']" in caplog.text
 
 
-def test_table_2_is_the_14_presets_and_every_shipped_sweep_parses():
+def test_the_shipped_sweeps_have_all_rows_and_parse():
     assert list(read_sweep("table2").rows) == list(PRESETS)
-    known = {field.name for field in fields(ModelArguments)}
+    models = {row.get("model") or row["preset"] for row in read_sweep("table1").rows.values()}
+    assert set(RIVALS) <= models and "full" in models
     for path in sorted(SWEEPS.glob("*.yaml")):
         for run in plan_runs(read_sweep(path), "results", seeds=[1]):
-            if "model" not in run.flags or "model" in known:
+            if run.flags.get("model", "vmhan") in ("vmhan", *RIVALS):
                 parse_arguments(run.argv())
 
 

@@ -19,9 +19,8 @@ import yaml
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from model_cards.facts import write_atomically
-from modeling_vmhan import VMHANCollator
 from training.arguments import DataArguments, ModelArguments, RunArguments
-from training.data import load_posts, with_lengths
+from training.data import load_posts, make_collator, with_lengths
 from training.flags import read_entries, to_entries
 from training.models import build_model
 from training.trainer import RelationTrainer, score_evaluation
@@ -90,7 +89,7 @@ class _Trials:
             args=run_args,
             train_dataset=posts["train"],
             eval_dataset=posts["validation"],
-            data_collator=VMHANCollator(processor, model.config.label2id),
+            data_collator=make_collator(processor, model.config.label2id, data_args.visual_share),
             compute_metrics=lambda evaluation: score_evaluation(evaluation, labels, none_label),
         )
 
@@ -102,7 +101,8 @@ class _Trials:
         )
         model, processor = build_model(replace(self._model_args, **changed), self._data_args, self._posts)
         if self.trainer is not None:
-            self.trainer.data_collator = VMHANCollator(processor, model.config.label2id)
+            share = self._data_args.visual_share
+            self.trainer.data_collator = make_collator(processor, model.config.label2id, share)
         return model
 
     def training_fields(self, trial) -> dict[str, Any]:
