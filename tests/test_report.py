@@ -89,7 +89,7 @@ def test_the_markdown_says_it_all(made):
     text = made["table.md"].read_text()
     assert "| VM-HAN | 2 | 65.00 (7.07) | 65.00 (21.21) | 50.00 (23.57) | 56.36 (23.14) |" in text
     assert "| 50 % & _less_ {} | 1 (seed 2 missing) | 60.00 | 50.00 | 33.33 | 40.00 |" in text and "| -16.36 |" in text
-    assert "VM-HAN and twin predict the same for every pair: nothing that differs reaches the data. Cards have" in text
+    assert "VM-HAN and twin predict the same for every pair: these data cannot tell them apart. Cards have" in text
     assert (
         "- VM-HAN beats 50 % & _less_ {} by 16.36 (" in text
         or "VM-HAN and 50 % & _less_ {} are not told apart" in text

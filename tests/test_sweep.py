@@ -17,7 +17,7 @@ from test_run_mmre import workplace  # noqa: F401
 from evaluation import report, sweep
 from evaluation.predictions import read_predictions
 from evaluation.sweep_plan import SWEEPS, find_sweep, plan_runs, read_sweep
-from evaluation.sweep_runs import BUSY, DONE, FAILED, check_settings, do_run
+from evaluation.sweep_runs import BUSY, DONE, FAILED, check_settings, do_run, needs_work
 from modeling_vmhan.configuration_vmhan import PRESETS
 from rivals import RIVALS
 from training.arguments import parse_arguments
@@ -258,6 +258,18 @@ def test_overwrite_does_it_again(place):
     assert run_sweep(place, *chosen)[0] == 2
     assert run_sweep(place, *chosen, "--overwrite")[0] == 0
     assert "old" not in (small_run(place).folder / "metrics.json").read_text()
+
+
+def test_weights_that_a_kill_at_the_end_left_are_deleted(place):
+    run = small_run(place)
+    finish(run)
+    for keep in (True, False):
+        record = {"settings": run.settings(), "keep_weights": keep}
+        (run.folder / "settings.json").write_text(json.dumps(record))
+        (run.folder / "model.safetensors").write_text("weights")
+        assert needs_work(run) is not keep
+    assert do_run(run, keep_weights=False) == DONE and not needs_work(run)
+    assert not (run.folder / "model.safetensors").exists() and not (place / "calls.txt").exists()
 
 
 def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(place, monkeypatch):
