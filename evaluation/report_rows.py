@@ -136,7 +136,7 @@ def statement(row: Measured, reference: Measured, note: str | None = None) -> st
     low, high = sorted(math.copysign(1, test.difference or 1) * end * 100 for end in (test.low, test.high))
     numbers = f"{size} ({low:.2f} to {high:.2f}), p = {row.adjusted_p:.4f}"
     if row.identical:
-        text = f"{full} and {other} predict the same for every pair: nothing that differs reaches the data"
+        text = f"{full} and {other} predict the same for every pair: these data cannot tell them apart"
     elif row.adjusted_p >= SIGNIFICANCE:
         more = full if test.difference >= 0 else other
         text = f"{full} and {other} are not told apart: {more} has more by {numbers}"

@@ -50,8 +50,10 @@ LAYER_FILES = {
     "mentions",
     "questions",
 }
-DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime"}
+DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime", "optuna"}
 SAVED_ONLY = {"predictions", "bootstrap", "score", "confusion_figure", "mmre_f1"}
+SAVED_ONLY |= {"report", "report_files", "report_plot", "report_rows", "reported"}
+SWEEP = {"sweep", "sweep_plan", "sweep_runs", "sweep_workers"}  # hand out runs to processes that import run_mmre
 LIGHT_FILES = {"llm", "llm_openai", "llm_transformers", "selection", "selection_llm", "selection_prompts"}
 HEAVY = DRIVERS | {"torch", "torchvision", "transformers", "datasets"}  # imported inside the functions that need them
 
@@ -147,7 +149,7 @@ def test_only_training_knows_the_rivals(path):
 def test_what_is_made_from_saved_runs_knows_no_model(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
     of_module = {"datasets", "evaluate"} if path.stem == "mmre_f1" else set()
-    own = {"numpy", "matplotlib", "datasets_scripts", "model_cards", "evaluation"}
+    own = {"numpy", "matplotlib", "yaml", "datasets_scripts", "model_cards", "evaluation", "rivals"}
     assert outside <= own | of_module | set(sys.stdlib_module_names)
     assert not any(level > 0 for level, module in imports(path))
 
@@ -183,6 +185,17 @@ def test_light_files_import_nothing_heavy_when_imported(path):
 def test_serving_knows_the_model_and_not_how_it_was_trained(path):
     rooms = {module.split(".")[0] for level, module in imports(path)}
     assert not rooms & {"datasets", "datasets_scripts", "evaluation", "export_mmre", "run_mmre", "training"}
+
+
+@pytest.mark.parametrize("stem", sorted(SWEEP))
+def test_the_sweep_imports_run_mmre_in_its_workers_only(stem):
+    path = ROOT / "evaluation" / f"{stem}.py"
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    top = {node.module for node in body if isinstance(node, ast.ImportFrom)}
+    top |= {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+    own = {"evaluation.sweep_plan", "evaluation.sweep_runs", "evaluation.sweep_workers"}
+    own |= {"model_cards.facts", "training.flags", "filelock", "tqdm.auto", "yaml"}
+    assert {name for name in top if name.split(".")[0] not in sys.stdlib_module_names} <= own
 
 
 def test_each_driver_is_imported_in_one_file():

@@ -66,7 +66,7 @@ def test_trials_go_on_and_the_test_split_is_not_touched(flags, tmp_path, monkeyp
     first = run_mmre.main([*flags, "--n_trials", "1"])["trials"]
     found = run_mmre.main([*flags, "--n_trials", "2"])
     assert found["trials"][0] == first[0] and [trial["state"] for trial in found["trials"]] == ["complete"] * 2
-    points = draw_points(SPACE, 2, seed=42)  # TrainingArguments' seed
+    points = draw_points(read_space(tmp_path / "space.yaml"), 2, seed=42)  # TrainingArguments' seed
     assert [{name: trial[name] for name in SPACE} for trial in found["trials"]] == points
     assert found["best"]["validation_f1"] == max(trial["validation_f1"] for trial in found["trials"])
     assert json.loads((tmp_path / "out" / "search.json").read_text()) == found
@@ -82,8 +82,7 @@ def test_trials_go_on_and_the_test_split_is_not_touched(flags, tmp_path, monkeyp
 
 def test_a_trial_has_its_own_fields(flags):
     """On the model, on the processor that goes with it, and on the training."""
-    model_args, data_args, run_args = parse_arguments([*flags, "--save_strategy", "no"])
-    run_args.load_best_model_at_end = False
+    model_args, data_args, run_args = parse_arguments(flags)
     trials = search_module._Trials(SPACE, model_args, data_args, run_args)
     point = {"learning_rate": 0.002, "classifier_dropout": 0.5, "num_text_phrases": 1}
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,10 @@ from test_run_mmre import workplace  # noqa: F401
 from evaluation import report, sweep
 from evaluation.predictions import read_predictions
 from evaluation.sweep_plan import SWEEPS, find_sweep, plan_runs, read_sweep
-from evaluation.sweep_runs import BUSY, DONE, FAILED, check_settings, do_run
+from evaluation.sweep_runs import BUSY, DONE, FAILED, check_settings, do_run, needs_work
 from modeling_vmhan.configuration_vmhan import PRESETS
-from training.arguments import ModelArguments, parse_arguments
+from rivals import RIVALS
+from training.arguments import parse_arguments
 from training.flags import flags_of, read_entries, same_value, to_entries
 
 
@@ -170,12 +170,13 @@ def test_wrong_names_are_errors(place, caplog):
     assert "--keep_weights: expected some of ['full', 'small', 'plain'], received ['fool']" in caplog.text
 
 
-def test_table_2_is_the_14_presets_and_every_shipped_sweep_parses():
+def test_the_shipped_sweeps_have_all_rows_and_parse():
     assert list(read_sweep("table2").rows) == list(PRESETS)
-    known = {field.name for field in fields(ModelArguments)}
+    models = {row.get("model") or row["preset"] for row in read_sweep("table1").rows.values()}
+    assert set(RIVALS) <= models and "full" in models
     for path in sorted(SWEEPS.glob("*.yaml")):
         for run in plan_runs(read_sweep(path), "results", seeds=[1]):
-            if "model" not in run.flags or "model" in known:
+            if run.flags.get("model", "vmhan") in ("vmhan", *RIVALS):
                 parse_arguments(run.argv())
 
 
@@ -257,6 +258,18 @@ def test_overwrite_does_it_again(place):
     assert run_sweep(place, *chosen)[0] == 2
     assert run_sweep(place, *chosen, "--overwrite")[0] == 0
     assert "old" not in (small_run(place).folder / "metrics.json").read_text()
+
+
+def test_weights_that_a_kill_at_the_end_left_are_deleted(place):
+    run = small_run(place)
+    finish(run)
+    for keep in (True, False):
+        record = {"settings": run.settings(), "keep_weights": keep}
+        (run.folder / "settings.json").write_text(json.dumps(record))
+        (run.folder / "model.safetensors").write_text("weights")
+        assert needs_work(run) is not keep
+    assert do_run(run, keep_weights=False) == DONE and not needs_work(run)
+    assert not (run.folder / "model.safetensors").exists() and not (place / "calls.txt").exists()
 
 
 def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(place, monkeypatch):
