@@ -44,8 +44,8 @@ from serving.onnx_classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
 from serving.runtime import INT8_OPERATORS, need, onnx_session, quantise, run_session
 from training.arguments import parse_arguments as parse_run_arguments
 from training.data import load_posts
-from training.mapped_features import with_mapped_features
 from training.environment import describe_environment
+from training.mapped_features import with_mapped_features
 from training.results import prediction_rows
 
 

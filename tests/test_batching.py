@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from datasets import Dataset, DatasetDict
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.arguments import RunArguments
@@ -22,6 +22,7 @@ def cost(batch, rows):
     return sum(len(rows[post]) for post in batch) * max(max(rows[post]) for post in batch)
 
 
+@settings(max_examples=25)
 @given(rows=ROWS, tokens=st.integers(1, 200), processes=st.integers(1, 4), epoch=st.integers(0, 2 * PLANS))
 def test_each_post_once_within_the_budget_and_as_many_batches_each_epoch(rows, tokens, processes, epoch):
     sampler = TokenBudgetSampler(rows, tokens, num_processes=processes)

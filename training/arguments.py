@@ -103,6 +103,16 @@ class DataArguments:
         metadata={"help": f"{', '.join(BUILDERS)}, or a folder or Hub name of posts for load_dataset."},
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Second argument of load_dataset."})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the train split of a folder or Hub name while training, for --max_steps, instead of storing "
+            "it first. Several processes evaluate and save by --eval_strategy steps: they may end an epoch apart."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "--streaming: posts of which the next one is drawn at random; 0: in order."}
+    )
     data_dir: str | None = field(
         default=None, metadata={"help": "Folder of the downloaded data (mnre, more) or of one's own (jsonl)."}
     )
@@ -183,6 +193,8 @@ class RunArguments(TrainingArguments):
                 f"--tokens_per_batch must be a positive number of tokens, received {self.tokens_per_batch}: 2048 are "
                 "about 16 rows of 128."
             )
+        if self.accelerator_config.dispatch_batches is None:
+            self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
         self.publish, self.push_to_hub = self.push_to_hub, False
         if self.publish and (self.hub_revision or "checkpoint" in self.hub_strategy.value):
             raise ValueError(

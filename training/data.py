@@ -11,6 +11,7 @@ from datasets_scripts.thinning import ThinningCollator
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from training.arguments import DataArguments, RunArguments
 from training.mapped_features import FEATURE_COLUMNS, with_mapped_features
+from training.streaming import load_streamed
 
 
 __all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths"]
@@ -24,11 +25,15 @@ TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; the first process builds while the others wait.
 
+    With --streaming the train split is a `datasets.IterableDataset`.
+
     Raises:
-        ValueError: no train split to train on.
+        ValueError: no train split to train on; as `load_streamed`.
     """
     with run_args.main_process_first(desc="build the data set"):
-        if data_args.dataset in BUILDERS:
+        if data_args.streaming:
+            posts = load_streamed(data_args, run_args)
+        elif data_args.dataset in BUILDERS:
             posts = build(
                 BUILDERS[data_args.dataset],
                 config_name=data_args.dataset,
@@ -44,11 +49,10 @@ def load_posts(data_args: DataArguments, run_args: RunArguments) -> datasets.Dat
         raise ValueError(
             f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
-    if data_args.no_visual:
-        posts = posts.remove_columns([name for name in VISUAL_COLUMNS if name in next(iter(posts.values())).features])
-    if data_args.max_samples is not None:
-        for split in posts:
-            posts[split] = posts[split].select(range(min(data_args.max_samples, len(posts[split]))))
+    for split, rows in posts.items():
+        if data_args.no_visual:
+            rows = rows.remove_columns([name for name in VISUAL_COLUMNS if name in rows.features])
+        posts[split] = rows if data_args.max_samples is None else rows.take(data_args.max_samples)
     return posts
 
 
@@ -74,6 +78,8 @@ def with_lengths(
     """
     by_length = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
     for split in posts:
+        if isinstance(posts[split], datasets.IterableDataset):
+            continue
         if run_args.tokens_per_batch is not None:
             posts[split] = posts[split].add_column("length", row_lengths(posts[split], processor))
         elif by_length and split == "train":

@@ -19,7 +19,7 @@ from training.arguments import RunArguments
 from training.batching import TokenBudgetSampler
 
 
-__all__ = ["RelationTrainer", "callbacks", "real_pairs", "score_evaluation", "train"]
+__all__ = ["RelationTrainer", "callbacks", "gathered_weights", "real_pairs", "score_evaluation", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +181,11 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     trainer.add_callback(clock)
     result = trainer.train(resume_from_checkpoint=resume)
     return result.metrics | clock.metrics()
+
+
+def gathered_weights(trainer: RelationTrainer) -> dict[str, torch.Tensor] | None:
+    """Under FSDP the whole weights, which every process must ask for together; None: the model has them itself."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
 
 
 def score_evaluation(evaluation, labels: list[str], none_label: str) -> dict[str, float]:
