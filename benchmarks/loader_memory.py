@@ -33,6 +33,7 @@ from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 __all__ = ["main"]
 
 FEATURE_SIZE, OBJECTS, TOKENS_PER_BATCH = 4096, 3, 2048
+DIFFERENT = 250  # posts; more are these over and over
 WORDS = "Ann met Bob in Oslo with the band they played for a red car next to the big stage".split()
 
 
@@ -48,9 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     print("posts  features (MiB)  batches  before (MiB)  peak (MiB)  growth (MiB)  seconds")
     for count in arguments.posts:
         with tempfile.TemporaryDirectory() as folder:
-            datasets.Dataset.from_generator(
-                generate, gen_kwargs={"count": count}, features=columns(), cache_dir=f"{folder}/cache"
-            ).save_to_disk(f"{folder}/posts")
+            write_posts(count, Path(folder))
             command = [sys.executable, __file__, "--measure", f"{folder}/posts"]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         row = json.loads(done.stdout.splitlines()[-1])
@@ -59,8 +58,12 @@ def main(argv: list[str] | None = None) -> None:
         print(line.format(stored=stored, growth=row["peak"] - row["before"], **row), flush=True)
 
 
-def columns() -> datasets.Features:
-    return post_features(["None", "peer"], images=False, visual_feature_size=FEATURE_SIZE)
+def write_posts(count: int, folder: Path) -> None:
+    columns = post_features(["None", "peer"], images=False, visual_feature_size=FEATURE_SIZE)
+    options = {"features": columns, "cache_dir": str(folder / "cache"), "gen_kwargs": {"count": DIFFERENT}}
+    block = datasets.Dataset.from_generator(generate, **options)
+    posts = datasets.concatenate_datasets([block] * -(-count // DIFFERENT)).take(count)
+    posts.save_to_disk(folder / "posts")
 
 
 def generate(count: int):

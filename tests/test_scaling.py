@@ -158,7 +158,7 @@ def test_what_a_stream_cannot_do_is_an_error(recipe, tmp_path, flags, message):
 
 
 def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, backend=None):
-    """The training logs of two epochs over eight posts."""
+    """Training logs of two epochs over eight posts, and the running statistics the model is evaluated with."""
     model = make_model()
     processor = make_processor(model.config)
     options = {"tokens_per_batch": 80} if tokens else {"train_sampling_strategy": "sequential"}
@@ -180,7 +180,9 @@ def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, b
     collator = VMHANCollator(processor, model.config.label2id)
     trainer = RelationTrainer(model=model, args=run_args, train_dataset=posts, data_collator=collator)
     trainer.train()
-    return [row for row in trainer.state.log_history if "loss" in row]
+    trainer.predict(posts)
+    statistics = [buffer.tolist() for name, buffer in model.named_buffers() if "running" in name]
+    return [row for row in trainer.state.log_history if "loss" in row], statistics
 
 
 def one_of_two(rank, port, folder, make_model, make_processor, tokens):
@@ -213,12 +215,13 @@ def test_two_processes_have_the_losses_of_one_with_doubled_accumulation(make_mod
     for child in children:
         child.join(120)
     assert not list(tmp_path.glob("*.error")), next(tmp_path.glob("*.error")).read_text()
-    two = json.loads((tmp_path / "0.json").read_text())
-    one = train_and_log(make_model, make_processor, tmp_path / "one", accumulation=2, tokens=tokens)
+    (two, statistics), (_, others) = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    one, _ = train_and_log(make_model, make_processor, tmp_path / "one", accumulation=2, tokens=tokens)
     assert len(one) == len(two) >= 4
     for name in ("loss", "relation_loss", "kl_loss", "reconstruction_loss"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], abs=1e-4), name
     assert len({row["loss"] for row in one}) > 2
+    assert statistics and statistics == others
 
 
 # ---------------------------------------------------------------- configurations of accelerate

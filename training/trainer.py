@@ -52,6 +52,13 @@ class RelationTrainer(Trainer):
         )
         return self.optimizer
 
+    def evaluation_loop(self, *args, **kwargs):
+        """Every process asks the model that is saved, the first one's: running statistics are each one's own."""
+        if self.args.world_size > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return super().evaluation_loop(*args, **kwargs)
+
     def _get_eval_sampler(self, eval_dataset):
         """In the data's order: Trainer's group_by_length would shuffle the predictions."""
         return torch.utils.data.SequentialSampler(eval_dataset)
