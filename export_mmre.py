@@ -43,8 +43,9 @@ from serving.measuring import Answers, answer_one_by_one, time_ratio
 from serving.onnx_classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
 from serving.runtime import INT8_OPERATORS, need, onnx_session, quantise, run_session
 from training.arguments import parse_arguments as parse_run_arguments
-from training.data import load_posts, with_lengths
+from training.data import load_posts
 from training.environment import describe_environment
+from training.mapped_features import with_mapped_features
 from training.results import prediction_rows
 
 
@@ -109,7 +110,7 @@ def load_validation(argv: list[str]) -> datasets.Dataset:
     posts = load_posts(data_args, run_args)
     if SPLIT not in posts:
         raise ValueError(f"--evaluate: expected data with a {SPLIT} split, received {list(posts)}. Name other data.")
-    return with_lengths(datasets.DatasetDict({SPLIT: posts[SPLIT]}), None, run_args)[SPLIT]
+    return with_mapped_features(posts[SPLIT])
 
 
 def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from training.data import load_posts, make_collator, with_lengths
 from training.models import build_model
 from training.results import complete, describe, write_results
 from training.search import search
-from training.trainer import RelationTrainer, callbacks, real_pairs, score_evaluation, train
+from training.trainer import RelationTrainer, callbacks, gathered_weights, real_pairs, score_evaluation, train
 
 
 __all__ = ["main"]
@@ -62,8 +62,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         metrics |= result.metrics
     metrics |= calibrate({split: real_pairs(result) for split, result in results.items()})
     model.config.calibration_temperature = metrics["temperature"]
+    weights = gathered_weights(trainer)
     if trainer.is_world_process_zero():
-        model.save_pretrained(output_dir)
+        model.save_pretrained(output_dir, state_dict=weights)
         processor.save_pretrained(output_dir)
         write_results(output_dir, metrics, results, posts, model.config)
         run = describe(argv, model_args, data_args, run_args)

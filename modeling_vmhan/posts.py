@@ -127,8 +127,12 @@ def has_rows(values: Any) -> bool:
 
 
 def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
+    """Features as a tensor: float16 where they come so, the model casts them; float32 otherwise."""
+    is_half = str(getattr(values, "dtype", None)) in ("float16", "torch.float16")
+    if not getattr(getattr(values, "flags", None), "writeable", True):
+        values = values.copy()  # a view of a mapped file, which a tensor must not share
     try:
-        features = torch.as_tensor(values, dtype=torch.float32)
+        features = torch.as_tensor(values, dtype=torch.float16 if is_half else torch.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{name} must be numbers of shape {shape}, received {type(values).__name__}: {error}"

@@ -164,6 +164,14 @@ class VMHANProcessor(ProcessorMixin):
             batch["labels"] = torch.tensor([label_id(pair, label2id) for pair in pairs])
         return BatchFeature(batch)
 
+    def row_lengths(self, post: dict[str, Any]) -> list[int]:
+        """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
+        rows: list[dict[str, list]] = []
+        name = f"post {post.get('id', 0)!r}"
+        check_post(post, name)
+        self._encode_post(post, 0, name, rows, [])
+        return [len(row["input_ids"]) for row in rows]
+
     # text ------------------------------------------------------------------------------------------------------------
 
     def _encode_post(self, post: dict, example: int, name: str, rows: list, pairs: list) -> None:
@@ -353,20 +361,24 @@ class VMHANProcessor(ProcessorMixin):
         return tensors
 
     def _feature_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
-        size = self.visual_feature_size
-        image = torch.zeros(len(posts), size)
-        regions = []
+        """image_features (B, V) and object_features (B, O, V); in half precision where all of the posts' are."""
+        size, none = self.visual_feature_size, torch.zeros(0, self.visual_feature_size)
+        images, regions = [], []
         for i, post in enumerate(posts):
             name = f"post {post.get('id', i)!r}"
-            given = post.get("image_features")
-            if given is not None:
-                image[i] = feature_tensor(given, (size,), f"{name}: image_features")
-            objects = post.get("object_features")
-            objects = objects if has_rows(objects) else torch.zeros(0, size)
-            regions.append(feature_tensor(objects, (len(objects), size), f"{name}: object_features"))
+            image, objects = post.get("image_features"), post.get("object_features")
+            images.append(None if image is None else feature_tensor(image, (size,), f"{name}: image_features"))
+            shape = (len(objects), size) if has_rows(objects) else None
+            regions.append(none if shape is None else feature_tensor(objects, shape, f"{name}: object_features"))
+        types = {given.dtype for given in (*images, *regions) if given is not None and given is not none}
+        dtype = torch.float16 if types == {torch.float16} else torch.float32
         counts = [len(region) for region in regions]
-        objects = torch.nn.utils.rnn.pad_sequence(regions, batch_first=True)  # (B, O, V)
-        return {"image_features": image, "object_features": objects}, counts
+        objects = torch.nn.utils.rnn.pad_sequence([region.to(dtype) for region in regions], batch_first=True)
+        image = torch.zeros(len(posts), size, dtype=dtype)
+        for i, given in enumerate(images):
+            if given is not None:
+                image[i] = given
+        return {"image_features": image, "object_features": objects}, counts  # (B, V), (B, O, V)
 
     def _pixel_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
         """pixel_values (B, 1 + O, 3, S, S), or (B, 1, 3, S, S) and boxes (B, O, 4) for "vgg16_roi_align"."""

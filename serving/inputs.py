@@ -46,7 +46,8 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
 
 def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str | int]]) -> dict[str, Tensor]:
     """The processor's tensors, filled up with absent nodes, tokens and objects to what the graph takes: the size of a
-    fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object comes with 0)."""
+    fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object comes with 0). Features
+    that are stored in half precision come as float32."""
     filled = {}
     for name, tensor in encoded.items():
         value = ABSENT if name.endswith("_tokens") or name == "pair_objects" else 0
@@ -54,6 +55,7 @@ def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str
             max((axis if isinstance(axis, int) else 1) - size, 0) for axis, size in zip(axes[name], tensor.shape)
         ]
         after = [amount for count in reversed(missing) for amount in (0, count)]  # the last axis first, as pad has it
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
         filled[name] = torch.nn.functional.pad(tensor, after, value=value)
     return filled
 

@@ -116,6 +116,16 @@ class DataArguments:
         metadata={"help": f"{', '.join(BUILDERS)}, or a folder or Hub name of posts for load_dataset."},
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Second argument of load_dataset."})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read the train split of a folder or Hub name while training, for --max_steps, instead of storing "
+            "it first. Several processes evaluate and save by --eval_strategy steps: they may end an epoch apart."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "--streaming: posts of which the next one is drawn at random; 0: in order."}
+    )
     data_dir: str | None = field(
         default=None, metadata={"help": "Folder of the downloaded data (mnre, more) or of one's own (jsonl)."}
     )
@@ -162,6 +172,14 @@ class RunArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations without a better validation F1."}
     )
+    tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Instead of --per_device_train_batch_size posts, as many of like lengths as have so many encoder "
+            "tokens, padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. "
+            "One process evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
+        },
+    )
     hyperparameter_search: str | None = field(
         default=None,
         metadata={
@@ -180,9 +198,16 @@ class RunArguments(TrainingArguments):
         """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
 
         Raises:
-            ValueError: --hub_strategy or --hub_revision asks for what is not done here.
+            ValueError: --hub_strategy or --hub_revision asks for what is not done here; no token a batch.
         """
         super().__post_init__()
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise ValueError(
+                f"--tokens_per_batch must be a positive number of tokens, received {self.tokens_per_batch}: 2048 are "
+                "about 16 rows of 128."
+            )
+        if self.accelerator_config.dispatch_batches is None:
+            self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
         self.publish, self.push_to_hub = self.push_to_hub, False
         if self.publish and (self.hub_revision or "checkpoint" in self.hub_strategy.value):
             raise ValueError(

@@ -10,14 +10,16 @@ from datasets_scripts.building import build
 from datasets_scripts.thinning import ThinningCollator
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from training.arguments import DataArguments, RunArguments
+from training.mapped_features import FEATURE_COLUMNS, with_mapped_features
+from training.streaming import load_streamed
 
 
-__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
+__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths"]
 
 VISUAL_COLUMNS = (
     "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
 )  # fmt: skip
-FEATURE_COLUMNS = ("image_features", "object_features")
+TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 
 
 def load_posts(
@@ -25,14 +27,18 @@ def load_posts(
 ) -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; the first process builds while the others wait.
 
+    With --streaming the train split is a `datasets.IterableDataset`.
+
     Args:
         with_features: False for a model that reads pixels: features are neither made nor kept.
 
     Raises:
-        ValueError: no train split to train on.
+        ValueError: no train split to train on; as `load_streamed`.
     """
     with run_args.main_process_first(desc="build the data set"):
-        if data_args.dataset in BUILDERS:
+        if data_args.streaming:
+            posts = load_streamed(data_args, run_args)
+        elif data_args.dataset in BUILDERS:
             posts = build(
                 BUILDERS[data_args.dataset],
                 config_name=data_args.dataset,
@@ -49,10 +55,9 @@ def load_posts(
             f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
     unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
-    posts = posts.remove_columns([name for name in unread if name in next(iter(posts.values())).features])
-    if data_args.max_samples is not None:
-        for split in posts:
-            posts[split] = posts[split].select(range(min(data_args.max_samples, len(posts[split]))))
+    for split, rows in posts.items():
+        rows = rows.remove_columns([name for name in unread if name in rows.features])
+        posts[split] = rows if data_args.max_samples is None else rows.take(data_args.max_samples)
     return posts
 
 
@@ -71,16 +76,25 @@ def make_collator(
 def with_lengths(
     posts: datasets.DatasetDict, processor: VMHANProcessor, run_args: RunArguments
 ) -> datasets.DatasetDict:
-    """Adds `length`, the encoder tokens of a post, for batches of like lengths; visual features come as numpy."""
-    if run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance") and "train" in posts:
-        texts = [name for name in ("tokens", "caption") if name in posts["train"].column_names]
-        lengths = [
-            len(processor.tokenizer(" ".join([*post["tokens"], post.get("caption") or ""]))["input_ids"])
-            for post in posts["train"].select_columns(texts)
-        ]
-        posts["train"] = posts["train"].add_column("length", lengths)
+    """Adds `length`, where batches are made by length; visual features come as views of the mapped file.
+
+    With --tokens_per_batch it is a list, the tokens of each of a post's encoder rows, in every split; otherwise the
+    tokens of the longest one, for training by Trainer's group_by_length.
+    """
+    by_length = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
     for split in posts:
-        vectors = [name for name in FEATURE_COLUMNS if name in posts[split].column_names]
-        if vectors:
-            posts[split] = posts[split].with_format("numpy", columns=vectors, output_all_columns=True)
+        if isinstance(posts[split], datasets.IterableDataset):
+            continue
+        if run_args.tokens_per_batch is not None:
+            posts[split] = posts[split].add_column("length", row_lengths(posts[split], processor))
+        elif by_length and split == "train":
+            longest = [max(lengths) for lengths in row_lengths(posts[split], processor)]
+            posts[split] = posts[split].add_column("length", longest)
+        posts[split] = with_mapped_features(posts[split])
     return posts
+
+
+def row_lengths(posts: datasets.Dataset, processor: VMHANProcessor) -> list[list[int]]:
+    """Of each post the tokens of each of its encoder rows, exactly as the processor will make them."""
+    texts = [name for name in TEXT_COLUMNS if name in posts.column_names]
+    return [processor.row_lengths(post) for post in posts.select_columns(texts)]

@@ -4,18 +4,22 @@ import logging
 import os
 import time
 from collections import defaultdict
+from functools import partial
 
+import datasets
 import numpy as np
 import torch
 import transformers
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import get_last_checkpoint, seed_worker
 
 from datasets_scripts.scorer import score
 from training.arguments import RunArguments
+from training.batching import TokenBudgetSampler
 
 
-__all__ = ["RelationTrainer", "callbacks", "real_pairs", "score_evaluation", "train"]
+__all__ = ["RelationTrainer", "callbacks", "gathered_weights", "real_pairs", "score_evaluation", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +52,56 @@ class RelationTrainer(Trainer):
         )
         return self.optimizer
 
+    def evaluation_loop(self, *args, **kwargs):
+        """Every process asks the model that is saved, the first one's: running statistics are each one's own."""
+        if self.args.world_size > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return super().evaluation_loop(*args, **kwargs)
+
     def _get_eval_sampler(self, eval_dataset):
         """In the data's order: Trainer's group_by_length would shuffle the predictions."""
         return torch.utils.data.SequentialSampler(eval_dataset)
+
+    def _get_dataloader(
+        self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
+    ) -> DataLoader:
+        """Trainer's own, or with --tokens_per_batch one of the budget; several processes evaluate by `batch_size`.
+
+        They do, because what they gather must be of one size.
+        """
+        args = self.args
+        has_lengths = isinstance(dataset, datasets.Dataset) and "length" in dataset.column_names
+        if args.tokens_per_batch is None or not has_lengths or (args.world_size > 1 and not is_training):
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+        sampler = TokenBudgetSampler(
+            dataset["length"],
+            args.tokens_per_batch,
+            shuffle=is_training,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            num_processes=args.world_size,
+        )
+        if is_training:
+            self.add_callback(EpochSetter(sampler))
+        loader = DataLoader(
+            self._remove_unused_columns(dataset, description),
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers and is_training,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index),
+        )
+        return self.accelerator.prepare(loader)
+
+    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
+        """Also the pictures, where every one has its features: none need be decoded."""
+        dataset = super()._remove_unused_columns(dataset, description)
+        if not {"image", "image_features"} <= set(dataset.column_names):
+            return dataset
+        images, features = (dataset.data[name].null_count for name in ("image", "image_features"))
+        return dataset.remove_columns("image") if features <= images else dataset
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
@@ -81,6 +132,16 @@ class RelationTrainer(Trainer):
         pad = torch.nn.utils.rnn.pad_sequence
         logits = pad(logits.float().split(counts), batch_first=True, padding_value=PADDING)
         return loss, logits, pad(labels.split(counts), batch_first=True, padding_value=PADDING)
+
+
+class EpochSetter(transformers.TrainerCallback):
+    """Tells a sampler the epoch: accelerate does not, when several processes resume in the midst of one."""
+
+    def __init__(self, sampler: TokenBudgetSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
 
 
 class EpochClock(transformers.TrainerCallback):
@@ -127,6 +188,11 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     trainer.add_callback(clock)
     result = trainer.train(resume_from_checkpoint=resume)
     return result.metrics | clock.metrics()
+
+
+def gathered_weights(trainer: RelationTrainer) -> dict[str, torch.Tensor] | None:
+    """Under FSDP the whole weights, which every process must ask for together; None: the model has them itself."""
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
 
 
 def score_evaluation(evaluation, labels: list[str], none_label: str) -> dict[str, float]:
