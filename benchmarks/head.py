@@ -58,6 +58,7 @@ RATIOS = (  # what is asked of the numbers
     ("hypergraph_conv_attention", "vhan"),
     ("hypergraph_conv_attention", "vhan_last"),
     ("hypergraph_conv_attention", "vhan_mean"),
+    ("hypergraph_conv_attention + hypergraph_conv_attention", "vhan + vhan_last"),  # two layers, the default
     ("hypergraph_conv", "hgnn"),
 )
 PAPER = ("global", "intra", "inter")  # 5 hyperedges
@@ -274,8 +275,10 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
-def ratio(times: dict[str, list[float]], name: str, base: str) -> dict[str, float]:
-    return spread([own / other for own, other in zip(times[name], times[base], strict=True)])
+def ratio(times: dict[str, list[float]], names: str, bases: str) -> dict[str, float]:
+    """Of the sum of the subjects on one side to that on the other, round by round."""
+    own, other = (map(sum, zip(*(times[name] for name in side.split(" + ")))) for side in (names, bases))
+    return spread([first / second for first, second in zip(own, other, strict=True)])
 
 
 def summarise(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
@@ -283,8 +286,13 @@ def summarise(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
 
 
 def ratios(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Those of `RATIOS` whose subjects were timed."""
     return {
-        clock: {f"{name} / {base}": ratio(of, name, base) for name, base in RATIOS if {name, base} <= of.keys()}
+        clock: {
+            f"{names} / {bases}": ratio(of, names, bases)
+            for names, bases in RATIOS
+            if {*names.split(" + "), *bases.split(" + ")} <= of.keys()
+        }
         for clock, of in times.items()
     }
 
