@@ -15,8 +15,9 @@ these are made); a training step is forward, backward and AdamW. The parts:
     loader    posts through processor and collator with 0 and 2 workers, against the tokenizer alone
     memory    peak memory of a training run, a process each (benchmarks/training_memory.py); growth: over more rows
 
-The visual features are random numbers (a vision encoder is no part of a step, but hvpnet's is). --bf16 measures all of
-`step` under autocast, too. Writes speed.json, speed.md and a picture a part; see speed_targets.py for what is asked.
+The visual features are random numbers (a vision encoder is no part of a step, but hvpnet's is) and there are no
+captions. --bf16 measures all of `step` under autocast, too. Writes speed.json, speed.md and a picture a part, with what
+is asked (speed_targets.py) and whether it is reached.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch.utils.data import DataLoader
 
 from benchmarks import head
@@ -64,6 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Measure the parts one after the other; the files are written anew after each of them."""
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
+    transformers.utils.logging.set_verbosity_error()  # no weights of a pooler are missed here
     posts, relations, source = load_sentences(arguments.data_dir, arguments.batch_size * arguments.batches)
     facts = describe(arguments, posts, source, sys.argv[1:] if argv is None else argv)
     report: dict[str, Any] = {"facts": facts, "tables": {}, "skipped": {}}
@@ -226,7 +229,7 @@ def measure_loader(report: dict[str, Any], bench: Bench, stored: Any, arguments:
         options = {"num_workers": workers, "persistent_workers": workers > 0}
         loader = DataLoader(stored, batch_size=bench.batch_size, collate_fn=collate, **options)
         turns[f"workers_{workers}"] = [partial(load, loader)]
-    work = {name: {"posts": len(bench.posts), **competitor.work} for name in turns}
+    work = {name: {"posts": len(bench.posts)} for name in turns}
     report["tables"]["loader"] = make_table(take_turns(turns, arguments.rounds), work, "tokenizer")
 
 

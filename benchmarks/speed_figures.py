@@ -13,6 +13,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "0.55"
 PHASES = {"train": "training step", "inference": "inference"}
 COLOURS = {"packed": BLUE, "span": GREEN, "marker": ORANGE}
 WIDE = 6  # ratios further apart than this are drawn on a logarithmic axis
+TICKS = [factor * 10**power for power in range(-3, 4) for factor in (1, 2, 5)]
 
 
 def draw_report(folder: Path, report: dict[str, Any]) -> dict[str, str]:
@@ -29,7 +30,7 @@ def draw_report(folder: Path, report: dict[str, Any]) -> dict[str, str]:
             pictures[part] = _save(folder, part, _dots(drawn, clock))
     if any(name.startswith("pairs/") for name in tables):
         pictures["pairs"] = _save(folder, "pairs", _pairs(tables, report["facts"]["clock"]))
-    for part, draw in (("memory", _memory), ("growth", _growth)):
+    for part, draw in (("memory", _memory), ("growth", _growth), ("head", _head)):
         if part in report:
             pictures[part] = _save(folder, part, draw(report[part]))
     return pictures
@@ -63,27 +64,33 @@ def _dots(tables: dict[str, dict[str, Any]], clock: str) -> Any:
 
 
 def _draw_ratios(axes: Any, ratios: dict[str, dict[str, float]], reference: str, label: str) -> None:
-    medians = [row["median"] for row in ratios.values()]
-    if max(medians) > WIDE * min(medians):
-        axes.set_xscale("log")
+    near = {"textcoords": "offset points", "va": "center", "fontsize": 8, "zorder": 3}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
     for place, (name, row) in enumerate(ratios.items()):
         colour = GREY if name == reference else BLUE
         axes.plot([row["lower_quartile"], row["upper_quartile"]], [place, place], color=colour, linewidth=2.5)
-        axes.plot([row["median"]], [place], marker="o", markersize=6, color=colour)
-        axes.annotate(
-            f"{row['median']:.2f}",
-            (row["upper_quartile"], place),
-            (7, 0),
-            textcoords="offset points",
-            va="center",
-            size=8,
-        )
+        axes.plot([row["median"]], [place], marker="o", markersize=6, color=colour, zorder=4)
+        axes.annotate(f"{row['median']:.2f}", (row["upper_quartile"], place), xytext=(7, 0), bbox=box, **near)
     axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(ratios)), list(ratios))
     axes.set_ylim(len(ratios) - 0.4, -0.6)
-    axes.margins(x=0.18)
     axes.set_xlabel(label)
+    _scale(axes, [row[name] for row in ratios.values() for name in ("lower_quartile", "upper_quartile")])
     _plain(axes)
+
+
+def _scale(axes: Any, ratios: list[float]) -> None:
+    """The axis of the ratios: with room for their numbers, and not so fine that noise looks like a difference."""
+    low, high = min(ratios), max(ratios)
+    if high <= WIDE * low:
+        room = max(0.15 * (high - low), 0.05)
+        axes.set_xlim(low - room, high + 2 * room)
+        return
+    axes.set_xscale("log")
+    axes.set_xlim(low / 1.3, high * 2)
+    ticks = [tick for tick in TICKS if low / 1.3 <= tick <= high * 2]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
 
 
 def _plain(axes: Any) -> None:
@@ -148,4 +155,21 @@ def _growth(part: dict[str, Any]) -> Any:
     axes.set_ylabel(f"ratio to {sizes[0]:,} rows")
     _plain(axes)
     axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _head(part: dict[str, Any]) -> Any:
+    """Time of the head over its matrix products', over the number of pairs in the batch."""
+    figure, rows = _figure(5.8, 3.4), part["growth"]
+    axes, pairs, name = figure.subplots(), [row["pairs"] for row in rows], "head / products"
+    axes.plot(pairs, [row[name]["median"] for row in rows], marker="o", color=BLUE)
+    low, high = ([row[name][quartile] for row in rows] for quartile in ("lower_quartile", "upper_quartile"))
+    axes.fill_between(pairs, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xticks(pairs, [f"{count:,}" for count in pairs])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("pairs in the batch")
+    axes.set_ylabel("processor time of V-HAN's head /\nits matrix products alone")
+    _plain(axes)
     return figure

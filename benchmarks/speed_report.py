@@ -22,6 +22,7 @@ TITLES = {
     "loader": "Posts from disk to batches",
     "memory": "Memory of a training run",
     "growth": "Memory and time against the number of rows",
+    "head": "The head over its matrix products",
 }
 PHASES = {"train": "training step", "inference": "inference"}
 HEADER = "| what | {unit} per second | quartiles | time / {reference} | quartiles | wall | tokens | with padding |"
@@ -35,14 +36,14 @@ def make_table(
     rows = {}
     for name, done in work.items():
         seconds = {clock: of[name] for clock, of in times.items()}
-        count = done.get("posts", done["pairs"])
+        count = done.get("pairs", done.get("posts"))
         rows[name] = {
             "work": done,
             "seconds": seconds,
             "ratio": {clock: ratio(own, times[clock][reference]) for clock, own in seconds.items()},
             "per_second": {clock: spread([count / s for s in own]) for clock, own in seconds.items()},
         }
-    return {"reference": reference, "unit": "posts" if "posts" in work[reference] else "pairs", "rows": rows}
+    return {"reference": reference, "unit": "pairs" if "pairs" in work[reference] else "posts", "rows": rows}
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> str:
@@ -70,7 +71,8 @@ def markdown(report: dict[str, Any], pictures: dict[str, str] | None = None) -> 
         if part in report:
             lines += ["", f"## {TITLES[part]}", *_picture(part, pictures), *_memory(report[part])]
     if "head" in report:
-        lines += ["", "#" + head.markdown(report["head"])]
+        title, _, rest = head.markdown(report["head"]).partition("\n")
+        lines += ["", f"#{title}", *_picture("head", pictures), rest]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -92,8 +94,8 @@ def _facts(facts: dict[str, Any]) -> Iterator[str]:
         f"{facts['load_average_after']} at the end"
     )
     yield (
-        f"- {facts['rounds']} rounds of {facts['batches']} batches of {facts['batch_size']} posts; median and quartiles "
-        f"over the rounds, of {facts['clock']} time where nothing else is said"
+        f"- rounds: {facts['rounds']}, each of {facts['batches']} batches of {facts['batch_size']} posts; median and "
+        f"quartiles are over the rounds, of {facts['clock']} time where nothing else is said"
     )
 
 
@@ -132,7 +134,10 @@ def _table(name: str, table: dict[str, Any], clock: str) -> Iterator[str]:
     for row_name, row in table["rows"].items():
         speed, time = row["per_second"][clock], row["ratio"][clock]
         cells = [f"{speed['median']:.4g}", quartiles(speed, ".4g"), f"{time['median']:.2f}", quartiles(time, ".2f")]
-        cells += [f"{row['ratio']['wall']['median']:.2f}", str(row["work"]["tokens"]), str(row["work"]["places"])]
+        cells += [
+            f"{row['ratio']['wall']['median']:.2f}",
+            *(str(row["work"].get(name, "")) for name in ("tokens", "places")),
+        ]
         yield f"| {row_name} | {' | '.join(cells)} |"
 
 

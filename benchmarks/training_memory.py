@@ -1,7 +1,7 @@
 """Memory of a training run by RelationTrainer, each run in a process of its own. Linux only.
 
-`peak_resident_mib` is all that was resident at once (VmHWM); `peak_anonymous_mib` is without the pages of mapped files,
-which the kernel takes back when it likes. On a GPU both are the host's.
+`peak_resident_mib` is all that was resident at once (VmHWM), Python and its packages included; `peak_anonymous_mib` is
+without the pages of mapped files, which the kernel takes back when it likes.
 """
 
 import argparse
