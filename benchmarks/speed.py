@@ -16,8 +16,8 @@ these are made); a training step is forward, backward and AdamW. The parts:
     memory    peak memory of a training run, a process each (benchmarks/training_memory.py); growth: over more rows
 
 The visual features are random numbers (a vision encoder is no part of a step, but hvpnet's is) and there are no
-captions. --bf16 measures all of `step` under autocast, too. Writes speed.json, speed.md and a picture a part, with what
-is asked (speed_targets.py) and whether it is reached.
+captions. --bf16 measures all of `step` under autocast, too. Writes speed.json, speed.md and a picture a part; the
+Markdown says which of the targets (speed_targets.py) are reached.
 """
 
 import argparse
