@@ -22,17 +22,14 @@ import argparse
 import json
 import os
 import platform
-import random
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from benchmarks.timing import CLOCKS, quartiles, ratio, spread, take_turns
 from model_cards.facts import write_atomically
 from modeling_vmhan.baselines import HypergraphConvolution
 from modeling_vmhan.hypergraph import build_incidence
@@ -46,9 +43,8 @@ from modeling_vmhan.variational import (
 )
 
 
-__all__ = ["main"]
+__all__ = ["main", "markdown", "measure_head", "parse_arguments"]
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 RATIOS = (  # what is asked of the numbers
     ("vhan", "products_of_vhan"),
     ("vhan_last", "products_of_vhan_last"),
@@ -69,6 +65,14 @@ Subject = Callable[[], None]
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
+    report = measure_head(arguments)
+    write_atomically(arguments.output.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
+    write_atomically(arguments.output.with_suffix(".md"), markdown(report))
+    print(markdown(report))
+
+
+def measure_head(arguments: argparse.Namespace) -> dict[str, Any]:
+    """`facts`, `layers` (milliseconds by clock and subject), `ratios` and `growth`, a row a P."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     asked = ("pairs", "nodes", "hidden_size", "heads", "rounds", "threads")
@@ -80,10 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         for clock, times in measure(make(arguments, arguments.pairs), arguments.rounds).items():
             layers[clock] |= times
     growth = {pairs: measure(head_subjects(arguments, pairs), arguments.rounds) for pairs in arguments.growth}
-    report = {"facts": facts, "layers": summarise(layers), "growth": growth_rows(growth), "ratios": ratios(layers)}
-    write_atomically(arguments.output.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
-    write_atomically(arguments.output.with_suffix(".md"), markdown(report))
-    print(markdown(report))
+    return {"facts": facts, "layers": summarise(layers), "growth": growth_rows(growth), "ratios": ratios(layers)}
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -257,39 +258,24 @@ def forget(tensors: list[Tensor]) -> None:
 
 def measure(subjects: dict[str, Subject], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Milliseconds of each subject in each round, by clock; the subjects take turns in random order."""
-    times = {clock: {name: [] for name in subjects} for clock in CLOCKS}
-    shuffled = random.Random(0)
-    for subject in subjects.values():
-        subject()
-    for _ in tqdm(range(rounds), desc="rounds", leave=False):
-        for name in shuffled.sample(list(subjects), len(subjects)):
-            start = {clock: now() for clock, now in CLOCKS.items()}
-            subjects[name]()
-            for clock, now in CLOCKS.items():
-                times[clock][name].append((now() - start[clock]) * 1000)
-    return times
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "lower_quartile": low, "upper_quartile": high}
-
-
-def ratio(times: dict[str, list[float]], names: str, bases: str) -> dict[str, float]:
-    """Of the sum of the subjects on one side to that on the other, round by round."""
-    own, other = (map(sum, zip(*(times[name] for name in side.split(" + ")))) for side in (names, bases))
-    return spread([first / second for first, second in zip(own, other, strict=True)])
+    times = take_turns({name: [subject] for name, subject in subjects.items()}, rounds)
+    return {clock: {name: [1000 * s for s in of[name]] for name in subjects} for clock, of in times.items()}
 
 
 def summarise(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     return {clock: {name: spread(values) for name, values in of.items()} for clock, of in times.items()}
 
 
+def total(times: dict[str, list[float]], names: str) -> list[float]:
+    """Of subjects joined by " + ", the sum of their times in each round."""
+    return [sum(of_round) for of_round in zip(*(times[name] for name in names.split(" + ")))]
+
+
 def ratios(times: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     """Those of `RATIOS` whose subjects were timed."""
     return {
         clock: {
-            f"{names} / {bases}": ratio(of, names, bases)
+            f"{names} / {bases}": ratio(total(of, names), total(of, bases))
             for names, bases in RATIOS
             if {*names.split(" + "), *bases.split(" + ")} <= of.keys()
         }
@@ -303,7 +289,7 @@ def growth_rows(growth: dict[int, dict[str, dict[str, list[float]]]]) -> list[di
         {
             "pairs": pairs,
             "microseconds_a_pair": spread([1000 * value / pairs for value in times["processor"]["head"]]),
-            "head / products": ratio(times["processor"], "head", "products_of_head"),
+            "head / products": ratio(times["processor"]["head"], times["processor"]["products_of_head"]),
         }
         for pairs, times in growth.items()
     ]
@@ -329,10 +315,6 @@ def markdown(report: dict[str, Any]) -> str:
         line = f"| {row['pairs']} | {cost['median']:.0f} | {quartiles(cost, '.0f')} "
         lines.append(line + f"| {against['median']:.2f} | {quartiles(against, '.2f')} |")
     return "\n".join(lines) + "\n"
-
-
-def quartiles(row: dict[str, float], pattern: str) -> str:
-    return f"{row['lower_quartile']:{pattern}} to {row['upper_quartile']:{pattern}}"
 
 
 if __name__ == "__main__":

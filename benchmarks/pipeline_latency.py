@@ -1,6 +1,6 @@
 """How long does an answer take, against the bare text encoder on the same texts? Latency and throughput.
 
-    python benchmarks/pipeline_latency.py --output outputs/pipeline_latency.json
+    python -m benchmarks.pipeline_latency --output outputs/pipeline_latency.json
 
 Three things read the posts of a drawn data set (postcards), in one process and taking turns, so that whatever else the
 machine does falls on all alike:
@@ -16,22 +16,20 @@ visual features are random numbers, precomputed: a vision encoder would hide the
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
-import random
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
+from benchmarks.timing import ratio, spread, take_turns
 from datasets_scripts.building import build
 from datasets_scripts.postcards import Postcards
 from model_cards.facts import write_atomically
@@ -44,8 +42,6 @@ __all__ = ["main"]
 FEATURES = 4096  # as wide as VGG16's fc7
 KEPT = ("tokens", "boxes", "object_labels", "caption", "image_phrases", "pairs")
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-
 Post = dict[str, Any]
 
 
@@ -56,9 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     subjects, facts = make_subjects(arguments, posts)
     single = [[post] for post in posts]
     batches = [posts[i : i + arguments.batch_size] for i in range(0, len(posts), arguments.batch_size)]
-    with torch.no_grad(), tqdm(total=arguments.rounds * 2, desc="rounds") as bar:
+    with torch.no_grad():
         results = {
-            name: compare(subjects, given, arguments.rounds, bar.update)
+            name: compare(subjects, given, arguments.rounds)
             for name, given in (("latency", single[: arguments.single]), ("throughput", batches))
         }
     report = {"facts": facts, **results}
@@ -127,37 +123,21 @@ def make_subjects(
 
 
 def compare(
-    subjects: dict[str, Callable[[list[Post]], Any]], batches: list[list[Post]], rounds: int, advance: Callable
+    subjects: dict[str, Callable[[list[Post]], Any]], batches: list[list[Post]], rounds: int
 ) -> dict[str, Any]:
     """Of each subject and clock: milliseconds a post, their ratio to the first subject's; spread over the rounds."""
-    names, count = list(subjects), sum(map(len, batches))
-    for subject in subjects.values():
-        subject(batches[0])
-    times = {clock: {name: [0.0] * rounds for name in names} for clock in CLOCKS}
-    shuffled = random.Random(0)
-    for i in range(rounds):
-        for batch in batches:
-            for name in shuffled.sample(names, len(names)):
-                start = {clock: now() for clock, now in CLOCKS.items()}
-                subjects[name](batch)
-                for clock, now in CLOCKS.items():
-                    times[clock][name][i] += (now() - start[clock]) * 1000 / count
-        advance(1)
+    turns = {name: [functools.partial(subject, batch) for batch in batches] for name, subject in subjects.items()}
+    times, count, names = take_turns(turns, rounds), sum(map(len, batches)), list(subjects)
     return {
         name: {
             clock: {
-                "milliseconds_a_post": spread(of[name]),
-                "ratio": spread([own / bare for own, bare in zip(of[name], of[names[0]], strict=True)]),
+                "milliseconds_a_post": spread([1000 * seconds / count for seconds in of[name]]),
+                "ratio": ratio(of[name], of[names[0]]),
             }
             for clock, of in times.items()
         }
         for name in names
     }
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
 def table(report: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ CARDS = sorted((ROOT / "model_cards").glob("*.py"))
 TRAINING = sorted((ROOT / "training").glob("*.py"))
 RIVALS = sorted((ROOT / "rivals").glob("*.py"))
 SERVING = sorted((ROOT / "serving").glob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 COMMANDS = [ROOT / "export_mmre.py", ROOT / "predict_mmre.py", ROOT / "run_mmre.py"]
 SPACE = sorted((ROOT / "model_cards" / "space").glob("*.py"))
 EVALUATION = sorted((ROOT / "evaluation").rglob("*.py"))
@@ -160,6 +161,12 @@ def test_nobody_below_imports_the_evaluation():
     assert not [path for path in EVALUATION for _, module in imports(path) if module.split(".")[0] == "tests"]
 
 
+def test_only_benchmarks_import_benchmarks():
+    assert {path.stem for path in BENCHMARKS} >= {"speed", "timing"}
+    outside = [path for path in EVERYWHERE if path not in BENCHMARKS]
+    assert not [path for path in outside for _, module in imports(path) if module.split(".")[0] == "benchmarks"]
+
+
 @pytest.mark.parametrize("path", SPACE, ids=lambda path: path.stem)
 def test_the_space_needs_nothing_of_the_package(path):
     outside = {module.split(".")[0] for level, module in imports(path) if level == 0}
@@ -216,7 +223,7 @@ def test_drivers_are_imported_when_used(path):
     assert not {module.split(".")[0] for module in at_import} & DRIVERS
 
 
-@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE, *EVALUATION], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*EVERYWHERE, *SPACE, *EVALUATION, *BENCHMARKS], ids=lambda path: path.stem)
 def test_every_module_says_what_it_exports(path):
     names = [
         target.id

@@ -1,0 +1,81 @@
+"""The posts that the benchmarks read: real sentences of MNRE-2, or drawn postcards; their visual features are drawn.
+
+What a feature says costs nothing, what it weighs does: V numbers in float16 for the image and each object, on disk.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+
+from datasets_scripts.building import build
+from datasets_scripts.mnre import MNRE
+from datasets_scripts.postcards import Postcards
+from datasets_scripts.schema import post_features
+from training.data import FEATURE_COLUMNS
+
+
+__all__ = ["load_sentences", "with_features", "with_pairs", "with_pixels"]
+
+KEPT = ("id", "tokens", "image_id", "pairs")
+NUM_OBJECTS = 3  # the paper's K
+BOX = (0.0, 0.0, 10.0, 10.0)
+
+Post = dict[str, Any]
+
+
+def load_sentences(data_dir: str | None, count: int, *, seed: int = 0) -> tuple[list[Post], list[str], str]:
+    """`count` posts of the training split, or all if there are fewer, in random order; the relations; what they are.
+
+    The posts have no image, caption or feature.
+    """
+    if data_dir is None:
+        sizes = {"num_train": count, "num_validation": 1, "num_test": 1}
+        posts, source = build(Postcards, config_name="postcards", **sizes), "drawn postcards, not real sentences"
+    else:
+        posts = build(MNRE, config_name="mnre", data_dir=data_dir, images=False)
+        source = "sentences of MNRE-2's training split"
+    train = posts["train"].select_columns(KEPT).shuffle(seed=seed)
+    relations = train.features["pairs"].feature["relation"].names
+    rows = list(train.select(range(min(count, len(train)))))
+    for row in rows:
+        for pair in row["pairs"]:
+            pair |= {"objects": [], "image_phrases": []}  # the first objects; there is no caption
+    return rows, relations, source
+
+
+def with_features(
+    posts: Sequence[Post], relations: Sequence[str], folder: Path, *, feature_size: int, count: int | None = None
+) -> Dataset:
+    """`count` rows on disk, the posts again and again, each with random features of its own; mapped into memory."""
+    columns = post_features(relations, images=False, visual_feature_size=feature_size)
+    count = len(posts) if count is None else count
+
+    def rows() -> Iterator[Post]:
+        numbers = np.random.default_rng(0)
+        fixed = {"boxes": [BOX] * NUM_OBJECTS, "object_labels": [""] * NUM_OBJECTS, "caption": None}
+        for i, post in zip(range(count), itertools.cycle(posts)):
+            vectors = numbers.random((1 + NUM_OBJECTS, feature_size), dtype=np.float32).astype(np.float16)
+            given = {"image_features": vectors[0], "object_features": list(vectors[1:]), "image_phrases": []}
+            yield {**post, **fixed, **given, "id": str(i)}
+
+    made = Dataset.from_generator(rows, features=columns, cache_dir=str(folder / f"cache-{count}-{feature_size}"))
+    return made.with_format("numpy", columns=list(FEATURE_COLUMNS), output_all_columns=True)
+
+
+def with_pairs(post: Post, count: int) -> Post:
+    """The post with `count` pairs: its own again and again, as two pairs of the same mentions cost what others do."""
+    pairs = list(itertools.islice(itertools.cycle(post["pairs"]), count))
+    return {**post, "pairs": pairs}
+
+
+def with_pixels(post: Post, side: int) -> Post:
+    """The post with a picture of noise and three boxes in it, instead of features."""
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    kept = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
+    boxes = [[0, 0, side // 2, side // 2], [side // 4, 0, side, side // 2], [0, side // 2, side, side]]
+    return {**kept, "image": Image.fromarray(noise), "boxes": boxes}
