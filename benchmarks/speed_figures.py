@@ -146,11 +146,11 @@ def _growth(part: dict[str, Any]) -> Any:
     )
     for name, label, colour in names:
         medians = [ratio(row[name], reference[name])["median"] for row in part["rows"].values()]
+        axes.set_ylim(0, max(1.15 * max(medians), axes.get_ylim()[1]))
         axes.plot(sizes, medians, marker="o", color=colour, label=label)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
     axes.set_xlabel("rows of the data set")
     axes.set_ylabel(f"ratio to {sizes[0]:,} rows")
     _plain(axes)
@@ -168,7 +168,7 @@ def _head(part: dict[str, Any]) -> Any:
     axes.set_xscale("log")
     axes.set_xticks(pairs, [f"{count:,}" for count in pairs])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.15 * max(high))
     axes.set_xlabel("pairs in the batch")
     axes.set_ylabel("processor time of V-HAN's head /\nits matrix products alone")
     _plain(axes)
