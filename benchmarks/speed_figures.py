@@ -122,7 +122,7 @@ def _pairs(tables: dict[str, Any], clock: str) -> Any:
         axes.set_xticks(counts, [str(count) for count in counts], minor=False)
         axes.minorticks_off()
         axes.set_xlabel("pairs a sentence")
-        axes.set_ylabel(f"pairs per second / marker's ({clock} time)")
+        axes.set_ylabel(f"pairs per second / marker's\n({clock} time)")
         _plain(axes)
         axes.legend(frameon=False, fontsize=8)
     return figure
