@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from modeling_vmhan.visual_projection import masked_batch_norm
 from rivals.base import EncoderRival
 from rivals.bert_layers import attend, check_bert_family, embed, finish_layer, project, rows_of_pairs, split_heads
 from rivals.configuration import RivalConfig
@@ -90,8 +91,9 @@ class HVPNeT(EncoderRival):
     (whose optimiser has none of its weights), and from there through `GatedAggregation`.
     Not as published: a region that several pairs of a sentence use is encoded once for all of them; a missing object
     is masked, where the public code shows the attention an encoded black picture; the ResNet stays in evaluation mode;
-    the objects are those of the data set (the public ones leak, see the README). A tail that is an object of the image
-    is in the prefix, too, and t is its mean value in the last layer.
+    the objects are those of the data set (the public ones leak, see the README); and the pyramid is normalised, as the
+    features of all rivals are, without which the prefix was not learned from random weights. A tail that is an object
+    of the image is in the prefix, too, and t is its mean value in the last layer.
 
     Raises:
         ValueError: the text encoder is not of the BERT family, or the posts have no image (visual_feature_size is 0,
@@ -108,6 +110,8 @@ class HVPNeT(EncoderRival):
         check_bert_family(text.model_type, config.rival)
         super().__init__(config)
         self.pyramid = PyramidEncoder(config.pyramid)
+        self.feature_norm = nn.LayerNorm(self.pyramid.feature_size, elementwise_affine=False)
+        self.region_norm = nn.BatchNorm1d(self.pyramid.feature_size, affine=False, momentum=None)
         self.aggregation = GatedAggregation(
             feature_size=self.pyramid.feature_size,
             hidden_size=text.hidden_size,
@@ -157,9 +161,15 @@ class HVPNeT(EncoderRival):
     def _encode(self, pixels: Tensor) -> Tensor:
         return self.pyramid(pixels)
 
+    def normalised(self, pyramids: Tensor) -> Tensor:
+        """(1 + R, 4, C) as `VisualProjection` normalises features; the first, which is no region, stays zero."""
+        is_region = torch.arange(len(pyramids), device=pyramids.device) > 0
+        mask = is_region.unsqueeze(1).expand(-1, POSITIONS)  # (1 + R, 4)
+        return masked_batch_norm(self.region_norm, self.feature_norm(pyramids), mask)
+
     def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
         pyramids, of_pair, present = self.region_pyramids(inputs)
-        prefix = self.aggregation(pyramids)[of_pair].transpose(1, 2)  # (P, L, 2 + K, 4, 2 D)
+        prefix = self.aggregation(self.normalised(pyramids))[of_pair].transpose(1, 2)  # (P, L, 2 + K, 4, 2 D)
         mask = present.repeat_interleave(POSITIONS, dim=1)  # (P, n)
         inputs = rows_of_pairs(inputs)
         text = inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")

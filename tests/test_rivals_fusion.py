@@ -423,6 +423,16 @@ class TestHVPNeT:
         assert not any(parameter.requires_grad for parameter in model.pyramid.parameters())
         assert model.training and not model.pyramid.training
 
+    def test_the_pyramid_is_normalised_over_the_regions(self, make_rival):
+        """In training to mean 0 and variance 1 a feature; what is no region stays zero and takes no part."""
+        model = make_rival("hvpnet").train()
+        pyramids = torch.cat([torch.zeros(1, 4, 960), 5 + torch.rand(6, 4, 960)])
+        found = model.normalised(pyramids)
+        assert not found[0].any()
+        torch.testing.assert_close(found[1:].mean(dim=(0, 1)), torch.zeros(960), atol=1e-5, rtol=0)
+        assert (found[1:].var(dim=(0, 1), correction=0) - 1).abs().max() < 1e-2
+        torch.testing.assert_close(model.normalised(pyramids[:4])[1:].sum(), torch.tensor(0.0), atol=1e-2, rtol=0)
+
     def test_features_are_no_pixels(self, make_rival, make_processor, posts):
         model = make_rival("hvpnet")
         for post in (batch := posts()):
