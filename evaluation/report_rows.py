@@ -180,6 +180,9 @@ def _inputs(settings: Mapping[str, Any]) -> str:
     reads = {"text": {"text"}, "image": {"features"}, "objects": {"features"}, "image_phrases": {"captions"}}
     if "no_visual" in given:
         reads = {"text": {"text"}}
+    without = [name for name in reads if str(settings.get(f"num_{name}")) == "0"]
+    without += ["image_phrases"] * (settings.get("preset") == "no_image_llm")
+    reads = {name: needed for name, needed in reads.items() if name not in without}
     model = settings.get("model", "vmhan")
     if model != "vmhan":
         from rivals import RIVALS  # here: brings in torch

@@ -169,6 +169,21 @@ def test_what_cannot_be_reported_is_an_error(results, tmp_path, caplog):
         read_row(results / "full", **options)
 
 
+@pytest.mark.parametrize(
+    "settings, inputs",
+    [
+        ({"captions": "llava_next", "features": "none"}, "text, image phrases"),
+        ({"captions": "llava_next", "preset": "no_image_llm"}, "text"),
+        ({"features": "random:0", "num_objects": 0, "num_image_phrases": 0}, "text, image"),
+        ({"features": "random:0", "no_visual": True}, "text"),
+        ({"features": "random:0", "model": "pcnn"}, "text"),
+    ],
+)
+def test_what_a_row_reads_is_told_by_its_settings(tmp_path, settings, inputs):
+    write_run(tmp_path / "row" / "seed-1", GOOD, settings=settings)
+    assert read_row(tmp_path / "row", title="", split="test", resamples=10).inputs == inputs
+
+
 def test_holm_by_hand():
     """4 tests: the smallest p times 4, the next times 3 and so on, never falling, at most 1."""
     assert holm([0.01, 0.04, 0.03, 0.9]) == pytest.approx([0.04, 0.09, 0.09, 0.9])
