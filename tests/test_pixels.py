@@ -103,7 +103,8 @@ def test_the_model_sees_the_precomputed_features(model, processor, pixel_posts, 
     close(image, given["image_features"])
     close(objects, given["object_features"])
     stored = processor(precomputed("extract"))  # in float16: 11 significant bits
-    torch.testing.assert_close(stored["object_features"], objects, rtol=2**-11, atol=1e-6)
+    assert stored["object_features"].dtype == torch.float16
+    torch.testing.assert_close(stored["object_features"].float(), objects, rtol=2**-11, atol=1e-6)
     assert objects[0].unique(dim=0).shape[0] == 4  # each region has its own
 
 
