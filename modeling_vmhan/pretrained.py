@@ -2,13 +2,12 @@
 
 import os
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
-from transformers import initialization as init
 
 from .configuration_vmhan import VMHANConfig
+from .initialisation import initialise
 from .vision import vision_from_weights
 
 
@@ -24,22 +23,8 @@ class VMHANPreTrainedModel(PreTrainedModel):
     accepts_loss_kwargs = False  # the loss is a mean over pairs: Trainer must not divide it again
     _supports_sdpa = True
 
-    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d):
-            init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
-            init.zeros_(module.num_batches_tracked)
-        elif isinstance(module, nn.LayerNorm) and module.weight is not None:
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, nn.Conv2d):  # the frozen VGG16, until weights are loaded into it
-            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            init.zeros_(module.bias)
+        initialise(module, std=self.config.initializer_range)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):

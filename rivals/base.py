@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
-from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
+from modeling_vmhan.initialisation import initialise
 from modeling_vmhan.nodes import project_regions, region_nodes
 from modeling_vmhan.text_encoding import pool_tokens
 from modeling_vmhan.visual_projection import VisualProjection
@@ -62,19 +62,8 @@ class RivalForRelationClassification(PreTrainedModel):
         loss = nn.functional.cross_entropy(logits.float(), labels)
         return RivalOutput(loss=loss, logits=logits, relation_loss=loss.detach())
 
-    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm1d):
-            init.zeros_(module.running_mean)
-            init.ones_(module.running_var)
-            init.zeros_(module.num_batches_tracked)
-        elif isinstance(module, nn.LayerNorm) and module.weight is not None:
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
+        initialise(module, std=self.config.initializer_range)
 
 
 class EncoderRival(RivalForRelationClassification):

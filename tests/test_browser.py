@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import start_chromium
 from PIL import Image
 from transformers import AutoModel
 
@@ -18,7 +19,6 @@ from evaluation.predictions import Predictions
 from model_cards.facts import read_facts
 
 
-CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 RELATIONS = ["None", "peer", "member_of"]
 EVIL = "<script>document.title = 'run'</script>\"'><img src=x onerror=\"document.title = 'run'\">"
 
@@ -297,17 +297,7 @@ def test_text_is_text_wherever_it_comes_from():
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
-    if not (Path(CHROMIUM).exists() and Path(CHROMEDRIVER).exists()):
-        pytest.skip(f"needs {CHROMIUM} and {CHROMEDRIVER}: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    flags = "headless no-sandbox disable-gpu no-first-run disable-background-networking disable-component-update "
-    flags += "disable-sync window-size=1440,1200"
-    for flag in [*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"), window="1440,1200")
     yield driver
     driver.quit()
 

@@ -26,7 +26,7 @@ RIVALS_MAY_IMPORT = {"torch", "torchvision", "tokenizers", "transformers", "mode
 # of the model, checks of a configuration and what knows nothing of VMHANConfig
 RIVALS_MAY_USE = {
     "configuration_vmhan", "hypergraph", "layers", "baselines", "text_encoding", "outputs", "regions", "vgg16",
-    "vision", "visual_projection", "windows", "nodes",
+    "vision", "visual_projection", "windows", "nodes", "initialisation",
 }  # fmt: skip
 CARDS_MAY_IMPORT = {"huggingface_hub", "jinja2", "model_cards"}
 LAYER_FILES = {
@@ -47,6 +47,7 @@ LAYER_FILES = {
     "explanation",
     "drawing",
     "nodes",
+    "initialisation",
     "fetching",
     "mentions",
     "questions",

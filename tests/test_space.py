@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from chromium import start_chromium
 from conftest import STRANGERS_PACKAGES, link_distributions
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
@@ -28,7 +29,6 @@ from modeling_vmhan import MultimodalRelationClassificationPipeline
 gr = pytest.importorskip("gradio", reason="needs gradio: pip install 'vmhan[app]'")
 
 SPACE = Path(__file__).resolve().parents[1] / "model_cards" / "space"
-CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 TEXT = "Ann met Bob in Paris with the band"
 
 
@@ -291,17 +291,7 @@ def test_the_server_reads_no_file_of_its_own_machine(url, picture):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
-    if not (Path(CHROMIUM).exists() and Path(CHROMEDRIVER).exists()):
-        pytest.skip(f"needs {CHROMIUM} and {CHROMEDRIVER}: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += "disable-component-update disable-sync window-size=1280,1600"
-    for flag in [*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"), window="1280,1600")
     yield driver
     driver.quit()
 

@@ -1,0 +1,29 @@
+"""Debian's Chromium without a window, for tests that look at a page."""
+
+from pathlib import Path
+
+import pytest
+
+
+__all__ = ["start_chromium"]
+
+CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
+FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+FLAGS += "disable-component-update disable-sync"
+
+
+def start_chromium(profile, *, window: str):
+    """A selenium driver with logs of network and console; skips the test where it cannot be had.
+
+    Args:
+        profile: an empty folder. window: its size, as "1280,1600".
+    """
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
+    if not (Path(CHROMIUM).exists() and Path(CHROMEDRIVER).exists()):
+        pytest.skip(f"needs {CHROMIUM} and {CHROMEDRIVER}: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS.split(), f"window-size={window}", f"user-data-dir={profile}"]:
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
