@@ -8,13 +8,13 @@ is); it is read as it is needed. Writes one row a pair (datasets_scripts/answer_
 triples, (head, relation, tail, confidence, source) of every pair with a relation, and OUT.graphml beside them.
 
 A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. Run the
-same command again after a crash or a kill, and it continues; datasets_scripts/resumable.py says how. Exit code: 0 all
-rows answered, 1 some failed (or the run broke off), 2 bad arguments.
+same command again after a crash or a kill, and it continues; datasets_scripts/resumable.py says how. With
+`--engine ray --num_workers 8` the rows are shared out over a Ray cluster, and the answers stay the same. Exit code: 0
+all rows answered, 1 some failed (or the run broke off), 2 bad arguments.
 """
 
 import argparse
 import hashlib
-import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -26,10 +26,11 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from datasets_scripts.answer_files import answer_rows, write_jsonl, write_parquet
+from datasets_scripts.answer_files import write_jsonl, write_parquet
+from datasets_scripts.answering import Answered, Pipe, answer_here, answer_on_ray
 from datasets_scripts.graph_export import write_graph, write_triples_csv, write_triples_jsonl
 from datasets_scripts.prepare_files import sha256_of
-from datasets_scripts.question_files import QUESTION_SUFFIXES, count_questions, read_questions
+from datasets_scripts.question_files import QUESTION_SUFFIXES, count_questions
 from datasets_scripts.resumable import ResumableOutput
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.vision import weights_digest
@@ -39,11 +40,8 @@ __all__ = ["main"]
 
 logger = logging.getLogger("predict_mmre")
 
+ENGINES = ("local", "ray")
 SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv")}
-# An error of the machine, after which every later row would fail as well (torch before 2.8 has no name for it).
-MACHINE_FAILED = (getattr(torch, "AcceleratorError", MemoryError), MemoryError)
-
-Question = dict[str, Any]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,9 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"predict_mmre: {error}", file=sys.stderr)
         return 2
     if not output.progress.complete:
-        rows = read_questions(arguments.input, image_root=arguments.image_root, skip=output.progress.rows)
-        with tqdm(total=total, initial=output.progress.rows, desc="predict", unit="row") as bar:
-            answer_all(pipe, rows, output, batch_size=arguments.batch_size, advance=bar.update)
+        done = output.progress.rows
+        with tqdm(total=total, initial=done, desc="predict", unit="row") as bar:
+            for answered in answers(arguments, pipe, skip=done, total=total):
+                output.append(*answered)
+                bar.update(answered.rows)
         output.finish(made)
     return report(output)
 
@@ -79,6 +79,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
     parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="who answers: this process, or Ray workers")
+    parser.add_argument("--num_workers", type=_positive, default=1, help="of Ray, one a device (default 1)")
+    parser.add_argument("--ray_address", help="of a Ray cluster, such as auto (default: start one on this machine)")
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever OUT holds")
     arguments = parser.parse_args(argv)
     if not arguments.input.is_file() or arguments.input.suffix not in QUESTION_SUFFIXES:
@@ -138,59 +141,14 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def answer_all(
-    pipe: Callable[..., list],
-    rows: Iterator[Question | ValueError],
-    output: ResumableOutput,
-    *,
-    batch_size: int,
-    advance: Callable[[int], Any],
-) -> None:
-    """Answer the rows that come, a batch at a time, and append what they give.
-
-    Batches begin at the same rows in every run, since only whole ones are recorded: so an answer's last bits, which
-    depend on what else is in its batch, do not depend on where a run was killed.
-    """
-    numbered = enumerate(rows, start=output.progress.rows + 1)
-    while batch := dict(itertools.islice(numbered, batch_size)):
-        unread = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
-        questions = {number: row for number, row in batch.items() if number not in unread}
-        answers, failed = answer_batch(pipe, questions, batch_size)
-        lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
-        output.append(len(batch), lines, error_rows({**unread, **failed}, questions))
-        advance(len(batch))
-
-
-def answer_batch(
-    pipe: Callable[..., list], questions: dict[int, Question], batch_size: int
-) -> tuple[dict[int, Any], dict[int, str]]:
-    """Answers by row number, and the reasons why rows have none. A batch that fails is asked again row by row.
-
-    Raises:
-        MemoryError, torch.AcceleratorError: the machine failed, not a row.
-    """
-    if not questions:
-        return {}, {}
-    try:
-        answers = pipe(list(questions.values()), batch_size=batch_size)
-        return dict(zip(questions, answers, strict=True)), {}
-    except MACHINE_FAILED:
-        raise
-    except Exception as error:  # whatever a row can cause: it shall not stop the run
-        if len(questions) == 1:
-            return {}, dict.fromkeys(questions, f"{type(error).__name__}: {error}")
-    each = [answer_batch(pipe, {number: question}, batch_size) for number, question in questions.items()]
-    answers = {number: answer for answered, _ in each for number, answer in answered.items()}
-    return answers, {number: reason for _, failed in each for number, reason in failed.items()}
-
-
-def error_rows(reasons: dict[int, str], questions: dict[int, Question]) -> list[dict[str, Any]]:
-    """In the order of the rows."""
-    rows = []
-    for number in sorted(reasons):
-        identity = questions.get(number, {}).get("id")
-        rows.append({"row": number, "id": None if identity is None else str(identity), "reason": reasons[number]})
-    return rows
+def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
+    """What is behind the first `skip` of the input's `total` rows, in order, by the engine that was asked for."""
+    place = {"path": arguments.input, "image_root": arguments.image_root}
+    rows = {"skip": skip, "batch_size": arguments.batch_size}
+    if arguments.engine == "local":
+        return answer_here(pipe, **place, **rows)
+    workers = {"num_workers": arguments.num_workers, "address": arguments.ray_address}
+    return answer_on_ray(partial(load_pipeline, arguments), **place, **rows, total=total, **workers)
 
 
 def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Callable[[Path, Path], None]]:

@@ -18,9 +18,10 @@ SOURCES = {
     "jsonl": ("datasets_scripts.jsonl", "Posts", "Posts"),
 }
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
+ENGINES = ("processes", "ray")
 ON_BAD_IMAGE = ("error", "skip_image", "skip_post")
 # What does not change a byte of the result, or is known by its content (data_dir).
-NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "push_to_hub", "private", "allow_leaky")
+NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 
 
 @dataclass
@@ -74,6 +75,12 @@ class PrepareArguments:
 
     shard_size: int = field(default=1000, metadata={"help": "Posts of the source a Parquet file."})
     num_proc: int = field(default=1, metadata={"help": "Processes; each runs on one thread. Same bytes as 1."})
+    engine: str = field(
+        default="processes", metadata={"help": "processes, or ray: num_proc workers of a Ray cluster."}
+    )
+    ray_address: str | None = field(
+        default=None, metadata={"help": "Of a running Ray cluster, such as auto; None: one is started here."}
+    )
     figures: bool = field(default=True, metadata={"help": "Draw figures into the folder (needs matplotlib)."})
     license: str | None = field(default=None, metadata={"help": "Hub identifier of the licence; None: the source's."})
     push_to_hub: str | None = field(default=None, metadata={"help": "Repository to upload the finished folder to."})
@@ -87,6 +94,8 @@ class PrepareArguments:
             raise ValueError(
                 f"on_bad_image: expected one of {', '.join(ON_BAD_IMAGE)}, received {self.on_bad_image!r}"
             )
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, received {self.engine!r}")
         for name, least in (
             ("max_posts", 1),
             ("max_side", 32),

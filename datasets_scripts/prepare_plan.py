@@ -24,7 +24,7 @@ from datasets_scripts.prepare_tools import Tools
 from datasets_scripts.schema import post_features
 
 
-__all__ = ["IMAGES_A_SHARD", "Plan", "make_plan", "work_folder"]
+__all__ = ["IMAGES_A_SHARD", "Plan", "device_type", "make_plan", "work_folder"]
 
 IMAGES_A_SHARD = 64
 PACKAGES = ("datasets", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers")
@@ -107,7 +107,7 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools) -> Plan
         **tools.descriptions,
         "code": _code(arguments, tools),
         "versions": _versions(),
-        "device": _device_type(),
+        "device": device_type(),
     }
     text = json.dumps(provenance, sort_keys=True)
     provenance = {"fingerprint": hashlib.sha256(text.encode()).hexdigest(), **provenance}
@@ -143,7 +143,7 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _device_type() -> str:
+def device_type() -> str:
     """Features of one kind of device are not mixed with those of another: they differ in the last digits."""
     torch = sys.modules.get("torch")  # what was not imported computes nothing
     return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"

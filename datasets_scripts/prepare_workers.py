@@ -1,4 +1,5 @@
-"""Who makes which shard: several processes of one machine (`num_proc`), several launched ones (`accelerate launch`).
+"""Who makes which shard: several processes of one machine (`num_proc`), several launched ones (`accelerate launch`),
+or the workers of a Ray cluster (`engine`).
 
 A shard is made by one process on one thread, with batches of its own, so that its bytes do not depend on how many
 processes there are.
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,16 @@ from tqdm.auto import tqdm
 
 from datasets_scripts.prepare_arguments import PrepareArguments
 from datasets_scripts.prepare_images import write_image_shard
-from datasets_scripts.prepare_plan import Plan
+from datasets_scripts.prepare_plan import Plan, device_type
 from datasets_scripts.prepare_posts import write_post_shard
 from datasets_scripts.prepare_tools import Tools
+from datasets_scripts.ray_engine import run_in_order
 
 
 __all__ = ["MakeTools", "World", "join_world", "make_shards"]
 
 MakeTools = Callable[[PrepareArguments, "str | None"], Tools]
+Job = tuple[str, "str | None", int]  # "images" or "posts", split of posts, number of the shard
 
 START_METHOD = "spawn"  # forked processes may use neither CUDA nor threads
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -85,32 +89,68 @@ def make_shards(plan: Plan, tools: Tools, world: World, make_tools: MakeTools) -
     image_jobs = [("images", None, shard) for shard in range(len(plan.image_shards()))]
     post_jobs = [("posts", s, shard) for s in plan.source.posts for shard in range(len(plan.post_shards(s)))]
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with _pool(plan, world, make_tools) as pool:
+    with _runner(plan, tools, world, make_tools) as run:
         for kind, jobs in (("images", image_jobs), ("posts", post_jobs)):
             mine = jobs[world.rank :: world.size]
             missing = [job for job in mine if not _file(plan, job).is_file()]
             with tqdm(desc=kind, unit=kind[:-1], total=_size(plan, mine), disable=not world.is_main) as bar:
                 bar.update(_size(plan, mine) - _size(plan, missing))
-                if pool is None:
-                    with _one_thread():
-                        for job in missing:
-                            _do(plan, tools, job, bar.update)
-                else:
-                    _wait_for(pool, [pool.submit(_work, job) for job in missing], bar)
+                run(missing, bar)
             world.wait()  # posts need the images of all
 
 
 @contextlib.contextmanager
-def _pool(plan: Plan, world: World, make_tools: MakeTools) -> Iterator[ProcessPoolExecutor | None]:
-    """`num_proc` processes with tools of their own, started when there is work; None if this process does it all."""
-    if plan.arguments.num_proc == 1:
-        yield None
-        return
-    context = multiprocessing.get_context(START_METHOD)
-    _WORKER["counter"] = context.Value("q", 0)
-    arguments = (plan, make_tools, world.device, _WORKER["counter"])
-    with ProcessPoolExecutor(plan.arguments.num_proc, context, _start_worker, arguments) as pool:
-        yield pool
+def _runner(
+    plan: Plan, tools: Tools, world: World, make_tools: MakeTools
+) -> Iterator[Callable[[list[Job], tqdm], None]]:
+    """What does jobs and moves the bar: Ray's workers, `num_proc` processes of this machine, or this one alone."""
+    if plan.arguments.engine == "ray":
+        if world.size > 1:
+            raise ValueError(
+                f"engine: expected processes under accelerate launch, received ray in one of {world.size} processes. "
+                "Start it with python: Ray starts its workers itself"
+            )
+        yield partial(_run_on_ray, plan, make_tools)
+    elif plan.arguments.num_proc == 1:
+        yield partial(_run_alone, plan, tools)
+    else:
+        context = multiprocessing.get_context(START_METHOD)
+        _WORKER["counter"] = context.Value("q", 0)
+        arguments = (plan, make_tools, world.device, _WORKER["counter"])
+        with ProcessPoolExecutor(plan.arguments.num_proc, context, _start_worker, arguments) as pool:
+            yield lambda jobs, bar: _wait_for(pool, [pool.submit(_work, job) for job in jobs], bar)
+
+
+def _run_alone(plan: Plan, tools: Tools, jobs: list[Job], bar: tqdm) -> None:
+    with _one_thread():
+        for job in jobs:
+            _do(plan, tools, job, bar.update)
+
+
+def _run_on_ray(plan: Plan, make_tools: MakeTools, jobs: list[Job], bar: tqdm) -> None:
+    """The shards are files, so the workers' machines share a file system; only their numbers travel."""
+    make_worker = partial(_RayWorker, plan, make_tools)
+    workers = {"num_workers": plan.arguments.num_proc, "address": plan.arguments.ray_address}
+    for count in run_in_order(jobs, make_worker, **workers):
+        bar.update(count)
+
+
+class _RayWorker:
+    """Tools of its own, and the shards that it is given; one made before it died is not made again."""
+
+    def __init__(self, plan: Plan, make_tools: MakeTools):
+        self.plan, self.tools = plan, make_tools(plan.arguments, None)
+
+    def __call__(self, job: Job) -> int:
+        if (found := device_type()) != self.plan.provenance["device"]:
+            raise ValueError(
+                f"engine: expected Ray workers on {self.plan.provenance['device']}, as the process that started them, "
+                f"received one on {found}. Start it on a machine like theirs"
+            )
+        if not _file(self.plan, job).is_file():
+            with _one_thread():
+                _do(self.plan, self.tools, job, lambda count: None)
+        return _size(self.plan, [job])
 
 
 def _wait_for(pool: ProcessPoolExecutor, running: list[Future], bar: tqdm) -> None:
@@ -136,7 +176,7 @@ def _start_worker(plan: Plan, make_tools: MakeTools, device: str | None, counter
     _WORKER.update(plan=plan, tools=make_tools(plan.arguments, device), counter=counter)
 
 
-def _work(job: tuple[str, str | None, int]) -> None:
+def _work(job: Job) -> None:
     def count(number: int) -> None:
         with _WORKER["counter"].get_lock():
             _WORKER["counter"].value += number
@@ -145,7 +185,7 @@ def _work(job: tuple[str, str | None, int]) -> None:
         _do(_WORKER["plan"], _WORKER["tools"], job, count)
 
 
-def _do(plan: Plan, tools: Tools, job: tuple[str, str | None, int], progress: Callable[[int], Any]) -> None:
+def _do(plan: Plan, tools: Tools, job: Job, progress: Callable[[int], Any]) -> None:
     kind, split, shard = job
     if kind == "images":
         write_image_shard(plan, tools, shard, progress=progress)
@@ -153,12 +193,12 @@ def _do(plan: Plan, tools: Tools, job: tuple[str, str | None, int], progress: Ca
         write_post_shard(plan, tools, split, shard, progress=progress)
 
 
-def _file(plan: Plan, job: tuple[str, str | None, int]) -> Path:
+def _file(plan: Plan, job: Job) -> Path:
     kind, split, shard = job
     return plan.image_file(shard) if kind == "images" else plan.post_file(split, shard)
 
 
-def _size(plan: Plan, jobs: list[tuple[str, str | None, int]]) -> int:
+def _size(plan: Plan, jobs: list[Job]) -> int:
     """Images or posts in these shards."""
     return sum(len((plan.image_shards() if k == "images" else plan.post_shards(s))[shard]) for k, s, shard in jobs)
 

@@ -49,8 +49,8 @@ def read_questions(path: Path, *, image_root: Path, skip: int = 0) -> Iterator[d
     Raises:
         ValueError: the file as a whole cannot be read: see `count_questions`.
     """
-    rows, parse = _open(path)
-    for raw in islice(rows, skip, None):
+    rows, parse = _open(path, skip)
+    for raw in rows:
         try:
             yield _question(parse(raw), image_root)
         except RecursionError:
@@ -72,18 +72,18 @@ def count_questions(path: Path) -> int:
     return sum(1 for _ in rows)
 
 
-def _open(path: Path) -> tuple[Iterator[Any], Callable[[Any], Any]]:
-    """The raw rows, and what makes one a dict, or raises ValueError."""
+def _open(path: Path, skip: int = 0) -> tuple[Iterator[Any], Callable[[Any], Any]]:
+    """The raw rows behind the first `skip`, and what makes one a dict, or raises ValueError."""
     if path.suffix == ".jsonl":
-        return _lines(path), json.loads
+        return islice(_lines(path), skip, None), json.loads
     if path.suffix == ".csv":
-        return _records(path, _known_columns(path, _csv_header(path))), _parse_record
+        return islice(_records(path, _known_columns(path, _csv_header(path))), skip, None), _parse_record
     if path.suffix == ".parquet":
         try:
             names = parquet.read_schema(path).names
         except pyarrow.ArrowException as error:
             raise ValueError(f"{path}: expected a Parquet file, received another or a damaged one: {error}") from error
-        return _places(path, _known_columns(path, names)), _parse_place
+        return _places(path, _known_columns(path, names), skip), _parse_place
     raise ValueError(f"{path}: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {path.suffix!r}.")
 
 
@@ -161,12 +161,16 @@ def _value(name: str, cell: str) -> Any:
     return cell if is_mention else value
 
 
-def _places(path: Path, columns: list[str]) -> Iterator[tuple[pyarrow.RecordBatch, int]]:
-    """(batch, index of the row in it): a row is decoded only when it is parsed."""
+def _places(path: Path, columns: list[str], skip: int) -> Iterator[tuple[pyarrow.RecordBatch, int]]:
+    """(batch, index of the row in it); a row is decoded only when it is parsed, and no row group that is skipped."""
     with parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=columns):
-            for index in range(batch.num_rows):
+        groups = list(range(file.num_row_groups))
+        while groups and (rows := file.metadata.row_group(groups[0]).num_rows) <= skip:
+            skip, groups = skip - rows, groups[1:]
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS, row_groups=groups, columns=columns):
+            for index in range(min(skip, batch.num_rows), batch.num_rows):
                 yield batch, index
+            skip = max(skip - batch.num_rows, 0)
 
 
 def _parse_place(place: tuple[pyarrow.RecordBatch, int]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ LAYER_FILES = {
     "mentions",
     "questions",
 }
-DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime", "optuna"}
+DRIVERS = {"ultralytics", "openai", "vllm", "jsonschema", "onnxruntime", "optuna", "ray"}
 SAVED_ONLY = {"predictions", "bootstrap", "score", "confusion_figure", "mmre_f1"}
 SAVED_ONLY |= {"report", "report_files", "report_plot", "report_rows", "reported"}
 SWEEP = {"sweep", "sweep_plan", "sweep_runs", "sweep_workers"}  # hand out runs to processes that import run_mmre

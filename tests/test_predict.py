@@ -18,7 +18,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import predict_mmre
-from datasets_scripts import resumable
+from datasets_scripts import answering, resumable
 from datasets_scripts.answer_files import ANSWER_SCHEMA, answer_rows, read_answers
 from datasets_scripts.graph_export import triples_of, write_graph
 from datasets_scripts.question_files import count_questions, read_questions
@@ -190,11 +190,11 @@ def test_reading_is_lazy_and_can_begin_anywhere(tmp_path, suffix, write):
     assert peak < 1 << 20 and pyarrow.total_allocated_bytes() - before < 1 << 20
 
 
-def test_no_more_rows_are_read_than_are_answered(tmp_path):
+def test_no_more_rows_are_read_than_are_answered(tmp_path, monkeypatch):
     taken = []
 
-    def rows():
-        for i in range(100):
+    def rows(path, image_root, skip):
+        for i in range(skip, 100):
             taken.append(i)
             yield {"text": "a", "id": i}
 
@@ -204,10 +204,11 @@ def test_no_more_rows_are_read_than_are_answered(tmp_path):
             raise KeyboardInterrupt
         return [{"head": "a", "tail": "b"} for _ in questions]
 
-    output = ResumableOutput(tmp_path / "out.jsonl", {})
+    monkeypatch.setattr(answering, "read_questions", rows)
+    answered = []
     with pytest.raises(KeyboardInterrupt):
-        predict_mmre.answer_all(pipe, rows(), output, batch_size=3, advance=lambda count: None)
-    assert len(taken) == 9 and output.progress.rows == 6
+        answered.extend(answering.answer_here(pipe, tmp_path, tmp_path, skip=0, batch_size=3))
+    assert len(taken) == 9 and sum(part.rows for part in answered) == 6
 
 
 # ---------------------------------------------------------------- bad rows
@@ -258,13 +259,13 @@ def test_only_the_machines_failure_stops_a_run():
         raise failure
 
     failure = torch.OutOfMemoryError("too large")
-    assert predict_mmre.answer_batch(pipe, {3: {}, 4: {}}, 2) == (
+    assert answering.answer_batch(pipe, {3: {}, 4: {}}, 2) == (
         {},
         dict.fromkeys((3, 4), "OutOfMemoryError: too large"),
     )
-    failure = predict_mmre.MACHINE_FAILED[0]("device lost")
-    with pytest.raises(predict_mmre.MACHINE_FAILED, match="device lost"):
-        predict_mmre.answer_batch(pipe, {3: {}, 4: {}}, 2)
+    failure = answering.MACHINE_FAILED[0]("device lost")
+    with pytest.raises(answering.MACHINE_FAILED, match="device lost"):
+        answering.answer_batch(pipe, {3: {}, 4: {}}, 2)
 
 
 def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):

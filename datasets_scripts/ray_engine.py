@@ -1,0 +1,126 @@
+"""Jobs shared out over a Ray cluster by Ray Data: one worker a device, results in the order of the jobs.
+
+The only file that imports ray (`pip install 'vmhan[ray]'`). A worker that dies, with its machine or alone, is started
+again and its job is done again; so a job must be one that can be repeated.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+
+__all__ = ["connected", "run_in_order"]
+
+MAX_BLOCKS = 1000  # Ray Data's unit of work: one job each, up to so many
+EXPECTED = (ValueError, OSError)  # what a worker raises about its input, and what the caller gets back as it was
+
+
+def run_in_order(
+    jobs: Sequence[Any], make_worker: Callable[[], Callable[[Any], Any]], *, num_workers: int, address: str | None
+) -> Iterator[Any]:
+    """Yield the result of each job, in their order, as soon as it and all before it are there.
+
+    Args:
+        jobs: JSON-able, as the results are.
+        make_worker: makes what does a job; called once in each worker process. Functions of modules, classes and
+            `functools.partial` of them can be sent there; the workers' machines need this package, and a file system
+            that holds the files under the same paths.
+        num_workers: worker processes, each with a GPU of its own if the cluster has any, else with a CPU.
+        address: of a running cluster ("auto", "ray://HOST:10001"); None takes the one that this process is connected
+            to, or starts one on this machine.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: more workers than the cluster has devices; or raised by a worker, as an OSError can be.
+        ConnectionError: there is no cluster at this address.
+    """
+    with connected(num_workers=num_workers, address=address) as ray:
+        yield from _results(ray, jobs, make_worker, num_workers)
+
+
+@contextlib.contextmanager
+def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
+    """The module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
+
+    Workers on this machine import from where this process does.
+    """
+    ray = _ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    local: dict[str, Any] = {}
+    if address is None:
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+        local = {"num_cpus": num_workers, "include_dashboard": False}
+        local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
+    ray.init(address=address, logging_level="warning", **local)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _results(ray: Any, jobs: Sequence[Any], make_worker: Callable, num_workers: int) -> Iterator[Any]:
+    if not jobs:
+        return
+    device = _device(ray.cluster_resources(), num_workers)
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order, context.enable_progress_bars, context.print_on_execution_start
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    context.print_on_execution_start = False
+    try:
+        rows = ray.data.from_items(
+            [{"job": json.dumps(job)} for job in jobs], override_num_blocks=min(len(jobs), MAX_BLOCKS)
+        )
+        pool = ray.data.ActorPoolStrategy(size=num_workers)
+        done = rows.map_batches(_Worker, batch_size=1, fn_constructor_args=(make_worker,), compute=pool, **device)
+        for row in done.iter_rows():
+            yield _unpacked(row["result"])
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = before[:2]
+        context.print_on_execution_start = before[2]
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError("engine ray needs Ray Data, which is not installed: pip install 'vmhan[ray]'") from error
+    return ray
+
+
+def _device(resources: dict[str, float], num_workers: int) -> dict[str, int]:
+    """What each worker reserves; a pool that does not fit would be waited for without end."""
+    kind = "GPU" if resources.get("GPU") else "CPU"
+    if num_workers > resources.get(kind, 0):
+        raise ValueError(
+            f"num_workers: expected at most {resources.get(kind, 0):.0f}, the {kind}s of the Ray cluster, received "
+            f"{num_workers}. Ask for fewer, or add machines with `ray start`."
+        )
+    return {"num_gpus": 1, "num_cpus": 0} if kind == "GPU" else {"num_cpus": 1}
+
+
+class _Worker:
+    """What Ray Data keeps in each worker process."""
+
+    def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
+        self.work = make_worker()
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        try:
+            result = {"value": self.work(json.loads(batch["job"][0]))}
+        except EXPECTED as error:
+            kind = next(kind for kind in EXPECTED if isinstance(error, kind))
+            result = {"error": kind.__name__, "message": str(error)}
+        return {"result": [json.dumps(result)]}
+
+
+def _unpacked(packed: str) -> Any:
+    result = json.loads(packed)
+    if "error" in result:
+        raise {kind.__name__: kind for kind in EXPECTED}[result["error"]](result["message"])
+    return result["value"]
