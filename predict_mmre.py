@@ -14,6 +14,7 @@ all rows answered, 1 some failed (or the run broke off), 2 bad arguments.
 """
 
 import argparse
+import contextlib
 import hashlib
 import logging
 import sys
@@ -31,6 +32,7 @@ from datasets_scripts.answering import Answered, Pipe, answer_here, answer_on_ra
 from datasets_scripts.graph_export import write_graph, write_triples_csv, write_triples_jsonl
 from datasets_scripts.prepare_files import sha256_of
 from datasets_scripts.question_files import QUESTION_SUFFIXES, count_questions
+from datasets_scripts.ray_engine import connected
 from datasets_scripts.resumable import ResumableOutput
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.vision import weights_digest
@@ -48,22 +50,25 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
-    try:
-        total = count_questions(arguments.input)
-        pipe = load_pipeline(arguments)
-        made = products(arguments, pipe.model.config.none_label)
-        facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
-        output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
-    except (ValueError, OSError) as error:
-        print(f"predict_mmre: {error}", file=sys.stderr)
-        return 2
-    if not output.progress.complete:
-        done = output.progress.rows
-        with tqdm(total=total, initial=done, desc="predict", unit="row") as bar:
-            for answered in answers(arguments, pipe, skip=done, total=total):
-                output.append(*answered)
-                bar.update(answered.rows)
-        output.finish(made)
+    with contextlib.ExitStack() as stack:
+        try:
+            total = count_questions(arguments.input)
+            if arguments.engine == "ray":
+                stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
+            pipe = load_pipeline(arguments)
+            made = products(arguments, pipe.model.config.none_label)
+            facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
+            output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
+        except (ImportError, ValueError, OSError) as error:
+            print(f"predict_mmre: {error}", file=sys.stderr)
+            return 2
+        if not output.progress.complete:
+            done = output.progress.rows
+            with tqdm(total=total, initial=done, desc="predict", unit="row") as bar:
+                for answered in answers(arguments, pipe, skip=done, total=total):
+                    output.append(*answered)
+                    bar.update(answered.rows)
+            output.finish(made)
     return report(output)
 
 

@@ -46,9 +46,13 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
     """The module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
 
     Workers on this machine import from where this process does.
+
+    Raises:
+        ImportError, ValueError, ConnectionError: as `run_in_order`.
     """
     ray = _ray()
     if ray.is_initialized():
+        _device(ray, num_workers)
         yield ray
         return
     local: dict[str, Any] = {}
@@ -58,6 +62,7 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
         local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
     ray.init(address=address, logging_level="warning", **local)
     try:
+        _device(ray, num_workers)
         yield ray
     finally:
         ray.shutdown()
@@ -66,7 +71,7 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
 def _results(ray: Any, jobs: Sequence[Any], make_worker: Callable, num_workers: int) -> Iterator[Any]:
     if not jobs:
         return
-    device = _device(ray.cluster_resources(), num_workers)
+    device = _device(ray, num_workers)
     context = ray.data.DataContext.get_current()
     before = context.execution_options.preserve_order, context.enable_progress_bars, context.print_on_execution_start
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
@@ -93,8 +98,9 @@ def _ray() -> Any:
     return ray
 
 
-def _device(resources: dict[str, float], num_workers: int) -> dict[str, int]:
+def _device(ray: Any, num_workers: int) -> dict[str, int]:
     """What each worker reserves; a pool that does not fit would be waited for without end."""
+    resources = ray.cluster_resources()
     kind = "GPU" if resources.get("GPU") else "CPU"
     if num_workers > resources.get(kind, 0):
         raise ValueError(

@@ -68,9 +68,10 @@ def test_a_bug_in_a_worker_is_not_mistaken_for_a_bad_input():
 def test_more_workers_than_devices_are_refused(tmp_path):
     with pytest.raises(ValueError, match="num_workers: expected at most 2, the CPUs of the Ray cluster, received 3"):
         list(run_in_order([1], functools.partial(Squares, tmp_path), num_workers=3, address=None))
-    assert ray_engine._device({"CPU": 8.0, "GPU": 2.0}, 2) == {"num_gpus": 1, "num_cpus": 0}
+    gpus = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0})
+    assert ray_engine._device(gpus, 2) == {"num_gpus": 1, "num_cpus": 0}
     with pytest.raises(ValueError, match="the GPUs of the Ray cluster"):
-        ray_engine._device({"CPU": 8.0, "GPU": 2.0}, 3)
+        ray_engine._device(gpus, 3)
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
@@ -147,7 +148,7 @@ def questions(count):
         yield json.dumps(question | ({"image": "0.png"} if i % 3 == 0 else {})) + "\n"
 
 
-def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypatch):
+def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypatch, capsys):
     """The whole command, with jobs of eight rows; the second time it goes on behind the first 20."""
     monkeypatch.setattr("datasets_scripts.answering.ROWS_A_JOB", 8)
     source = tmp_path / "in.jsonl"
@@ -178,6 +179,8 @@ def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypa
         run(tmp_path / "out.jsonl")
     assert run(tmp_path / "out.jsonl", *on_ray) == 1
     assert results(tmp_path / "out.jsonl") == whole
+    assert run(tmp_path / "other.jsonl", *on_ray[:-1], "3") == 2  # two CPUs
+    assert "num_workers: expected at most 2" in capsys.readouterr().err and not (tmp_path / "other.jsonl").exists()
 
 
 def test_prediction_survives_a_killed_worker(tmp_path, monkeypatch):
