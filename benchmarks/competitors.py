@@ -138,9 +138,22 @@ class Bench:
         return dict(enumerate(self.relations))
 
     def compete(
-        self, model: nn.Module, processor: VMHANProcessor, posts: Sequence[Post], pad_to: int | None = None
+        self,
+        model: nn.Module,
+        processor: VMHANProcessor,
+        posts: Sequence[Post],
+        *,
+        pad_to: int | None = None,
+        by_length: bool = False,
     ) -> Competitor:
-        """The model with these posts in batches, padded to the longest row or to `pad_to`."""
+        """The model with these posts in batches, padded to the longest row or to `pad_to`.
+
+        Args:
+            by_length: batches of posts whose longest rows are of like length, as group_by_length makes them of a whole
+                data set.
+        """
+        if by_length:
+            posts = sorted(posts, key=lambda post: max(processor.row_lengths(post)))
         model.to(self.device)
         shared = {id(parameter) for parameter in self.encoder.parameters()}
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -154,10 +167,6 @@ class Bench:
             batches.append({k: v.to(self.device) for k, v in padded(batch, pad_to).items()})
         return Competitor(model, processor, batches, optimizers)
 
-    def by_length(self, posts: Sequence[Post]) -> list[Post]:
-        """Posts of like length side by side, as group_by_length makes them over a whole data set."""
-        return sorted(posts, key=lambda post: len(self.tokenizer(" ".join(post["tokens"]))["input_ids"]))
-
 
 def padded(batch: Batch, length: int | None) -> Batch:
     """Rows filled up to `length` tokens that are masked; None leaves them as they are."""
@@ -169,32 +178,34 @@ def padded(batch: Batch, length: int | None) -> Batch:
 
 
 def preset_competitor(
-    bench: Bench, representation: str = "packed", preset: str = "full", posts: Sequence[Post] | None = None
+    bench: Bench,
+    representation: str = "packed",
+    preset: str = "full",
+    posts: Sequence[Post] | None = None,
+    by_length: bool = False,
 ) -> Competitor:
-    """VM-HAN, a row of Table 2."""
+    """VM-HAN, a row of Table 2; `by_length` as in `Bench.compete`."""
     fields = {"entity_representation": representation, "visual_feature_size": bench.feature_size}
     config = VMHANConfig.from_preset(preset, text_config=bench.encoder.config, id2label=bench.labels, **fields)
     model = VMHANForRelationClassification.from_text_encoder(bench.encoder, config)
     processor = VMHANProcessor.for_config(config, bench.tokenizer, max_length=MAX_LENGTH)
-    return bench.compete(model, processor, bench.posts if posts is None else posts)
+    return bench.compete(model, processor, bench.posts if posts is None else posts, by_length=by_length)
 
 
-def bare_competitor(bench: Bench, posts: Sequence[Post] | None = None, pad_to: int | None = None) -> Competitor:
+def bare_competitor(bench: Bench, pad_to: int | None = None, by_length: bool = False) -> Competitor:
     """The bare encoder and one linear layer over the same rows as `marker`, one pair each."""
-    return rival_competitor(bench, BARE, bench.posts if posts is None else posts, pad_to)
+    return rival_competitor(bench, BARE, pad_to=pad_to, by_length=by_length)
 
 
-def rival_competitor(
-    bench: Bench, name: str, posts: Sequence[Post] | None = None, pad_to: int | None = None
-) -> Competitor:
+def rival_competitor(bench: Bench, name: str, pad_to: int | None = None, by_length: bool = False) -> Competitor:
     """A rival; hvpnet on pixels and padded to 80, as its public code does.
 
     Raises:
         ValueError: it cannot be built around this encoder.
     """
-    rival, posts = RIVALS[name], list(bench.posts if posts is None else posts)
+    rival, posts = RIVALS[name], bench.posts
     if rival.preset in PRESETS:
-        return preset_competitor(bench, preset=rival.preset, posts=posts)
+        return preset_competitor(bench, preset=rival.preset, by_length=by_length)
     fields: dict[str, Any] = {"rival": name, "entity_representation": rival.entity_representation}
     pixels, encoder, tokenizer = {}, bench.encoder, bench.tokenizer
     if rival.reads_words:
@@ -212,4 +223,4 @@ def rival_competitor(
     length = RIVAL_LENGTH.get(name)
     processor = VMHANProcessor.for_config(config, tokenizer, max_length=length or MAX_LENGTH, **pixels)
     model = build_rival(config, text_encoder=encoder, pyramid_weights=weights if pixels else None)
-    return bench.compete(model, processor, posts, length or pad_to)
+    return bench.compete(model, processor, posts, pad_to=length or pad_to, by_length=by_length)

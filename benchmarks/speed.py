@@ -164,13 +164,12 @@ def race(
 
 
 def measure_step(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
-    buckets = bench.by_length(bench.posts)
     competitors = {
         "bare_padded": bare_competitor(bench, pad_to=PADDED),
         "bare_dynamic": bare_competitor(bench),
-        "bare_buckets": bare_competitor(bench, buckets),
+        "bare_buckets": bare_competitor(bench, by_length=True),
         **{mode: preset_competitor(bench, mode) for mode in ("marker", "span", "packed")},
-        **{f"{mode}_buckets": preset_competitor(bench, mode, posts=buckets) for mode in ("marker", "packed")},
+        **{f"{mode}_buckets": preset_competitor(bench, mode, by_length=True) for mode in ("marker", "packed")},
     }
     for phase in arguments.phases:
         report["tables"][f"step/{phase}"] = race(competitors, "bare_dynamic", phase, arguments, arguments.bf16)

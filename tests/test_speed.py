@@ -79,6 +79,16 @@ def test_all_do_the_same_pairs_and_share_one_encoder(bench):
     assert bare_competitor(bench, pad_to=128).batches[0]["input_ids"].shape == (3, 128)
 
 
+def test_batches_by_length_hold_rows_of_like_length_for_each_representation(bench):
+    for mode in ("marker", "packed"):
+        bench.batch_size, before = 1, bench.batch_size
+        ordered = preset_competitor(bench, mode, by_length=True)
+        bench.batch_size = before
+        lengths = [batch["input_ids"].shape[1] for batch in ordered.batches]
+        assert lengths == sorted(lengths) and len(set(lengths)) > 1
+        assert ordered.work["pairs"] == preset_competitor(bench, mode).work["pairs"]
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_training_step_changes_the_weights_and_inference_does_not(bench, training):
     competitor = preset_competitor(bench)
