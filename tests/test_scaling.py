@@ -15,6 +15,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from scaling_posts import scaling_posts
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from transformers import BertModel
 
 import run_mmre
@@ -25,6 +27,7 @@ from training.trainer import RelationTrainer
 
 
 ROOT = Path(__file__).resolve().parents[1]
+LAYERS = "fsdp_transformer_layer_cls_to_wrap"
 
 
 @pytest.fixture(scope="module")
@@ -185,43 +188,92 @@ def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, b
     return [row for row in trainer.state.log_history if "loss" in row], statistics
 
 
-def one_of_two(rank, port, folder, make_model, make_processor, tokens):
+def one_of_two(rank, port, folder, act):
     try:
         local = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
         os.environ.update({k: str(v) for k, v in {**local, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items()})
         for state in (PartialState, AcceleratorState, GradientState):  # the child has its parent's, of one process
             state._reset_state()
         torch.set_num_threads(1)
-        logs = train_and_log(make_model, make_processor, folder, accumulation=1, tokens=tokens, backend="gloo")
+        result = act(rank)
         assert torch.distributed.get_world_size() == 2
-        (folder / f"{rank}.json").write_text(json.dumps(logs))
+        (folder / f"{rank}.json").write_text(json.dumps(result))
         torch.distributed.destroy_process_group()
     except BaseException:
         (folder / f"{rank}.error").write_text(traceback.format_exc())
     os._exit(0)
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-@pytest.mark.parametrize("tokens", [False, True], ids=["posts", "tokens"])
-def test_two_processes_have_the_losses_of_one_with_doubled_accumulation(make_model, make_processor, tmp_path, tokens):
-    """Batch for batch: with features on, as each of a batch's statistics is its own, on one process and on two."""
+def in_two_processes(folder, act):
+    """What `act(rank)` gives in each of two, with the environment that accelerate launch gives them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = (port, tmp_path, make_model, make_processor, tokens)
-    children = [get_context("fork").Process(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
+    children = [get_context("fork").Process(target=one_of_two, args=(rank, port, folder, act)) for rank in range(2)]
     for child in children:
         child.start()
     for child in children:
         child.join(120)
-    assert not list(tmp_path.glob("*.error")), next(tmp_path.glob("*.error")).read_text()
-    (two, statistics), (_, others) = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert not list(folder.glob("*.error")), next(folder.glob("*.error")).read_text()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+@pytest.mark.parametrize("tokens", [False, True], ids=["posts", "tokens"])
+def test_two_processes_have_the_losses_of_one_with_doubled_accumulation(make_model, make_processor, tmp_path, tokens):
+    """Batch for batch: with features on, as each of a batch's statistics is its own, on one process and on two."""
+
+    def train(rank):
+        return train_and_log(make_model, make_processor, tmp_path, accumulation=1, tokens=tokens, backend="gloo")
+
+    (two, statistics), (_, others) = in_two_processes(tmp_path, train)
     one, _ = train_and_log(make_model, make_processor, tmp_path / "one", accumulation=2, tokens=tokens)
     assert len(one) == len(two) >= 4
     for name in ("loss", "relation_loss", "kl_loss", "reconstruction_loss"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], abs=1e-4), name
     assert len({row["loss"] for row in one}) > 2
     assert statistics and statistics == others
+
+
+def fsdp_config():
+    return load_config_from_file(str(ROOT / "configs" / "accelerate" / "fsdp.yaml")).fsdp_config
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_model_whose_weights_are_shared_out_has_the_losses_of_a_whole_one(make_model, make_processor, tmp_path):
+    """FSDP2 over two CPU processes by torch itself, cut as the shipped file cuts it: accelerate's FSDP wants GPUs."""
+    processor = make_processor(make_model().config)
+    batches = [processor(list(scaling_posts(2, seed)), label2id=make_model().config.label2id) for seed in range(8)]
+
+    def steps(model, take, average=lambda loss: loss):
+        """Losses of four steps, each over the batches that `take(step)` names."""
+        optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.01), []
+        for step in range(4):
+            parts = [model(**batches[i]).loss / len(take(step)) for i in take(step)]
+            sum(parts).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(average(sum(part.detach() for part in parts))))
+        return losses
+
+    def sharded(rank):
+        torch.distributed.init_process_group("gloo")
+        model, mesh = make_model().train(), init_device_mesh("cpu", (2,))
+        for module in [m for m in model.modules() if type(m).__name__ == fsdp_config()[LAYERS]]:
+            fully_shard(module, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        assert all(parameter.to_local().numel() < parameter.numel() for parameter in model.parameters())
+
+        def average(loss):
+            torch.distributed.all_reduce(loss)
+            return loss / 2
+
+        return steps(model, lambda step: [2 * step + rank], average)
+
+    first, second = in_two_processes(tmp_path, sharded)
+    whole = steps(make_model().train(), lambda step: [2 * step, 2 * step + 1])
+    assert first == second and len(set(whole)) == 4
+    assert first == pytest.approx(whole, abs=1e-4)
 
 
 # ---------------------------------------------------------------- configurations of accelerate
@@ -239,7 +291,7 @@ def test_accelerate_takes_the_shipped_configurations(name, kind):
 
 
 def test_fsdp_wraps_layers_that_the_model_has(make_model):
-    config = load_config_from_file(str(ROOT / "configs" / "accelerate" / "fsdp.yaml")).fsdp_config
+    config = fsdp_config()
     assert config["fsdp_version"] == 2 and config["fsdp_state_dict_type"] == "FULL_STATE_DICT"
     classes = {type(module).__name__ for module in make_model().modules()}
-    assert config["fsdp_transformer_layer_cls_to_wrap"] in classes
+    assert config[LAYERS] in classes
