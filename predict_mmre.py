@@ -148,12 +148,13 @@ def _digest(text: str) -> str:
 
 def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
     """What is behind the first `skip` of the input's `total` rows, in order, by the engine that was asked for."""
-    place = {"path": arguments.input, "image_root": arguments.image_root}
     rows = {"skip": skip, "batch_size": arguments.batch_size}
     if arguments.engine == "local":
-        return answer_here(pipe, **place, **rows)
+        return answer_here(pipe, arguments.input, arguments.image_root, **rows)
+    model = str(Path(arguments.model).absolute()) if Path(arguments.model).is_dir() else arguments.model
+    load = partial(load_pipeline, argparse.Namespace(**{**vars(arguments), "model": model}))
     workers = {"num_workers": arguments.num_workers, "address": arguments.ray_address}
-    return answer_on_ray(partial(load_pipeline, arguments), **place, **rows, total=total, **workers)
+    return answer_on_ray(load, arguments.input.absolute(), arguments.image_root, **rows, total=total, **workers)
 
 
 def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Callable[[Path, Path], None]]:

@@ -71,22 +71,15 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
 def _results(ray: Any, jobs: Sequence[Any], make_worker: Callable, num_workers: int) -> Iterator[Any]:
     if not jobs:
         return
-    device = _device(ray, num_workers)
-    context = ray.data.DataContext.get_current()
-    before = context.execution_options.preserve_order, context.enable_progress_bars, context.print_on_execution_start
-    context.execution_options.preserve_order, context.enable_progress_bars = True, False
-    context.print_on_execution_start = False
-    try:
-        rows = ray.data.from_items(
-            [{"job": json.dumps(job)} for job in jobs], override_num_blocks=min(len(jobs), MAX_BLOCKS)
-        )
-        pool = ray.data.ActorPoolStrategy(size=num_workers)
-        done = rows.map_batches(_Worker, batch_size=1, fn_constructor_args=(make_worker,), compute=pool, **device)
-        for row in done.iter_rows():
-            yield _unpacked(row["result"])
-    finally:
-        context.execution_options.preserve_order, context.enable_progress_bars = before[:2]
-        context.print_on_execution_start = before[2]
+    blocks = min(len(jobs), MAX_BLOCKS)
+    rows = ray.data.from_items([{"job": json.dumps(job)} for job in jobs], override_num_blocks=blocks)
+    context = rows.context  # of this data set alone
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = context.print_on_execution_start = False
+    pool, device = ray.data.ActorPoolStrategy(size=num_workers), _device(ray, num_workers)
+    done = rows.map_batches(_Worker, batch_size=1, fn_constructor_args=(make_worker,), compute=pool, **device)
+    for row in done.iter_rows():
+        yield _unpacked(row["result"])
 
 
 def _ray() -> Any:

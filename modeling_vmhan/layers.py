@@ -63,10 +63,11 @@ class VariationalHypergraphAttention(nn.Module):
 
     Dense and masked: with N <= ~12 and E = 5 the matrices are too small for a sparse library to pay. By
     `OMP_NUM_THREADS=1 python -m benchmarks.head --rounds 5 --growth 16 256` (P = 1024, N = 8, D = 768, forward and
-    backward, processor time, one shared CPU core) a layer takes 1.20 times (quartiles 1.18 to 1.22) its bare matrix
-    products. torch_geometric's HypergraphConv with attention, which has no variances and a third of these products,
-    takes 0.89 times (0.82 to 0.89) such a layer, 1.52 times (1.48 to 1.57) one that updates no hyperedge, and 1.95
-    times (1.87 to 2.06) that without variances; two of its layers take 1.13 times (1.06 to 1.14) two of these.
+    backward, processor time, one CPU core) a layer takes 1.14 times (quartiles 1.11 to 1.19) its bare matrix products.
+    torch_geometric's HypergraphConv with attention, which has no variances and a third of these products, takes 0.80
+    times (0.78 to 0.81) such a layer, 1.35 times (1.34 to 1.40) one that updates no hyperedge, and 1.77 times (1.75 to
+    1.77) that without variances; two of its layers take 1.00 times (0.99 to 1.02) two of these. Its time depends on
+    what the process did before: 0.45 of a layer after the steps of a bert-base-size encoder (docs/speed/bert_base).
 
     Args:
         hidden_size: D, a multiple of `num_heads`.
