@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,6 +151,7 @@ def _empty(folder: Path) -> None:
 @contextmanager
 def _output_to(path: Path) -> Iterator[None]:
     """Whatever is written to stdout and stderr meanwhile, by handlers made long ago too, goes to this file."""
+    _flush()  # what was written before
     kept = [os.dup(number) for number in (1, 2)]
     with path.open("a") as file:
         for number in (1, 2):
@@ -157,6 +159,12 @@ def _output_to(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        _flush()
         for number, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, number)
             os.close(copy)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
