@@ -451,7 +451,15 @@ def test_a_run_that_ended_in_an_error_resumes_with_the_rest(tmp_path):
         assert len(server.bodies) == 18 and asked(server).isdisjoint(done)
 
 
-def test_ctrl_c_stops_and_a_new_run_asks_the_rest(tmp_path):
+@pytest.fixture
+def ctrl_c():
+    """Python's own handler: a process that a shell started in the background ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_and_a_new_run_asks_the_rest(tmp_path, ctrl_c):
     def reply(number, body):
         if number == 10:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
