@@ -4,7 +4,7 @@ All models share the encoder's weights and its optimizer's moments, so that many
 same as if each had its own. S encoder rows, T tokens, P pairs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -93,6 +93,10 @@ class Competitor:
 
     def _train(self, batch: Batch, bf16: bool) -> None:
         self._forward(batch, bf16).loss.backward()
+        self.update()
+
+    def update(self) -> None:
+        """AdamW, and the gradients are gone."""
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -127,7 +131,7 @@ class Bench:
 
     def __post_init__(self):
         self.encoder = self.encoder.to(self.device)
-        self.encoder_optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=LEARNING_RATE)
+        self.encoder_optimizer = make_optimizer(self.encoder.parameters())
 
     @property
     def feature_size(self) -> int:
@@ -158,7 +162,7 @@ class Bench:
         shared = {id(parameter) for parameter in self.encoder.parameters()}
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         own = [parameter for parameter in trained if id(parameter) not in shared]
-        optimizers = [torch.optim.AdamW(own, lr=LEARNING_RATE)]
+        optimizers = [make_optimizer(own)]
         if len(own) < len(trained):
             optimizers.append(self.encoder_optimizer)
         batches = []
@@ -166,6 +170,11 @@ class Bench:
             batch = processor(list(posts[start : start + self.batch_size]), label2id=model.config.label2id)
             batches.append({k: v.to(self.device) for k, v in padded(batch, pad_to).items()})
         return Competitor(model, processor, batches, optimizers)
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The Trainer's, `adamw_torch_fused`: one pass over weights, gradients and moments."""
+    return torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
 
 
 def padded(batch: Batch, length: int | None) -> Batch:

@@ -11,6 +11,7 @@ these are made); a training step is forward, backward and AdamW. The parts:
               marker, span, packed    VM-HAN over the same batches; marker_buckets, packed_buckets: of like length
     pairs     marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
     presets   every row of Table 2, packed;   rivals: every rival against VM-HAN packed
+    breakdown where the time of a step with markers and packed goes (benchmarks/breakdown.py)
     head      V-HAN alone (benchmarks/head.py)
     loader    posts through processor and collator with 0 and 2 workers, against the tokenizer alone
     memory    peak memory of a training run, a process each (benchmarks/training_memory.py); growth: over more rows
@@ -25,6 +26,7 @@ import gc
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ import transformers
 from torch.utils.data import DataLoader, Subset
 
 from benchmarks import head
+from benchmarks.breakdown import measure_breakdown
 from benchmarks.competitors import (
     ENCODERS,
     Bench,
@@ -85,6 +88,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         for part in arguments.parts:
             if part in TIMED:
                 TIMED[part](report, bench, arguments)
+            elif part == "breakdown":
+                report[part] = measure_breakdowns(bench, arguments)
             elif part == "loader":
                 measure_loader(report, bench, stored, arguments)
             elif part == "head":
@@ -100,7 +105,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = (*TIMED, "head", "loader", "memory", "growth")
+    parts = (*TIMED, "breakdown", "head", "loader", "memory", "growth")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--encoder", choices=list(ENCODERS), default="offline", help="offline: all-MiniLM-L6-v2")
     parser.add_argument("--data_dir", help="folder of MNRE; postcards are drawn when left out")
@@ -131,9 +136,13 @@ def describe(arguments: argparse.Namespace, posts: list[dict], source: str, argv
     if arguments.device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name(arguments.device)
     facts |= {"sentences": source, "posts": len(posts), "pairs": sum(len(post["pairs"]) for post in posts)}
-    is_shared = arguments.threads > 1 or arguments.device != "cpu"  # then the processor's time is not the time it took
-    facts |= {"clock": "wall" if is_shared else "processor", "environment": describe_environment()}
+    facts |= {"clock": clock_of(arguments), "environment": describe_environment()}
     return facts | {"load_average_before": load_average(), "load_average_after": load_average()}
+
+
+def clock_of(arguments: argparse.Namespace) -> str:
+    """The processor's time is the time it took for a single thread on a CPU only."""
+    return "wall" if arguments.threads > 1 or arguments.device != "cpu" else "processor"
 
 
 def load_average() -> list[float]:
@@ -141,9 +150,10 @@ def load_average() -> list[float]:
 
 
 def processor_name() -> str:
-    """As Linux calls it."""
+    """As Linux calls it, and the vector instructions that PyTorch uses."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 # ---------------------------------------------------------------- the timed parts
@@ -176,14 +186,20 @@ def measure_step(report: dict[str, Any], bench: Bench, arguments: argparse.Names
 
 
 def measure_pairs(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
-    size = bench.batch_size
     for count in arguments.pairs:
-        bench.batch_size = max(1, arguments.pairs_per_batch // count)
-        posts = [with_pairs(post, count) for post in bench.posts[: bench.batch_size * arguments.batches]]
-        competitors = {mode: preset_competitor(bench, mode, posts=posts) for mode in ("marker", "span", "packed")}
+        competitors = with_so_many_pairs(bench, count, ("marker", "span", "packed"), arguments)
         for phase in arguments.phases:
             report["tables"][f"pairs/{phase}/{count}"] = race(competitors, "marker", phase, arguments)
-    bench.batch_size = size
+
+
+def with_so_many_pairs(
+    bench: Bench, count: int, representations: tuple[str, ...], arguments: argparse.Namespace
+) -> dict[str, Competitor]:
+    """VM-HAN over sentences with `count` pairs, in batches of about `--pairs_per_batch` pairs."""
+    posts_a_batch = max(1, arguments.pairs_per_batch // count)
+    bench = replace(bench, batch_size=posts_a_batch)
+    posts = [with_pairs(post, count) for post in bench.posts[: posts_a_batch * arguments.batches]]
+    return {name: preset_competitor(bench, name, posts=posts) for name in representations}
 
 
 def measure_presets(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
@@ -208,6 +224,25 @@ TIMED = {"step": measure_step, "pairs": measure_pairs, "presets": measure_preset
 
 
 # ---------------------------------------------------------------- the others
+
+
+def measure_breakdowns(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Of the data's sentences, as batches come and by length, and of those with many pairs."""
+    modes = ("marker", "packed")
+    subjects = {
+        "The data's sentences": {mode: preset_competitor(bench, mode) for mode in modes},
+        "Batches of like length": {mode: preset_competitor(bench, mode, by_length=True) for mode in modes},
+        **{
+            f"{count} pairs a sentence": with_so_many_pairs(bench, count, modes, arguments)
+            for count in arguments.pairs
+            if count > 2
+        },
+    }
+    options = {"clock": clock_of(arguments), "device": arguments.device}
+    return {
+        title: measure_breakdown(competitors, bench.encoder, arguments.rounds, **options)
+        for title, competitors in subjects.items()
+    }
 
 
 def measure_loader(report: dict[str, Any], bench: Bench, stored: Any, arguments: argparse.Namespace) -> None:

@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import ratio
+from benchmarks.breakdown import PARTS
+from benchmarks.timing import ratio, spread
 
 
 __all__ = ["draw_report"]
 
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "0.55"
+PART_COLOURS = (BLUE, ORANGE, "#e69f00", "#56b4e9", GREY)  # of the parts of a step
 PHASES = {"train": "training step", "inference": "inference"}
 COLOURS = {"packed": BLUE, "span": GREEN, "marker": ORANGE}
 WIDE = 6  # ratios further apart than this are drawn on a logarithmic axis
@@ -30,7 +32,7 @@ def draw_report(folder: Path, report: dict[str, Any]) -> dict[str, str]:
             pictures[part] = _save(folder, part, _dots(drawn, clock))
     if any(name.startswith("pairs/") for name in tables):
         pictures["pairs"] = _save(folder, "pairs", _pairs(tables, report["facts"]["clock"]))
-    for part, draw in (("memory", _memory), ("growth", _growth), ("head", _head)):
+    for part, draw in (("breakdown", _breakdown), ("memory", _memory), ("growth", _growth), ("head", _head)):
         if part in report:
             pictures[part] = _save(folder, part, draw(report[part]))
     return pictures
@@ -125,6 +127,23 @@ def _pairs(tables: dict[str, Any], clock: str) -> Any:
         axes.set_ylabel(f"pairs per second / marker's\n({clock} time)")
         _plain(axes)
         axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _breakdown(part: dict[str, Any]) -> Any:
+    """A bar a kind of sentence and representation, cut into the parts of a step."""
+    bars = {f"{title}: {name}": row for title, of in part.items() for name, row in of["rows"].items()}
+    figure = _figure(7.2, 1.4 + 0.32 * len(bars))
+    axes, left = figure.subplots(), [0.0] * len(bars)
+    for step_part, colour in zip(PARTS, PART_COLOURS, strict=True):
+        widths = [1000 * spread(row["seconds"][step_part])["median"] / row["work"]["pairs"] for row in bars.values()]
+        axes.barh(range(len(bars)), widths, left=left, color=colour, label=step_part, height=0.7)
+        left = [start + width for start, width in zip(left, widths)]
+    axes.set_yticks(range(len(bars)), list(bars))
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlabel(f"{next(iter(part.values()))['clock']} time, milliseconds a pair")
+    _plain(axes)
+    figure.legend(loc="outside upper center", ncols=len(PARTS), frameon=False, fontsize=8)
     return figure
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import head
+from benchmarks.breakdown import breakdown_markdown
 from benchmarks.speed_figures import draw_report
 from benchmarks.speed_targets import judge
 from benchmarks.timing import quartiles, ratio, spread
@@ -20,6 +21,7 @@ TITLES = {
     "presets": "Presets (Table 2), packed",
     "rivals": "Rivals against VM-HAN packed",
     "loader": "Posts from disk to batches",
+    "breakdown": "Where the time of a training step goes",
     "memory": "Memory of a training run",
     "growth": "Memory and time against the number of rows",
     "head": "The head over its matrix products",
@@ -67,6 +69,10 @@ def markdown(report: dict[str, Any], pictures: dict[str, str] | None = None) -> 
             if name.split("/")[0] == part:
                 lines += _table(name, table, _clock(report, name))
     lines += [f"\nLeft out: {name}: {reason}" for name, reason in report["skipped"].items()]
+    if "breakdown" in report:
+        lines += ["", f"## {TITLES['breakdown']}", *_picture("breakdown", pictures)]
+        for title, part in report["breakdown"].items():
+            lines += breakdown_markdown(title, part)
     for part in ("memory", "growth"):
         if part in report:
             lines += ["", f"## {TITLES[part]}", *_picture(part, pictures), *_memory(report[part])]

@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 
-__all__ = ["CLOCKS", "quartiles", "ratio", "spread", "take_turns"]
+__all__ = ["CLOCKS", "quartiles", "ratio", "spread", "take_turns", "wait_for"]
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
@@ -45,14 +45,15 @@ def take_turns(
 
 
 def _timed(turn: Callable[[], Any], device: str) -> dict[str, float]:
-    _wait_for(device)
+    wait_for(device)
     start = {clock: now() for clock, now in CLOCKS.items()}
     turn()
-    _wait_for(device)
+    wait_for(device)
     return {clock: now() - start[clock] for clock, now in CLOCKS.items()}
 
 
-def _wait_for(device: str) -> None:
+def wait_for(device: str) -> None:
+    """Until a GPU has done what it was given; nothing elsewhere."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 

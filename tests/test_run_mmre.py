@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from training.arguments import parse_arguments
 from training.data import load_posts
 from training.models import build_model, vision_of
 from training.results import write_results
-from training.trainer import RelationTrainer
+from training.trainer import RelationTrainer, train
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -332,6 +333,31 @@ def test_the_two_learning_rates_reach_their_parameters(workplace, tmp_path):
     assert rates[id(model.classifier.weight)] == (0.01, 0.0) and rates[id(model.classifier.bias)] == (0.01, 0.0)
     assert rates[id(model.vmhan.text_encoder.embeddings.word_embeddings.weight)][0] == 0.001
     assert len(rates) == sum(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("capability", "mode", "warns"), [("AVX2", "true", 1), ("AVX2", "false", 0), ("AVX512", "true", 0)]
+)
+def test_bf16_on_a_processor_that_emulates_it_is_warned_of(
+    workplace, tmp_path, monkeypatch, caplog, capability, mode, warns
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    flags = [
+        "--output_dir",
+        str(tmp_path),
+        "--bf16",
+        mode,
+        "--eval_strategy",
+        "no",
+        "--load_best_model_at_end",
+        "false",
+    ]
+    model_args, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), *flags])
+    model, _ = build_model(model_args, data_args, load_posts(data_args, run_args))
+    trainer = RelationTrainer(model=model, args=run_args)
+    monkeypatch.setattr(trainer, "train", lambda **_: SimpleNamespace(metrics={"said": caplog.text}))
+    said = train(trainer, run_args)["said"]  # before the first step
+    assert said.count(f"bf16 is many times slower than float32 on this CPU ({capability})") == warns
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_path):
