@@ -319,7 +319,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["| subject | processor ms, median | quartiles | wall ms, median |", "| --- | ---: | ---: | ---: |"]
     for name, row in report["layers"]["processor"].items():
         wall = report["layers"]["wall"][name]["median"]
-        lines.append(f"| {name} | {row['median']:.0f} | {quartiles(row, '.0f')} | {wall:.0f} |")
+        lines.append(f"| {name} | {row['median']:.4g} | {quartiles(row, '.4g')} | {wall:.4g} |")
     lines += ["", "| ratio | processor, median | quartiles | wall, median |", "| --- | ---: | ---: | ---: |"]
     for name, row in report["ratios"]["processor"].items():
         wall = report["ratios"]["wall"][name]["median"]
