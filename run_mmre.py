@@ -5,7 +5,8 @@
 
 Writes to --output_dir: a complete Hub repository (code, config, processor, safetensors, card), environment.json,
 predictions.jsonl, metrics.json and, with matplotlib, figures/reliability.png. --push_to_hub publishes it at the end;
-`python -m model_cards.publishing` does so later.
+`python -m model_cards.publishing` does so later. `--do_train false --trained_model FOLDER` evaluates a finished run,
+with the other flags of its command, into a folder of its own.
 """
 
 import logging
@@ -15,11 +16,12 @@ from typing import Any
 
 import transformers
 from transformers import set_seed
+from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.calibration import calibrate
 from datasets_scripts.leaks import leak_record
 from model_cards.publishing import check_access
-from training.arguments import RunArguments, parse_arguments
+from training.arguments import ModelArguments, RunArguments, parse_arguments
 from training.data import load_posts, make_collator, with_lengths
 from training.models import build_model
 from training.results import complete, describe, write_results
@@ -27,7 +29,9 @@ from training.search import search
 from training.trainer import RelationTrainer, callbacks, gathered_weights, real_pairs, score_evaluation, train
 
 
-__all__ = ["main"]
+__all__ = ["cli", "main"]
+
+logger = logging.getLogger("run_mmre")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -37,6 +41,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     set_up_logging(run_args)
     if run_args.publish and run_args.process_index == 0:
         check_access(run_args.hub_token)
+    check_output(model_args, run_args)
     set_seed(run_args.seed)
     if run_args.hyperparameter_search is not None:
         return search(argv, model_args, data_args, run_args)
@@ -68,9 +73,31 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         processor.save_pretrained(output_dir)
         write_results(output_dir, metrics, results, posts, model.config)
         run = describe(argv, model_args, data_args, run_args)
-        complete(run_args, run, posts, is_rival=model_args.rival is not None)
+        is_repository = model_args.rival is None and model_args.trained_model is None
+        complete(run_args, run, posts, is_repository=is_repository)
     trainer.accelerator.end_training()
     return metrics
+
+
+def check_output(model_args: ModelArguments, run_args: RunArguments) -> None:
+    """ValueError where nothing is trained and --output_dir already holds a model, which would be written over.
+
+    Without --trained_model nothing but the text encoder is pretrained, which is warned of.
+    """
+    if run_args.do_train or run_args.hyperparameter_search is not None:
+        return
+    if (Path(run_args.output_dir) / CONFIG_NAME).exists():
+        raise ValueError(
+            f"--do_train false would write over the model in --output_dir {run_args.output_dir}. To evaluate it, pass "
+            f"--trained_model {run_args.output_dir} and another --output_dir."
+        )
+    if model_args.trained_model is None and run_args.process_index == 0:
+        logger.warning("nothing is trained: what is evaluated has fresh weights behind its text encoder")
+
+
+def cli() -> None:
+    """The installed command: its exit code is 0, whatever `main` returns."""
+    main()
 
 
 def set_up_logging(run_args: RunArguments) -> None:

@@ -60,7 +60,7 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
         local = {"num_cpus": num_workers, "include_dashboard": False}
         local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
-    ray.init(address=address, logging_level="warning", **local)
+    ray.init(address=address or "local", logging_level="warning", **local)
     try:
         _device(ray, num_workers)
         yield ray

@@ -28,6 +28,7 @@ from .posts import (
     token_span,
 )
 from .regions import PixelTransform, region_inputs
+from .text_encoding import num_positions
 from .vision import default_transform
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
@@ -107,12 +108,23 @@ class VMHANProcessor(ProcessorMixin):
 
     @classmethod
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
-        """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`."""
+        """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`.
+
+        Raises:
+            ValueError: `max_length` is beyond the positions of the config's text encoder.
+        """
         fields = {name: getattr(config, name) for name in SHARED_FIELDS} | fields
         if config.vision_encoder is not None:
             transform = config.image_transform or default_transform(config.vision_config).to_dict()
             fields.setdefault("image_transform", transform)
-        return cls(tokenizer=tokenizer, **fields)
+        processor = cls(tokenizer=tokenizer, **fields)
+        positions = num_positions(config.text_config)
+        if positions is not None and processor.max_length > positions:
+            raise ValueError(
+                f"max_length must be at most {positions}, the positions of this {config.text_config.model_type}, "
+                f"received {processor.max_length}."
+            )
+        return processor
 
     @property
     def model_input_names(self) -> list[str]:
@@ -389,9 +401,8 @@ class VMHANProcessor(ProcessorMixin):
             inputs = torch.zeros(1, 3, side, side), torch.zeros(1, 4)
             if post.get("image") is not None:
                 try:
-                    inputs = region_inputs(
-                        post["image"], post.get("boxes") or [], transform=self._transform, takes_boxes=takes_boxes
-                    )
+                    given = [] if post.get("boxes") is None else post["boxes"]
+                    inputs = region_inputs(post["image"], given, transform=self._transform, takes_boxes=takes_boxes)
                 except (OSError, ValueError) as error:
                     raise ValueError(f"post {post.get('id', i)!r}: {error}") from error
             pixels.append(inputs[0])

@@ -3,12 +3,15 @@
 Shapes: S encoder rows, T tokens, P pairs, n text nodes of a pair, L tokens of the longest of them, D encoder size.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
 __all__ = [
     "PACKED_ENCODERS",
+    "num_positions",
     "packed_attention_mask",
     "padding_attention_mask",
     "pool_tokens",
@@ -59,6 +62,13 @@ def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
 def position_offset(model_type: str, pad_token_id: int) -> int:
     """What the encoder adds to a position: RoBERTa counts from padding_idx + 1, BERT from 0."""
     return 0 if model_type == "bert" else pad_token_id + 1
+
+
+def num_positions(text_config: Any) -> int | None:
+    """Tokens of the longest row that an encoder with absolute positions takes; None for the others."""
+    if text_config.model_type not in PACKED_ENCODERS:
+        return None
+    return text_config.max_position_embeddings - position_offset(text_config.model_type, text_config.pad_token_id)
 
 
 def pool_tokens(states: Tensor, pair_to_sequence: Tensor, token_index: Tensor) -> tuple[Tensor, Tensor]:

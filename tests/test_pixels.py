@@ -1,5 +1,6 @@
 """Pixels in: the encoder inside the model and the one that precomputes features are the same, for every kind."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -197,6 +198,16 @@ def test_boxes_come_with_the_encoder_that_takes_them(make_config, tokenizer, pix
     assert inputs["pixel_values"].shape == (3, 1, 3, 64, 64) and inputs["boxes"].shape == (3, 4, 4)
     assert inputs["boxes"][0, 1].tolist() == pytest.approx([20 / 80, 10 / 60, 1, 1])
     assert not inputs["boxes"][1].any() and inputs["object_mask"].sum(dim=1).tolist() == [4, 0, 1]
+
+
+def test_boxes_may_be_an_array(make_config, tokenizer, pixel_posts):
+    config = make_config(vision_encoder="vgg16_roi_align", visual_feature_size=4096, image_transform={"size": 64})
+    processor, posts = VMHANProcessor.for_config(config, tokenizer), pixel_posts()
+    expected = processor(posts)
+    for post in posts:
+        if "boxes" in post:
+            post["boxes"] = np.array(post["boxes"])
+    assert torch.equal(processor(posts)["boxes"], expected["boxes"])
 
 
 # ---------------------------------------------------------------- what is refused

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import AutoProcessor, CanineTokenizer
+from transformers import AutoConfig, AutoProcessor, CanineTokenizer
 
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from modeling_vmhan.regions import PixelTransform, region_inputs
@@ -712,3 +712,18 @@ def test_a_box_outside_its_image_names_the_post(make_processor, posts):
     post = posts()[1] | {"image": Image.new("RGB", (40, 30)), "boxes": [[0, 0, 9, 9], [0, 0, 90, 9]]}
     with pytest.raises(ValueError, match=r"post 'no image': a box must lie inside .*boxes\[1\] .*40 x 30"):
         make_processor(image_transform={"size": 32})(post)
+
+
+@pytest.mark.parametrize(("model_type", "positions"), [("bert", 64), ("roberta", 62)])
+def test_a_max_length_beyond_the_encoder_s_positions_is_an_error(make_config, tokenizer, model_type, positions):
+    config = make_config()
+    config.text_config = AutoConfig.for_model(model_type, max_position_embeddings=64)
+    assert VMHANProcessor.for_config(config, tokenizer, max_length=positions).max_length == positions
+    with pytest.raises(ValueError, match=f"at most {positions}, the positions of this {model_type}, received 65"):
+        VMHANProcessor.for_config(config, tokenizer, max_length=65)
+
+
+def test_an_encoder_with_relative_positions_has_no_longest_row(make_config, tokenizer):
+    config = make_config()
+    config.text_config = AutoConfig.for_model("deberta-v2", max_position_embeddings=64)
+    assert VMHANProcessor.for_config(config, tokenizer, max_length=999).max_length == 999

@@ -74,6 +74,22 @@ def test_more_workers_than_devices_are_refused(tmp_path):
         ray_engine._device(gpus, 3)
 
 
+def test_without_an_address_no_other_cluster_is_joined(monkeypatch):
+    """Ray's own default is RAY_ADDRESS, or the cluster that was last started on this machine."""
+    asked = []
+    cluster = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **options: asked.append(options["address"]),
+        cluster_resources=lambda: {"CPU": 8.0},
+        shutdown=lambda: asked.append("shut down"),
+    )
+    monkeypatch.setattr(ray_engine, "_ray", lambda: cluster)
+    for address in (None, "auto"):
+        with ray_engine.connected(num_workers=2, address=address):
+            pass
+    assert asked == ["local", "shut down", "auto", "shut down"]
+
+
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'vmhan\[ray\]'"):

@@ -137,6 +137,7 @@ def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_
     assert sorted(first) == sorted(ids("--shuffle_buffer", "0")) and first != ids("--shuffle_buffer", "0")
     assert first == ids() != ids("--seed", "7")
     assert ids("--shuffle_buffer", "0", "--max_samples", "2") == ids("--shuffle_buffer", "0")[:2]
+    assert sorted(ids("--max_samples", "2")) == sorted(ids("--shuffle_buffer", "0")[:2])  # cut before it is shuffled
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,23 @@ def test_trials_go_on_and_the_test_split_is_not_touched(flags, tmp_path, monkeyp
     assert data_args.no_visual and run_args.num_train_epochs == 1 and run_args.hyperparameter_search is None
 
 
+def test_trials_of_other_settings_are_not_mixed(flags, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study()
+    settings = search_module._entries(flags)
+    assert settings["no_visual"] == "true" and "output_dir" not in settings and "n_trials" not in settings
+    search_module._check_settings(study, settings, tmp_path)
+    search_module._check_settings(study, {**settings, "num_train_epochs": "1.0", "cache_dir": "x"}, tmp_path)
+    with pytest.raises(ValueError, match=r"trials of other settings \(num_train_epochs '1' -> '5'\)"):
+        search_module._check_settings(study, {**settings, "num_train_epochs": "5"}, tmp_path)
+    with pytest.raises(ValueError, match=r"\(seed None -> '7'\)"):
+        search_module._check_settings(study, {**settings, "seed": "7"}, tmp_path)
+    old = optuna.create_study()
+    old.add_trial(optuna.trial.create_trial(value=0.5))
+    with pytest.raises(ValueError, match="does not say of what settings its trials are"):
+        search_module._check_settings(old, settings, tmp_path)
+
+
 def test_a_trial_has_its_own_fields(flags):
     """On the model, on the processor that goes with it, and on the training."""
     model_args, data_args, run_args = parse_arguments(flags)

@@ -1,5 +1,6 @@
 """Every flag of run_mmre.py, in three groups, and how a YAML file and the command line make them."""
 
+import logging
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,6 +14,8 @@ from training.text_encoders import OFFLINE_ENCODER
 
 __all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class ModelArguments:
@@ -23,6 +26,13 @@ class ModelArguments:
     """
 
     model: str = field(default="vmhan", metadata={"help": f"vmhan, or a rival: {', '.join(RIVALS)}."})
+    trained_model: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of a finished run to evaluate, with --do_train false and another --output_dir; what the "
+            "model is comes from there."
+        },
+    )
     text_encoder: str = field(
         default="bert-base-uncased",
         metadata={
@@ -93,6 +103,7 @@ class ModelArguments:
         """The fields that are set and that VMHANConfig has."""
         own = {
             "model",
+            "trained_model",
             "word_vectors",
             "text_encoder",
             "text_encoder_layers",
@@ -198,9 +209,18 @@ class RunArguments(TrainingArguments):
         """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
 
         Raises:
-            ValueError: --hub_strategy or --hub_revision asks for what is not done here; no token a batch.
+            ValueError: --hub_strategy or --hub_revision asks for what is not done here; no token a batch; label
+                smoothing.
         """
         super().__post_init__()
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"--label_smoothing_factor must be 0, received {self.label_smoothing_factor}: Trainer's smoothed loss "
+                "would take the place of equation 12, without its reconstruction and KL terms."
+            )
+        if self.n_gpu > 1:
+            logger.warning("one of %d GPUs is used: start with `accelerate launch` to use all", self.n_gpu)
+            self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
             raise ValueError(
                 f"--tokens_per_batch must be a positive number of tokens, received {self.tokens_per_batch}: 2048 are "
@@ -220,7 +240,8 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
     """The YAML file's entries become flags in front of the given ones, so that the last one wins.
 
     Raises:
-        ValueError: the file is not a mapping, a key or flag is unknown, or --push_to_hub is asked for a rival.
+        ValueError: the file is not a mapping, a key or flag is unknown, --push_to_hub is asked for a rival, or
+            --trained_model with what does not go with it.
     """
     flags: list[str] = []
     if argv and argv[0].endswith((".yaml", ".yml")):
@@ -232,5 +253,10 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
         raise ValueError(
             f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
             "leave --push_to_hub out for a rival."
+        )
+    if model_args.trained_model is not None and (run_args.do_train or run_args.publish):
+        raise ValueError(
+            f"--trained_model {model_args.trained_model} is evaluated: expected --do_train false and no --push_to_hub "
+            "(python -m model_cards.publishing publishes a finished folder)."
         )
     return groups

@@ -1,5 +1,6 @@
 """The posts that a run learns from."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,12 @@ from training.streaming import load_streamed
 
 __all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths"]
 
+logger = logging.getLogger(__name__)
+
 VISUAL_COLUMNS = (
     "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
 )  # fmt: skip
+NEEDED_COLUMNS = ("id", "tokens", "pairs")
 TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 
 
@@ -33,7 +37,8 @@ def load_posts(
         with_features: False for a model that reads pixels: features are neither made nor kept.
 
     Raises:
-        ValueError: no train split to train on; as `load_streamed`.
+        ValueError: no train split to train on; a split without the columns that are needed, or without the features
+            that --features asks for; as `load_streamed`.
     """
     with run_args.main_process_first(desc="build the data set"):
         if data_args.streaming:
@@ -54,11 +59,34 @@ def load_posts(
         raise ValueError(
             f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
+    if data_args.dataset not in BUILDERS:
+        check_loaded(data_args, posts, with_features=with_features)
     unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
     for split, rows in posts.items():
         rows = rows.remove_columns([name for name in unread if name in rows.features])
-        posts[split] = rows if data_args.max_samples is None else rows.take(data_args.max_samples)
+        is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
+        posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
     return posts
+
+
+def check_loaded(data_args: DataArguments, posts: datasets.DatasetDict, *, with_features: bool) -> None:
+    """ValueError where posts that no builder made lack what is needed; a warning of flags that only builders read."""
+    for split, rows in posts.items():
+        missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
+        if missing:
+            raise ValueError(
+                f"{data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, received none "
+                f"called {missing} among {sorted(rows.features)}. datasets_scripts.prepare makes them of raw posts."
+            )
+        if data_args.features and with_features and not data_args.no_visual and "image_features" not in rows.features:
+            raise ValueError(
+                f"--features {data_args.features} is for data that is built here, and {data_args.dataset!r} has no "
+                f"image_features: prepare it with datasets_scripts.prepare --features {data_args.features}, or leave "
+                "--features out to train without pictures."
+            )
+    unused = {*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])} - {"images"}
+    if unused:
+        logger.warning("not used with a data set that is ready: %s", ", ".join(f"--{name}" for name in sorted(unused)))
 
 
 def make_collator(

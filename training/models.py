@@ -1,25 +1,34 @@
-"""The model and the processor that a run trains."""
+"""The model and the processor that a run trains, or of a finished one evaluates."""
 
 from typing import Any
 
 import datasets
 import transformers
+from transformers import PreTrainedConfig
 
 from datasets_scripts.building import visual_feature_description
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
-from rivals import RivalForRelationClassification
+from rivals import RivalForRelationClassification, load_rival
 from training.arguments import DataArguments, ModelArguments
 from training.rivals import build_rival_model
 from training.text_encoders import load_text_encoder
 
 
-__all__ = ["build_model", "vision_of"]
+__all__ = ["build_model", "load_trained", "vision_of"]
 
 
 def build_model(
     model_args: ModelArguments, data_args: DataArguments, posts: datasets.DatasetDict
 ) -> tuple[VMHANForRelationClassification | RivalForRelationClassification, VMHANProcessor]:
-    """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor."""
+    """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
+
+    With --trained_model, that one.
+
+    Raises:
+        ValueError: --vision_in_model without visual features; as `load_trained`.
+    """
+    if model_args.trained_model is not None:
+        return load_trained(model_args, posts)
     if model_args.rival is not None:
         return build_rival_model(model_args, posts)
     columns = next(iter(posts.values())).features
@@ -33,7 +42,12 @@ def build_model(
     if data_args.no_visual:
         config_fields |= {"num_image_phrases": 0, "num_objects": 0}
     vision_weights = None
-    if model_args.vision_in_model and vector is not None:
+    if model_args.vision_in_model and not data_args.no_visual:
+        if vector is None:
+            raise ValueError(
+                "--vision_in_model saves the encoder that made the visual features, received posts without any. Build "
+                "them with --features (a prepared data set: datasets_scripts.prepare --features), or leave it out."
+            )
         vision_weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
@@ -48,6 +62,30 @@ def build_model(
         text_encoder, config, vocab_size=len(processor.tokenizer), vision_weights=vision_weights
     )
     return model, processor
+
+
+def load_trained(
+    model_args: ModelArguments, posts: datasets.DatasetDict
+) -> tuple[VMHANForRelationClassification | RivalForRelationClassification, VMHANProcessor]:
+    """The model and processor of a finished run's folder, as they were saved: no flag of the model changes them.
+
+    Raises:
+        ValueError: it is another model than --model, or its labels are not the data's. OSError: there is no model.
+    """
+    folder, is_rival = model_args.trained_model, model_args.rival is not None
+    name = PreTrainedConfig.get_config_dict(folder)[0].get("rival", "vmhan")
+    if name != (model_args.model if is_rival else "vmhan"):
+        raise ValueError(
+            f"--trained_model {folder} holds {name!r}, received --model {model_args.model}: pass --model {name}."
+        )
+    model = load_rival(folder) if is_rival else VMHANForRelationClassification.from_pretrained(folder)
+    labels = next(iter(posts.values())).features["pairs"].feature["relation"].names
+    if labels != model.config.labels:
+        raise ValueError(
+            f"--trained_model {folder} was trained on the relations {model.config.labels}, received data with "
+            f"{labels}: they must be the same, in the same order."
+        )
+    return model, VMHANProcessor.from_pretrained(folder)
 
 
 def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:

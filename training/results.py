@@ -85,17 +85,18 @@ def describe(
     return describe_run(argv, **groups, licence=run_args.hub_license)
 
 
-def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_rival: bool) -> None:
-    """VM-HAN: an answered example if asked for, the card, the upload. A rival's folder is no repository: run.json."""
+def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
+    """A trained VM-HAN: an answered example if asked for, the card, the upload; of any other run, run.json."""
     folder = Path(run_args.output_dir)
-    if is_rival:
-        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
-        if run_args.show_example:
-            logger.warning("no example is shown: a rival has no pipeline; its answers are in predictions.jsonl")
-        return
-    if run_args.show_example:
+    if run_args.show_example and not (is_repository and "test" in posts):
+        reason = "there is no test split" if is_repository else "only the folder of a trained VM-HAN is asked"
+        logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
+    elif run_args.show_example:
         show_example(folder, posts["test"])
-    publish(run_args, run)
+    if is_repository:
+        publish(run_args, run)
+    else:
+        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
 
 
 def publish(run_args: RunArguments, run: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from model_cards.facts import write_atomically
 from training.arguments import DataArguments, ModelArguments, RunArguments
 from training.data import load_posts, make_collator, with_lengths
-from training.flags import read_entries, to_entries
+from training.flags import read_entries, same_value, to_entries
 from training.models import build_model
 from training.trainer import RelationTrainer, score_evaluation
 
@@ -31,6 +31,8 @@ __all__ = ["draw_points", "read_space", "search"]
 logger = logging.getLogger(__name__)
 
 METRIC = "eval_f1"
+SETTINGS = "settings"  # of a study's trials, noted in it
+UNIMPORTANT = ("cache_dir", "disable_tqdm")  # a trial's score does not depend on these
 NOT_TRIED = ("output_dir", "hyperparameter_search", "n_trials", "resume_from_checkpoint")
 
 
@@ -42,7 +44,8 @@ def search(
     A trial's value is its best validation F1 over the evaluations of its training, in [0, 1].
 
     Raises:
-        ValueError: no Optuna; a space that does not fit; several processes; no validation split.
+        ValueError: no Optuna; a space that does not fit; several processes; no validation split; trials of other
+            settings in --output_dir.
     """
     optuna = _optuna()
     if run_args.world_size > 1:
@@ -56,6 +59,7 @@ def search(
     trials = _Trials(space, model_args, data_args, run_args)
     place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "study_name": "search", "load_if_exists": True}
     study = optuna.create_study(direction="maximize", **place)
+    _check_settings(study, _entries(argv), output_dir)
     missing = _enqueue(study, draw_points(space, run_args.n_trials, run_args.seed), optuna)
     if missing:
         trials.trainer.hyperparameter_search(
@@ -164,6 +168,32 @@ def _optuna():
     return optuna
 
 
+def _entries(argv: Sequence[str]) -> dict[str, Any]:
+    """The run's settings, of its file and flags, without those of the search and its place."""
+    from_file = bool(argv) and argv[0].endswith((".yaml", ".yml"))
+    entries = (read_entries(argv[0]) if from_file else {}) | to_entries(argv[from_file:])
+    return {name: value for name, value in entries.items() if name not in NOT_TRIED}
+
+
+def _check_settings(study, entries: dict[str, Any], output_dir: Path) -> None:
+    """A study goes on with the settings that its trials were made with; a new one notes them."""
+    compared = {name: value for name, value in entries.items() if name not in UNIMPORTANT}
+    recorded = study.user_attrs.get(SETTINGS)
+    if recorded is None and study.get_trials():
+        raise ValueError(f"{output_dir / 'search.db'} does not say of what settings its trials are: choose another.")
+    if recorded is None:
+        study.set_user_attr(SETTINGS, compared)
+        return
+    names = sorted({*recorded, *compared})
+    different = [name for name in names if not same_value(recorded.get(name), compared.get(name))]
+    if different:
+        changes = ", ".join(f"{name} {recorded.get(name)!r} -> {compared.get(name)!r}" for name in different)
+        raise ValueError(
+            f"{output_dir / 'search.db'} has trials of other settings ({changes}): expected the same ones to go on "
+            "with them. Choose another --output_dir."
+        )
+
+
 def _enqueue(study, points: list[dict[str, Any]], optuna) -> int:
     """Queue the points that have no finished trial; returns how many. A trial that was cut short counts as failed."""
     states = optuna.trial.TrialState
@@ -191,9 +221,7 @@ def _write(study, argv: Sequence[str], run_args: RunArguments, output_dir: Path)
         "trials": trials,
     }
     write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
-    from_file = bool(argv) and argv[0].endswith((".yaml", ".yml"))
-    entries = (read_entries(argv[0]) if from_file else {}) | to_entries(argv[from_file:])
-    entries = {name: value for name, value in entries.items() if name not in NOT_TRIED} | best.params
+    entries = _entries(argv) | best.params
     words = f"# Trial {best.number} of search.json: validation F1 {best.value:.4f}.\n"
     write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(entries, sort_keys=False))
     logger.info("best of %d trials: validation F1 %.4f with %s", len(trials), best.value, best.params)

@@ -50,6 +50,8 @@ def _shuffled(
 ) -> datasets.IterableDataset:
     if {"image", "image_features"} <= set(stream.column_names):
         stream = stream.cast_column("image", datasets.Image(decode=False))
+    if data_args.max_samples is not None:
+        stream = stream.take(data_args.max_samples)  # the first ones, whatever the order they are read in
     if data_args.shuffle_buffer == 0:
         return stream
     seed = run_args.seed if run_args.data_seed is None else run_args.data_seed
