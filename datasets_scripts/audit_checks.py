@@ -4,7 +4,8 @@ No label is read here: a violation says that a field could carry one, whatever t
 """
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from datasets_scripts.audit_table import Column, PairTable
 __all__ = ["Check", "invariants"]
 
 OF_IMAGE = ("boxes", "object_labels", "image_features", "object_features", "caption", "image_phrases", "image")
+BY_SPANS = ("pairs.text_phrases", "pairs.objects")
 OWN_PLACE = ("pairs of the post", "pairs.tail_object")
 
 
@@ -32,18 +34,22 @@ class Check:
 def invariants(table: PairTable, *, by_line: bool = False) -> Iterator[Check]:
     """The rules of a table; `by_line` for files keyed by line, whose lists are candidate objects of the image.
 
-    - One image has one list of boxes, labels, features, one caption, for all its posts.
-    - The same sentence, image and words of head and tail have the same objects and phrases, wherever they stand; text
-      phrases, which are spans, the same where the mentions stand at the same place.
+    - One image has one list of boxes, labels, features, one caption, for all its posts; and one list of image phrases,
+      unless pairs choose among them: a language model was then asked for each pair.
+    - The same sentence, image and words of head and tail have the same image phrases, wherever they stand; text
+      phrases, which are spans, and objects, which are ranked by them, the same where the mentions stand at the same
+      place.
     - `objects` are distinct indices of boxes.
     """
     posts = [i for i, post in enumerate(table.post) if i == 0 or post != table.post[i - 1]]  # one pair of each
-    for column in table.columns:
-        if column.level == "post" and column.name in OF_IMAGE or by_line and isinstance(column.values[0], list):
+    chosen = table.column("pairs.image_phrases")
+    of_image = set(OF_IMAGE) - ({"image_phrases"} if chosen is not None and any(chosen.values) else set())
+    for column in map(partial(_as_phrases, table), table.columns):
+        if column.level == "post" and column.name in of_image or by_line and isinstance(column.values[0], list):
             rows = posts if column.level == "post" else range(len(table.relation))
             yield _one_value(column, rows, lambda i: table.images[i], "one image, one value")
         if column.level == "pair" and column.name not in OWN_PLACE:
-            spans = column.name == "pairs.text_phrases"
+            spans = column.name in BY_SPANS
 
             def key(i: int, about: list[Any] = table.spans if spans else table.mentions) -> Hashable:
                 return table.sentences[i], table.images[i], about[i]
@@ -51,6 +57,18 @@ def invariants(table: PairTable, *, by_line: bool = False) -> Iterator[Check]:
             rule = "one sentence, image and pair of " + ("spans" if spans else "mentions") + ", one value"
             yield _one_value(column, range(len(table.relation)), key, rule)
     yield from _objects_point_at_boxes(table)
+
+
+def _as_phrases(table: PairTable, column: Column) -> Column:
+    """Image phrases that a pair chose by index into its post's list as the phrases themselves."""
+    listed = table.column("image_phrases")
+    if column.name != "pairs.image_phrases" or listed is None:
+        return column
+    values = [
+        [of_post[i] if isinstance(i, int) and 0 <= i < len(of_post) else i for i in chosen or []]
+        for chosen, of_post in zip(column.values, listed.values, strict=True)
+    ]
+    return replace(column, values=values)
 
 
 def _one_value(column: Column, rows: Any, key: Callable[[int], Hashable], rule: str) -> Check:

@@ -21,9 +21,15 @@ def image_content(image: dict[str, Any]) -> bytes:
 
 
 def is_kept(content: bytes, *, max_side: int) -> bool:
-    """Whether an image file decodes, as it is, to what `load_image(content, max_side=max_side)` gives."""
+    """Whether an image file decodes, as it is, to what `load_image(content, max_side=max_side)` gives.
+
+    One whose EXIF data are damaged does not count as such, good as its picture may be.
+    """
     with Image.open(io.BytesIO(content)) as image:
-        is_upright = _orientation(image) in (None, 1) and max(image.size) <= max_side
+        try:
+            is_upright = _orientation(image) in (None, 1) and max(image.size) <= max_side
+        except Exception:  # Pillow raises many kinds, SyntaxError among them
+            return False
         is_plain = image.mode == "RGB" and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
         return image.format in KEPT_FORMATS and is_upright and is_plain
 

@@ -173,6 +173,11 @@ def _indices(value: Any, sizes: dict[str, int], of: str, place: str, field: str)
 def _string(value: Any, place: str, field: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{place}, field {field!r}: expected a string, received {value!r}")
+    if value is not None and any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(
+            f"{place}, field {field!r}: expected whole characters, received half of one (a surrogate, as of an emoji "
+            f"that was cut) in {value!r}. Take it out"
+        )
     return value
 
 
@@ -181,4 +186,6 @@ def _strings(value: Any, place: str, field: str) -> list[str]:
         return []
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{place}, field {field!r}: expected a list of strings, received {value!r}")
+    for item in value:
+        _string(item, place, field)
     return value

@@ -109,6 +109,8 @@ class TransformersChatModel:
             self._pipeline = transformers.pipeline(
                 TASKS[self.kind], model=self.name, revision=self.revision, device=self.device, dtype=self.dtype
             )
+            if self.device is not None:  # in launched processes a pipeline stays where its model was loaded
+                self._pipeline.model.to(self.device)
             if getattr(self._encoder, "chat_template", None) is None:
                 raise ValueError(
                     f"model: expected a checkpoint with a chat template, {self.name!r} has none. Choose its instruct "

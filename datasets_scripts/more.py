@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # ours: theirs
 FIELDS = ("token", "h", "t", "img_id", "relation")
+MISSING_IMAGES = ("error", "none")
 TOLERANCE = 0.01  # of a relative coordinate: detectors round, and some boxes end a hair outside the image
 
 HOW_TO_GET = (
@@ -52,9 +53,12 @@ class MOREConfig(datasets.BuilderConfig):
 
     Attributes:
         images: whether to keep the image column. The images are opened either way, since boxes in pixels need them.
+        missing_images: what an image that is not there or cannot be opened makes: "error", or "none" (the post without
+            boxes, and without an image that is not there; a tail in it points at nothing).
     """
 
     images: bool = True
+    missing_images: str = "error"
 
 
 class MORE(datasets.GeneratorBasedBuilder):
@@ -85,6 +89,10 @@ class MORE(datasets.GeneratorBasedBuilder):
         return files
 
     def _info(self) -> datasets.DatasetInfo:
+        if self.config.missing_images not in MISSING_IMAGES:
+            raise ValueError(
+                f"missing_images: expected one of {list(MISSING_IMAGES)}, received {self.config.missing_images!r}"
+            )
         folder = data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
         labels = _required([folder / "rel2id.json"], what="the labels")
         return datasets.DatasetInfo(
@@ -113,7 +121,7 @@ class MORE(datasets.GeneratorBasedBuilder):
         names = json.loads(caption_file.read_text(encoding="utf-8")) if caption_file.is_file() else {}
         for index, ((tokens, image_id), pairs) in enumerate(posts.items()):
             image_path = _image_folder(folder, split) / image_id
-            size = _image_size(image_path)
+            size = self._size(image_path)
             of_image = objects[image_id]
             post = {
                 "id": f"{split}-{index}",
@@ -122,15 +130,27 @@ class MORE(datasets.GeneratorBasedBuilder):
                 "boxes": [
                     relative_to_pixels(box, size, place=f"image {image_id!r}, object {name!r}")
                     for name, box in of_image.items()
+                    if size is not None
                 ],
-                "object_labels": [str(names.get(image_id, {}).get(name, "")).strip() for name in of_image],
+                "object_labels": [
+                    str(names.get(image_id, {}).get(name, "")).strip() for name in of_image if size is not None
+                ],
                 "caption": None,
                 "image_phrases": [],
                 "pairs": [_as_row(pair, list(of_image)) for pair in pairs],
             }
             if self.config.images:
-                post["image"] = str(image_path)
+                post["image"] = str(image_path) if size is not None or image_path.is_file() else None
             yield index, post
+
+    def _size(self, image_path: Path) -> tuple[int, int] | None:
+        """As `_image_size`; None for one that may be missing and is."""
+        if self.config.missing_images == "error":
+            return _image_size(image_path)
+        try:
+            return _image_size(image_path)
+        except (OSError, ValueError):
+            return None
 
 
 def read_facts(path: Path, *, labels: list[str]) -> Iterator[tuple[list[str], str, dict[str, Any]]]:

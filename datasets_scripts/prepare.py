@@ -70,7 +70,7 @@ def prepare(arguments: PrepareArguments, *, world: World | None = None, make_too
         >>> prepare(PrepareArguments(source="postcards", output_dir="out", num_train=10))  # doctest: +SKIP
     """
     world = World() if world is None else world
-    output_dir = Path(arguments.output_dir).expanduser().absolute()
+    output_dir = Path(arguments.output_dir).expanduser().resolve()  # a link's own place cannot be taken
     check_output(output_dir)
     if arguments.figures:
         check_matplotlib()

@@ -126,7 +126,7 @@ class PrepareArguments:
     def builder_fields(self) -> dict[str, Any]:
         """What the source's builder is built with; a field it does not have is an error there."""
         values = {name: getattr(self, name) for name in BUILDER_FIELDS if getattr(self, name) is not None}
-        if self.source == "jsonl":
+        if self.source in ("jsonl", "more"):  # those whose builders look for each image themselves
             values["missing_images"] = "error" if self._wants_all_images() else "none"
         return values
 

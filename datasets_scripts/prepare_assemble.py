@@ -27,7 +27,12 @@ PROVENANCE = "provenance.json"
 
 
 def check_output(output_dir: Path) -> None:
-    """ValueError if the folder has anything in it that no preparation made: it would be replaced."""
+    """ValueError if the folder has anything in it that no preparation made, or cannot be replaced as a whole."""
+    if os.path.ismount(output_dir):
+        raise ValueError(
+            f"output_dir: expected a folder that can be put in place at the end, received {output_dir}, where another "
+            "disk begins. Name a folder inside it"
+        )
     if (
         output_dir.exists()
         and not (output_dir / PROVENANCE).is_file()
@@ -126,6 +131,8 @@ def _statistics(
     splits = {}
     for split, paths in files.items():
         without = {line["id"] for line in skipped if line["split"] == split}
+        numbers = zip(plan.source.texts[split]["id"], plan.images.numbers[split], strict=True)
+        without |= {identifier for identifier, number in numbers if number < 0}  # named, and never there
         splits[split] = {
             **count_split(paths, plan.source.labels, without_image=without),
             "posts_without_file_left_out": plan.source.left_out[split],

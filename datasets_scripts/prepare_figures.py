@@ -15,6 +15,7 @@ from datasets_scripts.prepare_plan import Plan
 
 __all__ = ["check_matplotlib", "draw_figures"]
 
+SHEET_TITLE = "Images with their boxes; those chosen for a pair in colour"
 SHEET_IMAGES, SHEET_COLUMNS, SHEET_SIDE = 24, 4, 360
 SHEET_READS = ["id", "tokens", "image", "boxes", "object_labels", "pairs"]
 LAST_BAR = 20  # of a histogram
@@ -45,8 +46,8 @@ def draw_figures(plan: Plan, files: dict[str, list[Path]], statistics: dict[str,
             _draw_bars(folder / name, title, bars)
             drawn[f"{folder.name}/{name}"] = title
     if "image" in plan.columns and plan.images.uses:  # a sheet publishes images too
-        _draw_sheet(plan, files, folder / "contact_sheet.jpg")
-        drawn[f"{folder.name}/contact_sheet.jpg"] = "Images with their boxes; those chosen for a pair in colour"
+        is_drawn = _draw_sheet(plan, files, folder / "contact_sheet.jpg")
+        drawn |= {f"{folder.name}/contact_sheet.jpg": SHEET_TITLE} if is_drawn else {}
     return drawn
 
 
@@ -89,12 +90,14 @@ def _draw_bars(path: Path, title: str, bars: dict[str, dict[str, int]]) -> None:
         figure.savefig(file, format="png", metadata={"Software": None})
 
 
-def _draw_sheet(plan: Plan, files: dict[str, list[Path]], path: Path) -> None:
-    """Up to SHEET_IMAGES posts, evenly over the first split that has images."""
+def _draw_sheet(plan: Plan, files: dict[str, list[Path]], path: Path) -> bool:
+    """Up to SHEET_IMAGES posts, evenly over the first split that has images; False if none is left."""
     from datasets_scripts.detection_drawing import contact_sheet
 
-    entries = next(filter(None, (_sheet_entries(plan, split, paths) for split, paths in files.items())))
-    contact_sheet(entries, path, columns=SHEET_COLUMNS, side=SHEET_SIDE)
+    entries = next(filter(None, (_sheet_entries(plan, split, paths) for split, paths in files.items())), None)
+    if entries is not None:
+        contact_sheet(entries, path, columns=SHEET_COLUMNS, side=SHEET_SIDE)
+    return entries is not None
 
 
 def _sheet_entries(plan: Plan, split: str, paths: list[Path]) -> list[tuple[Any, ...]]:

@@ -111,7 +111,7 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools) -> Plan
     }
     text = json.dumps(provenance, sort_keys=True)
     provenance = {"fingerprint": hashlib.sha256(text.encode()).hexdigest(), **provenance}
-    folder = work_folder(Path(arguments.output_dir).expanduser().absolute()) / provenance["fingerprint"][:16]
+    folder = work_folder(Path(arguments.output_dir).expanduser().resolve()) / provenance["fingerprint"][:16]
     return Plan(arguments, source, images, provenance, columns, folder, IMAGES_A_SHARD)
 
 

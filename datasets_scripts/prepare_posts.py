@@ -106,7 +106,7 @@ def _with_nodes(
     if tools.selector is None:
         yield from posts
         return
-    from datasets_scripts.selection import apply_selections, select_posts
+    from datasets_scripts.selection import apply_selections, moved_indices, select_posts
 
     waiting: deque[tuple[int, dict[str, Any], dict[str, Any]]] = deque()
 
@@ -122,6 +122,10 @@ def _with_nodes(
             pair | {name: given[name] for name in NODE_FIELDS if given.get(name)}
             for pair, given in zip(chosen["pairs"], post["pairs"], strict=True)
         ]
+        for pair, given in zip(pairs, post["pairs"], strict=True):
+            if given.get("image_phrases"):  # they counted the source's own list
+                own = given["image_phrases"], post["image_phrases"], chosen["image_phrases"]
+                pair["image_phrases"] = moved_indices(*own)
         place = {"split": record["split"], "id": post["id"]}
         empty += [place | reason for reason in reasons if not pairs[reason["pair"]][reason["field"]]]
         yield row, chosen | {"pairs": pairs}, record

@@ -88,7 +88,9 @@ def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
     )
     info = next(iter(posts.values())).info
     posts, left_out = _narrowed(posts, arguments)
-    if "image" in info.features:
+    if "image" not in info.features:
+        logger.warning("the source gives no images: the data set has text only")
+    else:
         posts = posts.cast_column("image", datasets.Image(decode=False))
     config = builder_config(builder_class, arguments.source, arguments.data_dir, fields)
     files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []

@@ -34,6 +34,12 @@ class Tools:
         return None if self.extractor is None else self.extractor.feature_size
 
 
+def _max_objects(arguments: PrepareArguments) -> dict[str, int]:
+    """--max_objects, but where the detector's own words say it."""
+    is_said = "max_objects=" in arguments.detector.partition("?")[2]
+    return {} if is_said else {"max_objects": arguments.max_objects}
+
+
 def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
     """The tools that `arguments` name, on `device` (None: each chooses); what is not named is not imported.
 
@@ -46,12 +52,13 @@ def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
     if arguments.detector != "none":
         from datasets_scripts.detection import make_detector
 
-        options = {"max_objects": arguments.max_objects, **on_device, **arguments.parsed("detector_options")}
+        options = {**_max_objects(arguments), **on_device, **arguments.parsed("detector_options")}
         detector = make_detector(arguments.detector, **options)
     if arguments.selector != "none":
         from datasets_scripts.selection import make_selector
 
-        selector = make_selector(arguments.selector, **arguments.parsed("selector_options"))
+        options = on_device if arguments.selector.startswith("transformers:") else {}
+        selector = make_selector(arguments.selector, **{**options, **arguments.parsed("selector_options")})
     if arguments.features is not None:
         from datasets_scripts.features import VisualFeatureExtractor
 

@@ -241,6 +241,19 @@ def apply_selections(
     return post | {"image_phrases": list(phrases.values()), "pairs": pairs}, reasons
 
 
+def moved_indices(indices: Sequence[int], phrases: Sequence[str], joined: Sequence[str]) -> list[int]:
+    """Indices into a post's `phrases` as indices into the list that `apply_selections` joined them to, each once.
+
+    -1, an empty place, stays.
+
+    Example:
+        >>> moved_indices([2, 1], ["a dog", "A dog", "red car"], ["a dog", "red car"])
+        [1, 0]
+    """
+    place = {_folded(phrase): index for index, phrase in enumerate(joined)}
+    return list(dict.fromkeys(-1 if index < 0 else place[_folded(phrases[index])] for index in indices))
+
+
 def _select_window(
     selector: NodeSelector, window: list[tuple[dict[str, Any], Image.Image | None]], bar: tqdm
 ) -> list[list[PairSelection]]:

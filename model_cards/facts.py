@@ -20,7 +20,8 @@ RUN_FILE = "run.json"
 # What run_mmre.py calls the encoder that it takes from a PyPI package, and that encoder's name on the Hub.
 ENCODERS = {"offline:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-SECRET_FLAG = re.compile(r"--\w*token")
+# A hyphen does as well as an underscore, and argparse takes the beginning of a flag: --hub_t is --hub_token.
+SECRET_FLAG = re.compile(r"--([\w-]*token|hub[_-]t\w*)")
 LOCAL_FIELDS = ("data_dir", "cache_dir", "text_encoder")
 TRAINING_FIELDS = (
     "learning_rate", "head_learning_rate", "weight_decay", "num_train_epochs", "early_stopping_patience",

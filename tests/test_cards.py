@@ -219,7 +219,16 @@ def test_a_data_set_of_the_hub_is_named_in_the_metadata(folder, write_run_files)
 
 
 @pytest.mark.parametrize(
-    "flags", [["--hub_token", "hf_secret"], ["--hub_token=hf_secret"], ["--x_token", "hf_secret"]]
+    "flags",
+    [
+        ["--hub_token", "hf_secret"],
+        ["--hub_token=hf_secret"],
+        ["--x_token", "hf_secret"],
+        ["--hub-token", "hf_secret"],
+        ["--hub-token=hf_secret"],
+        ["--hub_tok", "hf_secret"],
+        ["--hub-t=hf_secret"],
+    ],
 )
 def test_no_token_and_no_private_folder_is_told(folder, flags):
     run = describe_run(
