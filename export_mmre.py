@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     try:
+        check_output(arguments.output_dir)
         if arguments.format == "onnx":
             need("onnx", "onnxscript", "onnxruntime")
         posts = load_validation(arguments.evaluate) if arguments.evaluate else None
@@ -98,6 +99,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         if given:
             parser.error(f"{given[0]}: expected --format onnx with it, received --format {arguments.format}")
     return arguments
+
+
+def check_output(output_dir: Path) -> None:
+    """ValueError where a torch model is: its config.json would lose the names by which it is loaded."""
+    weights = sorted(output_dir.glob("model*.safetensors"))
+    if weights:
+        raise ValueError(
+            f"--output_dir: expected a folder of its own, received {output_dir}, which has a model "
+            f"({weights[0].name}). Name another."
+        )
 
 
 def load_validation(argv: list[str]) -> datasets.Dataset:

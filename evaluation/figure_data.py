@@ -4,6 +4,7 @@ Every figure is {figure, title, panels, notes}; what a panel holds says the func
 relations (a fraction), its interval a bootstrap over sentences, and both are means over the seeds of a row.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = ["calibration", "detection", "grouped", "grouped_panel", "time_against
 
 SECONDS = "train_seconds_per_epoch"
 REFERENCES = ("bert", "mtb")  # rows that may stand for bare BERT, the first one there
+SHARE_FIELDS = ("no_visual", "visual_share")  # of what the data flags say
 POSITIVE = "positive"
 BINS = 10  # of confidence in the reliability diagram
 
@@ -83,7 +85,7 @@ def visual_shares(rows: Sequence[Row], split: str, scorer: Scorer) -> dict[str, 
             ]
         else:
             notes.append(f"{row.name} is not in 'evaluated': run python -m evaluation.visual_share on all its seeds")
-    panels = [{"name": "evaluated", "lines": evaluated}, {"name": "trained", "lines": _trained(rows, scorer)}]
+    panels = [{"name": "evaluated", "lines": evaluated}, {"name": "trained", "lines": _trained(rows, scorer, notes)}]
     panels = [panel for panel in panels if panel["lines"]]
     return {"figure": "Figure 5", "title": "share of the visual nodes kept", "panels": panels, "notes": notes}
 
@@ -95,18 +97,34 @@ def _answers(row: Row, found: list[dict[float, list[str]]], share: float) -> lis
     ]
 
 
-def _trained(rows: Sequence[Row], scorer: Scorer) -> dict[str, list[dict[str, Any]]]:
-    """Lines of rows that differ in nothing but how much of the image they were trained with."""
-    lines: dict[str, dict[float, dict[str, Any]]] = defaultdict(dict)
+def _trained(rows: Sequence[Row], scorer: Scorer, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Lines of rows that differ in nothing but how much of the image they were trained with.
+
+    A line is named after model and preset; of several such lines the later ones after their first row, too. Of two
+    rows at one share the first counts, and `notes` gets the other.
+    """
+    lines: dict[str, dict[float, dict[str, Any]]] = {}
+    names: dict[str, str] = {}  # of what the rows of a line have in common
+    again: dict[str, str] = {}
     thinned = set()
     for row in rows:
         run = row.contents(RUN_FILE)[0]
-        name = " ".join(str(run["model"][key]) for key in ("model", "preset") if run["model"].get(key))
+        data = {key: value for key, value in run["data"].items() if key not in SHARE_FIELDS}
+        common = json.dumps([run["model"], data, run.get("training")], sort_keys=True)
+        if common not in names:
+            name = " ".join(str(run["model"][key]) for key in ("model", "preset") if run["model"].get(key))
+            names[common] = name if name not in lines else f"{name} ({row.name})"
+            lines[names[common]] = {}
+        line = lines[names[common]]
         share = 0.0 if run["data"].get("no_visual") else run["data"].get("visual_share", 1.0)
         if "visual_share" in run["data"]:
-            thinned.add(name)
-        lines[name][share] = {"share": share, "row": row.name, "runs": len(row.folders)} | scorer.f1(row.predictions)
-    return {name: [lines[name][share] for share in sorted(lines[name])] for name in lines if name in thinned}
+            thinned.add(names[common])
+        if share in line:
+            again[names[common]] = f"{row.name} is not in 'trained': it has the settings of {line[share]['row']}"
+        else:
+            line[share] = {"share": share, "row": row.name, "runs": len(row.folders)} | scorer.f1(row.predictions)
+    notes += [note for name, note in again.items() if name in thinned]
+    return {name: [line[share] for share in sorted(line)] for name, line in lines.items() if name in thinned}
 
 
 def time_against_f1(rows: Sequence[Row], scorer: Scorer, reference: Row | None = None) -> dict[str, Any]:

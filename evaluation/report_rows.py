@@ -176,10 +176,14 @@ def _inputs(settings: Mapping[str, Any]) -> str:
     """What the settings let the model read, in words."""
     if not settings:
         return "not recorded"
+    from datasets_scripts.builders import BUILDERS  # here, like the rivals below: brings in a heavy library
+
     given = {name for name, value in settings.items() if str(value).lower() not in ("none", "false")}
     reads = {"text": {"text"}, "image": {"features"}, "objects": {"features"}, "image_phrases": {"captions"}}
     if "no_visual" in given:
         reads = {"text": {"text"}}
+    elif settings.get("dataset", "mnre") not in BUILDERS or settings.get("dataset") == "jsonl":
+        reads = {name: set() for name in reads}  # the posts themselves say what there is
     without = [name for name in reads if str(settings.get(f"num_{name}")) == "0"]
     without += ["image_phrases"] * (settings.get("preset") == "no_image_llm")
     reads = {name: needed for name, needed in reads.items() if name not in without}
@@ -187,6 +191,8 @@ def _inputs(settings: Mapping[str, Any]) -> str:
     if model != "vmhan":
         from rivals import RIVALS  # here: brings in torch
 
+        if "pixels" in RIVALS[model].inputs and str(settings.get("images")).lower() != "false":
+            reads = {name: set() for name in reads}
         reads = {name: reads[name] for name in reads if name in RIVALS[model].inputs}
     return ", ".join(name.replace("_", " ") for name in reads if reads[name] <= given | {"text"})
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from tqdm.auto import tqdm
 
 from evaluation.sweep_plan import Run, plan_runs, read_sweep
-from evaluation.sweep_runs import DONE, FAILURE, check_settings, needs_work
+from evaluation.sweep_runs import DONE, FAILURE, WEIGHTS, check_settings, needs_work
 from evaluation.sweep_workers import do_runs
 from training.flags import to_entries
 
@@ -49,6 +49,7 @@ def sweep_runs(runs: Sequence[Run], arguments: argparse.Namespace) -> list[Run]:
     """Do what is not done, with a bar over all runs; returns the failed ones."""
     missing = [run for run in runs if arguments.overwrite or needs_work(run)]
     options = {name: getattr(arguments, name) for name in ("num_proc", "keep_weights", "overwrite")}
+    _warn_of_lost_weights([run for run in runs if run.row in arguments.keep_weights and run not in missing])
     failed = []
     with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar:
         for run, outcome in do_runs(missing, **options):
@@ -64,6 +65,17 @@ def sweep_runs(runs: Sequence[Run], arguments: argparse.Namespace) -> list[Run]:
         len(failed),
     )
     return failed
+
+
+def _warn_of_lost_weights(finished: Sequence[Run]) -> None:
+    """Those rows were to keep their weights, and a finished run is not done again for them."""
+    without = [str(run.folder) for run in finished if not (run.folder / WEIGHTS).exists()]
+    if without:
+        logger.warning(
+            "%d runs have no weights, as they finished without --keep_weights: %s. --overwrite does them again",
+            len(without),
+            ", ".join(without),
+        )
 
 
 def _check_rows(rows: Sequence[str], known: Sequence[str]) -> None:

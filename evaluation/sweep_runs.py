@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from evaluation.sweep_plan import Run
-from model_cards.facts import write_atomically
+from model_cards.facts import RUN_FILE, write_atomically
 from training.flags import same_value
 
 
@@ -23,6 +23,7 @@ __all__ = [
     "DONE",
     "FAILED",
     "FAILURE",
+    "WEIGHTS",
     "check_settings",
     "do_run",
     "is_finished",
@@ -34,11 +35,12 @@ logger = logging.getLogger(__name__)
 
 DONE, FAILED, BUSY = "done", "failed", "busy"
 SETTINGS, METRICS, FAILURE, LOG, LOCK = "settings.json", "metrics.json", "failed.txt", "log.txt", ".lock"
+WEIGHTS = "model.safetensors"
 
 
 def is_finished(run: Run) -> bool:
-    """metrics.json is written last."""
-    return (run.folder / METRICS).is_file()
+    """A run writes its metrics first and then what it was; one that failed in between has not finished."""
+    return all((run.folder / name).is_file() for name in (METRICS, RUN_FILE)) and not (run.folder / FAILURE).exists()
 
 
 def needs_work(run: Run) -> bool:
@@ -115,7 +117,7 @@ def _tidy(run: Run) -> str:
 
 def _leftovers(run: Run) -> list[Path]:
     """Checkpoints of a finished run, and its weights unless they were to be kept."""
-    weights = [] if _record(run).get("keep_weights", True) else list(run.folder.glob("model.safetensors"))
+    weights = [] if _record(run).get("keep_weights", True) else list(run.folder.glob(WEIGHTS))
     return [*run.folder.glob("checkpoint-*"), *weights]
 
 

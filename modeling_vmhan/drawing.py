@@ -231,4 +231,6 @@ class _Drawing:
 
 
 def _short(text: str, length: int) -> str:
+    """On one line, however many the text has."""
+    text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 3] + "..."

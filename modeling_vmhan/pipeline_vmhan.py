@@ -228,9 +228,9 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             best, score = ranked[0], float(probabilities[ranked[0]])
             result = {
                 **_entities(post, pair),
-                "relation": None if score < abstain_below else labels[best],
+                "relation": labels[best] if score >= abstain_below else None,
                 "score": score,
-                "abstained": score < abstain_below,
+                "abstained": not score >= abstain_below,
                 "none_score": float(probabilities[none]),
                 "top_k": [{"relation": labels[j], "score": float(probabilities[j])} for j in ranked[:top_k]],
                 "uncertainty": _worth(answer.uncertainty, i, best),

@@ -4,6 +4,8 @@ Every error names the post, the value and the fix.
 """
 
 import re
+from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
 import torch
@@ -35,14 +37,38 @@ POST_KEYS = {
 }  # fmt: skip
 
 
+PAIR = "{'head': (start, end), 'tail': (start, end)}"
+
+
 def check_post(post: dict, name: str) -> None:
+    """Keys and the types of all that is text; spans, boxes and features are checked where they are read.
+
+    Raises:
+        ValueError: names the post, the value and the fix.
+    """
     unknown = set(post) - POST_KEYS
     if unknown:
         raise ValueError(f"{name} has unknown keys {sorted(unknown)}: a post has {sorted(POST_KEYS)}.")
     if (post.get("text") is None) == (post.get("tokens") is None):
         raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
-    if not post.get("pairs"):
-        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
+    for key in ("text", "caption"):
+        if not isinstance(post.get(key), (str, NoneType)):
+            raise ValueError(f"{name}: {key} must be a string, received {type(post[key]).__name__}: {post[key]!r}.")
+    for key in ("tokens", "image_phrases"):
+        _check_list(post.get(key), str, f"{name}: {key} must be a list of strings")
+    _check_list(post.get("pairs"), Mapping, f"{name}: pairs must be a list of dicts like {PAIR}")
+    if not has_rows(post.get("pairs")):
+        raise ValueError(f"{name} has no entity pair: give pairs=[{PAIR}].")
+
+
+def _check_list(values: Any, of: type, rule: str) -> None:
+    """None passes; a string or a mapping is no list, though it can be iterated."""
+    if values is None:
+        return
+    is_list = not isinstance(values, (str, bytes, Mapping)) and hasattr(values, "__iter__")
+    wrong = [value for value in values if not isinstance(value, of)] if is_list else [values]
+    if wrong:
+        raise ValueError(f"{rule}, received {type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}.")
 
 
 def sentence_of(post: dict) -> tuple[str, list[Span]]:
@@ -127,7 +153,11 @@ def has_rows(values: Any) -> bool:
 
 
 def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
-    """Features as a tensor: float16 where they come so, the model casts them; float32 otherwise."""
+    """Features as a tensor: float16 where they come so, the model casts them; float32 otherwise.
+
+    Raises:
+        ValueError: not numbers, of another shape, or not finite.
+    """
     is_half = str(getattr(values, "dtype", None)) in ("float16", "torch.float16")
     if not getattr(getattr(values, "flags", None), "writeable", True):
         values = values.copy()  # a view of a mapped file, which a tensor must not share
@@ -142,6 +172,8 @@ def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
             f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size "
             f"is {shape[-1]}: extract the features with the encoder the model was trained with."
         )
+    if not features.isfinite().all():
+        raise ValueError(f"{name} must be finite, received nan or infinite numbers: extract them again.")
     return features
 
 

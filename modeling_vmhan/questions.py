@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from .mentions import find_mention
-from .posts import check_post, sentence_of
+from .posts import check_post, has_rows, sentence_of
 from .windows import Span
 
 
@@ -18,6 +18,9 @@ __all__ = ["PAIR_KEYS", "Question", "read_question"]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
+
+
+EMPTY_PLACE = -1  # among a pair's objects; without any the first ones of the post are taken
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,19 @@ def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image
     own = {key: post.pop(key) for key in PAIR_KEYS if key in post}
     if own and not single:
         raise ValueError(f"{name} has pairs and also {sorted(own)}: put these into the pairs.")
-    pairs = [own] if single else post["pairs"] if post["pairs"] is not None else []
-    post["pairs"] = [dict(pair) for pair in pairs]
+    post["pairs"] = [own] if single else post["pairs"]
     check_post(post, name)
+    post["pairs"] = [dict(pair) for pair in post["pairs"]]
     sentence = sentence_of(post)
+    num_boxes = len(post["boxes"]) if post.get("boxes") is not None else 0
     for number, pair in enumerate(post["pairs"]):
         _read_pair(pair, post, sentence, name if single else f"{name}, pair {number}")
+    if post.get("boxes") is not None and len(post["boxes"]) > num_boxes:
+        for pair in post["pairs"]:  # a box that is the tail of one pair is no object of the others
+            if not has_rows(pair.get("objects")):
+                tail = pair.get("tail_object")
+                own = [tail] if tail is not None and tail >= num_boxes else []
+                pair["objects"] = [*range(num_boxes), *own] or [EMPTY_PLACE]
     if post.get("image") is not None:
         post["image"] = open_image(post["image"])
     return Question(post, single)

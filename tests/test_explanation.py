@@ -210,3 +210,11 @@ def test_without_an_image_and_without_hyperedges():
     assert share_of(draw_explanation(given, "Ann met Bob", None, "peer"), EDGE_COLOURS[0]) > 0
     given["hyperedges"] = []
     assert share_of(draw_explanation(given, "Ann met Bob", None, "peer"), EDGE_COLOURS[0]) < 100
+
+
+@pytest.mark.parametrize("image", [None, Image.new("RGB", (100, 80))])
+def test_a_phrase_of_several_lines_is_drawn_on_one(image):
+    given, flat = explanation(), explanation()
+    given["nodes"][-1]["text"], flat["nodes"][-1]["text"] = "Two people.\nA house.", "Two people. A house."
+    pictures = [draw_explanation(of, "Ann met Bob", image, "peer") for of in (given, flat)]
+    assert pictures[0].tobytes() == pictures[1].tobytes()

@@ -241,6 +241,15 @@ def test_flags_of_onnx_go_with_onnx(flag, capsys):
     assert f"{flag[0]}: expected --format onnx" in capsys.readouterr().err
 
 
+def test_a_model_s_own_folder_is_not_written_into(make_small, make_processor, tmp_path, capsys):
+    save(make_small(), make_processor, tmp_path / "model")
+    before = (tmp_path / "model" / "config.json").read_bytes()
+    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "model"), "--format", "torch_export"]
+    assert export_mmre.main(arguments) == 2
+    assert "expected a folder of its own, received" in capsys.readouterr().err
+    assert (tmp_path / "model" / "config.json").read_bytes() == before
+
+
 def test_a_form_that_differs_is_not_written(make_small, make_processor, tmp_path, monkeypatch, capsys):
     save(make_small(), make_processor, tmp_path / "model")
     (tmp_path / "out").mkdir()

@@ -145,6 +145,19 @@ def test_figure_5_has_a_line_of_models_that_were_trained_on_a_share(tmp_path):
     assert [(p["share"], p["row"]) for p in panel["lines"]["full"]] == [(0, "blind"), (0.5, "half"), (1, "full")]
 
 
+def test_figure_5_tells_rows_of_other_settings_apart(tmp_path):
+    write_run(tmp_path / "full", RIGHT)
+    write_run(tmp_path / "half", wrong(0), data={"visual_share": 0.5})
+    write_run(tmp_path / "small", wrong(0, 1), model={"num_layers": 1})
+    write_run(tmp_path / "small_half", wrong(0, 1), model={"num_layers": 1}, data={"visual_share": 0.5})
+    write_run(tmp_path / "twin", wrong(0, 1))
+    figure = visual_shares(rows_of_folders(sorted(tmp_path.iterdir()), "test"), "test", SCORER)
+    (panel,) = figure["panels"]
+    points = {name: [(p["share"], p["row"]) for p in line] for name, line in panel["lines"].items()}
+    assert points == {"full": [(0.5, "half"), (1, "full")], "full (small)": [(0.5, "small_half"), (1, "small")]}
+    assert "twin is not in 'trained': it has the settings of full" in figure["notes"]
+
+
 def test_figure_6_is_relative_to_bare_bert(tmp_path):
     for name, seconds in {"full": 30.0, "bert": 20.0}.items():
         for seed in (1, 2):

@@ -284,7 +284,8 @@ def test_an_explanation_comes_with_the_answer_and_leaves_it_as_it_is(seeing, pic
     assert "explanation" not in plain[0]
     by_pair = [answer["explanation"] for answer in explained]
     kinds = [[node["kind"] for node in explanation["nodes"]] for explanation in by_pair]
-    assert kinds[0] == ["head", "tail", "image", "object", "object", "image phrase"]
+    assert kinds[0] == ["head", "tail", "image", "object", "image phrase"]  # not the other pair's tail
+    assert kinds[1] == ["head", "tail", "image", "object", "object", "image phrase"]
     assert by_pair[1]["nodes"][1]["box"] == [2, 2, 20, 20] and by_pair[0]["nodes"][1]["characters"] == [8, 11]
     for explanation in by_pair:
         assert sum(node["weight"] for node in explanation["nodes"]) == pytest.approx(1, abs=1e-5)

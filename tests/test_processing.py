@@ -485,6 +485,14 @@ def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, p
     assert "image_features" not in inputs and "object_features" not in inputs
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
+def test_features_that_are_no_numbers_are_an_error(make_processor, posts, value):
+    posts = posts()
+    posts[0]["image_features"] = [value] * 8
+    with pytest.raises(ValueError, match="image_features must be finite, received nan or infinite numbers"):
+        make_processor()(posts)
+
+
 def test_given_features_spare_the_pixels(make_processor, posts):
     post = posts()[0]
     with_image = {**post, "image": Image.new("RGB", (40, 40)), "boxes": [[0, 0, 9, 9]] * 4}

@@ -125,6 +125,16 @@ def test_a_tail_box_becomes_an_object():
     assert post["boxes"] == [[0, 0, 4, 4], [5, 5, 9, 9]] and all("tail" not in pair for pair in post["pairs"])
 
 
+def test_a_box_that_is_one_pair_s_tail_is_no_object_of_the_others():
+    words, box = {"head": "Anna", "tail": "Ann"}, {"head": "Anna", "tail": [5, 5, 9, 9]}
+    alone = read(text=TEXT, pairs=[words], image="x").post
+    assert "objects" not in alone["pairs"][0]  # none are given, so none are taken
+    both = read(text=TEXT, pairs=[words, box], image="x").post
+    assert [pair["objects"] for pair in both["pairs"]] == [[-1], [0]] and both["boxes"] == [[5, 5, 9, 9]]
+    given = read(text=TEXT, pairs=[{**words, "objects": [1]}, box], boxes=[[0, 0, 4, 4], [1, 1, 2, 2]], image="x").post
+    assert [pair["objects"] for pair in given["pairs"]] == [[1], [0, 1, 2]]
+
+
 def test_a_data_sets_row_is_a_question():
     row = {"id": "r", "tokens": ["Ann", "sings"], "image": None, "boxes": [[0, 0, 4, 4]], "caption": None}
     row["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 0, "relation": 2, "text_phrases": [], "objects": []}]
@@ -146,6 +156,13 @@ def test_the_image_is_opened_by_the_given_function():
         ({"text": TEXT, "pairs": [], "head": "Ann"}, r"has pairs and also \['head'\]: put these into the pairs"),
         ({"head": "Ann", "tail": "Bob"}, "must have either text or tokens"),
         ({"text": TEXT, "haed": "Ann", "head": "Ann", "tail": "Bob"}, r"unknown keys \['haed'\]"),
+        ({"text": 5, "head": "a", "tail": "b"}, "the post: text must be a string, received int: 5"),
+        ({"tokens": "Ann met Bob", "head": [0, 1], "tail": [2, 3]}, "tokens must be a list of str.*received str"),
+        ({"text": TEXT, "head": "Anna", "tail": "Ann", "caption": ["a"]}, "caption must be a string, received list"),
+        ({"text": TEXT, "head": "Anna", "tail": "Ann", "image_phrases": "a man"}, "phrases must be a list of str"),
+        ({"text": TEXT, "head": "Anna", "tail": "Ann", "image_phrases": ["a", 3]}, "phrases .* received int: '3'"),
+        ({"text": TEXT, "pairs": [["Anna", "Ann"]]}, "the post: pairs must be a list of dicts like .* received list"),
+        ({"text": TEXT, "pairs": {"head": "Anna", "tail": "Ann"}}, "must be a list of dicts like .* received dict"),
         ({"text": TEXT, "head": 3, "tail": "Ann"}, r"the post, head must be a string or a span .*, received 3"),
         ({"text": TEXT, "head": ("a", "b"), "tail": "Ann"}, "the post, head must be a string or a span"),
         ({"text": TEXT, "head": "Bob", "tail": "Ann"}, "the post, head: 'Bob' is 2 times in the sentence"),

@@ -177,6 +177,12 @@ def test_what_cannot_be_reported_is_an_error(results, tmp_path, caplog):
         ({"features": "random:0", "num_objects": 0, "num_image_phrases": 0}, "text, image"),
         ({"features": "random:0", "no_visual": True}, "text"),
         ({"features": "random:0", "model": "pcnn"}, "text"),
+        ({"dataset": "my_posts", "dataset_config": "jsonl"}, "text, image, objects, image phrases"),
+        ({"dataset": "my_posts", "preset": "no_image_llm"}, "text, image, objects"),
+        ({"dataset": "my_posts", "no_visual": True}, "text"),
+        ({"dataset": "my_posts", "model": "hvpnet"}, "text, image, objects"),
+        ({"dataset": "mnre", "model": "hvpnet"}, "text, image, objects"),
+        ({"dataset": "mnre", "model": "hvpnet", "images": "False"}, "text"),
     ],
 )
 def test_what_a_row_reads_is_told_by_its_settings(tmp_path, settings, inputs):

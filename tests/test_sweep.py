@@ -61,6 +61,9 @@ def main(argv):
     (folder / "config.json").write_text(json.dumps({"id2label": dict(enumerate(LABELS)), "none_label": "None"}))
     numbers = {f"test_{name}": value for name, value in scores.items()}
     (folder / "metrics.json").write_text(json.dumps({**numbers, "leaky": False, "train_runtime": time.time()}))
+    if flags.get("fail_late"):
+        raise OSError("the card could not be written")
+    (folder / "run.json").write_text("{}")
 """
 
 
@@ -109,6 +112,7 @@ def finish(run, **metrics):
     run.folder.mkdir(parents=True)
     (run.folder / "settings.json").write_text(json.dumps({"settings": run.settings()}))
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    (run.folder / "run.json").write_text("{}")
 
 
 def test_flags_and_entries_are_inverse(tmp_path):
@@ -216,6 +220,26 @@ def test_failed_and_dying_runs_are_recorded_and_the_others_go_on(place):
     assert "a word of the run" in (folders["plain"] / "log.txt").read_text()
     assert (folders["full"] / "model.safetensors").is_file() and not (folders["full"] / "checkpoint-1").exists()
     assert not (folders["plain"] / "model.safetensors").exists()
+
+
+def test_a_run_that_failed_behind_its_metrics_has_not_finished(place):
+    content = yaml.safe_load((place / "sweep.yaml").read_text())
+    content |= {"rows": {"full": {"fail_late": True}}, "seeds": [1]}
+    (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    for _ in range(2):
+        code, errors = run_sweep(place)
+        assert code == 1 and "0 runs finished, 0 of them before; 1 failed" in errors
+    assert len(calls(place)) == 2 and (place / "results/cards/full/seed-1/metrics.json").is_file()
+
+
+def test_weights_that_are_gone_are_said_to_be(place):
+    assert run_sweep(place, "--rows", "full")[0] == 0
+    code, errors = run_sweep(place, "--rows", "full", "--keep_weights", "full")
+    assert (
+        code == 0 and "have no weights, as they finished without --keep_weights: results/cards/full/seed-1" in errors
+    )
+    assert run_sweep(place, "--rows", "full", "--keep_weights", "full", "--overwrite")[0] == 0
+    assert len(list(place.glob("results/cards/full/*/model.safetensors"))) == 2
 
 
 def test_two_sweeps_of_one_folder_share_the_runs(place):
