@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     set_seed(run_args.seed)
     if run_args.hyperparameter_search is not None:
         return search(argv, model_args, data_args, run_args)
-    posts = load_posts(data_args, run_args, with_features=not model_args.reads_pixels)
+    reads = {"with_features": not model_args.reads_pixels, "needs_features": model_args.reads_features}
+    posts = load_posts(data_args, run_args, **reads)
     model, processor = build_model(model_args, data_args, posts)
     posts = with_lengths(posts, processor, run_args)
     labels = model.config.labels
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     results = {s: trainer.predict(posts[s], metric_key_prefix=s) for s in ("validation", "test") if s in posts}
     for result in results.values():
         metrics |= result.metrics
-    metrics |= calibrate({split: real_pairs(result) for split, result in results.items()})
+    temperature = None if model_args.trained_model is None else model.config.calibration_temperature
+    metrics |= calibrate({s: real_pairs(result) for s, result in results.items()}, temperature=temperature)
     model.config.calibration_temperature = metrics["temperature"]
     weights = gathered_weights(trainer)
     if trainer.is_world_process_zero():

@@ -22,11 +22,11 @@ Markdown says which of the targets (speed_targets.py) are reached.
 """
 
 import argparse
+import copy
 import gc
 import os
 import sys
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,8 @@ def with_so_many_pairs(
 ) -> dict[str, Competitor]:
     """VM-HAN over sentences with `count` pairs, in batches of about `--pairs_per_batch` pairs."""
     posts_a_batch = max(1, arguments.pairs_per_batch // count)
-    bench = replace(bench, batch_size=posts_a_batch)
+    bench = copy.copy(bench)  # with the same encoder and optimizer
+    bench.batch_size = posts_a_batch
     posts = [with_pairs(post, count) for post in bench.posts[: posts_a_batch * arguments.batches]]
     return {name: preset_competitor(bench, name, posts=posts) for name in representations}
 

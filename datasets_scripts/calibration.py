@@ -84,7 +84,9 @@ def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: fl
     return metrics
 
 
-def calibrate(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def calibrate(
+    splits: dict[str, tuple[np.ndarray, np.ndarray]], *, temperature: float | None = None
+) -> dict[str, float]:
     """The temperature fitted on the validation split, and what it does to every split.
 
     The validation split's own numbers are thereby a little too good (one parameter was fitted on it); the test split's
@@ -92,13 +94,15 @@ def calibrate(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, flo
 
     Args:
         splits: name -> (logits (n, R), gold (n,) relation ids).
+        temperature: of a model that has its own; None fits it.
 
     Returns:
-        temperature (1 without a validation split), and the numbers of `calibration_metrics` as SPLIT_ece and so on.
+        temperature (where it is fitted, 1 without a validation split), and the numbers of `calibration_metrics` as
+        SPLIT_ece and so on.
     """
-    temperature = 1.0
-    if "validation" in splits:
-        temperature = fit_temperature(*map(torch.from_numpy, splits["validation"]))
+    if temperature is None:
+        fitted = "validation" in splits
+        temperature = fit_temperature(*map(torch.from_numpy, splits["validation"])) if fitted else 1.0
     metrics = {"temperature": temperature}
     for split, (logits, gold) in splits.items():
         metrics |= {f"{split}_{name}": value for name, value in calibration_metrics(logits, gold, temperature).items()}

@@ -105,7 +105,7 @@ def _trained(rows: Sequence[Row], scorer: Scorer, notes: list[str]) -> dict[str,
     """
     lines: dict[str, dict[float, dict[str, Any]]] = {}
     names: dict[str, str] = {}  # of what the rows of a line have in common
-    again: dict[str, str] = {}
+    again: list[tuple[str, str]] = []
     thinned = set()
     for row in rows:
         run = row.contents(RUN_FILE)[0]
@@ -120,10 +120,12 @@ def _trained(rows: Sequence[Row], scorer: Scorer, notes: list[str]) -> dict[str,
         if "visual_share" in run["data"]:
             thinned.add(names[common])
         if share in line:
-            again[names[common]] = f"{row.name} is not in 'trained': it has the settings of {line[share]['row']}"
+            again.append(
+                (names[common], f"{row.name} is not in 'trained': it has the settings of {line[share]['row']}")
+            )
         else:
             line[share] = {"share": share, "row": row.name, "runs": len(row.folders)} | scorer.f1(row.predictions)
-    notes += [note for name, note in again.items() if name in thinned]
+    notes += [note for name, note in again if name in thinned]
     return {name: [line[share] for share in sorted(line)] for name, line in lines.items() if name in thinned}
 
 

@@ -87,7 +87,7 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
         scores={metric: [numbers[f"{split}_{metric}"] for numbers in metrics] for metric in METRICS},
         interval=bootstrap_f1(predictions, resamples=resamples),
         leaks=None if None in reasons else list(dict.fromkeys(sum(reasons, []))),
-        inputs=_inputs(_settings(found[0][1])),
+        inputs=_inputs(_settings(found[0][1]), found[0][1]),
         selected=str(_settings(found[0][1]).get("load_best_model_at_end")).lower() == "true",
         revisions=sorted({revision for _, run in found if (revision := _revision(run))}),
         predictions=predictions,
@@ -166,14 +166,19 @@ def _check_scores(run: Path, metrics: Mapping[str, Any], rows: Predictions, spli
 
 def _settings(run: Path) -> dict[str, Any]:
     """What the sweep asked for; {} of a run that no sweep made."""
+    return _read(run / "settings.json").get("settings", {})
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none."""
     try:
-        return json.loads((run / "settings.json").read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError):
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
 
 
-def _inputs(settings: Mapping[str, Any]) -> str:
-    """What the settings let the model read, in words."""
+def _inputs(settings: Mapping[str, Any], run: Path) -> str:
+    """What the settings let the model read, in words; where the data are ready, what its config says that it reads."""
     if not settings:
         return "not recorded"
     from datasets_scripts.builders import BUILDERS  # here, like the rivals below: brings in a heavy library
@@ -182,8 +187,11 @@ def _inputs(settings: Mapping[str, Any]) -> str:
     reads = {"text": {"text"}, "image": {"features"}, "objects": {"features"}, "image_phrases": {"captions"}}
     if "no_visual" in given:
         reads = {"text": {"text"}}
-    elif settings.get("dataset", "mnre") not in BUILDERS or settings.get("dataset") == "jsonl":
-        reads = {name: set() for name in reads}  # the posts themselves say what there is
+    elif settings.get("dataset", "mnre") not in BUILDERS:
+        reads["image_phrases"] = set()  # the posts have them or not
+        given |= {"features"} if _read(run / "config.json").get("visual_feature_size") else set()
+    elif settings.get("dataset") == "jsonl":
+        reads["image_phrases"] = set()
     without = [name for name in reads if str(settings.get(f"num_{name}")) == "0"]
     without += ["image_phrases"] * (settings.get("preset") == "no_image_llm")
     reads = {name: needed for name, needed in reads.items() if name not in without}

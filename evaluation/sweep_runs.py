@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from evaluation.sweep_plan import Run
-from model_cards.facts import RUN_FILE, write_atomically
+from model_cards.facts import write_atomically
 from training.flags import same_value
 
 
@@ -39,8 +39,8 @@ WEIGHTS = "model.safetensors"
 
 
 def is_finished(run: Run) -> bool:
-    """A run writes its metrics first and then what it was; one that failed in between has not finished."""
-    return all((run.folder / name).is_file() for name in (METRICS, RUN_FILE)) and not (run.folder / FAILURE).exists()
+    """It has its metrics, and did not fail behind them: the card and the upload come last."""
+    return (run.folder / METRICS).is_file() and not (run.folder / FAILURE).exists()
 
 
 def needs_work(run: Run) -> bool:

@@ -111,7 +111,7 @@ class VMHANProcessor(ProcessorMixin):
         """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`.
 
         Raises:
-            ValueError: `max_length` is beyond the positions of the config's text encoder.
+            ValueError: `max_length` is beyond the positions of the config's text encoder (`num_positions`).
         """
         fields = {name: getattr(config, name) for name in SHARED_FIELDS} | fields
         if config.vision_encoder is not None:

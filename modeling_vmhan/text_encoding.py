@@ -65,7 +65,7 @@ def position_offset(model_type: str, pad_token_id: int) -> int:
 
 
 def num_positions(text_config: Any) -> int | None:
-    """Tokens of the longest row that an encoder with absolute positions takes; None for the others."""
+    """Tokens of the longest row that one of `PACKED_ENCODERS` takes; None for other encoders, which are not known."""
     if text_config.model_type not in PACKED_ENCODERS:
         return None
     return text_config.max_position_embeddings - position_offset(text_config.model_type, text_config.pad_token_id)

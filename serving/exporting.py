@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from modeling_vmhan.text_encoding import num_positions
 from serving.inputs import check_batches, filled_inputs, input_axes
 from serving.runtime import OUTPUTS, need
 
@@ -137,10 +138,10 @@ def _open_axes(axes: Mapping[str, tuple[str | int, ...]]) -> set[str]:
 
 
 def _longest_row(config) -> int:
-    """Tokens that the text encoder has positions for; RoBERTa's begin behind its padding id."""
+    """Tokens that the text encoder has positions for; at worst they begin behind its padding id, as RoBERTa's do."""
     text_config = config.text_config
-    taken = 0 if text_config.model_type == "bert" else (text_config.pad_token_id or 0) + 1
-    return text_config.max_position_embeddings - taken
+    known = num_positions(text_config)
+    return text_config.max_position_embeddings - (text_config.pad_token_id or 0) - 1 if known is None else known
 
 
 def _trace_input(tensor: Tensor, axes: tuple[str | int, ...], names: list[str]) -> Tensor:

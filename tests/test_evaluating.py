@@ -44,7 +44,18 @@ def test_a_finished_run_is_evaluated_into_another_folder(config, finished, tmp_p
     rows = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (trained, tmp_path / "again")]
     assert [json.loads(row)["predicted"] for row in rows[0]] == [json.loads(row)["predicted"] for row in rows[1]]
     assert (trained / "metrics.json").read_bytes() == before
-    assert (tmp_path / "again" / "run.json").is_file() and not (tmp_path / "again" / "README.md").exists()
+    run, made = (json.loads((folder / "run.json").read_text()) for folder in (tmp_path / "again", trained))
+    assert (run["model"], run["training"], run["base_model"]) == (made["model"], made["training"], made["base_model"])
+    assert run["trained_model"] == "full" and "--trained_model full" in run["command"]
+    assert not (tmp_path / "again" / "README.md").exists()
+
+
+def test_an_evaluated_model_keeps_its_temperature(config, finished, posts, tmp_path):  # noqa: F811
+    trained, metrics = finished
+    posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
+    evaluated = evaluate(config, trained, tmp_path / "again", "--dataset", str(tmp_path / "posts"))
+    assert evaluated["temperature"] == metrics["temperature"] != 1 and "validation_f1" not in evaluated
+    assert evaluated["test_ece"] == pytest.approx(metrics["test_ece"])
 
 
 def test_a_rival_is_evaluated_too_and_by_its_name_only(config, tmp_path):
@@ -109,6 +120,24 @@ def test_features_that_the_data_do_not_have_are_an_error(loading):
         loading(without=FEATURES)
     _, _, posts = loading("--no_visual", "true", without=FEATURES)
     assert "image" not in posts["train"].features
+
+
+def test_a_rival_that_reads_no_features_does_not_miss_them(loading, config, tmp_path):
+    loading("--no_visual", "true", without=FEATURES)
+    flags = [
+        "--dataset",
+        str(tmp_path / "posts"),
+        "--max_steps",
+        "1",
+        "--eval_strategy",
+        "no",
+        "--save_strategy",
+        "no",
+    ]
+    flags += ["--load_best_model_at_end", "false", "--output_dir", str(tmp_path / "out")]
+    assert "test_f1" in run_mmre.main([config, *flags, "--model", "mtb"])
+    with pytest.raises(ValueError, match="has no image_features"):
+        run_mmre.main([config, *flags, "--model", "visualbert"])
 
 
 def test_a_vision_encoder_of_no_features_is_an_error(config, posts):

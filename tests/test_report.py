@@ -177,8 +177,9 @@ def test_what_cannot_be_reported_is_an_error(results, tmp_path, caplog):
         ({"features": "random:0", "num_objects": 0, "num_image_phrases": 0}, "text, image"),
         ({"features": "random:0", "no_visual": True}, "text"),
         ({"features": "random:0", "model": "pcnn"}, "text"),
-        ({"dataset": "my_posts", "dataset_config": "jsonl"}, "text, image, objects, image phrases"),
-        ({"dataset": "my_posts", "preset": "no_image_llm"}, "text, image, objects"),
+        ({"dataset": "my_posts", "dataset_config": "jsonl"}, "text, image phrases"),
+        ({"dataset": "my_posts", "preset": "no_image_llm"}, "text"),
+        ({"dataset": "jsonl", "features": "random:0"}, "text, image, objects, image phrases"),
         ({"dataset": "my_posts", "no_visual": True}, "text"),
         ({"dataset": "my_posts", "model": "hvpnet"}, "text, image, objects"),
         ({"dataset": "mnre", "model": "hvpnet"}, "text, image, objects"),
@@ -188,6 +189,15 @@ def test_what_cannot_be_reported_is_an_error(results, tmp_path, caplog):
 def test_what_a_row_reads_is_told_by_its_settings(tmp_path, settings, inputs):
     write_run(tmp_path / "row" / "seed-1", GOOD, settings=settings)
     assert read_row(tmp_path / "row", title="", split="test", resamples=10).inputs == inputs
+
+
+def test_what_a_row_reads_of_ready_data_is_told_by_its_config(tmp_path):
+    run = tmp_path / "row" / "seed-1"
+    write_run(run, GOOD, settings={"dataset": "my_posts"})
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"visual_feature_size": 8}))
+    row = read_row(tmp_path / "row", title="", split="test", resamples=10)
+    assert row.inputs == "text, image, objects, image phrases"
 
 
 def test_holm_by_hand():

@@ -83,9 +83,12 @@ def test_trials_go_on_and_the_test_split_is_not_touched(flags, tmp_path, monkeyp
 def test_trials_of_other_settings_are_not_mixed(flags, tmp_path):
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study()
-    settings = search_module._entries(flags)
+    settings = search_module._entries([*flags, "--hub_token", "hf_secret"])
+    assert "hf_secret" not in str(settings)
     assert settings["no_visual"] == "true" and "output_dir" not in settings and "n_trials" not in settings
-    search_module._check_settings(study, settings, tmp_path)
+    search_module._check_settings(study, {**settings, "num_train_epochs": "9"}, tmp_path)
+    search_module._check_settings(study, settings, tmp_path)  # nothing is finished: a flag may be put right
+    study.add_trial(optuna.trial.create_trial(value=0.5))
     search_module._check_settings(study, {**settings, "num_train_epochs": "1.0", "cache_dir": "x"}, tmp_path)
     with pytest.raises(ValueError, match=r"trials of other settings \(num_train_epochs '1' -> '5'\)"):
         search_module._check_settings(study, {**settings, "num_train_epochs": "5"}, tmp_path)

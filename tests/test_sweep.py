@@ -63,7 +63,6 @@ def main(argv):
     (folder / "metrics.json").write_text(json.dumps({**numbers, "leaky": False, "train_runtime": time.time()}))
     if flags.get("fail_late"):
         raise OSError("the card could not be written")
-    (folder / "run.json").write_text("{}")
 """
 
 
@@ -112,7 +111,6 @@ def finish(run, **metrics):
     run.folder.mkdir(parents=True)
     (run.folder / "settings.json").write_text(json.dumps({"settings": run.settings()}))
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
-    (run.folder / "run.json").write_text("{}")
 
 
 def test_flags_and_entries_are_inverse(tmp_path):

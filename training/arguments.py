@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from datasets_scripts.builders import BUILDERS
 from rivals import RIVALS, Rival, get_rival
@@ -98,6 +99,11 @@ class ModelArguments:
     def reads_pixels(self) -> bool:
         """Whether the model takes images as such and has no use for the features of the posts."""
         return self.rival is not None and "pixels" in self.rival.inputs
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the model has a use for visual features."""
+        return not self.reads_pixels and (self.rival is None or bool({"image", "objects"} & set(self.rival.inputs)))
 
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
@@ -218,6 +224,8 @@ class RunArguments(TrainingArguments):
                 f"--label_smoothing_factor must be 0, received {self.label_smoothing_factor}: Trainer's smoothed loss "
                 "would take the place of equation 12, without its reconstruction and KL terms."
             )
+        if not self.do_train:  # nothing is evaluated on the way, and there need be no validation split
+            self.eval_strategy, self.load_best_model_at_end = IntervalStrategy.NO, False
         if self.n_gpu > 1:
             logger.warning("one of %d GPUs is used: start with `accelerate launch` to use all", self.n_gpu)
             self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it

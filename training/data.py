@@ -27,7 +27,7 @@ TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 
 
 def load_posts(
-    data_args: DataArguments, run_args: RunArguments, *, with_features: bool = True
+    data_args: DataArguments, run_args: RunArguments, *, with_features: bool = True, needs_features: bool = True
 ) -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; the first process builds while the others wait.
 
@@ -35,6 +35,7 @@ def load_posts(
 
     Args:
         with_features: False for a model that reads pixels: features are neither made nor kept.
+        needs_features: False for one that reads text alone: data without those that --features asks for will do.
 
     Raises:
         ValueError: no train split to train on; a split without the columns that are needed, or without the features
@@ -60,7 +61,7 @@ def load_posts(
             f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
     if data_args.dataset not in BUILDERS:
-        check_loaded(data_args, posts, with_features=with_features)
+        check_loaded(data_args, posts, needs_features=with_features and needs_features and not data_args.no_visual)
     unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
     for split, rows in posts.items():
         rows = rows.remove_columns([name for name in unread if name in rows.features])
@@ -69,7 +70,7 @@ def load_posts(
     return posts
 
 
-def check_loaded(data_args: DataArguments, posts: datasets.DatasetDict, *, with_features: bool) -> None:
+def check_loaded(data_args: DataArguments, posts: datasets.DatasetDict, *, needs_features: bool) -> None:
     """ValueError where posts that no builder made lack what is needed; a warning of flags that only builders read."""
     for split, rows in posts.items():
         missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
@@ -78,7 +79,7 @@ def check_loaded(data_args: DataArguments, posts: datasets.DatasetDict, *, with_
                 f"{data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, received none "
                 f"called {missing} among {sorted(rows.features)}. datasets_scripts.prepare makes them of raw posts."
             )
-        if data_args.features and with_features and not data_args.no_visual and "image_features" not in rows.features:
+        if data_args.features and needs_features and "image_features" not in rows.features:
             raise ValueError(
                 f"--features {data_args.features} is for data that is built here, and {data_args.dataset!r} has no "
                 f"image_features: prepare it with datasets_scripts.prepare --features {data_args.features}, or leave "

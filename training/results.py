@@ -79,10 +79,16 @@ def prediction_rows(
 def describe(
     argv: list[str], model_args: ModelArguments, data_args: DataArguments, run_args: RunArguments
 ) -> dict[str, Any]:
-    """What the card says of this run beside its metrics."""
+    """What the card says of this run beside its metrics; a trained model's own run.json says how that was made."""
     training = {**run_args.to_dict(), "world_size": run_args.world_size}
     groups = {"model": asdict(model_args), "data": asdict(data_args), "training": training}
-    return describe_run(argv, **groups, licence=run_args.hub_license)
+    run = describe_run(argv, **groups, licence=run_args.hub_license)
+    if model_args.trained_model is None:
+        return run
+    file = Path(model_args.trained_model) / RUN_FILE
+    made = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    of_model = {name: made.get(name) for name in ("licence", "base_model", "model", "training")}
+    return run | of_model | {"trained_model": Path(model_args.trained_model).name}
 
 
 def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:

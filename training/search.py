@@ -169,19 +169,20 @@ def _optuna():
 
 
 def _entries(argv: Sequence[str]) -> dict[str, Any]:
-    """The run's settings, of its file and flags, without those of the search and its place."""
+    """The run's settings, of its file and flags, without those of the search and its place, and without tokens."""
     from_file = bool(argv) and argv[0].endswith((".yaml", ".yml"))
     entries = (read_entries(argv[0]) if from_file else {}) | to_entries(argv[from_file:])
-    return {name: value for name, value in entries.items() if name not in NOT_TRIED}
+    return {name: value for name, value in entries.items() if name not in NOT_TRIED and "token" not in name}
 
 
 def _check_settings(study, entries: dict[str, Any], output_dir: Path) -> None:
-    """A study goes on with the settings that its trials were made with; a new one notes them."""
+    """Finished trials go on with the settings that they were made with; a study without any notes new ones."""
     compared = {name: value for name, value in entries.items() if name not in UNIMPORTANT}
     recorded = study.user_attrs.get(SETTINGS)
-    if recorded is None and study.get_trials():
+    is_begun = any(trial.state.name == "COMPLETE" for trial in study.get_trials())
+    if recorded is None and is_begun:
         raise ValueError(f"{output_dir / 'search.db'} does not say of what settings its trials are: choose another.")
-    if recorded is None:
+    if not is_begun:
         study.set_user_attr(SETTINGS, compared)
         return
     names = sorted({*recorded, *compared})
