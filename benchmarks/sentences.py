@@ -4,6 +4,7 @@ What a feature says costs nothing, what it weighs does: V numbers in float16 for
 """
 
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from datasets_scripts.schema import post_features
 from training.data import FEATURE_COLUMNS
 
 
-__all__ = ["load_sentences", "with_features", "with_pairs", "with_pixels"]
+__all__ = ["load_sentences", "spread_over_lengths", "with_features", "with_pairs", "with_pixels"]
 
 KEPT = ("id", "tokens", "image_id", "pairs")
 NUM_OBJECTS = 3  # the paper's K
@@ -28,24 +29,46 @@ BOX = (0.0, 0.0, 10.0, 10.0)
 Post = dict[str, Any]
 
 
-def load_sentences(data_dir: str | None, count: int, *, seed: int = 0) -> tuple[list[Post], list[str], str]:
-    """`count` posts of the training split, or all if there are fewer, in random order; the relations; what they are.
+def load_sentences(
+    data_dir: str | None, batch_size: int, batches: int, *, seed: int = 0
+) -> tuple[list[Post], list[str], str]:
+    """So many batches of posts of the training split, or all if there are fewer; the relations; what they are.
 
-    The posts have no image, caption or feature.
+    The posts come in random order and have no image, caption or feature. They are drawn as `spread_over_lengths` says,
+    so that they can be put into batches of like length as a whole training split can.
     """
+    count = batch_size * batches
     if data_dir is None:
         sizes = {"num_train": count, "num_validation": 1, "num_test": 1}
         posts, source = build(Postcards, config_name="postcards", **sizes), "drawn postcards, not real sentences"
     else:
         posts = build(MNRE, config_name="mnre", data_dir=data_dir, images=False)
         source = "sentences of MNRE-2's training split"
-    train = posts["train"].select_columns(KEPT).shuffle(seed=seed)
+    train = posts["train"].select_columns(KEPT)
     relations = train.features["pairs"].feature["relation"].names
-    rows = list(train.select(range(min(count, len(train)))))
+    chosen = spread_over_lengths([len(tokens) for tokens in train["tokens"]], batch_size, batches, seed=seed)
+    rows = list(train.select(chosen).shuffle(seed=seed))
     for row in rows:
         for pair in row["pairs"]:
             pair |= {"objects": [], "image_phrases": []}  # the first objects; there is no caption
     return rows, relations, source
+
+
+def spread_over_lengths(lengths: Sequence[int], batch_size: int, batches: int, *, seed: int) -> list[int]:
+    """`batches` times `batch_size` posts next to each other when all are sorted by length, evenly over the lengths.
+
+    Example:
+        >>> spread_over_lengths([80, 10, 20, 70, 60, 50, 30, 40], 2, 2, seed=0)
+        [2, 6, 4, 3]
+    """
+    order = list(range(len(lengths)))
+    random.Random(seed).shuffle(order)  # among those of one length
+    order.sort(key=lambda row: lengths[row])
+    if len(order) <= batch_size * batches:
+        return order
+    part = len(order) / batches
+    starts = [int(part * i + (part - batch_size) / 2) for i in range(batches)]
+    return [row for start in starts for row in order[start : start + batch_size]]
 
 
 def with_features(

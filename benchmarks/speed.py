@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.set_verbosity_error()  # no weights of a pooler are missed here
-    posts, relations, source = load_sentences(arguments.data_dir, arguments.batch_size * arguments.batches)
+    posts, relations, source = load_sentences(arguments.data_dir, arguments.batch_size, arguments.batches)
     facts = describe(arguments, posts, source, sys.argv[1:] if argv is None else argv)
     report: dict[str, Any] = {"facts": facts, "tables": {}, "skipped": {}}
     with tempfile.TemporaryDirectory() as folder:

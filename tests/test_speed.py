@@ -2,14 +2,16 @@
 
 import functools
 import json
+import random
 import re
+import statistics
 import sys
 
 import pytest
 
 from benchmarks import sentences, speed, training_memory
 from benchmarks.competitors import Bench, bare_competitor, load_encoder, preset_competitor, rival_competitor
-from benchmarks.sentences import with_features, with_pairs
+from benchmarks.sentences import spread_over_lengths, with_features, with_pairs
 from benchmarks.speed_figures import draw_report
 from benchmarks.speed_report import make_table, markdown
 from benchmarks.speed_targets import TARGETS, judge
@@ -77,6 +79,16 @@ def test_all_do_the_same_pairs_and_share_one_encoder(bench):
     assert [len(competitor.optimizers) for competitor in competitors] == [2, 2, 2, 2, 2, 1]
     assert hvpnet.batches[0]["input_ids"].shape[1] == 80 and hvpnet.batches[0]["pixel_values"].shape[1:3] == (4, 3)
     assert bare_competitor(bench, pad_to=128).batches[0]["input_ids"].shape == (3, 128)
+
+
+def test_posts_are_drawn_in_batches_of_like_length_over_all_lengths():
+    assert spread_over_lengths([80, 10, 20, 70, 60, 50, 30, 40], 2, 2, seed=0) == [2, 6, 4, 3]
+    lengths = [random.Random(1).randrange(5, 60) for _ in range(1000)]
+    chosen = spread_over_lengths(lengths, 16, 4, seed=0)
+    drawn = [[lengths[row] for row in chosen[start : start + 16]] for start in range(0, 64, 16)]
+    assert len(set(chosen)) == 64 and all(max(of) - min(of) <= 2 for of in drawn)
+    assert abs(statistics.mean(sum(drawn, [])) - statistics.mean(lengths)) < 2
+    assert sorted(spread_over_lengths([3, 1, 2], 2, 2, seed=0)) == [0, 1, 2]  # there are no more
 
 
 def test_batches_by_length_hold_rows_of_like_length_for_each_representation(bench):
