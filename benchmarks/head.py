@@ -323,7 +323,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["", "| ratio | processor, median | quartiles | wall, median |", "| --- | ---: | ---: | ---: |"]
     for name, row in report["ratios"]["processor"].items():
         wall = report["ratios"]["wall"][name]["median"]
-        lines.append(f"| {name} | {row['median']:.2f} | {quartiles(row, '.2f')} | {wall:.2f} |")
+        lines.append(f"| {name} | {row['median']:.3g} | {quartiles(row, '.3g')} | {wall:.3g} |")
     if report["growth"]:
         lines += [
             "",
