@@ -67,8 +67,8 @@ class VariationalHypergraphAttention(nn.Module):
     torch_geometric's HypergraphConv with attention, which has no variances and a third of these products, takes 0.80
     times (0.78 to 0.81) such a layer, 1.35 times (1.34 to 1.40) one that updates no hyperedge, and 1.77 times (1.75 to
     1.77) that without variances; two of its layers take 1.00 times (0.99 to 1.02) two of these. How it compares
-    depends on the machine and on the memory that a process has already taken: 0.45 to 0.91 of a layer were seen
-    (docs/speed). Where it takes less than the bare products of a layer, no code with these equations could be faster.
+    depends on the machine and on the memory: where the process keeps what it took, it takes 0.45 of a layer and 0.55
+    (0.54 to 0.55) of the layer's bare products (docs/speed/head/kept.md), so no code with these equations is faster.
 
     Args:
         hidden_size: D, a multiple of `num_heads`.
