@@ -95,7 +95,8 @@ def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.Datase
     """A trained VM-HAN: an answered example if asked for, the card, the upload; of any other run, run.json."""
     folder = Path(run_args.output_dir)
     if run_args.show_example and not (is_repository and "test" in posts):
-        reason = "there is no test split" if is_repository else "a rival has no pipeline, and an evaluated model its own folder"
+        elsewhere = "a rival has no pipeline, and an evaluated model its own folder"
+        reason = "there is no test split" if is_repository else elsewhere
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
     elif run_args.show_example:
         show_example(folder, posts["test"])
