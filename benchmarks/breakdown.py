@@ -1,6 +1,6 @@
 """Where does the time of a training step go? Its parts, and its operators.
 
-    PYTHONPATH=. OMP_NUM_THREADS=1 python -m benchmarks.speed --parts breakdown --encoder offline --data_dir MNRE_DIR
+    OMP_NUM_THREADS=1 python -m benchmarks.speed --parts breakdown --encoder offline --data_dir MNRE_DIR
 
 A step is cut at the text encoder's states: the head's backward pass ends there and the encoder's begins there, which
 changes no gradient. The parts are the encoder forward, all that follows it forward (`head`), both backward, and AdamW.
