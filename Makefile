@@ -27,7 +27,7 @@ demo: install  ## draw postcards, train the full model and its text-only twin, e
 	print('test F1: full model {demo:.4f}, text-only twin {demo-text-only:.4f}'.format(**f))"
 
 test: install  ## run the tests
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install  ## ruff, import rules, card and README checks
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The picture of a report: a dot a row, its F1 with the interval, and the seeds."""
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from evaluation.report_rows import SIGNIFICANCE, Measured
 __all__ = ["draw_rows"]
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.55"
+TITLE_WIDTH = 34  # letters of a line: the axes need room beside the titles
 
 
 def draw_rows(path: str | Path, rows: Sequence[Measured], *, reference: str, title: str) -> None:
@@ -22,15 +24,17 @@ def draw_rows(path: str | Path, rows: Sequence[Measured], *, reference: str, tit
         from matplotlib.figure import Figure  # no pyplot: no global state, no display
     except ImportError as error:
         raise ImportError("the picture of a report needs matplotlib: pip install 'vmhan[report]'") from error
-    figure = Figure(figsize=(7.5, 1.6 + 0.34 * len(rows)), layout="constrained")
+    names = [_wrapped(row) for row in rows]
+    lines = max(2, *(name.count("\n") + 1 for name in names))
+    figure = Figure(figsize=(7.5, 1.7 + 0.17 * lines * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
         _draw_row(axes, place, row, is_reference=row.name == reference)
     full = next(row for row in rows if row.name == reference)
     axes.axvline(full.interval.value * 100, color=BLUE, linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(rows)), [f"{row.title} (n = {len(row.seeds)})" for row in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("micro F1 (%); bar: 95 % interval over sentences; crosses: seeds")
+    axes.set_xlabel("micro F1 (%)\nbar: 95 % interval over sentences; crosses: seeds")
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
@@ -43,6 +47,11 @@ def draw_rows(path: str | Path, rows: Sequence[Measured], *, reference: str, tit
     temporary = path.with_name(f".{path.name}.tmp")
     figure.savefig(temporary, format="png", dpi=130)
     os.replace(temporary, path)
+
+
+def _wrapped(row: Measured) -> str:
+    """The row's title in lines; the number of seeds is not broken, as its spaces are no-break ones."""
+    return textwrap.fill(f"{row.title} (n\u00a0=\u00a0{len(row.seeds)})", TITLE_WIDTH)
 
 
 def _draw_row(axes, place: int, row: Measured, *, is_reference: bool) -> None:

@@ -37,6 +37,11 @@ STRANGERS_PACKAGES = ["torch", "torchvision", "transformers", "pillow"]  # all t
 WORDS = "ann met bob in paris with the band they played a red car next to big stage and blue sky at night".split()
 
 
+def pytest_collection_modifyitems(items):
+    """Ray's tests wait for its processes most of their time: first, so that the other worker has work meanwhile."""
+    items.sort(key=lambda item: item.path.name != "test_ray.py")
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """BERT-like WordPiece: the words of `WORDS` are one token each, every other ASCII word is spelt out."""
