@@ -14,8 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import transformers
 from transformers import set_seed
+from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.calibration import calibrate
@@ -47,6 +49,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return search(argv, model_args, data_args, run_args)
     reads = {"with_features": not model_args.reads_pixels, "needs_features": model_args.reads_features}
     posts = load_posts(data_args, run_args, **reads)
+    check_validation(posts, run_args)
     model, processor = build_model(model_args, data_args, posts)
     posts = with_lengths(posts, processor, run_args)
     labels = model.config.labels
@@ -95,6 +98,14 @@ def check_output(model_args: ModelArguments, run_args: RunArguments) -> None:
         )
     if model_args.trained_model is None and run_args.process_index == 0:
         logger.warning("nothing is trained: what is evaluated has fresh weights behind its text encoder")
+
+
+def check_validation(posts: datasets.DatasetDict, run_args: RunArguments) -> None:
+    """Without a validation split nothing is evaluated while training, and the last epoch counts; with a warning."""
+    if run_args.do_train and "validation" not in posts and run_args.eval_strategy != IntervalStrategy.NO:
+        logger.warning("there is no validation split: no epoch is selected, the last one is saved")
+        run_args.eval_strategy, run_args.load_best_model_at_end = IntervalStrategy.NO, False
+        run_args.early_stopping_patience = None
 
 
 def cli() -> None:

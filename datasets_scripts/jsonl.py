@@ -29,7 +29,15 @@ from typing import Any, ClassVar
 import datasets
 
 from datasets_scripts.jsonl_rows import PAIR_FIELDS, ROW_FIELDS, parse_row
-from datasets_scripts.lines import data_folder, first_existing, read_label_file
+from datasets_scripts.lines import (
+    MISSING_IMAGES,
+    data_folder,
+    first_existing,
+    no_records,
+    open_text,
+    read_json,
+    read_label_file,
+)
 from datasets_scripts.schema import post_features
 
 
@@ -84,8 +92,10 @@ class Posts(datasets.GeneratorBasedBuilder):
         return files
 
     def _info(self) -> datasets.DatasetInfo:
-        if self.config.missing_images not in ("error", "none"):
-            raise ValueError(f'missing_images: expected "error" or "none", received {self.config.missing_images!r}')
+        if self.config.missing_images not in MISSING_IMAGES:
+            raise ValueError(
+                f"missing_images: expected one of {list(MISSING_IMAGES)}, received {self.config.missing_images!r}"
+            )
         folder = data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
         return datasets.DatasetInfo(
             description=f"{self.config.description}, read from JSONL or CSV files",
@@ -162,10 +172,7 @@ def read_labels(folder: Path) -> list[str]:
 
 
 def _label_file(path: Path) -> list[str]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        content = None
+    content = read_json(path, expected="one JSON object {relation: id} or a list of relations")
     if not isinstance(content, list):
         return read_label_file(path)
     if not content or not all(isinstance(name, str) for name in content) or len(set(content)) != len(content):
@@ -200,14 +207,15 @@ def _of_pairs(path: Path, labels: list[str]) -> Iterator[tuple[str, dict[str, An
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """(place, row) of each row, as JSON has it; a row of CSV as a row of JSONL with one pair."""
-    try:
-        yield from _csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8, received other bytes ({error}). Save it as UTF-8") from None
+    place = None
+    for place, row in _csv_rows(path) if path.suffix == ".csv" else _json_rows(path):
+        yield place, row
+    if place is None:
+        raise no_records(path)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
+    with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
@@ -220,7 +228,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
+    with open_text(path, newline="") as lines:
         reader = csv.DictReader(lines, strict=True)
         try:
             _check_header(reader.fieldnames or [], path)

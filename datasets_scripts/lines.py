@@ -7,19 +7,26 @@ import ast
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 __all__ = [
+    "MISSING_IMAGES",
     "data_folder",
     "first_existing",
     "list_images",
     "mention_span",
+    "no_records",
+    "open_text",
+    "read_json",
     "read_label_file",
     "read_literals",
     "read_pth",
 ]
+
+MISSING_IMAGES = ("error", "none")  # what the builders that look for each image may make of one that is not there
 
 
 def data_folder(data_dir: str | Path | None, *, how_to_get: str) -> Path:
@@ -42,6 +49,30 @@ def first_existing(paths: Sequence[Path]) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+@contextmanager
+def open_text(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
+    """A UTF-8 file opened for reading, without the byte order mark some editors put at its start.
+
+    Raises:
+        ValueError: while it is read, other bytes; names file and line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        with path.open("rb") as lines:  # text is decoded in blocks: the error knows no line
+            number = next(i for i, line in enumerate(lines, start=1) if line.decode(errors="ignore").encode() != line)
+        raise ValueError(
+            f"{path}, line {number}: expected UTF-8, received other bytes (0x{error.object[error.start]:02x}, "
+            f"{error.reason}). Save it as UTF-8"
+        ) from None
+
+
+def no_records(path: Path) -> ValueError:
+    """The error of a split's file that has no record, of which `datasets` could make no split."""
+    return ValueError(f"{path}: expected at least one record, received none. Remove the file to leave the split out")
+
+
 def read_literals(path: Path, *, fields: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, record) for each line of a file with one Python dict literal a line; blank lines are skipped.
 
@@ -53,9 +84,9 @@ def read_literals(path: Path, *, fields: Sequence[str]) -> Iterator[tuple[str, d
         `place` reads "FILE, line NUMBER" and begins every error about that record.
 
     Raises:
-        ValueError: a line is no literal, no dict, or lacks a field.
+        ValueError: a line is no literal, no dict, or lacks a field, or the file is not UTF-8.
     """
-    with path.open(encoding="utf-8") as lines:
+    with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
@@ -98,16 +129,26 @@ def mention_span(mention: Any, tokens: Any, *, place: str, field: str) -> tuple[
     return [start, end], mention["name"] == " ".join(tokens[start:end])
 
 
+def read_json(path: Path, *, expected: str) -> Any:
+    """What a JSON file holds; `expected` says in the error what it should.
+
+    Raises:
+        ValueError: it is no JSON, or not UTF-8.
+    """
+    with open_text(path) as file:
+        try:
+            return json.load(file)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: expected {expected}, received no JSON ({error})") from None
+
+
 def read_label_file(path: Path) -> list[str]:
     """The labels of a JSON file {relation: id}, ordered by id.
 
     Raises:
         ValueError: it is not such a JSON object, or its ids are not 0, 1, ..., n - 1.
     """
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: expected one JSON object {{relation: id}}, received no JSON ({error})") from None
+    ids = read_json(path, expected="one JSON object {relation: id}")
     if not isinstance(ids, dict) or not ids or sorted(map(str, ids.values())) != sorted(map(str, range(len(ids)))):
         raise ValueError(f"{path}: expected a JSON object {{relation: id}} with the ids 0 to n - 1, received {ids!r}")
     return sorted(ids, key=lambda relation: int(ids[relation]))

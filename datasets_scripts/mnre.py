@@ -27,6 +27,7 @@ from datasets_scripts.lines import (
     first_existing,
     list_images,
     mention_span,
+    no_records,
     read_label_file,
     read_literals,
 )
@@ -85,8 +86,9 @@ class MNREConfig(datasets.BuilderConfig):
     Attributes:
         version: "2.0.0" (23 relations, `None`) or "1.0.0" (31 relations, `none`; the labels are read from the folder).
         images: True needs them, False leaves out the column, None takes them if the folder has any.
-        captions: None; the name NAME of a source, read from `captions/NAME_{train,val,test}.txt`; or a tuple of three
-            files for train, validation and test (None for a split without one).
+        captions: None; the name NAME of a source, read from `captions/NAME_{train,val,test}.txt` (a split whose file
+            is not there is built without captions, unless no split has one); or a tuple of three files for train,
+            validation and test (None for a split without one).
         max_phrases: at most so many `image_phrases` a caption; None keeps all.
         phrase_text: "mnre_published_objects" only: whether a pair gets its line of `phrase_text_{split}.json`, gold
             entity types and all, as its one image phrase.
@@ -108,8 +110,10 @@ class MNREConfig(datasets.BuilderConfig):
                 f"captions: expected the name of a source or the files of (train, validation, test), received "
                 f"{self.captions!r}"
             )
-        if self.max_phrases is not None and self.max_phrases < 0:
-            raise ValueError(f"max_phrases: expected None or at least 0, received {self.max_phrases}")
+        if self.max_phrases is not None and (type(self.max_phrases) is not int or self.max_phrases < 0):
+            raise ValueError(f"max_phrases: expected None or an int of at least 0, received {self.max_phrases!r}")
+        if type(self.phrase_text) is not bool:
+            raise ValueError(f"phrase_text: expected True or False, received {self.phrase_text!r}")
         if self.phrase_text and self.name != PUBLISHED:
             raise ValueError(
                 f"phrase_text: expected False, received {self.phrase_text!r} with the config {self.name!r}. The file "
@@ -183,8 +187,11 @@ class MNRE(datasets.GeneratorBasedBuilder):
         columns, folder = self.info.features, data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
         caption_file = _caption_file(self.config, folder, split)
         captions = read_captions(caption_file) if caption_file else {}
+        if caption_file is None and isinstance(self.config.captions, str):
+            looked_for = _named_caption_file(self.config.captions, folder, split)
+            logger.warning("MNRE has no captions of %s (looked for %s): it is built without", split, looked_for)
         image_paths = list_images(images) if "image" in columns else {}
-        facts = list(read_facts(path, labels=columns["pairs"].feature["relation"].names))
+        facts = _facts_of_split(path, labels=columns["pairs"].feature["relation"].names)
         objects: dict[str, tuple[list[list[int]], list[str]]] = {}  # {image id: (boxes, labels)}
         if self.config.name == PUBLISHED:
             facts, objects = _published().with_published(
@@ -262,7 +269,7 @@ def read_labels(folder: Path, *, version: str) -> list[str]:
         return list(MNRE_LABELS)
     from datasets_scripts.scorer import find_none_label  # here: it brings in scikit-learn, which version 2 can spare
 
-    facts = (fact for path in _text_files(folder).values() for fact in read_facts(path, labels=None))
+    facts = (fact for path in _text_files(folder).values() for fact in _facts_of_split(path, labels=None))
     labels = sorted({pair["relation"] for _, _, pair in facts})
     none_label = find_none_label(labels)
     logger.warning("%s has no label file: the ids of its %d relations follow their names", folder, len(labels))
@@ -289,6 +296,14 @@ def read_captions(path: Path) -> dict[str, str | None]:
         if captions.setdefault(image_id, caption) != caption:
             raise ValueError(f"{place}, field 'img_id': {image_id!r} already has another caption; keep one of them")
     return captions
+
+
+def _facts_of_split(path: Path, *, labels: list[str] | None) -> list[tuple[list[str], str, dict[str, Any]]]:
+    """What `read_facts` yields; ValueError if that is nothing."""
+    facts = list(read_facts(path, labels=labels))
+    if not facts:
+        raise no_records(path)
+    return facts
 
 
 def _published() -> ModuleType:
@@ -339,9 +354,16 @@ def _use_images(config: MNREConfig, folder: Path) -> bool:
     return has_images
 
 
+def _named_caption_file(name: str, folder: Path, split: str) -> Path:
+    return folder / "captions" / f"{name}_{SPLITS[split]}.txt"
+
+
 def _caption_file(config: MNREConfig, folder: Path, split: str) -> Path | None:
+    """Where a split's captions are; None for a split without: by NAME, one whose file only other splits have."""
     if isinstance(config.captions, str):
-        return folder / "captions" / f"{config.captions}_{SPLITS[split]}.txt"
+        files = {there: _named_caption_file(config.captions, folder, there) for there in _text_files(folder)}
+        left_out = not files[split].is_file() and any(path.is_file() for path in files.values())
+        return None if left_out else files[split]
     path = dict(zip(SPLITS, config.captions or (), strict=False)).get(split)
     return Path(os.path.abspath(Path(path).expanduser())) if path else None
 

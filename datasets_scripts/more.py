@@ -8,7 +8,6 @@ Source: He et al., "MORE: A Multimodal Object-Entity Relation Extraction Dataset
 2023.
 """
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +18,13 @@ from typing import Any, ClassVar
 import datasets
 
 from datasets_scripts.lines import (
+    MISSING_IMAGES,
     data_folder,
     first_existing,
     list_images,
     mention_span,
+    no_records,
+    read_json,
     read_label_file,
     read_literals,
     read_pth,
@@ -37,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 SPLITS = {"train": "train", "validation": "valid", "test": "test"}  # ours: theirs
 FIELDS = ("token", "h", "t", "img_id", "relation")
-MISSING_IMAGES = ("error", "none")
 TOLERANCE = 0.01  # of a relative coordinate: detectors round, and some boxes end a hair outside the image
 
 HOW_TO_GET = (
@@ -115,10 +116,13 @@ class MORE(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str, folder: Path, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         posts = group_into_posts(read_facts(path, labels=self.info.features["pairs"].feature["relation"].names))
+        if not posts:
+            raise no_records(path)
         detected = _read_objects(_required(_object_paths(folder, split), what=f"the objects of {split}"))
         objects = _with_tails(detected, ((image_id, pair) for (_, image_id), pairs in posts.items() for pair in pairs))
         caption_file = folder / "caption_dict.json"
-        names = json.loads(caption_file.read_text(encoding="utf-8")) if caption_file.is_file() else {}
+        expected = "one JSON object {image id: {'[OBJi]': caption}}"
+        names = read_json(caption_file, expected=expected) if caption_file.is_file() else {}
         for index, ((tokens, image_id), pairs) in enumerate(posts.items()):
             image_path = _image_folder(folder, split) / image_id
             size = self._size(image_path)

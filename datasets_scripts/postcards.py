@@ -123,7 +123,7 @@ class PostcardsConfig(datasets.BuilderConfig):
     """How many postcards to draw, from which seed, and how large.
 
     Raises:
-        ValueError: a number of posts below 1, or an image too small for the stickers.
+        ValueError: a value of another type, a number of posts below 1, or an image too small for the stickers.
     """
 
     name: str = "postcards"
@@ -138,6 +138,15 @@ class PostcardsConfig(datasets.BuilderConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        self.check()
+
+    def check(self) -> None:
+        """ValueError on a value no build can use; the builder calls it, since `datasets` sets fields one by one."""
+        for field in ("num_train", "num_validation", "num_test", "image_size", "max_pairs"):
+            if type(getattr(self, field)) is not int:
+                raise ValueError(f"{field} must be an int, received {getattr(self, field)!r}.")
+        if type(self.text_phrases) is not bool:
+            raise ValueError(f"text_phrases must be True or False, received {self.text_phrases!r}.")
         for field in ("num_train", "num_validation", "num_test"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1 post, received {getattr(self, field)}.")
@@ -352,6 +361,7 @@ class Postcards(datasets.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> datasets.DatasetInfo:
+        self.config.check()
         return datasets.DatasetInfo(
             description=__doc__,
             features=post_features(POSTCARDS_RELATIONS, images=True, visual_feature_size=None),

@@ -8,7 +8,6 @@ files in `img_vg/{split}/crops/`; where in the image they were cut is not record
 Source: DATA.md, "The leak"; the layout is that of HVPNeT's archive (Chen et al., Findings of NAACL 2022).
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import datasets
 from PIL import Image
 
 from datasets_scripts.leaks import LEAKY, PHRASE_TEXT, mark_leaky
-from datasets_scripts.lines import first_existing, read_pth
+from datasets_scripts.lines import first_existing, read_json, read_pth
 
 
 __all__ = ["leaky_info", "published_files", "read_line_file", "with_published"]
@@ -131,10 +130,7 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"auxiliary: expected an existing file, received {path}")
     if path.suffix == ".json":
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-            raise ValueError(f"{path}: expected JSON, received something else ({error})") from None
+        return read_json(path, expected="JSON {line: phrase}")
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(f"auxiliary: expected a .pth or a .json file, received {path}")
     return read_pth(path)

@@ -120,7 +120,7 @@ def read_predictions(
         raise ValueError(f"{path}: none_label must be one of the labels {labels}, received {none_label!r}. Name one.")
     rows = _read_rows(path, labels)
     if not rows:
-        raise ValueError(f"{path}: expected one line a pair, received no line. {FIX}: --do_eval or --do_predict true.")
+        raise ValueError(f"{path}: expected one line a pair, received no line. {FIX}.")
     return Predictions(rows=rows, labels=labels, none_label=none_label, path=path)
 
 

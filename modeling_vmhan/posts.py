@@ -3,6 +3,7 @@
 Every error names the post, the value and the fix.
 """
 
+import operator
 import re
 from collections.abc import Mapping
 from types import NoneType
@@ -21,10 +22,10 @@ __all__ = [
     "has_rows",
     "hull",
     "image_phrases_of",
+    "kept_span",
     "label_id",
     "pad_nodes",
     "pad_rows",
-    "phrase_positions",
     "row_positions",
     "select",
     "sentence_of",
@@ -36,19 +37,23 @@ POST_KEYS = {
     "object_features", "caption", "image_phrases", "length",
 }  # fmt: skip
 
+# "crops" is a column of mnre_published_objects, which nothing here reads
+KEYS_OF_A_PAIR = {"head", "tail", "tail_object", "text_phrases", "objects", "image_phrases", "relation", "crops"}
 
 PAIR = "{'head': (start, end), 'tail': (start, end)}"
 
 
 def check_post(post: dict, name: str) -> None:
-    """Keys and the types of all that is text; spans, boxes and features are checked where they are read.
+    """Keys and the types of all that is text or a list; spans, boxes and features are checked where they are read.
 
     Raises:
         ValueError: names the post, the value and the fix.
     """
-    unknown = set(post) - POST_KEYS
-    if unknown:
-        raise ValueError(f"{name} has unknown keys {sorted(unknown)}: a post has {sorted(POST_KEYS)}.")
+    if not isinstance(post, Mapping):
+        raise ValueError(f"{name} must be a dict, received {type(post).__name__}: {str(post)[:80]!r}.")
+    if not post.keys() <= POST_KEYS:
+        unknown = sorted(map(str, post.keys() - POST_KEYS))
+        raise ValueError(f"{name} has unknown keys {unknown}: a post has {sorted(POST_KEYS)}.")
     if (post.get("text") is None) == (post.get("tokens") is None):
         raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
     for key in ("text", "caption"):
@@ -59,6 +64,37 @@ def check_post(post: dict, name: str) -> None:
     _check_list(post.get("pairs"), Mapping, f"{name}: pairs must be a list of dicts like {PAIR}")
     if not has_rows(post.get("pairs")):
         raise ValueError(f"{name} has no entity pair: give pairs=[{PAIR}].")
+    for key in ("boxes", "object_features"):
+        _check_rows(post.get(key), f"{name}: {key} must be a list or array with a row for each object")
+    for i, pair in enumerate(post["pairs"]):
+        _check_pair(pair, f"{name}, pair {i}")
+
+
+def _check_pair(pair: Mapping, name: str) -> None:
+    """Keys and lists; what a question may write as words or a box is checked where it is read."""
+    if not pair.keys() <= KEYS_OF_A_PAIR:
+        unknown = sorted(map(str, pair.keys() - KEYS_OF_A_PAIR))
+        raise ValueError(f"{name} has unknown keys {unknown}: a pair has {sorted(KEYS_OF_A_PAIR)}.")
+    for key in ("text_phrases", "objects", "image_phrases"):
+        _check_rows(pair.get(key), f"{name}: {key} must be a list")
+    tail = pair.get("tail_object")
+    if tail is not None and _as_index(tail) is None:
+        raise ValueError(f"{name}: tail_object must be an index into boxes (a whole number), received {tail!r}.")
+
+
+def _check_rows(values: Any, rule: str) -> None:
+    try:
+        has_rows(values)
+    except TypeError:
+        raise ValueError(f"{rule}, received {type(values).__name__}: {str(values)[:80]!r}.") from None
+
+
+def _as_index(value: Any) -> int | None:
+    """A whole number (of numpy or torch too) as an int; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _check_list(values: Any, of: type, rule: str) -> None:
@@ -84,15 +120,20 @@ def sentence_of(post: dict) -> tuple[str, list[Span]]:
 
 def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
     """Span in characters or tokens -> span in the tokenizer's tokens."""
-    if span is None or len(span) != 2 or not 0 <= span[0] < span[1] <= len(unit_spans):
+    try:
+        start, end = map(operator.index, span)
+    except (TypeError, ValueError):  # not a list, not of two, not of whole numbers
+        start = end = 0
+    if not 0 <= start < end <= len(unit_spans):
         raise ValueError(
-            f"{name}: the span must be (start, end) with 0 <= start < end <= {len(unit_spans)}, the sentence's "
-            f"length, received {span}. Spans count tokens when the post has tokens, characters when it has text."
+            f"{name}: the span must be (start, end), whole numbers with 0 <= start < end <= {len(unit_spans)}, the "
+            f"sentence's length, received {span!r}. Spans count tokens when the post has tokens, characters when it "
+            "has text."
         )
-    characters = (unit_spans[span[0]][0], unit_spans[span[1] - 1][1])
+    characters = (unit_spans[start][0], unit_spans[end - 1][1])
     tokens = tokens_of_span(characters, offsets)
     if tokens is None:
-        raise ValueError(f"{name}: the tokenizer gives no token for the span {tuple(span)}: is it only white space?")
+        raise ValueError(f"{name}: the tokenizer gives no token for the span {(start, end)}: is it only white space?")
     return tokens
 
 
@@ -121,29 +162,35 @@ def row_positions(span: Span | None, window: Window, place: list[int], origin: i
     return [origin + place[token - window.start] for token in range(*span)]
 
 
-def phrase_positions(span: Span | None, origin: int, length: int) -> list[int]:
-    """Row positions of an image phrase's tokens; [] when it was cut."""
-    return [] if span is None or span[1] > length else [origin + token for token in range(*span)]
+def kept_span(span: Span | None, total: int, kept: int) -> Span | None:
+    """An image phrase's span in the first `kept` of `total` tokens: half a phrase is none, but all of the text is."""
+    if span is not None and span == (0, total):
+        span = (0, kept)
+    return span if span is not None and span[0] < span[1] <= kept else None
 
 
 def select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:
     """The pair's own choice among `count` candidates, or the first ones; at most `limit`. -1 is a place left empty."""
-    chosen = pair["pair"].get(key) or range(count)
-    wrong = [i for i in chosen if not -1 <= i < count]
+    given = pair["pair"].get(key)
+    if not has_rows(given):
+        return list(range(count))[:limit]
+    chosen = [_as_index(value) for value in given]
+    wrong = [value for value, i in zip(given, chosen, strict=True) if i is None or not -1 <= i < count]
     if wrong:
         raise ValueError(
             f"{pair['name']}: {key} must be indices below {count}, the post's number, or -1 for a place left empty, "
             f"received {wrong}."
         )
-    return list(chosen)[:limit]
+    return chosen[:limit]
 
 
 def label_id(pair: dict[str, Any], label2id: dict[str, int]) -> int:
     relation = pair["pair"].get("relation")
-    if relation in label2id:
+    if isinstance(relation, str) and relation in label2id:
         return label2id[relation]
-    if isinstance(relation, int) and 0 <= relation < len(label2id):
-        return relation
+    index = _as_index(relation)
+    if index is not None and 0 <= index < len(label2id):
+        return index
     raise ValueError(f"{pair['name']}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
 
 

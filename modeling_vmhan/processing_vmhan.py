@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from .configuration_vmhan import ENTITY_REPRESENTATIONS
+from .configuration_vmhan import (
+    ENTITY_REPRESENTATIONS,
+    VISION_ENCODERS,
+    _check_choice,
+    _check_image_transform,
+    _check_number,
+)
 from .posts import (
     check_post,
     feature_tensor,
@@ -18,10 +24,10 @@ from .posts import (
     has_rows,
     hull,
     image_phrases_of,
+    kept_span,
     label_id,
     pad_nodes,
     pad_rows,
-    phrase_positions,
     row_positions,
     select,
     sentence_of,
@@ -59,10 +65,10 @@ class VMHANProcessor(ProcessorMixin):
             for posts whose pixels the model encodes itself.
         max_length: tokens of a row, special tokens and the image text included. The four markers a pair that `packed`
             appends are not counted: they take no position of their own.
-        max_image_text_length: tokens the image text may take of them.
+        max_image_text_length: tokens the image text may take of them, as far as the sentence leaves room.
 
     Raises:
-        ValueError: a slow tokenizer, an unknown entity representation, or an `image_transform` that breaks its rules.
+        ValueError: a slow tokenizer, or a field that breaks its rule.
 
     Example:
         processor = VMHANProcessor.for_config(model.config, AutoTokenizer.from_pretrained("bert-base-uncased"))
@@ -88,22 +94,20 @@ class VMHANProcessor(ProcessorMixin):
                 f"tokenizer must be a fast tokenizer (character offsets are needed), received "
                 f"{type(tokenizer).__name__}. Load it with AutoTokenizer.from_pretrained(..., use_fast=True)."
             )
-        if entity_representation not in ENTITY_REPRESENTATIONS:
-            raise ValueError(
-                f"entity_representation must be one of {list(ENTITY_REPRESENTATIONS)}, received "
-                f"{entity_representation!r}."
-            )
+        _check_choice("entity_representation", entity_representation, ENTITY_REPRESENTATIONS)
+        _check_choice("vision_encoder", vision_encoder, VISION_ENCODERS)
+        _check_image_transform(image_transform)
+        self._transform = PixelTransform.from_dict(image_transform)
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
         self.entity_representation = entity_representation
-        self.max_length = max_length
-        self.max_image_text_length = max_image_text_length
-        self.num_objects = num_objects
-        self.num_text_phrases = num_text_phrases
-        self.num_image_phrases = num_image_phrases
-        self.visual_feature_size = visual_feature_size
+        self.max_length = _check_number("max_length", max_length, whole=True, low=1)
+        self.max_image_text_length = _check_number("max_image_text_length", max_image_text_length, whole=True, low=0)
+        self.num_objects = _check_number("num_objects", num_objects, whole=True, low=0)
+        self.num_text_phrases = _check_number("num_text_phrases", num_text_phrases, whole=True, low=0)
+        self.num_image_phrases = _check_number("num_image_phrases", num_image_phrases, whole=True, low=0)
+        self.visual_feature_size = _check_number("visual_feature_size", visual_feature_size, whole=True, low=0)
         self.vision_encoder = vision_encoder
         self.image_transform = image_transform
-        self._transform = PixelTransform.from_dict(image_transform)
         super().__init__(tokenizer=tokenizer, **kwargs)
 
     @classmethod
@@ -189,24 +193,24 @@ class VMHANProcessor(ProcessorMixin):
     def _encode_post(self, post: dict, example: int, name: str, rows: list, pairs: list) -> None:
         """Append the post's encoder rows and pairs, in the order of `post["pairs"]`."""
         text, unit_spans = sentence_of(post)
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        encoded = self._tokenized(text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         found = [
             self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])
         ]
-        image_ids, phrase_spans = self._image_text(post)
-        special = self._special_tokens()
+        prefix, middle, suffix = self._special_tokens()
         is_marker = self.entity_representation == "marker"
-        reserved = sum(map(len, special)) - (0 if image_ids else len(special[1])) + (4 if is_marker else 0)
+        budget = self.max_length - len(prefix) - len(suffix) - (4 if is_marker else 0)
         hulls = [hull(spans) for spans in found]
         try:
-            windows = choose_windows(len(ids), hulls, self.max_length - reserved, one_pair_each=is_marker)
+            windows = choose_windows(len(ids), hulls, budget, one_pair_each=is_marker)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+        room = max(budget - len(ids) - len(middle), 0)  # the sentence comes first
+        image_ids, phrase_spans = self._image_text(post, min(room, self.max_image_text_length))
         encoded_pairs: dict[int, dict] = {}
         for window in windows:
-            room = self.max_length - reserved - (window.end - window.start)
-            row, positions = self._row(ids, window, found, image_ids[:room], phrase_spans)
+            row, positions = self._row(ids, window, found, image_ids, phrase_spans)
             for pair, tokens in zip(window.pairs, positions, strict=True):
                 encoded_pairs[pair] = {"row": len(rows), "example": example, "name": f"{name}, pair {pair}", **tokens}
             rows.append(row)
@@ -227,11 +231,12 @@ class VMHANProcessor(ProcessorMixin):
         spans["text_phrases"] = [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
         return spans
 
-    def _image_text(self, post: dict) -> tuple[list[int], list[Span | None]]:
-        """Token ids of the second segment, at most max_image_text_length, and each phrase's token span in it.
+    def _image_text(self, post: dict, limit: int) -> tuple[list[int], list[Span | None]]:
+        """Token ids of the second segment, at most `limit`, and each phrase's token span in it.
 
         Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
-        that its state knows the words around it. Phrases behind the cut, or across it, are None; so are blank ones.
+        that its state knows the words around it. Phrases behind the cut, or across it, are None, unless one is the
+        whole text; so are blank ones.
         """
         phrases = image_phrases_of(post)
         if self.num_image_phrases == 0 or not phrases:
@@ -241,10 +246,14 @@ class VMHANProcessor(ProcessorMixin):
             if phrase and find_words(phrase, text) is None:
                 text += (PHRASE_SEPARATOR if text else "") + phrase
             spans.append(find_words(phrase, text) if phrase else (0, 0))
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids = encoded["input_ids"][: self.max_image_text_length]
+        encoded = self._tokenized(text)
         found = [tokens_of_span(span, encoded["offset_mapping"]) for span in spans]
-        return ids, [span if span is not None and span[1] <= len(ids) else None for span in found]
+        total, ids = len(encoded["input_ids"]), encoded["input_ids"][:limit]
+        return ids, [kept_span(span, total, len(ids)) for span in found]
+
+    def _tokenized(self, text: str) -> dict[str, Any]:
+        """Token ids and offsets of words of the post, where "[SEP]" or "[E1]" are letters like any others."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
 
     def _special_tokens(self) -> tuple[list[int], list[int], list[int]]:
         """What the tokenizer puts before the first, between, and after the second segment."""
@@ -278,7 +287,8 @@ class VMHANProcessor(ProcessorMixin):
         }
         row["position_ids"] = list(range(len(row["input_ids"])))
         row["marker_pair"] = [0] * len(row["input_ids"])
-        phrases = [phrase_positions(span, len(first) + len(middle), len(image_ids)) for span in phrase_spans]
+        origin = len(first) + len(middle)
+        phrases = [[] if span is None else [origin + token for token in range(*span)] for span in phrase_spans]
         tokens = []
         for order, pair in enumerate(window.pairs):
             spans = found[pair]

@@ -10,6 +10,8 @@ __all__ = ["MARKERS", "Window", "choose_windows", "insert_markers", "tokens_of_s
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 
+GRID = 4  # places of a window's start in the length of a window
+
 Span = tuple[int, int]
 
 
@@ -34,38 +36,40 @@ def tokens_of_span(span: Span, offsets: list[Span]) -> Span | None:
 def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each: bool) -> list[Window]:
     """Windows of at most `budget` tokens that together keep both mentions of every pair.
 
-    A sentence that fits is one window. A longer one moves its window to the mentions, centred on them; pairs share a
-    window as long as it can hold them all, in order.
+    A sentence that fits is one window. A longer one moves its window to the mentions, centred on them. Where it lies
+    depends on the pair alone, not on the sentence's other pairs. Pairs whose windows are the same share it; to that
+    end it starts on a grid where the mentions leave room for that.
 
     Args:
         length: tokens of the sentence. hulls: per pair, the token span from its first to its last mention token.
-        budget: tokens a window may hold. one_pair_each: `marker` rows, which hold one pair.
+        budget: tokens a window may hold. one_pair_each: `marker` rows, which hold one pair and need no grid.
 
     Raises:
         ValueError: a pair's mentions lie further apart than `budget`.
     """
-    groups: list[tuple[Span, list[int]]] = []
     for pair, (start, end) in enumerate(hulls):
         if end - start > budget:
             raise ValueError(
                 f"the mentions of pair {pair} span {end - start} tokens (tokens {start} to {end}), but only {budget} "
                 "fit. Raise max_length, shorten the sentence between them, or drop the pair."
             )
-        if groups and not one_pair_each:
-            (low, high), members = groups[-1]
-            merged = (min(low, start), max(high, end))
-            if length <= budget or merged[1] - merged[0] <= budget:
-                groups[-1] = (merged, [*members, pair])
-                continue
-        groups.append(((start, end), [pair]))
-    return [Window(*_place(length, hull, budget), pairs) for hull, pairs in groups]
+    if one_pair_each:
+        return [Window(*_place(length, hull, budget, step=1), [pair]) for pair, hull in enumerate(hulls)]
+    shared: dict[Span, list[int]] = {}
+    for pair, hull in enumerate(hulls):
+        shared.setdefault(_place(length, hull, budget, step=max(budget // GRID, 1)), []).append(pair)
+    return [Window(*place, pairs) for place, pairs in shared.items()]
 
 
-def _place(length: int, hull: Span, budget: int) -> Span:
-    """The window [start, start + budget) inside the sentence that has `hull` nearest its centre."""
+def _place(length: int, hull: Span, budget: int, *, step: int) -> Span:
+    """The window [start, start + budget) that has `hull` nearest its centre, its start a multiple of `step` or forced.
+
+    It is forced by the ends of the sentence, or by a hull that no window on the grid holds.
+    """
     if length <= budget:
         return 0, length
     start = hull[0] - (budget - (hull[1] - hull[0])) // 2
+    start = max(hull[1] - budget, min(round(start / step) * step, hull[0]))
     start = max(0, min(start, length - budget))
     return start, start + budget
 

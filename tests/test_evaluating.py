@@ -113,6 +113,27 @@ def loading(config, posts, tmp_path):
 FEATURES = ("image_features", "object_features")
 
 
+def test_without_a_validation_split_the_last_epoch_counts(config, posts, tmp_path, capsys):
+    for split in ("train", "test"):
+        posts[split].to_parquet(tmp_path / "posts" / f"{split}.parquet")
+    flags = [
+        "--dataset",
+        str(tmp_path / "posts"),
+        "--early_stopping_patience",
+        "2",
+        "--resume_from_checkpoint",
+        "false",
+    ]
+    metrics = run_mmre.main([config, "--output_dir", str(tmp_path / "out"), *flags])
+    assert "there is no validation split: no epoch is selected, the last one is saved" in capsys.readouterr().err
+    assert metrics["epoch"] == 2 and "test_f1" in metrics and "validation_f1" not in metrics
+
+
+def test_pictures_that_nothing_reads_are_not_decoded(loading, caplog):
+    _, _, posts = loading("--images", "true", "--features", "", without=FEATURES)
+    assert "image" not in posts["train"].features and "the images are not read: --features" in caplog.text
+
+
 def test_features_that_the_data_do_not_have_are_an_error(loading):
     with pytest.raises(
         ValueError, match="--features random:0 is for data that is built here, and .* has no image_fea"

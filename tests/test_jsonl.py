@@ -1,5 +1,6 @@
 """People's own data: JSONL and CSV become posts, and whatever is wrong is said with file, line, field and fix."""
 
+import codecs
 import json
 import re
 
@@ -187,10 +188,19 @@ def test_two_posts_of_one_id_name_both_places(folder):
 
 
 def test_other_bytes_than_utf8(folder):
-    path = folder / "train.jsonl"
-    path.write_bytes(b'{"text": "caf\xe9"}\n')
-    with pytest.raises(ValueError, match="train.jsonl: expected UTF-8, received other bytes"):
-        read(path)
+    for name in ("train.jsonl", "train.csv"):
+        (folder / name).write_bytes(b'\n{"text": "caf\xe9"}\n')
+        with pytest.raises(ValueError, match=rf"{name}, line 2: expected UTF-8, received other bytes \(0xe9, invalid"):
+            read(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("train.jsonl", ""), ("train.jsonl", " \n\n"), ("train.csv", ""), ("train.csv", "text\n")]
+)
+def test_a_file_without_rows_is_an_error_that_names_it(folder, tmp_path, name, content):
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name}: expected at least one record, received none. Remove the file to "):
+        load(folder, tmp_path)
 
 
 # CSV -----------------------------------------------------------------------------------------------------------------
@@ -248,8 +258,9 @@ def test_labels_are_collected_with_the_none_label_first(folder):
 
 @pytest.mark.parametrize("content", [["peer", "None"], {"None": 1, "peer": 0}])
 def test_labels_of_a_file_keep_its_order(folder, content):
-    (folder / "labels.json").write_text(json.dumps(content))
-    assert read_labels(folder) == ["peer", "None"]
+    for mark in (b"", codecs.BOM_UTF8):
+        (folder / "labels.json").write_bytes(mark + json.dumps(content).encode())
+        assert read_labels(folder) == ["peer", "None"]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +306,7 @@ def test_a_missing_image_is_an_error_or_none(folder, tmp_path):
     with pytest.raises(ValueError, match=r"train.jsonl, line 2, field 'image': expected a file in .*'b.png', which"):
         load(folder, tmp_path)
     assert load(folder, tmp_path, missing_images="none")["train"][1]["image"] is None
-    with pytest.raises(ValueError, match='missing_images: expected "error" or "none", received \'x\''):
+    with pytest.raises(ValueError, match=r"missing_images: expected one of \['error', 'none'\], received 'x'"):
         load(folder, tmp_path, missing_images="x")
 
 

@@ -212,6 +212,11 @@ def test_bad_files_say_what_is_wrong(tmp_path, monkeypatch, name, write, content
     assert not os.path.exists("was-here")  # nothing of the file was run
 
 
+def test_a_byte_order_mark_is_not_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"0": "Ann Bob", "1": "Ann"}', encoding="utf-8-sig")
+    assert read_line_file(tmp_path / "a.json", 2) == ["Ann Bob", "Ann"]
+
+
 def test_no_file_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match="auxiliary: expected an existing file, received .*nowhere.pth"):
         read_line_file(tmp_path / "nowhere.pth", 2)

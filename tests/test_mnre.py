@@ -1,5 +1,6 @@
 """The MNRE builder on folders written here in the exact formats, and on the real files where they are at hand."""
 
+import codecs
 import json
 import logging
 from pathlib import Path
@@ -139,9 +140,55 @@ def test_captions_by_files(folder, tmp_path):
     assert dataset["validation"][0]["caption"] is None
 
 
-def test_missing_caption_file_is_an_error(folder, tmp_path):
+@pytest.mark.parametrize("captions", ["nobody", ("nobody_train.txt", None, None)])
+def test_missing_caption_file_is_an_error(folder, tmp_path, captions):
+    write(folder / "captions" / "nobody_test.txt", {"img_id": "1.jpg", "text": "A dog"})  # there is no test split
     with pytest.raises(FileNotFoundError, match="captions: expected the file .*nobody_train.txt"):
-        load(folder, tmp_path, captions="nobody")
+        load(folder, tmp_path, captions=captions)
+
+
+def test_a_split_without_the_file_of_a_source_is_built_without_captions(folder, tmp_path, caplog):
+    write(folder / "mnre_txt" / "mnre_test.txt", fact())
+    for stem in ("train", "val"):
+        write(folder / "captions" / f"vlm_{stem}.txt", *({"img_id": f"{i}.jpg", "text": "A dog"} for i in (1, 2, 3)))
+    dataset = load(folder, tmp_path, captions="vlm")
+    assert [dataset[split][0]["image_phrases"] for split in dataset] == [["dog"], ["dog"], []]
+    assert dataset["test"][0]["caption"] is None
+    assert [record.getMessage() for record in caplog.records if "captions" in record.getMessage()] == [
+        f"MNRE has no captions of test (looked for {folder / 'captions' / 'vlm_test.txt'}): it is built without"
+    ]
+    write(folder / "captions" / "vlm_test.txt", {"img_id": "1.jpg", "text": "A cat"})
+    assert load(folder, tmp_path, captions="vlm")["test"][0]["caption"] == "A cat"
+
+
+def test_byte_order_marks_are_not_read(folder, tmp_path):
+    labels = json.dumps({label: index for index, label in enumerate(MNRE_LABELS)})
+    paths = [folder / "mnre_txt" / "mnre_train.txt", folder / "mnre_txt" / "mnre_val .txt"]
+    paths += [write(folder / "ours_rel2id.json", labels)]
+    paths += [write(folder / "captions" / "vlm_train.txt", {"img_id": "1.jpg", "text": "A dog"})]
+    for path in paths:
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load(folder, tmp_path, captions="vlm")["train"][0]["image_phrases"] == ["dog"]
+
+
+@pytest.mark.parametrize(("config_name", "content"), [("mnre", ""), ("mnre", " \n\n"), ("mnre_v1", "\n")])
+def test_a_split_without_records_is_an_error_that_names_its_file(folder, tmp_path, config_name, content):
+    (folder / "mnre_txt" / "mnre_val .txt").write_text(content)
+    with pytest.raises(ValueError, match=r"mnre_val \.txt: expected at least one record, .* Remove the file to leave"):
+        load(folder, tmp_path, config_name)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line", "byte"), [("latin-1", 3, "0xe9, invalid continuation"), ("utf-16", 1, "0xff, invalid start")]
+)
+@pytest.mark.parametrize("name", ["mnre_txt/mnre_train.txt", "captions/vlm_train.txt", "ours_rel2id.json"])
+def test_other_bytes_than_utf8_name_file_and_line(folder, tmp_path, name, encoding, line, byte):
+    write(folder / "captions" / "vlm_train.txt", {"img_id": "1.jpg", "text": "A dog"})
+    path = write(folder / name, "", "", {"img_id": "1.jpg", "text": "A café"})
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    message = rf"{name}, line {line}: expected UTF-8, received other bytes \({byte} byte\). Save it as UTF-8"
+    with pytest.raises(ValueError, match=message):
+        load(folder, tmp_path, captions="vlm")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +274,9 @@ def test_bad_label_file(folder, tmp_path, content, message):
         ({"version": "3.0.0"}, "version: expected 1.x or 2.x"),
         ({"images": "yes"}, "images: expected True, False or None"),
         ({"captions": ("a", "b")}, "captions: expected the name of a source or the files"),
-        ({"max_phrases": -1}, "max_phrases: expected None or at least 0"),
+        ({"max_phrases": -1}, "max_phrases: expected None or an int of at least 0, received -1"),
+        ({"max_phrases": "3"}, "max_phrases: expected None or an int of at least 0, received '3'"),
+        ({"phrase_text": "no"}, "phrase_text: expected True or False, received 'no'"),
     ],
 )
 def test_config_checks(fields, message):

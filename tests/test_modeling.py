@@ -2,6 +2,7 @@
 
 import copy
 import math
+import random
 
 import pytest
 import torch
@@ -169,6 +170,20 @@ def test_a_pair_in_a_moved_window_has_the_same_logits_in_any_company(mode, make_
         each = [model(**encode(model, {"tokens": words, "pairs": [pair]}, max_length=24)).logits for pair in pairs]
     close(both, torch.cat(each))
     assert differ(both[0], both[1])
+
+
+@ALL_MODES
+def test_pairs_that_could_share_a_window_have_the_same_logits_in_any_company(mode, make_model, encode):
+    """Sentences of all lengths around the window's, mentions anywhere in them."""
+    model, draw = make_model(entity_representation=mode), random.Random(0)
+    for length in (20, 24, 28, 40, 70):
+        words = [draw.choice(["ann", "bob", "paris", "band", "red", "car", "stage", "sky"]) for _ in range(length)]
+        starts = [(first, first + draw.randrange(2, 9)) for first in (draw.randrange(length - 9) for _ in range(6))]
+        pairs = [{"head": (a, a + 1), "tail": (b, b + 1), "relation": 0} for a, b in starts]
+        with torch.no_grad():
+            whole = model(**encode(model, {"tokens": words, "pairs": pairs}, max_length=24)).logits
+            each = [model(**encode(model, {"tokens": words, "pairs": [pair]}, max_length=24)).logits for pair in pairs]
+        close(whole, torch.cat(each))
 
 
 @ALL_MODES

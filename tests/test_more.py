@@ -1,5 +1,6 @@
 """The MORE builder on an archive written here in its exact format."""
 
+import codecs
 import json
 import logging
 
@@ -185,6 +186,37 @@ def test_missing_labels_and_splits(folder, tmp_path, caplog):
     (folder / "txt" / "train.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"(?s)no split of MORE, looked for .*valid.txt.*Baidu"):
         load(folder, tmp_path)
+
+
+def test_byte_order_marks_are_not_read(folder, tmp_path):
+    write(folder / "caption_dict.json", json.dumps({"a.jpg": {"[OBJ1]": "a man"}}))
+    for path in (folder / "txt" / "train.txt", folder / "rel2id.json", folder / "caption_dict.json"):
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load(folder, tmp_path)["train"][0]["object_labels"] == ["", "a man", ""]
+
+
+def test_a_split_without_records_is_an_error_that_names_its_file(folder, tmp_path):
+    write(folder / "txt" / "train.txt", "", " ")
+    with pytest.raises(ValueError, match="txt/train.txt: expected at least one record, received none. Remove the fil"):
+        load(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"junk", "caption_dict.json: expected one JSON object {image id: .*, received no JSON"),
+        (b'\n"\xe9"', r"caption_dict.json, line 2: expected UTF-8, received other bytes \(0xe9, "),
+    ],
+)
+def test_bad_caption_files(folder, tmp_path, content, message):
+    (folder / "caption_dict.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load(folder, tmp_path)
+
+
+def test_missing_images_is_one_of_two_words(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"missing_images: expected one of \['error', 'none'\], received 'x'"):
+        load(folder, tmp_path, missing_images="x")
 
 
 def test_no_folder(tmp_path):

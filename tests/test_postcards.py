@@ -289,6 +289,26 @@ def test_empty_split(field):
         PostcardsConfig(**{field: 0})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_train", 1.5, "num_train must be an int, received 1.5"),
+        ("num_test", "3", "num_test must be an int, received '3'"),
+        ("image_size", 100.5, "image_size must be an int, received 100.5"),
+        ("max_pairs", True, "max_pairs must be an int, received True"),
+        ("text_phrases", "no", "text_phrases must be True or False, received 'no'"),
+    ],
+)
+def test_values_of_another_type(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        PostcardsConfig(**{field: value})
+
+
+def test_the_builder_checks_the_fields_it_is_given(tmp_path):
+    with pytest.raises(ValueError, match="num_train must be at least 1 post, received 0"):
+        Postcards(cache_dir=str(tmp_path), num_train=0)
+
+
 def test_image_too_small():
     with pytest.raises(ValueError, match="image_size must be at least 96 pixels"):
         PostcardsConfig(image_size=64)

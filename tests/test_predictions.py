@@ -108,7 +108,9 @@ def test_labels_need_a_none_label(run):
 
 
 def test_an_empty_file_and_an_empty_split_are_refused(run):
-    with pytest.raises(ValueError, match=r"predictions.jsonl: expected one line a pair, received no line.*--do_eval"):
+    with pytest.raises(
+        ValueError, match=r"predictions.jsonl: expected one line a pair, received no line.*run_mmre.py"
+    ):
         read_predictions(run([]))
     with pytest.raises(ValueError, match=r"split 'train', received the splits \['validation', 'test'\]"):
         read_predictions(run(ROWS)).split("train")

@@ -12,6 +12,7 @@ from PIL import Image
 from transformers import AutoConfig, AutoProcessor, CanineTokenizer
 
 from modeling_vmhan import VMHANCollator, VMHANProcessor
+from modeling_vmhan.posts import check_post
 from modeling_vmhan.regions import PixelTransform, region_inputs
 from modeling_vmhan.windows import MARKERS
 
@@ -211,7 +212,7 @@ def test_the_window_moves_and_keeps_both_mentions(mode, make_processor, post):
     except ValueError as error:  # only where it is true that a pair does not fit
         assert "max_length" in str(error)
         hulls = [(min(p["head"][0], p["tail"][0]), max(p["head"][1], p["tail"][1])) for p in post["pairs"]]
-        assert max(len(tokenized(hull)) for hull in hulls) > 32 - 2 - 4 * (mode == "marker") - bool(post["caption"])
+        assert max(len(tokenized(hull)) for hull in hulls) > 32 - 2 - 4 * (mode == "marker")
         return
     longest = (inputs["attention_mask"] * (inputs["marker_pair"] == 0 if mode == "packed" else 1)).sum(dim=1).max()
     assert longest <= 32
@@ -233,10 +234,10 @@ def long_post():
 
 
 @ALL_MODES
-def test_pairs_that_do_not_fit_together_get_windows_of_their_own(mode, make_processor, long_post):
+def test_pairs_share_a_window_only_where_it_is_the_same(mode, make_processor, long_post):
     processor = make_processor(entity_representation=mode, max_length=24)
     inputs = processor(long_post)
-    assert inputs["pair_to_sequence"].tolist() == [0, 1, 2]
+    assert inputs["pair_to_sequence"].tolist() == [0, 1, 2 if mode == "marker" else 0]
     assert inputs["pair_to_example"].tolist() == [0, 0, 0]
     mentions = [[mention_tokens(processor, inputs, pair, role) for role in (0, 1)] for pair in range(3)]
     assert mentions == [[["ann"], ["bob"]], [["band"], ["paris"]], [["bob"], ["ann"]]]
@@ -246,7 +247,7 @@ def test_pairs_that_do_not_fit_together_get_windows_of_their_own(mode, make_proc
 def test_a_long_sentence_fills_its_row_to_max_length(mode, make_processor, long_post):
     inputs = make_processor(entity_representation=mode, max_length=24)(long_post)
     counted = inputs["attention_mask"] * (inputs["marker_pair"] == 0 if mode == "packed" else 1)
-    assert counted.sum(dim=1).tolist() == [24] * 3
+    assert counted.sum(dim=1).tolist() == [24] * (3 if mode == "marker" else 2)
 
 
 @pytest.mark.parametrize(("mode", "rows"), [("marker", [0, 1, 2]), ("span", [0, 0, 0]), ("packed", [0, 0, 0])])
@@ -331,6 +332,17 @@ def test_phrases_without_a_caption_stand_alone(with_image_text):
     assert "[SEP] blue sky ; red car [SEP]" in " ".join(row_tokens(processor, inputs, 0))
 
 
+@ALL_MODES
+def test_special_tokens_that_somebody_wrote_are_words(mode, make_processor):
+    """Only the processor's own separators and markers are those."""
+    text = "Ann [SEP] met [E1] Bob"
+    processor = make_processor(entity_representation=mode)
+    inputs = processor({"text": text, "pairs": [{"head": (0, 3), "tail": (19, 22)}], "caption": "[SEP] a car"})
+    row = row_tokens(processor, inputs, 0)
+    assert row.count("[SEP]") == 2 and row.count("[E1]") == (mode != "span")
+    assert mention_tokens(processor, inputs, 0, 1) == ["bob"]
+
+
 def test_a_caption_without_phrases_is_one_phrase(with_image_text):
     processor, inputs = with_image_text(" a big stage ", [])
     assert inputs["image_phrase_tokens"].shape[1] == 1
@@ -343,6 +355,25 @@ def test_a_phrase_behind_the_cut_is_absent(with_image_text):
     assert " ".join(row_tokens(processor, inputs, 0)).endswith("[SEP] a red car next to a [SEP]")
     nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(3)]
     assert nodes == [["red", "car"], [], []]  # half a phrase is no phrase
+
+
+def test_a_long_caption_without_phrases_is_cut(with_image_text):
+    processor, inputs = with_image_text("a red car next to a big stage", [], max_image_text_length=6)
+    node = node_tokens(processor, inputs, "image_phrase_tokens", 0, 0)
+    assert node == ["a", "red", "car", "next", "to", "a"]
+
+
+@ALL_MODES
+@pytest.mark.parametrize(("room", "kept"), [(0, 0), (1, 0), (2, 1), (3, 2)])
+def test_the_image_text_takes_what_the_sentence_leaves(mode, room, kept, make_processor):
+    """Both mentions are kept though they fill the row: the separator in front of no image text is left out."""
+    post = {"tokens": ["and"] * 20, "pairs": [{"head": (0, 1), "tail": (19, 20)}], "caption": "a red car"}
+    length = 20 + 2 + 4 * (mode == "marker") + room
+    processor = make_processor(entity_representation=mode, max_length=length)
+    inputs = processor(post)
+    row = [token for token in row_tokens(processor, inputs, 0) if token not in MARKERS]
+    assert row == ["[CLS]", *["and"] * 20, "[SEP]", *["a", "red", "car"][:kept], *["[SEP]"] * bool(kept)]
+    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == ["a", "red", "car"][:kept]
 
 
 def test_a_long_sentence_leaves_no_room_for_the_image_text(make_processor, long_post):
@@ -553,6 +584,20 @@ def test_labels_by_name_or_by_id(make_processor, make_config, posts):
     assert "labels" not in processor(posts())
 
 
+def test_numbers_of_numpy_are_whole_numbers(make_processor, make_config, posts):
+    label2id = make_config().label2id
+    given_posts, arrays = posts(), posts()
+    for post, other in zip(given_posts, arrays, strict=True):
+        for pair, array in zip(post["pairs"], other["pairs"], strict=True):
+            nodes = (("objects", "object_features"), ("image_phrases", "image_phrases"))
+            counts = {key: len(post.get(name, [])) for key, name in nodes}
+            pair |= {key: list(range(count))[::-1] for key, count in counts.items()} | {"tail_object": -1}
+            array |= {key: np.array(pair[key], dtype=int) for key in ("head", "tail", *counts)}
+            array |= {"tail_object": np.int64(-1), "relation": np.int64(label2id[pair["relation"]])}
+    lengths = {"max_length": np.int64(100), "num_objects": np.int32(2)}
+    same(make_processor(**lengths)(arrays, label2id), make_processor(num_objects=2)(given_posts, label2id))
+
+
 def test_the_collator_is_the_processor(make_processor, make_config, posts):
     processor, label2id = make_processor(), make_config().label2id
     same(VMHANCollator(processor, label2id)(posts()), processor(posts(), label2id=label2id))
@@ -627,6 +672,26 @@ def test_an_unknown_entity_representation_is_refused(tokenizer):
         VMHANProcessor(tokenizer, entity_representation="mean")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("max_length", 0, "a whole number >= 1"),
+        ("max_length", "128", "a whole number >= 1"),
+        ("max_length", 128.0, "a whole number >= 1"),
+        ("max_image_text_length", -1, "a whole number >= 0"),
+        ("num_objects", -1, "a whole number >= 0"),
+        ("num_text_phrases", None, "a whole number >= 0"),
+        ("num_image_phrases", 1.5, "a whole number >= 0"),
+        ("visual_feature_size", True, "a whole number >= 0"),
+        ("vision_encoder", "vgg19", r"one of \[None, 'vgg16'"),
+        ("image_transform", 224, "a dict of PixelTransform's fields"),
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_refused(field, value, rule, make_processor):
+    with pytest.raises(ValueError, match=f"{field} must be {rule}.*received {value!r}"):
+        make_processor(**{field: value})
+
+
 def test_unknown_arguments_are_refused(make_processor, posts):
     with pytest.raises(ValueError, match=r"unknown arguments \['return_tensors'\]"):
         make_processor()(posts(), return_tensors="pt")
@@ -663,19 +728,42 @@ BAD_POSTS = {
     "no span": (changed("pairs", 0, "head", None), "pair 0, head: .*received None"),
     "no tail of any kind": (changed("pairs", 0, "tail", []), r"pair 0, tail: .*received \[\]"),
     "span of three": (changed("pairs", 0, "head", (0, 1, 2)), r"received \(0, 1, 2\)"),
+    "span that is a number": (changed("pairs", 0, "head", 3), "pair 0, head: .*whole numbers .*received 3"),
+    "span of fractions": (changed("pairs", 0, "tail", (0.0, 3.0)), r"pair 0, tail: .*received \(0\.0, 3\.0\)"),
+    "span of words": (changed("pairs", 0, "head", "An"), "pair 0, head: .*received 'An'"),
+    "span that is a dict": (changed("pairs", 0, "head", {"start": 0}), "pair 0, head: .*received {'start': 0}"),
+    "span with None": (changed("pairs", 0, "head", (None, 3)), r"pair 0, head: .*received \(None, 3\)"),
+    "text phrase of words": (changed("pairs", 0, "text_phrases", ["An"]), "pair 0, text phrase: .*received 'An'"),
+    "text phrase with None": (changed("pairs", 0, "text_phrases", [(None, 3)]), r"text phrase: .*\(None, 3\)"),
+    "text phrases are no list": (changed("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list, .*int"),
     "text phrase outside": (changed("pairs", 0, "text_phrases", [(0, 12)]), r"text phrase: .*received \(0, 12\)"),
     "white space": (changed("tokens", "Ann met   in Paris a b c d".split(" ")), r"no token for the span \(2, 3\)"),
     "relation name": (changed("pairs", 0, "relation", "enemy"), r"unknown relation 'enemy'; .*\['peer', 'None'"),
     "relation id": (changed("pairs", 0, "relation", 4), "unknown relation 4"),
+    "relation in a list": (changed("pairs", 0, "relation", ["peer"]), r"pair 0: unknown relation \['peer'\]"),
+    "relation of no kind": (changed("pairs", 0, "relation", True), "pair 0: unknown relation True"),
     "no relation": (changed("pairs", 0, "relation", None), "pair 0: unknown relation None"),
     "image features": (changed("image_features", [0.0] * 9), r"image_features must have shape \(8,\), .* \(9,\)"),
     "object features": (
         changed("object_features", [[0.0] * 9] * 2),
         r"object_features must have shape \(2, 8\), received \(2, 9\)\. The processor's visual_feature_size is 8",
     ),
+    "object features are no list": (changed("object_features", 3), "object_features must be a list or .*int: '3'"),
+    "boxes are no list": (changed("boxes", 3), "boxes must be a list or array .*received int: '3'"),
     "ragged features": (changed("object_features", [[0.0] * 8, [0.0]]), r"must be numbers of shape \(2, 8\)"),
     "tail object": (changed("pairs", 0, "tail_object", 4), r"pair 0: tail_object must be .*4 objects.*received 4"),
     "tail object below -1": (changed("pairs", 0, "tail_object", -2), "pair 0: tail_object must be .*received -2"),
+    "tail object in words": (changed("pairs", 0, "tail_object", "0"), "pair 0: tail_object must be .*received '0'"),
+    "half a tail object": (changed("pairs", 0, "tail_object", 0.5), "pair 0: tail_object must be .*received 0.5"),
+    "no tail object": (changed("pairs", 0, "tail_object", False), "pair 0: tail_object must be .*received False"),
+    "unknown key of a pair": (
+        changed("pairs", 1, "objcts", [1]),
+        r"pair 1 has unknown keys \['objcts'\]: a pair has \['crops', 'head', 'image_phrases', 'objects'",
+    ),
+    "objects are no list": (changed("pairs", 0, "objects", 1), "pair 0: objects must be a list, received int: '1'"),
+    "object in words": (changed("pairs", 0, "objects", ["man"]), r"objects must be indices .*received \['man'\]"),
+    "half an object": (changed("pairs", 0, "objects", [0, 0.5]), r"objects must be indices .*received \[0\.5\]"),
+    "phrase in words": (changed("pairs", 0, "image_phrases", ["man"]), r"image_phrases must be .*received \['man'\]"),
     "object index": (changed("pairs", 0, "objects", [0, 4]), r"objects must be indices below 4.*received \[4\]"),
     "object index below 0": (changed("pairs", 0, "objects", [-2]), r"objects must be indices .*received \[-2\]"),
     "phrase index": (changed("pairs", 0, "image_phrases", [3]), r"image_phrases must be indices below 3.*\[3\]"),
@@ -689,6 +777,12 @@ def test_a_bad_post_is_refused_by_name(change, match, make_processor, make_confi
     with pytest.raises(ValueError, match=match) as caught:
         make_processor()(batch, label2id=make_config().label2id)
     assert "post 'everything'" in str(caught.value)
+
+
+@pytest.mark.parametrize("post", [None, "abc", 3])
+def test_a_post_that_is_no_dict_is_refused(post):
+    with pytest.raises(ValueError, match=f"post 2 must be a dict, received {type(post).__name__}: '{post}'"):
+        check_post(post, "post 2")
 
 
 def test_a_post_without_id_is_named_by_its_place(make_processor, posts):

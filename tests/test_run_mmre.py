@@ -280,6 +280,31 @@ def test_an_unknown_key_is_an_error(tmp_path):
         parse_arguments([str(tmp_path / "bad.yaml")])
 
 
+def test_an_abbreviated_name_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="--num_obj"):
+        parse_arguments(["--output_dir", str(tmp_path), "--num_obj", "3"])
+
+
+def test_a_field_without_a_value_keeps_its_default_and_a_mapping_is_one(tmp_path):
+    lines = [
+        "captions:",
+        "num_objects: null",
+        "resume_from_checkpoint: false",
+        "lr_scheduler_type: cosine_with_min_lr",
+    ]
+    lines += ["lr_scheduler_kwargs: {min_lr: 0.5}", f"output_dir: {tmp_path}"]
+    (tmp_path / "odd.yaml").write_text("\n".join(lines))
+    model_args, data_args, run_args = parse_arguments([str(tmp_path / "odd.yaml")])
+    assert (data_args.captions, model_args.num_objects) == (None, None)
+    assert run_args.lr_scheduler_kwargs == {"min_lr": 0.5}
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--early_stopping_patience", "0"), ("--max_samples", "-1")])
+def test_numbers_that_cannot_be_meant_are_errors(flag, value, tmp_path):
+    with pytest.raises(ValueError, match=f"{flag} must be at least 1.*received {value}; left out"):
+        parse_arguments(["--output_dir", str(tmp_path), flag, value])
+
+
 def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
     (tmp_path / "bad.yaml").write_text("- 1\n")
     with pytest.raises(ValueError, match="must hold 'name: value' lines, received list"):
@@ -376,6 +401,13 @@ def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_pat
     )
     assert resumed["test_loss"] == pytest.approx(metrics["test_loss"], abs=1e-5)
     assert resumed["validation_f1"] == pytest.approx(metrics["validation_f1"])
+    assert "train_loss" in metrics and not {"train_loss", "train_runtime"} & set(resumed)  # of one epoch only
+    (interrupted / "metrics.json").write_text((output / "metrics.json").read_text())
+    again = run_mmre.main(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(interrupted), "--resume_from_checkpoint", "true"]
+    )
+    kept = ("train_loss", "train_runtime", "train_seconds_per_epoch", "test_f1")  # nothing was left to train
+    assert {name: again[name] for name in kept} == {name: metrics[name] for name in kept}
 
 
 TWO_PROCESSES = ["--do_train", "false", "--load_best_model_at_end", "false", "--save_strategy", "no"]
@@ -399,8 +431,9 @@ def test_two_processes_evaluate_like_one(workplace, launched, tmp_path):
     """The same scores as one process, on splits that do not divide evenly."""
     one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), *TWO_PROCESSES])
     two = json.loads((launched / "metrics.json").read_text())
-    for name in ("validation_f1", "validation_accuracy", "test_f1", "test_accuracy", "test_precision"):
-        assert two[name] == pytest.approx(one[name]), name
+    for name in ("validation_f1", "validation_accuracy", "validation_loss", "test_f1", "test_precision", "test_loss"):
+        assert two[name] == pytest.approx(one[name], rel=1e-5), name
+    assert one["test_loss"] == pytest.approx(one["test_nll_before"], rel=1e-5)  # over pairs, however they are batched
     lines = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (tmp_path, launched)]
     assert [json.loads(line)["id"] for line in lines[0]] == [json.loads(line)["id"] for line in lines[1]]
 

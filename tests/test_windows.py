@@ -58,7 +58,7 @@ def test_windows_keep_both_mentions_of_every_pair(case, one_pair_each):
             choose_windows(length, hulls, budget, one_pair_each=one_pair_each)
         return
     windows = choose_windows(length, hulls, budget, one_pair_each=one_pair_each)
-    assert [pair for window in windows for pair in window.pairs] == list(range(len(hulls)))
+    assert sorted(pair for window in windows for pair in window.pairs) == list(range(len(hulls)))
     for window in windows:
         assert 0 <= window.start and window.end <= length
         assert window.end - window.start == min(length, budget)  # no context is thrown away
@@ -75,16 +75,33 @@ def test_a_moved_window_is_centred_on_its_mentions(case):
     start, end = hulls[0]
     if end - start > budget:
         return
-    (window,) = choose_windows(length, hulls[:1], budget, one_pair_each=False)
-    at_border = window.start == 0 or window.end == length
-    assert at_border or abs((start - window.start) - (window.end - end)) <= 1
+    for one_pair_each, grid in ((True, 1), (False, max(budget // 4, 1))):
+        (window,) = choose_windows(length, hulls[:1], budget, one_pair_each=one_pair_each)
+        forced = window.start == 0 or window.end in (length, end) or window.start == start
+        assert forced or abs((start - window.start) - (window.end - end)) <= grid
+        assert forced or window.start % grid == 0
 
 
-def test_pairs_share_a_window_only_as_long_as_they_fit_together():
-    hulls = [(0, 3), (4, 8), (90, 95)]
+@given(sentences_with_hulls(), st.booleans())
+def test_a_window_depends_on_its_pair_alone(case, one_pair_each):
+    length, hulls, budget = case
+    hulls = [(start, end) for start, end in hulls if end - start <= budget]
+    together = choose_windows(length, hulls, budget, one_pair_each=one_pair_each)
+    of_pair = {pair: window for window in together for pair in window.pairs}
+    for pair, each in enumerate(hulls):
+        (alone,) = choose_windows(length, [each], budget, one_pair_each=one_pair_each)
+        assert of_pair[pair][:2] == alone[:2]
+    assert one_pair_each or len({window[:2] for window in together}) == len(together)
+
+
+def test_pairs_near_each_other_share_a_window():
+    hulls = [(20, 22), (90, 95), (22, 24)]
     windows = choose_windows(100, hulls, 20, one_pair_each=False)
-    assert [window.pairs for window in windows] == [[0, 1], [2]]
-    assert [(window.start, window.end) for window in windows] == [(0, 20), (80, 100)]
+    assert windows == [(10, 30, [0]), (80, 100, [1]), (15, 35, [2])]
+    hulls = [(20, 22), (90, 95), (21, 23)]
+    windows = choose_windows(100, hulls, 20, one_pair_each=False)
+    assert windows == [(10, 30, [0, 2]), (80, 100, [1])]
+    assert [window.pairs for window in choose_windows(100, hulls, 20, one_pair_each=True)] == [[0], [1], [2]]
     assert len(choose_windows(100, hulls, 100, one_pair_each=False)) == 1
 
 

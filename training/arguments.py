@@ -173,6 +173,10 @@ class DataArguments:
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use only the first posts of each split."})
 
+    def __post_init__(self):
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"--max_samples must be at least 1, received {self.max_samples}; left out: every post.")
+
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
         names = ("captions", "max_phrases", "images", "phrase_text", "num_train", "num_validation", "num_test")
@@ -215,14 +219,19 @@ class RunArguments(TrainingArguments):
         """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
 
         Raises:
-            ValueError: --hub_strategy or --hub_revision asks for what is not done here; no token a batch; label
-                smoothing.
+            ValueError: --hub_strategy or --hub_revision asks for what is not done here; no token a batch; no
+                patience; label smoothing.
         """
         super().__post_init__()
         if self.label_smoothing_factor:
             raise ValueError(
                 f"--label_smoothing_factor must be 0, received {self.label_smoothing_factor}: Trainer's smoothed loss "
                 "would take the place of equation 12, without its reconstruction and KL terms."
+            )
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(
+                f"--early_stopping_patience must be at least 1 evaluation, received {self.early_stopping_patience}; "
+                "left out: no early stopping."
             )
         if not self.do_train:  # nothing is evaluated on the way, and there need be no validation split
             self.eval_strategy, self.load_best_model_at_end = IntervalStrategy.NO, False
@@ -254,7 +263,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
     flags: list[str] = []
     if argv and argv[0].endswith((".yaml", ".yml")):
         flags, argv = flags_of(read_entries(argv[0])), argv[1:]
-    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments))
+    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False)
     groups = parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
     model_args, _, run_args = groups
     if model_args.rival is not None and run_args.publish:

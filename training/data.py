@@ -62,9 +62,12 @@ def load_posts(
         )
     if data_args.dataset not in BUILDERS:
         check_loaded(data_args, posts, needs_features=with_features and needs_features and not data_args.no_visual)
+    if data_args.images and needs_features and not any("image_features" in rows.features for rows in posts.values()):
+        logger.warning("the images are not read: --features ENCODER:WEIGHTS makes features of them, as vgg16:imagenet")
     unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
     for split, rows in posts.items():
-        rows = rows.remove_columns([name for name in unread if name in rows.features])
+        without = with_features and "image_features" not in rows.features  # pictures as such are not read then
+        rows = rows.remove_columns([n for n in (*unread, *(["image"] if without else [])) if n in rows.features])
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
     return posts

@@ -1,5 +1,6 @@
 """Flags of run_mmre.py as a mapping and back: a YAML file's entries, `--name value` words. Imports nothing heavy."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def read_entries(path: str | Path) -> dict[str, Any]:
 
 
 def flags_of(entries: Mapping[str, Any]) -> list[str]:
-    """`{"learning_rate": 0.1}` -> `["--learning_rate", "0.1"]`.
+    """`{"learning_rate": 0.1}` -> `["--learning_rate", "0.1"]`; a field left at None is no flag, a mapping is JSON.
 
     Example:
         >>> flags_of({"seed": 1, "label_names": ["a", "b"]})
@@ -31,7 +32,9 @@ def flags_of(entries: Mapping[str, Any]) -> list[str]:
     """
     words: list[str] = []
     for name, value in entries.items():
-        words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
     return words
 
 

@@ -1,10 +1,12 @@
 """transformers.Trainer for posts: two learning rates, logged loss parts, scores over pairs."""
 
+import json
 import logging
 import os
 import time
 from collections import defaultdict
 from functools import partial
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -24,6 +26,7 @@ __all__ = ["RelationTrainer", "callbacks", "gathered_weights", "real_pairs", "sc
 logger = logging.getLogger(__name__)
 
 PADDING = -100
+OF_ONE_SESSION = ("train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
 class RelationTrainer(Trainer):
@@ -53,11 +56,18 @@ class RelationTrainer(Trainer):
         return self.optimizer
 
     def evaluation_loop(self, *args, **kwargs):
-        """Every process asks the model that is saved, the first one's: running statistics are each one's own."""
+        """Every process asks the model that is saved, the first one's: running statistics are each one's own.
+
+        The loss is equation 9's, a mean over all pairs: Trainer's mean of means depends on what shares a batch.
+        """
         if self.args.world_size > 1:
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        return super().evaluation_loop(*args, **kwargs)
+        output = super().evaluation_loop(*args, **kwargs)
+        for name in [name for name in output.metrics if name.endswith("_loss") and output.predictions is not None]:
+            logits, ids = map(torch.from_numpy, real_pairs(output))
+            output.metrics[name] = torch.nn.functional.cross_entropy(logits, ids).item()
+        return output
 
     def _get_eval_sampler(self, eval_dataset):
         """In the data's order: Trainer's group_by_length would shuffle the predictions."""
@@ -170,7 +180,7 @@ class EpochClock(transformers.TrainerCallback):
 
 
 def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
-    if run_args.early_stopping_patience is None:
+    if run_args.early_stopping_patience is None or not run_args.do_train:
         return []
     if not run_args.load_best_model_at_end:
         logger.warning("no early stopping: it needs --load_best_model_at_end true and --eval_strategy epoch or steps")
@@ -179,16 +189,28 @@ def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
 
 
 def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
-    """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics."""
+    """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics.
+
+    What counts the steps of one session only is left out behind a resume, and where nothing was left to train, what
+    the folder's metrics.json says of the training is kept.
+    """
     resume: str | None = run_args.resume_from_checkpoint
-    if resume is not None and resume.lower() in ("true", "auto"):
+    if resume is not None and resume.lower() in ("false", "no", "none"):
+        resume = None
+    elif resume is not None and resume.lower() in ("true", "auto"):
         resume = get_last_checkpoint(run_args.output_dir) if os.path.isdir(run_args.output_dir) else None
         logger.info("resuming from %s", resume or "nothing: no checkpoint yet")
     warn_of_emulated_bf16(trainer)
     clock = EpochClock()
     trainer.add_callback(clock)
-    result = trainer.train(resume_from_checkpoint=resume)
-    return result.metrics | clock.metrics()
+    metrics = trainer.train(resume_from_checkpoint=resume).metrics
+    if resume is not None:
+        metrics = {name: value for name, value in metrics.items() if name not in OF_ONE_SESSION}
+        file = Path(run_args.output_dir) / "metrics.json"
+        if not clock.wall_seconds and file.is_file():
+            before = json.loads(file.read_text(encoding="utf-8"))
+            metrics |= {name: value for name, value in before.items() if name.startswith("train_")}
+    return metrics | clock.metrics()
 
 
 def warn_of_emulated_bf16(trainer: RelationTrainer) -> None:
