@@ -105,7 +105,8 @@ class MNREConfig(datasets.BuilderConfig):
             raise ValueError(f"version: expected 1.x or 2.x, received {self.version}")
         if self.images not in (None, True, False):
             raise ValueError(f"images: expected True, False or None, received {self.images!r}")
-        if isinstance(self.captions, (tuple, list)) and len(self.captions) != len(SPLITS):
+        is_files = isinstance(self.captions, (tuple, list)) and len(self.captions) == len(SPLITS)
+        if not (is_files or self.captions is None or isinstance(self.captions, str)):
             raise ValueError(
                 f"captions: expected the name of a source or the files of (train, validation, test), received "
                 f"{self.captions!r}"

@@ -90,6 +90,8 @@ class MORE(datasets.GeneratorBasedBuilder):
         return files
 
     def _info(self) -> datasets.DatasetInfo:
+        if type(self.config.images) is not bool:
+            raise ValueError(f"images: expected True or False, received {self.config.images!r}")
         if self.config.missing_images not in MISSING_IMAGES:
             raise ValueError(
                 f"missing_images: expected one of {list(MISSING_IMAGES)}, received {self.config.missing_images!r}"

@@ -306,6 +306,8 @@ def test_a_missing_image_is_an_error_or_none(folder, tmp_path):
     with pytest.raises(ValueError, match=r"train.jsonl, line 2, field 'image': expected a file in .*'b.png', which"):
         load(folder, tmp_path)
     assert load(folder, tmp_path, missing_images="none")["train"][1]["image"] is None
+    with pytest.raises(ValueError, match="images: expected True or False, received 'no'"):
+        load(folder, tmp_path, images="no")
     with pytest.raises(ValueError, match=r"missing_images: expected one of \['error', 'none'\], received 'x'"):
         load(folder, tmp_path, missing_images="x")
 

@@ -274,6 +274,7 @@ def test_bad_label_file(folder, tmp_path, content, message):
         ({"version": "3.0.0"}, "version: expected 1.x or 2.x"),
         ({"images": "yes"}, "images: expected True, False or None"),
         ({"captions": ("a", "b")}, "captions: expected the name of a source or the files"),
+        ({"captions": 3}, "captions: expected the name of a source or the files of .*, received 3"),
         ({"max_phrases": -1}, "max_phrases: expected None or an int of at least 0, received -1"),
         ({"max_phrases": "3"}, "max_phrases: expected None or an int of at least 0, received '3'"),
         ({"phrase_text": "no"}, "phrase_text: expected True or False, received 'no'"),

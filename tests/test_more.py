@@ -215,6 +215,8 @@ def test_bad_caption_files(folder, tmp_path, content, message):
 
 
 def test_missing_images_is_one_of_two_words(folder, tmp_path):
+    with pytest.raises(ValueError, match="images: expected True or False, received 'no'"):
+        load(folder, tmp_path, images="no")
     with pytest.raises(ValueError, match=r"missing_images: expected one of \['error', 'none'\], received 'x'"):
         load(folder, tmp_path, missing_images="x")
 
