@@ -2,6 +2,9 @@
 
 import difflib
 import inspect
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -17,6 +20,8 @@ HYPEREDGES = ("global", "intra", "inter", "pairwise")
 PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
 HYPERGRAPH_ENCODERS = ("vhan", "none", "variational_gcn", *PLAIN_ENCODERS)
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
+# PixelTransform's, which checks their values when the processor is made
+IMAGE_TRANSFORM_FIELDS = ("size", "crop_mode", "shortest_edge", "resample", "mean", "std")
 
 # The 14 rows of Table 2 (MODEL.md), each as the fields it changes.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -151,7 +156,7 @@ class VMHANConfig(PreTrainedConfig):
         **kwargs,
     ):
         _reject_unknown(kwargs, type(self))
-        self.text_config = text_config = _as_config("text_config", text_config or {"model_type": "bert"})
+        self.text_config = text_config = _as_config("text_config", {} if text_config is None else text_config)
         self.entity_representation = entity_representation
         self.visual_feature_size = visual_feature_size
         self.vision_encoder = vision_encoder
@@ -163,7 +168,7 @@ class VMHANConfig(PreTrainedConfig):
         self.hidden_size = text_config.hidden_size if hidden_size is None else hidden_size
         self.num_layers = num_layers
         self.num_heads = num_heads
-        self.hyperedges = hyperedges if isinstance(hyperedges, str) else list(hyperedges)
+        self.hyperedges = list(hyperedges) if isinstance(hyperedges, (list, tuple)) else hyperedges
         self.hypergraph_encoder = hypergraph_encoder
         self.variational = variational
         self.variance_eps = variance_eps
@@ -186,34 +191,52 @@ class VMHANConfig(PreTrainedConfig):
         Raises:
             ValueError: `preset` is not one of `PRESETS`.
         """
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {list(PRESETS)}, received {preset!r}.{_suggest(preset, PRESETS)}")
+        if not isinstance(preset, str) or preset not in PRESETS:
+            near = _suggest(str(preset), PRESETS)
+            raise ValueError(f"preset must be one of {list(PRESETS)}, received {preset!r}.{near}")
         return cls(**{**fields, **PRESETS[preset]})
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As in transformers, but keywords that are fields go through the constructor, and so through its checks.
+
+        A dict for a sub-configuration changes the saved one, as in transformers. New labels replace `id2label`,
+        `label2id` and `none_label` together.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        saved, own = dict(config_dict), _own_fields(cls) | {"id2label", "label2id"}
+        given = {name: kwargs.pop(name) for name in own & kwargs.keys()}
+        if given.get("id2label") is not None or given.get("label2id") is not None:
+            for name in ("id2label", "label2id", "none_label"):
+                saved.pop(name, None)
+        for name in given.keys() & cls.sub_configs.keys():
+            if isinstance(given[name], dict) and isinstance(saved.get(name), dict):
+                given[name] = {**saved[name], **given[name]}
+        return super().from_dict({**saved, **given}, **kwargs)
 
     def _check(self) -> None:
         """Every field against its rule."""
         _check_choice("entity_representation", self.entity_representation, ENTITY_REPRESENTATIONS)
         _check_choice("hypergraph_encoder", self.hypergraph_encoder, HYPERGRAPH_ENCODERS)
         _check_choice("vision_encoder", self.vision_encoder, VISION_ENCODERS)
-        if self.image_transform is not None and not isinstance(self.image_transform, dict):
-            raise ValueError(
-                "image_transform must be a dict of PixelTransform's fields or None, received "
-                f"{self.image_transform!r}."
-            )
+        _check_image_transform(self.image_transform)
         for name in ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases"):
-            _check_number(name, getattr(self, name), whole=True, low=0)
+            setattr(self, name, _check_number(name, getattr(self, name), whole=True, low=0))
         for name in ("hidden_size", "num_layers", "num_heads"):
-            _check_number(name, getattr(self, name), whole=True, low=1)
+            setattr(self, name, _check_number(name, getattr(self, name), whole=True, low=1))
         for name in ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight"):
-            _check_number(name, getattr(self, name), low=0)
+            setattr(self, name, _check_number(name, getattr(self, name), low=0))
         for name in ("variance_eps", "calibration_temperature", "initializer_range"):
-            _check_number(name, getattr(self, name), low=0, low_allowed=False)
-        _check_number("classifier_dropout", self.classifier_dropout, low=0, below=1)
-        _check_choice("variational", self.variational, (True, False))
+            setattr(self, name, _check_number(name, getattr(self, name), low=0, low_allowed=False))
+        self.classifier_dropout = _check_number("classifier_dropout", self.classifier_dropout, low=0, below=1)
+        if not isinstance(self.variational, bool):
+            raise ValueError(f"variational must be True or False, received {self.variational!r}.")
         families = self.hyperedges
-        if isinstance(families, str) or not families or len(set(families)) != len(families):
+        if not isinstance(families, list) or not families or max(map(families.count, families)) > 1:
             raise ValueError(f"hyperedges must be a list of at least one family, each once, received {families!r}.")
-        for family in self.hyperedges:
+        for family in families:
             _check_choice("hyperedges", family, HYPEREDGES)
         self._check_combinations()
 
@@ -276,8 +299,12 @@ def _as_config(name: str, config: PreTrainedConfig | dict) -> PreTrainedConfig:
     return AutoConfig.for_model(fields.pop("model_type", "bert"), **fields)
 
 
+def _own_fields(cls: type) -> set[str]:
+    return set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+
+
 def _reject_unknown(kwargs: dict[str, Any], cls: type) -> None:
-    own = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+    own = _own_fields(cls)
     known = own | set(vars(PreTrainedConfig())) | _TRANSFORMERS_KEYS
     for key in kwargs:
         if key not in known and not key.startswith("_"):
@@ -297,21 +324,33 @@ def _complete_labels(kwargs: dict[str, Any], none_label: str | None) -> dict[str
     """`kwargs` with `id2label` and `label2id` both set; without labels, none and placeholders up to `num_labels`."""
     kwargs = dict(kwargs)
     count = kwargs.pop("num_labels", None)
+    if count is not None:
+        count = _check_number("num_labels", count, whole=True, low=1)
     id2label, label2id = kwargs.get("id2label"), kwargs.get("label2id")
+    for name, given in (("id2label", id2label), ("label2id", label2id)):
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"{name} must be a dict like dict(enumerate(names)) or its inverse, received {given!r}.")
     if id2label is None and label2id is None:
         names = [none_label or NONE_LABELS[0], *(f"LABEL_{i}" for i in range(1, count or 2))]
         id2label = dict(enumerate(names))
     elif id2label is None:
-        id2label = {int(i): name for name, i in label2id.items()}
-    id2label = {int(i): name for i, name in id2label.items()}
-    if sorted(id2label) != list(range(len(id2label))) or len(set(id2label.values())) != len(id2label):
-        raise ValueError(f"id2label must map 0..{len(id2label) - 1} to distinct names, received {id2label}.")
+        id2label = {str(i): name for name, i in label2id.items()}
+    id2label = _labels_by_id(id2label)
     if count is not None and count != len(id2label):
         raise ValueError(f"num_labels must equal the number of labels ({len(id2label)}), received {count}.")
     expected = {name: i for i, name in id2label.items()}
     if label2id is not None and label2id != expected:
         raise ValueError(f"label2id must be the inverse of id2label ({expected}), received {label2id}.")
     return {**kwargs, "id2label": id2label, "label2id": expected}
+
+
+def _labels_by_id(id2label: Mapping[Any, Any]) -> dict[int, str]:
+    """With numbers as keys; JSON's are strings."""
+    ids, names = [str(i) for i in id2label], list(id2label.values())
+    valid = sorted(ids) == sorted(map(str, range(len(ids)))) and all(isinstance(name, str) for name in names)
+    if not valid or len(set(names)) != len(names):
+        raise ValueError(f"id2label must map 0..{len(ids) - 1} to distinct names, received {id2label}.")
+    return {int(i): name for i, name in zip(ids, names, strict=True)}
 
 
 def _find_none_label(id2label: dict[int, str], none_label: str | None) -> str:
@@ -330,13 +369,23 @@ def _check_choice(name: str, value: Any, choices: tuple) -> None:
         raise ValueError(f"{name} must be one of {list(choices)}, received {value!r}.")
 
 
+def _check_image_transform(value: Any) -> None:
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"image_transform must be a dict of PixelTransform's fields or None, received {value!r}.")
+    unknown = sorted(map(str, set(value or ()) - set(IMAGE_TRANSFORM_FIELDS)))
+    if unknown:
+        known = list(IMAGE_TRANSFORM_FIELDS)
+        raise ValueError(f"image_transform has unknown fields {unknown}: it may have {known}, received {value!r}.")
+
+
 def _check_number(
-    name: str, value: Any, *, low: float, whole: bool = False, below: float | None = None, low_allowed: bool = True
-) -> None:
-    kind = int if whole else (int, float)
-    valid = isinstance(value, kind) and not isinstance(value, bool)
-    valid = valid and (value >= low if low_allowed else value > low) and (below is None or value < below)
+    name: str, value: Any, *, low: float, whole: bool = False, below: float = math.inf, low_allowed: bool = True
+) -> int | float:
+    """`value` as a number of Python, which JSON can hold: numpy's are accepted too."""
+    valid = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    valid = valid and (value >= low if low_allowed else value > low) and value < below
     if not valid:
         rule = f"{'a whole number' if whole else 'a number'} {'>=' if low_allowed else '>'} {low}"
-        rule += f" and < {below}" if below is not None else ""
+        rule += f" and < {below}" if below < math.inf else "" if whole else " and finite"
         raise ValueError(f"{name} must be {rule}, received {value!r}.")
+    return int(value) if isinstance(value, Integral) else float(value)

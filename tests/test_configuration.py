@@ -1,8 +1,10 @@
 """Every field has a rule, a message and an effect; Table 2's rows; labels; the JSON round trip."""
 
+import dataclasses
 import inspect
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +17,8 @@ from modeling_vmhan import (
     VMHANConfig,
     VMHANForRelationClassification,
 )
-from modeling_vmhan.configuration_vmhan import NONE_LABELS
+from modeling_vmhan.configuration_vmhan import IMAGE_TRANSFORM_FIELDS, NONE_LABELS
+from modeling_vmhan.regions import PixelTransform
 
 
 FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if name not in ("self", "kwargs")]
@@ -25,12 +28,16 @@ FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if
 
 INVALID = [
     ("text_config", "bert-base-uncased"),
+    ("text_config", []),
+    ("text_config", 0),
     ("entity_representation", "markers"),
     ("visual_feature_size", -1),
     ("visual_feature_size", 4096.0),
     ("vision_encoder", "resnet50"),
     ("vision_config", "openai/clip-vit-base-patch32"),
     ("image_transform", 224),
+    ("image_transform", []),
+    ("image_transform", {"bogus": 1}),
     ("num_objects", -1),
     ("num_objects", True),
     ("num_text_phrases", -2),
@@ -44,21 +51,33 @@ INVALID = [
     ("hyperedges", ["global", "global"]),
     ("hyperedges", ["global", "local"]),
     ("hyperedges", "global"),
+    ("hyperedges", None),
+    ("hyperedges", 5),
+    ("hyperedges", [["global"]]),
+    ("hyperedges", {"global": 1}),
     ("hypergraph_encoder", "hypergraph"),
     ("variational", "false"),
     ("variational", None),
+    ("variational", 1),
     ("variance_eps", 0.0),
     ("variance_eps", float("nan")),
+    ("variance_eps", float("inf")),
     ("classifier_dropout", 1.0),
     ("classifier_dropout", -0.1),
     ("relation_loss_weight", -1.0),
     ("relation_loss_weight", float("nan")),
+    ("relation_loss_weight", float("inf")),
     ("reconstruction_loss_weight", -0.5),
+    ("reconstruction_loss_weight", float("inf")),
     ("kl_loss_weight", "0.1"),
+    ("kl_loss_weight", float("inf")),
     ("calibration_temperature", 0.0),
     ("calibration_temperature", -1.0),
+    ("calibration_temperature", float("inf")),
+    ("calibration_temperature", float("nan")),
     ("none_label", "unrelated"),
     ("initializer_range", 0),
+    ("initializer_range", float("inf")),
 ]
 
 
@@ -68,8 +87,19 @@ def test_an_invalid_value_is_refused_by_name_and_value(field, value, make_config
         make_config(**{field: value})
     message = str(caught.value)
     assert field in message
-    shown = "local" if value == ["global", "local"] else value  # the one family that is wrong
+    shown = value[-1] if value in (["global", "local"], [["global"]]) else value  # the one family that is wrong
     assert f"received {shown!r}" in message or f"{field}={value!r}" in message
+
+
+def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
+    config = make_config(num_layers=np.int64(3), kl_loss_weight=np.float32(0.5), num_labels=np.int64(4))
+    assert (type(config.num_layers), type(config.kl_loss_weight)) == (int, float)
+    config.save_pretrained(tmp_path)
+    assert VMHANConfig.from_pretrained(tmp_path).num_layers == 3
+
+
+def test_the_names_of_a_transform_s_fields_are_pixel_transform_s():
+    assert list(IMAGE_TRANSFORM_FIELDS) == [field.name for field in dataclasses.fields(PixelTransform)]
 
 
 def test_every_field_has_an_invalid_value():
@@ -252,6 +282,14 @@ def test_label_names_come_back_from_json_keys():
         ({"id2label": {0: "None", 2: "peer"}}, r"id2label must map 0\.\.1 to distinct names"),
         ({"id2label": {0: "None", 1: "None"}}, "distinct names, received {0: 'None', 1: 'None'}"),
         ({"id2label": {0: "None", 1: "peer"}, "num_labels": 3}, r"num_labels must equal .* \(2\), received 3"),
+        ({"id2label": ["None", "peer"]}, r"id2label must be a dict like .*, received \['None', 'peer'\]"),
+        ({"label2id": ["None", "peer"]}, r"label2id must be a dict like .*, received \['None', 'peer'\]"),
+        ({"id2label": {0: "None", "first": "peer"}}, r"id2label must map 0\.\.1 to .*'first'"),
+        ({"id2label": {0: "None", 1: ["peer"]}}, r"id2label must map 0\.\.1 to distinct names, received .*\['peer'\]"),
+        ({"label2id": {"None": 0, "peer": [1]}}, r"id2label must map 0\.\.1 to distinct names"),
+        ({"num_labels": "3"}, "num_labels must be a whole number >= 1, received '3'"),
+        ({"num_labels": 2.0}, "num_labels must be a whole number >= 1, received 2.0"),
+        ({"num_labels": 0}, "num_labels must be a whole number >= 1, received 0"),
     ],
 )
 def test_labels_that_contradict_each_other(fields, match):
@@ -303,9 +341,20 @@ def test_a_preset_takes_fields_and_wins_over_them():
     assert (config.num_layers, config.kl_loss_weight) == (3, 0.0)
 
 
+def test_a_config_does_not_share_its_list_with_the_preset():
+    VMHANConfig.from_preset("no_global").hyperedges.append("pairwise")
+    assert PRESETS["no_global"] == TABLE_2["no_global"]
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"must be one of \['full', .*received 'no_kll'\. Did you mean 'no_kl'"):
         VMHANConfig.from_preset("no_kll")
+
+
+@pytest.mark.parametrize("preset", [None, 3, ["full"]])
+def test_a_preset_that_is_no_name_is_refused(preset):
+    with pytest.raises(ValueError, match=r"preset must be one of \['full', .*received (None|3|\['full'\])"):
+        VMHANConfig.from_preset(preset)
 
 
 # ---------------------------------------------------------------- text_config and JSON
@@ -363,3 +412,54 @@ def test_a_typo_in_a_saved_file_is_found(make_config, tmp_path):
     path.write_text(path.read_text().replace('"kl_loss_weight"', '"kl_wieght"'))
     with pytest.raises(ValueError, match="kl_wieght"):
         VMHANConfig.from_pretrained(tmp_path)
+
+
+# ---------------------------------------------------------------- fields given at loading
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"num_layers": -1}, "num_layers must be a whole number >= 1, received -1"),
+        ({"entity_representation": "bogus"}, "entity_representation must be one of .*, received 'bogus'"),
+        ({"num_heads": 5}, "num_heads must divide hidden_size"),
+        ({"hypergraph_encoder": "hgnn"}, "has no variance path"),
+        ({"none_label": "unrelated"}, "none_label must be one of the labels, received 'unrelated'"),
+        ({"id2label": {0: "peer", 1: "parent"}}, "none_label must be one of the labels, received None"),
+        ({"num_labels": 3}, r"num_labels must equal the number of labels \(4\), received 3"),
+    ],
+)
+def test_a_field_given_at_loading_is_checked(fields, match, make_config, make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    for cls in (VMHANConfig, AutoConfig, VMHANForRelationClassification):
+        with pytest.raises(ValueError, match=match):
+            cls.from_pretrained(tmp_path, **fields)
+    saved = make_config().to_dict()
+    before = json.dumps(saved, default=str)
+    with pytest.raises(ValueError, match=match):
+        VMHANConfig.from_dict(saved, **fields)
+    assert json.dumps(saved, default=str) == before
+
+
+def test_fields_given_at_loading_replace_the_saved_ones(make_config, make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    fields = {"kl_loss_weight": 0.5, "text_config": {"attention_probs_dropout_prob": 0.25}}
+    config = VMHANConfig.from_pretrained(tmp_path, **fields)
+    assert (config.kl_loss_weight, config.num_heads) == (0.5, make_config().num_heads)
+    assert (config.text_config.attention_probs_dropout_prob, config.text_config.vocab_size) == (0.25, 400)
+    model = VMHANForRelationClassification.from_pretrained(tmp_path, **fields)
+    assert (model.config.kl_loss_weight, model.config.text_config.attention_probs_dropout_prob) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("labels", [{"id2label": {0: "NA", 1: "peer"}}, {"label2id": {"NA": 0, "peer": 1}}])
+def test_labels_given_at_loading_bring_their_own_none_label(labels, make_config):
+    config = VMHANConfig.from_dict(make_config(none_label="None").to_dict(), **labels)
+    assert (config.labels, config.label2id, config.none_label) == (["NA", "peer"], {"NA": 0, "peer": 1}, "NA")
+    named = VMHANConfig.from_dict(make_config().to_dict(), **labels, none_label="peer")
+    assert named.none_label == "peer"
+
+
+def test_what_is_no_field_is_returned_as_transformers_does(make_config):
+    given = {"num_layers": 3, "output_attentions": True, "bogus": 1, "return_unused_kwargs": True}
+    config, unused = VMHANConfig.from_dict(make_config().to_dict(), **given)
+    assert (config.num_layers, config.output_attentions, unused) == (3, True, {"bogus": 1})
