@@ -26,6 +26,7 @@ __all__ = [
     "label_id",
     "pad_nodes",
     "pad_rows",
+    "post_name",
     "row_positions",
     "select",
     "sentence_of",
@@ -41,6 +42,11 @@ POST_KEYS = {
 KEYS_OF_A_PAIR = {"head", "tail", "tail_object", "text_phrases", "objects", "image_phrases", "relation", "crops"}
 
 PAIR = "{'head': (start, end), 'tail': (start, end)}"
+
+
+def post_name(post: Any, index: int) -> str:
+    """How errors call a post: by its id, else by its place in the batch."""
+    return f"post {(post.get('id', index) if isinstance(post, Mapping) else index)!r}"
 
 
 def check_post(post: dict, name: str) -> None:

@@ -4,6 +4,7 @@ A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHAN
 Shapes are those of modeling_vmhan.py's notation.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from .posts import (
     label_id,
     pad_nodes,
     pad_rows,
+    post_name,
     row_positions,
     select,
     sentence_of,
@@ -163,13 +165,13 @@ class VMHANProcessor(ProcessorMixin):
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: pass posts and label2id, see the class's example.")
-        posts = [posts] if isinstance(posts, dict) else list(posts)
+        posts = list(posts) if isinstance(posts, Iterable) and not isinstance(posts, (Mapping, str)) else [posts]
         if not posts:
             raise ValueError("the batch is empty: give at least one post.")
         rows: list[dict[str, list]] = []
         pairs: list[dict[str, Any]] = []
         for example, post in enumerate(posts):
-            name = f"post {post.get('id', example)!r}"
+            name = post_name(post, example)
             check_post(post, name)
             self._encode_post(post, example, name, rows, pairs)
         batch = self._pad_rows(rows)
@@ -183,7 +185,7 @@ class VMHANProcessor(ProcessorMixin):
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
         rows: list[dict[str, list]] = []
-        name = f"post {post.get('id', 0)!r}"
+        name = post_name(post, 0)
         check_post(post, name)
         self._encode_post(post, 0, name, rows, [])
         return [len(row["input_ids"]) for row in rows]
@@ -227,7 +229,7 @@ class VMHANProcessor(ProcessorMixin):
         spans: dict[str, Any] = {"tail": None}
         for role, span in mentions.items():
             spans[role] = token_span(span, unit_spans, offsets, f"{name}, {role}")
-        phrases = (pair.get("text_phrases") or [])[: self.num_text_phrases]
+        phrases = pair["text_phrases"][: self.num_text_phrases] if has_rows(pair.get("text_phrases")) else []
         spans["text_phrases"] = [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
         return spans
 

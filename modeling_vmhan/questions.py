@@ -3,6 +3,7 @@
 Strings become spans, a tail that is a box becomes an object, the image is opened. Everything else is the processor's.
 """
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,7 @@ def _as_span(mention: Any, sentence: tuple[str, list[Span]], name: str) -> tuple
     if isinstance(mention, str):
         return find_mention(mention, *sentence, name)
     try:
-        return tuple(int(value) for value in mention)
+        return tuple(operator.index(value) for value in mention)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a string or a span (start, end), received {mention!r}.") from None
 

@@ -58,7 +58,7 @@ class WordConvolutionConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         sizes = ("word_embedding_size", "position_embedding_size", "max_relative_distance", "num_filters")
         for name in ("vocab_size", *sizes, "window_size", "hidden_size"):
-            _check_number(name, getattr(self, name), whole=True, low=1)
+            setattr(self, name, _check_number(name, getattr(self, name), whole=True, low=1))
         if window_size % 2 == 0:
             raise ValueError(f"window_size must be odd, so that a word stands in its middle, received {window_size}.")
 
@@ -108,7 +108,7 @@ class RivalConfig(PreTrainedConfig):
     ):
         _reject_unknown(kwargs, type(self))
         self.rival = rival
-        self.text_config = _as_config("text_config", text_config or {"model_type": "bert"})
+        self.text_config = _as_config("text_config", {} if text_config is None else text_config)
         self.entity_representation = entity_representation
         self.visual_feature_size = visual_feature_size
         self.num_objects = num_objects
@@ -122,10 +122,10 @@ class RivalConfig(PreTrainedConfig):
         self.none_label = _find_none_label(self.id2label, none_label)
         _check_choice("entity_representation", entity_representation, ENTITY_REPRESENTATIONS)
         for name in ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases"):
-            _check_number(name, getattr(self, name), whole=True, low=0)
+            setattr(self, name, _check_number(name, getattr(self, name), whole=True, low=0))
         for name in ("calibration_temperature", "initializer_range"):
-            _check_number(name, getattr(self, name), low=0, low_allowed=False)
-        _check_number("classifier_dropout", classifier_dropout, low=0, below=1)
+            setattr(self, name, _check_number(name, getattr(self, name), low=0, low_allowed=False))
+        self.classifier_dropout = _check_number("classifier_dropout", classifier_dropout, low=0, below=1)
 
     @property
     def labels(self) -> list[str]:

@@ -12,7 +12,6 @@ from PIL import Image
 from transformers import AutoConfig, AutoProcessor, CanineTokenizer
 
 from modeling_vmhan import VMHANCollator, VMHANProcessor
-from modeling_vmhan.posts import check_post
 from modeling_vmhan.regions import PixelTransform, region_inputs
 from modeling_vmhan.windows import MARKERS
 
@@ -780,9 +779,11 @@ def test_a_bad_post_is_refused_by_name(change, match, make_processor, make_confi
 
 
 @pytest.mark.parametrize("post", [None, "abc", 3])
-def test_a_post_that_is_no_dict_is_refused(post):
-    with pytest.raises(ValueError, match=f"post 2 must be a dict, received {type(post).__name__}: '{post}'"):
-        check_post(post, "post 2")
+def test_a_post_that_is_no_dict_is_refused(post, make_processor, posts):
+    received = f"must be a dict, received {type(post).__name__}: '{post}'"
+    for batch, place in ((post, 0), ([*posts(), post], 4)):
+        with pytest.raises(ValueError, match=f"post {place} {received}"):
+            make_processor()(batch)
 
 
 def test_a_post_without_id_is_named_by_its_place(make_processor, posts):

@@ -165,6 +165,7 @@ def test_the_image_is_opened_by_the_given_function():
         ({"text": TEXT, "pairs": {"head": "Anna", "tail": "Ann"}}, "must be a list of dicts like .* received dict"),
         ({"text": TEXT, "head": 3, "tail": "Ann"}, r"the post, head must be a string or a span .*, received 3"),
         ({"text": TEXT, "head": ("a", "b"), "tail": "Ann"}, "the post, head must be a string or a span"),
+        ({"text": TEXT, "head": (0.5, 3.0), "tail": "Ann"}, "head must be a string or a span .* received .0.5, 3.0"),
         ({"text": TEXT, "head": "Bob", "tail": "Ann"}, "the post, head: 'Bob' is 2 times in the sentence"),
         ({"text": TEXT, "head": "Ann", "tail": (1, 2, 3, 4)}, "the tail is a box, .* but the post has no image"),
         (
