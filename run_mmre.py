@@ -24,7 +24,7 @@ from datasets_scripts.calibration import calibrate
 from datasets_scripts.leaks import leak_record
 from model_cards.publishing import check_access
 from training.arguments import ModelArguments, RunArguments, parse_arguments
-from training.data import load_posts, make_collator, with_lengths
+from training.data import load_posts, make_collator, with_lengths, without_images
 from training.models import build_model
 from training.results import complete, describe, write_results
 from training.search import search
@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     posts = load_posts(data_args, run_args, **reads)
     check_validation(posts, run_args)
     model, processor = build_model(model_args, data_args, posts)
+    if not model_args.reads_pixels and model.config.vision_encoder is None:
+        posts = without_images(posts, data_args)
     posts = with_lengths(posts, processor, run_args)
     labels = model.config.labels
     trainer = RelationTrainer(
@@ -102,10 +104,11 @@ def check_output(model_args: ModelArguments, run_args: RunArguments) -> None:
 
 def check_validation(posts: datasets.DatasetDict, run_args: RunArguments) -> None:
     """Without a validation split nothing is evaluated while training, and the last epoch counts; with a warning."""
-    if run_args.do_train and "validation" not in posts and run_args.eval_strategy != IntervalStrategy.NO:
+    evaluates = run_args.eval_strategy != IntervalStrategy.NO or run_args.eval_on_start
+    if run_args.do_train and "validation" not in posts and evaluates:
         logger.warning("there is no validation split: no epoch is selected, the last one is saved")
-        run_args.eval_strategy, run_args.load_best_model_at_end = IntervalStrategy.NO, False
-        run_args.early_stopping_patience = None
+        run_args.eval_strategy, run_args.eval_on_start = IntervalStrategy.NO, False
+        run_args.load_best_model_at_end, run_args.early_stopping_patience = False, None
 
 
 def cli() -> None:

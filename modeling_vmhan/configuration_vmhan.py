@@ -209,7 +209,7 @@ class VMHANConfig(PreTrainedConfig):
         saved, own = dict(config_dict), _own_fields(cls) | {"id2label", "label2id"}
         given = {name: kwargs.pop(name) for name in own & kwargs.keys()}
         if given.get("id2label") is not None or given.get("label2id") is not None:
-            for name in ("id2label", "label2id", "none_label"):
+            for name in ("id2label", "label2id", "num_labels", "none_label"):
                 saved.pop(name, None)
         for name in given.keys() & cls.sub_configs.keys():
             if isinstance(given[name], dict) and isinstance(saved.get(name), dict):

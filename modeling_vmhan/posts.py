@@ -16,13 +16,13 @@ from .windows import Span, Window, tokens_of_span
 
 
 __all__ = [
+    "as_list",
     "check_post",
     "feature_tensor",
     "find_words",
     "has_rows",
     "hull",
     "image_phrases_of",
-    "kept_span",
     "label_id",
     "pad_nodes",
     "pad_rows",
@@ -42,6 +42,14 @@ POST_KEYS = {
 KEYS_OF_A_PAIR = {"head", "tail", "tail_object", "text_phrases", "objects", "image_phrases", "relation", "crops"}
 
 PAIR = "{'head': (start, end), 'tail': (start, end)}"
+
+
+def as_list(posts: Any) -> list[Any]:
+    """One post, or whatever gives several, as a list."""
+    try:
+        return [posts] if isinstance(posts, (Mapping, str)) else list(posts)
+    except TypeError:
+        return [posts]
 
 
 def post_name(post: Any, index: int) -> str:
@@ -90,9 +98,11 @@ def _check_pair(pair: Mapping, name: str) -> None:
 
 def _check_rows(values: Any, rule: str) -> None:
     try:
-        has_rows(values)
-    except TypeError:
-        raise ValueError(f"{rule}, received {type(values).__name__}: {str(values)[:80]!r}.") from None
+        is_list = not isinstance(values, (str, bytes, Mapping)) and has_rows(values) in (True, False)
+    except TypeError:  # no length
+        is_list = False
+    if not is_list:
+        raise ValueError(f"{rule}, received {type(values).__name__}: {str(values)[:80]!r}.")
 
 
 def _as_index(value: Any) -> int | None:
@@ -104,11 +114,11 @@ def _as_index(value: Any) -> int | None:
 
 
 def _check_list(values: Any, of: type, rule: str) -> None:
-    """None passes; a string or a mapping is no list, though it can be iterated."""
+    """None passes; a string or a mapping is no list, though it can be iterated, nor is what can be read only once."""
     if values is None:
         return
-    is_list = not isinstance(values, (str, bytes, Mapping)) and hasattr(values, "__iter__")
-    wrong = [value for value in values if not isinstance(value, of)] if is_list else [values]
+    _check_rows(values, rule)
+    wrong = [value for value in values if not isinstance(value, of)]
     if wrong:
         raise ValueError(f"{rule}, received {type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}.")
 
@@ -151,7 +161,8 @@ def find_words(phrase: str, text: str) -> Span | None:
 
 def image_phrases_of(post: dict) -> list[str]:
     """The phrases about the image, stripped (some may be blank); without any the caption is one; [] with neither."""
-    phrases = [phrase.strip() for phrase in post.get("image_phrases") or []]
+    given = post.get("image_phrases")
+    phrases = [phrase.strip() for phrase in given] if has_rows(given) else []
     caption = (post.get("caption") or "").strip()
     return phrases if any(phrases) else [caption] if caption else []
 
@@ -166,13 +177,6 @@ def row_positions(span: Span | None, window: Window, place: list[int], origin: i
     if span is None or span[0] < window.start or span[1] > window.end:
         return []
     return [origin + place[token - window.start] for token in range(*span)]
-
-
-def kept_span(span: Span | None, total: int, kept: int) -> Span | None:
-    """An image phrase's span in the first `kept` of `total` tokens: half a phrase is none, but all of the text is."""
-    if span is not None and span == (0, total):
-        span = (0, kept)
-    return span if span is not None and span[0] < span[1] <= kept else None
 
 
 def select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:

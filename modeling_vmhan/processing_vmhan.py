@@ -4,7 +4,6 @@ A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHAN
 Shapes are those of modeling_vmhan.py's notation.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,13 +18,13 @@ from .configuration_vmhan import (
     _check_number,
 )
 from .posts import (
+    as_list,
     check_post,
     feature_tensor,
     find_words,
     has_rows,
     hull,
     image_phrases_of,
-    kept_span,
     label_id,
     pad_nodes,
     pad_rows,
@@ -165,7 +164,7 @@ class VMHANProcessor(ProcessorMixin):
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: pass posts and label2id, see the class's example.")
-        posts = list(posts) if isinstance(posts, Iterable) and not isinstance(posts, (Mapping, str)) else [posts]
+        posts = as_list(posts)
         if not posts:
             raise ValueError("the batch is empty: give at least one post.")
         rows: list[dict[str, list]] = []
@@ -237,8 +236,8 @@ class VMHANProcessor(ProcessorMixin):
         """Token ids of the second segment, at most `limit`, and each phrase's token span in it.
 
         Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
-        that its state knows the words around it. Phrases behind the cut, or across it, are None, unless one is the
-        whole text; so are blank ones.
+        that its state knows the words around it. Phrases behind the cut, or across it, are None, unless one is
+        the whole text; so are blank ones.
         """
         phrases = image_phrases_of(post)
         if self.num_image_phrases == 0 or not phrases:
@@ -249,9 +248,11 @@ class VMHANProcessor(ProcessorMixin):
                 text += (PHRASE_SEPARATOR if text else "") + phrase
             spans.append(find_words(phrase, text) if phrase else (0, 0))
         encoded = self._tokenized(text)
-        found = [tokens_of_span(span, encoded["offset_mapping"]) for span in spans]
-        total, ids = len(encoded["input_ids"]), encoded["input_ids"][:limit]
-        return ids, [kept_span(span, total, len(ids)) for span in found]
+        ids, offsets = encoded["input_ids"][:limit], encoded["offset_mapping"]
+        if spans == [(0, len(text))]:  # the whole text is cut with it
+            return ids, [(0, len(ids)) if ids else None]
+        found = [tokens_of_span(span, offsets) for span in spans]
+        return ids, [span if span is not None and span[1] <= len(ids) else None for span in found]
 
     def _tokenized(self, text: str) -> dict[str, Any]:
         """Token ids and offsets of words of the post, where "[SEP]" or "[E1]" are letters like any others."""

@@ -778,6 +778,18 @@ def test_a_bad_post_is_refused_by_name(change, match, make_processor, make_confi
     assert "post 'everything'" in str(caught.value)
 
 
+def test_posts_come_in_any_container(make_processor, posts):
+    """Lists, datasets of torch, generators; and a post whose lists are arrays."""
+    given, processor = posts(), make_processor()
+    expected = processor(given)["input_ids"]
+    for batch in (tuple(given), iter(given), torch.utils.data.Subset(given, range(len(given)))):
+        assert processor(batch)["input_ids"].equal(expected)
+    arrays = {**given[0], "tokens": np.array(given[0]["tokens"]), "image_phrases": np.array(given[0]["image_phrases"])}
+    assert processor(arrays)["input_ids"].equal(processor(given[0])["input_ids"])
+    with pytest.raises(ValueError, match="post 'everything': image_phrases must be a list of strings, received gener"):
+        processor({**given[0], "image_phrases": (phrase for phrase in ["a"])})
+
+
 @pytest.mark.parametrize("post", [None, "abc", 3])
 def test_a_post_that_is_no_dict_is_refused(post, make_processor, posts):
     received = f"must be a dict, received {type(post).__name__}: '{post}'"

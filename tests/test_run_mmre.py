@@ -177,6 +177,12 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, make
     asked = next(i for i, post in enumerate(posts) if post["id"] == question["id"])
     assert [a["score"] for a in pipe(question)] == pytest.approx([a["score"] for a in answers[asked]], abs=1e-4)
     assert "relation" not in question["pairs"][0]
+    posts.to_parquet(workplace / "pictures" / "test.parquet")
+    flags = ["--dataset", str(workplace / "pictures"), "--features", "", "--output_dir", str(workplace / "asked")]
+    trained = ["--do_train", "false", "--trained_model", str(workplace / "seeing")]
+    run_mmre.main([str(workplace / "tiny.yaml"), *trained, *flags])
+    asked = [json.loads(line) for line in (workplace / "asked" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["score"] for row in asked] == pytest.approx([row["score"] for row in rows], abs=2e-3)
 
 
 def test_a_vision_encoder_that_nobody_named_is_an_error(workplace):

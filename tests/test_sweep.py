@@ -172,6 +172,14 @@ def test_wrong_names_are_errors(place, caplog):
     assert "--keep_weights: expected some of ['full', 'small', 'plain'], received ['fool']" in caplog.text
 
 
+def test_a_flag_without_a_value_is_an_error(place):
+    content = yaml.safe_load((place / "sweep.yaml").read_text())
+    content["rows"]["small"]["num_heads"] = None
+    (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(ValueError, match="small.num_heads: expected a value, received none. Leave the flag out"):
+        read_sweep(place / "sweep.yaml")
+
+
 def test_the_shipped_sweeps_have_all_rows_and_parse():
     assert list(read_sweep("table2").rows) == list(PRESETS)
     models = {row.get("model") or row["preset"] for row in read_sweep("table1").rows.values()}

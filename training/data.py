@@ -15,7 +15,7 @@ from training.mapped_features import FEATURE_COLUMNS, with_mapped_features
 from training.streaming import load_streamed
 
 
-__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths"]
+__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths", "without_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +62,21 @@ def load_posts(
         )
     if data_args.dataset not in BUILDERS:
         check_loaded(data_args, posts, needs_features=with_features and needs_features and not data_args.no_visual)
-    if data_args.images and needs_features and not any("image_features" in rows.features for rows in posts.values()):
-        logger.warning("the images are not read: --features ENCODER:WEIGHTS makes features of them, as vgg16:imagenet")
     unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
     for split, rows in posts.items():
-        without = with_features and "image_features" not in rows.features  # pictures as such are not read then
-        rows = rows.remove_columns([n for n in (*unread, *(["image"] if without else [])) if n in rows.features])
+        rows = rows.remove_columns([name for name in unread if name in rows.features])
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
+    return posts
+
+
+def without_images(posts: datasets.DatasetDict, data_args: DataArguments) -> datasets.DatasetDict:
+    """For a model that takes no pixels: pictures without features are not read, so they need not be decoded."""
+    featureless = [split for split, rows in posts.items() if "image_features" not in rows.features]
+    if data_args.images and not data_args.no_visual and featureless:
+        logger.warning("the images are not read: --features ENCODER:WEIGHTS makes features of them, as vgg16:imagenet")
+    for split in featureless:
+        posts[split] = posts[split].remove_columns([name for name in posts[split].features if name == "image"])
     return posts
 
 

@@ -58,7 +58,7 @@ class RelationTrainer(Trainer):
     def evaluation_loop(self, *args, **kwargs):
         """Every process asks the model that is saved, the first one's: running statistics are each one's own.
 
-        The loss is equation 9's, a mean over all pairs: Trainer's mean of means depends on what shares a batch.
+        The loss is equation 9's alone, a mean over all pairs: Trainer's mean of means depends on what shares a batch.
         """
         if self.args.world_size > 1:
             for buffer in self.model.buffers():
@@ -160,12 +160,16 @@ class EpochClock(transformers.TrainerCallback):
     def __init__(self):
         self.wall_seconds: list[float] = []
         self.processor_seconds: list[float] = []
-        self._start = (0.0, 0.0)
+        self.has_trained, self._is_whole, self._start = False, True, (0.0, 0.0)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
+        epoch = state.epoch or 0
+        self.has_trained, self._is_whole = True, abs(epoch - round(epoch)) < 1e-6  # not resumed in the midst of it
         self._start = (time.perf_counter(), time.process_time())
 
     def on_epoch_end(self, args, state, control, **kwargs):
+        if not self._is_whole:
+            return
         self.wall_seconds.append(time.perf_counter() - self._start[0])
         self.processor_seconds.append(time.process_time() - self._start[1])
 
@@ -207,7 +211,7 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     if resume is not None:
         metrics = {name: value for name, value in metrics.items() if name not in OF_ONE_SESSION}
         file = Path(run_args.output_dir) / "metrics.json"
-        if not clock.wall_seconds and file.is_file():
+        if not clock.has_trained and file.is_file():
             before = json.loads(file.read_text(encoding="utf-8"))
             metrics |= {name: value for name, value in before.items() if name.startswith("train_")}
     return metrics | clock.metrics()
