@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         return search(argv, model_args, data_args, run_args)
     reads = {"with_features": not model_args.reads_pixels, "needs_features": model_args.reads_features}
     posts = load_posts(data_args, run_args, **reads)
-    check_validation(posts, run_args)
+    adapt_to_splits(run_args, posts)
     model, processor = build_model(model_args, data_args, posts)
     if not model_args.reads_pixels and model.config.vision_encoder is None:
         posts = without_images(posts, data_args)
@@ -102,13 +102,12 @@ def check_output(model_args: ModelArguments, run_args: RunArguments) -> None:
         logger.warning("nothing is trained: what is evaluated has fresh weights behind its text encoder")
 
 
-def check_validation(posts: datasets.DatasetDict, run_args: RunArguments) -> None:
-    """Without a validation split nothing is evaluated while training, and the last epoch counts; with a warning."""
+def adapt_to_splits(run_args: RunArguments, posts: datasets.DatasetDict) -> None:
+    """Without a validation split nothing is evaluated while training; with a warning."""
     evaluates = run_args.eval_strategy != IntervalStrategy.NO or run_args.eval_on_start
-    if run_args.do_train and "validation" not in posts and evaluates:
+    if evaluates and "validation" not in posts:
         logger.warning("there is no validation split: no epoch is selected, the last one is saved")
-        run_args.eval_strategy, run_args.eval_on_start = IntervalStrategy.NO, False
-        run_args.load_best_model_at_end, run_args.early_stopping_patience = False, None
+        run_args.evaluate_at_the_end_only()
 
 
 def cli() -> None:

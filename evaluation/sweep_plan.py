@@ -97,7 +97,10 @@ def read_sweep(path: str | Path) -> Sweep:
     for name, group in groups.items():
         if not isinstance(group, dict) or name != "flags" and not all(isinstance(v, dict) for v in group.values()):
             raise ValueError(f"{path}: expected {name} to be 'name: {{flag: value}}' entries, received {group!r}.")
-    _check_values(path, {"flags": groups["flags"], **groups["datasets"], **groups["rows"]})
+    for name, entries in [("flags", groups["flags"]), *groups["datasets"].items(), *groups["rows"].items()]:
+        if None in entries.values():  # the config file's value would stand
+            flags = [flag for flag, value in entries.items() if value is None]
+            raise ValueError(f"{path}: {name}: expected a value of {flags}, received none. Leave the flag out.")
     seeds = content.get("seeds", [1])
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise ValueError(f"{path}: expected seeds to be a list of whole numbers, received {seeds!r}.")
@@ -108,13 +111,6 @@ def read_sweep(path: str | Path) -> Sweep:
     if reference not in groups["rows"]:
         raise ValueError(f"{path}: expected reference to be one of rows, received {reference!r}.")
     return Sweep(path, datasets, groups["rows"], seeds, groups["flags"], reference)
-
-
-def _check_values(path: Path, groups: Mapping[str, Mapping[str, Any]]) -> None:
-    for name, entries in groups.items():
-        for flag, value in entries.items():
-            if value is None:
-                raise ValueError(f"{path}: {name}.{flag}: expected a value, received none. Leave the flag out.")
 
 
 def _config(path: Path, dataset: str, entries: Mapping[str, Any]) -> str:

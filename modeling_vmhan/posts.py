@@ -97,9 +97,10 @@ def _check_pair(pair: Mapping, name: str) -> None:
 
 
 def _check_rows(values: Any, rule: str) -> None:
+    """None passes; a string or a mapping is no list, nor is what has no length, and could be read only once."""
     try:
-        is_list = not isinstance(values, (str, bytes, Mapping)) and has_rows(values) in (True, False)
-    except TypeError:  # no length
+        is_list = values is None or (not isinstance(values, (str, bytes, Mapping)) and len(values) >= 0)
+    except TypeError:
         is_list = False
     if not is_list:
         raise ValueError(f"{rule}, received {type(values).__name__}: {str(values)[:80]!r}.")
@@ -114,11 +115,8 @@ def _as_index(value: Any) -> int | None:
 
 
 def _check_list(values: Any, of: type, rule: str) -> None:
-    """None passes; a string or a mapping is no list, though it can be iterated, nor is what can be read only once."""
-    if values is None:
-        return
     _check_rows(values, rule)
-    wrong = [value for value in values if not isinstance(value, of)]
+    wrong = [value for value in values if not isinstance(value, of)] if values is not None else []
     if wrong:
         raise ValueError(f"{rule}, received {type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}.")
 

@@ -176,7 +176,7 @@ def test_a_flag_without_a_value_is_an_error(place):
     content = yaml.safe_load((place / "sweep.yaml").read_text())
     content["rows"]["small"]["num_heads"] = None
     (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.raises(ValueError, match="small.num_heads: expected a value, received none. Leave the flag out"):
+    with pytest.raises(ValueError, match=r"small: expected a value of \['num_heads'\], received none"):
         read_sweep(place / "sweep.yaml")
 
 

@@ -233,8 +233,8 @@ class RunArguments(TrainingArguments):
                 f"--early_stopping_patience must be at least 1 evaluation, received {self.early_stopping_patience}; "
                 "left out: no early stopping."
             )
-        if not self.do_train:  # nothing is evaluated on the way, and there need be no validation split
-            self.eval_strategy, self.load_best_model_at_end = IntervalStrategy.NO, False
+        if not self.do_train:
+            self.evaluate_at_the_end_only()
         if self.n_gpu > 1:
             logger.warning("one of %d GPUs is used: start with `accelerate launch` to use all", self.n_gpu)
             self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
@@ -251,6 +251,11 @@ class RunArguments(TrainingArguments):
                 "--push_to_hub publishes once, at the end, to the main branch: expected no --hub_revision and the "
                 f"--hub_strategy every_save or end, received {self.hub_revision!r} and {self.hub_strategy.value!r}."
             )
+
+    def evaluate_at_the_end_only(self) -> None:
+        """No epoch is selected, the last one counts, and there need be no validation split."""
+        self.eval_strategy, self.eval_on_start = IntervalStrategy.NO, False
+        self.load_best_model_at_end, self.early_stopping_patience = False, None
 
 
 def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments]:

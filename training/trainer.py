@@ -64,9 +64,9 @@ class RelationTrainer(Trainer):
             for buffer in self.model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         output = super().evaluation_loop(*args, **kwargs)
-        for name in [name for name in output.metrics if name.endswith("_loss") and output.predictions is not None]:
-            logits, ids = map(torch.from_numpy, real_pairs(output))
-            output.metrics[name] = torch.nn.functional.cross_entropy(logits, ids).item()
+        if output.predictions is not None:
+            loss = torch.nn.functional.cross_entropy(*map(torch.from_numpy, real_pairs(output))).item()
+            output.metrics.update({name: loss for name in output.metrics if name.endswith("_loss")})
         return output
 
     def _get_eval_sampler(self, eval_dataset):
@@ -184,7 +184,7 @@ class EpochClock(transformers.TrainerCallback):
 
 
 def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
-    if run_args.early_stopping_patience is None or not run_args.do_train:
+    if run_args.early_stopping_patience is None:
         return []
     if not run_args.load_best_model_at_end:
         logger.warning("no early stopping: it needs --load_best_model_at_end true and --eval_strategy epoch or steps")
