@@ -32,7 +32,7 @@ test: install  ## run the tests
 check: install  ## ruff, import rules, card and README checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_imports.py tests/test_cards.py tests/test_readme.py
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_imports.py tests/model_cards/test_cards.py tests/test_readme.py
 	$(BIN)/python -m model_cards.checking $(dir $(wildcard outputs/*/run.json))
 
 format: install  ## let ruff rewrite what it can

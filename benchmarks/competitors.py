@@ -16,10 +16,10 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, PreTrainedModel, 
 from benchmarks.sentences import with_pixels
 from modeling_vmhan import PRESETS, VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.windows import MARKERS
-from rivals import RIVALS, RivalConfig, WordConvolutionConfig, build_rival
-from rivals.pyramid import FEATURE_SIZES, pyramid_transform
-from rivals.words import count_words, word_tokenizer
-from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
+from vmhan.baselines import BASELINES, BaselineConfig, WordConvolutionConfig, build_baseline
+from vmhan.baselines.pyramid import FEATURE_SIZES, pyramid_transform
+from vmhan.baselines.words import count_words, word_tokenizer
+from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "bare_competitor",
     "load_encoder",
     "preset_competitor",
-    "rival_competitor",
+    "baseline_competitor",
 ]
 
 # Shapes of the encoders with random weights; "offline" is all-MiniLM-L6-v2 with its own.
@@ -39,7 +39,7 @@ ENCODERS: dict[str, dict[str, int] | None] = {
     "bert-base-random": {},
     "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
 }
-BARE = "mtb"  # the rival that is nothing but the encoder and one linear layer over two of its states
+BARE = "mtb"  # the baseline that is nothing but the encoder and one linear layer over two of its states
 MAX_LENGTH = 128
 RIVAL_LENGTH = {"hvpnet": 80}  # to which its public code pads
 LEARNING_RATE = 2e-5
@@ -203,33 +203,33 @@ def preset_competitor(
 
 def bare_competitor(bench: Bench, pad_to: int | None = None, by_length: bool = False) -> Competitor:
     """The bare encoder and one linear layer over the same rows as `marker`, one pair each."""
-    return rival_competitor(bench, BARE, pad_to=pad_to, by_length=by_length)
+    return baseline_competitor(bench, BARE, pad_to=pad_to, by_length=by_length)
 
 
-def rival_competitor(bench: Bench, name: str, pad_to: int | None = None, by_length: bool = False) -> Competitor:
-    """A rival; hvpnet on pixels and padded to 80, as its public code does.
+def baseline_competitor(bench: Bench, name: str, pad_to: int | None = None, by_length: bool = False) -> Competitor:
+    """A baseline; hvpnet on pixels and padded to 80, as its public code does.
 
     Raises:
         ValueError: it cannot be built around this encoder.
     """
-    rival, posts = RIVALS[name], bench.posts
-    if rival.preset in PRESETS:
-        return preset_competitor(bench, preset=rival.preset, by_length=by_length)
-    fields: dict[str, Any] = {"rival": name, "entity_representation": rival.entity_representation}
+    baseline, posts = BASELINES[name], bench.posts
+    if baseline.preset in PRESETS:
+        return preset_competitor(bench, preset=baseline.preset, by_length=by_length)
+    fields: dict[str, Any] = {"baseline": name, "entity_representation": baseline.entity_representation}
     pixels, encoder, tokenizer = {}, bench.encoder, bench.tokenizer
-    if rival.reads_words:
+    if baseline.reads_words:
         encoder, tokenizer = None, word_tokenizer(sorted(count_words(post["tokens"] for post in posts)))
-    if "pixels" in rival.inputs:
+    if "pixels" in baseline.inputs:
         network, _, weights = bench.pyramid.partition(":")
         fields |= {"pyramid": network, "visual_feature_size": FEATURE_SIZES[network]}
         pixels = {"image_transform": pyramid_transform(bench.pyramid_size_px).to_dict()}
         posts = [with_pixels(post, 2 * bench.pyramid_size_px) for post in posts]
-    elif {"image", "objects"} & set(rival.inputs):
+    elif {"image", "objects"} & set(baseline.inputs):
         fields["visual_feature_size"] = bench.feature_size
-    fields |= {f"num_{kind}": 3 for kind in ("objects", "text_phrases", "image_phrases") if kind in rival.inputs}
+    fields |= {f"num_{kind}": 3 for kind in ("objects", "text_phrases", "image_phrases") if kind in baseline.inputs}
     text = WordConvolutionConfig(vocab_size=len(tokenizer)) if encoder is None else encoder.config
-    config = RivalConfig(text_config=text, id2label=bench.labels, **fields)
+    config = BaselineConfig(text_config=text, id2label=bench.labels, **fields)
     length = RIVAL_LENGTH.get(name)
     processor = VMHANProcessor.for_config(config, tokenizer, max_length=length or MAX_LENGTH, **pixels)
-    model = build_rival(config, text_encoder=encoder, pyramid_weights=weights if pixels else None)
+    model = build_baseline(config, text_encoder=encoder, pyramid_weights=weights if pixels else None)
     return bench.compete(model, processor, posts, pad_to=length or pad_to, by_length=by_length)

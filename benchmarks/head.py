@@ -34,8 +34,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import CLOCKS, quartiles, ratio, spread, take_turns
-from model_cards.facts import write_atomically
-from modeling_vmhan.baselines import HypergraphConvolution
+from model_cards.run_metadata import write_atomically
+from modeling_vmhan.graph_layers import HypergraphConvolution
 from modeling_vmhan.hypergraph import build_incidence
 from modeling_vmhan.layers import VariationalHypergraphAttention
 from modeling_vmhan.variational import (

@@ -24,10 +24,10 @@ from visual_feature_memory import MemorySampler, memory
 
 from datasets_scripts.schema import post_features
 from modeling_vmhan import VMHANCollator, VMHANProcessor
-from training.arguments import RunArguments
-from training.batching import TokenBudgetSampler
-from training.data import with_lengths
-from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
+from vmhan.training.arguments import RunArguments
+from vmhan.training.batching import TokenBudgetSampler
+from vmhan.training.data import with_lengths
+from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 __all__ = ["main"]

@@ -30,11 +30,11 @@ import transformers
 from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.timing import ratio, spread, take_turns
-from datasets_scripts.building import build
-from datasets_scripts.postcards import Postcards
-from model_cards.facts import write_atomically
+from datasets_scripts.builders.building import build
+from datasets_scripts.builders.postcards import Postcards
+from model_cards.run_metadata import write_atomically
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification, VMHANProcessor
-from training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
+from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 __all__ = ["main"]

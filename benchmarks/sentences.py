@@ -13,11 +13,11 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from datasets_scripts.building import build
-from datasets_scripts.mnre import MNRE
-from datasets_scripts.postcards import Postcards
+from datasets_scripts.builders.building import build
+from datasets_scripts.builders.mnre import MNRE
+from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.schema import post_features
-from training.data import FEATURE_COLUMNS
+from vmhan.training.data import FEATURE_COLUMNS
 
 
 __all__ = ["load_sentences", "spread_over_lengths", "with_features", "with_pairs", "with_pixels"]

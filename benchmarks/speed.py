@@ -1,4 +1,4 @@
-"""How fast is VM-HAN against the bare text encoder, the paper's recipe, its own presets and its rivals? Ratios.
+"""How fast is VM-HAN against the bare text encoder, the paper's recipe, its own presets and its baselines? Ratios.
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed --encoder offline --data_dir MNRE_DIR --output_dir outputs/speed
 
@@ -10,7 +10,7 @@ these are made); a training step is forward, backward and AdamW. The parts:
               bare_dynamic   the same, padded to the longest row of the batch; bare_buckets: rows of like length, too
               marker, span, packed    VM-HAN over the same batches; marker_buckets, packed_buckets: of like length
     pairs     marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
-    presets   every row of Table 2, packed;   rivals: every rival against VM-HAN packed
+    presets   every row of Table 2, packed;   baselines: every baseline against VM-HAN packed
     breakdown where the time of a step with markers and packed goes (benchmarks/breakdown.py)
     head      V-HAN alone (benchmarks/head.py)
     loader    posts through processor and collator with 0 and 2 workers, against the tokenizer alone
@@ -42,17 +42,17 @@ from benchmarks.competitors import (
     Bench,
     Competitor,
     bare_competitor,
+    baseline_competitor,
     load_encoder,
     preset_competitor,
-    rival_competitor,
 )
 from benchmarks.sentences import load_sentences, with_features, with_pairs
 from benchmarks.speed_report import make_table, write_report
 from benchmarks.timing import take_turns
 from benchmarks.training_memory import measure_growth, measure_memory
 from modeling_vmhan import PRESETS, VMHANCollator
-from rivals import RIVALS
-from training.environment import describe_environment
+from vmhan.baselines import BASELINES
+from vmhan.training.environment import describe_environment
 
 
 __all__ = ["main"]
@@ -209,19 +209,19 @@ def measure_presets(report: dict[str, Any], bench: Bench, arguments: argparse.Na
         report["tables"][f"presets/{phase}"] = race(competitors, "full", phase, arguments)
 
 
-def measure_rivals(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
+def measure_baselines(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
     competitors, skipped = {"vmhan": preset_competitor(bench)}, {}
-    for name in RIVALS:
+    for name in BASELINES:
         try:
-            competitors[name] = rival_competitor(bench, name)
+            competitors[name] = baseline_competitor(bench, name)
         except (OSError, ValueError) as error:  # weights that cannot be had, an encoder it does not take
             skipped[name] = str(error)
     report["skipped"] |= skipped
     for phase in arguments.phases:
-        report["tables"][f"rivals/{phase}"] = race(competitors, "vmhan", phase, arguments)
+        report["tables"][f"baselines/{phase}"] = race(competitors, "vmhan", phase, arguments)
 
 
-TIMED = {"step": measure_step, "pairs": measure_pairs, "presets": measure_presets, "rivals": measure_rivals}
+TIMED = {"step": measure_step, "pairs": measure_pairs, "presets": measure_presets, "baselines": measure_baselines}
 
 
 # ---------------------------------------------------------------- the others

@@ -25,7 +25,7 @@ def draw_report(folder: Path, report: dict[str, Any]) -> dict[str, str]:
         ImportError: matplotlib is not installed.
     """
     tables, pictures = report["tables"], {}
-    for part in ("step", "presets", "rivals", "loader"):
+    for part in ("step", "presets", "baselines", "loader"):
         drawn = {name: table for name, table in tables.items() if name.split("/")[0] == part}
         if drawn:
             clock = "wall" if part == "loader" else report["facts"]["clock"]

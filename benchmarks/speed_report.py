@@ -10,7 +10,7 @@ from benchmarks.breakdown import breakdown_markdown
 from benchmarks.speed_figures import draw_report
 from benchmarks.speed_targets import judge
 from benchmarks.timing import quartiles, ratio, spread
-from model_cards.facts import write_atomically
+from model_cards.run_metadata import write_atomically
 
 
 __all__ = ["make_table", "markdown", "write_report"]
@@ -19,7 +19,7 @@ TITLES = {
     "step": "Steps",
     "pairs": "Sentences with so many pairs",
     "presets": "Presets (Table 2), packed",
-    "rivals": "Rivals against VM-HAN packed",
+    "baselines": "Baselines against VM-HAN packed",
     "loader": "Posts from disk to batches",
     "breakdown": "Where the time of a training step goes",
     "memory": "Memory of a training run",

@@ -121,7 +121,7 @@ TARGETS = (
     Target("peak memory of an epoch: most rows / fewest rows", "<=", 1.05, REAL, growth_ratio),
     Target(
         "pairs per second in training: VM-HAN packed / hvpnet",
-        ">=", 10, REAL, partial(speed_ratio, table="rivals/train", of="vmhan", to="hvpnet"),
+        ">=", 10, REAL, partial(speed_ratio, table="baselines/train", of="vmhan", to="hvpnet"),
     ),
 )  # fmt: skip
 

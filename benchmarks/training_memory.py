@@ -20,9 +20,9 @@ from benchmarks.competitors import Bench, Competitor, bare_competitor, load_enco
 from benchmarks.sentences import with_features
 from benchmarks.visual_feature_memory import MemorySampler
 from modeling_vmhan import VMHANCollator
-from training.arguments import RunArguments
-from training.data import FEATURE_COLUMNS, with_lengths
-from training.trainer import RelationTrainer
+from vmhan.training.arguments import RunArguments
+from vmhan.training.data import FEATURE_COLUMNS, with_lengths
+from vmhan.training.trainer import RelationTrainer
 
 
 __all__ = ["main", "measure_growth", "measure_memory"]

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, ConvNextConfig
 
-from datasets_scripts.building import build
-from datasets_scripts.postcards import Postcards
+from datasets_scripts.builders.building import build
+from datasets_scripts.builders.postcards import Postcards
 
 
 __all__ = ["main"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
-from model_cards.facts import RUN_FILE, ModelFacts, leak_reasons, numbers, read_facts, write_atomically
+from model_cards.run_metadata import RUN_FILE, RunMetadata, leak_reasons, numbers, read_metadata, write_atomically
 from model_cards.tables import SPLITS, calibration_table, results_table, settings_table, training_table
 
 
@@ -71,7 +71,7 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
         >>> model_card("outputs/demo", repo_id="ann/vmhan-demo").data.base_model
         'sentence-transformers/all-MiniLM-L6-v2'
     """
-    facts = read_facts(folder)
+    facts = read_metadata(folder)
     dataset = facts.run["data"]["dataset"]
     name, source = SOURCES.get(dataset, (dataset, f"The data set `{dataset}`."))
     return ModelCard.from_template(
@@ -107,7 +107,7 @@ def dataset_card(data: DatasetCardData, texts: Mapping[str, Any]) -> DatasetCard
 
     Args:
         data: the YAML: licence, configs, dataset_info.
-        texts: what the template fills in, all of DATASET_TEXTS; `datasets_scripts.prepare_card` describes them.
+        texts: what the template fills in, all of DATASET_TEXTS; `datasets_scripts.prepare.card` describes them.
 
     Raises:
         ValueError: a text is missing or unknown.
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     print(write_model_card(arguments.output_dir, repo_id=arguments.repo_id))
 
 
-def _model_card_data(facts: ModelFacts, dataset_name: str) -> ModelCardData:
+def _model_card_data(facts: RunMetadata, dataset_name: str) -> ModelCardData:
     """The YAML header. Leaky results are no evaluation results: they stay out of the model index."""
     leaks = leak_reasons(facts.metrics)
     data = ModelCardData(
@@ -147,7 +147,7 @@ def _model_card_data(facts: ModelFacts, dataset_name: str) -> ModelCardData:
     return data
 
 
-def _eval_results(facts: ModelFacts, dataset_name: str) -> list[EvalResult]:
+def _eval_results(facts: RunMetadata, dataset_name: str) -> list[EvalResult]:
     values = numbers(facts.metrics)
     return [
         EvalResult(

@@ -13,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from model_cards.cards import PAPER_RESULTS, SCORES
-from model_cards.facts import ModelFacts, leak_reasons, numbers, read_facts
+from model_cards.run_metadata import RunMetadata, leak_reasons, numbers, read_metadata
 from model_cards.tables import SPLITS, read_tables, score_keys, show_score, show_setting
 
 
@@ -34,14 +34,14 @@ def check_card(folder: str | Path) -> list[str]:
         ValueError: README.md or one of the files is missing.
     """
     folder = Path(folder)
-    facts = read_facts(folder)
+    facts = read_metadata(folder)
     if not (folder / "README.md").is_file():
         raise ValueError(f"{folder}: expected a README.md, received none. Run `python -m model_cards.cards {folder}`.")
     card = ModelCard((folder / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=True)
     return [*_check_tables(card.text, facts), *_check_other_numbers(card.text), *_check_metadata(card, facts)]
 
 
-def _check_tables(text: str, facts: ModelFacts) -> list[str]:
+def _check_tables(text: str, facts: RunMetadata) -> list[str]:
     # what the model has counts, not what its flags asked for: --no_visual leaves out the objects of --num_objects
     settings = {**facts.run["model"], **facts.config, **facts.run["data"], **facts.run["training"]}
     expected = {name: show_setting(value) for name, value in settings.items()}
@@ -67,7 +67,7 @@ def _check_other_numbers(text: str) -> list[str]:
     ]
 
 
-def _check_metadata(card: ModelCard, facts: ModelFacts) -> list[str]:
+def _check_metadata(card: ModelCard, facts: RunMetadata) -> list[str]:
     results = card.data.eval_results or []
     if leak_reasons(facts.metrics):
         marked = [] if WARNING in card.text else ["the results are leaky and the card does not warn"]

@@ -1,7 +1,7 @@
 """Publish a finished folder on the Hugging Face Hub: one commit with all of it, or none.
 
-    python -m model_cards.publishing OUTPUT_DIR USER/NAME [--dry_run] [--private] [--predictions]
-    python -m model_cards.publishing DATASET_DIR USER/NAME --repo_type dataset
+    vmhan publish OUTPUT_DIR USER/NAME [--dry_run] [--private] [--predictions]
+    vmhan publish DATASET_DIR USER/NAME --repo_type dataset
 
 What goes up is chosen by name: weights as safetensors, config, code, processor, metrics.json, figures and the card.
 Pickles, optimizer states and checkpoints never do. The token is HF_TOKEN's or that of `hf auth login`.
@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from model_cards.checking import check_card
-from model_cards.facts import write_atomically
+from model_cards.run_metadata import write_atomically
 
 
 __all__ = ["check_access", "main", "publish_dataset", "publish_model", "publishable_files"]

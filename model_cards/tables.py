@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from model_cards.facts import ModelFacts, numbers
+from model_cards.run_metadata import RunMetadata, numbers
 
 
 __all__ = [
@@ -78,7 +78,7 @@ def settings_table(values: Mapping[str, Any]) -> str:
     )
 
 
-def training_table(facts: ModelFacts) -> str:
+def training_table(facts: RunMetadata) -> str:
     """The model's fields, the arguments of model and training, and what metrics.json says of the training."""
     fields = {name: facts.config[name] for name in CONFIG_FIELDS if facts.config.get(name) is not None}
     rows = [

@@ -9,11 +9,12 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .labels import NONE_LABELS, find_none_label
 
-__all__ = ["NONE_LABELS", "PRESETS", "VMHANConfig"]
+
+__all__ = ["PRESETS", "VMHANConfig"]
 
 # Names under which data sets call "no relation"; the scorer looks for the same ones.
-NONE_LABELS = ("None", "none", "NA", "no_relation", "Other")
 
 ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
 HYPEREDGES = ("global", "intra", "inter", "pairwise")
@@ -179,7 +180,7 @@ class VMHANConfig(PreTrainedConfig):
         self.calibration_temperature = calibration_temperature
         self.initializer_range = initializer_range
         super().__init__(**_complete_labels(kwargs, none_label))
-        self.none_label = _find_none_label(self.id2label, none_label)
+        self.none_label = find_none_label(self.id2label.values(), none_label)
         if "custom_pipelines" in kwargs:
             self.custom_pipelines = _CustomPipelines(kwargs["custom_pipelines"])
         self._check()
@@ -351,17 +352,6 @@ def _labels_by_id(id2label: Mapping[Any, Any]) -> dict[int, str]:
     if not valid or len(set(names)) != len(names):
         raise ValueError(f"id2label must map 0..{len(ids) - 1} to distinct names, received {id2label}.")
     return {int(i): name for i, name in zip(ids, names, strict=True)}
-
-
-def _find_none_label(id2label: dict[int, str], none_label: str | None) -> str:
-    candidates = NONE_LABELS if none_label is None else (none_label,)
-    for name in candidates:
-        if name in id2label.values():
-            return name
-    raise ValueError(
-        f"none_label must be one of the labels, received {none_label!r} and the labels {list(id2label.values())}. "
-        f"Without it one of {list(NONE_LABELS)} is looked for; a label set without a none label cannot be scored."
-    )
 
 
 def _check_choice(name: str, value: Any, choices: tuple) -> None:

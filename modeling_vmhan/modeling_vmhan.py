@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import AutoModel
 from transformers.utils import can_return_tuple
 
-from .baselines import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .configuration_vmhan import VMHANConfig
+from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
 from .nodes import Nodes, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails

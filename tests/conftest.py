@@ -4,10 +4,8 @@ All fixtures are session-wide and read-only: `posts()` and the `make_*` factorie
 """
 
 import copy
-import importlib.metadata
 import json
 import os
-import re
 import string
 import subprocess
 import sys
@@ -18,23 +16,18 @@ import pytest
 import torch
 import torchvision
 from hub_server import HubServer
-from packaging.requirements import Requirement
+from tiny import LABELS, STRANGERS_PACKAGES, VISUAL_SIZE, WORDS, link_distributions
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from model_cards.facts import describe_run
+from model_cards.run_metadata import describe_run
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 
 
 # Property tests: the same examples at every run, and no time limit an example (the machine may be busy).
 hypothesis.settings.register_profile("vmhan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vmhan")
-
-VISUAL_SIZE = 8
-LABELS = ["peer", "None", "member_of", "located_in"]  # the none label is deliberately not id 0
-STRANGERS_PACKAGES = ["torch", "torchvision", "transformers", "pillow"]  # all that a saved folder's code needs
-WORDS = "ann met bob in paris with the band they played a red car next to big stage and blue sky at night".split()
 
 
 def pytest_collection_modifyitems(items):
@@ -324,28 +317,6 @@ def write_run_files():
         (folder / "run.json").write_text(json.dumps(run))
 
     return write
-
-
-def _with_what_they_need(names):
-    """Names of these distributions and of all that they require, without extras."""
-    needed, waiting = set(), list(names)
-    while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name not in needed:
-            needed.add(name)
-            wanted = [Requirement(line) for line in importlib.metadata.distribution(name).requires or []]
-            waiting += [w.name for w in wanted if w.marker is None or w.marker.evaluate({"extra": ""})]
-    return needed
-
-
-def link_distributions(site, names):
-    """Make the empty folder `site` a site-packages of these installed distributions and what they need; returns it."""
-    for name in _with_what_they_need(names):
-        distribution = importlib.metadata.distribution(name)
-        for top in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
-            if not (site / top).exists():
-                (site / top).symlink_to(distribution.locate_file(top))
-    return site
 
 
 @pytest.fixture(scope="session")

@@ -5,17 +5,16 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 from PIL import Image
 
 from modeling_vmhan import PRESETS
-from rivals import RIVALS
-from training.arguments import parse_arguments
+from vmhan.baselines import BASELINES
+from vmhan.training.arguments import parse_arguments
 
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -83,10 +82,10 @@ def test_flags_named_are_flags_of_the_script(tmp_path):
         parse_arguments([*flag, "--output_dir", str(tmp_path)])
 
 
-def test_the_rivals_named_are_those_there_are():
-    section = README.split("### Rivals")[1].split("\n\n")[2]
+def test_the_baselines_named_are_those_there_are():
+    section = README.split("### Baselines")[1].split("\n\n")[2]
     names = [re.findall(r"`(\w+)`", line.split("|")[1]) for line in section.splitlines()]
-    assert sorted(sum(names, [])) == sorted(RIVALS)
+    assert sorted(sum(names, [])) == sorted(BASELINES)
 
 
 def test_no_placeholder_is_left():

@@ -1,0 +1,72 @@
+"""The audit's report as files: JSON with everything, Markdown to read, one picture a split."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+__all__ = ["markdown", "write_report"]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report of `datasets_scripts.audit.command` as a page: verdict, then a split's views by what they give away."""
+    verdict = "FAILED: labels are given away" if report["failed"] else "passed"
+    lines = [f"# Leak audit of {report['name']}", "", f"**{verdict}** (threshold {report['threshold']:g})", ""]
+    lines += [f"Marked leaky: {reason}" for reason in report["marked_leaky"]]
+    lines += [
+        "Each figure is of one field alone, on held-out posts. *Share* is how much of the majority label's errors the "
+        "field removes, with the 95 % interval over posts; F1 is the official one. *Look at it*: content that tells "
+        "more than honest systems do; make sure that it comes from the image.",
+    ]
+    for name, split in report["splits"].items():
+        lines += ["", f"## {name}: {split['pairs']} pairs, {split['groups']} groups of posts", ""]
+        lines += _views(split) if split["views"] else ["Too few groups to judge the fields by; only invariants are."]
+        lines += ["", "| invariant | field | compared | broken | example |", "| --- | --- | --- | --- | --- |"]
+        for check in split["checks"]:
+            broken = f"**{check['violations']}**" if check["failed"] else "0"
+            lines.append(
+                f"| {check['rule']} | {check['field']} | {check['compared']} | {broken} | {_cell(check['example'])} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def write_report(report: dict[str, Any], folder: str | Path) -> None:
+    """Write audit.json, audit.md and audit_SPLIT.png into `folder`; each file appears whole or not at all."""
+    from datasets_scripts.audit.plot import draw_split  # here, as it brings in matplotlib
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in (name for name, of_split in report["splits"].items() if of_split["views"]):
+        path = folder / f"audit_{split.replace(' ', '_')}.png"
+        draw_split(report, split, temporary := path.with_name(f".{path.name}"))
+        os.replace(temporary, path)
+    for name, text in (("audit.json", json.dumps(report, indent=2) + "\n"), ("audit.md", markdown(report))):
+        temporary = folder / f".{name}"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, folder / name)
+
+
+def _views(split: dict[str, Any]) -> list[str]:
+    lines = []
+    for task, baseline in split["baseline"].items():
+        rows = sorted((row for row in split["views"] if row["task"] == task), key=lambda row: -row["share"])
+        lines += [f"### {task}: the majority label is right in {baseline:.1%}", ""]
+        lines += ["| field | looked at | kind | accuracy | share | interval | F1 | |", "| --- " * 8 + "|"]
+        for row in rows:
+            low, high = row["share_interval"]
+            f1 = f"{row['f1']:.1%}" if "f1" in row else ""
+            lines.append(
+                f"| {row['field']} | {row['aspect']} | {row['kind']} | {row['accuracy']:.1%} | {row['share']:.1%} | "
+                f"{low:.1%} to {high:.1%} | {f1} | {_remark(row)} |"
+            )
+        lines.append("")
+    return lines[:-1]
+
+
+def _remark(row: dict[str, Any]) -> str:
+    return "**LEAK**" if row["failed"] else "look at it" if row["notable"] else ""
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,225 @@
+"""What the audit looks at: the pairs of one split, their labels, and every field of theirs that is not text.
+
+P is the number of pairs. Text is the sentence, the mentions of the pair, and what is counted from the sentence alone.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from datasets_scripts.builders.mnre import read_facts
+from datasets_scripts.builders.published import read_line_file
+from modeling_vmhan.labels import find_none_label
+
+
+__all__ = ["Column", "ImageShape", "PairTable", "table_of_files", "table_of_split"]
+
+TEXT_COLUMNS = ("tokens", "text", "length", "pairs")
+TEXT_PAIR_FIELDS = ("head", "tail", "relation")
+LONG_VECTOR = 16  # numbers a row above which a column holds feature vectors
+PROJECTED = 48  # numbers that stand for a feature vector: enough for a linear probe to read large leaks from
+
+
+class ImageShape(NamedTuple):
+    """What an image file's header tells."""
+
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One field of P pairs; a "post" field is given once a post and repeated here for its pairs.
+
+    A value is what `datasets` gives, but an image is an ImageShape, a feature vector an array (F,) and a list of them
+    an array (n, F).
+    """
+
+    name: str
+    level: Literal["post", "pair"]
+    values: list[Any]
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """P pairs: `relation` (P,) are ids into `labels`, `post` (P,) the numbers of their posts, in the data's order.
+
+    `mentions` are the words of head and tail, `spans` where they stand; a tail that is an image object is (index,).
+    """
+
+    labels: list[str]
+    none_label: str
+    relation: np.ndarray
+    post: np.ndarray
+    sentences: list[tuple[str, ...]]
+    images: list[str | None]
+    mentions: list[tuple[str, str]]
+    spans: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    columns: list[Column]
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def is_positive(self) -> np.ndarray:
+        """(P,) bool: the pair has a relation."""
+        return self.relation != self.labels.index(self.none_label)
+
+
+def table_of_split(split: datasets.Dataset) -> PairTable:
+    """The pairs of a split of posts, whatever else its rows hold.
+
+    Raises:
+        ValueError: `split` has no tokens or no pairs with relations, or its labels have no none label.
+    """
+    _check_columns(split)
+    posts = split.select_columns([name for name in ("tokens", "image_id") if name in split.column_names])[:]
+    pairs_of_post = split.select_columns("pairs")[:]["pairs"]
+    pairs = [pair for of_post in pairs_of_post for pair in of_post]
+    post = np.repeat(np.arange(len(split)), [len(of_post) for of_post in pairs_of_post])
+    labels, relation = _labels(split, pairs)
+    sentences = [tuple(posts["tokens"][i]) for i in post]
+    spans = [_spans(pair) for pair in pairs]
+    columns = [
+        Column(name, "post", [values[i] for i in post])
+        for name, values in _post_values(split)
+        if name not in TEXT_COLUMNS
+    ]
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    columns += [
+        Column(f"pairs.{name}", "pair", [pair.get(name) for pair in pairs])
+        for name in names
+        if name not in TEXT_PAIR_FIELDS
+    ]
+    place = [(len(of_post), index) for of_post in pairs_of_post for index in range(len(of_post))]
+    columns += [Column("row of the post", "post", post.tolist()), Column("pairs of the post", "pair", place)]
+    return PairTable(
+        labels=labels,
+        none_label=find_none_label(labels),
+        relation=relation,
+        post=post,
+        sentences=sentences,
+        images=[posts["image_id"][i] or None for i in post] if "image_id" in posts else [None] * len(pairs),
+        mentions=[(_words(head, s), _words(tail, s)) for (head, tail), s in zip(spans, sentences, strict=True)],
+        spans=spans,
+        columns=columns,
+    )
+
+
+def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
+    """The lines of an MNRE text file with what files keyed by its lines say of each.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a malformed line, or an auxiliary file that cannot be read or belongs to another text.
+    """
+    if not annotations.is_file():
+        raise FileNotFoundError(f"annotations: expected an existing text file of MNRE, received {annotations}")
+    facts = list(read_facts(annotations, labels=None))
+    if not facts:
+        raise ValueError(f"annotations: expected at least one line of MNRE, received the empty file {annotations}")
+    names = [pair["relation"] for _, _, pair in facts]
+    labels = sorted(set(names))
+    post_of = {key: i for i, key in enumerate(dict.fromkeys((tuple(tokens), image) for tokens, image, _ in facts))}
+    spans = [_spans(pair) for _, _, pair in facts]
+    return PairTable(
+        labels=labels,
+        none_label=find_none_label(labels),
+        relation=np.array([labels.index(name) for name in names]),
+        post=np.array([post_of[tuple(tokens), image] for tokens, image, _ in facts]),
+        sentences=[tuple(tokens) for tokens, _, _ in facts],
+        images=[image for _, image, _ in facts],
+        mentions=[(_words(h, tokens), _words(t, tokens)) for (h, t), (tokens, _, _) in zip(spans, facts, strict=True)],
+        spans=spans,
+        columns=[Column(path.name, "pair", read_line_file(path, len(facts))) for path in auxiliary],
+    )
+
+
+def _check_columns(split: datasets.Dataset) -> None:
+    missing = [name for name in ("tokens", "pairs") if name not in split.column_names]
+    if missing:
+        raise ValueError(
+            f"dataset: expected posts with tokens and pairs (datasets_scripts/schema.py), missing {missing}, received "
+            f"the columns {split.column_names}"
+        )
+    if not any(split.select_columns("pairs")[:]["pairs"]):
+        raise ValueError("dataset: expected at least one entity pair, received none")
+
+
+def _labels(split: datasets.Dataset, pairs: list[dict[str, Any]]) -> tuple[list[str], np.ndarray]:
+    relations = [pair.get("relation") for pair in pairs]
+    feature = split.features["pairs"].feature.get("relation")
+    if isinstance(feature, datasets.ClassLabel) and all(r is not None and r >= 0 for r in relations):
+        return list(feature.names), np.array(relations)
+    if not all(isinstance(relation, str) for relation in relations):
+        raise ValueError(
+            "dataset: expected a relation for each pair, a ClassLabel or a string, received pairs without. A split "
+            "without gold labels cannot be audited"
+        )
+    labels = sorted(set(relations))
+    return labels, np.array([labels.index(relation) for relation in relations])
+
+
+def _spans(pair: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(pair["head"]), tuple(pair["tail"] or ()) or (pair.get("tail_object", -1),)
+
+
+def _words(span: tuple[int, ...], tokens: tuple[str, ...] | list[str]) -> str:
+    return " ".join(tokens[slice(*span)]) if len(span) == 2 else f"object {span[0]}"
+
+
+def _post_values(split: datasets.Dataset) -> Iterator[tuple[str, list[Any]]]:
+    """(name, one value a post) of each column; images are not decoded and feature vectors are made small."""
+    for name, feature in split.features.items():
+        column = split.select_columns(name)
+        if isinstance(feature, datasets.Image):
+            undecoded = column.cast_column(name, datasets.Image(decode=False))
+            yield name, [_image_shape(row[name]) for row in undecoded]
+        elif _vector_size(feature):
+            yield name, _projected(column, name, _vector_size(feature))
+        else:
+            yield name, column[:][name]
+
+
+def _image_shape(stored: dict[str, Any] | None) -> ImageShape | None:
+    if stored is None:
+        return None
+    try:
+        with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]) as image:
+            return ImageShape(*image.size, image.format or "")
+    except OSError:
+        return ImageShape(0, 0, "unreadable")
+
+
+def _vector_size(feature: Any) -> int | None:
+    """V of a column of vectors (V,) or lists of vectors (n, V), None for any other."""
+    while isinstance(feature, datasets.List):
+        if feature.length >= LONG_VECTOR:
+            return feature.length
+        feature = feature.feature
+    return None
+
+
+def _projected(column: datasets.Dataset, name: str, size: int) -> list[np.ndarray | None]:
+    """(V,) -> (F,) or (n, V) -> (n, F) by one fixed random projection, which about keeps distances."""
+    onto = np.random.default_rng(0).standard_normal((size, PROJECTED)).astype(np.float32) / np.sqrt(PROJECTED)
+    nested = isinstance(column.features[name].feature, datasets.List)
+    values: list[np.ndarray | None] = []
+    for batch in column.with_format("arrow").iter(batch_size=64):
+        array = batch[name].combine_chunks() if isinstance(batch[name], pa.ChunkedArray) else batch[name]
+        counts = [None if n is None else n if nested else 1 for n in pc.list_value_length(array).to_pylist()]
+        numbers = array.flatten().flatten() if nested else array.flatten()  # flatten leaves out the rows that are None
+        vectors = np.nan_to_num(numbers.to_numpy(zero_copy_only=False).reshape(-1, size).astype(np.float32)) @ onto
+        parts = iter(np.split(vectors, np.cumsum([n for n in counts if n is not None])[:-1]))
+        of_rows = [None if n is None else next(parts) for n in counts]
+        values += [rows if rows is None or nested else rows[0] for rows in of_rows]
+    return values

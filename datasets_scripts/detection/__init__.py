@@ -1,0 +1,3 @@
+"""Object detectors behind one protocol."""
+
+__all__ = []

@@ -1,0 +1,113 @@
+"""Detectors of `torchvision.models.detection`: Faster R-CNN (Ren et al. 2015), Mask and Keypoint R-CNN, RetinaNet,
+SSD, SSDlite and FCOS, by torchvision's names of models and weights.
+
+The COCO weights come from download.pytorch.org into `torch.hub.get_dir()/checkpoints`; a file put there by hand is
+used as it is. Code and weights are BSD-3-Clause: the choice for those who cannot take ultralytics' AGPL.
+"""
+
+from collections.abc import Hashable
+
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.transforms.functional import pil_to_tensor
+
+from datasets_scripts.detection.batching import BatchedDetector, random_seed, seeded, weights_digest
+from datasets_scripts.detection.detectors import Detection, DetectionSettings, detections_from, nearest_names
+
+
+__all__ = ["TorchvisionDetector", "load_detector"]
+
+
+class TorchvisionDetector(BatchedDetector):
+    """A torchvision detection network with its own resizing and normalisation.
+
+    Args:
+        network: as `torchvision.models.get_model` builds it.
+        labels: name of each class id, background included.
+        settings: see `DetectionSettings`.
+        description: what names model and weights.
+    """
+
+    def __init__(self, network: nn.Module, labels: list[str], *, settings: DetectionSettings, description: dict):
+        versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+        super().__init__(settings, score_threshold=0.25, description={**description, "versions": versions})
+        self.labels = labels
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        last = getattr(network, "roi_heads", network)  # where R-CNNs, and where one-stage detectors, filter
+        last.score_thresh = self.filters["score_threshold"]
+        last.detections_per_img = max(last.detections_per_img, settings.max_objects)
+
+    def prepare(self, image: Image.Image, queries: list[str]) -> Tensor:
+        """Bytes, (3, height, width): a quarter of what floats take while the image waits for its batch."""
+        return pil_to_tensor(image)
+
+    def shape(self, prepared: Tensor) -> Hashable:
+        """SSD resizes everything to one square; the others pad a batch to its largest image."""
+        return None if self.network.transform.fixed_size else prepared.shape
+
+    def forward(
+        self, prepared: list[Tensor], sizes: list[tuple[int, int]], queries: list[list[str]]
+    ) -> list[list[Detection]]:
+        """See `BatchedDetector.forward`."""
+        outputs = self.network([pixels.to(self.device).float() / 255 for pixels in prepared])
+        return [
+            detections_from(output["boxes"], output["scores"], (self.labels[index] for index in output["labels"]))
+            for output in outputs
+        ]
+
+
+def load_detector(model: str, *, settings: DetectionSettings, weights: str | None = None) -> TorchvisionDetector:
+    """The detector that torchvision calls `model`.
+
+    Args:
+        model: one of `torchvision.models.list_models(module=torchvision.models.detection)`.
+        settings: see `DetectionSettings`.
+        weights: None is torchvision's best; else the name of one of the model's, such as "COCO_V1", or "random:SEED".
+
+    Raises:
+        ValueError: no such model, or no such weights of it.
+        OSError: the weights are not in the cache and cannot be downloaded.
+    """
+    known = list_models(module=torchvision.models.detection)
+    if model not in known:
+        raise ValueError(
+            f"model: torchvision has the detectors {known}, received {model!r}{nearest_names(model, known)}"
+        )
+    choices = get_model_weights(model)
+    seed = random_seed(weights)
+    if seed is None and weights not in (None, *choices.__members__):
+        names = list(choices.__members__)
+        raise ValueError(
+            f'weights: {model} has {names}, or "random:SEED", received {weights!r}{nearest_names(weights, names)}'
+        )
+    trained = choices.DEFAULT if weights is None or seed is not None else choices[weights]
+    labels = list(trained.meta["categories"])
+    network = _pretrained(model, trained) if seed is None else _random(model, seed, num_classes=len(labels))
+    description = {
+        "adapter": "torchvision",
+        "model": model,
+        "weights": str(trained) if seed is None else weights,
+        "weights_sha256": weights_digest(network),
+    }
+    return TorchvisionDetector(network, labels, settings=settings, description=description)
+
+
+def _random(model: str, seed: int, *, num_classes: int) -> nn.Module:
+    with seeded(seed):
+        return get_model(model, weights=None, weights_backbone=None, num_classes=num_classes)
+
+
+def _pretrained(model: str, weights: torchvision.models.WeightsEnum) -> nn.Module:
+    try:
+        # get_model would run the code in a file that has some; this looks first, and downloads.
+        weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except Exception as error:  # unreachable; or damaged, and then whatever its bytes happen to spell
+        raise OSError(
+            f"torchvision:{model} needs {weights.url}, which could not be loaded ({error}). Put that file into "
+            f"{torch.hub.get_dir()}/checkpoints (remove one that is damaged), or pass "
+            f'"torchvision:{model}?weights=random:0" for random weights, good enough to try the code only.'
+        ) from error
+    return get_model(model, weights=weights)

@@ -1,0 +1,3 @@
+"""Which phrases and objects become nodes of a pair's hypergraph."""
+
+__all__ = []

@@ -1,0 +1,209 @@
+"""The paper's three prompts for node selection (section 4.1), and what is taken from the answers to them.
+
+The prompts are the paper's words with m, n, k, h and t filled in. Behind each stands what it needs to be answered (the
+sentence, the objects found in the image) and the form of the answer, one JSON object, none of which the paper prints.
+Answers are taken strictly: JSON of the schema and nothing around it, and of that only what can be checked. Nothing is
+matched by guess.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from datasets_scripts.nodes.selection import Span, distance
+
+
+__all__ = [
+    "PROMPTS",
+    "REPAIR_PROMPT",
+    "indices_schema",
+    "object_list",
+    "object_name",
+    "parse_answer",
+    "phrases_schema",
+    "prompt_provenance",
+    "take_image_phrases",
+    "take_objects",
+    "take_text_phrases",
+]
+
+MAX_PHRASE_WORDS = 12  # of an image phrase: more is a sentence, which would push the others out of the encoder's input
+
+_JSON_ONLY = "Answer with one JSON object and nothing else, the most relevant first:"
+
+# {field: (the paper's words, what stands behind them)}
+PROMPTS = {
+    "text_phrases": (
+        "Please identify and extract the top {number} entities and actions that are most relevant for relation "
+        "extraction involving the given entity pair ({head},{tail}).",
+        "Sentence: {sentence}\n\nCopy each one verbatim from the sentence, with the same spelling and spaces. Leave "
+        f'out the given pair itself. {_JSON_ONLY} {{{{"phrases": ["...", "..."]}}}}',
+    ),
+    "image_phrases": (
+        "Please identify and extract the top {number} entities and actions from the image that are most relevant to "
+        "the given entity pair ({head},{tail}).",
+        f'Name each one in a few words. {_JSON_ONLY} {{{{"phrases": ["...", "..."]}}}}',
+    ),
+    "objects": (
+        "Please identify and select the top {number} objects in the image that are semantically most relevant to the "
+        "given entity pair ({head},{tail}).",
+        "These objects were found in the image, each as NUMBER: LABEL [LEFT, TOP, RIGHT, BOTTOM], in fractions of the "
+        "image's width and height:\n{objects}\n\nSelect from these, by their numbers. "
+        f'{_JSON_ONLY} {{{{"objects": [NUMBER, ...]}}}}',
+    ),
+}
+REPAIR_PROMPT = "This is not the answer asked for: {error}. Answer again, with the JSON object and nothing else."
+
+
+def prompt_provenance() -> dict[str, dict[str, str]]:
+    """{name: {"text", "sha256"}} of the prompts before they are filled in."""
+    texts = {name: f"{paper}\n\n{ours}" for name, (paper, ours) in PROMPTS.items()} | {"repair": REPAIR_PROMPT}
+    return {name: {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()} for name, text in texts.items()}
+
+
+def phrases_schema(number: int) -> dict[str, Any]:
+    """JSON schema of {"phrases": [str, ...]}, at most `number`."""
+    return _list_schema("phrases", {"type": "string"}, number)
+
+
+def indices_schema(number: int) -> dict[str, Any]:
+    """JSON schema of {"objects": [int, ...]}, at most `number`."""
+    return _list_schema("objects", {"type": "integer"}, number)
+
+
+def object_list(candidates: Sequence[tuple[int, str]], boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> str:
+    """One line an object, "NUMBER: LABEL [LEFT, TOP, RIGHT, BOTTOM]".
+
+    Args:
+        candidates: (index into `boxes`, label). boxes: xyxy in pixels. size: the image's (width, height) in pixels.
+    """
+    return "\n".join(f"{index}: {object_name(label, boxes[index], size)}" for index, label in candidates)
+
+
+def object_name(label: str, box: Sequence[float], size: tuple[int, int]) -> str:
+    """An object in words: its label and where it is, see `object_list`."""
+    sides = (side / length for side, length in zip(box, (*size, *size), strict=True))
+    return f"{label or 'object'} [{', '.join(f'{side:.2f}' for side in sides)}]"
+
+
+def parse_answer(text: str, schema: dict[str, Any], *, truncated: bool = False) -> dict[str, Any]:
+    """The JSON object of an answer.
+
+    Args:
+        text: the whole answer. Blanks around the object are let through, words are not.
+        schema: what it must be valid against.
+        truncated: whether the answer was cut off, to say so.
+
+    Raises:
+        ValueError: it is no JSON, or not valid. ImportError: `jsonschema` is not installed.
+    """
+    try:
+        import jsonschema
+    except ImportError as error:
+        raise ImportError(
+            'parse_answer: expected the jsonschema package, which is not installed: pip install "vmhan[llm]"'
+        ) from error
+    cut = " and was cut off by the limit of tokens" if truncated else ""
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"answer was not JSON{cut}: {_shorten(text)} ({_shorten(str(error), 80)})") from None
+    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(answer))
+    if wrong is not None:
+        raise ValueError(f"answer was not as the schema asks{cut}: {_shorten(text)} ({_shorten(wrong.message, 120)})")
+    return answer
+
+
+def take_text_phrases(
+    phrases: Sequence[str], tokens: Sequence[str], mentions: Sequence[Span]
+) -> tuple[list[Span], str]:
+    """Spans of the phrases that stand in the sentence, and why others were left out ("" if none was).
+
+    A phrase stands in it where its characters do, blanks between words counting alike, from the border of one token to
+    that of another; failing that, where they do without regard to case. Of several places the one nearest to the
+    mentions counts. Left out: what stands nowhere, what is inside a mention of the pair, what was there before.
+    """
+
+    def take(phrase: str) -> Span:
+        places = _places(phrase, tokens, str) or _places(phrase, tokens, str.casefold)
+        if not places:
+            raise ValueError("not in the sentence")
+        outside = [(a, b) for a, b in places if not any(start <= a and b <= end for start, end in mentions)]
+        if not outside:
+            raise ValueError("a mention of the pair itself")
+        return min(outside, key=lambda span: distance(span, mentions))
+
+    return _take(phrases, take)
+
+
+def take_image_phrases(phrases: Sequence[str]) -> tuple[list[str], str]:
+    """The phrases with single blanks, each once without regard to case, and why others were left out."""
+
+    def take(phrase: str) -> str:
+        words = phrase.split()
+        if not words:
+            raise ValueError("blank")
+        if len(words) > MAX_PHRASE_WORDS:
+            raise ValueError(f"longer than {MAX_PHRASE_WORDS} words")
+        if not " ".join(words).isprintable():  # control characters, halves of surrogate pairs
+            raise ValueError("not printable")
+        return " ".join(words)
+
+    return _take(phrases, take, key=str.casefold)
+
+
+def take_objects(indices: Sequence[float], candidates: Sequence[int]) -> tuple[list[int], str]:
+    """The indices that are among the candidates, each once, and why others were left out."""
+
+    def take(index: float) -> int:
+        if index not in candidates:
+            raise ValueError(f"not one of the {len(candidates)} objects to choose from")
+        return int(index)  # JSON's 1.0 is an integer too
+
+    return _take(indices, take)
+
+
+def _take(
+    items: Sequence[Any], take: Callable[[Any], Any], key: Callable[[Any], Any] = lambda value: value
+) -> tuple[list[Any], str]:
+    """What `take` makes of the items, once a `key`, and the ValueErrors that it raised for others."""
+    taken: dict[Any, Any] = {}
+    dropped = []
+    for item in items:
+        try:
+            value = take(item)
+            if key(value) in taken:
+                raise ValueError("named twice")
+            taken[key(value)] = value
+        except ValueError as error:
+            dropped.append(f"{_shorten(str(item))}: {error}")
+    if not items:
+        return [], "the model named none"
+    return list(taken.values()), f"left out {'; '.join(dropped)}" if dropped else ""
+
+
+def _places(phrase: str, tokens: Sequence[str], fold: Callable[[str], str]) -> list[Span]:
+    """All [start, end) spans of tokens whose text is the phrase, both folded and with single blanks."""
+    words = [" ".join(fold(token).split()) for token in tokens]
+    wanted = " ".join(fold(phrase).split())
+    places = []
+    for start in [index for index, word in enumerate(words) if word and wanted.startswith(word)]:
+        text = ""
+        for end in range(start, len(words)):
+            text = f"{text} {words[end]}".strip()
+            if text == wanted:
+                places.append((start, end + 1))
+            if len(text) >= len(wanted):
+                break
+    return places
+
+
+def _list_schema(name: str, items: dict[str, str], number: int) -> dict[str, Any]:
+    values = {"type": "array", "items": items, "maxItems": number}
+    return {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
+
+
+def _shorten(text: str, length: int = 160) -> str:
+    words = " ".join(text.split())
+    return repr(words if len(words) <= length else f"{words[:length]} ...")

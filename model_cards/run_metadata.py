@@ -1,0 +1,163 @@
+"""What a model card may say: read from the files of an output folder, never typed by hand.
+
+`metrics.json` has the results, `config.json` the model and `run.json` how it was trained; `run.json` is written here
+and holds nothing that must not be published: no token, no folder of the user's machine.
+"""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+__all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "write_atomically"]
+
+RUN_FILE = "run.json"
+# What run_mmre.py calls the encoder that it takes from a PyPI package, and that encoder's name on the Hub.
+ENCODERS = {"offline:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# A hyphen does as well as an underscore, and argparse takes the beginning of a flag: --hub_t is --hub_token.
+SECRET_FLAG = re.compile(r"--([\w-]*token|hub[_-]t\w*)")
+LOCAL_FIELDS = ("data_dir", "cache_dir", "text_encoder")
+TRAINING_FIELDS = (
+    "learning_rate", "head_learning_rate", "weight_decay", "num_train_epochs", "early_stopping_patience",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim",
+    "max_grad_norm", "bf16", "fp16", "load_best_model_at_end", "metric_for_best_model", "world_size",
+)  # fmt: skip
+FIGURES = ("figures/*.png", "figures/*.svg")
+
+
+@dataclass(frozen=True)
+class RunMetadata:
+    """Everything that a model card is filled with.
+
+    Attributes:
+        metrics: metrics.json.
+        config: config.json.
+        run: run.json, see `describe_run`.
+        figures: the folder's pictures, as paths relative to it.
+    """
+
+    metrics: dict[str, Any]
+    config: dict[str, Any]
+    run: dict[str, Any]
+    figures: list[str]
+
+
+def describe_run(
+    argv: Sequence[str],
+    *,
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    training: Mapping[str, Any],
+    licence: str = "apache-2.0",
+) -> dict[str, Any]:
+    """The content of run.json.
+
+    Args:
+        argv: what run_mmre.py was called with.
+        model, data, training: its three groups of arguments by name.
+        licence: of the weights, as the Hub writes it.
+
+    Returns:
+        `command` (tokens masked, absolute paths cut to their last part), `licence`, `base_model` and `dataset_id`
+        (names on the Hub; None for what came from a folder or was built here) and the groups, without empty values
+        and local folders.
+    """
+    return {
+        "command": _public_command(argv),
+        "licence": licence,
+        "base_model": _hub_name(ENCODERS.get(model["text_encoder"], model["text_encoder"])),
+        "dataset_id": _hub_name(data["dataset"]) if "/" in data["dataset"] else None,
+        "model": _public_fields(model),
+        "data": _public_fields(data),
+        "training": _public_fields({field: training.get(field) for field in TRAINING_FIELDS}),
+    }
+
+
+def read_metadata(folder: str | Path) -> RunMetadata:
+    """Read the facts of an --output_dir of run_mmre.py.
+
+    Raises:
+        ValueError: metrics.json, config.json or run.json is missing or is no JSON object.
+    """
+    folder = Path(folder)
+    contents = [_read_object(folder / name) for name in ("metrics.json", "config.json", RUN_FILE)]
+    figures = sorted(path.relative_to(folder).as_posix() for pattern in FIGURES for path in folder.glob(pattern))
+    return RunMetadata(*contents, figures=figures)
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
+    """The numbers of metrics.json by name; those of a nested object are named `outer_inner`."""
+    found: dict[str, int | float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name}_{inner}": number for inner, number in numbers(value).items()}
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = value
+    return found
+
+
+def leak_reasons(metrics: Mapping[str, Any]) -> list[str] | None:
+    """Why the results are leaky; [] when they are not, None when metrics.json does not say.
+
+    `leaky` is true or false; `leak_reasons` is the list of reasons.
+    """
+    reasons = [str(reason) for reason in metrics.get("leak_reasons") or []]
+    if metrics.get("leaky") and not reasons:
+        return ["metrics.json marks the data as leaky and gives no reason"]
+    return reasons if reasons or "leaky" in metrics else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees either the old or the new content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a JSON file, received none that can be read ({error}). Pass a finished --output_dir of "
+            "run_mmre.py, which writes metrics.json, config.json and run.json."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, received {type(content).__name__}. Run run_mmre.py again.")
+    return content
+
+
+def _hub_name(name: str) -> str | None:
+    return name if HUB_NAME.fullmatch(name) and not os.path.isdir(name) else None
+
+
+def _public_command(argv: Sequence[str]) -> str:
+    words = ["python", "run_mmre.py"]
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if SECRET_FLAG.fullmatch(flag) and equals:
+            word = f"{flag}=..."
+        elif SECRET_FLAG.fullmatch(words[-1]):
+            word = "..."
+        elif equals and flag.startswith("--"):
+            word = f"{flag}={_public_value(value)}"
+        words.append(_public_value(word))
+    return shlex.join(words)
+
+
+def _public_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _public_value(value) for name, value in values.items() if value is not None and name not in LOCAL_FIELDS
+    }
+
+
+def _public_value(value: Any) -> Any:
+    """An absolute path says more about the user's machine than about the model: only its last part is kept."""
+    return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

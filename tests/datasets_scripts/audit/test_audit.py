@@ -1,0 +1,409 @@
+"""The leak audit catches what the published files do, and passes what honest builds do; files, exit codes, errors."""
+
+import json
+import random
+import sys
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from paths import MNRE_DATA
+from PIL import Image
+from published_files import write_mnre
+
+from datasets_scripts.audit.command import audit_dataset, audit_files, audit_table, main
+from datasets_scripts.audit.table import Column, table_of_files, table_of_split
+from datasets_scripts.builders.building import build
+from datasets_scripts.builders.mnre import MNRE
+from datasets_scripts.builders.more import MORE
+from datasets_scripts.builders.postcards import Postcards
+from datasets_scripts.leaks import leak_status
+from datasets_scripts.schema import post_features
+
+
+REAL = MNRE_DATA
+QUICK = {"draws": 200, "folds": 2}
+FLAGS = ["--draws", "200", "--folds", "2"]
+VECTOR = 16
+
+
+@pytest.fixture(autouse=True)
+def quiet_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
+
+
+def leaks(report):
+    """{(field, aspect, task)} of all splits that failed, and {(field, rule)} of the broken invariants."""
+    views = [row for split in report["splits"].values() for row in split["views"] if row["failed"]]
+    checks = [check for split in report["splits"].values() for check in split["checks"] if check["failed"]]
+    return {(row["field"], row["aspect"], row["task"]) for row in views}, {(c["field"], c["rule"]) for c in checks}
+
+
+def row_of(report, field, aspect, task="none or positive"):
+    (split,) = report["splits"].values()
+    return next(r for r in split["views"] if (r["field"], r["aspect"], r["task"]) == (field, aspect, task))
+
+
+def posts(change=None, num_posts=80, seed=0):
+    """Honest posts of up to three pairs; `change(post, rng)` may spoil each. Pixels tell the relation, by design."""
+    rng = random.Random(seed)
+    rows = []
+    for index in range(num_posts):
+        names = [f"Ann{index}", f"Bob{index}", f"Org{index}"]
+        pairs, features, phrases = [], [], []
+        for head, tail in rng.sample([(0, 1), (0, 2), (1, 2)], rng.randint(1, 3)):
+            relation = rng.choices([0, 1, 2], weights=[5, 3, 2])[0]
+            pairs.append({"head": [head, head + 1], "tail": [tail, tail + 1], "tail_object": -1, "relation": relation})
+            features.append(np.eye(VECTOR)[relation] + np.random.default_rng(index).normal(0, 0.1, VECTOR))
+        boxes = [[10 * i, 0, 10 * i + rng.randint(5, 9), rng.randint(5, 50)] for i in range(len(pairs) + 2)]
+        features += [np.random.default_rng(index + 1).normal(0, 1, VECTOR) for _ in range(2)]
+        for i, pair in enumerate(pairs):
+            phrases = [f"thing{rng.randrange(40)} thing{rng.randrange(40)}" for _ in range(rng.randint(0, 2))]
+            pair |= {"text_phrases": [[0, rng.randint(1, 3)]], "objects": [i], "image_phrases": phrases}
+        post = {"id": f"train-{index}", "tokens": names, "image_id": f"{index}.jpg", "boxes": boxes, "pairs": pairs}
+        post |= {"image_features": features[-1], "object_features": features, "caption": "a thing" * rng.randint(0, 2)}
+        post |= {"object_labels": [rng.choice(["person", "dog"]) for _ in boxes], "image_phrases": [], "image": None}
+        rows.append(post)
+        if change:
+            change(post, rng)
+    columns = post_features(["None", "peer", "member"], images=True, visual_feature_size=VECTOR)
+    columns["pairs"].feature["image_phrases"] = datasets.List(datasets.Value("string"))
+    columns |= {name: datasets.Value("int32") for name in rows[0] if name not in columns}
+    return datasets.Dataset.from_list(rows, features=datasets.Features(columns))
+
+
+def audit(rows, columns=(), **options):
+    """The report of a split; `columns` beside the pairs, () for all."""
+    rows = rows.select_columns(["tokens", "pairs", *columns]) if columns else rows
+    return audit_dataset(datasets.DatasetDict(train=rows), **QUICK, **options)
+
+
+def test_honest_posts_pass_though_the_pixels_tell_everything():
+    report = audit(posts())
+    assert leaks(report) == (set(), set()) and not report["failed"]
+    row = row_of(report, "pairs.objects -> object_features", "of the first", "relation")
+    assert row["share"] > 0.9 and row["notable"] and not row["failed"]
+
+
+def positives(post):
+    return [pair for pair in post["pairs"] if pair["relation"]]
+
+
+def more_objects(post, rng):
+    for pair in positives(post):
+        pair["objects"] = list(range(len(post["boxes"])))
+
+
+def fewer_text_phrases(post, rng):
+    for pair in positives(post):
+        pair["text_phrases"] = []
+
+
+def longer_text_phrases(post, rng):
+    for pair in post["pairs"]:
+        pair["text_phrases"] = [[0, 3 if pair["relation"] else 1]]
+
+
+def types_after_names(post, rng):
+    for pair in post["pairs"]:
+        names = [post["tokens"][pair[side][0]] for side in ("head", "tail")]
+        pair["image_phrases"] = [" ".join([*names, *["", "person person", "person group"][pair["relation"]].split()])]
+
+
+def image_of_positives(post, rng):
+    post["pairs"] = post["pairs"][:1]
+    post["image"] = Image.new("RGB", (8, 8)) if positives(post) else None
+
+
+def size_of_positives(post, rng):
+    post["pairs"] = post["pairs"][:1]
+    post["image"] = Image.new("RGB", (8 + 8 * len(positives(post)), 8))
+
+
+def features_of_positives(post, rng):
+    post["pairs"] = post["pairs"][:1]
+    post["image_features"] = post["image_features"] if positives(post) else None
+
+
+def boxes_of_positives(post, rng):
+    post["pairs"] = post["pairs"][:1]
+    for name in ("boxes", "object_labels", "object_features"):
+        post[name] = post[name][: 1 + len(positives(post))]
+
+
+def label_in_the_id(post, rng):
+    post["pairs"] = post["pairs"][:1]
+    post["id"] += "-x" if positives(post) else "-y"
+
+
+def label_in_the_image_id(post, rng):
+    post["pairs"] = post["pairs"][:1]
+    post["image_id"] = f"{rng.randrange(10**6) + 10**6 * len(positives(post))}.jpg"
+
+
+def column_of_its_own(post, rng):
+    post["score"] = 10 * len(positives(post)) + rng.randint(0, 2)
+    post["pairs"] = (positives(post) or post["pairs"])[:1]
+
+
+@pytest.mark.parametrize(
+    ("change", "caught"),
+    [
+        (more_objects, ("pairs.objects", "count")),
+        (fewer_text_phrases, ("pairs.text_phrases", "count")),
+        (longer_text_phrases, ("pairs.text_phrases", "length")),
+        (types_after_names, ("pairs.image_phrases", "words beyond the pair's own, as a code")),
+        (image_of_positives, ("image", "present")),
+        (size_of_positives, ("image", "size and format")),
+        (features_of_positives, ("image_features", "present")),
+        (boxes_of_positives, ("boxes", "count")),
+        (label_in_the_id, ("id", "characters")),
+        (label_in_the_image_id, ("image_id", "numbers in it")),
+        (column_of_its_own, ("score", "value")),
+    ],
+)
+def test_each_way_to_give_the_label_away_is_caught(change, caught):
+    report = audit(posts(change), [caught[0] if "." not in caught[0] else "image_id"])
+    assert {(field, aspect) for field, aspect, task in leaks(report)[0] if task == "none or positive"} >= {caught}
+    assert row_of(report, *caught)["share_interval"][0] > 0.5
+
+
+def test_posts_sorted_by_label_are_caught():
+    rows = posts(lambda post, rng: post.update(pairs=post["pairs"][:1]))
+    order = sorted(range(len(rows)), key=lambda i: rows[i]["pairs"][0]["relation"])
+    failed, _ = leaks(audit(rows.select(order), ["image_id"]))
+    assert ("row of the post", "value", "relation") in failed
+
+
+def test_one_image_with_two_lists_of_boxes_is_caught_whatever_the_probes_find():
+    rows = posts().to_list()
+    rows[1]["image_id"], rows[1]["tokens"] = rows[0]["image_id"], ["Other"] * 3
+    rows = datasets.Dataset.from_list(rows, features=posts().features)
+    _, broken = leaks(audit(rows, ["image_id", "boxes", "object_features"]))
+    assert ("boxes", "one image, one value") in broken
+    assert ("object_features", "one image, one value") in broken
+
+
+def test_the_same_words_with_two_phrases_are_caught():
+    rows = posts().to_list()
+    rows[0]["pairs"] = [rows[0]["pairs"][0] | {"image_phrases": [phrase]} for phrase in ("one", "two")]
+    _, broken = leaks(audit(datasets.Dataset.from_list(rows, features=posts().features), ["image_id"]))
+    assert broken == {("pairs.image_phrases", "one sentence, image and pair of mentions, one value")}
+
+
+@pytest.mark.parametrize("objects", [[9], [0, 0], [-1]])
+def test_objects_that_are_no_distinct_boxes_are_caught(objects):
+    rows = posts().to_list()
+    rows[3]["pairs"][0]["objects"] = objects
+    _, broken = leaks(audit(datasets.Dataset.from_list(rows, features=posts().features), ["boxes"]))
+    assert broken == {("pairs.objects", "distinct indices of boxes")}
+
+
+def test_few_posts_are_judged_by_the_invariants_only():
+    rows = posts(more_objects, num_posts=20)
+    with pytest.raises(ValueError, match=r"expected a split with at least 30 groups .* received \{'train': 20\}"):
+        audit(rows)
+    changed = rows.to_list()
+    changed[0]["pairs"][0]["objects"] = [99]
+    report = audit(datasets.Dataset.from_list(changed, features=rows.features))
+    assert report["failed"] and report["splits"]["train"]["views"] == []
+
+
+def test_the_threshold_decides():
+    rows = posts(lambda post, rng: rng.random() < 0.5 and fewer_text_phrases(post, rng))
+    share = row_of(audit(rows, ["image_id"]), "pairs.text_phrases", "count")["share_interval"][0]
+    assert 0.1 < share < 0.9
+    assert audit(rows, ["image_id"], threshold=share - 0.01)["failed"]
+    assert not audit(rows, ["image_id"], threshold=share + 0.01)["failed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 1.0}, r"threshold: expected a share of the errors in \[0, 1\), received 1.0"),
+        ({"draws": 10}, "draws: expected at least 100 resamples"),
+        ({"folds": 1}, "folds: expected at least 2 and at most one for each of the 80 groups"),
+        ({"folds": 81}, "folds: .* received 81"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        audit_table(table_of_split(posts()), **options)
+
+
+def test_rows_that_are_no_labelled_posts():
+    with pytest.raises(ValueError, match=r"expected posts with tokens and pairs .* missing \['pairs'\]"):
+        table_of_split(datasets.Dataset.from_dict({"tokens": [["a"]]}))
+    with pytest.raises(ValueError, match="expected at least one entity pair, received none"):
+        table_of_split(posts().select([]))
+    unlabelled = [{"tokens": ["a", "b"], "pairs": [{"head": [0, 1], "tail": [1, 2], "relation": None}]}]
+    with pytest.raises(ValueError, match="expected a relation for each pair, a ClassLabel or a string"):
+        table_of_split(datasets.Dataset.from_list(unlabelled))
+    named = [{"tokens": ["a", "b"], "pairs": [{"head": [0, 1], "tail": [1, 2], "relation": "peer"}]}]
+    with pytest.raises(ValueError, match="as none label"):
+        table_of_split(datasets.Dataset.from_list(named))
+
+
+@pytest.fixture
+def published(tmp_path):
+    return write_mnre(tmp_path / "leaky")
+
+
+def test_loose_files_fail_by_count_and_by_type_suffix(published, tmp_path, capsys):
+    text, crops, phrases = map(str, published)
+    out = tmp_path / "out"
+    assert main(["--auxiliary", crops, phrases, "--annotations", text, "--output_dir", str(out), *FLAGS]) == 1
+    report = json.loads((out / "audit.json").read_text())
+    assert row_of(report, "mre_train_dict.pth", "count")["accuracy"] == 1
+    suffix = row_of(report, "phrase_text_train.json", "words beyond the pair's own, as a code", "relation")
+    assert (suffix["accuracy"], suffix["f1"]) == (1, 1)
+    assert leaks(report)[1] == {("mre_train_dict.pth", "one image, one value")}
+    page = (out / "audit.md").read_text()
+    assert "**FAILED" in page and "**LEAK**" in page and page in capsys.readouterr().out
+    with Image.open(out / "audit_mnre_train.png") as picture:
+        assert picture.width > 1000
+    assert sorted(path.name for path in out.iterdir()) == ["audit.json", "audit.md", "audit_mnre_train.png"]
+
+
+def test_honest_loose_files_pass(tmp_path):
+    text, crops, phrases = write_mnre(tmp_path / "honest", leaky=False)
+    assert leaks(audit_files([crops, phrases], text, **QUICK)) == (set(), set())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text, crops: crops.unlink(), "auxiliary: expected an existing file"),
+        (lambda text, crops: text.unlink(), "annotations: expected an existing text file of MNRE"),
+        (lambda text, crops: text.write_text(""), "annotations: expected at least one line"),
+        (lambda text, crops: text.write_text("{}"), "line 1: expected the fields"),
+        (lambda text, crops: torch.save({0: ["a"]}, crops), "received 1 entries"),
+        (lambda text, crops: torch.save(["a"], crops), "received list"),
+        (lambda text, crops: crops.write_text("junk"), "expected what torch.save wrote"),
+    ],
+)
+def test_bad_loose_files_exit_with_2(published, tmp_path, capsys, spoil, message):
+    text, crops, _ = published
+    spoil(text, crops)
+    out = tmp_path / "out"
+    assert main(["--auxiliary", str(crops), "--annotations", str(text), "--output_dir", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["d", "--auxiliary", "a"], ["--auxiliary", "a"], ["--annotations", "a"],
+                                   ["--config", "c", "--auxiliary", "a", "--annotations", "b"]])  # fmt: skip
+def test_flags_that_do_not_go_together(flags, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(flags)
+    assert exit.value.code == 2
+    assert "give either DATASET" in capsys.readouterr().err or "--config" in flags
+
+
+def save(splits, folder, name):
+    folder.mkdir(exist_ok=True)
+    for split, rows in splits.items():
+        rows.to_parquet(folder / name / f"{split}.parquet")
+    files = [{"split": split, "path": f"{name}/{split}.parquet"} for split in splits]
+    card = datasets.info.DatasetCardData(configs=[{"config_name": name, "data_files": files}])
+    (folder / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "leaky"),
+    [
+        ("mnre", {}, set()),
+        ("mnre_published_objects", {}, {"pairs.crops"}),
+        ("mnre_published_objects", {"phrase_text": True}, {"pairs.crops", "pairs.image_phrases"}),
+    ],
+)
+def test_builds_of_mnre_as_published_folders(published, tmp_path, config, fields, leaky):
+    built = build(MNRE, config_name=config, data_dir=tmp_path / "leaky", cache_dir=tmp_path / "cache", **fields)
+    folder, out = save(built, tmp_path / "hub", config), tmp_path / "out"
+    assert main([folder, "--config", config, "--output_dir", str(out), *FLAGS]) == bool(leaky)
+    report = json.loads((out / "audit.json").read_text())
+    assert report["failed"] == bool(report["marked_leaky"]) == bool(leak_status(built)) == bool(leaky)
+    failed = {field for field, _, task in leaks(report)[0] if task == "none or positive"}
+    assert failed == leaky
+
+
+def test_bad_data_sets_exit_with_2(tmp_path, capsys):
+    folder = save({"train": posts(num_posts=5)}, tmp_path / "hub", "few")
+    assert main([folder, "--config", "nope"]) == 2
+    assert "'nope' not found" in capsys.readouterr().err
+    assert main([folder]) == 2
+    assert "at least 30 groups" in capsys.readouterr().err
+    assert main([str(tmp_path / "nowhere")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 2
+
+
+def test_a_picture_without_matplotlib_says_what_to_install(published, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    text, crops, _ = map(str, published)
+    assert main(["--auxiliary", crops, "--annotations", text, "--output_dir", str(tmp_path / "out")]) == 2
+    assert "pip install 'vmhan[report]'" in capsys.readouterr().err
+
+
+def test_postcards_pass(tmp_path):
+    sizes = {"num_train": 40, "num_validation": 1, "num_test": 1, "image_size": 96}
+    built = build(Postcards, config_name="postcards", cache_dir=tmp_path, **sizes)
+    assert leaks(audit(built["train"])) == (set(), set())
+
+
+def test_a_more_archive_passes(tmp_path):
+    rng = random.Random(0)
+    folder = tmp_path / "more"
+    lines, objects = [], {}
+    (folder / "img_org/train").mkdir(parents=True)
+    for post in range(60):
+        boxes = {f"[OBJ{i}]": (0.5, 0.5, rng.uniform(0.1, 0.9), 0.5) for i in range(rng.randint(1, 4))}
+        objects[f"{post}.jpg"] = boxes
+        Image.new("RGB", (8, 6)).save(folder / f"img_org/train/{post}.jpg")
+        for name, box in boxes.items():
+            relation = rng.choices(["none", "/per/per/peer"], weights=[3, 2])[0]
+            fact = {"token": [f"Ann{post}"], "h": {"name": f"Ann{post}", "pos": [0, 1]}, "relation": relation}
+            lines.append(str(fact | {"t": {"name": name, "box": box}, "img_id": f"{post}.jpg"}))
+    (folder / "txt").mkdir()
+    (folder / "txt/train.txt").write_text("\n".join(lines))
+    (folder / "rel2id.json").write_text('{"none": 0, "/per/per/peer": 1}')
+    torch.save(objects, folder / "ent_train_dict.pth")
+    built = build(MORE, config_name="more", data_dir=folder, cache_dir=tmp_path / "cache")
+    report = audit(built["train"])
+    assert leaks(report) == (set(), set())
+    assert row_of(report, "pairs.tail_object -> boxes", "of the first")["kind"] == "content"
+
+
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real MNRE files are not at {REAL}")
+
+
+@needs_real
+def test_the_real_files_fail_by_far():
+    auxiliary = [REAL / "leaky_auxiliary/mre_val_dict.pth", REAL / "leaky_auxiliary/phrase_text_val.json"]
+    report = audit_files(auxiliary, REAL / "mnre_txt/mnre_val .txt", **QUICK)
+    assert row_of(report, "mre_val_dict.pth", "count")["accuracy"] == pytest.approx(0.991, abs=0.001)
+    suffix = row_of(report, "phrase_text_val.json", "words beyond the pair's own, as a code", "relation")
+    assert suffix["accuracy"] > 0.92 and suffix["f1"] > 0.8 and suffix["share_interval"][0] > 0.7
+
+
+@needs_real
+def test_the_real_default_build_passes(tmp_path):
+    (tmp_path / "mnre/mnre_txt").mkdir(parents=True)
+    (tmp_path / "mnre/mnre_txt/mnre_val .txt").symlink_to(REAL / "mnre_txt/mnre_val .txt")  # validation alone: quicker
+    (tmp_path / "mnre/captions").symlink_to(REAL / "captions")
+    built = build(MNRE, config_name="mnre", data_dir=tmp_path / "mnre", cache_dir=tmp_path, captions="llava_next")
+    assert leaks(audit(built["validation"])) == (set(), set())
+
+
+def test_files_and_builds_give_the_same_figures(published, tmp_path):
+    """The same crops, once as loose files and once as a column of a build."""
+    built = build(
+        MNRE, config_name="mnre_published_objects", data_dir=tmp_path / "leaky", cache_dir=tmp_path / "cache"
+    )
+    loose = table_of_files(published[1:2], published[0])
+    table = table_of_split(built["train"])
+    assert table.column("pairs.crops") == Column("pairs.crops", "pair", loose.columns[0].values)
+    assert table.mentions == loose.mentions and table.images == loose.images
+    assert [table.labels[i] for i in table.relation] == [loose.labels[i] for i in loose.relation]

@@ -1,0 +1,339 @@
+"""Cached sets follow code, config and data; visual features are made once an image and joined to the posts."""
+
+import importlib.util
+import os
+import sys
+import types
+from typing import ClassVar
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import AutoModel
+
+from datasets_scripts.builders import building
+from datasets_scripts.builders.building import build, visual_feature_description
+from datasets_scripts.schema import group_into_posts, post_features
+
+
+BUILDER = """
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import datasets
+
+from datasets_scripts.schema import post_features
+
+
+@dataclass
+class ToyConfig(datasets.BuilderConfig):
+    prefix: str = "p"
+
+
+class Toy(datasets.GeneratorBasedBuilder):
+    BUILDER_CONFIG_CLASS = ToyConfig
+    BUILDER_CONFIGS: ClassVar = [ToyConfig(name="toy")]
+
+    def _info(self):
+        return datasets.DatasetInfo(
+            description="toy", features=post_features(["none", "x"], images=True, visual_feature_size=None)
+        )
+
+    def _split_generators(self, dl_manager):
+        return [
+            datasets.SplitGenerator(name=path.stem, gen_kwargs={"path": path})
+            for path in sorted(Path(self.config.data_dir).glob("*.txt"))
+        ]
+
+    def _generate_examples(self, path):
+        for index, line in enumerate(path.read_text().splitlines()):
+            image_id, _, box = line.partition(" ")
+            image = path.parent / image_id
+            yield index, {
+                "id": f"{self.config.prefix}{index}", "tokens": ["a", "b"], "image_id": image_id,
+                "image": str(image) if image.is_file() else None,
+                "boxes": [[0, 0, float(box), 2]] if box else [], "object_labels": [""] if box else [],
+                "caption": None, "image_phrases": [],
+                "pairs": [{"head": [0, 1], "tail": [1, 2], "tail_object": -1, "relation": "x",
+                           "text_phrases": [[0, 2]], "image_phrases": [], "objects": []}],
+            }
+"""
+
+
+@pytest.fixture(autouse=True)
+def quiet_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
+
+
+@pytest.fixture
+def make_toy(tmp_path, monkeypatch):
+    """A function that (re)writes the toy builder's module and imports it anew."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(source=BUILDER):
+        path = tmp_path / "toy_builder.py"
+        path.write_text(source)
+        spec = importlib.util.spec_from_file_location("toy_builder", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "toy_builder", module)
+        spec.loader.exec_module(module)
+        return module.Toy
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), (10, 0, 0)).save(folder / "1.png")
+    Image.new("RGB", (8, 8), (20, 0, 0)).save(folder / "2.png")
+    (folder / "train.txt").write_text("1.png 4\ngone.png\n2.png\n1.png 4\n")
+    (folder / "test.txt").write_text("gone.png 3\n")
+    return folder
+
+
+class FakeExtractor:
+    """Stands for VisualFeatureExtractor: 3 values, the red of the image's corner first; counts the images."""
+
+    feature_size = 3
+    seen: ClassVar = []
+
+    def __init__(self, spec, size):
+        self.description = {"spec": spec, "size": size}
+
+    @classmethod
+    def from_spec(cls, spec, *, size):
+        return cls(spec, size)
+
+    def extract(self, images_and_boxes):
+        for image, boxes in images_and_boxes:
+            red = image.getpixel((0, 0))[0]
+            self.seen.append(red)
+            yield np.full(3, red, np.float16), np.full((len(boxes), 3), red + 1, np.float16)
+
+
+@pytest.fixture
+def extractor(monkeypatch):
+    fake = types.ModuleType("datasets_scripts.features")
+    fake.VisualFeatureExtractor = FakeExtractor
+    monkeypatch.setitem(sys.modules, "datasets_scripts.features", fake)
+    monkeypatch.setattr(FakeExtractor, "seen", [])
+    return FakeExtractor
+
+
+def cache_of(dataset):
+    return dataset["train"].cache_files
+
+
+def test_same_code_and_data_load_the_cached_set(make_toy, folder, tmp_path):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    first = build(make_toy(), **fields)
+    assert cache_of(build(make_toy(), **fields)) == cache_of(first)
+    assert first["train"]["id"][:] == ["p0", "p1", "p2", "p3"]
+
+
+def test_changed_data_is_read_again(make_toy, folder, tmp_path):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    assert len(build(make_toy(), **fields)["train"]) == 4
+    (folder / "train.txt").write_text("2.png\n")
+    assert len(build(make_toy(), **fields)["train"]) == 1
+
+
+def test_changed_time_alone_is_seen(make_toy, folder, tmp_path):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    first = build(make_toy(), **fields)
+    os.utime(folder / "train.txt", (1, 1))
+    assert cache_of(build(make_toy(), **fields)) != cache_of(first)
+
+
+def test_changed_code_is_run_again(make_toy, folder, tmp_path):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    build(make_toy(), **fields)
+    changed = make_toy(BUILDER.replace('f"{self.config.prefix}', 'f"new-{self.config.prefix}'))
+    assert build(changed, **fields)["train"][0]["id"] == "new-p0"
+
+
+def test_config_fields_reach_the_builder_and_its_cache(make_toy, folder, tmp_path):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    assert build(make_toy(), **fields)["train"][0]["id"] == "p0"
+    assert build(make_toy(), prefix="q", **fields)["train"][0]["id"] == "q0"
+
+
+def test_cache_inside_the_data_folder_does_not_count_as_data(make_toy, folder):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": folder / "cache"}
+    assert cache_of(build(make_toy(), **fields)) == cache_of(build(make_toy(), **fields))
+
+
+def test_relative_and_absolute_data_dir_share_a_cache(make_toy, folder, tmp_path, monkeypatch):
+    first = build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    again = build(make_toy(), config_name="toy", data_dir="toy/../toy", cache_dir=tmp_path / "cache")
+    assert cache_of(again) == cache_of(first)
+
+
+def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):
+    sources = {}
+    monkeypatch.setattr(building, "_short_hash", lambda parts: sources.update(dict(p.split("\n", 1) for p in parts)))
+    building.code_digest(["datasets_scripts.builders.mnre"])
+    assert {
+        "datasets_scripts.builders.mnre",
+        "datasets_scripts.builders.lines",
+        "datasets_scripts.nodes.phrases",
+    } <= set(sources)
+    assert "datasets_scripts.schema" in sources
+    assert "modeling_vmhan.labels" in sources  # imported inside a function
+    assert "datasets_scripts.builders.more" not in sources
+
+
+def test_relative_imports_are_followed():
+    names = set(building._own_imports("from .lines import a\nfrom . import mnre", package="datasets_scripts.builders"))
+    assert {"datasets_scripts.builders.lines", "datasets_scripts.builders.mnre"} <= names
+
+
+def test_unknown_config_and_field(make_toy, folder):
+    with pytest.raises(ValueError, match=r"config_name: expected one of \['toy'\], received 'other'"):
+        build(make_toy(), config_name="other", data_dir=folder)
+    with pytest.raises(ValueError, match=r"config_fields: expected some of .*'prefix'.*, received \['prefxi'\]"):
+        build(make_toy(), config_name="toy", data_dir=folder, prefxi="q")
+
+
+def test_features_are_made_once_an_image_and_joined(make_toy, folder, tmp_path, extractor):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    dataset = build(make_toy(), features="random:0", feature_size_px=32, **fields)
+    assert extractor.seen == [10, 20]
+    assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=3)
+    assert dataset["train"].column_names == list(post_features(["none"], images=True, visual_feature_size=3))
+    assert dataset["train"]["image_features"][:] == [[10] * 3, None, [20] * 3, [10] * 3]
+    assert dataset["train"]["object_features"][:] == [[[11] * 3], [], [], [[11] * 3]]
+    assert dataset["test"][0]["image_features"] is None
+    assert dataset["test"][0]["object_features"] == []
+    assert visual_feature_description(dataset) == {"spec": "random:0", "size": 32}
+    assert "toy" in dataset["train"].info.description
+
+
+def test_features_are_cached_by_weights_and_size(make_toy, folder, tmp_path, extractor):
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    build(make_toy(), features="random:0", **fields)
+    again = build(make_toy(), features="random:0", **fields)
+    assert len(extractor.seen) == 2
+    assert visual_feature_description(again) == {"spec": "random:0", "size": None}
+    build(make_toy(), features="random:1", **fields)
+    build(make_toy(), features="random:0", feature_size_px=64, **fields)
+    assert len(extractor.seen) == 6
+    plain = build(make_toy(), **fields)
+    assert "image_features" not in plain["train"].features
+    assert visual_feature_description(plain) is None
+
+
+def test_features_without_images(make_toy, folder, tmp_path, extractor):
+    for path in folder.glob("*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match="features='imagenet': expected posts with images, found none"):
+        build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+
+
+def test_one_image_with_two_lists_of_boxes(make_toy, folder, tmp_path, extractor):
+    (folder / "train.txt").write_text("1.png 4\n1.png 5\n")
+    with pytest.raises(
+        ValueError, match=r"boxes: expected one list of boxes an image, received two for image '1.png'"
+    ):
+        build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"junk", "image '2.png': image '.*2.png': expected an image that Pillow can open"),
+        (b"", "image '2.png': image '.*2.png': expected an image that Pillow can open"),
+        ("cut", "image '2.png': image '.*2.png': expected an image that Pillow can read to its end"),
+    ],
+)
+def test_unreadable_image(content, match, make_toy, folder, tmp_path, extractor):
+    path = folder / "2.png"
+    path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
+    with pytest.raises(ValueError, match=match):
+        build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+
+
+@pytest.mark.parametrize(
+    ("box", "match"),
+    [("0", "image '1.png': a box must have x1 < x2"), ("9.5", "image '1.png': a box must lie inside its image")],
+)
+def test_a_wrong_box_is_named_by_its_image(box, match, make_toy, folder, tmp_path, extractor):
+    (folder / "train.txt").write_text(f"2.png 3\n1.png {box}\n")
+    with pytest.raises(ValueError, match=match):
+        build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+
+
+def test_images_of_every_kind_get_features(make_toy, folder, tmp_path, extractor):
+    """CMYK, palette with transparency, 1 x 1, lying on its side: the corner's red of the upright RGB image."""
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = Image.new("RGB", (8, 8), (40, 0, 0))
+    picture.putpixel((7, 7), (30, 0, 0))
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(folder / "cmyk.tif")
+    Image.new("P", (8, 8), 0).save(folder / "palette.png", transparency=0)
+    Image.new("RGB", (1, 1), (50, 0, 0)).save(folder / "one.png")
+    picture.save(folder / "turned.png", exif=exif)
+    (folder / "train.txt").write_text("cmyk.tif 4\npalette.png 4\none.png\nturned.png 8\n")
+    build(make_toy(), config_name="toy", data_dir=folder, cache_dir=tmp_path / "cache", features="imagenet")
+    assert extractor.seen == [0, 255, 50, 30]
+
+
+def test_many_posts_of_an_image_cost_one_pass(make_toy, folder, tmp_path, extractor, monkeypatch):
+    monkeypatch.setattr(building, "ROWS_IN_MEMORY", 4)  # so that posts and images come in several pieces
+    names = [f"{i}.png" for i in range(1, 8)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (8, 8), (10 * i, 0, 0)).save(folder / name)
+    posts = [name for _ in range(9) for name in ("gone.png", *names)]
+    (folder / "train.txt").write_text("".join(f"{name} 3\n" for name in posts))
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    dataset = build(make_toy(), features="imagenet", **fields)["train"]
+    assert extractor.seen == [10 * i for i in range(7)]
+    reds = [None if name == "gone.png" else [10.0 * names.index(name)] * 3 for name in posts]
+    assert dataset["image_features"][:] == reds
+    assert dataset["object_features"][:] == [[] if red is None else [[value + 1 for value in red]] for red in reds]
+
+
+def test_a_changed_encoder_folder_is_read_again(make_toy, folder, tmp_path, extractor):
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    (encoder / "model.safetensors").write_text("old")
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    for content, passes in (("old", 2), ("old", 2), ("newer", 4)):
+        if content == "newer":
+            (encoder / "model.safetensors").write_text(content)
+        build(make_toy(), features=f"transformers:{encoder}", **fields)
+        assert len(extractor.seen) == passes
+
+
+def test_the_real_extractor_builds_a_set(make_toy, folder, tmp_path, make_vision_config):
+    AutoModel.from_config(make_vision_config()).save_pretrained(tmp_path / "encoder")
+    spec = f"transformers:{tmp_path / 'encoder'}"
+    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
+    dataset = build(make_toy(), features=spec, **fields)
+    assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=32)
+    description = visual_feature_description(dataset)
+    assert description["encoder"] == "transformers" and description["transform"]["size"] == 32
+    first, second = dataset["train"][0]["image_features"], dataset["train"][2]["image_features"]
+    assert first == dataset["train"][3]["image_features"] and first != second
+
+
+def test_schema_checks():
+    with pytest.raises(ValueError, match="labels: expected distinct relation names"):
+        post_features(["a", "a"], images=False, visual_feature_size=None)
+    with pytest.raises(ValueError, match="visual_feature_size: expected a positive int or None, received 0"):
+        post_features(["a"], images=False, visual_feature_size=0)
+    columns = post_features(["a"], images=False, visual_feature_size=None)
+    assert not {"image", "image_features", "object_features"} & set(columns)
+    assert isinstance(columns["pairs"].feature["relation"], datasets.ClassLabel)
+
+
+def test_posts_group_by_sentence_and_image():
+    facts = [(["a"], "1", {"n": 0}), (["a"], "2", {"n": 1}), (["a"], "1", {"n": 2}), (["b"], "1", {"n": 3})]
+    posts = group_into_posts(facts)
+    assert list(posts) == [(("a",), "1"), (("a",), "2"), (("b",), "1")]
+    assert posts[("a",), "1"] == [{"n": 0}, {"n": 2}]

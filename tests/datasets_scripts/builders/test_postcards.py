@@ -1,0 +1,336 @@
+"""Postcards: seeded, well-formed, undecidable from text and from counts, decided by the named sticker alone."""
+
+import collections
+import io
+
+import numpy as np
+import pytest
+from datasets import Image as ImageFeature
+from PIL import Image
+from scipy.stats import chi2_contingency
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+
+from datasets_scripts.builders.postcards import (
+    POSTCARDS_COLOURS,
+    POSTCARDS_RELATIONS,
+    POSTCARDS_SHAPES,
+    Postcards,
+    PostcardsConfig,
+    make_postcard,
+    rank_objects,
+)
+
+
+# Restated here on purpose: what each shape means for each type of tail.
+MEANING = {
+    "per": {"square": "None", "heart": "/per/per/couple", "ring": "/per/per/siblings", "star": "/per/per/peer"},
+    "org": {
+        "square": "None",
+        "heart": "/per/org/sponsor_of",
+        "ring": "/per/org/member_of",
+        "star": "/per/org/founder_of",
+    },
+    "loc": {
+        "square": "None",
+        "heart": "/per/loc/place_of_birth",
+        "ring": "/per/loc/place_of_residence",
+        "star": "/per/loc/place_of_study",
+    },
+}
+NUM_TRAIN, NUM_TEST = 500, 200
+
+
+@pytest.fixture(scope="module")
+def train():
+    return [make_postcard(PostcardsConfig(), "train", index) for index in range(NUM_TRAIN)]
+
+
+@pytest.fixture(scope="module")
+def test():
+    return [make_postcard(PostcardsConfig(), "test", index) for index in range(NUM_TEST)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    builder = Postcards(cache_dir=str(tmp_path_factory.mktemp("cache")), num_train=6, num_validation=4, num_test=3)
+    builder.download_and_prepare()
+    return builder.as_dataset()
+
+
+def words(postcard, span):
+    return " ".join(postcard.tokens[span[0] : span[1]])
+
+
+def named_colour(postcard, pair):
+    """The colour the sentence gives to a pair: the one colour word in the three to five words after its tail."""
+    after = postcard.tokens[pair["tail"][1] : pair["text_phrases"][0][1]]
+    (colour,) = [word for word in after if word in POSTCARDS_COLOURS]
+    return colour
+
+
+def relations(postcards):
+    return [pair["relation"] for postcard in postcards for pair in postcard.pairs]
+
+
+def micro_f1(gold, predicted):
+    return f1_score(gold, predicted, labels=POSTCARDS_RELATIONS[1:], average="micro")
+
+
+def test_labels():
+    assert POSTCARDS_RELATIONS[0] == "None"
+    assert len(set(POSTCARDS_RELATIONS)) == len(POSTCARDS_RELATIONS) == 10
+    assert set(POSTCARDS_RELATIONS) == {name for table in MEANING.values() for name in table.values()}
+
+
+def test_labels_are_about_equally_frequent(train):
+    counts = collections.Counter(relations(train))
+    assert 0.22 < counts["None"] / counts.total() < 0.30
+    assert all(counts[name] / counts.total() > 0.05 for name in POSTCARDS_RELATIONS)
+
+
+def test_the_same_seed_draws_the_same_postcard():
+    first, second = (make_postcard(PostcardsConfig(seed=3), "train", 7) for _ in range(2))
+    assert (first.tokens, first.pairs, first.stickers) == (second.tokens, second.pairs, second.stickers)
+    assert first.image.tobytes() == second.image.tobytes()
+
+
+def test_seeds_and_splits_differ(train, test):
+    other_seed = [make_postcard(PostcardsConfig(seed=1), "train", index) for index in range(50)]
+    sentences = [{tuple(postcard.tokens) for postcard in part} for part in (train, test, other_seed)]
+    pictures = [{postcard.image.tobytes() for postcard in part} for part in (train, test, other_seed)]
+    for parts in (sentences, pictures):
+        assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert len(pictures[0]) == NUM_TRAIN
+
+
+def test_a_postcard_does_not_depend_on_the_size_of_its_split():
+    small, large = PostcardsConfig(num_train=2), PostcardsConfig(num_train=1000, num_test=5)
+    assert make_postcard(small, "train", 1).tokens == make_postcard(large, "train", 1).tokens
+
+
+@pytest.mark.parametrize("image_size", [96, 100, 128, 224])
+def test_boxes_are_inside_and_apart(image_size):
+    for index in range(30):
+        postcard = make_postcard(PostcardsConfig(image_size=image_size), "train", index)
+        assert postcard.image.size == (image_size, image_size)
+        boxes = [sticker.box for sticker in postcard.stickers]
+        for number, (x1, y1, x2, y2) in enumerate(boxes):
+            assert 0 <= x1 < x2 <= image_size and 0 <= y1 < y2 <= image_size and x2 - x1 == y2 - y1
+            for a1, b1, a2, b2 in boxes[:number]:
+                assert x2 <= a1 or a2 <= x1 or y2 <= b1 or b2 <= y1
+
+
+def test_every_pair_has_its_own_sticker_of_the_colour_it_names(train):
+    for postcard in train:
+        assert 4 <= len(postcard.stickers) <= 8 and 1 <= len(postcard.pairs) <= 6
+        owners = [sticker.pair for sticker in postcard.stickers if sticker.pair is not None]
+        assert sorted(owners) == list(range(len(postcard.pairs)))
+        for number, pair in enumerate(postcard.pairs):
+            of_colour = [sticker for sticker in postcard.stickers if sticker.colour == named_colour(postcard, pair)]
+            assert [sticker.pair for sticker in of_colour] == [number]
+        assert len(postcard.stickers) > len(owners)  # at least one distractor
+
+
+def test_spans(train):
+    for postcard in train:
+        spans = [pair["tail"] for pair in postcard.pairs] + [
+            list(s) for s in {tuple(p["head"]) for p in postcard.pairs}
+        ]
+        assert all(0 <= start < end <= len(postcard.tokens) for start, end in spans)
+        assert len({words(postcard, span) for span in spans}) == len(spans)  # no name stands for two entities
+        for pair, tail_type in zip(postcard.pairs, postcard.tail_types, strict=True):
+            assert len(words(postcard, pair["head"]).split()) == 2
+            assert len(words(postcard, pair["tail"]).split()) == (1 if tail_type == "loc" else 2)
+            assert [start for start, _ in pair["text_phrases"]] == [pair["tail"][1]]  # right after the tail
+
+
+def test_some_pairs_share_an_entity(train):
+    assert any(len({tuple(pair["head"]) for pair in postcard.pairs}) < len(postcard.pairs) for postcard in train)
+
+
+def test_no_word_names_a_shape_or_a_relation(train):
+    vocabulary = {word.lower() for postcard in train for word in postcard.tokens}
+    assert not vocabulary & {
+        *POSTCARDS_SHAPES,
+        *(part for name in POSTCARDS_RELATIONS for part in name.lower().split("/")),
+    }
+
+
+def shape_by_pixels(crop, colour):
+    """Names the shape of a crop from how its `colour` pixels fill their own bounding box."""
+    distance = np.abs(np.asarray(crop, dtype=int) - np.array(POSTCARDS_COLOURS[colour])).max(axis=-1)
+    mask = distance <= 45
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    middle = mask[mask.shape[0] // 2, mask.shape[1] // 2]
+    if not middle:
+        return "ring"
+    fill = mask.mean()
+    return "square" if fill > 0.9 else "heart" if fill > 0.5 else "star"
+
+
+def test_an_oracle_that_reads_the_picture_decides_every_pair(test):
+    for postcard in test:
+        crops = [postcard.image.crop(sticker.box) for sticker in postcard.stickers]
+        for pair, tail_type in zip(postcard.pairs, postcard.tail_types, strict=True):
+            colour = named_colour(postcard, pair)
+            near = [
+                (np.abs(np.asarray(crop, dtype=int) - np.array(POSTCARDS_COLOURS[colour])).max(axis=-1) <= 45).sum()
+                for crop in crops
+            ]
+            shape = shape_by_pixels(crops[int(np.argmax(near))], colour)
+            assert pair["relation"] == MEANING[tail_type][shape]
+
+
+def bag_of_words(postcards):
+    """Sentence, names, type, colour and colour phrase of every pair, as words."""
+    texts = []
+    for postcard in postcards:
+        for pair, tail_type in zip(postcard.pairs, postcard.tail_types, strict=True):
+            own = [f"head={w}" for w in words(postcard, pair["head"]).split()]
+            own += [f"tail={w}" for w in words(postcard, pair["tail"]).split()]
+            own += [f"phrase={w}" for w in words(postcard, pair["text_phrases"][0]).split()]
+            own += [f"type={tail_type}", f"colour={named_colour(postcard, pair)}", f"before={pair['tail'][0]}"]
+            texts.append(" ".join(postcard.tokens + own))
+    return texts
+
+
+def test_text_alone_cannot_decide(train, test):
+    vectorizer = CountVectorizer(token_pattern=r"\S+", min_df=2)
+    model = LogisticRegression(C=0.1, max_iter=1000).fit(
+        vectorizer.fit_transform(bag_of_words(train)), relations(train)
+    )
+    predicted = model.predict(vectorizer.transform(bag_of_words(test)))
+    assert micro_f1(relations(test), predicted) < 0.45  # one guess in four within a type, None included
+
+
+def fields(postcards):
+    """Everything of a pair that is neither word nor pixel: type, counts, positions, sizes, order."""
+    rows = []
+    for postcard in postcards:
+        boxes = np.full((8, 4), -1)
+        boxes[: len(postcard.stickers)] = [sticker.box for sticker in postcard.stickers]
+        for number, tail_type in enumerate(postcard.tail_types):
+            counts = [len(postcard.stickers), len(postcard.pairs), len(postcard.tokens), number]
+            rows.append([list(MEANING).index(tail_type), *counts, *boxes.ravel()])
+    return np.array(rows)
+
+
+def test_counts_boxes_and_order_tell_nothing(train, test):
+    forest = RandomForestClassifier(50, min_samples_leaf=5, random_state=0).fit(fields(train), relations(train))
+    predicted = forest.predict(fields(test))
+    assert np.mean(predicted == np.array(relations(test))) < 0.35  # chance is 0.25
+
+
+@pytest.mark.parametrize("field", ["num_stickers", "num_pairs", "own_position", "own_size"])
+def test_no_field_depends_on_the_shape(train, field):
+    table = collections.Counter()
+    for postcard in train:
+        for position, sticker in enumerate(postcard.stickers):
+            value = {
+                "num_stickers": len(postcard.stickers),
+                "num_pairs": len(postcard.pairs),
+                "own_position": position,
+                "own_size": sticker.box[2] - sticker.box[0],
+            }[field]
+            table[value, sticker.shape] += 1
+    values = sorted({value for value, _ in table})
+    assert chi2_contingency([[table[value, shape] for shape in POSTCARDS_SHAPES] for value in values]).pvalue > 0.001
+
+
+def test_own_sticker_stands_anywhere_in_the_order(train):
+    positions = collections.Counter(
+        position
+        for postcard in train
+        if len(postcard.stickers) == 8
+        for position, sticker in enumerate(postcard.stickers)
+        if sticker.pair == 0
+    )
+    assert len(positions) == 8 and max(positions.values()) < 0.3 * positions.total()
+
+
+def test_builder_makes_three_splits_of_posts(built):
+    assert {split: part.num_rows for split, part in built.items()} == {"train": 6, "validation": 4, "test": 3}
+    assert built["train"].features["pairs"].feature["relation"].names == POSTCARDS_RELATIONS
+    identifiers = [identifier for part in built.values() for identifier in part["image_id"]]
+    assert len(set(identifiers)) == 13
+
+
+def test_rows_are_the_postcards(built):
+    row, postcard = built["train"][2], make_postcard(PostcardsConfig(), "train", 2)
+    assert row["tokens"] == postcard.tokens
+    assert row["boxes"] == [list(map(float, sticker.box)) for sticker in postcard.stickers]
+    assert set(row["object_labels"]) == {"sticker"} and row["caption"] is None and row["image_phrases"] == []
+    names = built["train"].features["pairs"].feature["relation"]
+    assert [names.int2str(pair["relation"]) for pair in row["pairs"]] == relations([postcard])
+    assert [pair["text_phrases"] for pair in row["pairs"]] == [pair["text_phrases"] for pair in postcard.pairs]
+    assert [pair["objects"] for pair in row["pairs"]] == [pair["objects"] for pair in postcard.pairs]
+    assert all(pair["image_phrases"] == [] for pair in row["pairs"])
+    assert row["image"].tobytes() == postcard.image.tobytes()
+
+
+def test_images_are_png_bytes(built):
+    raw = built["test"].cast_column("image", ImageFeature(decode=False))[0]["image"]
+    assert Image.open(io.BytesIO(raw["bytes"])).format == "PNG"
+
+
+def test_text_phrases_and_pairs_can_be_limited():
+    config = PostcardsConfig(text_phrases=False, max_pairs=1)
+    postcards = [make_postcard(config, "train", index) for index in range(20)]
+    assert all(len(postcard.pairs) == 1 and postcard.pairs[0]["text_phrases"] == [] for postcard in postcards)
+
+
+@pytest.mark.parametrize("field", ["num_train", "num_validation", "num_test"])
+def test_empty_split(field):
+    with pytest.raises(ValueError, match=f"{field} must be at least 1 post, received 0"):
+        PostcardsConfig(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_train", 1.5, "num_train must be an int, received 1.5"),
+        ("num_test", "3", "num_test must be an int, received '3'"),
+        ("image_size", 100.5, "image_size must be an int, received 100.5"),
+        ("max_pairs", True, "max_pairs must be an int, received True"),
+        ("text_phrases", "no", "text_phrases must be True or False, received 'no'"),
+    ],
+)
+def test_values_of_another_type(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        PostcardsConfig(**{field: value})
+
+
+def test_the_builder_checks_the_fields_it_is_given(tmp_path):
+    with pytest.raises(ValueError, match="num_train must be at least 1 post, received 0"):
+        Postcards(cache_dir=str(tmp_path), num_train=0)
+
+
+def test_image_too_small():
+    with pytest.raises(ValueError, match="image_size must be at least 96 pixels"):
+        PostcardsConfig(image_size=64)
+
+
+@pytest.mark.parametrize("max_pairs", [0, 7])
+def test_max_pairs_out_of_range(max_pairs):
+    with pytest.raises(ValueError, match="max_pairs must be between 1 and 6"):
+        PostcardsConfig(max_pairs=max_pairs)
+
+
+def test_the_selector_ranks_the_pair_s_own_sticker_first():
+    for index in range(60):
+        postcard = make_postcard(PostcardsConfig(seed=3), "train", index)
+        for number, pair in enumerate(postcard.pairs):
+            assert sorted(pair["objects"]) == list(range(len(postcard.stickers)))
+            assert postcard.stickers[pair["objects"][0]].pair == number
+
+
+def test_the_selector_reads_pixels():
+    image = Image.new("RGB", (30, 10), (255, 255, 255))
+    image.paste(POSTCARDS_COLOURS["blue"], (20, 0, 30, 10))
+    boxes = [(0, 0, 10, 10), (10, 0, 20, 10), (20, 0, 30, 10)]
+    assert rank_objects(image, boxes, "blue") == [2, 0, 1]
+    assert rank_objects(image, boxes, "red") == [0, 1, 2]

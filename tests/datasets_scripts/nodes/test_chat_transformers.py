@@ -1,0 +1,287 @@
+"""Chat models in process: tiny random Llama, LLaVA and LLaVA-NeXT made on the spot, loaded as any checkpoint is."""
+
+import io
+import json
+
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+    LlavaNextImageProcessor,
+    LlavaNextProcessor,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest, request_key
+from datasets_scripts.nodes.chat_transformers import TransformersChatModel
+from datasets_scripts.nodes.selection import make_selector
+
+
+SAY = '{"phrases": ["met"]}'
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+IMAGE_TEMPLATE = TEMPLATE.replace(
+    "{{ m['content'] }}",
+    "{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}{% endfor %}",
+)
+
+
+def make_tokenizer(template, **fields):
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        special_tokens=["<s>", "</s>", "<unk>", "<image>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(["user assistant", SAY], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", **fields
+    )  # like Llama 3's, it has no padding token and pads on the right
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def llama_config(tokenizer):
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+
+
+def vision_config():
+    return CLIPVisionConfig(
+        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+    )
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory):
+    """A folder with a Llama that has learnt one answer: SAY, whatever it is asked."""
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = make_tokenizer(TEMPLATE)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(llama_config(tokenizer))
+    learn(model, tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def learn(model, tokenizer):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    answer = tokenizer(f"assistant: {SAY}</s>")["input_ids"]
+    for step in range(150):
+        noise = torch.randint(4, len(tokenizer), (8, 5 + step % 40))
+        ids = torch.cat([noise, torch.tensor(answer).expand(8, -1)], dim=1)
+        labels = ids.clone()
+        labels[:, : noise.shape[1] + 2] = -100
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss
+
+
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("llava")
+    tokenizer = make_tokenizer(None)
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=vision_config(),
+        text_config=llama_config(tokenizer),
+        image_token_index=image_token,
+        vision_feature_layer=-1,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    LlavaProcessor(
+        image_processor=CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=IMAGE_TEMPLATE,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llava_next(tmp_path_factory):
+    """Cuts an image into a number of patches that depends on its shape."""
+    folder = tmp_path_factory.mktemp("llava_next")
+    tokenizer = make_tokenizer(None)
+    grid = [[28, 56], [56, 28], [56, 56]]
+    torch.manual_seed(0)
+    config = LlavaNextConfig(
+        vision_config=vision_config(),
+        text_config=llama_config(tokenizer),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=grid,
+        vision_feature_layer=-1,
+    )
+    LlavaNextForConditionalGeneration(config).save_pretrained(folder)
+    LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessor(
+            size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=grid
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=IMAGE_TEMPLATE,
+    ).save_pretrained(folder)
+    return folder
+
+
+def jpeg(color, size):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+def ask(text, image=None):
+    return ChatRequest(({"role": "user", "content": text},), image=image)
+
+
+def complete(model, requests):
+    told = {}
+    answers = model.complete(requests, told.__setitem__)
+    assert told == dict(enumerate(answers))
+    return answers
+
+
+LONG = "a much longer question that is padded to nothing " * 3
+
+
+def test_a_text_model_answers_in_any_batch(llama):
+    requests = [ask("hi"), ask(LONG), ask("who?"), ask("")]
+    model = TransformersChatModel(str(llama), "text", batch_size=3, max_new_tokens=40, device="cpu")
+    assert complete(model, requests) == [ChatAnswer(SAY)] * 4
+    assert model._pipeline.task == "text-generation"
+
+
+def test_an_answer_that_reaches_the_limit_is_cut(llama):
+    model = TransformersChatModel(str(llama), "text", max_new_tokens=3, device="cpu")
+    (answer,) = complete(model, [ask("hi")])
+    assert answer.truncated and SAY.startswith(answer.text)
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_next"])
+def test_an_image_model_answers_alike_alone_and_in_a_batch(name, request):
+    folder = request.getfixturevalue(name)
+    wide, square = jpeg("red", (60, 20)), jpeg("blue", (50, 52))
+    requests = [ask("hi", wide), ask(LONG, square), ask("hi", square), ask(LONG), ask("hi")]
+    model = TransformersChatModel(str(folder), "image", batch_size=8, max_new_tokens=6, device="cpu")
+    together = complete(model, requests)
+    model.batch_size = 1
+    assert complete(model, requests) == together
+    assert len({answer.text for answer in together}) > 2  # it sees text and image
+    assert model._pipeline.task == "image-text-to-text"
+
+
+def test_several_turns_with_an_image(llava):
+    turns = [("user", "q"), ("assistant", "a"), ("user", "again")]
+    request = ChatRequest(tuple({"role": role, "content": text} for role, text in turns), image=jpeg("red", (30, 30)))
+    model = TransformersChatModel(str(llava), "image", max_new_tokens=4, device="cpu")
+    assert len(complete(model, [request])) == 1
+
+
+def test_the_key_follows_the_weights_and_nothing_is_loaded_for_kept_answers(llama, tmp_path):
+    model = TransformersChatModel(str(llama), "text", max_new_tokens=40, device="cpu")
+    answers = CachedChatModel(model, tmp_path / "answers").complete([ask("hi")])
+    again = TransformersChatModel(str(llama), "text", max_new_tokens=40, device="cpu")
+    assert CachedChatModel(again, tmp_path / "answers").complete([ask("hi")]) == answers
+    assert again._pipeline is None
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in llama.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    weights = other / "model.safetensors"
+    same = TransformersChatModel(str(other), "text").model.rpartition("@")[2]
+    assert same == model.model.rpartition("@")[2]
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    changed = TransformersChatModel(str(other), "text", max_new_tokens=40)
+    assert changed.model.rpartition("@")[2] != same
+    assert request_key(changed, ask("hi")) != request_key(again, ask("hi"))
+
+
+def test_description(llama):
+    model = TransformersChatModel(str(llama), "text", max_new_tokens=40)
+    description = json.loads(json.dumps(model.description))
+    assert description["model"] == model.model
+    assert description["parameters"] == {"max_new_tokens": 40, "do_sample": False, "dtype": "auto"}
+    assert (description["adapter"], description["task"]) == ("transformers", "text-generation")
+
+
+def test_an_image_for_a_text_model_is_an_error(llama):
+    with pytest.raises(ValueError, match="image: expected none, as .* was loaded as a model of text"):
+        complete(TransformersChatModel(str(llama), "text"), [ask("hi", jpeg("red", (9, 9)))])
+
+
+def test_a_checkpoint_without_a_chat_template(llama, tmp_path):
+    for path in llama.iterdir():
+        if path.suffix != ".jinja":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match="expected a checkpoint with a chat template.* Choose its instruct or chat"):
+        complete(TransformersChatModel(str(tmp_path), "text"), [ask("hi")])
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_checkpoint_that_is_not_there(is_folder, tmp_path):
+    name = str(tmp_path) if is_folder else "nobody/nothing"
+    message = f"model: expected a folder or Hub name of a checkpoint, received '{name}'"
+    with pytest.raises(OSError, match=message):
+        CachedChatModel(TransformersChatModel(f"{name}", "text"), tmp_path / "unused").complete([ask("hi")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "video"}, r"kind: expected one of \['text', 'image'\], received 'video'"),
+        ({"batch_size": 0}, "batch_size: expected an int of at least 1, received 0"),
+        ({"max_new_tokens": 0.5}, "max_new_tokens: expected an int of at least 1, received 0.5"),
+        ({"model": "@main"}, "model: expected a Hub name, NAME@REVISION or a folder, received '@main'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TransformersChatModel(**{"model": "m", "kind": "text"} | arguments)
+
+
+def test_selection_in_process(llama, llava, tmp_path):
+    """The Llama names a word of the sentence; the random LLaVA talks nonsense, is asked twice, and it is recorded."""
+    spec = f"transformers:{llama},{llava}"
+    selector = make_selector(spec, cache_dir=tmp_path, max_new_tokens=30, device="cpu", batch_size=4)
+    pairs = [{"head": [0, 1], "tail": [2, 3], "tail_object": -1}, {"head": [2, 3], "tail": [0, 1], "tail_object": -1}]
+    boxes, labels = [[0, 0, 5, 5], [5, 5, 20, 20]], ["person", "dog"]
+    post = {"id": "p", "tokens": "Ann met Bob".split(), "boxes": boxes, "object_labels": labels, "pairs": pairs}
+    selections = selector.select(post, Image.new("RGB", (40, 30)))
+    for selection in selections:
+        assert selection.text_phrases == [(1, 2)]
+        assert selection.image_phrases == selection.objects == []
+        assert all("answer was not JSON" in selection.reasons[field] for field in ("image_phrases", "objects"))
+        assert all("asked twice" in reason for reason in selection.reasons.values())
+    assert selector.select(post, Image.new("RGB", (40, 30))) == selections

@@ -1,0 +1,92 @@
+"""Phrases of captions by rule: verbatim, in order, without talk about the image."""
+
+import ast
+
+import pytest
+from paths import MNRE_DATA
+
+from datasets_scripts.nodes.phrases import MAX_WORDS, content_words, noun_phrases, token_phrases
+
+
+CAPTIONS = MNRE_DATA / "captions" / "llava_next_val.txt"
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrases"),
+    [
+        ("A man in a dark suit speaking into a microphone.", ["man", "dark suit", "speaking", "microphone"]),
+        ("The image shows a photo of a red carpet.", ["red carpet"]),
+        ("A tall building, two men, and a parking lot", ["tall building", "two men", "parking lot"]),
+        ("Will Smith smiles; Beijing at night", ["Will Smith smiles", "Beijing", "night"]),
+        ("black and white", []),
+        ("", []),
+        ("   ...  ", []),
+    ],
+)
+def test_phrases_are_runs_between_function_words_and_punctuation(caption, phrases):
+    assert noun_phrases(caption) == phrases
+
+
+def test_phrases_are_verbatim_ordered_and_distinct_without_case():
+    caption = "A Red  Car near the red car: the red car, a man's   dog, Red  Car"
+    phrases = noun_phrases(caption)
+    assert phrases == ["Red  Car", "red car", "man's   dog"]
+    assert all(phrase in caption for phrase in phrases)
+    assert noun_phrases("The Dog and the dog") == ["Dog"]
+
+
+def test_a_long_run_is_cut_into_pieces():
+    words = [f"noun{i}" for i in range(2 * MAX_WORDS + 1)]
+    assert noun_phrases(" ".join(words)) == [
+        " ".join(words[:MAX_WORDS]),
+        " ".join(words[MAX_WORDS : 2 * MAX_WORDS]),
+        words[-1],
+    ]
+
+
+def test_limit_keeps_the_first_phrases():
+    caption = "a cat on a mat with a hat"
+    assert noun_phrases(caption, 2) == ["cat", "mat"]
+    assert noun_phrases(caption, 0) == []
+
+
+def test_negative_limit_is_an_error():
+    with pytest.raises(ValueError, match="limit: expected None or at least 0, received -1"):
+        noun_phrases("a cat", -1)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "phrases"),
+    [
+        ("a man in a dark suit speaking into a microphone", ["man", "dark suit", "speaking", "microphone"]),
+        ("RT @nasa : New moon photo // http://t.co/x &amp; & amp ; stars", ["New moon", "stars"]),
+        ("# Brexit : Anna 's old house", ["Brexit", "Anna", "old house"]),
+        ("(Oslo, Norway) , red and white", ["(Oslo,", "Norway)"]),
+        ("Will Smith will go ; X", ["Will Smith", "go"]),
+        ("", []),
+    ],
+)
+def test_phrases_of_tokens(sentence, phrases):
+    tokens = sentence.split()
+    assert [" ".join(tokens[start:end]) for start, end in token_phrases(tokens)] == phrases
+
+
+def test_phrases_of_tokens_stop_at_blocked_ones_and_are_cut():
+    tokens = [f"noun{index}" for index in range(MAX_WORDS + 3)]
+    assert token_phrases(tokens) == [(0, MAX_WORDS), (MAX_WORDS, MAX_WORDS + 3)]
+    assert token_phrases(tokens, blocked={1, 2}) == [(0, 1), (3, MAX_WORDS + 3)]
+    assert token_phrases(["", " ", "a"]) == []
+
+
+def test_content_words():
+    assert content_words("The old man and Will Smith's DOG, will") == {"old", "man", "will", "smith's", "dog"}
+    assert content_words("Will this") == {"will"}
+
+
+@pytest.mark.skipif(not CAPTIONS.is_file(), reason=f"no real captions at {CAPTIONS}")
+def test_real_captions_give_short_verbatim_phrases():
+    captions = [ast.literal_eval(line)["text"].strip() for line in CAPTIONS.read_text(encoding="utf-8").splitlines()]
+    phrases = [noun_phrases(caption) for caption in captions]
+    assert all(phrase in caption for caption, found in zip(captions, phrases, strict=True) for phrase in found)
+    assert all(len(phrase.split()) <= MAX_WORDS for found in phrases for phrase in found)
+    assert sum(map(bool, phrases)) / len(captions) > 0.99

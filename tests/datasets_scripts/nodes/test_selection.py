@@ -1,0 +1,232 @@
+"""Selection by rule, the merging of selections into posts, and that no selector can know a label."""
+
+import copy
+import json
+
+import pytest
+from paths import MNRE_DATA
+from PIL import Image
+from selection_posts import Blind, make_post, words
+
+from datasets_scripts.builders.mnre import MNRE_LABELS, read_facts
+from datasets_scripts.builders.postcards import Postcards
+from datasets_scripts.nodes.selection import (
+    HeuristicSelector,
+    PairSelection,
+    apply_selections,
+    make_selector,
+    select_posts,
+)
+from datasets_scripts.schema import group_into_posts
+
+
+REAL = MNRE_DATA / "mnre_txt" / "mnre_val .txt"
+
+
+def test_text_phrases_are_outside_the_mentions_and_the_closest_first():
+    post = make_post()
+    first, second = HeuristicSelector(num_text_phrases=9).select(post)
+    assert words(post, first.text_phrases) == ["sings", "Reuters", "London", "Gus Stewart"]
+    assert words(post, second.text_phrases) == ["Earls Court", "sings", "Reuters", "Gus Stewart"]
+    for pair, selection in zip(post["pairs"], (first, second), strict=True):
+        inside = {token for span in (pair["head"], pair["tail"]) for token in range(*span)}
+        assert not inside & {token for span in selection.text_phrases for token in range(*span)}
+
+
+def test_a_repeated_phrase_is_taken_once_where_it_is_closest():
+    post = make_post(tokens="Gig tonight : Ann plays the gig at Oslo".split())
+    post["pairs"] = [{"head": [3, 4], "tail": [8, 9]}]
+    assert HeuristicSelector().select(post)[0].text_phrases == [(4, 5), (6, 7), (0, 2)]
+    post["tokens"] = "Gig : Ann plays the gig at Oslo".split()
+    post["pairs"] = [{"head": [2, 3], "tail": [7, 8]}]
+    assert HeuristicSelector().select(post)[0].text_phrases == [(3, 4), (5, 6)]
+
+
+def test_image_phrases_by_shared_words_then_in_order():
+    first, second = HeuristicSelector(num_image_phrases=3).select(make_post())
+    assert first.image_phrases == ["old David", "a stage", "bright lights"]
+    assert second.image_phrases == ["old David", "London skyline", "a stage"]
+
+
+def test_objects_by_the_pair_s_words_then_its_phrases_then_score_then_order():
+    first, second = HeuristicSelector(num_objects=5).select(make_post())
+    assert first.objects == [2, 3, 0, 1, 4]  # court, Bowie knife: mentions; then in order
+    assert second.objects == [3, 2, 0, 1, 4]  # Bowie knife: mention; court: phrase "Earls Court"
+    scored = HeuristicSelector(num_objects=5).select(make_post(object_scores=[0.1, 0.5, 0.2, 0.3, 0.5]))
+    assert scored[0].objects == [3, 2, 1, 4, 0]
+
+
+def test_a_tail_object_lends_its_label_and_is_not_chosen():
+    post = make_post(pairs=[{"head": [9, 10], "tail": [], "tail_object": 2, "relation": 1}])
+    (selection,) = HeuristicSelector(num_objects=9, num_text_phrases=9).select(post)
+    assert 2 not in selection.objects and len(selection.objects) == 4
+    assert words(post, selection.text_phrases)[0] == "Earls Court"  # only the head's distance counts
+    post["object_labels"][3] = "tennis court"
+    assert HeuristicSelector().select(post)[0].objects[0] == 3
+
+
+def test_numbers_limit_and_nothing_is_made_up():
+    none = HeuristicSelector(num_text_phrases=0, num_image_phrases=0, num_objects=0).select(make_post())[0]
+    assert none == PairSelection()
+    bare = {"tokens": ["Ann", ",", "Bob"], "pairs": [{"head": [0, 1], "tail": [2, 3]}]}
+    (selection,) = HeuristicSelector().select(bare)
+    assert selection.text_phrases == selection.image_phrases == selection.objects == []
+    assert selection.reasons == {
+        "text_phrases": "the post has no text phrases to choose from",
+        "image_phrases": "the post has no image phrases to choose from",
+        "objects": "the post has no objects to choose from",
+    }
+    unlabelled = make_post(object_labels=[])
+    assert HeuristicSelector().select(unlabelled)[0].objects == [0, 1, 2]
+    assert HeuristicSelector().select(make_post(object_labels=[None] * 5))[0].objects == [0, 1, 2]
+
+
+def test_what_is_chosen_depends_on_the_words_and_the_image_alone():
+    post, selector = make_post(), HeuristicSelector()
+    chosen = selector.select(post)
+    permuted = copy.deepcopy(post)
+    permuted["pairs"][0]["relation"], permuted["pairs"][1]["relation"] = 0, 3
+    assert selector.select(permuted) == chosen
+    assert selector.select(post | {"pairs": [Blind(pair) for pair in post["pairs"]]}) == chosen
+    assert selector.select(post | {"pairs": post["pairs"][1:], "id": "test-9", "image_id": "other"}) == chosen[1:]
+
+
+@pytest.mark.parametrize("field", ["object_labels", "object_scores"])
+def test_lists_that_do_not_fit_the_boxes(field):
+    with pytest.raises(ValueError, match=f"post 'train-0', {field}: expected one for each of its 5 boxes, received 1"):
+        HeuristicSelector().select(make_post(**{field: [1]} if field == "object_scores" else {field: ["a"]}))
+
+
+def test_description():
+    description = {"selector": "heuristic", "num_text_phrases": 1, "num_image_phrases": 2, "num_objects": 3}
+    selector = HeuristicSelector(num_text_phrases=1, num_image_phrases=2)
+    assert json.loads(json.dumps(selector.description)) == description
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True])
+def test_a_bad_number(value):
+    with pytest.raises(ValueError, match=f"num_objects: expected an int of at least 0, received {value}"):
+        HeuristicSelector(num_objects=value)
+
+
+# make_selector -------------------------------------------------------------------------------------------------------
+
+
+def test_make_selector_by_rule():
+    assert make_selector("heuristic", num_objects=5).description["num_objects"] == 5
+
+
+@pytest.mark.parametrize("spec", ["", "gpt", "openai", "openai:", "heuristic:3"])
+def test_an_unknown_selector(spec):
+    with pytest.raises(ValueError, match=f"spec: expected 'heuristic', 'openai:MODEL@BASE_URL' .* received '{spec}'"):
+        make_selector(spec)
+
+
+def test_an_unknown_option():
+    with pytest.raises(
+        ValueError, match=r"options: expected some of \['num_image.* for 'heuristic', received \['k'\]"
+    ):
+        make_selector("heuristic", k=3)
+
+
+# apply_selections ----------------------------------------------------------------------------------------------------
+
+
+def test_selections_join_the_post():
+    post = make_post()
+    before = copy.deepcopy(post)
+    first = PairSelection([(4, 5)], ["BRIGHT  lights", "a band", "A band"], [3, 1], {"objects": "left out 9: why"})
+    second = PairSelection([], ["a guitar", "a stage"], [], {"text_phrases": "none", "objects": "no"})
+    joined, reasons = apply_selections(post, [first, second])
+    assert post == before
+    assert joined["image_phrases"] == [*post["image_phrases"], "a band", "a guitar"]
+    assert joined["pairs"][0] == post["pairs"][0] | {
+        "text_phrases": [[4, 5]],
+        "image_phrases": [2, 4],
+        "objects": [3, 1],
+    }
+    assert joined["pairs"][1] == post["pairs"][1] | {"text_phrases": [], "image_phrases": [5, 0], "objects": []}
+    assert reasons == [
+        {"pair": 0, "field": "objects", "reason": "left out 9: why"},
+        {"pair": 1, "field": "text_phrases", "reason": "none"},
+        {"pair": 1, "field": "objects", "reason": "no"},
+    ]
+    assert apply_selections(joined, [first, second])[0] == joined
+
+
+def test_not_one_selection_a_pair():
+    with pytest.raises(ValueError, match="expected one for each of the 2 pairs of post 'train-0', received 1"):
+        apply_selections(make_post(), [PairSelection()])
+
+
+def test_a_row_of_a_data_set_keeps_its_columns(tmp_path):
+    builder = Postcards(cache_dir=str(tmp_path), num_train=2, num_validation=1, num_test=1)
+    builder.download_and_prepare()
+    rows = builder.as_dataset("train")
+    selector = HeuristicSelector()
+    changed = rows.map(
+        lambda row: apply_selections(row, selector.select(row, row["image"]))[0], features=rows.features
+    )
+    assert changed.features == rows.features
+    assert all(len(pair["objects"]) == 3 for row in changed for pair in row["pairs"])
+
+
+def test_the_processor_takes_a_post_with_selections(make_processor, make_config):
+    post = make_post(image_features=[0.0] * 8, object_features=[[0.0] * 8] * 5)
+    selected, _ = apply_selections(post, HeuristicSelector(num_image_phrases=2).select(post))
+    inputs = make_processor(make_config())(selected)
+    assert inputs["pair_objects"].tolist() == [pair["objects"] for pair in selected["pairs"]]
+    assert (inputs["text_phrase_tokens"][:, 0] >= 0).any()
+
+
+# many posts ----------------------------------------------------------------------------------------------------------
+
+
+class Windowed(HeuristicSelector):
+    """Remembers how many posts it was given at a time."""
+
+    window = 5
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def select_window(self, posts):
+        self.sizes.append(len(posts))
+        return super().select_window(posts)
+
+
+def test_posts_go_in_windows_of_pairs_and_come_back_in_order(capsys):
+    posts = [make_post(id=str(number), pairs=make_post()["pairs"][: 1 + number % 2]) for number in range(7)]
+    selector, taken = Windowed(), []
+
+    def items():
+        for post in posts:
+            taken.append(post["id"])
+            yield post, Image.new("RGB", (3, 3))
+
+    results = select_posts(selector, items(), total_pairs=10)
+    first = next(results)
+    assert len(taken) == 4  # pairs: 1 + 2 + 1 + 2
+    assert [first, *results] == [HeuristicSelector().select(post) for post in posts]
+    assert selector.sizes == [4, 3]
+    printed = capsys.readouterr().err
+    assert "node selection" in printed and "10/10" in printed
+
+
+def test_no_posts():
+    assert list(select_posts(HeuristicSelector(), [], progress=False)) == []
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason=f"no real sentences at {REAL}")
+def test_real_sentences():
+    posts = group_into_posts(read_facts(REAL, labels=MNRE_LABELS))
+    num_empty = num_pairs = 0
+    for (tokens, _), pairs in posts.items():
+        for pair, selection in zip(pairs, HeuristicSelector().select({"tokens": tokens, "pairs": pairs}), strict=True):
+            mentions = {token for name in ("head", "tail") for token in range(*pair[name])}
+            for start, end in selection.text_phrases:
+                assert 0 <= start < end <= len(tokens) and mentions.isdisjoint(range(start, end))
+            num_pairs += 1
+            num_empty += not selection.text_phrases
+    assert num_pairs == 1624 and num_empty < 0.1 * num_pairs

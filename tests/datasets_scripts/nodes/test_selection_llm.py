@@ -1,0 +1,456 @@
+"""Selection by language models: the paper's prompts, strict reading of answers, a real server that talks nonsense."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from chat_server import ChatServer, Say, Status, image_of, prompt_of
+from paths import ROOT, SHARED
+from PIL import Image
+from selection_posts import Blind, make_post, words
+
+from datasets_scripts.nodes.chat import CachedChatModel
+from datasets_scripts.nodes.chat_openai import OpenAIChatModel
+from datasets_scripts.nodes.chat_transformers import TransformersChatModel
+from datasets_scripts.nodes.prompts import (
+    PROMPTS,
+    parse_answer,
+    phrases_schema,
+    prompt_provenance,
+    take_image_phrases,
+    take_objects,
+    take_text_phrases,
+)
+from datasets_scripts.nodes.selection import PairSelection, make_selector, select_posts
+from datasets_scripts.nodes.selection_llm import LLMSelector
+
+
+PAPER = SHARED / "paper"
+IMAGE = Image.new("RGB", (60, 40), "red")
+FAST = {"timeout": 5.0, "backoff": 0.01, "max_attempts": 2}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("VMHAN_LLM_API_KEY", raising=False)
+
+
+def field_of(body):
+    """Which of the three questions a request is."""
+    patterns = {field: re.sub(r"\\\{\w+\\\}", ".*", re.escape(paper)) for field, (paper, _) in PROMPTS.items()}
+    (field,) = [field for field, pattern in patterns.items() if re.match(pattern, prompt_of(body))]
+    return field
+
+
+GOOD = {
+    "text_phrases": '{"phrases": ["sings at", "gus stewart"]}',
+    "image_phrases": ' {"phrases": ["a  man singing", "stage"]}\n',
+    "objects": '{"objects": [3, 0]}',
+}
+
+
+def answering(**answers):
+    """A reply function: a text or a list of texts (the last one is repeated) by field."""
+    asked = dict.fromkeys(GOOD, 0)
+
+    def reply(number, body):
+        field = field_of(body)
+        texts = answers.get(field, GOOD[field])
+        texts = texts if isinstance(texts, list) else [texts]
+        asked[field] += 1
+        return texts[min(asked[field], len(texts)) - 1]
+
+    return reply
+
+
+def selector_for(server, folder, **options):
+    return make_selector(f"openai:llama3,llava@{server.url}", cache_dir=folder, **FAST | options)
+
+
+# prompts -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_prompts_are_the_paper_s_words():
+    papers = list(PAPER.glob("*.txt"))
+    if not papers:
+        pytest.skip(f"the paper is not at {PAPER}")
+    text = " ".join(papers[0].read_text(encoding="utf-8").split())
+    for (paper, _), number in zip(PROMPTS.values(), "mnk", strict=True):
+        assert paper.format(number=number, head="h", tail="t") in text
+
+
+def test_provenance_has_texts_and_digests():
+    provenance = prompt_provenance()
+    assert set(provenance) == {"text_phrases", "image_phrases", "objects", "repair"}
+    for entry in provenance.values():
+        assert entry["sha256"] == hashlib.sha256(entry["text"].encode()).hexdigest()
+    assert all(PROMPTS[field][0] in provenance[field]["text"] for field in PROMPTS)
+
+
+def test_what_is_asked_about_a_pair(tmp_path):
+    post = make_post(pairs=make_post()["pairs"][:1])
+    with ChatServer(answering()) as server:
+        (selection,) = selector_for(server, tmp_path, num_text_phrases=4).select(post, IMAGE)
+        by_field = {field_of(body): body for body in server.bodies}
+        assert len(server.bodies) == 3
+    assert words(post, selection.text_phrases) == ["sings at", "Gus Stewart"]
+    assert selection.image_phrases == ["a man singing", "stage"]
+    assert selection.objects == [3, 0] and selection.reasons == {}
+    text, image, objects = (by_field[field] for field in GOOD)
+    assert (text["model"], image["model"], objects["model"]) == ("llama3", "llava", "llava")
+    assert "the top 4 entities" in prompt_of(text) and "entity pair (David Bowie,Earls Court)." in prompt_of(text)
+    assert f"Sentence: {' '.join(post['tokens'])}\n" in prompt_of(text) and image_of(text) is None
+    assert '{"phrases": ["...", "..."]}' in prompt_of(text)
+    assert "(David Bowie,Earls Court)" in prompt_of(image) and "Reuters" not in prompt_of(image)
+    assert "\n2: court [0.02, 0.03, 0.15, 0.23]\n3: Bowie knife [" in prompt_of(objects)
+    sent = Image.open(io.BytesIO(image_of(objects)[1]))
+    assert sent.format == "JPEG" and sent.size == (60, 40)
+    assert text["response_format"]["json_schema"]["schema"] == phrases_schema(4)
+
+
+def test_a_large_image_is_sent_smaller(tmp_path):
+    with ChatServer(answering()) as server:
+        selector_for(server, tmp_path, max_image_side=50, num_text_phrases=0, num_objects=0).select(
+            make_post(), Image.new("L", (200, 100))
+        )
+        assert Image.open(io.BytesIO(image_of(server.bodies[0])[1])).size == (50, 25)
+
+
+def test_a_tail_object_is_named_by_label_and_place_and_not_offered(tmp_path):
+    post = make_post(pairs=[{"head": [9, 10], "tail": [], "tail_object": 2}])
+    with ChatServer(answering(objects='{"objects": [2, 4]}')) as server:
+        (selection,) = selector_for(server, tmp_path).select(post, IMAGE)
+        by_field = {field_of(body): prompt_of(body) for body in server.bodies}
+        unlabelled = post | {"object_labels": ["a", "b", "", "c", "d"]}
+        selector_for(server, tmp_path).select(unlabelled, IMAGE)
+        others = [prompt_of(body) for body in server.bodies[3:]]
+    assert "(London,court)" in by_field["text_phrases"]
+    assert "(London,court [0.02, 0.03, 0.15, 0.23])" in by_field["image_phrases"]
+    assert "\n2: " not in by_field["objects"] and "\n3: " in by_field["objects"]
+    assert selection.objects == [4]
+    assert selection.reasons["objects"] == "left out '2': not one of the 4 objects to choose from"
+    assert any("(London,an object of the image)" in prompt for prompt in others)
+    assert any("(London,object [0.02," in prompt for prompt in others)
+
+
+def test_what_need_not_be_asked_is_not(tmp_path):
+    post = make_post(pairs=make_post()["pairs"][:1])
+    with ChatServer(answering()) as server:
+        blind = selector_for(server, tmp_path).select(post, None)[0]
+        assert blind.reasons == dict.fromkeys(("image_phrases", "objects"), "the post has no image")
+        assert [field_of(body) for body in server.bodies] == ["text_phrases"]
+        numbers = {"num_text_phrases": 0, "num_image_phrases": 0}
+        bare = selector_for(server, tmp_path, **numbers).select(post | {"boxes": [], "object_labels": []}, IMAGE)[0]
+        assert bare.reasons == {"objects": "the post has no objects to choose from"}
+        single = post | {"boxes": [[0, 0, 3, 3]], "object_labels": ["cup"]}
+        assert selector_for(server, tmp_path, **numbers).select(single, IMAGE)[0] == PairSelection(objects=[0])
+        nothing = selector_for(server, tmp_path, **numbers, num_objects=0).select(post, IMAGE)[0]
+        assert nothing == PairSelection()
+        assert len(server.bodies) == 1
+
+
+# nonsense ------------------------------------------------------------------------------------------------------------
+
+CUT = Say('{"phrases": ["sin')
+CUT.finish = "length"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("I cannot help with that.", "answer was not JSON: 'I cannot help with that.'"),
+        ('Sure! {"phrases": ["sings"]}', "answer was not JSON: 'Sure!"),
+        ('```json\n{"phrases": ["sings"]}\n```', "answer was not JSON: '```json"),
+        ('{"phrases": ["sings"]} Enjoy!', "answer was not JSON"),
+        ("", "answer was not JSON: ''"),
+        (None, "answer was not JSON: ''"),
+        (CUT, "answer was not JSON and was cut off by the limit of tokens"),
+        ("[" * 50_000, "answer was not JSON"),
+        ('["sings"]', "answer was not as the schema asks: .*is not of type 'object'"),
+        ('{"phrases": "sings"}', "answer was not as the schema asks: .*is not of type 'array'"),
+        ('{"phrases": [1]}', "is not of type 'string'"),
+        ('{"entities": ["sings"]}', "answer was not as the schema asks"),
+        ('{"phrases": ["sings"], "why": "so"}', "Additional properties"),
+        ('{"phrases": ["sings", "at", "in", "says"]}', "answer was not as the schema asks: .*too long"),
+    ],
+)
+def test_an_answer_of_the_wrong_form_is_repaired_once_or_stays_empty(answer, reason, tmp_path):
+    post = make_post(pairs=make_post()["pairs"][:1])
+    only = {"num_image_phrases": 0, "num_objects": 0}
+    with ChatServer(answering(text_phrases=[answer, '{"phrases": ["sings"]}'])) as server:
+        (selection,) = selector_for(server, tmp_path / "1", **only).select(post, IMAGE)
+        assert (words(post, selection.text_phrases), selection.reasons) == (["sings"], {})
+        assert len(server.bodies) == 2
+        first, said, repair = server.bodies[1]["messages"]
+        assert first["content"] == prompt_of(server.bodies[0])
+        assert said == {"role": "assistant", "content": (answer or "").strip() or "(nothing)"}
+        assert "This is not the answer asked for: answer was not" in repair["content"]
+    with ChatServer(answering(text_phrases=answer)) as server:
+        (selection,) = selector_for(server, tmp_path / "2", **only).select(post, IMAGE)
+        assert len(server.bodies) == 2
+        selector_for(server, tmp_path / "2", **only).select(post, IMAGE)
+        assert len(server.bodies) == 2  # nonsense is remembered too
+    assert selection.text_phrases == []
+    assert re.search(reason, selection.reasons["text_phrases"])
+    assert selection.reasons["text_phrases"].endswith("; asked twice")
+
+
+def test_valid_answers_with_things_that_are_not_there(tmp_path):
+    post = make_post(pairs=make_post()["pairs"][:1])
+    nonsense = {
+        "text_phrases": '{"phrases": ["Ziggy Stardust", "David Bowie", "sings"]}',
+        "image_phrases": '{"phrases": ["", "stage", "STAGE"]}',
+        "objects": '{"objects": [5, -1, 4]}',
+    }
+    with ChatServer(answering(**nonsense)) as server:
+        (selection,) = selector_for(server, tmp_path).select(post, IMAGE)
+        assert len(server.bodies) == 3  # the form was right: nothing to repair
+    assert words(post, selection.text_phrases) == ["sings"]
+    assert (selection.image_phrases, selection.objects) == (["stage"], [4])
+    assert selection.reasons == {
+        "text_phrases": "left out 'Ziggy Stardust': not in the sentence; 'David Bowie': a mention of the pair itself",
+        "image_phrases": "left out '': blank; 'STAGE': named twice",
+        "objects": "left out '5': not one of the 5 objects to choose from; '-1': not one of the 5 objects to choose "
+        "from",
+    }
+    with ChatServer(answering(text_phrases='{"phrases": []}', objects='{"objects": [9]}')) as server:
+        (selection,) = selector_for(server, tmp_path / "2").select(post, IMAGE)
+    assert selection.text_phrases == selection.objects == []
+    assert selection.reasons["text_phrases"] == "the model named none"
+    assert "not one of the 5" in selection.reasons["objects"]
+
+
+def test_a_request_without_answer_is_raised_or_recorded(tmp_path):
+    def reply(number, body):
+        return Status(500, "crashed") if field_of(body) == "objects" else answering()(number, body)
+
+    post = make_post(pairs=make_post()["pairs"][:1])
+    with ChatServer(reply) as server:
+        with pytest.raises(OSError, match="post 'train-0', pair 0, objects: expected an answer of 'llava'.*crashed"):
+            selector_for(server, tmp_path).select(post, IMAGE)
+        (selection,) = selector_for(server, tmp_path, on_failure="empty").select(post, IMAGE)
+    assert selection.objects == [] and "crashed" in selection.reasons["objects"]
+    assert selection.text_phrases and selection.image_phrases
+
+
+# taking values -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("phrase", "spans"),
+    [
+        ("London", [(2, 3)]),  # of two places the one nearest to the mention
+        ("in London", [(1, 3)]),
+        ("  in\n London ", [(1, 3)]),
+        ("IN london", [(1, 3)]),
+        ("US", [(4, 5)]),  # as it is written, though "us" is nearer
+        ("STRASSE", [(7, 8)]),
+        ("Lond", []),
+        ("Londoner", []),
+        ("in London us", [(1, 4)]),
+        ("us London", []),
+        ("&amp", []),
+        ("&amp;", [(5, 6)]),
+        ("Bowie", []),
+        ("Bowie in", [(0, 2)]),  # more than the mention
+        ("", []),
+        (".*", []),
+    ],
+)
+def test_a_text_phrase_stands_in_the_sentence_on_token_borders(phrase, spans):
+    tokens = ["Bowie", "in", "London", "us", "US", "&amp;", "London", "Straße"]
+    taken, reason = take_text_phrases([phrase], tokens, [(0, 1)])
+    assert taken == spans
+    assert bool(reason) == (not spans)
+
+
+def test_of_several_places_the_one_nearest_to_both_mentions_counts():
+    tokens = "in a town in Oslo in all".split()
+    assert take_text_phrases(["in"], tokens, [(4, 5)])[0] == [(3, 4)]
+    assert take_text_phrases(["in"], tokens, [(4, 5), (6, 7)])[0] == [(5, 6)]
+
+
+def test_tokens_with_blanks_and_blank_tokens():
+    assert take_text_phrases(["New York city"], ["", "New York", "", "city", " "], [])[0] == [(1, 4)]
+
+
+def test_spans_are_taken_once():
+    taken, reason = take_text_phrases(["in", "IN", "in"], ["Ann", "in", "Oslo"], [(0, 1)])
+    assert taken == [(1, 2)] and reason == "left out 'IN': named twice; 'in': named twice"
+
+
+def test_image_phrases_must_be_printable_and_short():
+    phrases = ["ok", "\ud83d", "a\x00b", "w " * 13, "two\n words"]
+    taken, reason = take_image_phrases(phrases)
+    assert taken == ["ok", "two words"]
+    assert reason.count("not printable") == 2 and reason.count("longer than 12 words") == 1
+
+
+def test_objects_as_whole_floats_and_twice():
+    assert take_objects([1.0, 0, 1], [0, 1]) == ([1, 0], "left out '1': named twice")
+    assert [type(index) for index in take_objects([1.0], [0, 1])[0]] == [int]
+
+
+def test_without_jsonschema(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(
+        ImportError, match=r'parse_answer: expected the jsonschema package.*pip install "vmhan\[llm\]"'
+    ):
+        parse_answer("{}", phrases_schema(1))
+
+
+# no label, no line number --------------------------------------------------------------------------------------------
+
+
+def test_what_is_asked_and_chosen_depends_on_the_words_and_the_image_alone(tmp_path):
+    post = make_post()
+    with ChatServer(answering()) as server:
+        selector = selector_for(server, tmp_path)
+        chosen = selector.select(post, IMAGE)
+        num_asked = len(server.bodies)
+        permuted = post | {"pairs": [Blind(pair | {"relation": 22}) for pair in post["pairs"]]}
+        assert selector.select(permuted, IMAGE) == chosen
+        assert selector.select(post | {"pairs": post["pairs"][1:], "id": "x", "image_id": "y"}, IMAGE) == chosen[1:]
+        doubled = selector.select(post | {"pairs": post["pairs"] * 2}, IMAGE)
+        assert doubled == chosen * 2
+        assert len(server.bodies) == num_asked == 6  # every later question was the same to the byte
+
+
+# many posts, interrupted ---------------------------------------------------------------------------------------------
+
+
+def make_posts(number):
+    tokens = "Ann met Bob in Oslo number".split()
+    pairs = [{"head": [0, 1], "tail": [2, 3], "tail_object": -1}, {"head": [0, 1], "tail": [4, 5], "tail_object": -1}]
+    return [make_post(id=str(index), tokens=[*tokens, str(index)], pairs=pairs) for index in range(number)]
+
+
+def test_windows_ask_several_posts_at_once(tmp_path):
+    posts = [(post, IMAGE) for post in make_posts(6)]
+    answer = answering(text_phrases='{"phrases": ["met"]}')
+
+    def reply(number, body):
+        if number in (2, 3, 4):  # the first goes alone, then three of the first window, which has two posts
+            server.wait_for(3)
+        return answer(number, body)
+
+    with ChatServer(reply) as server:
+        selector = selector_for(server, tmp_path, window=4, concurrency=3)
+        together = list(select_posts(selector, posts, progress=False))
+        assert server.high_water == 3
+        num_asked = len(server.bodies)
+        assert [selector.select(post, image) for post, image in posts] == together
+        assert len(server.bodies) == num_asked
+    assert num_asked == 12 + 4  # the images are the same and so are the pairs' words: asked once a pair
+    assert all(selection.text_phrases == [(1, 2)] for of_post in together for selection in of_post)
+
+
+SCRIPT = """
+import json, sys
+from datasets_scripts.nodes.selection import make_selector, select_posts
+address, folder, posts = sys.argv[1:]
+selector = make_selector(f"openai:m@{address}", cache_dir=folder, window=2, concurrency=2)
+print(list(select_posts(selector, [(post, None) for post in json.loads(posts)], progress=False)))
+"""
+
+
+def test_kill_9_and_run_again(tmp_path):
+    killed = []
+
+    def reply(number, body):
+        if number == 7 and not killed:
+            killed.append(os.kill(process.pid, signal.SIGKILL))
+        return '{"phrases": ["met"]}'
+
+    with ChatServer(reply, latency=0.02) as server:
+        command = [sys.executable, "-c", SCRIPT, server.url, str(tmp_path), json.dumps(make_posts(10))]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+        assert process.wait(60) == -signal.SIGKILL
+        process.stdout.close()
+        time.sleep(0.3)  # until the server has read what the dead process had sent
+        num_kept, num_sent = len(list(tmp_path.rglob("*.json"))), len(server.bodies)
+        assert 4 <= num_kept < 20 and num_kept <= num_sent < 20
+        options = FAST | {"cache_dir": tmp_path}
+        posts = [(post, None) for post in make_posts(10)]
+        selections = list(select_posts(make_selector(f"openai:m@{server.url}", **options), posts, progress=False))
+        assert len(server.bodies) == num_sent + 20 - num_kept
+    assert [selection.text_phrases for of_post in selections for selection in of_post] == [[(1, 2)]] * 20
+
+
+# arguments -----------------------------------------------------------------------------------------------------------
+
+
+def test_specs():
+    one = make_selector("openai:vlm@http://a:1/v1")
+    assert one.text_model is one.image_model and one.text_model.model.base_url == "http://a:1/v1"
+    two = make_selector("openai:meta-llama/L@http://a:1/v1,llava-hf/l:7b@https://b/v1", concurrency=3, num_objects=7)
+    assert (two.text_model.model.model, two.text_model.model.host) == ("meta-llama/L", "a:1")
+    assert (two.image_model.model.model, two.image_model.model.host) == ("llava-hf/l:7b", "b")
+    assert two.text_model.model.concurrency == two.image_model.model.concurrency == 3
+    assert two.numbers["objects"] == 7
+    shared = make_selector("openai:a@http://h/v1,b")
+    assert shared.image_model.model.base_url == "http://h/v1"
+    local = make_selector("transformers:llama,llava@rev", batch_size=2)
+    assert isinstance(local.text_model.model, TransformersChatModel)
+    assert (local.text_model.model.kind, local.image_model.model.kind) == ("text", "image")
+    assert (local.image_model.model.name, local.image_model.model.revision) == ("llava", "rev")
+    assert make_selector("transformers:llava").text_model.model.kind == "image"
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("openai:a,b,c@http://h/v1", {}, "spec: expected one or two models behind 'openai:', received 'a,b,c@http"),
+        ("transformers:a,", {}, "spec: expected one or two models behind 'transformers:', received 'a,'"),
+        ("openai:llama3", {}, r"spec: expected openai:MODEL@BASE_URL with an http\(s\) address, received 'llama3'"),
+        ("openai:m@ftp://h/v1", {}, r"spec: expected openai:MODEL@BASE_URL with an http\(s\) address"),
+        ("openai:m@httpx://h/v1", {}, "base_url: expected http://HOST/v1"),
+        ("openai:@http://h/v1", {}, "model: expected the name the server knows it by"),
+        (
+            "openai:m@http://h/v1",
+            {"batch_size": 2},
+            r"options: expected some of .*'timeout'.*received \['batch_size'\]",
+        ),
+        ("transformers:m", {"timeout": 2}, r"options: expected some of .*'batch_size'.*received \['timeout'\]"),
+        ("openai:m@http://h/v1", {"num_objects": -1}, "num_objects: expected an int of at least 0, received -1"),
+        ("openai:m@http://h/v1", {"window": 0}, "window: expected an int of at least 1, received 0"),
+        ("openai:m@http://h/v1", {"max_image_side": 0}, "max_image_side: expected an int of at least 1, received 0"),
+    ],
+)
+def test_bad_specs_and_options(spec, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_selector(spec, **options)
+
+
+def test_an_unreadable_image_names_its_post(tmp_path):
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(buffer, format="JPEG")
+    cut = Image.open(io.BytesIO(buffer.getvalue()[: len(buffer.getvalue()) // 2]))
+    with pytest.raises(OSError, match="post 'train-0': expected a readable image, received image file is truncated"):
+        make_selector("openai:m@http://h/v1", cache_dir=tmp_path).select(make_post(), cut)
+
+
+def test_labels_that_do_not_fit_the_boxes(tmp_path):
+    with pytest.raises(ValueError, match="post 'train-0', object_labels: expected one for each of its 5 boxes"):
+        make_selector("openai:m@http://h/v1", cache_dir=tmp_path).select(make_post(object_labels=["a"]), IMAGE)
+
+
+def test_description_says_models_prompts_and_host_and_no_secret(monkeypatch, tmp_path):
+    monkeypatch.setenv("VMHAN_LLM_API_KEY", "sk-verysecret")
+    text = CachedChatModel(OpenAIChatModel("llama3", "http://gpu7:8000/v1"), tmp_path)
+    image = CachedChatModel(OpenAIChatModel("llava", "http://gpu8:8000/v1", parameters={"max_tokens": 9}), tmp_path)
+    description = json.loads(json.dumps(LLMSelector(text, image, num_objects=4).description))
+    assert description["text_model"]["model"] == "llama3" and description["text_model"]["endpoint"] == "gpu7:8000"
+    assert description["image_model"]["parameters"] == {"max_tokens": 9}
+    assert description["prompts"] == prompt_provenance()
+    assert (description["num_text_phrases"], description["num_objects"]) == (3, 4)
+    assert "secret" not in json.dumps(description)

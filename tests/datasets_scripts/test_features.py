@@ -1,0 +1,272 @@
+"""The feature extractor: batches across images change nothing, each image costs one pass, what ran is described."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModel
+
+from datasets_scripts import features
+from datasets_scripts.builders.postcards import PostcardsConfig, make_postcard
+from datasets_scripts.features import VisualFeatureExtractor, parse_features
+from modeling_vmhan.vision import weights_digest
+
+
+@pytest.fixture
+def extractor(thin_vgg16):
+    return VisualFeatureExtractor("random:0", size=32, batch_size=8, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images_and_boxes():
+    postcards = [make_postcard(PostcardsConfig(), "train", index) for index in range(4)]
+    inputs = [(postcard.image, [list(sticker.box) for sticker in postcard.stickers]) for postcard in postcards]
+    return [*inputs, (postcards[0].image, [])]  # the last image has no boxes
+
+
+def test_shapes_types_and_order(extractor, images_and_boxes):
+    results = list(extractor.extract(images_and_boxes, progress=False))
+    assert len(results) == len(images_and_boxes)
+    for (_, boxes), (image_features, object_features) in zip(images_and_boxes, results, strict=True):
+        assert image_features.shape == (extractor.feature_size,) and image_features.dtype == np.float16
+        assert object_features.shape == (len(boxes), extractor.feature_size) and object_features.dtype == np.float16
+    np.testing.assert_allclose(results[0][0], results[-1][0], rtol=1e-3)  # the same image, with and without boxes
+
+
+@pytest.mark.parametrize("batch_size", [5, 1000])
+def test_one_by_one_equals_batched(extractor, images_and_boxes, batch_size):
+    together = list(extractor.extract(images_and_boxes, progress=False))
+    extractor.batch_size, before = batch_size, extractor.batch_size
+    alone = [next(extractor.extract([pair], progress=False)) for pair in images_and_boxes]
+    extractor.batch_size = before
+    for got, expected in zip(alone, together, strict=True):
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_allclose(one.astype(float), other.astype(float), atol=1e-6, rtol=1e-3)
+
+
+def test_regions_are_told_apart_in_float16(extractor, images_and_boxes):
+    features = next(extractor.extract(images_and_boxes, progress=False))[1]
+    assert len(np.unique(features, axis=0)) == len(features)
+
+
+def test_extraction_leaves_the_global_generator_alone(extractor, images_and_boxes):
+    before = torch.get_rng_state()
+    list(extractor.extract(images_and_boxes[:1], progress=False))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_results_come_as_soon_as_a_batch_is_full(extractor, images_and_boxes):
+    taken = []
+
+    def inputs():
+        for index, pair in enumerate(images_and_boxes * 3):
+            taken.append(index)
+            yield pair
+
+    next(extractor.extract(inputs(), progress=False))
+    assert len(taken) < 4  # 4 to 8 stickers an image and batches of 8: two images are enough
+
+
+def test_no_images(extractor):
+    assert list(extractor.extract([], progress=False)) == []
+
+
+def test_progress_bar_counts_images(extractor, images_and_boxes, capsys):
+    list(extractor.extract(images_and_boxes[:2]))
+    printed = capsys.readouterr().err
+    assert "visual features" in printed and "2/2" in printed
+
+
+def test_float32_features_are_what_is_stored_in_float16(extractor, images_and_boxes):
+    computed = list(extractor.encode(images_and_boxes))
+    stored = list(extractor.extract(images_and_boxes, progress=False))
+    for vectors, (image_features, object_features) in zip(computed, stored, strict=True):
+        assert vectors.dtype == torch.float32
+        assert np.array_equal(vectors.half().numpy(), np.vstack([image_features, object_features]))
+
+
+def test_the_same_batches_give_the_same_bits(extractor, images_and_boxes):
+    first, second = (list(extractor.encode(images_and_boxes)) for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+# ---------------------------------------------------------------- passes
+
+
+@pytest.fixture
+def count():
+    """`count(extractor)` -> the list that its encoder's batch sizes will be added to."""
+
+    def counted(extractor):
+        passes = []
+        extractor.encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+        return passes
+
+    return counted
+
+
+@pytest.mark.parametrize(("encoder", "expected"), [("vgg16", [4] * 9 + [1]), ("vgg16_roi_align", [4, 4, 2])])
+def test_each_image_costs_one_pass_and_batches_are_full(encoder, expected, thin_vgg16, count):
+    """37 regions of 10 images: a pass a region, or a pass an image; the last batch alone is not full."""
+    extractor = VisualFeatureExtractor("random:0", 32, 4, "cpu", encoder=encoder)
+    passes = count(extractor)
+    image, boxes = Image.new("RGB", (40, 40)), [[0, 0, 9, 9], [5, 5, 30, 40], [1, 2, 3, 4]]
+    results = list(extractor.extract([(image, boxes if i != 4 else []) for i in range(10)], progress=False))
+    assert passes == expected
+    assert [len(objects) for _, objects in results] == [3, 3, 3, 3, 0, 3, 3, 3, 3, 3]
+
+
+def test_roi_align_takes_each_region_from_its_own_image(thin_vgg16, images_and_boxes):
+    together = VisualFeatureExtractor("random:0", 96, 3, "cpu", encoder="vgg16_roi_align")
+    alone = VisualFeatureExtractor("random:0", 96, 1, "cpu", encoder="vgg16_roi_align")
+    pairs = list(zip(together.encode(images_and_boxes), alone.encode(images_and_boxes), strict=True))
+    assert [len(one) for one, _ in pairs] == [1 + len(boxes) for _, boxes in images_and_boxes]
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+        assert len(one.unique(dim=0)) == len(one)
+
+
+def test_crops_and_roi_align_agree_on_whole_images_only(thin_vgg16, images_and_boxes):
+    kinds = ("vgg16", "vgg16_roi_align")
+    crops, aligned = (
+        next(VisualFeatureExtractor("random:0", 224, device="cpu", encoder=kind).encode(images_and_boxes[:1]))
+        for kind in kinds
+    )
+    torch.testing.assert_close(crops[0], aligned[0], rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(crops[1:], aligned[1:], rtol=1e-2, atol=0)
+
+
+# ---------------------------------------------------------------- backbones, types
+
+
+@pytest.fixture
+def backbone(make_vision_config, tmp_path):
+    torch.manual_seed(0)
+    AutoModel.from_config(make_vision_config()).save_pretrained(tmp_path / "backbone")
+    return str(tmp_path / "backbone")
+
+
+def test_a_backbone_of_transformers(backbone, images_and_boxes):
+    extractor = VisualFeatureExtractor.from_spec(f"transformers:{backbone}", batch_size=4, device="cpu")
+    image_features, object_features = next(extractor.extract(images_and_boxes, progress=False))
+    assert image_features.shape == (32,) == (extractor.feature_size,)
+    assert object_features.shape == (len(images_and_boxes[0][1]), 32)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.02)])
+def test_half_precision_is_near(dtype, tolerance, backbone, images_and_boxes):
+    full, half = (
+        VisualFeatureExtractor(backbone, device="cpu", encoder="transformers", dtype=name)
+        for name in ("float32", dtype)
+    )
+    expected, got = (next(extractor.encode(images_and_boxes)) for extractor in (full, half))
+    assert got.dtype == torch.float32 and not torch.equal(got, expected)
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+    assert half.description["dtype"] == dtype
+    assert half.description["weights_sha256"] == full.description["weights_sha256"]  # of the file, not of its rounding
+
+
+def test_auto_is_full_precision_on_a_cpu(backbone):
+    extractor = VisualFeatureExtractor(backbone, device="cpu", encoder="transformers", dtype="auto")
+    assert extractor.description["dtype"] == "float32"
+
+
+def test_features_that_do_not_fit_float16(backbone, images_and_boxes):
+    extractor = VisualFeatureExtractor(backbone, device="cpu", encoder="transformers")
+    extractor.encoder.backbone.post_layernorm.weight.mul_(1e6)
+    with pytest.raises(ValueError, match=r"must be finite in float16, received values up to \d.*dtype=\"float32\""):
+        next(extractor.extract(images_and_boxes, progress=False))
+
+
+# ---------------------------------------------------------------- the description
+
+
+def test_description(extractor):
+    description = dict(extractor.description)
+    assert description.pop("code_sha256") == features._code_digest()
+    assert description == {
+        "encoder": "vgg16",
+        "weights": "random:0",
+        "weights_sha256": weights_digest(extractor.encoder),
+        "feature_size": 4096,
+        "transform": {
+            "size": 32,
+            "crop_mode": "squash",
+            "shortest_edge": None,
+            "resample": "bilinear",
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        },
+        "dtype": "float32",
+        **{library: version(library) for library in ("torch", "torchvision", "transformers", "pillow")},
+    }
+    assert json.loads(json.dumps(extractor.description)) == extractor.description
+
+
+def test_the_code_digest_is_of_every_file_in_the_path(monkeypatch):
+    before = features._code_digest()
+    read = Path.read_bytes
+    for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "features.py"):
+        monkeypatch.setattr(Path, "read_bytes", lambda path, name=name: read(path) + b"#" * (path.name == name))
+        assert features._code_digest() != before
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("imagenet", ("vgg16", "imagenet")),
+        ("random:0", ("vgg16", "random:0")),
+        ("vgg16:imagenet", ("vgg16", "imagenet")),
+        ("vgg16:random:0", ("vgg16", "random:0")),
+        ("vgg16_roi_align:imagenet", ("vgg16_roi_align", "imagenet")),
+        ("vgg16_roi_align:random:7", ("vgg16_roi_align", "random:7")),
+        ("transformers:openai/clip-vit-base-patch32", ("transformers", "openai/clip-vit-base-patch32")),
+        ("transformers:C:/models/dinov2", ("transformers", "C:/models/dinov2")),
+    ],
+)
+def test_specs(spec, expected):
+    assert parse_features(spec) == expected
+
+
+@pytest.mark.parametrize("spec", ["", "vgg16", "vgg16:", "resnet:imagenet", "openai/clip-vit-base-patch32"])
+def test_an_unknown_spec(spec):
+    with pytest.raises(ValueError, match=rf'features must be "imagenet", .*ENCODER:WEIGHTS.*received \'{spec}\''):
+        VisualFeatureExtractor.from_spec(spec)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("image", "boxes", "match"),
+    [
+        ("gone.jpg", [], "image number 1: .*cannot read the image .*gone.jpg"),
+        (b"junk", [], "image number 1: image of 4 bytes: expected an image that Pillow can open"),
+        (Image.new("RGB", (40, 30)), [[5, 5, 5, 9]], "image number 1: a box must have x1 < x2"),
+        (Image.new("RGB", (40, 30)), [[0, 0, 45, 9]], "image number 1: a box must lie inside its image"),
+    ],
+)
+def test_a_wrong_image_or_box_is_named_by_its_number(image, boxes, match, extractor):
+    good = (Image.new("RGB", (40, 30)), [])
+    with pytest.raises(ValueError, match=match):
+        list(extractor.extract([good, (image, boxes)], progress=False))
+
+
+@pytest.mark.parametrize("encoder", ["vgg16", "vgg16_roi_align"])
+def test_size_too_small(encoder):
+    with pytest.raises(ValueError, match="size must be at least 32 pixels"):
+        VisualFeatureExtractor("random:0", size=16, encoder=encoder)
+
+
+def test_batch_size_too_small():
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        VisualFeatureExtractor("random:0", size=32, batch_size=0)
+
+
+def test_unknown_dtype():
+    with pytest.raises(ValueError, match=r"dtype must be one of \['float32', .*received 'int8'"):
+        VisualFeatureExtractor("random:0", size=32, dtype="int8")

@@ -1,0 +1,301 @@
+"""Cards say what the files say: nothing else, nothing less, and leaks first."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCardData, ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paths import ROOT, SHARED
+
+from model_cards import checking
+from model_cards.cards import DATASET_TEXTS, PAPER_RESULTS, dataset_card, main, model_card, write_model_card
+from model_cards.checking import check_card
+from model_cards.run_metadata import describe_run, leak_reasons, read_metadata
+from model_cards.tables import read_tables
+
+
+PAPER = SHARED / "paper"
+CONFIG = {
+    "entity_representation": "packed",
+    "num_layers": 2,
+    "hyperedges": ["global", "intra"],
+    "classifier_dropout": 0.6,
+    "kl_loss_weight": 0.001,
+    "visual_feature_size": 0,
+    "vision_encoder": None,
+    "id2label": {"0": "None", "1": "peer"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, write_run_files):
+    """An output folder, as far as cards are concerned."""
+    write_run_files(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def change(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+# ---------------------------------------------------------------- numbers come from the files
+
+
+def test_a_written_card_agrees_with_its_files(folder):
+    write_model_card(folder)
+    assert check_card(folder) == []
+
+
+def test_every_score_and_setting_is_in_the_card(folder):
+    stated = read_tables(model_card(folder).text)
+    assert (stated["test_f1"], stated["validation_accuracy"], stated["test_loss"]) == ("0.6999", "0.9123", "0.3000")
+    assert (stated["learning_rate"], stated["bf16"], stated["hyperedges"]) == ("2e-05", "false", "global, intra")
+    assert (stated["seed"], stated["train_runtime"], stated["preset"]) == ("7", "12.5000", "full")
+    assert "test_runtime" not in stated
+
+
+@settings(max_examples=15)
+@given(st.dictionaries(st.sampled_from(["test_f1", "test_x", "validation_ece", "epoch"]), st.floats(0, 1), min_size=1))
+def test_the_card_follows_metrics_json(tmp_path_factory, write_run_files, values):
+    folder = tmp_path_factory.mktemp("card")
+    write_run_files(folder, **values)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    stated = read_tables(model_card(folder).text)
+    found = {name: cell for key, value in values.items() for name, cell in stated.items() if name == key}
+    assert found == {name: f"{value:.4f}" for name, value in values.items()}
+    write_model_card(folder)
+    assert check_card(folder) == []
+
+
+def test_the_model_index_has_the_exact_metrics(folder):
+    card = ModelCard(str(model_card(folder)))
+    stated = {f"{r.dataset_split}_{r.metric_type}": r.metric_value for r in card.data.eval_results}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    names = [
+        f"{split}_{name}" for split in ("validation", "test") for name in ("accuracy", "precision", "recall", "f1")
+    ]
+    assert stated == {name: metrics[name] for name in names}
+
+
+def test_a_card_older_than_its_metrics_is_caught(folder):
+    write_model_card(folder)
+    change(folder / "metrics.json", test_f1=0.75)
+    assert check_card(folder) == [
+        "test_f1 is 0.6999 in the card and 0.7500 in the files",
+        "test_f1 is 0.699857 in the metadata and 0.75 in metrics.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    "old, new, problem",
+    [
+        ("0.6999", "0.7999", "validation_f1 is 0.7999 in the card and 0.6999 in the files"),
+        ("| 2e-05 |", "| 3e-05 |", "learning_rate is 3e-05 in the card and 2e-05 in the files"),
+        ("| `seed` |", "| `sead` |", "sead is 7 in the card and not there in the files"),
+        ("## Data", "It reaches 99.9 in our tests.\n\n## Data", "99.9 stands in the card and comes from no file"),
+        ("85.80", "58.80", "58.80 stands in the card and comes from no file"),
+        ("| recall (`recall`) | 0.6900 | 0.6900 |\n", "", "test_recall is missing in the card"),
+        ("value: 0.699857", "value: 0.8", "validation_f1 is 0.8 in the metadata and 0.699857 in metrics.json"),
+        (
+            "    - type: recall\n      value: 0.69\n",
+            "    - type: x\n      value: 0.69\n",
+            "is missing in the metadata",
+        ),
+    ],
+)
+def test_a_changed_card_is_caught(folder, old, new, problem):
+    replace(write_model_card(folder), old, new)
+    assert any(problem in found for found in check_card(folder))
+
+
+def test_the_checks_command_fails_on_a_wrong_card(folder, capsys):
+    write_model_card(folder)
+    assert checking.main([str(folder)]) == 0
+    replace(folder / "README.md", "0.6999", "0.9999")
+    assert checking.main([str(folder)]) == 1
+    assert f"{folder}/README.md: validation_f1 is 0.9999 in the card" in capsys.readouterr().out
+
+
+def test_the_cards_command_writes_the_card_anew(folder, capsys):
+    write_model_card(folder)
+    change(folder / "metrics.json", test_f1=0.75)
+    main([str(folder), "--repo_id", "ann/tiny"])
+    assert capsys.readouterr().out.strip() == str(folder / "README.md")
+    assert check_card(folder) == [] and 'repo_id = "ann/tiny"' in (folder / "README.md").read_text()
+
+
+def test_the_paper_s_numbers_are_the_paper_s_and_marked_as_such(folder):
+    section = model_card(folder).text.split("## Reported by the paper, not by this model")[1].split("##")[0]
+    assert "were not reproduced here" in section
+    for name, scores in PAPER_RESULTS.items():
+        assert f"| {name} | {' | '.join(f'{value:.2f}' for value in scores.values())} |" in section
+    if not PAPER.is_dir():
+        pytest.skip(f"the paper is not at {PAPER}")
+    row = next(line for path in PAPER.glob("*.txt") for line in path.open() if line.startswith("VM-HAN (Ours)"))
+    printed = [float(cell) for cell in re.findall(r"\d\d\.\d\d", row)]
+    assert printed == [value for scores in PAPER_RESULTS.values() for value in scores.values()]
+
+
+# ---------------------------------------------------------------- leaks
+
+
+@pytest.mark.parametrize(
+    "metrics, reasons",
+    [
+        ({}, None),
+        ({"leaky": False}, []),
+        ({"leaky": True, "leak_reasons": ["object counts"]}, ["object counts"]),
+        ({"leaky": True}, ["metrics.json marks the data as leaky and gives no reason"]),
+    ],
+)
+def test_leak_reasons(metrics, reasons):
+    assert leak_reasons(metrics) == reasons
+
+
+def test_leaky_results_are_marked_and_kept_out_of_the_model_index(folder, write_run_files):
+    write_run_files(folder, leaky=True, leak_reasons=["crop counts separate None from the rest"])
+    card = ModelCard(write_model_card(folder).read_text())
+    assert card.data.eval_results is None and "model-index" not in str(card)
+    assert card.data["leaky"] is True and "leaky" in card.data.tags
+    warning, results = card.text.index("> [!WARNING]"), card.text.index("## Results")
+    assert warning < card.text.index("> - crop counts separate None from the rest") < results
+    assert check_card(folder) == []
+
+
+def test_an_unmarked_leak_is_caught(folder, write_run_files):
+    honest = str(model_card(folder))
+    write_run_files(folder, leaky=True)
+    replace(write_model_card(folder), "**The results below are leaky", "**Nice results")
+    assert "the results are leaky and the card does not warn" in check_card(folder)
+    (folder / "README.md").write_text(honest)
+    assert "leaky results stand in the metadata" in check_card(folder)
+
+
+@pytest.mark.parametrize("leaky, status", [(None, "not recorded"), (False, "no leak was found")])
+def test_the_leak_status_is_stated(folder, write_run_files, leaky, status):
+    write_run_files(folder, **({} if leaky is None else {"leaky": leaky}))
+    card = model_card(folder)
+    assert f"**Leak status:** {status}" in card.text and "[!WARNING]" not in card.text
+    assert card.data.to_dict().get("leaky") is leaky and card.data.eval_results
+
+
+# ---------------------------------------------------------------- what is said of the run
+
+
+@pytest.mark.parametrize(
+    "name, base_model",
+    [
+        ("offline:all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("microsoft/deberta-v3-base", "microsoft/deberta-v3-base"),
+        ("/home/ann/encoder", None),
+        (str(ROOT / "configs"), None),
+    ],
+)
+def test_the_base_model_is_linked_when_it_has_a_name_on_the_hub(folder, write_run_files, name, base_model):
+    write_run_files(folder, model={"text_encoder": name})
+    card = model_card(folder)
+    assert card.data.base_model == base_model
+    link = f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "there is no base model to link"
+    assert link in card.text
+
+
+def test_a_data_set_of_the_hub_is_named_in_the_metadata(folder, write_run_files):
+    assert model_card(folder).data.datasets is None
+    write_run_files(folder, data={"dataset": "ann/posts", "dataset_config": "mnre"})
+    card = model_card(folder)
+    assert card.data.datasets == "ann/posts"
+    assert {(r.dataset_type, r.dataset_config) for r in card.data.eval_results} == {("ann/posts", "mnre")}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--hub_token", "hf_secret"],
+        ["--hub_token=hf_secret"],
+        ["--x_token", "hf_secret"],
+        ["--hub-token", "hf_secret"],
+        ["--hub-token=hf_secret"],
+        ["--hub_tok", "hf_secret"],
+        ["--hub-t=hf_secret"],
+    ],
+)
+def test_no_token_and_no_private_folder_is_told(folder, flags):
+    run = describe_run(
+        ["c.yaml", *flags, "--output_dir=/home/ann/out", "--data_dir", "/home/ann/mnre"],
+        model={"text_encoder": "/home/ann/encoder"},
+        data={"dataset": "/home/ann/posts", "data_dir": "/home/ann/mnre", "cache_dir": "/home/ann/cache"},
+        training={"hub_token": "hf_secret", "output_dir": "/home/ann/out", "learning_rate": 0.1},
+    )
+    write_model_card(folder, run)
+    text = (folder / "README.md").read_text() + (folder / "run.json").read_text()
+    assert "hf_secret" not in text and "/home/ann" not in text
+    assert "--output_dir=out --data_dir mnre" in run["command"] and run["data"] == {"dataset": "posts"}
+
+
+def test_random_visual_features_are_said_to_be_random(folder, write_run_files):
+    assert "random weights" not in model_card(folder).text
+    write_run_files(folder, data={"features": "random:0"})
+    assert "random weights" in model_card(folder).text
+
+
+def test_calibration_and_figures_appear_when_there_are_any(folder, write_run_files):
+    plain = model_card(folder).text
+    assert "## Calibration" not in plain and "## Figures" not in plain and "are not calibrated" in plain
+    write_run_files(folder, test_ece=0.12, calibration={"temperature": 1.5})
+    (folder / "figures").mkdir()
+    (folder / "figures" / "reliability_diagram.png").write_bytes(b"")
+    card = write_model_card(folder).read_text()
+    assert read_tables(card)["test_ece"] == "0.1200" and read_tables(card)["calibration_temperature"] == "1.5000"
+    assert "![reliability diagram](figures/reliability_diagram.png)" in card
+    assert check_card(folder) == []
+
+
+def test_the_pipeline_is_shown_only_where_the_folder_has_one(folder):
+    assert "pipeline(" not in model_card(folder).text
+    change(folder / "config.json", custom_pipelines={"multimodal-relation-classification": {}})
+    text = model_card(folder, repo_id="ann/tiny").text
+    assert 'pipeline("multimodal-relation-classification", model=repo_id, trust_remote_code=True)' in text
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        compile(block, "card", "exec")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "config.json", "run.json"])
+def test_an_unfinished_folder_is_an_error(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name}: expected a JSON file.*Pass a finished --output_dir"):
+        read_metadata(folder)
+    (folder / name).write_text("[1]")
+    with pytest.raises(ValueError, match=rf"{name}: expected a JSON object, received list"):
+        read_metadata(folder)
+
+
+def test_what_the_model_has_counts_and_not_what_its_flags_asked_for(folder, write_run_files):
+    write_run_files(folder, model={"num_objects": 99}, data={"no_visual": True})
+    change(folder / "config.json", num_objects=0)
+    assert "| `num_objects` | 0 |" in write_model_card(folder).read_text()
+    assert check_card(folder) == []
+
+
+def test_checking_a_folder_without_card_is_an_error(folder):
+    with pytest.raises(ValueError, match=r"expected a README.md, received none. Run `python -m model_cards.cards"):
+        check_card(folder)
+
+
+# ---------------------------------------------------------------- data set cards
+
+
+def test_wrong_texts_of_a_data_set_card_are_an_error():
+    texts = {name: "" for name in DATASET_TEXTS if name != "leaks"}
+    with pytest.raises(ValueError, match=r"without \['leaks'\] and with unknown \['source'\]"):
+        dataset_card(DatasetCardData(), {**texts, "source": "here"})

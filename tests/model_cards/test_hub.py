@@ -1,0 +1,358 @@
+"""The real Hub client against a Hub on 127.0.0.1: published folders come back whole, failures publish nothing.
+
+Clients run in processes of their own, because huggingface_hub reads its environment when it is imported.
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from hub_server import FIRST_COMMIT, File, Repo
+from paths import ROOT
+from PIL import Image
+
+from datasets_scripts.prepare.arguments import PrepareArguments
+from datasets_scripts.prepare.command import prepare
+from model_cards.cards import write_model_card
+from model_cards.publishing import main, publishable_files
+
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_vmhan.VMHANConfig",
+    "AutoModel": "modeling_vmhan.VMHANForRelationClassification",
+    "AutoModelForSequenceClassification": "modeling_vmhan.VMHANForRelationClassification",
+}
+# The client waits between its attempts; here it does not.
+PUBLISH = """
+import sys, time
+time.sleep = lambda seconds: None
+from model_cards.publishing import main
+sys.exit(main(sys.argv[1:]))
+"""
+# A machine that has never seen this package: everything comes from the repository.
+STRANGER = """
+import json, re, sys
+sys.modules.update(dict.fromkeys(("modeling_vmhan", "datasets_scripts", "model_cards", "run_mmre")))  # not importable
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, AutoTokenizer
+
+repo_id, posts = sys.argv[1], json.load(open(sys.argv[2]))
+trusted = {"trust_remote_code": True}
+config = AutoConfig.from_pretrained(repo_id, **trusted)
+processor = AutoProcessor.from_pretrained(repo_id, **trusted)
+answer = {"tokens": len(AutoTokenizer.from_pretrained(repo_id, **trusted)), "labels": config.labels}
+for auto in (AutoModelForSequenceClassification, AutoModel):
+    model = auto.from_pretrained(repo_id, **trusted)
+    assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
+    with torch.no_grad():
+        answer[auto.__name__] = model(**processor(posts)).logits.tolist()
+card = open(snapshot_download(repo_id) + "/README.md").read()
+for block in re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL):
+    exec(block, {})
+try:
+    AutoModel.from_pretrained("ann/absent", **trusted)
+except OSError as error:
+    answer["absent"] = str(error)
+print(json.dumps(answer))
+"""
+READER = """
+import json, sys
+from datasets import load_dataset
+
+repo_id = sys.argv[1]
+posts = load_dataset(repo_id, "tiny")
+stream = load_dataset(repo_id, "tiny", split="train", streaming=True)
+rows = [{**row, "image": row["image"].size} for row in posts["train"]]
+streamed = [{**row, "image": row["image"].size} for row in stream]
+unnamed = load_dataset(repo_id)["train"]["id"][:]
+print(json.dumps({"splits": list(posts), "rows": rows, "streamed": streamed, "unnamed": unnamed}))
+"""
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory):
+    """`client(code, *arguments)` runs Python code as a user of this Hub; returns the finished process."""
+    home = tmp_path_factory.mktemp("home")
+
+    def run(code, *arguments, token="hf_fake", package=True):
+        environment = hub.environment(home, token) | ({"PYTHONPATH": str(ROOT)} if package else {})
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=home, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(make_model, make_processor, write_run_files, tmp_path_factory):
+    """A finished output folder, with what must not be published beside what must."""
+    folder = tmp_path_factory.mktemp("output") / "tiny"
+    model = make_model()
+    model.config.auto_map = dict(AUTO_MAP)
+    model.save_pretrained(folder)
+    make_processor(model.config).save_pretrained(folder)
+    write_run_files(folder)
+    write_model_card(folder)
+    for name in ("training_args.bin", "optimizer.pt", "example.png", "predictions.jsonl", "checkpoint-1/README.md"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\x80")
+    shutil.copy(folder / "model.safetensors", folder / "checkpoint-1")
+    (folder / "figures").mkdir()
+    (folder / "figures" / "reliability.png").write_bytes(b"\x89PNG")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(hub, client, folder):
+    """The repository after `vmhan publish FOLDER ann/tiny`."""
+    done = client(PUBLISH, folder, "ann/tiny")
+    assert done.returncode == 0, done.stderr[-3000:]
+    repo = hub.repos["model", "ann/tiny"]
+    assert done.stdout.strip() == f"{hub.url}/ann/tiny/commit/{repo.head}"
+    return repo
+
+
+@pytest.fixture
+def attempt(hub, client, folder):
+    """`attempt(repo_id)` publishes where it must fail; returns (what it said, the repository or None)."""
+
+    def publish(repo_id, *flags, token="hf_fake", code=PUBLISH):
+        done = client(code, folder, repo_id, *flags, token=token)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-3000:]
+        return done.stderr, hub.repos.get(("model", repo_id))
+
+    return publish
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_what_is_published_is_the_model_and_nothing_else(published, folder):
+    files = published.files
+    code = {path.name for path in folder.glob("*.py")}
+    assert {"modeling_vmhan.py", "configuration_vmhan.py", "processing_vmhan.py"} <= code
+    assert set(files) == code | {
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "metrics.json",
+        "README.md",
+        "figures/reliability.png",
+    }
+    assert all(files[name] == (folder / name).read_bytes() for name in files if name != "README.md")
+
+
+def test_it_is_one_commit(published):
+    assert len(published.commits) == 2 and next(iter(published.commits)) == FIRST_COMMIT
+
+
+def test_the_card_s_code_loads_this_repository(published):
+    card = published.files["README.md"].decode()
+    assert re.findall(r'^repo_id = "(.*)"$', card, flags=re.MULTILINE) == ["ann/tiny", "ann/tiny"]
+
+
+def test_a_stranger_loads_it_by_its_name_and_predicts(published, client, posts, predict, make_model, tmp_path):
+    (tmp_path / "posts.json").write_text(json.dumps(posts()))
+    done = client(STRANGER, "ann/tiny", tmp_path / "posts.json", package=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    *_, from_model, from_pipeline, answer = done.stdout.splitlines()
+    answer, model = json.loads(answer), make_model()
+    for name in ("AutoModelForSequenceClassification", "AutoModel"):
+        torch.testing.assert_close(torch.tensor(answer[name]), predict(model, posts()), atol=1e-5, rtol=0)
+    assert answer["labels"] == model.config.labels and from_model.split()[0] in model.config.labels
+    assert from_pipeline.startswith("{'head': 'Ann Keller', 'tail': 'Oslo', 'relation': ")
+    assert "ann/absent is not a" in answer["absent"]
+
+
+def test_publishing_again_changes_nothing(published, hub, client, folder):
+    head = published.head
+    done = client(PUBLISH, folder, "ann/tiny")
+    assert done.returncode == 0 and published.head == head
+    assert (folder / "README.md").read_bytes() == published.files["README.md"]
+    assert done.stdout.strip() == f"{hub.url}/ann/tiny/commit/{head}"
+
+
+def test_weights_of_an_earlier_push_do_not_stay(hub, client, folder):
+    repo = hub.repos["model", "ann/resharded"] = Repo("ann/resharded")
+    old = File(b"old", is_lfs=False)
+    repo.commit({"model-00001-of-00002.safetensors": old, "notes/x.safetensors": old, "a.md": old})
+    assert client(PUBLISH, folder, "ann/resharded").returncode == 0
+    assert "model-00001-of-00002.safetensors" not in repo.files
+    assert {"model.safetensors", "notes/x.safetensors", "a.md"} <= set(repo.files) and len(repo.commits) == 3
+
+
+def test_predictions_go_up_on_request_and_privately(hub, client, folder):
+    done = client(PUBLISH, folder, "with-predictions", "--predictions", "--private")
+    assert done.returncode == 0, done.stderr[-3000:]
+    repo = hub.repos["model", "ann/with-predictions"]
+    assert "predictions.jsonl" in repo.files and repo.private
+
+
+def test_a_dry_run_lists_the_files_and_asks_nobody(published, hub, client, folder):
+    before = len(hub.requests)
+    done = client(PUBLISH, folder, "ann/dry", "--dry_run")
+    assert done.returncode == 0 and done.stdout.split() == sorted(published.files)
+    assert len(hub.requests) == before
+
+
+# ---------------------------------------------------------------- failures
+
+
+@pytest.mark.parametrize(
+    "token, message",
+    [
+        (None, "expected one with which to publish, received none. Set HF_TOKEN"),
+        ("hf_wrong", "received one that the Hub refuses"),
+        ("hf_read", "received a read token of 'ann'"),
+    ],
+)
+def test_without_a_token_that_may_write_nothing_is_made(attempt, token, message):
+    said, repo = attempt("ann/no-token", token=token)
+    assert message in said and repo is None
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_repository_of_someone_else_stays_as_it_is(hub, attempt, private):
+    hub.repos["model", "bob/model"] = Repo("bob/model", private=private)
+    said, repo = attempt("bob/model")
+    assert "bob/model: expected a token that may write there" in said and "Nothing was published" in said
+    assert repo.head == FIRST_COMMIT
+
+
+def test_a_missing_namespace_is_refused(attempt):
+    said, repo = attempt("nobody/model")
+    assert "You don't have the rights to create a model" in said and repo is None
+
+
+def test_a_repository_that_is_gone_is_told(hub, attempt):
+    """Deleted between its creation and the commit."""
+    gone = "from huggingface_hub import HfApi, RepoUrl\n"
+    gone += "HfApi.create_repo = lambda self, repo_id, **fields: RepoUrl(f'{self.endpoint}/{repo_id}')\n"
+    said, repo = attempt("ann/gone", code=gone + PUBLISH)
+    assert "ann/gone: the Hub refused to publish and changed nothing: 404" in said and repo is None
+
+
+@pytest.mark.parametrize("kind", ["lfs", "commit"])
+def test_an_interrupted_upload_publishes_nothing_and_can_be_run_again(hub, client, folder, attempt, kind):
+    name = f"ann/interrupted-{kind}"
+    hub.objects.clear()
+    hub.drops[kind] = 1000
+    said, repo = attempt(name)
+    hub.drops[kind] = 0
+    assert "the connection to the Hub failed" in said and "Run again" in said
+    assert repo.head == FIRST_COMMIT and repo.files == {}
+    assert client(PUBLISH, folder, name).returncode == 0
+    assert len(repo.commits) == 2 and "model.safetensors" in repo.files
+
+
+def test_a_failure_of_xet_is_told_like_any_other(attempt):
+    """This Hub does not speak Xet, which the client prefers where hf_xet is installed."""
+    pytest.importorskip("hf_xet")
+    with_xet = "import os\nos.environ['HF_HUB_DISABLE_XET'] = '0'\n"
+    said, repo = attempt("ann/xet", code=with_xet + PUBLISH)
+    assert "the connection to the Hub failed" in said and "xet-write-token" in said
+    assert repo.head == FIRST_COMMIT
+
+
+def test_a_hub_that_cannot_be_reached_is_told(client, folder):
+    nowhere = "import os\nos.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
+    done = client(nowhere + PUBLISH, folder, "ann/nowhere")
+    assert done.returncode == 1 and "the connection to the Hub failed" in done.stderr
+
+
+def test_an_interruption_now_and_then_is_survived(hub, client, folder):
+    hub.objects.clear()
+    hub.drops["lfs"] = 2
+    done = client(PUBLISH, folder, "ann/shaky")
+    assert done.returncode == 0 and hub.drops["lfs"] == 0
+    assert len(hub.repos["model", "ann/shaky"].commits) == 2
+
+
+def test_a_lost_answer_leaves_the_whole_commit_and_no_second_one(hub, client, folder, attempt):
+    hub.drops["answer"] = 1
+    said, repo = attempt("ann/unheard")
+    assert "has all of the files or is as it was" in said
+    assert set(repo.files) == set(publishable_files(folder))
+    assert client(PUBLISH, folder, "ann/unheard").returncode == 0 and len(repo.commits) == 2
+
+
+def test_private_is_not_promised_of_a_public_repository(hub, attempt):
+    hub.repos["model", "ann/public"] = Repo("ann/public")
+    said, repo = attempt("ann/public", "--private")
+    assert "private: expected a private repository, received ann/public, which exists and is public" in said
+    assert repo.head == FIRST_COMMIT
+
+
+def test_a_card_that_differs_from_its_files_is_not_published(client, folder, hub, tmp_path):
+    shutil.copytree(folder, tmp_path / "edited")
+    card = tmp_path / "edited" / "README.md"
+    card.write_text(card.read_text().replace("0.6999", "0.9999"))
+    before = len(hub.requests)
+    done = client(PUBLISH, tmp_path / "edited", "ann/edited")
+    assert done.returncode == 1 and "validation_f1 is 0.9999 in the card" in done.stderr
+    assert "python -m model_cards.cards" in done.stderr and len(hub.requests) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "processor_config.json", "README.md"])
+def test_an_unfinished_folder_is_an_error(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / name).unlink()
+    with pytest.raises(ValueError, match=r"unfinished: expected .*, received a folder without it. Pass a finished"):
+        publishable_files(tmp_path / "unfinished")
+
+
+# ---------------------------------------------------------------- data sets
+
+
+@pytest.fixture(scope="module")
+def dataset_folder(tmp_path_factory):
+    """Two posts of somebody's own, prepared."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("prepared") / "dataset"
+    rows = []
+    for i in range(2):
+        Image.new("RGB", (4 + i, 3)).save(source / f"{i}.png")
+        pair = {"head": [0, 1], "tail": [2, 3], "relation": ["None", "peer"][i], "objects": [0]}
+        row = {"id": f"post {i}", "tokens": ["Ann", "met", "Bob"], "image": f"{i}.png", "boxes": [[0, 0, 2, 2]]}
+        rows.append(json.dumps({**row, "object_labels": ["person"], "pairs": [pair]}))
+    (source / "train.jsonl").write_text("\n".join(rows))
+    arguments = {"config_name": "tiny", "selector": "none", "figures": False, "license": "cc0-1.0"}
+    prepare(PrepareArguments(source="jsonl", data_dir=str(source), output_dir=str(folder), **arguments))
+    (folder / "state.json").write_text("{}")
+    return folder
+
+
+def test_a_data_set_comes_back_whole_and_as_a_stream(hub, client, dataset_folder):
+    done = client(PUBLISH, dataset_folder, "ann/posts", "--repo_type", "dataset")
+    assert done.returncode == 0, done.stderr[-3000:]
+    repo = hub.repos["dataset", "ann/posts"]
+    assert set(repo.files) == {
+        "README.md", "tiny/train-00000-of-00001.parquet", "statistics.json", "provenance.json",
+    }  # fmt: skip
+    assert len(repo.commits) == 2 and 'repo_id = "ann/posts"' in repo.files["README.md"].decode()
+    done = client(READER, "ann/posts", package=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["splits"] == ["train"] and answer["rows"] == answer["streamed"]
+    assert answer["unnamed"] == ["post 0", "post 1"]
+    assert [row["image"] for row in answer["rows"]] == [[4, 3], [5, 3]]
+    assert answer["rows"][1]["tokens"] == ["Ann", "met", "Bob"]
+    assert answer["rows"][1]["boxes"] == [[0, 0, 2, 2]] and answer["rows"][1]["pairs"][0]["relation"] == 1
+
+
+def test_a_data_set_without_parquet_is_an_error(tmp_path):
+    (tmp_path / "README.md").write_text("")
+    with pytest.raises(ValueError, match=r"expected \*\*/\*.parquet, received a folder without it. Pass a folder"):
+        publishable_files(tmp_path, repo_type="dataset")
+
+
+def test_a_data_set_has_no_predictions_to_publish(dataset_folder, capsys):
+    with pytest.raises(SystemExit):
+        main([str(dataset_folder), "ann/posts", "--repo_type", "dataset", "--predictions"])
+    assert "--predictions is for models" in capsys.readouterr().err

@@ -1,0 +1,463 @@
+"""Every field has a rule, a message and an effect; Table 2's rows; labels; the JSON round trip."""
+
+import dataclasses
+import inspect
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoConfig, PreTrainedConfig
+
+from modeling_vmhan import (
+    PRESETS,
+    MultimodalRelationClassificationPipeline,
+    VMHANConfig,
+    VMHANForRelationClassification,
+)
+from modeling_vmhan.configuration_vmhan import IMAGE_TRANSFORM_FIELDS
+from modeling_vmhan.regions import PixelTransform
+from vmhan.scoring.scorer import score
+
+
+FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if name not in ("self", "kwargs")]
+
+
+# ---------------------------------------------------------------- every field has a rule
+
+INVALID = [
+    ("text_config", "bert-base-uncased"),
+    ("text_config", []),
+    ("text_config", 0),
+    ("entity_representation", "markers"),
+    ("visual_feature_size", -1),
+    ("visual_feature_size", 4096.0),
+    ("vision_encoder", "resnet50"),
+    ("vision_config", "openai/clip-vit-base-patch32"),
+    ("image_transform", 224),
+    ("image_transform", []),
+    ("image_transform", {"bogus": 1}),
+    ("num_objects", -1),
+    ("num_objects", True),
+    ("num_text_phrases", -2),
+    ("num_image_phrases", "3"),
+    ("hidden_size", 0),
+    ("num_layers", 0),
+    ("num_layers", 1.5),
+    ("num_heads", 0),
+    ("num_heads", 5),
+    ("hyperedges", []),
+    ("hyperedges", ["global", "global"]),
+    ("hyperedges", ["global", "local"]),
+    ("hyperedges", "global"),
+    ("hyperedges", None),
+    ("hyperedges", 5),
+    ("hyperedges", [["global"]]),
+    ("hyperedges", {"global": 1}),
+    ("hypergraph_encoder", "hypergraph"),
+    ("variational", "false"),
+    ("variational", None),
+    ("variational", 1),
+    ("variance_eps", 0.0),
+    ("variance_eps", float("nan")),
+    ("variance_eps", float("inf")),
+    ("classifier_dropout", 1.0),
+    ("classifier_dropout", -0.1),
+    ("relation_loss_weight", -1.0),
+    ("relation_loss_weight", float("nan")),
+    ("relation_loss_weight", float("inf")),
+    ("reconstruction_loss_weight", -0.5),
+    ("reconstruction_loss_weight", float("inf")),
+    ("kl_loss_weight", "0.1"),
+    ("kl_loss_weight", float("inf")),
+    ("calibration_temperature", 0.0),
+    ("calibration_temperature", -1.0),
+    ("calibration_temperature", float("inf")),
+    ("calibration_temperature", float("nan")),
+    ("none_label", "unrelated"),
+    ("initializer_range", 0),
+    ("initializer_range", float("inf")),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), INVALID, ids=[f"{field}={value!r}" for field, value in INVALID])
+def test_an_invalid_value_is_refused_by_name_and_value(field, value, make_config):
+    with pytest.raises(ValueError) as caught:
+        make_config(**{field: value})
+    message = str(caught.value)
+    assert field in message
+    shown = value[-1] if value in (["global", "local"], [["global"]]) else value  # the one family that is wrong
+    assert f"received {shown!r}" in message or f"{field}={value!r}" in message
+
+
+def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
+    config = make_config(num_layers=np.int64(3), kl_loss_weight=np.float32(0.5), num_labels=np.int64(4))
+    assert (type(config.num_layers), type(config.kl_loss_weight)) == (int, float)
+    config.save_pretrained(tmp_path)
+    assert VMHANConfig.from_pretrained(tmp_path).num_layers == 3
+
+
+def test_the_names_of_a_transform_s_fields_are_pixel_transform_s():
+    assert list(IMAGE_TRANSFORM_FIELDS) == [field.name for field in dataclasses.fields(PixelTransform)]
+
+
+def test_every_field_has_an_invalid_value():
+    assert {field for field, _ in INVALID} == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"num_heads": 3}, "num_heads must divide hidden_size, received num_heads=3 and hidden_size=32"),
+        ({"hidden_size": 30}, "num_heads=4 and hidden_size=30"),
+        ({"vision_encoder": "vgg16", "visual_feature_size": 8}, "size 4096, received visual_feature_size=8"),
+        ({"vision_encoder": "vgg16_roi_align"}, "'vgg16_roi_align' gives features of size 4096, received"),
+        ({"vision_encoder": "transformers"}, "vision_encoder='transformers' and vision_config=None. Get one by Auto"),
+        ({"vision_config": {"model_type": "dinov2"}}, "vision_encoder=None and vision_config=Dinov2Config"),
+        ({"vision_config": {"hidden_size": 32}}, r"its model_type\), received {'hidden_size': 32}"),
+        ({"hypergraph_encoder": "hgnn"}, r"no variance path: set variational=False, .*from_preset\('hgnn'\)"),
+        ({"hypergraph_encoder": "gcn"}, r"from_preset\('gcn'\)"),
+        ({"hypergraph_encoder": "gat"}, r"from_preset\('gat'\)"),
+        ({"hypergraph_encoder": "variational_gcn", "variational": False}, "needs variational=True, received False"),
+    ],
+)
+def test_fields_that_do_not_go_together(fields, match, make_config):
+    with pytest.raises(ValueError, match=match):
+        make_config(**fields)
+
+
+# ---------------------------------------------------------------- every field matters
+
+# field -> (its other value, what must then differ, fields that both sides share)
+EFFECTS = {
+    "text_config": ("one_layer", "parameters", {}),
+    "entity_representation": ("span", "inputs", {}),
+    "visual_feature_size": (0, "parameters", {}),
+    "vision_encoder": ("vgg16", "parameters", {"visual_feature_size": 4096}),
+    "vision_config": ("one_layer", "parameters", {"vision_encoder": "transformers", "visual_feature_size": 32}),
+    "image_transform": ({"size": 32}, "pixels", {"vision_encoder": "vgg16", "visual_feature_size": 4096}),
+    "num_objects": (1, "inputs", {}),
+    "num_text_phrases": (1, "inputs", {}),
+    "num_image_phrases": (1, "inputs", {}),
+    "hidden_size": (16, "parameters", {}),
+    "num_layers": (3, "parameters", {}),
+    "num_heads": (2, "logits", {}),
+    "hyperedges": (["global", "intra"], "logits", {}),
+    "hypergraph_encoder": ("variational_gcn", "parameters", {}),
+    "variational": (False, "parameters", {}),
+    "variance_eps": (0.5, "logits", {}),
+    "classifier_dropout": (0.5, "training_logits", {}),
+    "relation_loss_weight": (2.0, "loss", {}),
+    "reconstruction_loss_weight": (0.7, "loss", {}),
+    "kl_loss_weight": (0.7, "loss", {}),
+    "calibration_temperature": (2.0, "answer", {}),
+    "none_label": ("unrelated", "f1", {"id2label": {0: "None", 1: "peer", 2: "unrelated", 3: "member_of"}}),
+    "initializer_range": (0.4, "weights", {}),
+}
+
+
+def parameters(config):
+    with torch.device("meta"):  # shapes only: VGG16 is large
+        return {name: tuple(p.shape) for name, p in VMHANForRelationClassification(config).named_parameters()}
+
+
+@pytest.fixture
+def observe(make_processor, posts):
+    """What a configuration leads to: `observe(config, kind)`."""
+
+    def observed(config, kind):
+        if kind == "parameters":
+            return parameters(config)
+        if kind == "pixels":
+            post = {"text": "a b", "pairs": [{"head": (0, 1), "tail": (2, 3)}], "image": Image.new("RGB", (8, 8))}
+            return make_processor(config)(post)["pixel_values"].shape
+        if kind == "f1":  # with the none label's pairs left out of it
+            labels, gold = config.labels, ["peer", "unrelated", "None", "peer"]
+            return score(gold, ["peer", "unrelated", "peer", "None"], labels=labels, none_label=config.none_label)[
+                "f1"
+            ]
+        torch.manual_seed(0)
+        inputs = make_processor(config)(posts(), label2id=config.label2id)
+        if kind == "inputs":
+            return {name: value.tolist() for name, value in inputs.items()}
+        model = VMHANForRelationClassification(config)
+        if kind == "answer":
+            pipe = MultimodalRelationClassificationPipeline(model, make_processor(config), device="cpu")
+            return [answer["score"] for answer in pipe(posts()[0])]
+        if kind == "weights":
+            return model.classifier.weight.std().item()
+        output = model.train(kind == "training_logits")(**inputs)
+        return (output.loss if kind == "loss" else output.logits).tolist()
+
+    return observed
+
+
+@pytest.mark.parametrize("field", EFFECTS)
+def test_the_field_matters(field, make_config, make_text_config, make_vision_config, observe):
+    value, kind, shared = EFFECTS[field]
+    if value == "one_layer":
+        value = (make_text_config if field == "text_config" else make_vision_config)(num_hidden_layers=1)
+    shared = {"initializer_range": 0.2, **shared}
+    if shared.get("vision_encoder") == "transformers":
+        shared["vision_config"] = make_vision_config()
+    plain = make_config(**shared)
+    changed = make_config(**{**shared, field: value})
+    assert observe(plain, kind) != observe(changed, kind)
+    assert observe(plain, kind) == observe(make_config(**shared), kind)  # so it is the field that did it
+
+
+def test_no_field_is_untested():
+    assert list(EFFECTS) == FIELDS
+
+
+def test_hidden_size_follows_the_text_encoder_unless_given(make_config, make_text_config):
+    text_config = make_text_config(hidden_size=48)
+    assert make_config(text_config=text_config).hidden_size == 48
+    assert make_config(text_config=text_config, hidden_size=16).hidden_size == 16
+
+
+# ---------------------------------------------------------------- unknown keys
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("kl_wieght", "kl_loss_weight"),
+        ("num_object", "num_objects"),
+        ("heads", "num_heads"),
+        ("layers", "num_layers"),
+        ("dropout", "classifier_dropout"),
+        ("image_phrases", "num_image_phrases"),
+        ("feature_size", "visual_feature_size"),
+        ("kl_weight", "kl_loss_weight"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(typo, meant, make_config):
+    with pytest.raises(ValueError, match=rf"no field '{typo}' \(received 1\)\. Did you mean '{meant}'\?"):
+        make_config(**{typo: 1})
+
+
+def test_an_unknown_key_near_nothing_lists_the_fields(make_config):
+    with pytest.raises(ValueError, match=r"no field 'qqqq' \(received 1\)\. Its own fields are \['calib"):
+        make_config(qqqq=1)
+
+
+def test_keys_that_transformers_owns_pass(make_config):
+    config = make_config(output_attentions=True, problem_type="single_label_classification", architectures=["X"])
+    assert config.output_attentions and config.architectures == ["X"]
+
+
+# ---------------------------------------------------------------- labels
+
+
+def test_the_none_label_is_found_by_name_wherever_it_stands():
+    config = VMHANConfig(id2label={0: "peer", 1: "member_of", 2: "NA"})
+    assert config.none_label == "NA"
+    assert config.label2id == {"peer": 0, "member_of": 1, "NA": 2}
+    assert config.labels == ["peer", "member_of", "NA"]
+    assert config.num_labels == 3
+
+
+def test_a_named_none_label_wins():
+    assert VMHANConfig(id2label={0: "None", 1: "unrelated"}, none_label="unrelated").none_label == "unrelated"
+
+
+def test_labels_without_a_none_label_are_refused():
+    with pytest.raises(ValueError, match=r"exactly one of \['None'.*received \['peer', 'par"):
+        VMHANConfig(id2label={0: "peer", 1: "parent"})
+
+
+def test_label2id_alone_is_enough():
+    config = VMHANConfig(label2id={"peer": 1, "None": 0})
+    assert config.id2label == {0: "None", 1: "peer"}
+
+
+def test_label_names_come_back_from_json_keys():
+    assert VMHANConfig(id2label={"0": "peer", "1": "None"}).id2label == {0: "peer", 1: "None"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"id2label": {0: "None", 1: "peer"}, "label2id": {"None": 1, "peer": 0}}, "label2id must be the inverse"),
+        ({"id2label": {0: "None", 2: "peer"}}, r"id2label must map 0\.\.1 to distinct names"),
+        ({"id2label": {0: "None", 1: "None"}}, "distinct names, received {0: 'None', 1: 'None'}"),
+        ({"id2label": {0: "None", 1: "peer"}, "num_labels": 3}, r"num_labels must equal .* \(2\), received 3"),
+        ({"id2label": ["None", "peer"]}, r"id2label must be a dict like .*, received \['None', 'peer'\]"),
+        ({"label2id": ["None", "peer"]}, r"label2id must be a dict like .*, received \['None', 'peer'\]"),
+        ({"id2label": {0: "None", "first": "peer"}}, r"id2label must map 0\.\.1 to .*'first'"),
+        ({"id2label": {0: "None", 1: ["peer"]}}, r"id2label must map 0\.\.1 to distinct names, received .*\['peer'\]"),
+        ({"label2id": {"None": 0, "peer": [1]}}, r"id2label must map 0\.\.1 to distinct names"),
+        ({"num_labels": "3"}, "num_labels must be a whole number >= 1, received '3'"),
+        ({"num_labels": 2.0}, "num_labels must be a whole number >= 1, received 2.0"),
+        ({"num_labels": 0}, "num_labels must be a whole number >= 1, received 0"),
+    ],
+)
+def test_labels_that_contradict_each_other(fields, match):
+    with pytest.raises(ValueError, match=match):
+        VMHANConfig(**fields)
+
+
+def test_num_labels_alone_makes_placeholders_with_a_none_label():
+    assert VMHANConfig(num_labels=3).labels == ["None", "LABEL_1", "LABEL_2"]
+    assert VMHANConfig(num_labels=2, none_label="NA").labels == ["NA", "LABEL_1"]
+
+
+# ---------------------------------------------------------------- presets: the rows of Table 2 in MODEL.md
+
+TABLE_2 = {
+    "full": {},
+    "no_hypergraph": {"hyperedges": ["pairwise"]},
+    "no_variational": {"variational": False},
+    "no_vhan": {"hypergraph_encoder": "none"},
+    "no_kl": {"kl_loss_weight": 0.0},
+    "no_text_llm": {"num_text_phrases": 0},
+    "no_image_llm": {"num_image_phrases": 0},
+    "no_global": {"hyperedges": ["intra", "inter"]},
+    "no_intra": {"hyperedges": ["global", "inter"]},
+    "no_inter": {"hyperedges": ["global", "intra"]},
+    "hgnn": {"hypergraph_encoder": "hgnn", "variational": False},
+    "variational_gcn": {"hypergraph_encoder": "variational_gcn"},
+    "gcn": {"hypergraph_encoder": "gcn", "variational": False},
+    "gat": {"hypergraph_encoder": "gat", "variational": False},
+}
+
+
+def test_there_are_fourteen_presets():
+    assert list(PRESETS) == list(TABLE_2) and len(TABLE_2) == 14
+
+
+@pytest.mark.parametrize("preset", TABLE_2)
+def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_config):
+    full, changed = make_config().to_dict(), make_config(preset).to_dict()
+    assert {name: changed[name] for name in changed if changed[name] != full[name]} == TABLE_2[preset]
+
+
+def test_a_preset_takes_fields_and_wins_over_them():
+    config = VMHANConfig.from_preset("no_kl", num_layers=3, kl_loss_weight=0.5)
+    assert (config.num_layers, config.kl_loss_weight) == (3, 0.0)
+
+
+def test_a_config_does_not_share_its_list_with_the_preset():
+    VMHANConfig.from_preset("no_global").hyperedges.append("pairwise")
+    assert PRESETS["no_global"] == TABLE_2["no_global"]
+
+
+def test_an_unknown_preset_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"must be one of \['full', .*received 'no_kll'\. Did you mean 'no_kl'"):
+        VMHANConfig.from_preset("no_kll")
+
+
+@pytest.mark.parametrize("preset", [None, 3, ["full"]])
+def test_a_preset_that_is_no_name_is_refused(preset):
+    with pytest.raises(ValueError, match=r"preset must be one of \['full', .*received (None|3|\['full'\])"):
+        VMHANConfig.from_preset(preset)
+
+
+# ---------------------------------------------------------------- text_config and JSON
+
+
+def test_text_config_as_dict_or_object(make_text_config):
+    text_config = make_text_config("roberta")
+    from_object = VMHANConfig(text_config=text_config)
+    from_dict = VMHANConfig(text_config=text_config.to_dict())
+    assert type(from_dict.text_config) is type(text_config)
+    assert from_object.to_dict() == from_dict.to_dict()
+    assert VMHANConfig().text_config.model_type == "bert"
+    assert VMHANConfig(text_config={"hidden_size": 64}).text_config.hidden_size == 64
+
+
+def test_the_callers_dict_is_left_alone():
+    fields = {"model_type": "bert", "hidden_size": 64}
+    VMHANConfig(text_config=fields)
+    assert fields == {"model_type": "bert", "hidden_size": 64}
+
+
+@pytest.mark.parametrize("preset", TABLE_2)
+def test_the_json_round_trip_is_exact(preset, make_config, tmp_path):
+    config = make_config(preset, none_label="None", num_layers=3, hidden_size=16)
+    config.save_pretrained(tmp_path)
+    for loaded in (VMHANConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(loaded) is VMHANConfig
+        assert isinstance(loaded.text_config, PreTrainedConfig)
+        assert [getattr(loaded, name) for name in FIELDS if name != "text_config"] == [
+            getattr(config, name) for name in FIELDS if name != "text_config"
+        ]
+        stamps = {"transformers_version": None, "_name_or_path": None}  # where and by what it was saved
+        assert loaded.to_dict() | stamps == config.to_dict() | stamps
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["model_type"] == "vmhan" and set(FIELDS) <= set(saved)
+
+
+@pytest.mark.parametrize("model_type", ["clip_vision_model", "dinov3_vit"])
+def test_a_vision_backbone_in_the_json_round_trip(model_type, make_config, make_vision_config, tmp_path):
+    vision_config = make_vision_config(model_type)
+    transform = {"size": 32, "mean": [0.5, 0.5, 0.5]}
+    fields = {"vision_encoder": "transformers", "visual_feature_size": 32, "image_transform": transform}
+    config = make_config(vision_config=vision_config.to_dict(), **fields)
+    assert type(config.vision_config) is type(vision_config)
+    config.save_pretrained(tmp_path)
+    loaded = VMHANConfig.from_pretrained(tmp_path)
+    assert type(loaded.vision_config) is type(vision_config) and loaded.image_transform == transform
+    assert loaded.vision_config.to_dict() == config.vision_config.to_dict()
+    assert VMHANConfig(**config.to_dict()).to_dict() == config.to_dict()
+
+
+def test_a_typo_in_a_saved_file_is_found(make_config, tmp_path):
+    make_config().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"kl_loss_weight"', '"kl_wieght"'))
+    with pytest.raises(ValueError, match="kl_wieght"):
+        VMHANConfig.from_pretrained(tmp_path)
+
+
+# ---------------------------------------------------------------- fields given at loading
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"num_layers": -1}, "num_layers must be a whole number >= 1, received -1"),
+        ({"entity_representation": "bogus"}, "entity_representation must be one of .*, received 'bogus'"),
+        ({"num_heads": 5}, "num_heads must divide hidden_size"),
+        ({"hypergraph_encoder": "hgnn"}, "has no variance path"),
+        ({"none_label": "unrelated"}, "none_label must be one of the labels .* received 'unrelated'"),
+        ({"id2label": {0: "peer", 1: "parent"}}, "exactly one of .* as none label"),
+        ({"num_labels": 3}, r"num_labels must equal the number of labels \(4\), received 3"),
+    ],
+)
+def test_a_field_given_at_loading_is_checked(fields, match, make_config, make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    for cls in (VMHANConfig, AutoConfig, VMHANForRelationClassification):
+        with pytest.raises(ValueError, match=match):
+            cls.from_pretrained(tmp_path, **fields)
+    saved = make_config().to_dict()
+    before = json.dumps(saved, default=str)
+    with pytest.raises(ValueError, match=match):
+        VMHANConfig.from_dict(saved, **fields)
+    assert json.dumps(saved, default=str) == before
+
+
+def test_fields_given_at_loading_replace_the_saved_ones(make_config, make_model, tmp_path):
+    make_model().save_pretrained(tmp_path)
+    fields = {"kl_loss_weight": 0.5, "text_config": {"attention_probs_dropout_prob": 0.25}}
+    config = VMHANConfig.from_pretrained(tmp_path, **fields)
+    assert (config.kl_loss_weight, config.num_heads) == (0.5, make_config().num_heads)
+    assert (config.text_config.attention_probs_dropout_prob, config.text_config.vocab_size) == (0.25, 400)
+    model = VMHANForRelationClassification.from_pretrained(tmp_path, **fields)
+    assert (model.config.kl_loss_weight, model.config.text_config.attention_probs_dropout_prob) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize("labels", [{"id2label": {0: "NA", 1: "peer"}}, {"label2id": {"NA": 0, "peer": 1}}])
+def test_labels_given_at_loading_bring_their_own_none_label(labels, make_config):
+    config = VMHANConfig.from_dict(make_config(none_label="None").to_dict(), **labels)
+    assert (config.labels, config.label2id, config.none_label) == (["NA", "peer"], {"NA": 0, "peer": 1}, "NA")
+    named = VMHANConfig.from_dict(make_config().to_dict(), **labels, none_label="peer")
+    assert named.none_label == "peer"
+
+
+def test_what_is_no_field_is_returned_as_transformers_does(make_config):
+    given = {"num_layers": 3, "output_attentions": True, "bogus": 1, "return_unused_kwargs": True}
+    config, unused = VMHANConfig.from_dict(make_config().to_dict(), **given)
+    assert (config.num_layers, config.output_attentions, unused) == (3, True, {"bogus": 1})

@@ -1,0 +1,254 @@
+"""Images of every kind come in as upright RGB, or are refused by name."""
+
+import io
+import warnings
+
+import pytest
+from paths import MNRE_DATA
+from PIL import Image, ImageOps
+
+from modeling_vmhan.images import ORIENTATION, image_size, load_image, to_rgb
+
+
+REAL = MNRE_DATA / "img_org"
+
+
+def encoded(image, form="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def turned(orientation, form="JPEG"):
+    """The file of a 40 x 20 picture whose metadata ask for a turn."""
+    image = Image.new("RGB", (40, 20), "red")
+    image.paste("blue", (0, 0, 10, 10))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return encoded(image, form, exif=exif)
+
+
+def pixels(image):
+    return image.size, image.tobytes()
+
+
+# ---------------------------------------------------------------- modes
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA", "PA", "YCbCr", "RGBX"])
+@pytest.mark.parametrize("max_side", [None, 10])
+def test_white_is_white_in_every_mode(mode, max_side):
+    white = Image.new("RGB", (20, 10), "white")
+    image = load_image(white.convert("P" if mode == "PA" else mode).convert(mode), max_side=max_side)
+    assert image.mode == "RGB" and image.size == ((20, 10) if max_side is None else (10, 5))
+    assert image.getextrema() == ((255, 255),) * 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+@pytest.mark.parametrize("max_side", [None, 4])
+def test_transparent_pixels_become_white(mode, max_side):
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    if mode == "P":
+        image = Image.new("P", (8, 8), 0)
+        image.putpalette([255, 0, 0])
+        image = Image.open(io.BytesIO(encoded(image, transparency=0)))
+    elif mode != "RGBA":
+        image = image.convert(mode)
+    assert load_image(image, max_side=max_side).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_half_transparent_pixels_are_half_white():
+    assert load_image(Image.new("RGBA", (2, 2), (0, 0, 0, 51))).getpixel((0, 0)) == (204, 204, 204)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"), [("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG")]
+)
+def test_files_of_every_mode_keep_their_colours(mode, form):
+    image = load_image(encoded(Image.new("RGB", (16, 16), (255, 0, 0)).convert(mode), form))
+    expected = (76, 76, 76) if mode in ("L", "LA") else (255, 0, 0)
+    assert image.mode == "RGB"
+    assert all(abs(got - want) <= 2 for got, want in zip(image.getpixel((8, 8)), expected, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I"])
+def test_sixteen_bit_grey_is_scaled_and_not_cut_off(mode):
+    image = load_image(encoded(Image.new(mode, (4, 4), 32768), "TIFF"))
+    assert image.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_to_rgb_keeps_the_size():
+    assert pixels(to_rgb(Image.new("L", (3, 2), 7))) == ((3, 2), bytes([7] * 18))
+
+
+def test_an_animation_is_its_first_frame():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert load_image(data).getpixel((0, 0)) == (255, 0, 0)
+
+
+# ---------------------------------------------------------------- orientation
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_pillow_does(form, orientation):
+    data = turned(orientation, form)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert pixels(load_image(data)) == pixels(expected)
+    assert pixels(load_image(Image.open(io.BytesIO(data)))) == pixels(expected)
+    assert image_size(data) == image_size(Image.open(io.BytesIO(data))) == expected.size
+    for source in (data, Image.open(io.BytesIO(data))):
+        small = load_image(source, max_side=20)
+        assert small.size == (expected.width // 2, expected.height // 2)
+        corners = [small.getpixel((x, y)) for x in (1, small.width - 2) for y in (1, small.height - 2)]
+        large = [expected.getpixel((x, y)) for x in (1, expected.width - 2) for y in (1, expected.height - 2)]
+        assert [red > blue for red, _, blue in corners] == [red > blue for red, _, blue in large]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_reading_twice_changes_nothing(orientation):
+    once = load_image(turned(orientation))
+    assert load_image(once) is once
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\0\0", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"])
+def test_damaged_metadata_do_not_spoil_a_good_picture(exif):
+    data = encoded(Image.new("RGB", (40, 20), "red"), "JPEG", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(data).size == image_size(data) == (40, 20)
+
+
+def test_an_unknown_orientation_is_upright():
+    assert load_image(turned(9)).size == (40, 20)
+
+
+# ---------------------------------------------------------------- sources
+
+
+def test_path_string_bytes_and_image_are_the_same(tmp_path):
+    data = turned(6)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data)
+    sources = [path, str(path), data, Image.open(path), Image.open(io.BytesIO(data))]
+    assert len({pixels(load_image(source)) for source in sources}) == 1
+    assert {image_size(source) for source in sources} == {(20, 40)}
+
+
+@pytest.mark.parametrize("max_side", [None, 10])
+def test_the_callers_image_is_left_alone(max_side):
+    opened = Image.open(io.BytesIO(turned(6)))
+    load_image(opened, max_side=max_side)
+    assert opened.size == (40, 20) and opened.getexif()[ORIENTATION] == 6
+    assert opened.getpixel((39, 19)) == load_image(opened).getpixel((0, 39))
+
+
+def test_one_pixel():
+    assert pixels(load_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), max_side=1)) == ((1, 1), bytes([1, 2, 3]))
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the images of MNRE are not at {REAL}; they may not be redistributed")
+def test_real_pictures():
+    paths = sorted(REAL.glob("*/*.jpg"))
+    assert paths
+    for path in paths:
+        image = load_image(path, max_side=300)
+        width, height = image_size(path)
+        scale = min(300 / max(width, height), 1)
+        assert image.mode == "RGB" and image.size == pytest.approx((width * scale, height * scale), abs=1)
+
+
+# ---------------------------------------------------------------- size
+
+
+@pytest.mark.parametrize(
+    ("size", "max_side", "expected"),
+    [((40, 20), 40, (40, 20)), ((40, 20), 10, (10, 5)), ((20, 40), 10, (5, 10)), ((5000, 1), 100, (100, 1))],
+)
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_max_side(size, max_side, expected, form):
+    assert load_image(encoded(Image.new("RGB", size), form), max_side=max_side).size == expected
+
+
+def test_shrinking_averages_and_does_not_pick():
+    stripes = Image.new("1", (64, 64))
+    stripes.paste(1, (0, 0, 32, 64))
+    stripes = stripes.resize((512, 512)).convert("P")
+    small = load_image(stripes, max_side=3)
+    assert 40 < small.getpixel((1, 1))[0] < 215
+
+
+def test_a_picture_of_12_000_pixels_a_side_is_read_without_a_warning_and_shrunk():
+    data = encoded(Image.new("L", (12_000, 12_000), 90), "JPEG", quality=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert image_size(data) == (12_000, 12_000)
+        small = load_image(data, max_side=1000)
+    assert small.size == (1000, 1000) and abs(small.getpixel((500, 500))[0] - 90) <= 3
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(encoded(Image.new("L", (20, 10)))).size == (20, 10)
+    with pytest.raises(ValueError, match=r"image of \d+ bytes: expected an image of at most 200 pixels, .*Shrink it"):
+        load_image(encoded(Image.new("L", (21, 10))), max_side=5)
+
+
+@pytest.mark.parametrize("max_side", [0, -1, 2.5, "100"])
+def test_max_side_is_a_number_of_pixels(max_side):
+    with pytest.raises(ValueError, match="max_side must be a whole number of pixels >= 1, or None, received"):
+        load_image(Image.new("RGB", (4, 4)), max_side=max_side)
+
+
+# ---------------------------------------------------------------- what cannot be read
+
+
+@pytest.mark.parametrize("read", [load_image, image_size])
+def test_a_missing_file(read, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"cannot read the image .*check the path: '.*gone.jpg'"):
+        read(tmp_path / "gone.jpg")
+
+
+def test_a_folder(tmp_path):
+    with pytest.raises(OSError, match="cannot read the image"):
+        load_image(tmp_path)
+
+
+@pytest.mark.parametrize("read", [load_image, image_size])
+@pytest.mark.parametrize("content", [b"", b"junk" * 100, b"\xff\xd8\xff\xe0 junk", b"\x89PNG\r\n\x1a\n junk"])
+def test_a_file_that_is_no_image(read, content, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"image '.*a.jpg': expected an image that Pillow can open, .*Replace it"):
+        read(path)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP"])
+@pytest.mark.parametrize("max_side", [None, 20])
+def test_a_truncated_file(form, max_side, tmp_path):
+    path = tmp_path / "cut"
+    data = encoded(Image.effect_noise((60, 40), 90).convert("RGB"), form)
+    path.write_bytes(data[: len(data) // 2])
+    message = "cut.*: expected an image that Pillow can read to its end, .*truncated.*Replace the file"
+    for source in (path, Image.open(path)):
+        with pytest.raises(ValueError, match=message):
+            load_image(source, max_side=max_side)
+    assert image_size(path) == (60, 40)
+
+
+def test_float_pixels_have_no_known_range():
+    with pytest.raises(ValueError, match="expected an image with pixels of a known range, received mode 'F' of 4 x 4"):
+        load_image(Image.new("F", (4, 4)))
+
+
+def test_an_image_without_pixels():
+    with pytest.raises(ValueError, match="expected an image with pixels .* of 0 x 5 pixels"):
+        load_image(Image.new("RGB", (0, 5)))
+
+
+def test_something_else():
+    with pytest.raises(ValueError, match="an image must be a path, bytes or a Pillow image, received NoneType"):
+        load_image(None)

@@ -1,0 +1,478 @@
+"""The fusion models among the baselines: their parts against the formulas, and each of them whole."""
+
+import json
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from tiny import LABELS, VISUAL_SIZE
+from torch import nn
+from transformers import AutoModel, BertConfig, BertModel
+
+import run_mmre
+from modeling_vmhan import VMHANProcessor
+from vmhan.baselines import BaselineConfig, build_baseline, load_baseline
+from vmhan.baselines.bert_layers import attend, check_bert_family, embed, finish_layer, project
+from vmhan.baselines.mega import GraphAlignment, structural_alignment, structural_features, text_graph
+from vmhan.baselines.mkgformer import MEncoder, correlate, num_fusion_layers
+from vmhan.baselines.pyramid import FEATURE_SIZES, PyramidEncoder, pyramid_transform
+from vmhan.baselines.visual_prefix import GatedAggregation, encode_with_prefix
+from vmhan.training.arguments import parse_arguments
+from vmhan.training.data import load_posts
+
+
+@pytest.fixture(scope="module")
+def make_encoder(make_text_config):
+    def make(model_type="bert"):
+        torch.manual_seed(0)
+        return AutoModel.from_config(make_text_config(model_type, initializer_range=0.2)).eval()
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Ids and mask of two rows of 5 and 3 tokens."""
+    ids = torch.tensor([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0]])
+    return {"input_ids": ids, "attention_mask": (ids > 0).long(), "token_type_ids": torch.zeros_like(ids)}
+
+
+class TestLayers:
+    @pytest.mark.parametrize("model_type", ["bert", "roberta"])
+    def test_an_empty_prefix_gives_the_encoders_own_states(self, make_encoder, rows, model_type):
+        encoder, real = make_encoder(model_type), rows["attention_mask"].bool()
+        none = torch.zeros(2, 2, 0, 64), torch.zeros(2, 0, dtype=torch.bool)
+        with torch.no_grad():
+            states = encode_with_prefix(encoder, *rows.values(), *none)
+            expected = encoder(**rows).last_hidden_state
+        torch.testing.assert_close(states[real], expected[real], atol=1e-5, rtol=0)
+
+    def test_a_masked_prefix_changes_nothing_and_another_does(self, make_encoder, rows):
+        encoder, prefix = make_encoder(), torch.randn(2, 2, 3, 64)
+        masks = {value: torch.full((2, 3), value) for value in (False, True)}
+        with torch.no_grad():
+            states = {v: encode_with_prefix(encoder, *rows.values(), prefix, mask) for v, mask in masks.items()}
+            expected = encoder(**rows).last_hidden_state
+        torch.testing.assert_close(states[False][0], expected[0], atol=1e-5, rtol=0)
+        assert not torch.allclose(states[True][0], expected[0], atol=1e-2)
+
+    def test_prefix_attention_is_the_formula(self, make_encoder, rows):
+        """One layer, one row, by hand: softmax(Q [prefix_k; K]^T / sqrt(d)) [prefix_v; V] of each head."""
+        encoder, layer = make_encoder(), make_encoder().encoder.layer[0]
+        states = embed(encoder, rows["input_ids"][:1], None)
+        prefix = torch.randn(2, 1, 2, 3, 16)  # key and value of two heads, three positions
+        query, key, value = project(layer, states)
+        key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+        found = attend(layer, query, key, value, torch.ones(1, 8, dtype=torch.bool))
+        for head in range(2):
+            weights = (query[0, head] @ key[0, head].T / 4).softmax(dim=-1)
+            torch.testing.assert_close(found[0, :, 16 * head : 16 * head + 16], weights @ value[0, head])
+
+    def test_fusion_is_added_before_the_activation(self, make_encoder):
+        layer = make_encoder().encoder.layer[0]
+        states, context, fusion = torch.randn(1, 4, 32), torch.randn(1, 4, 32), torch.randn(1, 4, 48)
+        attended = layer.attention.output(context, states)
+        inner = nn.functional.gelu(layer.intermediate.dense(attended) + fusion)
+        torch.testing.assert_close(finish_layer(layer, states, context, fusion), layer.output(inner, attended))
+
+    def test_other_encoders_are_refused(self):
+        with pytest.raises(ValueError, match="mkgformer reaches into the layers .* received 'modernbert'"):
+            check_bert_family("modernbert", "mkgformer")
+
+
+class TestPyramid:
+    def test_it_is_the_pooled_maps_of_torchvisions_stages(self):
+        encoder = PyramidEncoder.from_weights("resnet18", "random:3")
+        pixels = torch.randn(2, 3, 64, 64)
+        found = encoder(pixels)
+        assert found.shape == (2, 4, 960) and encoder.feature_size == 960
+        assert FEATURE_SIZES["resnet50"] == 256 + 512 + 1024 + 2048
+        maps = encoder.stem(pixels)
+        for stage in encoder.stages:
+            maps = stage(maps)
+        torch.testing.assert_close(found[:, :, -512:], maps.flatten(2).transpose(1, 2))  # 2 x 2 already
+
+    def test_weights_are_torchvisions(self, monkeypatch):
+        """What torchvision would download is loaded under our names, all of it but the classifier."""
+        torch.manual_seed(1)
+        whole = torchvision.models.resnet18(weights=None).eval()
+        weights = torchvision.models.ResNet18_Weights
+        monkeypatch.setattr(weights, "get_state_dict", lambda self, **kwargs: whole.state_dict())
+        encoder = PyramidEncoder.from_weights("resnet18", "imagenet")
+        pixels = torch.randn(1, 3, 64, 64)
+        pooled = encoder(pixels)[:, :, -512:].mean(dim=1)
+        torch.testing.assert_close(whole.fc(pooled), whole(pixels))
+        assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+    def test_random_weights_have_a_seed_of_their_own(self):
+        state = torch.get_rng_state()
+        first, again, other = (PyramidEncoder.from_weights("resnet18", f"random:{seed}") for seed in (1, 1, 2))
+        assert torch.equal(state, torch.get_rng_state())
+        assert torch.equal(first.stem[0].weight, again.stem[0].weight)
+        assert not torch.equal(first.stem[0].weight, other.stem[0].weight)
+
+    def test_errors(self, monkeypatch):
+        with pytest.raises(ValueError, match=r"must be one of \['resnet18', 'resnet50'\], received 'vgg16'"):
+            PyramidEncoder("vgg16")
+        with pytest.raises(ValueError, match='must be "imagenet" or "random:SEED".*received \'coco\''):
+            PyramidEncoder.from_weights("resnet18", "coco")
+
+        def offline(self, **kwargs):
+            raise OSError("no network")
+
+        monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", offline)
+        with pytest.raises(OSError, match="ImageNet weights of resnet18 could not be downloaded from https"):
+            PyramidEncoder.from_weights("resnet18", "imagenet")
+
+
+class TestGatedAggregation:
+    def test_gates_sum_to_one_and_mix_the_blocks(self):
+        torch.manual_seed(0)
+        aggregation = GatedAggregation(feature_size=6, hidden_size=8, num_layers=3, middle_size=5)
+        pyramid = torch.randn(2, 4, 6)
+        blocks = aggregation.blocks(pyramid)
+        gate = aggregation.gate(blocks)
+        assert blocks.shape == (2, 4, 4, 16) and gate.shape == (2, 3, 4)
+        torch.testing.assert_close(gate.sum(dim=-1), torch.ones(2, 3))
+        mean = sum(blocks[1, :, i] for i in range(4)) / 4
+        scores = nn.functional.leaky_relu(aggregation.gates[2](mean.reshape(-1)))
+        torch.testing.assert_close(gate[1, 2], scores.softmax(dim=-1))
+        prefix = aggregation(pyramid)
+        assert prefix.shape == (2, 3, 4, 16)
+        torch.testing.assert_close(prefix[1, 2], sum(gate[1, 2, i] * blocks[1, :, i] for i in range(4)))
+
+
+class TestMEncoder:
+    def test_a_third_of_the_layers_fuses(self):
+        assert [num_fusion_layers(n) for n in (1, 2, 3, 6, 12)] == [1, 1, 1, 2, 4]
+
+    def test_correlation_by_hand(self):
+        text, visual = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[2.0, 1.0], [0.0, 3.0], [9.0, 9.0]]])
+        e2, e0 = torch.tensor([2.0, 0.0]).exp()
+        expected = (e2 * visual[0, 0] + e0 * visual[0, 1]) / (e2 + e0)
+        found = correlate(text, visual, torch.tensor([[True, True, False]]))
+        torch.testing.assert_close(found[0, 0], expected)
+
+    def test_without_fusion_weights_the_text_stream_is_the_encoders(self, make_encoder, rows):
+        encoder, fusion = make_encoder(), self.make()
+        nn.init.zeros_(fusion.fusions[0].weight)
+        with torch.no_grad():
+            text, _ = fusion(encoder, *rows.values(), *self.visual())
+            expected = encoder(**rows).last_hidden_state
+        real = rows["attention_mask"].bool()
+        torch.testing.assert_close(text[real], expected[real], atol=1e-5, rtol=0)
+
+    def test_the_text_guides_the_visual_stream_in_the_last_layers_only(self, make_encoder, rows):
+        """The last visual layer reads keys and values of the text layer below it; padding tokens are not read."""
+        encoder, fusion = make_encoder(), self.make()
+        visual, mask = self.visual()
+        changed = {**rows, "input_ids": rows["input_ids"].clone()}
+        changed["input_ids"][0, 1], changed["input_ids"][1, 3] = 30, 30  # a word of row 0, padding of row 1
+        with torch.no_grad():
+            _, before = fusion(encoder, *rows.values(), visual, mask)
+            _, after = fusion(encoder, *changed.values(), visual, mask)
+            alone = visual
+            for layer in fusion.visual_layers:
+                alone = layer(alone, mask)
+        assert not torch.allclose(before[0], after[0], atol=1e-4)
+        torch.testing.assert_close(before[1], after[1])
+        assert not torch.allclose(before[0], alone[0], atol=1e-4)
+
+    @staticmethod
+    def make():
+        torch.manual_seed(1)
+        return MEncoder(num_layers=2, hidden_size=32, num_heads=2, intermediate_size=48).eval()
+
+    @staticmethod
+    def visual():
+        torch.manual_seed(2)
+        return torch.randn(2, 3, 32), torch.tensor([[True, True, True], [True, False, False]])
+
+
+class TestGraphs:
+    def test_the_text_graph_is_a_chain_and_a_clique_of_key_tokens(self):
+        graph = text_graph(torch.tensor([[0, 2, 4], [1, -1, -1]]), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]))
+        edges = {(i, j) for i, j in graph[0].nonzero().tolist() if i < j}
+        assert edges == {(0, 1), (1, 2), (2, 3), (3, 4), (0, 2), (0, 4), (2, 4)}
+        assert {(i, j) for i, j in graph[1].nonzero().tolist() if i < j} == {(0, 1), (1, 2)}
+        assert torch.equal(graph, graph.transpose(1, 2))
+
+    def test_structural_features_by_hand(self):
+        """A star of four nodes and a lone one: the centre has degree 3 (bucket 1), the leaves 1 (bucket 0)."""
+        adjacency = torch.zeros(1, 6, 6, dtype=torch.bool)
+        adjacency[0, 0, 1:4] = adjacency[0, 1:4, 0] = True
+        found = structural_features(adjacency, torch.tensor([[True, True, True, True, True, False]]))[0]
+        centre = [0.01 * 3, 1.0]  # itself, then the three leaves
+        leaf = [1 + 0.0001 * 2, 0.01]  # itself and two leaves two hops away; the centre one hop away
+        expected = torch.tensor([centre, leaf, leaf, leaf, [0, 0], [0, 0]])
+        torch.testing.assert_close(found[:, :2], expected)
+        assert not found[:, 2:].any()
+
+    def test_alignment_is_symmetric_and_one_for_like_nodes(self):
+        features = torch.rand(2, 5, 3)
+        features[0, 1] = features[0, 0]
+        alignment = structural_alignment(features)
+        torch.testing.assert_close(alignment, alignment.transpose(1, 2))
+        torch.testing.assert_close(alignment.diagonal(dim1=1, dim2=2), torch.ones(2, 5))
+        assert alignment[0, 0, 1] == 1 and (alignment > 0).all() and (alignment <= 1).all()
+
+    def test_alignment_is_that_of_the_factorised_similarities(self):
+        """exp(-|y_i - y_j|) with Y Y^T = S, by an eigendecomposition."""
+        features = torch.rand(6, 3, dtype=torch.float64)
+        similarity = (-torch.cdist(features, features)).exp()
+        values, vectors = torch.linalg.eigh(similarity)
+        embedding = vectors * values.clamp(min=0).sqrt()
+        expected = (-torch.cdist(embedding, embedding)).exp()
+        torch.testing.assert_close(structural_alignment(features[None])[0], expected, atol=1e-6, rtol=0)
+
+    def test_graph_alignment_by_hand_and_padding(self):
+        torch.manual_seed(0)
+        layer = GraphAlignment(hidden_size=4).eval()
+        text, visual = torch.randn(1, 3, 4), torch.randn(1, 2, 4)
+        masks = torch.ones(1, 3, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool)
+        graph = text_graph(torch.tensor([[0, 2]]), torch.ones(1, 3))
+        found = layer(text, masks[0], visual, masks[1], graph)
+        words, regions = layer.text_projection(text[0]), layer.visual_projection(visual[0])
+        scores = layer.query(regions) @ layer.key(words).T / 8**0.5
+        semantic = (scores.softmax(dim=-1) @ layer.value(words)).sigmoid()
+        structural = words.mean(dim=0).expand(2, -1)  # in this triangle all tokens are alike
+        expected = layer.output(torch.cat([semantic, structural], dim=-1)).sum(dim=0)
+        torch.testing.assert_close(found[0], expected)
+
+        def padded(tensor):
+            return torch.cat([tensor, torch.ones(1, 1, *tensor.shape[2:]).to(tensor.dtype)], dim=1)
+
+        more_masks = [torch.cat([mask, torch.zeros(1, 1, dtype=torch.bool)], dim=1) for mask in masks]
+        more_graph = text_graph(torch.tensor([[0, 2]]), more_masks[0])
+        again = layer(padded(text), more_masks[0], padded(visual), more_masks[1], more_graph)
+        torch.testing.assert_close(again, found)
+
+    def test_no_visual_node_gives_zeros(self):
+        layer = GraphAlignment(hidden_size=4)
+        graph = text_graph(torch.tensor([[0, 2]]), torch.ones(1, 3))
+        masks = torch.ones(1, 3, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.bool)
+        assert not layer(torch.randn(1, 3, 4), masks[0], torch.randn(1, 2, 4), masks[1], graph).any()
+
+
+FUSION = ["visualbert", "mega", "hvpnet", "mkgformer"]
+SIDE = 32  # pixels of hvpnet's crops
+
+
+@pytest.fixture(scope="module")
+def make_baseline(make_text_config):
+    """A tiny baseline in eval mode, its weights large (0.2) as `make_model`'s."""
+
+    def make(name, **fields):
+        fields = {"num_text_phrases": 2 if name == "mega" else 0, "initializer_range": 0.2, **fields}
+        config = BaselineConfig(
+            baseline=name,
+            text_config=fields.pop("text_config", make_text_config(initializer_range=0.2)),
+            id2label=dict(enumerate(LABELS)),
+            visual_feature_size=960 if name == "hvpnet" else VISUAL_SIZE,
+            num_objects=3,
+            pyramid="resnet18",
+            classifier_dropout=0.0,
+            **fields,
+        )
+        torch.manual_seed(0)
+        return build_baseline(config, pyramid_weights="random:0" if name == "hvpnet" else None)
+
+    return make
+
+
+def with_pixels(posts):
+    """The same posts with seeded pictures and boxes in the place of features."""
+    for post in posts:
+        if post.pop("image_features", None) is not None:
+            generator = torch.Generator().manual_seed(len(post["tokens"]))
+            post["image"] = Image.fromarray(torch.randint(256, (40, 48, 3), generator=generator).byte().numpy())
+            boxes = [(4 * i, 3 * i, 4 * i + 12, 3 * i + 16) for i in range(len(post.pop("object_features")))]
+            post["boxes"] = boxes
+    return posts
+
+
+@pytest.fixture(scope="module")
+def inputs_of(make_processor):
+    """`inputs_of(model, posts)`: features, or for hvpnet pixels, and the labels."""
+
+    def encode(model, posts):
+        fields = {}
+        if model.config.baseline == "hvpnet":
+            posts, fields = with_pixels(posts), {"image_transform": {"size": SIDE}}
+        return dict(make_processor(model.config, **fields)(posts, label2id=model.config.label2id))
+
+    return encode
+
+
+def logits(model, inputs):
+    with torch.no_grad():
+        return model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+
+
+@pytest.mark.parametrize("name", FUSION)
+class TestWhatTheySee:
+    def test_what_it_sees_matters(self, name, make_baseline, posts, inputs_of):
+        model = make_baseline(name)
+        inputs = inputs_of(model, posts())
+        before = logits(model, inputs)
+        seen = "pixel_values" if name == "hvpnet" else "object_features"
+        changed = inputs[seen].clone()
+        changed[0, -1] = changed[0, -1].flip(-1) + 1  # the fourth object of the first post: of its pairs the second
+        after = logits(model, {**inputs, seen: changed})
+        differs = (before - after).abs().amax(dim=-1) > 1e-5
+        assert differs.tolist() == [False, True, False, False, False, False]
+
+    def test_a_tail_may_be_an_object(self, name, make_baseline, object_post, inputs_of):
+        model = make_baseline(name)
+        inputs = inputs_of(model, [object_post()])
+        before = logits(model, inputs)
+        again = logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})
+        assert not torch.allclose(before[0], again[0], atol=1e-4)
+        torch.testing.assert_close(before[1], again[1])
+
+
+@pytest.mark.parametrize("name", ["hvpnet"])  # the others are among those of test_baselines.py
+class TestWholeBaselines:
+    def test_it_overfits_and_every_weight_learns(self, name, make_baseline, posts, inputs_of):
+        model = make_baseline(name, initializer_range=0.05).train()
+        inputs = inputs_of(model, posts())
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        optimizer = torch.optim.Adam(trained.values(), lr=5e-3)
+        moved = dict.fromkeys(trained, False)
+        for _ in range(30):
+            loss = model(**inputs).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            for n, p in trained.items():
+                moved[n] |= p.grad is not None and bool(p.grad.abs().max() > 0)
+        assert loss < 0.2 and torch.equal(model(**inputs).logits.argmax(dim=-1), inputs["labels"])
+        assert [n for n, has_moved in moved.items() if not has_moved] == []
+
+    def test_a_post_is_answered_alike_alone_and_among_others(self, name, make_baseline, posts, inputs_of):
+        """Padding of tokens, objects and pairs, and posts without an image or objects, change nothing."""
+        model = make_baseline(name)
+        together = logits(model, inputs_of(model, posts()))
+        alone = torch.cat([logits(model, inputs_of(model, [post])) for post in posts()])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+    def test_it_is_saved_exactly(self, name, make_baseline, posts, inputs_of, tmp_path):
+        model = make_baseline(name)
+        model.resize_token_embeddings(410)
+        model.save_pretrained(tmp_path)
+        again = load_baseline(tmp_path)
+        inputs = inputs_of(model, posts())
+        assert type(again) is type(model) and torch.equal(logits(again, inputs), logits(model, inputs))
+        assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
+
+    def test_the_pretrained_encoder_is_inside(self, name, make_baseline, make_encoder):
+        model, encoder = make_baseline(name), make_encoder()
+        model.use_text_encoder(encoder)
+        for key, value in encoder.state_dict().items():
+            if not key.startswith("pooler."):
+                assert torch.equal(model.text_encoder.state_dict()[key], value), key
+
+
+class TestVisualBert:
+    def test_without_regions_it_is_the_text_encoder(self, make_baseline, make_encoder, posts, inputs_of):
+        """A masked region is not read, so the markers' states are those of the BERT whose weights it has."""
+        model, encoder = make_baseline("visualbert"), make_encoder()
+        model.use_text_encoder(encoder)
+        inputs = inputs_of(model, posts()[1:2])  # no image
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        with torch.no_grad():
+            states = encoder(**{name: inputs[name] for name in names}).last_hidden_state
+            found = model.pair_features(inputs)
+        expected = states[0, inputs["entity_tokens"][0, :, 0]].flatten()
+        torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=1e-5)
+
+    def test_the_visual_segment_starts_as_the_textual(self, make_baseline, make_encoder):
+        model, encoder = make_baseline("visualbert"), make_encoder()
+        model.use_text_encoder(encoder)
+        embeddings = model.text_encoder.embeddings
+        for kind in ("token_type", "position"):
+            weight = getattr(embeddings, f"visual_{kind}_embeddings").weight
+            assert torch.equal(weight, getattr(encoder.embeddings, f"{kind}_embeddings").weight)
+
+    def test_other_encoders_are_refused(self, make_baseline, make_text_config):
+        with pytest.raises(ValueError, match="visualbert is built around a BERT.*'roberta'"):
+            make_baseline("visualbert", text_config=make_text_config("roberta"))
+
+
+class TestHVPNeT:
+    def test_each_region_in_use_is_encoded_once(self, make_baseline, posts, inputs_of, monkeypatch):
+        """Three pairs share the first image; of its four objects the second pair alone uses the last."""
+        model = make_baseline("hvpnet")
+        seen = []
+        encode = model.pyramid.forward
+        monkeypatch.setattr(model.pyramid, "forward", lambda pixels: seen.append(pixels) or encode(pixels))
+        inputs = inputs_of(model, posts())
+        pyramids, of_pair, present = model.region_pyramids(inputs)
+        assert [len(pixels) for pixels in seen] == [5 + 1 + 3] and len(pyramids) == 10
+        assert present.sum(dim=1).tolist() == [4, 3, 4, 0, 1, 3]
+        assert of_pair[:2].tolist() == [[1, 2, 3, 4, 0], [1, 5, 2, 0, 0]]
+        torch.testing.assert_close(pyramids[of_pair[4, 0]], encode(inputs["pixel_values"][2, :1])[0])
+        assert not pyramids[0].any()
+
+    def test_the_resnet_stays_frozen(self, make_baseline, posts, inputs_of):
+        model = make_baseline("hvpnet").train()
+        before = {key: value.clone() for key, value in model.pyramid.state_dict().items()}
+        model(**inputs_of(model, posts())).loss.backward()
+        assert all(torch.equal(value, before[key]) for key, value in model.pyramid.state_dict().items())
+        assert not any(parameter.requires_grad for parameter in model.pyramid.parameters())
+        assert model.training and not model.pyramid.training
+
+    def test_the_pyramid_is_normalised_over_the_regions(self, make_baseline):
+        """In training to mean 0 and variance 1 a feature; what is no region stays zero and takes no part."""
+        model = make_baseline("hvpnet").train()
+        pyramids = torch.cat([torch.zeros(1, 4, 960), 5 + torch.rand(6, 4, 960)])
+        found = model.normalised(pyramids)
+        assert not found[0].any()
+        torch.testing.assert_close(found[1:].mean(dim=(0, 1)), torch.zeros(960), atol=1e-5, rtol=0)
+        assert (found[1:].var(dim=(0, 1), correction=0) - 1).abs().max() < 1e-2
+        torch.testing.assert_close(model.normalised(pyramids[:4])[1:].sum(), torch.tensor(0.0), atol=1e-2, rtol=0)
+
+    def test_features_are_no_pixels(self, make_baseline, make_processor, posts):
+        model = make_baseline("hvpnet")
+        for post in (batch := posts()):
+            if "image_features" in post:
+                post["image_features"] = [0.5] * 960
+                post["object_features"] = []
+                post["pairs"] = [{key: pair[key] for key in ("head", "tail")} for pair in post["pairs"]]
+        inputs = make_processor(model.config)(batch)
+        with pytest.raises(ValueError, match="hvpnet reads pixels, and this batch has image_features"):
+            model(**inputs)
+
+    def test_without_images_it_is_not_built(self):
+        with pytest.raises(ValueError, match="'hvpnet' reads images, received visual_feature_size=0"):
+            build_baseline(BaselineConfig(baseline="hvpnet"))
+
+    def test_a_run_reads_pictures_and_makes_no_features(self, tokenizer, tmp_path):
+        """Though the configuration asks for them; and the saved folder answers as the run did."""
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "encoder")
+        tokenizer.save_pretrained(tmp_path / "encoder")
+        flags = {"model": "hvpnet", "pyramid": "resnet18:random:0", "pyramid_size_px": SIDE, "do_train": True}
+        flags |= {"text_encoder": tmp_path / "encoder", "num_train_epochs": 1, "use_cpu": True, "save_strategy": "no"}
+        flags |= {"dataset": "postcards", "num_train": 2, "num_validation": 1, "num_test": 2, "features": "random:0"}
+        flags |= {"cache_dir": tmp_path / "cache", "output_dir": tmp_path / "out", "remove_unused_columns": False}
+        argv = [f"--{name}={value}" for name, value in {**flags, "disable_tqdm": True}.items()]
+        run_mmre.main(argv)
+        assert not list((tmp_path / "cache").rglob("features-*"))
+        _, data_args, run_args = parse_arguments(argv)
+        test = load_posts(data_args, run_args, with_features=False)["test"]
+        model, processor = load_baseline(tmp_path / "out"), VMHANProcessor.from_pretrained(tmp_path / "out")
+        inputs = processor(list(test))
+        assert inputs["pixel_values"].shape[2:] == (3, SIDE, SIDE) and model.config.pyramid == "resnet18"
+        rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+        expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
+        found = (logits(model, inputs) / model.config.calibration_temperature).softmax(dim=-1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+    def test_published_pixels(self):
+        """Resize(256), CenterCrop(224) of the public code."""
+        transform = pyramid_transform()
+        assert (transform.size, transform.shortest_edge, transform.crop_mode) == (224, 256, "center")
+        assert pyramid_transform(SIDE).shortest_edge == round(256 * SIDE / 224)

@@ -1,0 +1,58 @@
+"""A tiny training run that several rooms look at."""
+
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+import run_mmre
+from vmhan.training import text_encoders
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a tiny text encoder and a YAML config; posts and features are built once for the module."""
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer = AutoTokenizer.from_pretrained(text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    entries = {
+        "text_encoder": str(folder / "encoder"),
+        "entity_representation": "packed",
+        "dataset": "postcards",
+        "cache_dir": str(folder / "cache"),
+        "num_train": 10,
+        "num_validation": 5,
+        "num_test": 4,
+        "features": "random:0",
+        "feature_size_px": 32,
+        "do_train": True,
+        "use_cpu": True,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 4,
+        "per_device_eval_batch_size": 2,
+        "learning_rate": 0.001,
+        "head_learning_rate": 0.01,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "f1",
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 1,
+        "remove_unused_columns": False,
+        "disable_tqdm": True,
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(workplace):
+    """One finished run: (output folder, metrics)."""
+    output = workplace / "full"
+    metrics = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(output), "--show_example", "true"])
+    return output, metrics

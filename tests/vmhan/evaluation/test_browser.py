@@ -1,0 +1,353 @@
+"""The error browser (evaluation/browser*): what it tells of a tiny run, what it refuses, its page in Chromium."""
+
+import html.parser
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import start_chromium
+from PIL import Image
+from transformers import AutoModel
+
+import run_mmre
+from model_cards.run_metadata import read_metadata
+from vmhan.evaluation.browser import command as browser
+from vmhan.evaluation.browser.data import WrongPair, explain, load_posts_of, why_no_attention, wrong_pairs
+from vmhan.evaluation.browser.page import IMAGE_SIDE, card_of, heat_map, image_url, render
+from vmhan.scoring.predictions import Predictions
+
+
+RELATIONS = ["None", "peer", "member_of"]
+EVIL = "<script>document.title = 'run'</script>\"'><img src=x onerror=\"document.title = 'run'\">"
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, and the text of the cards' sentences."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.sentences = [], None, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if attributes.get("class") == "sentence":
+            self.open = []
+
+    def handle_endtag(self, tag):
+        if tag == "p" and self.open is not None:
+            self.sentences.append(" ".join("".join(self.open).split()))
+            self.open = None
+
+    def handle_data(self, data):
+        if self.open is not None:
+            self.open.append(data)
+
+    def of_class(self, name):
+        return [attributes for _, attributes in self.tags if name in (attributes.get("class") or "").split()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, tokenizer, make_text_config, make_vision_config):
+    """(folder of an untrained postcards run, cache of its data): most answers are wrong."""
+    folder = tmp_path_factory.mktemp("browser")
+    AutoModel.from_config(make_text_config()).save_pretrained(folder / "encoder")
+    tokenizer.save_pretrained(folder / "encoder")
+    AutoModel.from_config(make_vision_config()).save_pretrained(folder / "vision")
+    flags = {"text_encoder": folder / "encoder", "entity_representation": "packed", "dataset": "postcards"}
+    flags |= {"features": f"transformers:{folder / 'vision'}", "num_train": 1, "num_validation": 6, "num_test": 5}
+    flags |= {"cache_dir": folder / "cache", "do_train": False, "use_cpu": True, "disable_tqdm": True}
+    flags |= {"output_dir": folder / "run", "remove_unused_columns": False}
+    run_mmre.main([word for name, value in flags.items() for word in (f"--{name}", str(value))])
+    return folder
+
+
+@pytest.fixture
+def browse(workplace, tmp_path):
+    """`browse(run, *flags)` -> (exit code, text of the page)."""
+
+    def run_command(folder, *flags):
+        report = tmp_path / "report.html"
+        code = browser.main([str(folder), "--cache_dir", str(workplace / "cache"), "--output", str(report), *flags])
+        return code, report.read_text() if report.exists() else ""
+
+    return run_command
+
+
+@pytest.fixture
+def changed(workplace, tmp_path):
+    """A copy of the run's folder, without its weights and with whatever `change(rows)` makes of its predictions."""
+
+    def copy(change=lambda rows: rows):
+        folder = tmp_path / "changed"
+        shutil.copytree(workplace / "run", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+        rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+        return folder
+
+    return copy
+
+
+def errors_of(folder, split="test"):
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    wrong = [row for row in rows if row["split"] == split and row["relation"] != row["predicted"]]
+    return sorted(wrong, key=lambda row: -row["score"])
+
+
+# ---------------------------------------------------------------- a run, from its folder
+
+
+def test_the_page_shows_every_error_with_what_there_is(browse, workplace):
+    code, text = browse(workplace / "run", "--worst", "3")
+    page, errors = Page(text), errors_of(workplace / "run")
+    facts = read_metadata(workplace / "run")
+    posts = {post["id"]: post for post in load_posts_of(facts, "test", cache_dir=str(workplace / "cache"))}
+    assert code == 0 and len(errors) > 3
+    assert page.sentences == [" ".join(posts[row["id"]]["tokens"]) for row in errors]
+    assert [card["data-gold"] for card in page.of_class("card")] == [row["relation"] for row in errors]
+    images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 3 and all(source.startswith("data:image/jpeg;base64,") for source in images)
+    assert text.count("attention: nodes") == text.count("attention: hyperedges") == 3
+    assert len(page.of_class("box")) == sum(len(posts[row["id"]]["boxes"]) for row in errors[:3])
+    assert page.of_class("used") and "other answers" not in text and f"ask for more by --worst {len(errors)}" in text
+    assert facts.run["command"] in text and f">{100 * facts.metrics['test_accuracy']:.1f}<" in text
+
+
+def test_nothing_is_fetched_from_anywhere(browse, workplace):
+    _, text = browse(workplace / "run", "--show", "posts")
+    for _, attributes in Page(text).tags:
+        assert not {"href", "srcset", "action", "integrity"} & set(attributes)
+        assert attributes.get("src", "data:").startswith("data:")
+    assert "url(" not in text and "@import" not in text and "default-src 'none'" in text
+
+
+def test_without_weights_it_says_so_and_shows_the_rest(browse, changed):
+    code, text = browse(changed())
+    assert code == 0 and "attention: nodes" not in text and "<img" in text
+    assert "has no weights (model.safetensors). Train it again with the command above" in text
+
+
+def test_predictions_alone_need_neither_data_nor_weights(browse, changed):
+    folder = changed()
+    code, text = browse(folder, "--show", "predictions", "--dataset", "nowhere")
+    assert code == 0 and "<img" not in text and "as asked by --show predictions" in text
+    assert Page(text).sentences == [f"{row['head']} … {row['tail']}" for row in errors_of(folder)]
+
+
+def test_a_text_only_run_says_that_it_has_no_images(browse, changed):
+    folder = changed()
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "data": {**run["data"], "no_visual": True}}))
+    code, text = browse(folder)
+    assert code == 0 and "<img" not in text and "Images: the run&#39;s data set has none." in text
+
+
+def test_a_model_without_hyperedge_attention_says_so(workplace):
+    facts = read_metadata(workplace / "run")
+    assert why_no_attention(workplace / "run", facts) is None
+    facts.config["hypergraph_encoder"] = "gcn"
+    assert "(vmhan with encoder gcn) has no hyperedge" in why_no_attention(workplace / "run", facts)
+
+
+def test_weights_that_give_other_answers_are_told(workplace):
+    posts = load_posts_of(read_metadata(workplace / "run"), "test", cache_dir=str(workplace / "cache"))
+    by_id = {post["id"]: post for post in posts}
+    first, second = (WrongPair(row, "confused", by_id[row["id"]]) for row in errors_of(workplace / "run")[:2])
+    first.row["score"] += 0.1
+    assert "other answers than predictions.jsonl for 1 of 2" in explain(workplace / "run", [first, second])[0]
+    assert sum(node["weight"] for node in second.explanation["nodes"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_run_without_errors_says_so(browse, changed):
+    code, text = browse(changed(lambda rows: [{**row, "predicted": row["relation"]} for row in rows]))
+    assert code == 0 and "No errors: every pair of this split was answered as annotated." in text
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: [{**row, "head": "Zoe"} for row in rows], "predictions.jsonl has {'head': 'Zoe', 'tail"),
+        (lambda rows: [{**row, "head_span": [0, 9]} for row in rows], "'head_span': [0, 9]"),
+        (lambda rows: [{**row, "id": f"x{row['id']}"} for row in rows], "the data set has no such pair"),
+        (lambda rows: rows[:-1], "predictions.jsonl lacks 1 pairs of the data set"),
+    ],
+)  # fmt: skip
+def test_other_posts_than_the_run_saw_are_an_error(browse, changed, capsys, change, message):
+    assert browse(changed(change)) == (2, "")
+    said = capsys.readouterr().err
+    assert message in said and "give the run's --dataset, --data_dir and --cache_dir" in said
+
+
+def test_what_cannot_be_read_is_an_error(browse, changed, capsys, tmp_path):
+    assert browse(tmp_path) == (2, "")
+    assert "Pass a finished --output_dir" in capsys.readouterr().err
+    folder = changed()
+    assert browse(folder, "--split", "train") == (2, "")
+    assert "expected rows with split 'train'" in capsys.readouterr().err
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**run, "data": {"colour": "red"}}))
+    assert browse(folder) == (2, "")
+    assert "run.json has the data arguments ['colour']" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        browse(folder, "--worst", "-1")
+    assert "--worst: expected a number of errors, 0 or more, received -1" in capsys.readouterr().err
+
+
+def test_a_split_that_the_data_lacks_is_an_error(workplace):
+    facts = read_metadata(workplace / "run")
+    with pytest.raises(ValueError, match=r"split: expected one of the data set's, \['train', .*, received 'dev'"):
+        load_posts_of(facts, "dev", cache_dir=str(workplace / "cache"), features=False)
+
+
+# ---------------------------------------------------------------- the parts
+
+
+def row_of(relation, predicted, score=0.8, number=0, words="Ann"):
+    rest = (1 - score) / (len(RELATIONS) - 1)
+    probabilities = [score if name == predicted else rest for name in RELATIONS]
+    row = {"split": "test", "id": f"{words} {number}", "pair": 0, "head": words, "tail": "Bob", "relation": relation}
+    return {**row, "predicted": predicted, "score": score, "probabilities": probabilities}
+
+
+def post_of(words="Ann", **fields):
+    pair = {"head": [0, 1], "tail": [2, 3], "tail_object": -1}
+    return {"tokens": [words, "met", "Bob"], "pairs": [pair], **fields}
+
+
+def page_of(rows, pairs, words="run"):
+    page = {"title": words, "split": words, "command": words, "facts": [(words, words)], "leaks": [words]}
+    page |= {"scores": [{"name": words, "value": words, "note": words}], "notes": [words], "made_by": words}
+    return render(page, pairs, Predictions(rows, RELATIONS, "None", Path("run")))
+
+
+def test_the_surest_error_comes_first_and_its_kind_is_named():
+    rows = [row_of("None", "peer", 0.6), row_of("peer", "None", 0.9), row_of("peer", "member_of", 0.7)]
+    pairs = wrong_pairs([*rows, row_of("peer", "peer", 0.99)], "None")
+    found = [(pair.kind, pair.row["score"]) for pair in pairs]
+    assert found == [("missed", 0.9), ("confused", 0.7), ("spurious", 0.6)]
+
+
+def test_rows_without_probabilities_are_an_error():
+    row = {name: value for name, value in row_of("peer", "None").items() if name != "probabilities"}
+    with pytest.raises(ValueError, match=r"received none named \['probabilities'\]. Make the file with run_mmre.py"):
+        wrong_pairs([row], "None")
+
+
+def test_the_heat_map_counts_every_pair_and_leaves_out_what_never_occurs():
+    matrix = heat_map(["None", "peer", "peer"], ["None", "peer", "None"], RELATIONS)
+    counts = {(cell["gold"], cell["predicted"]): (cell["count"], cell["share"]) for cell in matrix["cells"]}
+    assert counts == {
+        ("None", "None"): (1, 1.0),
+        ("None", "peer"): (0, 0.0),
+        ("peer", "None"): (1, 0.5),
+        ("peer", "peer"): (1, 0.5),
+    }
+
+
+def test_the_gold_relation_is_ranked_even_when_it_is_improbable():
+    labels = [f"r{i}" for i in range(6)]
+    row = {**row_of("r5", "r0"), "probabilities": [0.5, 0.2, 0.15, 0.1, 0.04, 0.01]}
+    ranking = card_of(WrongPair(row, "confused"), labels)["ranking"]
+    assert [entry["relation"] for entry in ranking] == ["r0", "r1", "r2", "r5"]
+    assert [entry["is_gold"] for entry in ranking] == [False, False, False, True]
+
+
+def test_overlapping_mentions_and_objects_are_marked():
+    post = {"tokens": "New York Mets of Queens".split(), "pairs": [{"head": [0, 2], "tail": [1, 3]}]}
+    assert card_of(WrongPair(row_of("peer", "None"), "missed", post), RELATIONS)["sentence"] == [
+        ("New", "head"), ("York", "head tail"), ("Mets", "tail"), ("of Queens", ""),
+    ]  # fmt: skip
+    image = Image.new("RGB", (200, 100))
+    pair = {"head": [0, 1], "tail": [], "tail_object": 1}
+    seen = {"boxes": [[0, 0, 20, 20], [50, 25, 150, 75]], "object_labels": ["cup", ""], "image": image}
+    card = card_of(WrongPair(row_of("peer", "None"), "missed", {**post, **seen, "pairs": [pair]}), RELATIONS)
+    cup, tail = card["picture"]["boxes"]
+    assert (cup["label"], cup["is_used"], tail["label"], tail["kind"]) == ("cup", False, "object 1", "tail")
+    assert tail["place"] == "left:25.00%;top:25.00%;width:50.00%;height:50.00%"
+
+
+def test_fifty_pictures_of_noise_stay_below_ten_megabytes():
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
+    url = image_url(Image.fromarray(noise))
+    assert 50 * len(url) < 10e6
+    assert image_url(Image.new("RGBA", (IMAGE_SIDE // 2, 9))).startswith("data:image/jpeg;base64,")
+
+
+def test_text_is_text_wherever_it_comes_from():
+    rows = [{**row_of("peer", "None", words=EVIL), "tail": EVIL}]
+    post = post_of(EVIL, caption=EVIL, image_phrases=[EVIL], image=Image.new("RGB", (9, 9)), boxes=[[0, 0, 9, 9]])
+    post["object_labels"] = [EVIL]
+    nodes = [{"kind": "object", "text": EVIL, "box": [0, 0, 9, 9], "characters": None, "weight": 1.0}]
+    edges = [{"name": EVIL, "weight": 1.0, "members": [{"node": 0, "weight": 1.0}]}]
+    pair = WrongPair(rows[0], "missed", post, {"nodes": nodes, "hyperedges": edges})
+    page, harmless = Page(page_of(rows, [pair], EVIL)), Page(page_of([row_of("peer", "None")], []))
+    assert [tag for tag, _ in page.tags].count("script") == [tag for tag, _ in harmless.tags].count("script") == 1
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert [tag for tag, _ in page.tags].count("img") == 1 and page.sentences == [f"{EVIL} met Bob"]
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"), window="1440,1200")
+    yield driver
+    driver.quit()
+
+
+def requests_of(driver):
+    """URLs that the page asked for, but data: ones (and those of the empty tab that was there before)."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in urls if not url.startswith(("data:", "chrome:"))]
+
+
+def test_it_opens_from_a_file_and_filters(chromium, browse, workplace, tmp_path):
+    def shown():
+        return [card for card in chromium.find_elements("css selector", ".card") if card.is_displayed()]
+
+    def first(selector):
+        return chromium.find_elements("css selector", selector)[0]
+
+    browse(workplace / "run", "--worst", "2", "--show", "posts")
+    address = (tmp_path / "report.html").as_uri()
+    chromium.get(address)
+    assert chromium.get_log("browser") == [] and requests_of(chromium) == [address]
+    assert first(".card img").get_property("naturalWidth") > 0
+    everything = len(shown())
+    assert everything == len(errors_of(workplace / "run"))
+    square = first(".cell.error")
+    gold, predicted = square.get_attribute("data-gold"), square.get_attribute("data-predicted")
+    square.click()
+    assert len(shown()) == int(square.find_element("css selector", "text").text) < everything
+    assert {(c.get_attribute("data-gold"), c.get_attribute("data-predicted")) for c in shown()} == {(gold, predicted)}
+    assert first("#status").text == f"{len(shown())} of {everything} errors"
+    first("[type=reset]").click()
+    assert len(shown()) == everything and not first("#cell").is_displayed()
+    row = errors_of(workplace / "run")[-1]
+    first("#words").send_keys(row["id"].upper())
+    assert {row["id"]} == {card.find_element("css selector", ".meta").text.split()[1].strip(",") for card in shown()}
+    first("[type=reset]").click()
+    first(f"[data-relation='{gold}'], [data-relation='{predicted}']").click()
+    assert 0 < len(shown()) <= everything
+    assert chromium.get_log("browser") == [] and requests_of(chromium) == []
+    assert chromium.save_screenshot(str(tmp_path / "page.png"))
+
+
+def test_a_tweet_cannot_run_a_script(chromium, tmp_path):
+    rows = [{**row_of("peer", "None", words=EVIL), "tail": EVIL}]
+    (tmp_path / "evil.html").write_text(page_of(rows, [WrongPair(rows[0], "missed", post_of(EVIL))], EVIL))
+    chromium.get((tmp_path / "evil.html").as_uri())
+    assert chromium.title.startswith("Errors of <script>") and chromium.get_log("browser") == []
+    assert chromium.find_element("css selector", ".sentence").text == f"{EVIL} met Bob"
+    insert = "document.body.insertAdjacentHTML('beforeend', arguments[0]); setTimeout(arguments[1], 200)"
+    chromium.execute_async_script(insert, EVIL)
+    assert chromium.find_elements("css selector", "body > img")  # were it not escaped, the page's policy would hold:
+    assert chromium.title.startswith("Errors of <script>")

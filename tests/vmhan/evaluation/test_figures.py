@@ -1,0 +1,331 @@
+"""Figures from hand-made runs whose F1 in each group is known, and the command from folders to pictures."""
+
+import hashlib
+import json
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vmhan.evaluation.figures.command import main, make_figures
+from vmhan.evaluation.figures.data import (
+    calibration,
+    detection,
+    grouped,
+    grouped_panel,
+    time_against_f1,
+    visual_shares,
+)
+from vmhan.evaluation.figures.drawing import draw_figure
+from vmhan.evaluation.figures.rows import Scorer, rows_of_folders, rows_of_results
+
+
+PEER, HOME, LIVES = "/per/per/peer", "/per/loc/place_of_birth", "/per/loc/place_of_residence"
+LABELS = ["None", PEER, HOME, LIVES]
+SCORER = Scorer(resamples=50)
+# (post, head, tail, spans, gold): one post of three pairs, one of two, two of one
+PAIRS = [
+    ("a", "Ann", "Bob", ([0, 1], [2, 3]), PEER),
+    ("a", "Ann", "Oslo", ([0, 1], [4, 5]), HOME),
+    ("a", "Bob", "Oslo", ([2, 3], [4, 5]), "None"),
+    ("b", "Bob", "Bob Haas", ([3, 4], [3, 5]), PEER),
+    ("b", "Cy", "Rome", ([5, 6], [0, 1]), LIVES),
+    ("c", "Dan", "Paris", ([0, 1], [4, 5]), HOME),
+    ("d", "Eve", "Fay", ([0, 1], [4, 5]), "None"),
+]
+RIGHT = [gold for *_, gold in PAIRS]
+
+
+def write_run(folder, predicted, *, pairs=PAIRS, labels=LABELS, model=None, data=None, shares=None, **metrics):
+    """A finished run's folder; `shares`: {share: predicted} of visual_share.json."""
+    folder.mkdir(parents=True)
+    lines, numbers = [], {}
+    for (post, head, tail, spans, gold), name in zip(pairs, predicted, strict=True):
+        number = numbers[post] = numbers.get(post, -1) + 1
+        row = {"split": "test", "id": post, "pair": number, "head": head, "tail": tail, "tail_object": -1}
+        row |= {"head_span": spans[0], "tail_span": spans[1], "relation": gold, "predicted": name, "score": 0.7}
+        row["probabilities"] = [0.7 if label == name else 0.3 / (len(labels) - 1) for label in labels]
+        lines.append(json.dumps(row) + "\n")
+    (folder / "predictions.jsonl").write_text("".join(lines))
+    config = {"id2label": dict(enumerate(labels)), "none_label": "None"}
+    run = {"model": {"preset": "full"} | (model or {}), "data": data or {}, "training": {}}
+    contents = {"config.json": config, "metrics.json": metrics, "run.json": run}
+    if shares is not None:
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        entries = [{"split": "test", "seed": 0, "share": s, "predicted": names} for s, names in shares.items()]
+        contents["visual_share.json"] = {"of_predictions": digest, "entries": entries}
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def rows_with(tmp_path, **predicted):
+    """Rows by name; each is a list of predictions, one a seed."""
+    for name, seeds in predicted.items():
+        for seed, names in enumerate(seeds, start=1):
+            write_run(tmp_path / name / f"seed-{seed}", names)
+    return rows_of_results(tmp_path, list(predicted), "test")
+
+
+def wrong(*indices):
+    """Every pair right but these, which are called none, or peer where none is right."""
+    return [("None" if g != "None" else PEER) if i in indices else g for i, g in enumerate(RIGHT)]
+
+
+# ---------------------------------------------------------------- groups
+
+
+def test_each_group_has_its_own_f1(tmp_path):
+    """Pairs 0 and 1 of the post with three are wrong; none of the others is."""
+    rows = rows_with(tmp_path, good=[RIGHT], bad=[wrong(0)])
+    three, two, one = [g for g in reversed(grouped_panel("pairs of the sentence", rows, SCORER)["groups"])]
+    assert [(g["group"], g["pairs"], g["positive"], g["sentences"]) for g in (one, two, three)] == [
+        ("1", 2, 1, 2),
+        ("2", 2, 2, 1),
+        ("3+", 3, 2, 1),
+    ]
+    assert all(group["rows"]["good"]["f1"] == 1 for group in (one, two, three))
+    assert three["rows"]["bad"]["f1"] == pytest.approx(2 / 3)  # one of two found, nothing else claimed
+    assert one["rows"]["bad"]["f1"] == two["rows"]["bad"]["f1"] == 1
+
+
+def test_f1_is_the_mean_over_seeds_and_lies_in_its_interval(tmp_path):
+    rows = rows_with(tmp_path, full=[RIGHT, wrong(3), wrong(0, 5)])
+    for group in grouped_panel("overlap", rows, SCORER)["groups"]:
+        found = group["rows"]["full"]
+        assert found["f1"] == pytest.approx(np.mean(found["seeds"])) and len(found["seeds"]) == 3
+        assert found["low"] <= found["f1"] <= found["high"]
+    assert found["seeds"] == [1, 0, 1] and group["group"] == "overlapping"
+
+
+def test_figure_3_by_hand(tmp_path):
+    """Bob is in three pairs, Ann in two, Cy, Dan and Eve in one."""
+    rows = rows_with(tmp_path, full=[wrong(0, 1)])
+    figure = grouped("Figure 3", "entities", ("repetition", "entity types"), rows, SCORER)
+    repetition, types = figure["panels"]
+    assert {g["group"]: (g["pairs"], g["rows"]["full"]["f1"]) for g in repetition["groups"]} == {
+        "1": (3, 1.0),
+        "2": (2, 0.0),
+        "3-5": (2, 1.0),
+    }
+    assert "left out: 6+, 0 pairs and none with a relation" in repetition["notes"]
+    assert [g["pairs"] for g in types["groups"]] == [6] and "1 of 7 pairs are in no group" in types["notes"]
+
+
+def test_labels_without_types_leave_the_panel_out_and_say_so(tmp_path):
+    plain = {PEER: "peer", HOME: "born in", LIVES: "lives in", "None": "None"}
+    pairs = [(*rest, plain[gold]) for *rest, gold in PAIRS]
+    write_run(tmp_path / "plain", [plain[g] for g in RIGHT], pairs=pairs, labels=list(plain.values()))
+    figure = grouped(
+        "Figure 3", "", ("repetition", "entity types"), rows_of_folders([tmp_path / "plain"], "test"), SCORER
+    )
+    assert [panel["name"] for panel in figure["panels"]] == ["repetition"]
+    assert "no panel 'entity types'" in figure["notes"][0] and "7 of 7 pairs are in no group" in figure["notes"][0]
+
+
+# ---------------------------------------------------------------- Figures 5 and 6
+
+
+def test_figure_5_has_the_shares_that_every_seed_was_evaluated_at(tmp_path):
+    write_run(tmp_path / "full" / "seed-1", RIGHT, shares={0.0: wrong(0, 1), 0.5: wrong(0), 1.0: RIGHT})
+    write_run(tmp_path / "full" / "seed-2", RIGHT, shares={1.0: RIGHT, 0.0: wrong(0, 1, 3, 4, 5)})
+    write_run(tmp_path / "bert" / "seed-1", RIGHT)
+    figure = visual_shares(rows_of_results(tmp_path, ["full", "bert"], "test"), "test", SCORER)
+    (panel,) = figure["panels"]
+    assert panel["name"] == "evaluated" and [p["share"] for p in panel["lines"]["full"]] == [0.0, 1.0]
+    assert panel["lines"]["full"][0]["seeds"] == [pytest.approx(2 * 3 / (3 + 5)), 0]
+    assert panel["lines"]["full"][1]["f1"] == 1
+    assert figure["notes"] == ["bert is not in 'evaluated': run vmhan visual-share on all its seeds"]
+
+
+def test_figure_5_has_a_line_of_models_that_were_trained_on_a_share(tmp_path):
+    write_run(tmp_path / "full", RIGHT)
+    write_run(tmp_path / "half", wrong(0), data={"visual_share": 0.5})
+    write_run(tmp_path / "blind", wrong(0, 1), data={"no_visual": True})
+    write_run(tmp_path / "gcn", wrong(0), model={"preset": "gcn"})
+    write_run(tmp_path / "gcn_blind", wrong(0), model={"preset": "gcn"}, data={"no_visual": True})
+    rows = rows_of_folders(sorted(path for path in tmp_path.iterdir()), "test")
+    (panel,) = visual_shares(rows, "test", SCORER)["panels"]
+    assert panel["name"] == "trained" and list(panel["lines"]) == ["full"]  # no gcn was trained on a share
+    assert [(p["share"], p["row"]) for p in panel["lines"]["full"]] == [(0, "blind"), (0.5, "half"), (1, "full")]
+
+
+def test_figure_5_tells_rows_of_other_settings_apart(tmp_path):
+    write_run(tmp_path / "full", RIGHT)
+    write_run(tmp_path / "half", wrong(0), data={"visual_share": 0.5})
+    write_run(tmp_path / "small", wrong(0, 1), model={"num_layers": 1})
+    write_run(tmp_path / "small_half", wrong(0, 1), model={"num_layers": 1}, data={"visual_share": 0.5})
+    write_run(tmp_path / "twin", wrong(0, 1))
+    figure = visual_shares(rows_of_folders(sorted(tmp_path.iterdir()), "test"), "test", SCORER)
+    (panel,) = figure["panels"]
+    points = {name: [(p["share"], p["row"]) for p in line] for name, line in panel["lines"].items()}
+    assert points == {"full": [(0.5, "half"), (1, "full")], "full (small)": [(0.5, "small_half"), (1, "small")]}
+    assert "twin is not in 'trained': it has the settings of full" in figure["notes"]
+
+
+def test_figure_6_is_relative_to_bare_bert(tmp_path):
+    for name, seconds in {"full": 30.0, "bert": 20.0}.items():
+        for seed in (1, 2):
+            write_run(tmp_path / name / f"seed-{seed}", RIGHT, train_seconds_per_epoch=seconds + seed)
+    write_run(tmp_path / "old" / "seed-1", RIGHT)
+    (panel,), notes = (
+        time_against_f1(rows_of_results(tmp_path, ["full", "bert", "old"], "test"), SCORER)[k]
+        for k in ("panels", "notes")
+    )
+    assert panel["reference"] == "bert" and panel["points"]["full"]["seconds"] == 31.5
+    assert (
+        panel["points"]["full"]["relative"] == pytest.approx(31.5 / 21.5) and panel["points"]["bert"]["relative"] == 1
+    )
+    assert list(panel["points"]) == ["full", "bert"] and notes[0].startswith(
+        "left out: old, no train_seconds_per_epoch"
+    )
+    (row,) = rows_of_results(tmp_path, ["full"], "test")
+    (reference,) = rows_of_results(tmp_path, ["bert"], "test")
+    (panel,) = time_against_f1([row], SCORER, reference)["panels"]
+    assert panel["points"]["full"]["relative"] == pytest.approx(31.5 / 21.5)
+
+
+def test_figure_6_without_a_reference_is_in_seconds(tmp_path):
+    write_run(tmp_path / "full", RIGHT, train_seconds_per_epoch=3.0)
+    write_run(tmp_path / "mtb", RIGHT)
+    rows = rows_of_folders([tmp_path / "full", tmp_path / "mtb"], "test")
+    for chosen, reason in ((rows[:1], "no row of bare BERT"), (rows, "mtb has no train_seconds_per_epoch")):
+        figure = time_against_f1(chosen, SCORER)
+        assert figure["panels"][0]["points"]["full"]["relative"] is None and figure["panels"][0]["reference"] is None
+        assert reason in figure["notes"][0] and figure["panels"][0]["x"].endswith("(s)")
+    assert time_against_f1(rows[1:], SCORER)["panels"] == []
+
+
+# ---------------------------------------------------------------- detection, typing, calibration
+
+
+def test_detection_and_typing_by_hand(tmp_path):
+    """Of five relations four are found, one of them as the wrong one; one pair too many is claimed."""
+    predicted = [PEER, LIVES, PEER, "None", LIVES, HOME, "None"]
+    rows = rows_with(tmp_path, full=[predicted])
+    found, typed = (panel["rows"]["full"] for panel in detection(rows, SCORER)["panels"])
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((4 / 5, 4 / 5, 4 / 5))
+    assert typed["accuracy"] == pytest.approx(3 / 4) and typed["pairs"] == 4
+    assert typed["low"] <= typed["accuracy"] <= typed["high"]
+
+
+def test_typing_is_a_mean_over_seeds_that_find_different_pairs(tmp_path):
+    predicted = [PEER, LIVES, "None", "None", "None", "None", "None"]
+    rows = rows_with(tmp_path, full=[predicted, RIGHT])
+    typed = detection(rows, SCORER)["panels"][1]["rows"]["full"]
+    assert typed["seeds"] == [1 / 2, 1] and typed["accuracy"] == 3 / 4 and typed["pairs"] == (2 + 5) / 2
+
+
+def test_a_run_that_finds_nothing_has_no_typing(tmp_path):
+    figure = detection(rows_with(tmp_path, full=[["None"] * 7]), SCORER)
+    assert [panel["name"] for panel in figure["panels"]] == ["detection"]
+    assert figure["notes"] == ["left out of 'typing': full, a seed that found no pair with a relation"]
+
+
+def test_calibration_pools_the_seeds_and_averages_their_errors(tmp_path):
+    """Every confidence is 0.7; all of seven right, and five of seven."""
+    rows = rows_with(tmp_path, full=[RIGHT, wrong(0, 1)])
+    (panel,) = calibration(rows)["panels"]
+    (found,) = panel["rows"]["full"]["bins"]
+    assert (found["pairs"], found["accuracy"]) == (14, pytest.approx(12 / 14)) and found["low"] <= 0.7 <= found["high"]
+    assert panel["rows"]["full"]["seeds"] == pytest.approx([0.3, 5 / 7 - 0.7])
+    assert panel["rows"]["full"]["ece"] == pytest.approx((0.3 + 5 / 7 - 0.7) / 2)
+
+
+def test_without_probabilities_a_row_has_no_calibration(tmp_path):
+    folder = write_run(tmp_path / "old", RIGHT)
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    (folder / "predictions.jsonl").write_text(
+        "".join(json.dumps({k: v for k, v in line.items() if k != "probabilities"}) + "\n" for line in lines)
+    )
+    figure = calibration(rows_of_folders([folder], "test"))
+    assert figure["panels"] == [] and figure["notes"] == ["left out: old, no probabilities in predictions.jsonl"]
+
+
+# ---------------------------------------------------------------- reading rows
+
+
+def test_seed_folders_of_one_parent_are_one_row(tmp_path):
+    folders = [write_run(tmp_path / "full" / f"seed-{seed}", RIGHT) for seed in (1, 2)]
+    folders.append(write_run(tmp_path / "gcn", RIGHT))
+    rows = rows_of_folders(folders, "test")
+    assert [(row.name, len(row.folders)) for row in rows] == [("full", 2), ("gcn", 1)]
+
+
+def test_two_rows_of_one_name_are_an_error(tmp_path):
+    folders = [write_run(tmp_path / place / "full", RIGHT) for place in ("x", "y")]
+    with pytest.raises(ValueError, match="rows are named after their folders: expected different names, received"):
+        rows_of_folders(folders, "test")
+
+
+def test_a_row_without_finished_runs_is_an_error_that_lists_the_rows(tmp_path):
+    write_run(tmp_path / "full" / "seed-1", RIGHT)
+    write_run(tmp_path / "gcn" / "seed-1", RIGHT)
+    (tmp_path / "gcn" / "seed-1" / "metrics.json").unlink()
+    with pytest.raises(ValueError, match=r"row 'gcn': expected finished runs .* Rows there: \['full'\]"):
+        rows_of_results(tmp_path, ["full", "gcn"], "test")
+
+
+def test_runs_of_different_pairs_are_an_error(tmp_path):
+    folders = [write_run(tmp_path / "full", RIGHT), write_run(tmp_path / "less", RIGHT[1:], pairs=PAIRS[1:])]
+    with pytest.raises(ValueError, match=r"predict different pairs \(6 and 7\): compare runs of the same data set"):
+        rows_of_folders(folders, "test")
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    shares = {0.0: wrong(0, 1), 1.0: RIGHT}
+    one = write_run(tmp_path / "full", RIGHT, shares=shares, train_seconds_per_epoch=3.0)
+    return one, write_run(tmp_path / "bert", wrong(0, 5), train_seconds_per_epoch=2.0)
+
+
+NAMES = ["calibration", "detection", "fig3_entities", "fig4_sentences", "fig5_visual_share", "fig6_time", "spans"]
+
+
+def test_two_folders_give_every_figure_as_data_and_pictures(two_folders, tmp_path):
+    main([*map(str, two_folders), "--output_dir", str(tmp_path / "out"), "--resamples", "50"])
+    files = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
+    assert files == sorted(f"{name}.{kind}" for name in NAMES for kind in ("json", "png", "svg"))
+    for name in NAMES:
+        data = json.loads((tmp_path / "out" / "figures" / f"{name}.json").read_text())
+        assert data["split"] == "test" and list(data["runs"]) == ["full", "bert"] and data["panels"]
+        assert data["interval"]["resamples"] == 50
+        with Image.open(tmp_path / "out" / "figures" / f"{name}.png") as image:
+            assert len(image.convert("RGB").getcolors(1 << 24)) > 5
+        text = "".join(ElementTree.parse(tmp_path / "out" / "figures" / f"{name}.svg").getroot().itertext())
+        assert "full" in text and "test split, 1 seed" in text
+
+
+def test_the_same_data_give_the_same_bytes(two_folders, tmp_path):
+    data = detection(rows_of_folders(two_folders, "test"), SCORER)
+    first, second = (draw_figure(data, tmp_path / place / "x", "test split") for place in ("one", "two"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_without_matplotlib_the_data_are_written(two_folders, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    make_figures(rows_of_folders(two_folders, "test"), tmp_path / "out", "test", SCORER)
+    assert sorted(p.name for p in (tmp_path / "out" / "figures").iterdir()) == [f"{name}.json" for name in NAMES]
+    assert "the figures need matplotlib: pip install 'vmhan[report]'" in caplog.text
+    with pytest.raises(ImportError, match="the figures need matplotlib"):
+        draw_figure({"figure": "spans"}, tmp_path / "x", "")
+
+
+def test_rows_of_results_and_a_reference_from_outside_them(tmp_path):
+    for name, seconds in {"full": 3.0, "gcn": 1.0}.items():
+        write_run(tmp_path / "results" / name / "seed-1", RIGHT, train_seconds_per_epoch=seconds)
+    flags = ["--results", str(tmp_path / "results"), "--rows", "full", "--reference", "gcn", "--resamples", "20"]
+    main([*flags, "--output_dir", str(tmp_path / "out")])
+    (panel,) = json.loads((tmp_path / "out" / "figures" / "fig6_time.json").read_text())["panels"]
+    assert panel["reference"] == "gcn" and panel["points"]["full"]["relative"] == 3
+
+
+@pytest.mark.parametrize("flags", [[], ["--results", "x"], ["a", "--results", "x", "--rows", "full"]])
+def test_what_to_read_must_be_said_in_one_way(flags, tmp_path):
+    with pytest.raises(ValueError, match="expected either run folders or --results with --rows, received"):
+        main([*flags, "--output_dir", str(tmp_path)])

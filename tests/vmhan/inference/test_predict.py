@@ -1,0 +1,492 @@
+"""vmhan predict: a file of questions gets the pipeline's answers, whatever is wrong with a row or kills the run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import networkx
+import pyarrow
+import pytest
+import torch
+from paths import ROOT
+from PIL import Image
+from pyarrow import parquet
+
+from modeling_vmhan import MultimodalRelationClassificationPipeline
+from vmhan.inference import answering, resumable
+from vmhan.inference import command as predict_command
+from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, read_answers
+from vmhan.inference.graph import triples_of, write_graph
+from vmhan.inference.question_files import count_questions, read_questions
+from vmhan.inference.resumable import ResumableOutput
+
+
+TEXTS = ["Ann met Bob in Paris with the band", "they played in Paris at night with Bob", "Bob , Ann and Paris"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, make_model, make_processor, make_vision_config):
+    """A saved model that reads pixels, and pictures."""
+    folder = tmp_path_factory.mktemp("predict")
+    model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
+    model.save_pretrained(folder / "model")
+    make_processor(model.config).save_pretrained(folder / "model")
+    for i in range(3):
+        Image.effect_noise((48 + i, 40), 90).convert("RGB").save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipe(folder):
+    arguments = [str(folder / "model"), __file__, "--output", "x.jsonl", "--device", "cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict_command, "QUESTION_SUFFIXES", (".py",))
+        return predict_command.load_pipeline(predict_command.parse_arguments(arguments))
+
+
+@pytest.fixture
+def run(folder, pipe, monkeypatch):
+    """`run(input, output, *flags)` -> exit code; the model is loaded once for all tests of this file."""
+    monkeypatch.setattr(predict_command, "load_pipeline", lambda arguments: pipe)
+
+    def main(input, output, *flags):
+        flags = ["--batch_size", "4", "--image_root", str(folder), *flags]
+        return predict_command.main([str(folder / "model"), str(input), "--output", str(output), *map(str, flags)])
+
+    return main
+
+
+def one_pair_rows(count=10):
+    """As CSV could have them; every third has an image, every fourth an id."""
+    rows = []
+    for i in range(count):
+        row = {"text": TEXTS[i % 3], "head": "Bob", "tail": "Paris"}
+        row |= {"image": f"{i % 3}.png", "boxes": [[1, 2, 30, 32]]} if i % 3 == 0 else {}
+        rows.append(row | ({"id": f"post {i}"} if i % 4 == 0 else {}))
+    return rows
+
+
+def mixed_rows():
+    """Several pairs, a span, a tail that is a box, tokens."""
+    pairs = [{"head": "Ann", "tail": "Bob"}, {"head": [8, 11], "tail": "the band"}]
+    boxed = {"text": TEXTS[0], "head": "Bob", "tail": [1, 2, 30, 32], "image": "1.png", "id": "boxed"}
+    by_index = {"text": TEXTS[2], "head": "Bob", "tail_object": 0, "boxes": [[0, 0, 9, 9]], "image": "2.png"}
+    tokens = {"tokens": TEXTS[1].split(), "head": [3, 4], "tail": "Bob", "id": 7}
+    return [{"text": TEXTS[0], "pairs": pairs, "image": "0.png"}, boxed, *one_pair_rows(3), by_index, tokens]
+
+
+def write_lines(path, rows):
+    lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def write_csv(path, rows):
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = [[row.get(name, "") for name in names] for row in rows]
+    cells = [[value if isinstance(value, str) else json.dumps(value) for value in row] for row in table]
+    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in [names, *cells]]
+    path.write_text("\ufeff" + "\r\n".join(quoted) + "\r\n", encoding="utf-8", newline="")
+    return path
+
+
+def write_table(path, rows):
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=4)
+    return path
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# ---------------------------------------------------------------- answers
+
+
+def test_the_answers_are_the_pipelines(run, pipe, folder, tmp_path):
+    rows = mixed_rows()
+    assert run(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl") == 0
+    opened = [{**row, "image": folder / row["image"]} if "image" in row else row for row in rows]
+    direct = pipe(opened, batch_size=4)
+    expected = [line for i, answer in enumerate(direct) for line in answer_rows(i + 1, rows[i], answer)]
+    found = lines_of(tmp_path / "out.jsonl")
+    assert found == expected and len(found) == 8
+    assert [(row["row"], row["pair"]) for row in found[:3]] == [(1, 0), (1, 1), (2, 0)]
+    assert [(row["head"], row["tail"]) for row in found[:2]] == [("Ann", "Bob"), ("Bob", "the band")]
+    objects = [row for row in found if row["tail_is_object"]]
+    assert [row["tail_box"] for row in objects] == [[1, 2, 30, 32], [0, 0, 9, 9]] and objects[0]["tail"] is None
+    assert found[-1]["id"] == "7" and set(found[0]) == set(ANSWER_SCHEMA.names)
+    assert found[0]["relation"] == direct[0][0]["relation"] and found[0]["top_k"] == direct[0][0]["top_k"]
+    assert not (tmp_path / "out.jsonl.part").exists() and not (tmp_path / "out.errors.jsonl").exists()
+
+
+def test_all_formats_of_input_and_output_give_the_same_answers(run, tmp_path):
+    rows = one_pair_rows()
+    assert run(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "lines.jsonl") == 0
+    assert run(write_csv(tmp_path / "in.csv", rows), tmp_path / "csv.jsonl") == 0
+    assert run(write_table(tmp_path / "in.parquet", rows), tmp_path / "table.jsonl") == 0
+    expected = (tmp_path / "lines.jsonl").read_bytes()
+    assert expected == (tmp_path / "csv.jsonl").read_bytes() == (tmp_path / "table.jsonl").read_bytes()
+    assert run(tmp_path / "in.jsonl", tmp_path / "out.parquet", "--format", "parquet") == 0
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert table.schema == ANSWER_SCHEMA and table.to_pylist() == lines_of(tmp_path / "lines.jsonl")
+
+
+def test_options_reach_the_pipeline(folder, tmp_path):
+    arguments = ["--top_k", "2", "--abstain_below", "1", "--device", "cpu", "--trust_remote_code"]
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(2)[1:])
+    command = [str(folder / "model"), str(source), "--output", str(tmp_path / "deep" / "out.jsonl"), *arguments]
+    assert predict_command.main(command) == 0
+    (row,) = lines_of(tmp_path / "deep" / "out.jsonl")
+    assert row["abstained"] and row["relation"] is None and len(row["top_k"]) == 2
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_images_in_parquet_may_be_bytes(folder, tmp_path):
+    data = (folder / "1.png").read_bytes()
+    rows = [{"text": "a", "image": {"bytes": data, "path": None}}, {"text": "b", "image": {"path": "1.png"}}]
+    read = list(read_questions(write_table(tmp_path / "in.parquet", rows), image_root=folder))
+    assert [row["image"] for row in read] == [data, str(folder / "1.png")]
+
+
+def test_a_url_and_an_absolute_path_stay_as_they_are(tmp_path):
+    images = ["http://host/a.jpg", "/a/b.jpg", "b.jpg"]
+    path = write_lines(tmp_path / "in.jsonl", [{"text": "a", "image": image} for image in images])
+    read = [row["image"] for row in read_questions(path, image_root=Path("/root"))]
+    assert read == [*images[:2], "/root/b.jpg"]
+
+
+def test_csv_cells_are_text_spans_or_json(tmp_path, caplog):
+    (tmp_path / "in.csv").write_text(
+        'text,head,tail,boxes,note\n12,[1],"[0, 3]","[[0, 0, 1, 1]]",x\n\n"a\nb",2019,,,\n', encoding="utf-8"
+    )
+    read = list(read_questions(tmp_path / "in.csv", image_root=tmp_path))
+    assert read[0] == {"text": "12", "head": "[1]", "tail": [0, 3], "boxes": [[0, 0, 1, 1]]}
+    assert read[1] == {"text": "a\nb", "head": "2019"} and len(read) == 2
+    assert "['note']" in caplog.text
+    assert count_questions(tmp_path / "in.csv") == 2
+
+
+@pytest.mark.parametrize("suffix, write", [("jsonl", write_lines), ("csv", write_csv), ("parquet", write_table)])
+def test_reading_is_lazy_and_can_begin_anywhere(tmp_path, suffix, write):
+    rows = [{"text": f"{i} " + "x" * 1000, "head": "a", "tail": "b"} for i in range(4000)]  # 4 MB
+    path = write(tmp_path / f"in.{suffix}", rows)
+    del rows
+    tracemalloc.start()
+    before = pyarrow.total_allocated_bytes()
+    read = read_questions(path, image_root=tmp_path, skip=1234)
+    assert next(read)["text"].startswith("1234 ")
+    count = 1 + sum(1 for _ in read)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 4000 - 1234 and count_questions(path) == 4000
+    assert peak < 1 << 20 and pyarrow.total_allocated_bytes() - before < 1 << 20
+
+
+def test_no_more_rows_are_read_than_are_answered(tmp_path, monkeypatch):
+    taken = []
+
+    def rows(path, image_root, skip):
+        for i in range(skip, 100):
+            taken.append(i)
+            yield {"text": "a", "id": i}
+
+    def pipe(questions, batch_size):
+        assert len(taken) == questions[-1]["id"] + 1 and len(questions) <= batch_size
+        if len(taken) == 9:
+            raise KeyboardInterrupt
+        return [{"head": "a", "tail": "b"} for _ in questions]
+
+    monkeypatch.setattr(answering, "read_questions", rows)
+    answered = []
+    with pytest.raises(KeyboardInterrupt):
+        answered.extend(answering.answer_here(pipe, tmp_path, tmp_path, skip=0, batch_size=3))
+    assert len(taken) == 9 and sum(part.rows for part in answered) == 6
+
+
+# ---------------------------------------------------------------- bad rows
+
+
+def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
+    good = one_pair_rows(2)
+    bad = {
+        b"{not json": "Expecting property name",
+        b"[1, 2]": "expected an object like .* received list",
+        b'{"text": "\xff"}': "utf-8",
+        b'{"text": "Ann", "id": "\\ud800"}': "utf-8",
+        b"[" * 100_000: "nested too deeply",
+        b'{"text": "Ann met Bob", "head": "Zoe", "tail": "Bob", "id": "who"}': "'Zoe' is not in the sentence",
+        b'{"text": "Ann met Bob", "head": "Ann", "tail": "Bob", "image": "none.png"}': "none.png",
+        b'{"text": 5, "head": "Ann", "tail": "Bob"}': "Error",
+        b'{"text": "Ann met Bob", "pairs": []}': "no entity pair",
+        b'{"text": "Ann met Bob", "head": [0, 99], "tail": "Bob"}': "the span must be",
+    }
+    source = write_lines(tmp_path / "in.jsonl", [good[0], *bad, b"", good[1]])
+    assert run(source, tmp_path / "out.jsonl") == 1
+    errors = lines_of(tmp_path / "out.errors.jsonl")
+    assert [row["row"] for row in errors] == list(range(2, 2 + len(bad)))
+    for row, expected in zip(errors, bad.values()):
+        assert re.search(expected, row["reason"]), row
+    assert errors[5]["id"] == "who"
+    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 2 + len(bad)]
+    assert "10 of 12 rows failed" in caplog.text
+    assert run(source, tmp_path / "out.jsonl") == 1  # complete: nothing to do, and the exit code stays
+
+
+def test_bad_csv_records_fail_alone(run, tmp_path):
+    text = "text,head,tail,boxes\nAnn met Bob,Ann,Bob,\nAnn, met,Bob,Ann,Bob\nAnn met Bob,Ann,Bob,[[0\n"
+    content = (
+        text.encode() + b"Ann \xff,Ann,Bob,\n" + b'"' + b"x" * (1 << 24) + b'y",a,b,\n' + b"Ann met Bob,Ann,Bob,\n"
+    )
+    (tmp_path / "in.csv").write_bytes(content)
+    assert run(tmp_path / "in.csv", tmp_path / "out.jsonl") == 1
+    errors = {row["row"]: row["reason"] for row in lines_of(tmp_path / "out.errors.jsonl")}
+    assert list(errors) == [2, 3, 4, 5]
+    assert "expected 4 cells" in errors[2] and "column boxes: expected JSON" in errors[3] and "utf-8" in errors[4]
+    assert "expected a line of CSV" in errors[5]
+    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 6]
+
+
+def test_only_the_machines_failure_stops_a_run():
+    def pipe(questions, batch_size):
+        raise failure
+
+    failure = torch.OutOfMemoryError("too large")
+    assert answering.answer_batch(pipe, {3: {}, 4: {}}, 2) == (
+        {},
+        dict.fromkeys((3, 4), "OutOfMemoryError: too large"),
+    )
+    failure = answering.MACHINE_FAILED[0]("device lost")
+    with pytest.raises(answering.MACHINE_FAILED, match="device lost"):
+        answering.answer_batch(pipe, {3: {}, 4: {}}, 2)
+
+
+def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
+    parse = {
+        (tmp_path / "none.jsonl", "out.jsonl"): "INPUT: expected a file that ends in",
+        (folder / "0.png", "out.jsonl"): "INPUT: expected a file that ends in",
+        (source, "out.csv"): "--output: expected .jsonl for --format jsonl",
+        (source, "in.jsonl"): "leaves INPUT as it is",
+        (source, "out.jsonl", "--batch_size", 0): "expected at least 1, received 0",
+        (source, "out.jsonl", "--device", "nothing"): "expected a device of this machine, received 'nothing'",
+        (source, "out.jsonl", "--format", "yaml"): "invalid choice",
+    }
+    for (given, output, *flags), message in parse.items():
+        with pytest.raises(SystemExit) as exit:
+            run(given, tmp_path / output, *flags)
+        assert exit.value.code == 2 and message in capsys.readouterr().err
+    (tmp_path / "in.csv").write_text("text;head;tail\na;b;c\n")
+    (tmp_path / "in.parquet").write_text("no table")
+    for name, message in {
+        "in.csv": "expected a column text or tokens",
+        "in.parquet": "expected a Parquet file, received another",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            count_questions(tmp_path / name)
+        assert run(tmp_path / name, tmp_path / "out.jsonl") == 2 and message in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"expected a file that ends in \.jsonl, \.csv, \.parquet, received '\.txt'"):
+        count_questions(Path("in.txt"))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_a_model_that_does_not_load_and_a_bad_option_are_exit_code_2(folder, tmp_path, capsys):
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
+    for model, flag, message in (
+        (tmp_path / "no model", "5", "no model"),
+        (folder / "model", "0", "top_k must be at least 1"),
+    ):
+        command = [str(model), str(source), "--output", str(tmp_path / "out.jsonl"), "--top_k", flag]
+        assert predict_command.main(command) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("out*"))
+
+
+# ---------------------------------------------------------------- resuming
+
+
+def rows_with_errors(count):
+    rows = mixed_rows() + one_pair_rows(count)
+    rows[3] = {"text": "Ann", "head": "Bob", "tail": "Ann"}
+    rows[-2] = b"{"
+    return rows
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet", "out.csv"])
+def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, output):
+    """Dies once at every single write, rename and deletion, half of a written block included."""
+    format = {"jsonl": "jsonl", "parquet": "parquet", "csv": "triples"}[output.split(".")[1]]
+    source = write_lines(tmp_path / "in.jsonl", rows_with_errors(4))
+    (tmp_path / "whole").mkdir()
+    assert run(source, tmp_path / "whole" / output, "--format", format) == 1
+    steps = {"left": 0}
+
+    def count_down(function, before):
+        def step(*arguments, **options):
+            steps["left"] -= 1
+            if steps["left"] == 0 and before:
+                raise Killed
+            value = function(*arguments, **options)
+            if steps["left"] == 0:
+                raise Killed
+            return value
+
+        return step
+
+    kills, length = 0, 1
+    while True:
+        with monkeypatch.context() as patch:
+            for name in ("replace", "fsync", "truncate"):
+                for before in (False, True):
+                    patch.setattr(resumable.os, name, count_down(getattr(resumable.os, name), before))
+            patch.setattr(resumable, "_remove", count_down(resumable._remove, before=False))
+            steps["left"] = length
+            try:
+                code = run(source, tmp_path / output, "--format", format)
+                break
+            except Killed:
+                kills, length = kills + 1, 1 + (length + 4) % 11
+        if kills % 3 == 0 and (tmp_path / f"{output}.part").exists():  # a torn line
+            with (tmp_path / f"{output}.part").open("ab") as part:
+                part.write(b'{"row": 1, "id')
+    assert code == 1 and kills >= 4
+    names = [output, "out.errors.jsonl", *(["out.graphml"] if format == "triples" else [])]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / f"{output}.part").exists()
+
+
+def test_sigkill_of_the_real_process(run, folder, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(200))
+    command = [sys.executable, "-m", "vmhan", "predict", folder / "model", source, "--output", tmp_path / "out.jsonl"]
+    command += ["--batch_size", "4", "--image_root", folder, "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        state, deadline = tmp_path / "out.jsonl.state.json", time.monotonic() + 240
+        while not (state.exists() and json.loads(state.read_text())["progress"]["rows"] >= 12):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    done = json.loads(state.read_text())["progress"]["rows"]
+    assert 12 <= done < 200 and done % 4 == 0 and not (tmp_path / "out.jsonl").exists()
+    assert run(source, tmp_path / "out.jsonl") == 0
+    assert run(source, tmp_path / "whole.jsonl") == 0
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == list(range(1, 201))
+
+
+def test_another_run_is_not_mixed_in(run, tmp_path, capsys):
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(3))
+    output = tmp_path / "out.jsonl"
+    assert run(source, output) == 0
+    first = output.read_bytes()
+    assert run(source, output, "--top_k", "2") == 2
+    assert "top_k (5 then, 2 now)" in capsys.readouterr().err
+    write_lines(source, one_pair_rows(4))
+    assert run(source, output) == 2 and "input (" in capsys.readouterr().err
+    assert output.read_bytes() == first
+    assert run(source, output, "--overwrite") == 0
+    assert len(lines_of(output)) == 4
+
+
+def test_what_the_fingerprint_tells_apart(folder, pipe, make_model, make_processor, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
+    arguments = predict_command.parse_arguments([str(folder), str(source), "--output", str(tmp_path / "out.jsonl")])
+    first = predict_command.fingerprint(arguments, pipe)
+    assert first == predict_command.fingerprint(arguments, pipe) == json.loads(json.dumps(first))
+    other = MultimodalRelationClassificationPipeline(pipe.model, make_processor(pipe.model.config, max_length=64))
+    assert [name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]] == [
+        "processor"
+    ]
+    text_only = make_model("no_kl", seed=1)
+    other = MultimodalRelationClassificationPipeline(text_only, make_processor(text_only.config))
+    changed = {name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]}
+    assert {"weights", "config"} <= changed
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path):
+    def begin(**options):
+        return ResumableOutput(tmp_path / "out.jsonl", {"seed": 0}, **options)
+
+    (tmp_path / "out.graphml").write_text("mine")
+    with pytest.raises(ValueError, match=r"out\.graphml: expected a new output, .* another --output, or --overwrite"):
+        begin(also=[tmp_path / "out.graphml"])
+    begin().append(2, [{"a": 1}, {"a": 2}], [{"row": 9}])
+    with pytest.raises(ValueError, match=r"expected to go on with the run .* seed \(0 then, 1 now\)"):
+        ResumableOutput(tmp_path / "out.jsonl", {"seed": 1})
+    (tmp_path / "out.jsonl.part").write_text("{")
+    with pytest.raises(
+        ValueError, match=r"out\.jsonl\.part: expected the 18 bytes that .* received 1\. .*--overwrite"
+    ):
+        begin()
+    (tmp_path / "out.jsonl.state.json").write_text("[]")
+    with pytest.raises(ValueError, match="expected the record of a run, received something else"):
+        begin()
+    output = begin(overwrite=True)
+    assert output.progress.rows == 0 and not output.errors.exists()
+    output.finish({output.output: lambda part, target: target.write_text("all")})
+    assert begin().progress.complete
+    output.output.unlink()
+    with pytest.raises(ValueError, match="says it is complete, but it is gone"):
+        begin()
+
+
+# ---------------------------------------------------------------- triples
+
+
+def test_triples_and_the_graph_hold_the_relations(run, pipe, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", mixed_rows())
+    assert run(source, tmp_path / "answers.jsonl") == 0
+    assert run(source, tmp_path / "out.jsonl", "--format", "triples") == 0
+    assert run(source, tmp_path / "out.csv", "--format", "triples") == 2  # its graph would replace the other's
+    answers, triples = lines_of(tmp_path / "answers.jsonl"), lines_of(tmp_path / "out.jsonl")
+    kept = [row for row in answers if row["relation"] != pipe.model.config.none_label]
+    assert 0 < len(kept) == len(triples)
+    for row, triple in zip(kept, triples):
+        assert list(triple) == ["head", "relation", "tail", "confidence", "source"]
+        assert triple["source"] == (row["id"] or f"in.jsonl:{row['row']}")
+        assert (triple["head"], triple["relation"], triple["confidence"]) == (
+            row["head"],
+            row["relation"],
+            row["score"],
+        )
+    graph = networkx.read_graphml(tmp_path / "out.graphml", force_multigraph=True)
+    edges = [
+        (head, data["relation"], tail, data["confidence"], data["source"])
+        for head, tail, data in graph.edges(data=True)
+    ]
+    assert sorted(edges) == sorted(tuple(triple.values()) for triple in triples)
+
+
+def test_none_and_abstained_pairs_are_no_triples():
+    row = {"row": 3, "id": None, "head": "a", "tail": None, "tail_box": [0, 0, 1, 1], "tail_is_object": True}
+    rows = [{**row, "relation": name, "score": 0.5, "abstained": name is None} for name in ("None", None, "peer")]
+    (triple,) = triples_of(rows, none_label="None", input_name="in.csv")
+    assert (
+        triple["relation"] == "peer" and triple["tail"] == "in.csv:3 [0, 0, 1, 1]" and triple["source"] == "in.csv:3"
+    )
+
+
+def test_the_graph_opens_whatever_the_names_hold(tmp_path):
+    names = ['<a> & "b"', "x\x00y\x0b\n z", "\U0001f600", "\ufffe"]
+    row = {"row": 1, "id": "\x1f", "tail": "t", "tail_box": None, "tail_is_object": False, "abstained": False}
+    rows = [{**row, "head": name, "relation": "/per/per/peer", "score": 0.25} for name in names]
+    part = write_lines(tmp_path / "part", rows)
+    assert list(read_answers(part)) == rows
+    write_graph(part, tmp_path / "out.graphml", none_label="None", input_name="in")
+    graph = networkx.read_graphml(tmp_path / "out.graphml")
+    assert set(graph) == {'<a> & "b"', "x\ufffdy z", "\U0001f600", "\ufffd", "t"}
+    assert graph.nodes["t"]["kind"] == "entity" and len(graph.edges) == 4

@@ -1,0 +1,101 @@
+"""Calibration numbers by hand, their limits, and a diagram that is a picture."""
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vmhan.scoring.calibration import calibrate, calibration_metrics, draw_reliability_diagram, reliability, softmax
+
+
+def overconfident(pairs=400, seed=0):
+    """Logits three times too large for how often they are right."""
+    generator = np.random.default_rng(seed)
+    gold = generator.integers(0, 6, pairs)
+    logits = generator.normal(size=(pairs, 6))
+    logits[np.arange(pairs), gold] += 1.5
+    return (3 * logits).astype(np.float32), gold
+
+
+def test_calibration_error_by_hand():
+    """Bins of width 1/4: confidences 0.7 and 0.6 share one (1 of 2 right), 0.9 and 1.0 another (2 of 2 right)."""
+    probabilities = np.array([[0.7, 0.3], [0.6, 0.4], [0.9, 0.1], [0.0, 1.0]])
+    bins = reliability(probabilities, [0, 1, 0, 1], num_bins=4)
+    assert bins.count.tolist() == [0, 0, 2, 2]
+    assert bins.confidence.tolist() == pytest.approx([0, 0, 0.65, 0.95])
+    assert bins.accuracy.tolist() == [0, 0, 0.5, 1.0]
+    assert bins.expected_calibration_error == pytest.approx((2 * 0.15 + 2 * 0.05) / 4)
+
+
+def test_a_confidence_on_a_border_belongs_below_it():
+    assert reliability(np.array([[0.5, 0.5]]), [0], num_bins=2).count.tolist() == [1, 0]
+
+
+def test_probabilities_that_say_what_happens_have_no_error():
+    probabilities = np.array([[0.8, 0.2]] * 10)
+    assert reliability(probabilities, [0] * 8 + [1] * 2).expected_calibration_error == pytest.approx(0)
+
+
+def test_likelihood_and_brier_score_by_hand():
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]))
+    metrics = calibration_metrics(logits, [0, 1], temperature=1.0)
+    assert metrics["nll"] == pytest.approx(-(np.log(0.7) + np.log(0.3)) / 2)
+    first, second = 0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.7**2 + 0.6**2
+    assert metrics["brier"] == pytest.approx((first + second) / 2)
+    assert all(metrics[name] == metrics[f"{name}_before"] for name in ("ece", "nll", "brier"))
+
+
+def test_an_impossible_gold_label_has_a_finite_likelihood():
+    assert np.isfinite(calibration_metrics(np.array([[5000.0, 0.0]]), [1], 1.0)["nll"])
+
+
+def test_softmax_has_a_temperature_and_no_overflow():
+    np.testing.assert_allclose(softmax(np.array([[2e4, 0.0]]), 1e4), [[1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))]])
+
+
+def test_calibration_is_fitted_on_validation_and_helps_the_test_split_too():
+    splits = {"validation": overconfident(seed=0), "test": overconfident(seed=1)}
+    metrics = calibrate(splits)
+    assert metrics["temperature"] > 1.5
+    for split in splits:
+        for name in ("ece", "nll", "brier"):
+            assert metrics[f"{split}_{name}"] < metrics[f"{split}_{name}_before"]
+    assert calibrate({"validation": splits["validation"]})["temperature"] == metrics["temperature"]
+
+
+def test_without_validation_nothing_is_fitted():
+    metrics = calibrate({"test": overconfident()})
+    assert metrics["temperature"] == 1.0 and metrics["test_ece"] == metrics["test_ece_before"]
+    assert calibrate({}) == {"temperature": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "gold"), [(np.zeros((0, 3)), []), (np.ones((2, 1)), [0]), (np.ones(3), [0, 0, 0])]
+)
+def test_what_cannot_be_binned_is_an_error(probabilities, gold):
+    with pytest.raises(ValueError, match=r"expected probabilities \(n, R\) and gold \(n,\) of n >= 1 pairs, received"):
+        reliability(probabilities, gold)
+
+
+def test_the_diagram_has_two_panels_a_split_and_replaces_the_last_one(tmp_path):
+    path = tmp_path / "reliability.png"
+    sizes = []
+    for splits in ({"validation": overconfident()}, {"validation": overconfident(), "test": overconfident(seed=1)}):
+        draw_reliability_diagram(path, splits, 2.0)
+        with Image.open(path) as image:
+            sizes.append(image.size)
+            colours = image.convert("RGB").getcolors(1 << 20)
+        assert len(colours) > 5
+    assert sizes[1][0] == pytest.approx(2 * sizes[0][0], rel=0.05) and list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_to_draw_draws_nothing(tmp_path):
+    draw_reliability_diagram(tmp_path / "x.png", {}, 1.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"needs matplotlib: pip install 'vmhan\[report\]'"):
+        draw_reliability_diagram(tmp_path / "x.png", {"test": overconfident()}, 1.0)

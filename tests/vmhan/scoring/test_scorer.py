@@ -1,0 +1,203 @@
+"""The scorer against numbers worked by hand, against scikit-learn, and for every input that it refuses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from modeling_vmhan.labels import NONE_LABELS, find_none_label
+from vmhan.scoring.scorer import confusion, per_relation, score
+
+
+LABELS = ["/per/per/peer", "/per/org/member_of", "None", "/loc/loc/contain"]  # the none label is not id 0
+PEER, MEMBER, NONE, CONTAIN = LABELS
+
+# 8 pairs: 5 right (3 of them relations), 5 gold relations, 6 predicted relations
+GOLD = [PEER, PEER, PEER, MEMBER, MEMBER, NONE, NONE, NONE]
+PREDICTED = [PEER, PEER, MEMBER, MEMBER, PEER, NONE, NONE, CONTAIN]
+
+pairs_of_labels = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_score_equals_numbers_worked_by_hand():
+    result = score(GOLD, PREDICTED, labels=LABELS)
+    assert list(result) == ["accuracy", "precision", "recall", "f1", "macro_f1"]
+    assert result["accuracy"] == pytest.approx(5 / 8)  # right: 0, 1, 3, 5, 6
+    assert result["precision"] == pytest.approx(
+        3 / 6
+    )  # right relations 0, 1, 3 of predicted relations 0, 1, 2, 3, 4, 7
+    assert result["recall"] == pytest.approx(3 / 5)  # of gold relations 0, 1, 2, 3, 4
+    assert result["f1"] == pytest.approx(2 * 0.5 * 0.6 / (0.5 + 0.6))  # 6/11
+    # peer: P 2/3, R 2/3, F1 2/3; member: P 1/2, R 1/2, F1 1/2; contain: predicted once, never gold, F1 0
+    assert result["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_per_relation_equals_numbers_worked_by_hand():
+    rows = per_relation(GOLD, PREDICTED, labels=LABELS)
+    assert rows == [
+        {
+            "relation": PEER,
+            "precision": pytest.approx(2 / 3),
+            "recall": pytest.approx(2 / 3),
+            "f1": pytest.approx(2 / 3),
+            "support": 3,
+        },
+        {"relation": MEMBER, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
+        {"relation": CONTAIN, "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
+    ]
+
+
+def test_confusion_has_gold_rows_and_predicted_columns_in_label_order():
+    expected = [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 2, 1], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(confusion(GOLD, PREDICTED, labels=LABELS), expected)
+
+
+def test_results_are_plain_python_numbers():
+    assert {type(value) for value in score(GOLD, PREDICTED, labels=LABELS).values()} == {float}
+    assert [type(value) for value in per_relation(GOLD, PREDICTED, labels=LABELS)[0].values()] == [
+        str,
+        float,
+        float,
+        float,
+        int,
+    ]
+
+
+def test_all_none_predicted_scores_zero_and_keeps_accuracy(recwarn):
+    result = score(GOLD, [NONE] * 8, labels=LABELS)
+    assert result == {"accuracy": 3 / 8, "precision": 0.0, "recall": 0.0, "f1": 0.0, "macro_f1": 0.0}
+    assert len(recwarn) == 0  # a zero denominator is a defined case, not a warning of scikit-learn's
+
+
+def test_all_right_scores_one_and_true_none_does_not_count():
+    assert score(GOLD, GOLD, labels=LABELS)["f1"] == 1.0
+    assert score([NONE, PEER], [NONE, NONE], labels=LABELS)["f1"] == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs_of_labels)
+def test_score_equals_scikit_learn_and_plain_counting(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    result = score(gold, predicted, labels=LABELS)
+    relations = [PEER, MEMBER, CONTAIN]
+    for name, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
+        expected = function(gold, predicted, labels=relations, average="micro", zero_division=0)
+        assert result[name] == pytest.approx(expected)
+    assert result["macro_f1"] == pytest.approx(
+        f1_score(gold, predicted, labels=relations, average="macro", zero_division=0)
+    )
+    assert result["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
+
+    right = sum(g == p != NONE for g, p in pairs)
+    denominator = sum(p != NONE for p in predicted) + sum(g != NONE for g in gold)
+    assert result["f1"] == pytest.approx(2 * right / denominator if denominator else 0.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs_of_labels, st.randoms(use_true_random=False))
+def test_order_of_pairs_and_of_labels_changes_nothing(pairs, random):
+    shuffled_pairs, shuffled_labels = list(pairs), list(LABELS)
+    random.shuffle(shuffled_pairs)
+    random.shuffle(shuffled_labels)
+    before = score(*zip(*pairs, strict=True), labels=LABELS)
+    after = score(*zip(*shuffled_pairs, strict=True), labels=shuffled_labels)
+    assert after == pytest.approx(before)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pairs_of_labels)
+def test_rows_and_matrix_agree_with_the_total(pairs):
+    gold, predicted = zip(*pairs, strict=True)
+    rows = per_relation(gold, predicted, labels=LABELS)
+    matrix = confusion(gold, predicted, labels=LABELS)
+    result = score(gold, predicted, labels=LABELS)
+    assert [row["relation"] for row in rows] == [PEER, MEMBER, CONTAIN]
+    assert [row["support"] for row in rows] == [gold.count(row["relation"]) for row in rows]
+    assert result["macro_f1"] == pytest.approx(np.mean([row["f1"] for row in rows]))
+    assert matrix.sum() == len(pairs)
+    assert result["accuracy"] == pytest.approx(np.trace(matrix) / len(pairs))
+    for row in rows:
+        index = LABELS.index(row["relation"])
+        assert row["recall"] == pytest.approx(matrix[index, index] / max(matrix[index].sum(), 1))
+        assert row["precision"] == pytest.approx(matrix[index, index] / max(matrix[:, index].sum(), 1))
+
+
+# ---------------------------------------------------------------- the none label
+
+
+@pytest.mark.parametrize("none_name", NONE_LABELS)
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_none_label_is_found_by_name_wherever_it_stands(none_name, position):
+    labels = ["a", "b"]
+    labels.insert(position, none_name)
+    assert find_none_label(labels) == none_name
+    assert score(["a", none_name], ["a", none_name], labels=labels)["f1"] == 1.0
+    assert score(["a", none_name], ["b", none_name], labels=labels) == {
+        "accuracy": 0.5,
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "macro_f1": 0.0,
+    }
+
+
+def test_none_label_can_be_named():
+    labels = ["a", "nothing", "Other"]
+    result = score(["a", "nothing", "Other"], ["a", "nothing", "a"], labels=labels, none_label="nothing")
+    assert (result["precision"], result["recall"]) == (1 / 2, 1 / 2)
+    assert [row["relation"] for row in per_relation(["a"], ["a"], labels=labels, none_label="nothing")] == [
+        "a",
+        "Other",
+    ]
+
+
+def test_label_set_without_none_is_an_error_that_lists_the_labels():
+    with pytest.raises(ValueError, match=r"received \['a', 'b'\].*none_label="):
+        score(["a"], ["a"], labels=["a", "b"])
+    with pytest.raises(ValueError, match=r"received \['NULL', 'b'\]"):
+        find_none_label(["NULL", "b"])
+
+
+def test_two_none_labels_are_an_error():
+    with pytest.raises(ValueError, match=r"\['None', 'Other'\] fit.*none_label="):
+        find_none_label(["None", "a", "Other"])
+
+
+def test_named_none_label_must_be_a_label():
+    with pytest.raises(ValueError, match=r"none_label must be one of the labels .*'nil'"):
+        score([PEER], [PEER], labels=LABELS, none_label="nil")
+
+
+# ---------------------------------------------------------------- input that is refused
+
+
+@pytest.mark.parametrize("function", [score, per_relation, confusion])
+@pytest.mark.parametrize(
+    ("gold", "predicted", "labels", "message"),
+    [
+        ([], [], LABELS, "at least one pair, received 0"),
+        ([PEER, PEER], [PEER], LABELS, "received 2 gold and 1 predicted"),
+        (
+            [PEER],
+            ["/per/per/pear"],
+            LABELS,
+            r"`predicted` must hold only names of `labels`: received \['/per/per/pear'\].*Pass label",
+        ),
+        (["none"], [PEER], LABELS, r"`gold` must hold only names of `labels`: received \['none'\]"),
+        ([PEER], [0], LABELS, r"received \[0\].*names, not ids"),
+        ([PEER], [PEER], [*LABELS, PEER], r"must not repeat a name: received \['/per/per/peer'\]"),
+    ],
+    ids=["empty", "lengths", "unknown prediction", "unknown gold", "id instead of name", "repeated label"],
+)
+def test_bad_pairs_are_refused(function, gold, predicted, labels, message):
+    with pytest.raises(ValueError, match=message):
+        function(gold, predicted, labels=labels)
+
+
+def test_only_a_none_label_is_refused():
+    with pytest.raises(ValueError, match=r"at least one relation beside the none label.*\['None'\]"):
+        score(["None"], ["None"], labels=["None"])

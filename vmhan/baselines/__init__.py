@@ -1,0 +1,149 @@
+"""The systems that VM-HAN is compared with, trained by the same script on the same data: `run_mmre.py --model NAME`.
+
+Each is built from its published equations, which its docstring cites, and shares `VMHANProcessor` and the Trainer.
+"""
+
+import difflib
+import os
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vmhan.baselines.base import BaselineForRelationClassification
+from vmhan.baselines.configuration import BaselineConfig, WordConvolutionConfig
+from vmhan.baselines.convolution import PiecewiseWordConvolution, WordConvolution
+from vmhan.baselines.mega import Mega
+from vmhan.baselines.mkgformer import MKGformer
+from vmhan.baselines.scene_graph import SceneGraph, SceneGraphAttention
+from vmhan.baselines.text import BareEncoder, EntityMarkers
+from vmhan.baselines.visual_prefix import HVPNeT
+from vmhan.baselines.visualbert import VisualBert
+
+
+__all__ = [
+    "BASELINES",
+    "Baseline",
+    "BaselineConfig",
+    "BaselineForRelationClassification",
+    "WordConvolutionConfig",
+    "build_baseline",
+    "get_baseline",
+    "load_baseline",
+]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A row of Table 1 that is built here.
+
+    Attributes:
+        title: its name in the table. source: citation with a URL.
+        inputs: what it reads, of "text", "text_phrases", "image", "objects", "image_phrases"; what it does not read
+            the processor does not make. With "pixels" it reads image and objects as such, not as features.
+        model: its class; None for a preset.
+        entity_representation: what the processor makes of the mentions.
+        preset: the row of VM-HAN's Table 2 that is this baseline (it is that model, not another one).
+    """
+
+    title: str
+    source: str
+    inputs: tuple[str, ...]
+    model: type[BaselineForRelationClassification] | None = None
+    entity_representation: str = "marker"
+    preset: str | None = None
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether it has a vocabulary of words (and may get word vectors) instead of a text encoder."""
+        return self.model is not None and self.model.reads_words
+
+
+_TEXT, _OBJECTS, _REGIONS = ("text",), ("text", "objects"), ("text", "image", "objects")
+_NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
+_SCENE_GRAPH = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
+
+BASELINES: dict[str, Baseline] = {
+    "cnn": Baseline("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),
+    "pcnn": Baseline(
+        "PCNN", "Zeng et al. 2015, https://aclanthology.org/D15-1203", _TEXT, PiecewiseWordConvolution, "span"
+    ),
+    "bert": Baseline("BERT", "Devlin et al. 2019, https://arxiv.org/abs/1810.04805", _TEXT, BareEncoder, "span"),
+    "mtb": Baseline("MTB", "Soares et al. 2019, https://arxiv.org/abs/1906.03158", _TEXT, EntityMarkers),
+    # over VM-HAN's nodes and with its layers (modeling_vmhan/baselines.py): rows of Table 2, not models of their own
+    "gcn": Baseline("GCN", "Kipf and Welling 2017, https://arxiv.org/abs/1609.02907", _NODES, preset="gcn"),
+    "gat": Baseline("GAT", "Velickovic et al. 2018, https://arxiv.org/abs/1710.10903", _NODES, preset="gat"),
+    "hgnn": Baseline("HGNN", "Feng et al. 2019, https://arxiv.org/abs/1809.09401", _NODES, preset="hgnn"),
+    "bert_sg": Baseline("BERT+SG", _SCENE_GRAPH, _OBJECTS, SceneGraph),
+    "bert_sg_att": Baseline("BERT+SG+Att", _SCENE_GRAPH, _OBJECTS, SceneGraphAttention),
+    "visualbert": Baseline("VisualBERT", "Li et al. 2019, https://arxiv.org/abs/1908.03557", _REGIONS, VisualBert),
+    "mega": Baseline(
+        "MEGA-style", "Zheng et al. 2021, ACM MM, https://github.com/thecharm/Mega", (*_REGIONS, "text_phrases"), Mega
+    ),
+    "hvpnet": Baseline("HVPNeT", "Chen et al. 2022c, https://arxiv.org/abs/2205.03521", (*_REGIONS, "pixels"), HVPNeT),
+    "mkgformer": Baseline("MKGformer", "Chen et al. 2022b, https://arxiv.org/abs/2205.02357", _REGIONS, MKGformer),
+}
+
+
+def get_baseline(name: str) -> Baseline:
+    """The baseline of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in BASELINES:
+        near = difflib.get_close_matches(name, ["vmhan", *BASELINES], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"model must be 'vmhan' or one of {list(BASELINES)}, received {name!r}.{hint}")
+    return BASELINES[name]
+
+
+def build_baseline(
+    config: BaselineConfig,
+    *,
+    text_encoder: PreTrainedModel | None = None,
+    vocab_size: int | None = None,
+    word_vectors: dict[int, Tensor] | None = None,
+    pyramid_weights: str | None = None,
+) -> BaselineForRelationClassification:
+    """A new model of `config.baseline`, in evaluation mode; what is not pretrained has fresh weights.
+
+    Args:
+        text_encoder: the loaded encoder whose configuration is `config.text_config`; None keeps fresh weights.
+        vocab_size: `len(processor.tokenizer)`, to which the token embeddings are resized.
+        word_vectors: of baselines that read words: token id -> (d_w,), pretrained.
+        pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED"; None keeps fresh ones.
+
+    Raises:
+        ValueError: no such baseline, or the name of one that is a preset of VM-HAN. OSError: no such weights.
+    """
+    baseline = get_baseline(config.baseline)
+    if baseline.model is None:
+        raise ValueError(
+            f"{config.baseline!r} is a preset of VM-HAN: build it with VMHANConfig.from_preset({baseline.preset!r}, ...)."
+        )
+    model = baseline.model(config)
+    if text_encoder is not None:
+        model.use_text_encoder(text_encoder)
+    if vocab_size is not None and vocab_size != config.text_config.vocab_size:
+        model.resize_token_embeddings(vocab_size)
+    if word_vectors is not None:
+        model.use_word_vectors(word_vectors)
+    if pyramid_weights is not None:
+        model.use_pyramid(pyramid_weights)
+    return model.eval()
+
+
+def load_baseline(folder: str | os.PathLike) -> BaselineForRelationClassification:
+    """The baseline that `save_pretrained` (or a run of run_mmre.py) left in `folder`.
+
+    Raises:
+        ValueError: its config names no baseline that has a class. OSError: there is no model.
+    """
+    config = BaselineConfig.from_pretrained(folder)
+    model = get_baseline(config.baseline).model
+    if model is None:
+        raise ValueError(
+            f"{config.baseline!r} is a preset of VM-HAN: load {folder} with VMHANForRelationClassification."
+        )
+    return model.from_pretrained(folder)

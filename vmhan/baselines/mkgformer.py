@@ -1,0 +1,182 @@
+"""MKGformer's two streams and its M-Encoder (Chen et al. 2022b, https://arxiv.org/abs/2205.02357).
+
+Shapes: P rows, T tokens, G visual tokens, D hidden size = heads x d_head.
+"""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from modeling_vmhan.layers import masked_softmax
+from vmhan.baselines.base import VisualBaseline
+from vmhan.baselines.bert_layers import (
+    attend,
+    check_bert_family,
+    embed,
+    finish_layer,
+    project,
+    rows_of_pairs,
+    split_heads,
+)
+from vmhan.baselines.configuration import BaselineConfig
+
+
+__all__ = ["MEncoder", "MKGformer", "VisualLayer", "correlate", "num_fusion_layers"]
+
+
+def num_fusion_layers(num_layers: int) -> int:
+    """How many of the last layers fuse: a third, as the published 4 (layers 9 to 12 of the public code) of 12."""
+    return max(1, num_layers // 3)
+
+
+def correlate(text: Tensor, visual: Tensor, visual_mask: Tensor) -> Tensor:
+    """What each token takes from the visual tokens it is like: softmax(text visual^T) visual, not scaled.
+
+    text (P, T, D), visual (P, G, D), visual_mask (P, G) bool -> (P, T, D).
+    """
+    return masked_softmax(text @ visual.transpose(1, 2), visual_mask.unsqueeze(1)) @ visual
+
+
+class VisualLayer(nn.Module):
+    """A pre-norm transformer layer, as CLIP's, whose attention may have a prefix of keys and values.
+
+    Args:
+        hidden_size: D. num_heads: heads, those of the text layer whose keys it reads. intermediate_size: of the
+            feed-forward network. dropout: of the attention.
+    """
+
+    def __init__(self, *, hidden_size: int, num_heads: int, intermediate_size: int, dropout: float):
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.attention_norm = nn.LayerNorm(hidden_size)
+        self.projections = nn.Linear(hidden_size, 3 * hidden_size)  # query, key, value
+        self.attention_output = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward = nn.Sequential(
+            nn.LayerNorm(hidden_size),
+            nn.Linear(hidden_size, intermediate_size),
+            nn.GELU(),
+            nn.Linear(intermediate_size, hidden_size),
+        )
+
+    def forward(self, visual: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
+        """One layer.
+
+        Args:
+            visual: (P, G, D). mask: (P, G) bool, with a True in each row.
+            prefix: key and value (P, heads, T, d_head) and their mask (P, T) bool: prefix-guided interaction.
+
+        Returns:
+            (P, G, D).
+        """
+        projected = self.projections(self.attention_norm(visual)).chunk(3, dim=-1)
+        query, key, value = (split_heads(part, self.num_heads) for part in projected)
+        if prefix is not None:
+            key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+            mask = torch.cat([prefix[2], mask], dim=1)  # (P, T + G)
+        dropout = self.dropout if self.training else 0.0
+        mixed = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout
+        )
+        visual = visual + self.attention_output(mixed.transpose(1, 2).flatten(2))
+        return visual + self.feed_forward(visual)
+
+
+class MEncoder(nn.Module):
+    """A visual stream beside the text encoder, and what joins them in the last layers.
+
+    Prefix-guided interaction: the visual attention also reads the keys and values that the text layer
+    below has made of the text. Correlation-aware fusion: the feed-forward network of the text layer is
+    act(x W_1 + b_1 + Agg W_3) W_2 + b_2 with Agg = `correlate`, of the attention's mixture before its output layer as
+    in the public code (MRE/models/modeling_unimo.py of zjunlp/MKGformer); act is the text encoder's.
+
+    Args:
+        num_layers, hidden_size, num_heads, intermediate_size, dropout: of the text encoder; the visual stream has the
+            same.
+    """
+
+    def __init__(
+        self, *, num_layers: int, hidden_size: int, num_heads: int, intermediate_size: int, dropout: float = 0.0
+    ):
+        super().__init__()
+        sizes = {"hidden_size": hidden_size, "num_heads": num_heads, "intermediate_size": intermediate_size}
+        self.visual_layers = nn.ModuleList(VisualLayer(**sizes, dropout=dropout) for _ in range(num_layers))
+        self.fusions = nn.ModuleList(  # W_3
+            nn.Linear(hidden_size, intermediate_size, bias=False) for _ in range(num_fusion_layers(num_layers))
+        )
+
+    def forward(
+        self,
+        encoder: PreTrainedModel,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None,
+        visual: Tensor,
+        visual_mask: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Both streams, layer by layer.
+
+        Args:
+            encoder: of the BERT family. input_ids, attention_mask, token_type_ids: (P, T).
+            visual: (P, G, D) visual tokens. visual_mask: (P, G) bool, with a True in each row.
+
+        Returns:
+            text states (P, T, D), visual states (P, G, D).
+        """
+        text, text_mask = embed(encoder, input_ids, token_type_ids), attention_mask.bool()
+        first = len(self.visual_layers) - len(self.fusions)  # layers before it do not fuse
+        prefix = None
+        for i, (layer, visual_layer) in enumerate(zip(encoder.encoder.layer, self.visual_layers, strict=True)):
+            visual = visual_layer(visual, visual_mask, prefix if i >= first else None)
+            query, key, value = project(layer, text)
+            context = attend(layer, query, key, value, text_mask)  # (P, T, D)
+            fusion = None
+            if i >= first:
+                fusion = self.fusions[i - first](correlate(context, visual, visual_mask))
+            text = finish_layer(layer, text, context, fusion)
+            prefix = (key, value, text_mask)
+        return text, visual
+
+
+class MKGformer(VisualBaseline):
+    """MKGformer: logits = W [h; t] + b over the markers' states of the text stream of `MEncoder`.
+
+    Not as published: the visual stream reads a token a region (image, then the pair's objects), made of the features
+    that all baselines share, and has fresh weights. The published one has CLIP's ViT-B/32 and reads the patches of six
+    crops of objects, of two detectors. It keeps the published learnt class token, which is also what a post without an
+    image has. A tail that is an object of the image is one more visual token, whose state is t.
+
+    Raises:
+        ValueError: the text encoder is not of the BERT family.
+    """
+
+    def __init__(self, config: BaselineConfig):
+        text = config.text_config
+        check_bert_family(text.model_type, config.baseline)
+        super().__init__(config)
+        self.visual_kinds = nn.Embedding(4, text.hidden_size)  # class token, image, object, tail
+        self.visual_norm = nn.LayerNorm(text.hidden_size)
+        self.m_encoder = MEncoder(
+            num_layers=text.num_hidden_layers,
+            hidden_size=text.hidden_size,
+            num_heads=text.num_attention_heads,
+            intermediate_size=text.intermediate_size,
+            dropout=text.attention_probs_dropout_prob,
+        )
+        self.add_classifier(2 * text.hidden_size)
+
+    def visual_tokens(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Class token, image, K objects, tail: (P, 3 + K, D), and which are there, (P, 3 + K)."""
+        regions, present, tail_region = self.regions(inputs)
+        tokens = torch.cat([torch.zeros_like(regions[:, :1]), regions, tail_region.unsqueeze(1)], dim=1)
+        is_object = inputs["tail_object"].unsqueeze(1) >= 0  # (P, 1)
+        mask = torch.cat([torch.ones_like(is_object), present, is_object], dim=1)
+        kinds = [0, 1, *[2] * (regions.shape[1] - 1), 3]
+        tokens = tokens + self.visual_kinds(torch.tensor(kinds, device=tokens.device))
+        return self.visual_norm(tokens), mask
+
+    def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        inputs = rows_of_pairs(inputs)
+        text = inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")
+        states, visual = self.m_encoder(self.text_encoder, *text, *self.visual_tokens(inputs))
+        return self.entity_states(states, inputs, visual[:, -1]).flatten(1)  # (P, 2 D)

@@ -1,0 +1,3 @@
+"""One HTML page about what a run got wrong."""
+
+__all__ = []

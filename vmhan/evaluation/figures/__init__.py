@@ -1,0 +1,3 @@
+"""The paper's figures, from finished runs."""
+
+__all__ = []

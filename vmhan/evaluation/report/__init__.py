@@ -1,0 +1,3 @@
+"""Tables of finished runs."""
+
+__all__ = []

@@ -1,0 +1,3 @@
+"""Many training runs by one command."""
+
+__all__ = []

@@ -1,0 +1,152 @@
+"""What a sweep file asks for: data sets x rows x seeds, each one a run of run_mmre.py with a folder of its own."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vmhan.configs import find_config
+from vmhan.training.flags import flags_of, read_entries
+
+
+__all__ = ["Run", "Sweep", "plan_runs", "read_sweep"]
+
+ENTRIES = {"datasets", "rows", "seeds", "flags", "reference"}
+UNIMPORTANT = ("cache_dir", "output_dir", "disable_tqdm")  # a run's result does not depend on these
+FOLDERS = ("data_dir",)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file.
+
+    Attributes:
+        datasets: name -> {"config": file, "notes": {row: remark}, flag: value, ...}; `config` is already a path that
+            opens, `notes` are remarks of the report on rows of this data set.
+        rows: name -> {"title": words, flag: value, ...}, in the report's order.
+        seeds: of training; the data stay the same.
+        flags: of every run.
+        reference: the row that the others are compared with.
+    """
+
+    path: Path
+    datasets: dict[str, dict[str, Any]]
+    rows: dict[str, dict[str, Any]]
+    seeds: list[int]
+    flags: dict[str, Any]
+    reference: str
+
+    def title(self, row: str) -> str:
+        return self.rows.get(row, {}).get("title", row)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: `folder` is RESULTS/DATASET/ROW/seed-N, `flags` stand over the entries of the file `config`."""
+
+    dataset: str
+    row: str
+    seed: int
+    folder: Path
+    config: str
+    flags: dict[str, Any] = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}/{self.row}/seed-{self.seed}"
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that was asked for and may change the result, by flag; folders of data are absolute."""
+        entries = {**read_entries(self.config), **self.flags, "seed": self.seed}
+        entries = {name: value for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
+        return entries | {name: os.path.abspath(entries[name]) for name in FOLDERS if name in entries}
+
+    def argv(self) -> list[str]:
+        own = {"seed": self.seed, "output_dir": str(self.folder), "disable_tqdm": True}
+        return [self.config, *flags_of({**self.flags, **own})]
+
+
+def read_sweep(path: str | Path) -> Sweep:
+    """Read and check a sweep file; see configs/sweeps/table2.yaml.
+
+    Raises:
+        ValueError: an entry is missing, unknown or of another shape than `Sweep` says.
+    """
+    path = find_config(path, "sweeps")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not {"datasets", "rows"} <= set(content) <= ENTRIES:
+        names = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path}: expected datasets and rows, and perhaps seeds, flags, reference; received {names}.")
+    groups = {name: content.get(name) or {} for name in ("datasets", "rows", "flags")}
+    for name, group in groups.items():
+        if not isinstance(group, dict) or name != "flags" and not all(isinstance(v, dict) for v in group.values()):
+            raise ValueError(f"{path}: expected {name} to be 'name: {{flag: value}}' entries, received {group!r}.")
+    for name, entries in [("flags", groups["flags"]), *groups["datasets"].items(), *groups["rows"].items()]:
+        if None in entries.values():  # the config file's value would stand
+            flags = [flag for flag, value in entries.items() if value is None]
+            raise ValueError(f"{path}: {name}: expected a value of {flags}, received none. Leave the flag out.")
+    seeds = content.get("seeds", [1])
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        raise ValueError(f"{path}: expected seeds to be a list of whole numbers, received {seeds!r}.")
+    datasets = {
+        name: {**entries, "config": _config(path, name, entries)} for name, entries in groups["datasets"].items()
+    }
+    reference = content.get("reference", "full")
+    if reference not in groups["rows"]:
+        raise ValueError(f"{path}: expected reference to be one of rows, received {reference!r}.")
+    return Sweep(path, datasets, groups["rows"], seeds, groups["flags"], reference)
+
+
+def _config(path: Path, dataset: str, entries: Mapping[str, Any]) -> str:
+    """The data set's config of run_mmre.py, named relative to the sweep file."""
+    config = path.parent / str(entries.get("config"))
+    if "config" not in entries or not config.is_file():
+        raise ValueError(
+            f"{path}: datasets.{dataset}: expected config: FILE, a config of run_mmre.py relative to the sweep file, "
+            f"received {entries.get('config')!r}."
+        )
+    return os.path.relpath(config) if config.resolve().is_relative_to(Path.cwd()) else str(config.resolve())
+
+
+def plan_runs(
+    sweep: Sweep,
+    results: str | Path,
+    *,
+    datasets: Sequence[str] | None = None,
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> list[Run]:
+    """The runs in their order: data sets, then seeds, then rows, so that half a sweep is a whole table of one seed.
+
+    Args:
+        results: RESULTS, where the runs' folders lie.
+        datasets, rows, seeds: only these; None is all of the file.
+        flags: over everything else.
+
+    Raises:
+        ValueError: a data set or row that the file does not have.
+    """
+    for argument, names, known in (("datasets", datasets, sweep.datasets), ("rows", rows, sweep.rows)):
+        unknown = [name for name in names or () if name not in known]
+        if unknown:
+            raise ValueError(f"--{argument}: expected some of {list(known)} ({sweep.path}), received {unknown}.")
+    return [
+        Run(
+            dataset=dataset,
+            row=row,
+            seed=seed,
+            folder=Path(results) / dataset / row / f"seed-{seed}",
+            config=sweep.datasets[dataset]["config"],
+            flags=sweep.flags
+            | {name: value for name, value in sweep.datasets[dataset].items() if name not in ("config", "notes")}
+            | {name: value for name, value in sweep.rows[row].items() if name != "title"}
+            | dict(flags or {}),
+        )
+        for dataset in datasets or sweep.datasets
+        for seed in seeds or sweep.seeds
+        for row in rows or sweep.rows
+    ]

@@ -1,0 +1,3 @@
+"""Answers for files of questions: here, over a Ray cluster, or through an exported graph."""
+
+__all__ = []

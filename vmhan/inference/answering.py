@@ -1,0 +1,122 @@
+"""Questions in batches to the pipeline, here or on a Ray cluster; a row that cannot be answered fails alone."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from datasets_scripts.ray_engine import run_in_order
+from vmhan.inference.answers import answer_rows
+from vmhan.inference.question_files import read_questions
+
+
+__all__ = ["Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray"]
+
+# An error of the machine, after which every later row would fail as well (torch before 2.8 has no name for it).
+MACHINE_FAILED = (getattr(torch, "AcceleratorError", MemoryError), MemoryError)
+ROWS_A_JOB = 256  # of Ray, at least, in whole batches: few enough to be done again
+MAX_JOBS = 1000  # each looks for its first row from the start of the file, or of Parquet's row group
+
+Question = dict[str, Any]
+Pipe = Callable[..., list]
+
+
+class Answered(NamedTuple):
+    """What some rows gave: their number, the answers' rows, and the rows of those that failed."""
+
+    rows: int
+    lines: list[dict[str, Any]]
+    errors: list[dict[str, Any]]
+
+
+def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int) -> Iterator[Answered]:
+    """Answer the rows of a file behind the first `skip`, a batch at a time.
+
+    Batches begin at the same rows in every run, since only whole ones are recorded: so an answer's last bits, which
+    depend on what else is in its batch, do not depend on where a run was killed.
+    """
+    numbered = enumerate(read_questions(path, image_root=image_root, skip=skip), start=skip + 1)
+    while batch := dict(itertools.islice(numbered, batch_size)):
+        yield _answered(pipe, batch, batch_size)
+
+
+def answer_on_ray(
+    load_pipe: Callable[[], Pipe],
+    path: Path,
+    image_root: Path,
+    *,
+    skip: int,
+    total: int,
+    batch_size: int,
+    num_workers: int,
+    address: str | None,
+) -> Iterator[Answered]:
+    """The same answers, in the same order and to the same bit, by workers that each load the pipeline and read the
+    file, and compute on as many threads as this process would.
+
+    Args:
+        load_pipe: called once in each worker. total: rows of the file. num_workers, address: as in `run_in_order`.
+    """
+    rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
+    jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
+    make_worker = partial(_Answerer, load_pipe, path, image_root, batch_size, torch.get_num_threads())
+    for answered in run_in_order(jobs, make_worker, num_workers=num_workers, address=address):
+        yield Answered(*answered)
+
+
+class _Answerer:
+    """What a Ray worker does: a job is a range of the file's rows, whole batches but for the last."""
+
+    def __init__(self, load_pipe: Callable[[], Pipe], path: Path, image_root: Path, batch_size: int, threads: int):
+        torch.set_num_threads(threads)
+        self.answer = partial(answer_here, load_pipe(), path, image_root, batch_size=batch_size)
+        self.batch_size = batch_size
+
+    def __call__(self, job: list[int]) -> Answered:
+        start, stop = job
+        batches = list(itertools.islice(self.answer(skip=start), math.ceil((stop - start) / self.batch_size)))
+        lines, errors = (list(itertools.chain(*part)) for part in list(zip(*batches))[1:])
+        return Answered(stop - start, lines, errors)
+
+
+def _answered(pipe: Pipe, batch: dict[int, Question | ValueError], batch_size: int) -> Answered:
+    """The rows of one batch, by their number."""
+    unread = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
+    questions = {number: row for number, row in batch.items() if number not in unread}
+    answers, failed = answer_batch(pipe, questions, batch_size)
+    lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
+    return Answered(len(batch), lines, _error_rows({**unread, **failed}, questions))
+
+
+def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
+    """Answers by row number, and the reasons why rows have none. A batch that fails is asked again row by row.
+
+    Raises:
+        MemoryError, torch.AcceleratorError: the machine failed, not a row.
+    """
+    if not questions:
+        return {}, {}
+    try:
+        answers = pipe(list(questions.values()), batch_size=batch_size)
+        return dict(zip(questions, answers, strict=True)), {}
+    except MACHINE_FAILED:
+        raise
+    except Exception as error:  # whatever a row can cause: it shall not stop the run
+        if len(questions) == 1:
+            return {}, dict.fromkeys(questions, f"{type(error).__name__}: {error}")
+    each = [answer_batch(pipe, {number: question}, batch_size) for number, question in questions.items()]
+    answers = {number: answer for answered, _ in each for number, answer in answered.items()}
+    return answers, {number: reason for _, failed in each for number, reason in failed.items()}
+
+
+def _error_rows(reasons: dict[int, str], questions: dict[int, Question]) -> list[dict[str, Any]]:
+    """In the order of the rows."""
+    rows = []
+    for number in sorted(reasons):
+        identity = questions.get(number, {}).get("id")
+        rows.append({"row": number, "id": None if identity is None else str(identity), "reason": reasons[number]})
+    return rows

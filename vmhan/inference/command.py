@@ -1,0 +1,176 @@
+"""Answer a file of questions with a trained model: `vmhan predict MODEL INPUT --output OUT.jsonl`.
+
+    vmhan predict outputs/demo questions.jsonl --output answers.jsonl
+    vmhan predict user/vmhan posts.parquet --output facts.csv --format triples --abstain_below 0.8
+
+MODEL is a folder or a Hub name. INPUT is JSONL, CSV or Parquet (datasets_scripts/question_files.py says what a row
+is); it is read as it is needed. Writes one row a pair (datasets_scripts/answer_files.py names the columns), or, as
+triples, (head, relation, tail, confidence, source) of every pair with a relation, and OUT.graphml beside them.
+
+A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. Run the
+same command again after a crash or a kill, and it continues; datasets_scripts/resumable.py says how. With
+`--engine ray --num_workers 8` the rows are shared out over a Ray cluster, and the answers stay the same. Exit code: 0
+all rows answered, 1 some failed (or the run broke off), 2 bad arguments.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tqdm.auto import tqdm
+
+from datasets_scripts.prepare.files import sha256_of
+from datasets_scripts.ray_engine import connected
+from modeling_vmhan.pipeline_vmhan import TASK
+from modeling_vmhan.vision import weights_digest
+from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
+from vmhan.inference.answers import write_jsonl, write_parquet
+from vmhan.inference.graph import write_graph, write_triples_csv, write_triples_jsonl
+from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions
+from vmhan.inference.resumable import ResumableOutput
+
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+ENGINES = ("local", "ray")
+SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv")}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    arguments = parse_arguments(argv)
+    with contextlib.ExitStack() as stack:
+        try:
+            total = count_questions(arguments.input)
+            if arguments.engine == "ray":
+                stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
+            pipe = load_pipeline(arguments)
+            made = products(arguments, pipe.model.config.none_label)
+            facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
+            output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
+        except (ImportError, ValueError, OSError) as error:
+            print(f"predict_mmre: {error}", file=sys.stderr)
+            return 2
+        if not output.progress.complete:
+            done = output.progress.rows
+            with tqdm(total=total, initial=done, desc="predict", unit="row") as bar:
+                for answered in answers(arguments, pipe, skip=done, total=total):
+                    output.append(*answered)
+                    bar.update(answered.rows)
+            output.finish(made)
+    return report(output)
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="vmhan predict", description=__doc__.split("\n")[0])
+    parser.add_argument("model", help="folder or Hub name of a trained model")
+    parser.add_argument("input", type=Path, help=f"file of questions: {', '.join(QUESTION_SUFFIXES)}")
+    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--format", choices=SUFFIXES, default="jsonl", help="what to write (default jsonl)")
+    parser.add_argument("--batch_size", type=_positive, default=16, help="rows answered in one pass (default 16)")
+    parser.add_argument("--image_root", type=Path, help="folder of the images' paths (default: that of INPUT)")
+    parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
+    parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
+    parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="who answers: this process, or Ray workers")
+    parser.add_argument("--num_workers", type=_positive, default=1, help="of Ray, one a device (default 1)")
+    parser.add_argument("--ray_address", help="of a Ray cluster, such as auto (default: start one on this machine)")
+    parser.add_argument("--overwrite", action="store_true", help="start anew, whatever OUT holds")
+    arguments = parser.parse_args(argv)
+    if not arguments.input.is_file() or arguments.input.suffix not in QUESTION_SUFFIXES:
+        parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
+    if arguments.output.suffix not in SUFFIXES[arguments.format]:
+        suffixes = " or ".join(SUFFIXES[arguments.format])
+        parser.error(f"--output: expected {suffixes} for --format {arguments.format}, received {arguments.output}")
+    written = {path.resolve() for path in (arguments.output, *ResumableOutput.files_of(arguments.output))}
+    if arguments.input.resolve() in written:
+        parser.error(f"--output: expected a file that leaves INPUT as it is, received {arguments.output}")
+    arguments.image_root = (arguments.image_root or arguments.input.parent).absolute()
+    return arguments
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
+    return int(text)
+
+
+def _device(text: str) -> torch.device:
+    try:
+        torch.empty(1, device=text).add(1)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"expected a device of this machine, received {text!r}: {reason}") from None
+    return torch.device(text)
+
+
+def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
+    return transformers.pipeline(
+        TASK,
+        model=arguments.model,
+        device=arguments.device,
+        trust_remote_code=arguments.trust_remote_code,
+        top_k=arguments.top_k,
+        abstain_below=arguments.abstain_below,
+    )
+
+
+def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
+    """What the answers depend on, but the content of the images: their paths must be told apart by name."""
+    processor = pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str()
+    return {
+        "weights": weights_digest(pipe.model),
+        "config": _digest(pipe.model.config.to_json_string(use_diff=False)),
+        "processor": _digest(processor),
+        "input": [arguments.input.name, sha256_of(arguments.input)],
+        "image_root": str(arguments.image_root),
+        "device": str(pipe.device),
+        **{name: getattr(arguments, name) for name in ("format", "batch_size", "abstain_below", "top_k")},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
+    """What is behind the first `skip` of the input's `total` rows, in order, by the engine that was asked for."""
+    rows = {"skip": skip, "batch_size": arguments.batch_size}
+    if arguments.engine == "local":
+        return answer_here(pipe, arguments.input, arguments.image_root, **rows)
+    model = str(Path(arguments.model).absolute()) if Path(arguments.model).is_dir() else arguments.model
+    load = partial(load_pipeline, argparse.Namespace(**{**vars(arguments), "model": model}))
+    workers = {"num_workers": arguments.num_workers, "address": arguments.ray_address}
+    return answer_on_ray(load, arguments.input.absolute(), arguments.image_root, **rows, total=total, **workers)
+
+
+def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Callable[[Path, Path], None]]:
+    """What is made of the answers at the end, by path; --output is the last."""
+    path = arguments.output
+    if arguments.format != "triples":
+        return {path: write_jsonl if arguments.format == "jsonl" else write_parquet}
+    write = write_triples_jsonl if path.suffix == ".jsonl" else write_triples_csv
+    options = {"none_label": none_label, "input_name": arguments.input.name}
+    return {path.with_suffix(".graphml"): partial(write_graph, **options), path: partial(write, **options)}
+
+
+def report(output: ResumableOutput) -> int:
+    """Say what was done; returns the exit code."""
+    done = output.progress
+    logger.info("%s: %d pairs of %d rows", output.output, done.lines, done.rows - done.failed)
+    if done.failed:
+        logger.error("%d of %d rows failed, see %s", done.failed, done.rows, output.errors)
+    return int(done.failed > 0)

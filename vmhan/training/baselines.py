@@ -1,0 +1,99 @@
+"""The baseline and the processor that a run trains, `--model NAME`."""
+
+import logging
+from typing import Any
+
+import datasets
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from modeling_vmhan import VMHANProcessor
+from vmhan.baselines import BaselineConfig, BaselineForRelationClassification, WordConvolutionConfig, build_baseline
+from vmhan.baselines.pyramid import FEATURE_SIZES, pyramid_transform
+from vmhan.baselines.words import count_words, read_word_vectors, word_tokenizer
+from vmhan.training.arguments import ModelArguments
+from vmhan.training.text_encoders import load_text_encoder
+
+
+__all__ = ["build_baseline_model", "baseline_fields", "word_inputs"]
+
+logger = logging.getLogger(__name__)
+
+# Fields of BaselineConfig that flags set, and the input without which a baseline has no use for them.
+NODE_FIELDS = {"num_objects": "objects", "num_text_phrases": "text_phrases", "num_image_phrases": "image_phrases"}
+DEFAULT_NODES = 3  # as VMHANConfig's
+
+
+def build_baseline_model(
+    model_args: ModelArguments, posts: datasets.DatasetDict
+) -> tuple[BaselineForRelationClassification, VMHANProcessor]:
+    """The baseline, with the data's labels and visual feature size, and its processor.
+
+    It is built around the pretrained text encoder or, where it reads words, over those of the data.
+    """
+    fields, text_encoder, vectors = baseline_fields(model_args, posts), None, {}
+    if model_args.baseline.reads_words:
+        tokenizer, vectors = word_inputs(posts, model_args.word_vectors)
+        shape = {"word_embedding_size": len(next(iter(vectors.values())))} if vectors else {}
+        text_config = WordConvolutionConfig(vocab_size=len(tokenizer), **shape)
+    else:
+        text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
+        text_config = text_encoder.config
+    config = BaselineConfig(text_config=text_config, **fields)
+    lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
+    is_pyramid = model_args.reads_pixels
+    pixels = {"image_transform": pyramid_transform(model_args.pyramid_size_px).to_dict()} if is_pyramid else {}
+    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **pixels)
+    model = build_baseline(
+        config,
+        text_encoder=text_encoder,
+        vocab_size=len(processor.tokenizer),
+        word_vectors=vectors or None,
+        pyramid_weights=model_args.pyramid.partition(":")[2] if is_pyramid else None,
+    )
+    return model, processor
+
+
+def word_inputs(
+    posts: datasets.DatasetDict, vector_file: str | None
+) -> tuple[PreTrainedTokenizerFast, dict[int, Tensor]]:
+    """A tokenizer of the training split's words, and pretrained vectors by token id.
+
+    A word that occurs once is unknown, so that the vector of unknown words is learned, unless it has a pretrained
+    vector. Of those every word of the data is kept, in whatever split: the file would tell the same of any text.
+    """
+    counts = count_words(posts["train" if "train" in posts else next(iter(posts))]["tokens"])
+    words, vectors = {word for word, count in counts.items() if count > 1}, {}
+    if vector_file is not None:
+        vectors = read_word_vectors(vector_file, count_words(t for split in posts.values() for t in split["tokens"]))
+        logger.info("%d of the data's words have a vector in %s", len(vectors), vector_file)
+    tokenizer = word_tokenizer(sorted(words | set(vectors)))
+    return tokenizer, {tokenizer.convert_tokens_to_ids(word): vector for word, vector in vectors.items()}
+
+
+def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> dict[str, Any]:
+    """Fields of BaselineConfig but `text_config`: of the flags those that the baseline reads, the others are logged."""
+    baseline, flags = model_args.baseline, model_args.config_fields()
+    columns = next(iter(posts.values())).features
+    fields = {
+        "baseline": model_args.model,
+        "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
+        "entity_representation": baseline.entity_representation,
+    }
+    if {"image", "objects"} & set(baseline.inputs) and "image_features" in columns:
+        fields["visual_feature_size"] = columns["image_features"].length
+    if model_args.reads_pixels:
+        fields["pyramid"] = model_args.pyramid.partition(":")[0]
+        if "image" in columns:
+            fields["visual_feature_size"] = FEATURE_SIZES.get(fields["pyramid"], 1)  # the model names a wrong network
+    for name, needed in NODE_FIELDS.items():
+        if needed in baseline.inputs:
+            fields[name] = flags.get(name, DEFAULT_NODES)
+    if "classifier_dropout" in flags:
+        fields["classifier_dropout"] = flags["classifier_dropout"]
+    ignored = sorted(set(flags) - set(fields)) + ["vision_in_model"] * model_args.vision_in_model
+    if flags.get("entity_representation", baseline.entity_representation) != baseline.entity_representation:
+        ignored.append("entity_representation")
+    if ignored:
+        logger.info("%s takes no %s: not used", model_args.model, ", ".join(ignored))
+    return fields

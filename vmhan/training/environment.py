@@ -1,0 +1,50 @@
+"""On what a run ran: environment.json, so that a number can be traced to code, versions and machine."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+
+__all__ = ["describe_environment"]
+
+PACKAGES = ("torch", "torchvision", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def describe_environment() -> dict[str, Any]:
+    """`python`, `packages` (name: version), `platform`, `cpu_count`, `git_revision` of this code and `git_dirty`.
+
+    The last two are None where the code is not in a git checkout of its own.
+
+    Example:
+        >>> sorted(describe_environment())
+        ['cpu_count', 'git_dirty', 'git_revision', 'packages', 'platform', 'python']
+    """
+    revision = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
+    changes = None if revision is None else _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: number for name in PACKAGES if (number := _version(name)) is not None},
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "git_revision": revision,
+        "git_dirty": None if changes is None else bool(changes),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

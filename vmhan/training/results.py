@@ -1,0 +1,137 @@
+"""What a run leaves in its --output_dir: metrics, predictions, card, an answered example."""
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import transformers
+
+from model_cards.cards import write_model_card
+from model_cards.publishing import publish_model
+from model_cards.run_metadata import RUN_FILE, describe_run, write_atomically
+from modeling_vmhan import VMHANConfig
+from vmhan.baselines import BaselineConfig
+from vmhan.scoring.calibration import draw_reliability_diagram, softmax
+from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
+from vmhan.training.data import FEATURE_COLUMNS
+from vmhan.training.environment import describe_environment
+from vmhan.training.trainer import real_pairs
+
+
+__all__ = ["complete", "describe", "prediction_rows", "publish", "show_example", "write_results"]
+
+logger = logging.getLogger(__name__)
+
+
+def write_results(
+    output_dir: Path,
+    metrics: dict[str, float],
+    results: dict[str, Any],
+    posts: datasets.DatasetDict,
+    config: VMHANConfig | BaselineConfig,
+) -> None:
+    """environment.json, predictions.jsonl, metrics.json, and figures/reliability.png where matplotlib is there."""
+    rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
+    write_atomically(output_dir / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+    write_atomically(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_atomically(output_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
+    try:
+        pairs = {split: real_pairs(result) for split, result in results.items()}
+        draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, config.calibration_temperature)
+    except ImportError as error:
+        logger.warning("%s", error)
+
+
+def prediction_rows(
+    result, posts: datasets.Dataset, split: str, config: VMHANConfig | BaselineConfig
+) -> list[dict[str, Any]]:
+    """One row a pair, in the data's order, with the calibrated probability of every relation."""
+    labels, rows = config.labels, []
+    for post, logits, gold in zip(
+        posts.select_columns(["id", "tokens", "pairs"]), result.predictions, result.label_ids, strict=True
+    ):
+        for i, pair in enumerate(post["pairs"]):
+            probabilities = softmax(logits[i], config.calibration_temperature)
+            best = int(probabilities.argmax())
+            rows.append(
+                {
+                    "split": split,
+                    "id": post["id"],
+                    "pair": i,
+                    "head": " ".join(post["tokens"][slice(*pair["head"])]),
+                    "tail": " ".join(post["tokens"][slice(*pair["tail"])]) if pair["tail"] else "[object]",
+                    "head_span": list(pair["head"]),
+                    "tail_span": list(pair["tail"]) or None,
+                    "tail_object": pair.get("tail_object", -1),
+                    "relation": labels[gold[i]],
+                    "predicted": labels[best],
+                    "score": float(probabilities[best]),
+                    "probabilities": [round(float(p), 6) for p in probabilities],
+                }
+            )
+    return rows
+
+
+def describe(
+    argv: list[str], model_args: ModelArguments, data_args: DataArguments, run_args: RunArguments
+) -> dict[str, Any]:
+    """What the card says of this run beside its metrics; a trained model's own run.json says how that was made."""
+    training = {**run_args.to_dict(), "world_size": run_args.world_size}
+    groups = {"model": asdict(model_args), "data": asdict(data_args), "training": training}
+    run = describe_run(argv, **groups, licence=run_args.hub_license)
+    if model_args.trained_model is None:
+        return run
+    file = Path(model_args.trained_model) / RUN_FILE
+    made = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    of_model = {name: made.get(name) for name in ("licence", "base_model", "model", "training")}
+    return run | of_model | {"trained_model": Path(model_args.trained_model).name}
+
+
+def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
+    """A trained VM-HAN: an answered example if asked for, the card, the upload; of any other run, run.json."""
+    folder = Path(run_args.output_dir)
+    if run_args.show_example and not (is_repository and "test" in posts):
+        elsewhere = "a baseline has no pipeline, and an evaluated model its own folder"
+        reason = "there is no test split" if is_repository else elsewhere
+        logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
+    elif run_args.show_example:
+        show_example(folder, posts["test"])
+    if is_repository:
+        publish(run_args, run)
+    else:
+        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
+
+
+def publish(run_args: RunArguments, run: dict[str, Any]) -> None:
+    """Write the card, so that the folder is a complete repository; with --push_to_hub, publish it."""
+    folder, repo_id = Path(run_args.output_dir), run_args.hub_model_id or Path(run_args.output_dir).absolute().name
+    write_model_card(folder, run, repo_id=run_args.hub_model_id)
+    if run_args.publish:
+        choice = {"private": run_args.hub_private_repo, "predictions": run_args.hub_predictions}
+        publish_model(folder, repo_id, token=run_args.hub_token, **choice)
+
+
+def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
+    """Ask the saved folder, as a user would, about the test post with the most pairs, and log its answers.
+
+    Leaves example.png and, where the model takes pictures, example.json: the question that was asked.
+    """
+    pipe = transformers.pipeline(model=str(output_dir))
+    post = posts[max(range(len(posts)), key=lambda i: len(posts[i]["pairs"]))]
+    gold = [pipe.model.config.labels[pair.pop("relation")] for pair in post["pairs"]]
+    if post.get("image") is not None:
+        picture = output_dir / "example.png"
+        post["image"].save(picture)
+        logger.info("picture:  %s", picture)
+        if pipe.model.config.vision_encoder is not None:
+            given = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
+            post = {**given, "image": str(picture)}
+            write_atomically(output_dir / "example.json", json.dumps(post, indent=2) + "\n")
+    logger.info("sentence: %s", " ".join(post["tokens"]))
+    for answer, relation in zip(pipe(post), gold, strict=True):
+        words = (answer["head"], answer["tail"], answer["relation"], answer["score"], relation)
+        logger.info("%s -> %s: %s (%.2f), gold %s", *words)

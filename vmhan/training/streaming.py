@@ -1,0 +1,58 @@
+"""Posts that are read while a model trains on them: the train split is never stored whole."""
+
+import datasets
+
+from datasets_scripts.registry import BUILDERS
+from vmhan.training.arguments import DataArguments, RunArguments
+
+
+__all__ = ["load_streamed"]
+
+
+def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.DatasetDict:
+    """The train split of a folder or Hub name as a shuffled stream, the others read whole into the cache.
+
+    Each epoch is shuffled anew by the seed, within --shuffle_buffer posts. Pictures whose features are in the data are
+    not decoded.
+
+    Raises:
+        ValueError: data that a builder makes; no --max_steps; --tokens_per_batch, for which lengths must be known.
+    """
+    if data_args.dataset in BUILDERS:
+        raise ValueError(
+            f"--streaming reads posts that are ready, a Parquet folder or a Hub name, received --dataset "
+            f"{data_args.dataset}: make one with python -m datasets_scripts.prepare."
+        )
+    if run_args.max_steps <= 0:
+        raise ValueError(
+            f"--streaming needs --max_steps, as a stream has no length, received {run_args.max_steps}: give the "
+            "number of optimizer steps to train for."
+        )
+    if run_args.tokens_per_batch is not None:
+        raise ValueError(
+            "--tokens_per_batch needs every post's length beforehand, received it with --streaming: use "
+            "--per_device_train_batch_size."
+        )
+    builder = datasets.load_dataset_builder(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
+    files = dict(builder.config.data_files or {})
+    posts = datasets.DatasetDict()
+    if files.pop("train", None) is not None:
+        posts["train"] = _shuffled(builder.as_streaming_dataset("train"), data_args, run_args)
+    if files:
+        whole = {split: list(paths) for split, paths in files.items()}
+        options = {"features": builder.info.features, "cache_dir": data_args.cache_dir}
+        posts |= datasets.load_dataset(builder.name, data_files=whole, **options)
+    return posts
+
+
+def _shuffled(
+    stream: datasets.IterableDataset, data_args: DataArguments, run_args: RunArguments
+) -> datasets.IterableDataset:
+    if {"image", "image_features"} <= set(stream.column_names):
+        stream = stream.cast_column("image", datasets.Image(decode=False))
+    if data_args.max_samples is not None:
+        stream = stream.take(data_args.max_samples)  # the first ones, whatever the order they are read in
+    if data_args.shuffle_buffer == 0:
+        return stream
+    seed = run_args.seed if run_args.data_seed is None else run_args.data_seed
+    return stream.shuffle(seed=seed, buffer_size=data_args.shuffle_buffer)
