@@ -1,4 +1,4 @@
-"""What the import contracts of pyproject.toml cannot say: what a flat Hub folder may import, and where drivers stand."""
+"""What the import contracts of pyproject.toml cannot say: what a flat Hub folder may import, where drivers are."""
 
 import ast
 import subprocess

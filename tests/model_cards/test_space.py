@@ -21,7 +21,7 @@ from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 from paths import ROOT
 from PIL import Image
-from tiny import STRANGERS_PACKAGES, link_distributions
+from stranger import PACKAGES, link_distributions
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline
 
@@ -217,7 +217,7 @@ def url(seeing, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     seeing.save_pretrained(folder / "model")
     shutil.copytree(SPACE, folder / "space")
-    site = link_distributions(tmp_path_factory.mktemp("site-packages"), [*STRANGERS_PACKAGES, "gradio"])
+    site = link_distributions(tmp_path_factory.mktemp("site-packages"), [*PACKAGES, "gradio"])
     address = f"http://127.0.0.1:{free_port()}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "GRADIO_"))}
     own = {"PYTHONPATH": str(site), "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -339,6 +339,6 @@ def test_the_spaces_files_agree_with_the_package():
     assert (card.sdk, card.app_file, card.license) == ("gradio", "app.py", "apache-2.0") and card.models
     package = (SPACE.parents[1] / "pyproject.toml").read_text()
     lines = (SPACE / "requirements.txt").read_text().splitlines()
-    assert {Requirement(line).name for line in lines} == {*STRANGERS_PACKAGES, "gradio"}
+    assert {Requirement(line).name for line in lines} == {*PACKAGES, "gradio"}
     assert all(f'"{line}"' in package for line in lines)
     assert Requirement(lines[0]).specifier.contains(card.sdk_version)
