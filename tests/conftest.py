@@ -5,6 +5,8 @@ All fixtures are session-wide and read-only: `posts()` and the `make_*` factorie
 
 import copy
 import json
+import os
+import re
 import string
 from types import SimpleNamespace
 
