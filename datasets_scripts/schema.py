@@ -9,23 +9,21 @@ from typing import Any
 from datasets import ClassLabel, Features, Image, List, Value
 
 
-__all__ = ["group_into_posts", "post_features"]
+__all__ = ["group_into_posts", "new_pair", "new_post", "post_features"]
 
 
 def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: int | None) -> Features:
     """The columns of a data set of posts.
 
+    A pair's tail is either a span (`tail_object` is -1) or the object `tail_object` (an index into `boxes`, and `tail`
+    is []). Its `image_phrases` and `objects` are indices into the post's `image_phrases` and `boxes` of those most
+    relevant to the pair, best first; where no selector chose any they are [], and the post's first ones count.
+    `image_features` is (V,), None when the post has no image; `object_features` is (num_objects, V); both are float16.
+
     Args:
         labels: relation names, order = id; read them back with `features["pairs"].feature["relation"].names`.
         images: whether there is an `image` column (a row of it may still be None).
         visual_feature_size: V, the length of a visual feature vector; None leaves out both columns of features.
-
-    Returns:
-        `pairs` is a list of {head, tail, tail_object, relation, text_phrases, image_phrases, objects}: the tail is
-        either a span (`tail_object` is -1) or the object `tail_object` (an index into `boxes`, `tail` is []);
-        `image_phrases` and `objects` are indices into the post's `image_phrases` and `boxes` of those most relevant to
-        the pair, best first, [] where no selector chose any: then the first ones count. `image_features` is (V,), None
-        when the post has no image; `object_features` is (num_objects, V); both are float16.
 
     Raises:
         ValueError: `labels` is empty or holds a label twice, or `visual_feature_size` is not positive.
@@ -35,27 +33,45 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         raise ValueError(f"labels: expected distinct relation names, at least one, received {labels}")
     if visual_feature_size is not None and visual_feature_size < 1:
         raise ValueError(f"visual_feature_size: expected a positive int or None, received {visual_feature_size}")
-    span = List(Value("int32"), length=2)
+    span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
+    vector = List(Value("float16"), length=visual_feature_size or 0)
     pair = {
         "head": span,
-        "tail": List(Value("int32")),  # [] when the tail is an object, so of no fixed length
-        "tail_object": Value("int32"),
+        "tail": List(index),  # [] when the tail is an object, so of no fixed length
+        "tail_object": index,
         "relation": ClassLabel(names=labels),
         "text_phrases": List(span),
-        "image_phrases": List(Value("int32")),
-        "objects": List(Value("int32")),
+        "image_phrases": List(index),
+        "objects": List(index),
     }
-    columns: dict[str, Any] = {"id": Value("string"), "tokens": List(Value("string")), "image_id": Value("string")}
-    if images:
-        columns["image"] = Image()
-    if visual_feature_size is not None:
-        columns["image_features"] = List(Value("float16"), length=visual_feature_size)
-    columns["boxes"] = List(List(Value("float32"), length=4))
-    columns["object_labels"] = List(Value("string"))
-    if visual_feature_size is not None:
-        columns["object_features"] = List(List(Value("float16"), length=visual_feature_size))
-    columns |= {"caption": Value("string"), "image_phrases": List(Value("string")), "pairs": List(pair)}
-    return Features(columns)
+    columns = {
+        "id": text,
+        "tokens": List(text),
+        "image_id": text,
+        "image": Image(),
+        "image_features": vector,
+        "boxes": List(List(Value("float32"), length=4)),
+        "object_labels": List(text),
+        "object_features": List(vector),
+        "caption": text,
+        "image_phrases": List(text),
+        "pairs": List(pair),
+    }
+    left_out = [] if images else ["image"]
+    left_out += ["image_features", "object_features"] if visual_feature_size is None else []
+    return Features({name: column for name, column in columns.items() if name not in left_out})
+
+
+def new_post(post_id: str, tokens: Sequence[str], image_id: str | None, pairs: list[dict], **fields: Any) -> dict:
+    """A row of `post_features` with no node but those in `fields`."""
+    empty = {"boxes": [], "object_labels": [], "caption": None, "image_phrases": []}
+    return {"id": post_id, "tokens": list(tokens), "image_id": image_id, "pairs": pairs, **empty, **fields}
+
+
+def new_pair(head: Sequence[int], tail: Sequence[int], relation: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A pair of `post_features` with no node but those in `fields`; `tail` is [] where `tail_object` is given."""
+    empty = {"tail_object": -1, "text_phrases": [], "image_phrases": [], "objects": []}
+    return {"head": list(head), "tail": list(tail), "relation": relation, **empty, **fields}
 
 
 def group_into_posts(

@@ -1,33 +1,30 @@
 """Build a data set with a builder class, and never hand back one that stale code or stale files made.
 
-`datasets` keys its cache by module name, config and version only: changed code or data would silently load the old
-set. Here the key has a digest of both.
+`datasets` keys its cache of built sets by module name, config and version only: changed code or data would silently
+load the old set. Here the key has a digest of both.
 """
 
 import ast
 import dataclasses
 import functools
-import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets.arrow_writer import ArrowWriter
-from filelock import FileLock
-from PIL import Image
+from datasets.fingerprint import Hasher
 
 
-__all__ = ["build", "builder_config", "code_digest", "visual_feature_description"]
+__all__ = ["SIDECAR", "build", "builder_config", "code_digest", "visual_feature_description"]
 
 # Packages whose code counts as the builder's own.
 OWN_PACKAGES = ("datasets_scripts", "modeling_vmhan")
 FEATURE_MODULE = "datasets_scripts.features"
 SIDECAR = "visual_features.json"
-ROWS_IN_MEMORY = 100  # of visual features, while they are written
+IMAGES_AT_ONCE = 64  # whose visual features are in memory
 
 
 def build(
@@ -64,7 +61,7 @@ def build(
     builder = builder_class(
         config_name=config_name,
         cache_dir=str(cache_dir) if cache_dir is not None else None,
-        hash=digest(builder_class, config, config_fields, cache_dir=cache_dir),
+        hash=_digest(builder_class, config, config_fields, cache_dir),
         data_dir=config.data_dir,
         **config_fields,
     )
@@ -78,34 +75,6 @@ def build(
     if features is None:
         return dataset
     return _with_visual_features(dataset, Path(builder.cache_dir), spec=features, size=feature_size_px)
-
-
-def digest(
-    builder_class: type, config: datasets.BuilderConfig, config_fields: dict[str, Any], *, cache_dir: str | Path | None
-) -> str:
-    """16 hexadecimal digits over the builder's source, its own modules, the config and the name, size and time of its
-    input files."""
-    if hasattr(builder_class, "source_files"):
-        files = builder_class.source_files(config)
-    else:
-        inside = Path(cache_dir).absolute() if cache_dir else None
-        everything = Path(config.data_dir).rglob("*") if config.data_dir else ()
-        files = [path for path in everything if path.is_file() and (inside is None or inside not in path.parents)]
-    parts = [config.name, str(config.version), repr(sorted(config_fields.items()))]
-    parts += [code_digest([builder_class.__module__])]
-    for path in sorted(files):
-        if path.exists():  # a file that is asked for and not there is the builder's error to tell
-            parts.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}")
-    return _short_hash(parts)
-
-
-def visual_feature_description(dataset: datasets.DatasetDict) -> dict[str, Any] | None:
-    """What made the `image_features` of a set that `build` returned (weights, size, versions); None if it has none."""
-    for split in dataset.values():
-        for line in (split.info.description or "").splitlines():
-            if line.startswith(f"{SIDECAR}: "):
-                return json.loads(line.removeprefix(f"{SIDECAR}: "))
-    return None
 
 
 def builder_config(
@@ -123,48 +92,61 @@ def builder_config(
     return dataclasses.replace(configs[config_name], data_dir=folder, **config_fields)
 
 
+def visual_feature_description(dataset: datasets.DatasetDict) -> dict[str, Any] | None:
+    """What made the `image_features` of a set that `build` returned (weights, size, versions); None if it has none."""
+    for split in dataset.values():
+        for line in (split.info.description or "").splitlines():
+            if line.startswith(f"{SIDECAR}: "):
+                return json.loads(line.removeprefix(f"{SIDECAR}: "))
+    return None
+
+
 def code_digest(modules: Iterable[str]) -> str:
     """A hash of the source of `modules` and of all the modules of OWN_PACKAGES they import, directly or not."""
     waiting, sources = list(modules), {}
     while waiting:
         name = waiting.pop()
-        path = _module_file(name)
-        if name in sources or path is None:
+        try:
+            spec = importlib.util.find_spec(name)  # which does not import the module itself
+        except (ImportError, ValueError):
             continue
-        sources[name] = path.read_text(encoding="utf-8")
-        waiting += _imports_of(sources[name], name.rpartition(".")[0])
-    return _short_hash(f"{name}\n{source}" for name, source in sorted(sources.items()))
-
-
-def _module_file(name: str) -> Path | None:
-    """The source file of a module, found without importing it; None if it has none (an interactive session)."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+        if name not in sources and spec and spec.origin and spec.origin.endswith(".py"):
+            sources[name] = Path(spec.origin).read_text(encoding="utf-8")
+            waiting += _own_imports(sources[name], name.rpartition(".")[0])
+    return Hasher.hash(sorted(sources.items()))
 
 
 @functools.lru_cache(maxsize=256)
-def _imports_of(source: str, package: str) -> tuple[str, ...]:
-    return tuple(_own_imports(source, package=package))
-
-
-def _own_imports(source: str, *, package: str) -> Iterator[str]:
+def _own_imports(source: str, package: str) -> list[str]:
     """Names of the modules of OWN_PACKAGES that `source` imports, inside functions too."""
+    names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             base = ".".join(filter(None, [package if node.level else "", node.module or ""]))
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] in OWN_PACKAGES)
+            names += [alias.name for alias in node.names]
+    return [name for name in names if name.split(".")[0] in OWN_PACKAGES]
 
 
-def _short_hash(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+def _digest(
+    builder_class: type, config: datasets.BuilderConfig, config_fields: dict[str, Any], cache_dir: str | Path | None
+) -> str:
+    """A hash of the builder's source, its config and the state of its input files."""
+    if hasattr(builder_class, "source_files"):
+        files = builder_class.source_files(config)
+    else:
+        files = Path(config.data_dir).rglob("*") if config.data_dir else ()
+        if cache_dir:
+            files = [path for path in files if Path(cache_dir).absolute() not in path.parents]
+    settings = [config.name, str(config.version), sorted(config_fields.items())]
+    return Hasher.hash([settings, code_digest([builder_class.__module__]), _states(files)])
+
+
+def _states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files that are there; one that is not is the builder's error to tell."""
+    states = [(str(path), path.stat()) for path in sorted(files) if path.is_file()]
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in states]
 
 
 def _with_visual_features(
@@ -172,109 +154,93 @@ def _with_visual_features(
 ) -> datasets.DatasetDict:
     """Add `image_features` (V,) and `object_features` (num_objects, V) to each post.
 
-    The vectors are kept in `folder` apart from the posts, beside SIDECAR, which tells what made them and is written
-    last. The network runs once an image, and no more than a batch of vectors is in memory.
+    The network runs once an image, in `Dataset.map`, which caches the vectors by encoder, weights, size and code.
+    SIDECAR keeps what made them in `folder`, so that no network is loaded where they are there.
     """
     from datasets_scripts.features import VisualFeatureExtractor  # here, as it brings in torchvision
 
-    if not any(_has_images(split) for split in dataset.values()):
+    if not any(_has_image(split).count(True) for split in dataset.values()):
         raise ValueError(
             f"features={spec!r}: expected posts with images, found none. Put the images where the builder looks for "
             "them (and do not pass images=False), or build with features=None"
         )
-    parts = [spec, str(size), code_digest([FEATURE_MODULE]), *_file_states(Path(spec.partition(":")[2]))]
-    place = folder / f"features-{_short_hash(parts)}"
-    sidecar = place / SIDECAR
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):  # of several processes the first one makes them
-        if not sidecar.is_file():
-            extractor = VisualFeatureExtractor.from_spec(spec, size=size)
-            for name, split in dataset.items():
-                _write_features(split, place / f"{name}.arrow", extractor)
-            sidecar.write_text(json.dumps(extractor.description, indent=2) + "\n", encoding="utf-8")
-    description = json.loads(sidecar.read_text(encoding="utf-8"))
+    make_extractor = functools.cache(functools.partial(VisualFeatureExtractor.from_spec, spec, size=size))
+    encoder_files = Path(spec.removeprefix("transformers:")).rglob("*")  # none if it is no folder
+    key = Hasher.hash([str(folder), spec, size, code_digest([FEATURE_MODULE]), _states(encoder_files)])
+    sidecar = folder / f"{key}-{SIDECAR}"
+    description = json.loads(sidecar.read_text()) if sidecar.is_file() else make_extractor().description
     for name, split in dataset.items():
-        dataset[name] = _join(split, datasets.Dataset.from_file(str(place / f"{name}.arrow")), description)
+        dataset[name] = _joined(split, make_extractor, description, fingerprint=Hasher.hash([key, name]))
+    if not sidecar.is_file():
+        temporary = sidecar.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, sidecar)
     return dataset
 
 
-def _has_images(split: datasets.Dataset) -> bool:
-    return "image" in split.column_names and split.data["image"].null_count < len(split)
-
-
-def _file_states(folder: Path) -> list[str]:
-    """Name, size and time of the files of an encoder's own folder; [] if its name is no folder."""
-    if not folder.is_dir():
-        return []
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
-
-
-def _write_features(split: datasets.Dataset, path: Path, extractor: Any) -> None:
-    """Write one row of vectors a post to an Arrow file; a post without image gets None and [].
-
-    First one row an image, as the network makes them, then, read back from disk, one a post.
-    """
-    rows = _first_rows(split)
-    vector = datasets.List(datasets.Value("float16"), length=extractor.feature_size)
+def _joined(split: datasets.Dataset, make_extractor: Any, description: dict[str, Any], fingerprint: str) -> Any:
+    """The split with both columns of features; a post without image gets None and []."""
+    rows, order = _distinct_images(split)
+    vector = datasets.List(datasets.Value("float16"), length=description["feature_size"])
     columns = datasets.Features({"image_features": vector, "object_features": datasets.List(vector)})
-    by_image = path.with_suffix(".images")
-    with ArrowWriter(path=str(by_image), features=columns, writer_batch_size=ROWS_IN_MEMORY) as writer:
-        for image_features, object_features in extractor.extract(_images_and_boxes(split, rows.values())):
-            writer.write({"image_features": image_features, "object_features": list(object_features)})
-        writer.write({"image_features": None, "object_features": []})  # what posts without image get
-        writer.finalize()
-    place = {image_id: index for index, image_id in enumerate(rows)}
-    order = [place.get(image_id, len(rows)) for image_id in split["image_id"]]
-    vectors = datasets.Dataset.from_file(str(by_image)).with_format("arrow")
-    with ArrowWriter(path=str(path), features=columns) as writer:
-        for start in range(0, len(order), ROWS_IN_MEMORY):
-            writer.write_table(vectors.select(order[start : start + ROWS_IN_MEMORY])[:])
-        writer.finalize()
-    by_image.unlink()
+    images = split.select(rows).select_columns(["image_id", "image", "boxes"])
+    vectors = images.cast_column("image", datasets.Image(decode=False)).map(
+        lambda batch: _encoded(batch, make_extractor),
+        batched=True,
+        batch_size=IMAGES_AT_ONCE,
+        writer_batch_size=IMAGES_AT_ONCE,
+        remove_columns=images.column_names,
+        features=columns,
+        new_fingerprint=fingerprint,
+        desc="visual features",
+    )
+    names = []
+    for name in split.column_names:
+        names += ["image_features"] * (name == "boxes") + ["object_features"] * (name == "caption") + [name]
+    joined = datasets.concatenate_datasets([split, vectors.select(order)], axis=1).select_columns(names)
+    joined.info.description = f"{split.info.description}\n{SIDECAR}: {json.dumps(description)}"
+    return joined
 
 
-def _first_rows(split: datasets.Dataset) -> dict[str, int]:
-    """{image id: the first row with this image}; ValueError if two posts give one image different boxes."""
-    if not _has_images(split):
-        return {}
-    rows: dict[str, int] = {}
-    posts = split.select_columns(["image_id", "boxes"])
-    boxes: dict[str, bytes] = {}  # digests: lists of every image would be many
-    for row, has_image in enumerate(split.data["image"].is_valid().to_pylist()):
-        post = posts[row]
-        if has_image:
-            rows.setdefault(post["image_id"], row)
-            found = hashlib.sha256(repr(post["boxes"]).encode()).digest()
-            if boxes.setdefault(post["image_id"], found) != found:
-                raise ValueError(
-                    f"boxes: expected one list of boxes an image, received two for image {post['image_id']!r}. Visual "
-                    "nodes are a function of the image: give all its posts all its boxes"
-                )
-    return rows
+def _has_image(split: datasets.Dataset) -> list[bool]:
+    return split.data["image"].is_valid().to_pylist() if "image" in split.column_names else [False] * len(split)
 
 
-def _images_and_boxes(split: datasets.Dataset, rows: Iterable[int]) -> Iterator[tuple[Image.Image, list[list[float]]]]:
-    """Image and boxes of each row, one at a time; an unreadable image or a wrong box is named by the image's id."""
+def _distinct_images(split: datasets.Dataset) -> tuple[list[int], list[int]]:
+    """The first row of each image (and of posts without one), and for each row the place of its image among these.
+
+    Raises:
+        ValueError: two posts give one image different boxes.
+    """
+    places: dict[str | None, int] = {}
+    rows, order, boxes = [], [], {}  # of boxes the hashes alone, as they are many
+    for row, (post, has_image) in enumerate(zip(split.select_columns(["image_id", "boxes"]), _has_image(split))):
+        image_id = post["image_id"] if has_image else None
+        if image_id not in places:
+            rows.append(row)
+        order.append(places.setdefault(image_id, len(places)))
+        found = hash(str(post["boxes"]))
+        if has_image and boxes.setdefault(image_id, found) != found:
+            raise ValueError(
+                f"boxes: expected one list of boxes an image, received two for image {image_id!r}. Visual nodes are a "
+                "function of the image: give all its posts all its boxes"
+            )
+    return rows, order
+
+
+def _encoded(batch: dict[str, list[Any]], make_extractor: Any) -> dict[str, list[Any]]:
+    """The vectors of a batch of posts; an unreadable image or a wrong box is named by the image's id."""
     from modeling_vmhan.images import load_image  # here, as they bring in torch
     from modeling_vmhan.regions import pixel_boxes
 
-    stored = split.select_columns(["image_id", "image", "boxes"]).cast_column("image", datasets.Image(decode=False))
-    for row in rows:
-        post = stored[row]
-        try:
-            image = load_image(post["image"]["bytes"] or post["image"]["path"])
-            pixel_boxes(post["boxes"], image.size)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"image {post['image_id']!r}: {error}") from error
-        yield image, post["boxes"]
-
-
-def _join(split: datasets.Dataset, vectors: datasets.Dataset, description: dict[str, Any]) -> datasets.Dataset:
-    joined = datasets.concatenate_datasets([split, vectors], axis=1)
-    order = []
-    for column in split.column_names:
-        order += ["image_features"] * (column == "boxes") + ["object_features"] * (column == "caption") + [column]
-    joined = joined.select_columns(order)
-    joined.info.description = f"{split.info.description}\n{SIDECAR}: {json.dumps(description)}"
-    return joined
+    inputs = []
+    for image_id, stored, boxes in zip(batch["image_id"], batch["image"], batch["boxes"]):
+        if stored is not None:
+            try:
+                inputs.append((load_image(stored["bytes"] or stored["path"]), boxes))
+                pixel_boxes(boxes, inputs[-1][0].size)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"image {image_id!r}: {error}") from error
+    vectors = iter(make_extractor().extract(inputs, progress=False) if inputs else ())
+    found = [(None, []) if stored is None else next(vectors) for stored in batch["image"]]
+    return {"image_features": [one for one, _ in found], "object_features": [list(many) for _, many in found]}

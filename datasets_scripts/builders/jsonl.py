@@ -10,50 +10,35 @@ A line of JSONL is a sentence with its image and all its pairs:
     {"text": "Ann met Bob", "image": "a.jpg", "pairs": [{"head": "Ann", "tail": [8, 11], "relation": "peer"}]}
 
 A mention is an exact string that occurs once in the sentence, or a span [start, end): of characters beside `text`, of
-tokens beside `tokens`. How a text becomes tokens is said in `datasets_scripts.builders.mentions`. Boxes are [x0, y0, x1, y1] in
-pixels of the image as one sees it, EXIF orientation applied.
+tokens beside `tokens`. How a text becomes tokens is said in `datasets_scripts.builders.mentions`. Boxes are
+[x0, y0, x1, y1] in pixels of the image as one sees it, EXIF orientation applied.
 
 A row of CSV is one pair, with the columns text (or tokens), image, head, tail, relation and any other field of a row
 or pair; rows of the same sentence and image make one post. In CSV, lists and spans are written as JSON.
 """
 
 import csv
-import difflib
 import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import datasets
 
-from datasets_scripts.builders.jsonl_rows import PAIR_FIELDS, ROW_FIELDS, parse_row
-from datasets_scripts.builders.lines import (
-    MISSING_IMAGES,
-    data_folder,
-    first_existing,
-    no_records,
-    open_text,
-    read_json,
-    read_label_file,
-)
+from datasets_scripts.builders.checking import check_config, checked
+from datasets_scripts.builders.folders import FolderBuilder
+from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
+from datasets_scripts.builders.lines import first_existing, no_records, none_label_first, open_text, read_label_file
+from datasets_scripts.commands import nearest
 from datasets_scripts.schema import post_features
 
 
 __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
 
-logger = logging.getLogger(__name__)
-
-SPLITS = ("train", "validation", "test")
-SUFFIXES = (".jsonl", ".csv")
 LABEL_FILE = "labels.json"
 JSON_COLUMNS = ("tokens", "boxes", "object_labels", "image_phrases", "text_phrases", "objects", "tail_object")
-
-HOW_TO_GET = (
-    "Put train.jsonl (and validation.jsonl, test.jsonl; or .csv) into one folder, images beside them or in images/, "
-    'and pass it: build(Posts, config_name="jsonl", data_dir="that/folder").'
-)
+COLUMNS = [name for name in (*Row.model_fields, *Pair.model_fields) if name != "pairs"]
 
 
 @dataclass
@@ -62,64 +47,60 @@ class PostsConfig(datasets.BuilderConfig):
 
     Attributes:
         images: False leaves out the images.
-        missing_images: what an image that is not there makes: "error", or "none" (the post without image).
+        missing_images: what becomes of an image that is not there: "error", or "none" (the post without image).
     """
 
     images: bool = True
-    missing_images: str = "error"
+    missing_images: Literal["error", "none"] = "error"
 
 
-class Posts(datasets.GeneratorBasedBuilder):
+class Posts(FolderBuilder):
     """Posts of a folder as described above; use it through `datasets_scripts.builders.building.build`.
 
     Example:
         >>> build(Posts, config_name="jsonl", data_dir="my_data")  # doctest: +SKIP
     """
 
+    TITLE = "your posts"
+    SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+    HOW_TO_GET = (
+        "Put train.jsonl (and validation.jsonl, test.jsonl; or .csv) into one folder, images beside them or in "
+        'images/, and pass it: build(Posts, config_name="jsonl", data_dir="that/folder").'
+    )
     BUILDER_CONFIG_CLASS = PostsConfig
-    BUILDER_CONFIGS: ClassVar = [
-        PostsConfig(name="jsonl", version=datasets.Version("1.0.0"), description="Posts of one's own")
-    ]
+    BUILDER_CONFIGS: ClassVar = [PostsConfig(name="jsonl", version="1.0.0", description="Posts of one's own")]
+
+    @staticmethod
+    def text_paths(folder: Path, stem: str) -> list[Path]:
+        paths = [folder / f"{stem}.jsonl", folder / f"{stem}.csv"]
+        if all(path.is_file() for path in paths):
+            raise ValueError(f"data_dir: expected one file of a split, received {' and '.join(map(str, paths))}")
+        return paths
 
     @classmethod
     def source_files(cls, config: PostsConfig) -> list[Path]:
-        """Every file a build with `config` may read; `build` digests their names, sizes and times."""
-        folder = data_folder(config.data_dir, how_to_get=HOW_TO_GET)
-        files = [*_split_files(folder).values(), folder / LABEL_FILE]
-        if config.images:
-            images = {image for path in _split_files(folder).values() for image in _named_images(path)}
-            files += filter(None, (_image_path(folder, image) for image in sorted(images)))
-        return files
+        """Every file that a build with `config` may read; `build` digests their names, sizes and times."""
+        folder = cls.data_folder(config.data_dir)
+        texts = list(cls.text_files(folder).values())
+        images = {row.image for path in texts for _, row in _rows(path)} if config.images else set()
+        found = (_image_path(folder, image) for image in sorted(images))
+        return [*texts, folder / LABEL_FILE, *filter(None, found)]
 
     def _info(self) -> datasets.DatasetInfo:
-        if type(self.config.images) is not bool:
-            raise ValueError(f"images: expected True or False, received {self.config.images!r}")
-        if self.config.missing_images not in MISSING_IMAGES:
-            raise ValueError(
-                f"missing_images: expected one of {list(MISSING_IMAGES)}, received {self.config.missing_images!r}"
-            )
-        folder = data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
+        check_config(self.config)
+        labels = read_labels(self.folder)
         return datasets.DatasetInfo(
             description=f"{self.config.description}, read from JSONL or CSV files",
-            features=post_features(read_labels(folder), images=self.config.images, visual_feature_size=None),
+            features=post_features(labels, images=self.config.images, visual_feature_size=None),
         )
 
-    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        folder = data_folder(self.config.data_dir, how_to_get=HOW_TO_GET)
-        return [
-            datasets.SplitGenerator(name=split, gen_kwargs={"split": split, "path": path, "folder": folder})
-            for split, path in _split_files(folder).items()
-        ]
-
-    def _generate_examples(self, split: str, path: Path, folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        columns = self.info.features["pairs"].feature
-        for index, (place, post) in enumerate(read_posts(path, labels=columns["relation"].names, split=split)):
-            post["pairs"] = [{name: pair[name] for name in columns} for pair in post["pairs"]]
+    def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, (place, post) in enumerate(read_posts(path, labels=self.labels, split=split)):
             if self.config.images:
-                image_path = _image_path(folder, post["image_id"])
+                image_path = _image_path(self.folder, post["image_id"])
                 if post["image_id"] and image_path is None and self.config.missing_images == "error":
                     raise ValueError(
-                        f"{place}, field 'image': expected a file in {folder} or {folder / 'images'}, received "
+                        f"{place}, field 'image': expected a file in {self.folder} or its images/, received "
                         f"{post['image_id']!r}, which is in neither. Put it there, or leave the field out"
                     )
                 post["image"] = str(image_path) if image_path else None
@@ -132,9 +113,9 @@ def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[s
     Raises:
         ValueError: a malformed row, with file, line, field and fix; two posts of one id, with both places.
     """
-    posts = _of_lines(path, labels) if path.suffix == ".jsonl" else _of_pairs(path, labels)
+    rows = ((place, post_of_row(row, place=place, labels=labels)) for place, row in _rows(path))
     places: dict[str, str] = {}
-    for index, (place, post) in enumerate(posts):
+    for index, (place, post) in enumerate(rows if path.suffix == ".jsonl" else _joined(rows)):
         post["id"] = f"{split}-{index}" if post["id"] is None else post["id"]
         if post["id"] in places:
             raise ValueError(
@@ -151,52 +132,29 @@ def read_labels(folder: Path) -> list[str]:
     Raises:
         ValueError: labels.json is malformed, or there is not exactly one none label.
     """
-    from modeling_vmhan.labels import find_none_label
-
     path = folder / LABEL_FILE
     if path.is_file():
-        labels, source = _label_file(path), str(path)
+        labels, source = read_label_file(path), str(path)
     else:
-        rows = (row for path in _split_files(folder).values() for _, row in _rows(path))
-        labels = sorted({str(pair["relation"]) for row in rows for pair in _pairs(row) if "relation" in pair})
-        source = f"the rows of {folder}"
+        rows = (row for file in Posts.text_files(folder).values() for _, row in _rows(file))
+        labels, source = sorted({pair.relation for row in rows for pair in row.pairs}), f"the rows of {folder}"
     try:
-        none_label = find_none_label(labels)
+        none_first = none_label_first(labels)
     except ValueError as error:
         raise ValueError(
-            f"{source}: expected the relations to have one that means 'no relation', named None, none, NA, "
-            f"no_relation or Other, received {labels}. Label such pairs so, or write {folder / LABEL_FILE} with all "
-            f"labels ({error})"
+            f"{source}: expected one relation that means 'no relation' (None, none, NA, no_relation or Other), "
+            f"received {labels}. Label such pairs so, or write {path} with all labels ({error})"
         ) from None
-    if path.is_file():
-        return labels
-    return [none_label, *(label for label in labels if label != none_label)]
+    return labels if path.is_file() else none_first
 
 
-def _label_file(path: Path) -> list[str]:
-    content = read_json(path, expected="one JSON object {relation: id} or a list of relations")
-    if not isinstance(content, list):
-        return read_label_file(path)
-    if not content or not all(isinstance(name, str) for name in content) or len(set(content)) != len(content):
-        raise ValueError(f"{path}: expected distinct names of relations, at least one, received {content!r}")
-    return content
-
-
-def _of_lines(path: Path, labels: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for place, row in _rows(path):
-        yield place, parse_row(row, place=place, labels=labels)
-
-
-def _of_pairs(path: Path, labels: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of one pair joined to posts by sentence and image, in order of first appearance."""
+def _joined(rows: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Posts of one pair joined by sentence and image, in order of first appearance."""
     posts: dict[tuple[tuple[str, ...], str | None], tuple[str, dict[str, Any]]] = {}
-    for place, row in _rows(path):
-        post = parse_row(row, place=place, labels=labels)
-        key = (tuple(post["tokens"]), post["image_id"])
-        if key not in posts:
-            posts[key] = (place, post)
+    for place, post in rows:
+        first_place, first = posts.setdefault((tuple(post["tokens"]), post["image_id"]), (place, post))
+        if first is post:
             continue
-        first_place, first = posts[key]
         for field in post.keys() - {"pairs"}:
             if post[field] != first[field]:
                 raise ValueError(
@@ -207,11 +165,11 @@ def _of_pairs(path: Path, labels: list[str]) -> Iterator[tuple[str, dict[str, An
     yield from posts.values()
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """(place, row) of each row, as JSON has it; a row of CSV as a row of JSONL with one pair."""
+def _rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """(place, row) of each row; a row of CSV is a row of JSONL with one pair."""
     place = None
     for place, row in _csv_rows(path) if path.suffix == ".csv" else _json_rows(path):
-        yield place, row
+        yield place, checked(Row, row, place)
     if place is None:
         raise no_records(path)
 
@@ -220,89 +178,49 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(
-                        f"{path}, line {number}: expected one JSON object, received {line.strip()[:80]!r} ({error})"
-                    ) from None
-                yield f"{path}, line {number}", row
+                yield f"{path}, line {number}", _from_json(line.strip(), f"{path}, line {number}")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     with open_text(path, newline="") as lines:
         reader = csv.DictReader(lines, strict=True)
         try:
-            _check_header(reader.fieldnames or [], path)
+            names = list(reader.fieldnames or [])
+            for name in names:
+                if name not in COLUMNS or names.count(name) > 1:
+                    raise ValueError(
+                        f"{path}, line 1: expected columns among {COLUMNS}, each once, received {name!r}"
+                        f"{nearest(name, COLUMNS)}"
+                    )
             for cells in reader:
                 place = f"{path}, line {reader.line_num}"
                 if None in cells or None in cells.values():
-                    raise ValueError(
-                        f"{place}: expected {len(reader.fieldnames)} cells, one for each of {reader.fieldnames}, "
-                        "received another number. Quote cells that hold commas"
-                    )
+                    raise ValueError(f"{place}: expected {len(names)} cells, {names}. Quote cells that hold commas")
                 values = {name: _cell(name, cell, place) for name, cell in cells.items() if cell != ""}
-                pair = {name: values.pop(name) for name in PAIR_FIELDS if name in values and name not in ROW_FIELDS}
+                of_pair = Pair.model_fields.keys() - Row.model_fields.keys()
+                pair = {name: values.pop(name) for name in of_pair & values.keys()}
                 yield place, {**values, "pairs": [pair]}
         except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {reader.reader.line_num}: expected CSV with quoted cells ({error})"
-            ) from None
-
-
-def _check_header(names: Sequence[str], path: Path) -> None:
-    known = [name for name in (*ROW_FIELDS, *PAIR_FIELDS) if name != "pairs"]
-    for name in names:
-        if name not in known or list(names).count(name) > 1:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Rename or remove it"
-            raise ValueError(f"{path}, line 1: expected columns among {known}, each once, received {name!r}. {hint}")
+            raise ValueError(f"{path}, line {reader.line_num}: expected CSV with quoted cells ({error})") from None
 
 
 def _cell(name: str, cell: str, place: str) -> Any:
     """The value of a cell: JSON where the field is no string, and where a mention is written as a span."""
     is_span = name in ("head", "tail") and cell.startswith("[") and cell.endswith("]")
-    if name not in JSON_COLUMNS and not is_span:
-        return cell
+    if is_span:
+        try:
+            return json.loads(cell)
+        except json.JSONDecodeError:
+            return cell  # a mention may well be "[Ann]"
+    return _from_json(cell, f"{place}, field {name!r}") if name in JSON_COLUMNS else cell
+
+
+def _from_json(text: str, place: str) -> Any:
     try:
-        return json.loads(cell)
-    except json.JSONDecodeError:
-        if is_span:  # a mention may well be "[Ann]"
-            return cell
-        raise ValueError(f"{place}, field {name!r}: expected JSON, received {cell!r}") from None
-
-
-def _pairs(row: Any) -> list[dict[str, Any]]:
-    """A row's pairs as far as they have the right form: the labels are collected before the rows are checked."""
-    pairs = row.get("pairs") if isinstance(row, dict) else None
-    return [pair for pair in pairs if isinstance(pair, dict)] if isinstance(pairs, list) else []
-
-
-def _named_images(path: Path) -> Iterator[str]:
-    for _, row in _rows(path):
-        if isinstance(row, dict) and isinstance(row.get("image"), str) and row["image"]:
-            yield row["image"]
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place}: expected JSON, received {text[:80]!r} ({error})") from None
 
 
 def _image_path(folder: Path, image: str | None) -> Path | None:
     return first_existing([folder / image, folder / "images" / image]) if image else None
-
-
-def _split_files(folder: Path) -> dict[str, Path]:
-    """{split: path}; FileNotFoundError if there is none, ValueError if a split has two files."""
-    found: dict[str, Path] = {}
-    for split in SPLITS:
-        paths = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
-        if len(paths) > 1:
-            raise ValueError(
-                f"data_dir: expected one file of the {split} split, received {' and '.join(map(str, paths))}"
-            )
-        if paths:
-            found[split] = paths[0]
-    if not found:
-        others = sorted(path.name for path in folder.iterdir() if path.suffix in SUFFIXES)
-        raise FileNotFoundError(
-            f"data_dir: expected {', '.join(f'{split}.jsonl' for split in SPLITS)} (or .csv) in {folder}, found "
-            f"{others or 'none of them'}. {HOW_TO_GET}"
-        )
-    return found

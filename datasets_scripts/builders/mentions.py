@@ -8,8 +8,10 @@ Japanese kana, Thai, Lao, Khmer, Myanmar). No token depends on where the mention
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
+from datasets_scripts.builders.checking import Span, checked
 from modeling_vmhan.mentions import find_mention
 
 
@@ -45,17 +47,14 @@ class Sentence:
     """
 
     def __init__(self, *, text: str | None = None, tokens: Sequence[str] | None = None):
-        self.counts = "characters" if tokens is None else "tokens"
-        if tokens is None:
-            self.text = text
+        self.has_text = tokens is None
+        self.text = text if self.has_text else " ".join(tokens)
+        if self.has_text:
             self.borders = tokenize(text)
-            self.tokens = [text[start:end] for start, end in self.borders]
         else:
-            self.tokens, self.text, self.borders = list(tokens), " ".join(tokens), []
-            start = 0
-            for token in tokens:
-                self.borders.append((start, start + len(token)))
-                start += len(token) + 1
+            ends = accumulate(len(token) + 1 for token in tokens)
+            self.borders = [(end - 1 - len(token), end - 1) for token, end in zip(tokens, ends)]
+        self.tokens = [self.text[start:end] for start, end in self.borders]
 
     def span(self, mention: Any, *, place: str, field: str) -> list[int]:
         """The [start, end) token span of a mention given as such a span, as characters or as an exact string.
@@ -64,40 +63,25 @@ class Sentence:
             ValueError: neither a span nor a string; a span outside the sentence or through a token; a string that
                 occurs never or more than once. The message names place, field, what would be right.
         """
+        place = f"{place}, field {field!r}"
         if isinstance(mention, str):
-            return self._find(mention, place=place, field=field)
-        if not isinstance(mention, (list, tuple)) or len(mention) != 2 or any(type(i) is not int for i in mention):
-            raise ValueError(
-                f"{place}, field {field!r}: expected [start, end) in {self.counts} or a string of the sentence, "
-                f"received {mention!r}"
-            )
-        start, end = mention
-        length = len(self.text) if self.counts == "characters" else len(self.tokens)
+            units = [(i, i + 1) for i in range(len(self.text))] if self.has_text else self.borders
+            start, end = find_mention(mention, self.text, units, place)
+        else:
+            start, end = checked(Span, mention, place)
+        length, unit = (len(self.text), "characters") if self.has_text else (len(self.tokens), "tokens")
         if not 0 <= start < end <= length:
-            raise ValueError(
-                f"{place}, field {field!r}: expected a span inside the sentence, 0 <= start < end <= {length} "
-                f"{self.counts}, received [{start}, {end})"
-            )
-        if self.counts == "tokens":
-            return [start, end]
-        return self._of_characters(start, end, place=place, field=field)
+            raise ValueError(f"{place}: expected 0 <= start < end <= {length} {unit}, received [{start}, {end})")
+        return self._of_characters(start, end, place) if self.has_text else [start, end]
 
-    def _of_characters(self, start: int, end: int, *, place: str, field: str) -> list[int]:
+    def _of_characters(self, start: int, end: int, place: str) -> list[int]:
         inside = [i for i, (left, right) in enumerate(self.borders) if left < end and right > start]
         if not inside:
-            raise ValueError(
-                f"{place}, field {field!r}: expected characters of a word, received [{start}, {end}), white space"
-            )
+            raise ValueError(f"{place}: expected characters of a word, received [{start}, {end}), white space")
         left, right = self.borders[inside[0]][0], self.borders[inside[-1]][1]
         if left < start or right > end:
             raise ValueError(
-                f"{place}, field {field!r}: expected a span of whole tokens, received [{start}, {end}), "
-                f"{self.text[start:end]!r}, which cuts one. Use [{left}, {right}), {self.text[left:right]!r}"
+                f"{place}: expected a span of whole tokens, received [{start}, {end}), {self.text[start:end]!r}, "
+                f"which cuts one. Use [{left}, {right}), {self.text[left:right]!r}"
             )
         return [inside[0], inside[-1] + 1]
-
-    def _find(self, words: str, *, place: str, field: str) -> list[int]:
-        characters = self.counts == "characters"
-        units = [(i, i + 1) for i in range(len(self.text))] if characters else self.borders
-        start, end = find_mention(words, self.text, units, f"{place}, field {field!r}")
-        return self._of_characters(start, end, place=place, field=field) if characters else [start, end]

@@ -2,10 +2,10 @@
 
 `mre_{train,val,test}_dict.pth` (also `mre_dev_dict.pth`) is {line of the text file: [file name of a crop, ...]}, with
 names like `12059_pred_yolo_crop_14703.png`: the line, then a running number. `phrase_text_{split}.json` is
-{"line": "HEAD TAIL [TYPE [TYPE]]"}, the types being gold and present for positive lines only. The crops are image
-files in `img_vg/{split}/crops/`; where in the image they were cut is not recorded anywhere.
+{"line": "HEAD TAIL [TYPE [TYPE]]"}, the types being gold and present for positive lines only. Where in the image the
+crops were cut is not recorded anywhere.
 
-Source: DATA.md, "The leak"; the layout is that of HVPNeT's archive (Chen et al., Findings of NAACL 2022).
+Source: the layout of HVPNeT's archive (Chen et al., Findings of NAACL 2022).
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
+from datasets_scripts.builders.folders import Fact
 from datasets_scripts.builders.lines import first_existing, read_json, read_pth
 from datasets_scripts.leaks import LEAKY, PHRASE_TEXT, mark_leaky
 
@@ -22,8 +23,6 @@ __all__ = ["leaky_info", "published_files", "read_line_file", "with_published"]
 
 CROPS, PHRASES = "mre_{}_dict.pth", "phrase_text_{}.json"
 FOLDERS = ("", "txt", "mnre_txt", "leaky_auxiliary")
-
-Fact = tuple[list[str], str, dict[str, Any]]  # tokens, image id, pair
 
 
 def leaky_info(info: datasets.DatasetInfo, phrase_text: bool) -> datasets.DatasetInfo:
@@ -38,20 +37,19 @@ def published_files(folder: Path, split: str, phrase_text: bool) -> list[Path]:
     """The files of a split ("train", "validation", "test") in `folder`: the crops', then, if asked for, the phrases'.
 
     Raises:
-        FileNotFoundError: one is in none of the places people have it; the message lists them.
+        FileNotFoundError: one is in none of the places where people have it; the message lists them.
     """
     stems = {"validation": ("val", "dev")}.get(split, (split,))
     found = []
     for name in [CROPS, *([PHRASES] if phrase_text else [])]:
         paths = [folder / place / name.format(stem) for stem in stems for place in FOLDERS]
-        path = first_existing(paths)
-        if path is None:
+        found.append(first_existing(paths))
+        if found[-1] is None:
             raise FileNotFoundError(
                 f"mnre_published_objects: expected the published file of the {split} split in one of "
                 f'{", ".join(map(str, paths))}, found none. Put it there, or build config_name="mnre", which needs no '
                 "such file and gives no label away"
             )
-        found.append(path)
     return found
 
 
@@ -62,8 +60,7 @@ def with_published(
 
     A pair's `crops` are the names as they stand, its `image_phrases` the line's phrase. Where the post's image is at
     hand, each crop is an object too, so that a model sees as many visual nodes a pair as the published systems did:
-    the files tell names and no place, so the box of each is the whole image. The candidates are those of all the lines
-    of the image, `objects` is the pair's choice. Without the image there is nothing to show, hence no object.
+    its box is the whole image. The candidates are those of all lines of the image, `objects` is the pair's choice.
 
     Args:
         facts: in the order of the lines. files: of `published_files`. images: {image id: path}.
@@ -76,23 +73,18 @@ def with_published(
     """
     crops, *phrases = [read_line_file(path, len(facts)) for path in files]
     names: dict[str, list[str]] = {}
-    for (_, image_id, _), of_line in zip(facts, crops, strict=True):
-        names.setdefault(image_id, []).extend(of_line)
+    for (_, image_id, pair), of_line in zip(facts, crops, strict=True):
+        of_image = names.setdefault(image_id, [])
+        indices = range(len(of_image), len(of_image) + len(of_line))
+        pair |= {"crops": of_line, "objects": list(indices) if image_id in images else []}
+        of_image += of_line
+    for line, phrase in enumerate(phrases[0] if phrases else []):
+        facts[line][2]["image_phrases"] = [phrase]
     objects = {}
     for image_id in names.keys() & images.keys():
         with Image.open(images[image_id]) as image:
             objects[image_id] = ([[0, 0, *image.size]] * len(names[image_id]), names[image_id])
-    given: dict[str, int] = dict.fromkeys(names, 0)  # objects of the image that earlier lines brought
-    filled = []
-    for line, (tokens, image_id, pair) in enumerate(facts):
-        first, given[image_id] = given[image_id], given[image_id] + len(crops[line])
-        pair = pair | {"crops": crops[line], "objects": list(range(first, given[image_id]))}
-        if image_id not in objects:
-            pair["objects"] = []
-        if phrases:
-            pair["image_phrases"] = [phrases[0][line]]
-        filled.append((tokens, image_id, pair))
-    return filled, objects
+    return facts, objects
 
 
 def read_line_file(path: Path, num_lines: int) -> list[Any]:
@@ -104,11 +96,16 @@ def read_line_file(path: Path, num_lines: int) -> list[Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is unreadable, no dict, of another number of lines, or holds other values.
+        ValueError: it is unreadable, no dict of such values, or of another number of lines.
     """
-    table = _load(path)
-    if not isinstance(table, dict):
-        raise ValueError(f"{path}: expected a dict {{line: value}}, received {type(table).__name__}")
+    if not path.is_file():
+        raise FileNotFoundError(f"auxiliary: expected an existing file, received {path}")
+    if path.suffix not in (".json", ".pth", ".pt"):
+        raise ValueError(f"auxiliary: expected a .pth or a .json file, received {path}")
+    if path.suffix == ".json":
+        table = read_json(path, dict[str, str])
+    else:
+        table = read_pth(path, dict[int | str, list[str]])
     by_line = {str(line): value for line, value in table.items()}
     missing = [line for line in range(num_lines) if str(line) not in by_line]
     if missing or len(by_line) != num_lines:
@@ -117,20 +114,4 @@ def read_line_file(path: Path, num_lines: int) -> list[Any]:
             f"received {len(by_line)} entries{f', none for line {missing[0]}' if missing else ''}. Pass the text file "
             "that it was made for"
         )
-    values = [by_line[str(line)] for line in range(num_lines)]
-    for line, value in enumerate(values):
-        if path.suffix == ".json" and not isinstance(value, str):
-            raise ValueError(f"{path}, line {line}: expected a string, received {value!r}")
-        if path.suffix != ".json" and not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
-            raise ValueError(f"{path}, line {line}: expected a list of file names, received {value!r}")
-    return values
-
-
-def _load(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"auxiliary: expected an existing file, received {path}")
-    if path.suffix == ".json":
-        return read_json(path, expected="JSON {line: phrase}")
-    if path.suffix not in (".pth", ".pt"):
-        raise ValueError(f"auxiliary: expected a .pth or a .json file, received {path}")
-    return read_pth(path)
+    return [by_line[str(line)] for line in range(num_lines)]

@@ -1,22 +1,15 @@
-"""What `python -m datasets_scripts.prepare` can be told, and the sources it knows."""
+"""What `python -m datasets_scripts.prepare` can be told."""
 
 import json
 import shlex
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from datasets_scripts.registry import BUILDERS
 
-__all__ = ["SOURCES", "PrepareArguments"]
 
-# source: (module, builder class, pretty name)
-SOURCES = {
-    "mnre": ("datasets_scripts.builders.mnre", "MNRE", "MNRE-2"),
-    "mnre_v1": ("datasets_scripts.builders.mnre", "MNRE", "MNRE-1"),
-    "mnre_published_objects": ("datasets_scripts.builders.mnre", "MNRE", "MNRE-2 with the published, leaky objects"),
-    "more": ("datasets_scripts.builders.more", "MORE", "MORE"),
-    "postcards": ("datasets_scripts.builders.postcards", "Postcards", "Postcards"),
-    "jsonl": ("datasets_scripts.builders.jsonl", "Posts", "Posts"),
-}
+__all__ = ["PrepareArguments"]
+
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
 ENGINES = ("processes", "ray")
 ON_BAD_IMAGE = ("error", "skip_image", "skip_post")
@@ -32,7 +25,7 @@ class PrepareArguments:
         ValueError: an unknown source or policy, a number out of range, options that are no JSON object.
     """
 
-    source: str = field(metadata={"help": f"One of {', '.join(SOURCES)}."})
+    source: str = field(metadata={"help": f"One of {', '.join(BUILDERS)}."})
     output_dir: str = field(metadata={"help": "The data set folder to write; made whole or not at all."})
     data_dir: str | None = field(default=None, metadata={"help": "The folder of the downloaded or one's own data."})
     config_name: str | None = field(
@@ -88,8 +81,8 @@ class PrepareArguments:
     allow_leaky: bool = field(default=False, metadata={"help": "Upload even a set that is marked as leaky."})
 
     def __post_init__(self):
-        if self.source not in SOURCES:
-            raise ValueError(f"source: expected one of {', '.join(SOURCES)}, received {self.source!r}")
+        if self.source not in BUILDERS:
+            raise ValueError(f"source: expected one of {', '.join(BUILDERS)}, received {self.source!r}")
         if self.on_bad_image not in ON_BAD_IMAGE:
             raise ValueError(
                 f"on_bad_image: expected one of {', '.join(ON_BAD_IMAGE)}, received {self.on_bad_image!r}"

@@ -10,9 +10,9 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from datasets_scripts.builders.building import SIDECAR
-from datasets_scripts.prepare.arguments import SOURCES
 from datasets_scripts.prepare.files import write_text
 from datasets_scripts.prepare.plan import Plan
+from datasets_scripts.registry import BUILDERS
 from model_cards.cards import TAGS, dataset_card
 
 
@@ -67,7 +67,7 @@ def _card_data(plan: Plan, sizes: dict[str, tuple[int, int, int]]) -> DatasetCar
         task_categories=["text-classification"],
         tags=[*TAGS],
         size_categories=next((name for limit, name in SIZES if total < limit), "n>1M"),
-        pretty_name=SOURCES[arguments.source][2],
+        pretty_name=BUILDERS[arguments.source].title,
     )
     files = [{"split": name, "path": f"{config}/{name}-*.parquet"} for name in sizes]
     MetadataConfigs({config: {"data_files": files, "default": True}}).to_dataset_card_data(data)
@@ -104,7 +104,7 @@ def _texts(plan: Plan, statistics: dict[str, Any], figures: dict[str, str], leak
     licence = _licence(plan)
     tools = {"Detector": "detector", "Node selection": "selector", "Visual features": "features"}
     return {
-        "pretty_name": SOURCES[arguments.source][2],
+        "pretty_name": BUILDERS[arguments.source].title,
         "config": arguments.config,
         "splits": {name: split | _means(split) for name, split in statistics["splits"].items()},
         "relations": {

@@ -18,9 +18,10 @@ from typing import Any
 import datasets
 
 from datasets_scripts.builders.building import code_digest
-from datasets_scripts.prepare.arguments import SOURCES, PrepareArguments
+from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.source import ImageIndex, Source, index_images
 from datasets_scripts.prepare.tools import Tools
+from datasets_scripts.registry import BUILDERS
 from datasets_scripts.schema import post_features
 
 
@@ -136,7 +137,7 @@ def _check_tools(arguments: PrepareArguments, source: Source, images: ImageIndex
 def _code(arguments: PrepareArguments, tools: Tools) -> str:
     """Digest of the source of the builder, of all that prepares, and of the files that drive the tools."""
     used = [type(tool).__module__ for tool in (tools.detector, tools.selector, tools.extractor) if tool is not None]
-    return code_digest([SOURCES[arguments.source][0], "datasets_scripts.prepare.command", *used])
+    return code_digest([BUILDERS[arguments.source].module, "datasets_scripts.prepare.command", *used])
 
 
 def _versions() -> dict[str, str]:

@@ -5,7 +5,6 @@ An image is known by its content and its boxes: two posts that show the same fil
 
 import functools
 import hashlib
-import importlib
 import json
 import logging
 from collections.abc import Sequence
@@ -17,8 +16,9 @@ import datasets
 from PIL import Image
 
 from datasets_scripts.builders.building import build, builder_config
-from datasets_scripts.prepare.arguments import SOURCES, PrepareArguments
+from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.image_files import image_content
+from datasets_scripts.registry import BUILDERS
 
 
 __all__ = ["ImageIndex", "Source", "index_images", "open_source"]
@@ -80,8 +80,7 @@ def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
     Raises:
         ValueError: whatever the builder finds wrong; no post is left; images are missing and may not be.
     """
-    module, class_name, _ = SOURCES[arguments.source]
-    builder_class = getattr(importlib.import_module(module), class_name)
+    builder_class = BUILDERS[arguments.source].builder_class()
     fields = arguments.builder_fields()
     posts = build(
         builder_class, config_name=arguments.source, data_dir=arguments.data_dir, cache_dir=cache_dir, **fields

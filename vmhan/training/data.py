@@ -46,7 +46,7 @@ def load_posts(
             posts = load_streamed(data_args, run_args)
         elif data_args.dataset in BUILDERS:
             posts = build(
-                BUILDERS[data_args.dataset],
+                BUILDERS[data_args.dataset].builder_class(),
                 config_name=data_args.dataset,
                 data_dir=data_args.data_dir,
                 cache_dir=data_args.cache_dir,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from datasets_scripts.registry import BUILDERS
 from model_cards.run_metadata import leak_reasons
 from vmhan.scoring.bootstrap import Interval, PairedResult, bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions, read_predictions
@@ -181,8 +182,6 @@ def _inputs(settings: Mapping[str, Any], run: Path) -> str:
     """What the settings let the model read, in words; where the data are ready, what its config says that it reads."""
     if not settings:
         return "not recorded"
-    from datasets_scripts.registry import BUILDERS  # here, like the baselines below: brings in a heavy library
-
     given = {name for name, value in settings.items() if str(value).lower() not in ("none", "false")}
     reads = {"text": {"text"}, "image": {"features"}, "objects": {"features"}, "image_phrases": {"captions"}}
     if "no_visual" in given:

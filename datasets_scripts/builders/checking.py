@@ -1,0 +1,96 @@
+"""Files and settings that people write are checked by pydantic; an error names the place, the field and the value."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, get_type_hints
+
+from datasets import BuilderConfig
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from datasets_scripts.commands import nearest
+
+
+__all__ = ["Box", "Record", "Span", "StrictRecord", "check_config", "checked"]
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # no value is converted to another type
+SHOWN = 200  # characters of a received value
+
+Span = Annotated[Sequence[int], Field(min_length=2, max_length=2)]  # [start, end)
+Box = Annotated[Sequence[float], Field(min_length=4, max_length=4)]
+
+
+class Record(BaseModel):
+    """A line of a file; fields that are not declared are let through."""
+
+    model_config = STRICT
+
+
+class StrictRecord(Record):
+    """A line of a file that may have the declared fields only; one that is null counts as left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        known = list(cls.model_fields)
+        for name in value:
+            if name not in known:
+                problem = f"fields among {known}, not {name!r}{nearest(str(name), known)}"
+                raise PydanticCustomError("unknown", "{problem}", {"problem": problem})
+        return {name: content for name, content in value.items() if content is not None}
+
+
+def checked(form: Any, value: Any, place: str) -> Any:
+    """`value` as the type or record `form` has it.
+
+    Args:
+        form: what pydantic can check. place: where the value stands, such as "FILE, line NUMBER"; begins the message.
+
+    Raises:
+        ValueError: it does not fit; the message names the field, what was expected and what was received.
+    """
+    is_record = isinstance(form, type) and issubclass(form, BaseModel)
+    check = form.model_validate if is_record else TypeAdapter(form, config=STRICT).validate_python
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError(_explained(error, value, place)) from None
+
+
+def check_config(config: BuilderConfig) -> None:
+    """Check the fields of a builder's config by their annotations.
+
+    A builder calls it in `_info`, since `datasets` sets the fields one by one.
+
+    Raises:
+        ValueError: a value of another type or out of range.
+    """
+    hints = get_type_hints(type(config), include_extras=True)
+    inherited = {field.name for field in dataclasses.fields(BuilderConfig)}
+    for name in [field.name for field in dataclasses.fields(config) if field.name not in inherited]:
+        checked(hints[name], getattr(config, name), name)
+
+
+def _explained(error: ValidationError, value: Any, place: str) -> str:
+    """The first problem in a sentence; where a value may be of several types, all of these are named."""
+    problems = [(*_walked(value, problem["loc"]), problem) for problem in error.errors(include_url=False)]
+    path, received, first = problems[0]
+    messages = [problem["msg"].removeprefix("Input should be ") for at, _, problem in problems if at == path]
+    expected = (
+        f"the field {first['loc'][-1]!r}" if first["type"] == "missing" else " or ".join(dict.fromkeys(messages))
+    )
+    where = f"{place}, field {path!r}" if path else place
+    return f"{where}: expected {expected}, received {repr(received)[:SHOWN]}"
+
+
+def _walked(value: Any, loc: Sequence[int | str]) -> tuple[str, Any]:
+    """A location of pydantic's as "pairs[0].head", and the value there; the types in it are left out."""
+    path = ""
+    for part in loc:
+        if isinstance(value, Mapping) and part in value:
+            path, value = f"{path}.{part}".removeprefix("."), value[part]
+        elif isinstance(part, int) and isinstance(value, Sequence) and part < len(value):
+            path, value = f"{path}[{part}]", value[part]
+    return path, value
