@@ -53,9 +53,8 @@ def parse_features(spec: str) -> tuple[str, str]:
     encoder, _, weights = spec.partition(":")
     if encoder not in ENCODERS or not weights:
         raise ValueError(
-            'features must be "imagenet", "random:SEED", or ENCODER:WEIGHTS with an encoder of '
-            f'{list(ENCODERS)}, such as "vgg16_roi_align:imagenet" or "transformers:openai/clip-vit-base-patch32", '
-            f"received {spec!r}."
+            f'features: expected "imagenet", "random:SEED", or ENCODER:WEIGHTS with an encoder of {list(ENCODERS)}, '
+            f'such as "transformers:openai/clip-vit-base-patch32", received {spec!r}'
         )
     return encoder, weights
 
@@ -63,15 +62,13 @@ def parse_features(spec: str) -> tuple[str, str]:
 class VisualFeatureExtractor:
     """Runs a frozen vision encoder over images, in batches that span several of them.
 
-    Each image is read and encoded once, in the order given, and no more than a batch is held. The same images in the
-    same batches give the same bits; in other batches the features differ by float rounding. They are stored as
-    float16: its range is far beyond theirs (an overflow is an error), and its relative step (0.0005) is far below what
-    tells two regions apart.
+    Each image is read and encoded once, in the order given, and no more than a batch is held. In other batches the
+    features differ by float rounding. They are stored as float16, whose range is far beyond theirs (an overflow is an
+    error), and whose relative step (0.0005) is far below what tells two regions apart.
 
     Args:
         weights: "imagenet" or "random:SEED"; for encoder "transformers" a model's name or folder.
-        size: side in pixels that every region (or image) is resized to; None takes the encoder's own, VGG16's 224. 32
-            is VGG16's least and by far its fastest.
+        size: side in pixels that every region (or image) is resized to; None takes the encoder's own, VGG16's 224.
         batch_size: passes of the encoder at a time: regions, or for "vgg16_roi_align" images.
         device: where the network runs; None takes an accelerator when there is one.
         encoder: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over the image, then
@@ -101,17 +98,19 @@ class VisualFeatureExtractor:
         dtype: str = "float32",
     ):
         if encoder != "transformers" and size is not None and size < MIN_SIZE:
-            raise ValueError(
-                f"size must be at least {MIN_SIZE} pixels (VGG16 halves the side five times), received {size}."
-            )
+            raise ValueError(f"size: expected at least {MIN_SIZE} pixels for VGG16, received {size}")
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1 region, received {batch_size}.")
+            raise ValueError(f"batch_size: expected at least 1 region, received {batch_size}")
         if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {list(DTYPES)}, received {dtype!r}.")
+            raise ValueError(f"dtype: expected one of {list(DTYPES)}, received {dtype!r}")
         self.kind, self.weights, self.batch_size = encoder, weights, batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = _dtype(dtype, self.device)
+        if dtype == "auto":
+            has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            dtype = "bfloat16" if has_bfloat16 else "float32"
+        self.dtype = getattr(torch, dtype)
         self.encoder, transform = load_region_encoder(encoder, weights)
+        self.feature_size = self.encoder.feature_size  # V
         self.transform = transform if size is None else transform.resized(size)
         self._weights_sha256 = weights_digest(self.encoder)  # before they are rounded to `dtype`
         self.encoder.to(self.device, self.dtype)
@@ -121,11 +120,6 @@ class VisualFeatureExtractor:
         """From the `features` of a builder or of the command line, see `parse_features`; other options as above."""
         encoder, weights = parse_features(spec)
         return cls(weights, encoder=encoder, **options)
-
-    @property
-    def feature_size(self) -> int:
-        """V, the length of every feature vector."""
-        return self.encoder.feature_size
 
     @functools.cached_property
     def description(self) -> dict[str, Any]:
@@ -164,8 +158,8 @@ class VisualFeatureExtractor:
             stored = vectors.half().numpy()
             if not np.isfinite(stored).all():
                 raise ValueError(
-                    f"the features must be finite in float16, received values up to {vectors.abs().max().item():.3g}. "
-                    'Compute in dtype="float32", or use another encoder.'
+                    f"features: expected values that fit float16, received up to {vectors.abs().max().item():.3g}. "
+                    'Compute in dtype="float32", or use another encoder'
                 )
             yield stored[0], stored[1:]
 
@@ -202,14 +196,6 @@ class VisualFeatureExtractor:
             inputs.append(torch.cat(rows).to(self.device))  # (R, 5)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             return self.encoder(*inputs).float().cpu()
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """The type to compute in; "auto" asks the device."""
-    if name == "auto":
-        has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        name = "bfloat16" if has_bfloat16 else "float32"
-    return getattr(torch, name)
 
 
 def _code_digest() -> str:

@@ -35,16 +35,7 @@ PHRASE_TEXT = (
 
 
 def mark_leaky(info: datasets.DatasetInfo, reasons: Iterable[str]) -> None:
-    """Add `reasons` to the mark in `info.description`, each once; nothing else of the description changes.
-
-    Raises:
-        ValueError: no reason, or an empty one.
-    """
-    reasons = list(reasons)
-    if not reasons or not all(reasons):
-        raise ValueError(
-            f"reasons: expected at least one sentence that says what gives the label away, received {reasons}"
-        )
+    """Add `reasons` to the mark in `info.description`, each once; nothing else of the description changes."""
     lines = [line for line in (info.description or "").splitlines() if not line.startswith(MARK)]
     marked = list(dict.fromkeys([*_marked(info), *reasons]))
     info.description = "\n".join([*lines, MARK + json.dumps(marked)])
@@ -64,8 +55,7 @@ def leak_status(source: Any) -> list[str]:
     info = source if isinstance(source, datasets.DatasetInfo) else getattr(source, "info", None)
     if not isinstance(info, datasets.DatasetInfo):
         raise ValueError(
-            "source: expected a Dataset, an IterableDataset, a dict of them or a DatasetInfo, received "
-            f"{type(source).__name__}"
+            f"source: expected a data set, a dict of them or a DatasetInfo, received {type(source).__name__}"
         )
     by_name = [LEAKY[info.config_name]] if info.config_name in LEAKY else []
     return list(dict.fromkeys([*by_name, *_marked(info)]))
@@ -91,7 +81,7 @@ def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> Non
         path: the README.md. config_name: an entry of its `dataset_info`.
 
     Raises:
-        ValueError: the card has no such config, or as `mark_leaky`.
+        ValueError: the card has no such config.
     """
     card = DatasetCard.load(path)
     entries = card.data.get("dataset_info") or []
@@ -108,13 +98,11 @@ def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> Non
 
 
 def _marked(info: datasets.DatasetInfo) -> list[str]:
-    for line in (info.description or "").splitlines():
-        if line.startswith(MARK):
-            try:
-                return list(json.loads(line.removeprefix(MARK)))
-            except (json.JSONDecodeError, TypeError) as error:
-                raise ValueError(
-                    f"description: expected a line {MARK!r} and a JSON list of reasons, received {line!r}. Mark the "
-                    f"data set again with mark_leaky"
-                ) from error
-    return []
+    lines = (info.description or "").splitlines()
+    marks = [line.removeprefix(MARK) for line in lines if line.startswith(MARK)]
+    try:
+        return list(json.loads(marks[0])) if marks else []
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(
+            f"description: expected {MARK!r} and a JSON list of reasons, received {marks[0]!r}"
+        ) from error

@@ -15,12 +15,11 @@ Source: Goodman and Kruskal, "Measures of Association for Cross Classifications"
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import networkx
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
@@ -38,36 +37,24 @@ LEAF = 10  # pairs of a tree's leaf; fewer where there are few pairs, more where
 
 
 @dataclass(frozen=True)
-class Design:
-    """What a probe reads: `values` (P,) code numbers, or (P, F) numbers, or (P, F) sparse counts of hashed words."""
-
-    form: str
-    values: Any
-
-
-@dataclass(frozen=True)
 class Evidence:
-    """What a view told of one label. Each interval is the central 95 % of the bootstrap; all are fractions."""
+    """What a view told of one label; the interval is the central 95 % of the bootstrap, and all are fractions."""
 
     accuracy: float
     baseline: float
-    gain: float
-    gain_interval: tuple[float, float]
     share: float
     share_interval: tuple[float, float]
 
 
 def groups_of(sentences: Sequence[Hashable], images: Sequence[Hashable | None]) -> np.ndarray:
     """(P,) group ids from 0: pairs are of one group if a chain of shared sentences and images links them."""
-    nodes: dict[tuple[str, Hashable], int] = {}
-    edges = []
-    for sentence, image in zip(sentences, images, strict=True):
-        first = nodes.setdefault(("sentence", sentence), len(nodes))
-        edges.append((first, first if image is None else nodes.setdefault(("image", image), len(nodes))))
-    start, end = np.array(edges).T
-    graph = coo_array((np.ones(len(edges)), (start, end)), shape=(len(nodes), len(nodes)))
-    _, inverse = np.unique(connected_components(graph, directed=False)[1][start], return_inverse=True)
-    return inverse
+    graph = networkx.Graph()
+    for sentence, image in zip(sentences, images):
+        graph.add_node(("sentence", sentence))
+        if image is not None:
+            graph.add_edge(("sentence", sentence), ("image", image))
+    groups = {node: i for i, nodes in enumerate(networkx.connected_components(graph)) for node in nodes}
+    return np.array([groups["sentence", sentence] for sentence in sentences])
 
 
 def assign_folds(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -85,25 +72,25 @@ def assign_folds(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return (np.random.default_rng(seed).permutation(num_groups) % folds)[groups]
 
 
-def design_of(view: View) -> Design | None:
-    """What the probe of `view` reads of each pair; None if all pairs look alike, so that there is nothing to learn."""
-    if isinstance(view.values, np.ndarray):
-        is_constant = bool((view.values == view.values[:1]).all())
-    else:
-        is_constant = len(set(view.values)) == 1
-    if is_constant:
+def design_of(view: View) -> View | None:
+    """The view with numbers for values: (P,) codes, (P, F) numbers, or (P, F) sparse counts of hashed words.
+
+    None if all pairs look alike, so that there is nothing to learn.
+    """
+    values = view.values
+    if (values == values[:1]).all() if isinstance(values, np.ndarray) else len(set(values)) == 1:
         return None
     if view.form == "codes":
         numbers: dict[Hashable, int] = {}
-        return Design("codes", np.array([numbers.setdefault(code, len(numbers)) for code in view.values]))
-    if view.form in ("words", "characters"):
+        values = np.array([numbers.setdefault(code, len(numbers)) for code in values])
+    elif view.form in ("words", "characters"):
         grams = {"analyzer": "char", "ngram_range": (1, 3)} if view.form == "characters" else {}
         hashing = HashingVectorizer(n_features=HASHED, alternate_sign=False, binary=True, norm=None, **grams)
-        return Design(view.form, hashing.transform(view.values))
-    return Design(view.form, view.values)
+        values = hashing.transform(values)
+    return replace(view, values=values)
 
 
-def predict_held_out(design: Design | None, labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
+def predict_held_out(design: View | None, labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:
     """(P,) the label of each pair by a probe trained on the other folds; without a design, the majority label of all.
 
     Of all, and not of the other folds: where two labels are equally frequent, a fold that has more of one leaves a
@@ -115,7 +102,7 @@ def predict_held_out(design: Design | None, labels: np.ndarray, folds: np.ndarra
     for fold in np.unique(folds):
         held_out, known = folds == fold, labels[folds != fold]
         if len(np.unique(known)) == 1:
-            predicted[held_out] = np.bincount(known).argmax()
+            predicted[held_out] = known[0]
         elif design.form == "codes":
             predicted[held_out] = _majority_of_code(design.values[folds != fold], known, design.values[held_out])
         else:
@@ -139,24 +126,15 @@ class Resampler:
 
     def compare(self, correct: np.ndarray, baseline_correct: np.ndarray) -> Evidence:
         """Evidence from whether the probe and the majority label were right, both (P,) bool."""
-        pairs = self._sums(np.ones(len(correct)))
-        base = self._sums(baseline_correct) / pairs  # (draws,)
-        gains = self._sums(correct) / pairs - base
-        shares = np.divide(gains, 1 - base, out=np.zeros_like(gains), where=base < 1)
+        of_groups = [
+            np.bincount(self.groups, weights=row) for row in (np.ones(len(correct)), correct, baseline_correct)
+        ]
+        pairs, right, base = (self.counts @ np.stack(of_groups, axis=1)).T  # each (draws,)
+        shares = np.divide(right - base, pairs - base, out=np.zeros_like(right), where=base < pairs)
         accuracy, baseline = float(correct.mean()), float(baseline_correct.mean())
-        gain = accuracy - baseline
-        return Evidence(
-            accuracy=accuracy,
-            baseline=baseline,
-            gain=gain,
-            gain_interval=_interval(gains),
-            share=gain / (1 - baseline) if baseline < 1 else 0.0,
-            share_interval=_interval(shares),
-        )
-
-    def _sums(self, per_pair: np.ndarray) -> np.ndarray:
-        """(draws,) sums over the pairs of the drawn groups."""
-        return self.counts @ np.bincount(self.groups, weights=per_pair)
+        low, high = np.quantile(shares, [0.025, 0.975])
+        share = (accuracy - baseline) / (1 - baseline) if baseline < 1 else 0.0
+        return Evidence(accuracy, baseline, share, (float(low), float(high)))
 
 
 def _majority_of_code(codes: np.ndarray, known: np.ndarray, held_out: np.ndarray) -> np.ndarray:
@@ -178,8 +156,3 @@ def _probe(form: str, num_pairs: int, seed: int) -> Any:
     if form == "vectors":
         return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=100))
     return MultinomialNB()
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)

@@ -1,7 +1,6 @@
 """The audit's report as files: JSON with everything, Markdown to read, one picture a split."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ __all__ = ["markdown", "write_report"]
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report of `datasets_scripts.audit.command` as a page: verdict, then a split's views by what they give away."""
+    """The report as a page: the verdict, then the views of each split, most telling first."""
     verdict = "FAILED: labels are given away" if report["failed"] else "passed"
     lines = [f"# Leak audit of {report['name']}", "", f"**{verdict}** (threshold {report['threshold']:g})", ""]
     lines += [f"Marked leaky: {reason}" for reason in report["marked_leaky"]]
@@ -32,19 +31,15 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def write_report(report: dict[str, Any], folder: str | Path) -> None:
-    """Write audit.json, audit.md and audit_SPLIT.png into `folder`; each file appears whole or not at all."""
+    """Write audit.json, audit.md and audit_SPLIT.png into `folder`."""
     from datasets_scripts.audit.plot import draw_split  # here, as it brings in matplotlib
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for split in (name for name, of_split in report["splits"].items() if of_split["views"]):
-        path = folder / f"audit_{split.replace(' ', '_')}.png"
-        draw_split(report, split, temporary := path.with_name(f".{path.name}"))
-        os.replace(temporary, path)
-    for name, text in (("audit.json", json.dumps(report, indent=2) + "\n"), ("audit.md", markdown(report))):
-        temporary = folder / f".{name}"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / name)
+        draw_split(report, split, folder / f"audit_{split.replace(' ', '_')}.png")
+    (folder / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    (folder / "audit.md").write_text(markdown(report), encoding="utf-8")
 
 
 def _views(split: dict[str, Any]) -> list[str]:
@@ -56,16 +51,13 @@ def _views(split: dict[str, Any]) -> list[str]:
         for row in rows:
             low, high = row["share_interval"]
             f1 = f"{row['f1']:.1%}" if "f1" in row else ""
+            remark = "**LEAK**" if row["failed"] else "look at it" if row["notable"] else ""
             lines.append(
                 f"| {row['field']} | {row['aspect']} | {row['kind']} | {row['accuracy']:.1%} | {row['share']:.1%} | "
-                f"{low:.1%} to {high:.1%} | {f1} | {_remark(row)} |"
+                f"{low:.1%} to {high:.1%} | {f1} | {remark} |"
             )
         lines.append("")
     return lines[:-1]
-
-
-def _remark(row: dict[str, Any]) -> str:
-    return "**LEAK**" if row["failed"] else "look at it" if row["notable"] else ""
 
 
 def _cell(text: str | None) -> str:

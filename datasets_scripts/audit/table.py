@@ -53,7 +53,7 @@ class Column:
 class PairTable:
     """P pairs: `relation` (P,) are ids into `labels`, `post` (P,) the numbers of their posts, in the data's order.
 
-    `mentions` are the words of head and tail, `spans` where they stand; a tail that is an image object is (index,).
+    `spans` are where head and tail stand, a tail that is an image object is (index,); `mentions` are their words.
     """
 
     labels: list[str]
@@ -65,6 +65,33 @@ class PairTable:
     mentions: list[tuple[str, str]]
     spans: list[tuple[tuple[int, ...], tuple[int, ...]]]
     columns: list[Column]
+
+    @classmethod
+    def of_pairs(
+        cls,
+        facts: list[tuple[list[str], str | None, dict[str, Any]]],
+        *,
+        labels: list[str],
+        post: Any,
+        columns: list[Column],
+    ) -> "PairTable":
+        """From (tokens, image id, pair); a pair's relation is a label or its id."""
+        ids = {label: i for i, label in enumerate(labels)}
+        sentences = [tuple(tokens) for tokens, _, _ in facts]
+        spans = [
+            (tuple(pair["head"]), tuple(pair["tail"] or ()) or (pair.get("tail_object", -1),)) for _, _, pair in facts
+        ]
+        return cls(
+            labels=labels,
+            none_label=find_none_label(labels),
+            relation=np.array([ids.get(pair["relation"], pair["relation"]) for _, _, pair in facts]),
+            post=np.array(post),
+            sentences=sentences,
+            images=[image or None for _, image, _ in facts],
+            mentions=[(_words(h, sentence), _words(t, sentence)) for (h, t), sentence in zip(spans, sentences)],
+            spans=spans,
+            columns=columns,
+        )
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -81,38 +108,28 @@ def table_of_split(split: datasets.Dataset) -> PairTable:
     Raises:
         ValueError: `split` has no tokens or no pairs with relations, or its labels have no none label.
     """
-    _check_columns(split)
-    posts = split.select_columns([name for name in ("tokens", "image_id") if name in split.column_names])[:]
-    pairs_of_post = split.select_columns("pairs")[:]["pairs"]
-    pairs = [pair for of_post in pairs_of_post for pair in of_post]
-    post = np.repeat(np.arange(len(split)), [len(of_post) for of_post in pairs_of_post])
-    labels, relation = _labels(split, pairs)
-    sentences = [tuple(posts["tokens"][i]) for i in post]
-    spans = [_spans(pair) for pair in pairs]
+    missing = [name for name in ("tokens", "pairs") if name not in split.column_names]
+    if missing:
+        raise ValueError(
+            f"dataset: expected posts with tokens and pairs (datasets_scripts/schema.py), missing {missing}, received "
+            f"the columns {split.column_names}"
+        )
+    posts = split.select_columns([name for name in ("tokens", "image_id", "pairs") if name in split.column_names])[:]
+    images = posts.get("image_id") or [None] * len(split)
+    facts = [(*post, pair) for *post, pairs in zip(posts["tokens"], images, posts["pairs"]) for pair in pairs]
+    if not facts:
+        raise ValueError("dataset: expected at least one entity pair, received none")
+    post = [i for i, pairs in enumerate(posts["pairs"]) for _ in pairs]
     columns = [
         Column(name, "post", [values[i] for i in post])
         for name, values in _post_values(split)
         if name not in TEXT_COLUMNS
     ]
-    names = dict.fromkeys(name for pair in pairs for name in pair)
-    columns += [
-        Column(f"pairs.{name}", "pair", [pair.get(name) for pair in pairs])
-        for name in names
-        if name not in TEXT_PAIR_FIELDS
-    ]
-    place = [(len(of_post), index) for of_post in pairs_of_post for index in range(len(of_post))]
-    columns += [Column("row of the post", "post", post.tolist()), Column("pairs of the post", "pair", place)]
-    return PairTable(
-        labels=labels,
-        none_label=find_none_label(labels),
-        relation=relation,
-        post=post,
-        sentences=sentences,
-        images=[posts["image_id"][i] or None for i in post] if "image_id" in posts else [None] * len(pairs),
-        mentions=[(_words(head, s), _words(tail, s)) for (head, tail), s in zip(spans, sentences, strict=True)],
-        spans=spans,
-        columns=columns,
-    )
+    names = dict.fromkeys(name for _, _, pair in facts for name in pair if name not in TEXT_PAIR_FIELDS)
+    columns += [Column(f"pairs.{name}", "pair", [pair.get(name) for _, _, pair in facts]) for name in names]
+    place = [(len(pairs), index) for pairs in posts["pairs"] for index in range(len(pairs))]
+    columns += [Column("row of the post", "post", post), Column("pairs of the post", "pair", place)]
+    return PairTable.of_pairs(facts, labels=_labels(split, facts), post=post, columns=columns)
 
 
 def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
@@ -125,55 +142,27 @@ def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
     if not annotations.is_file():
         raise FileNotFoundError(f"annotations: expected an existing text file of MNRE, received {annotations}")
     facts = list(read_facts(annotations, labels=None))
-    if not facts:
-        raise ValueError(f"annotations: expected at least one line of MNRE, received the empty file {annotations}")
-    names = [pair["relation"] for _, _, pair in facts]
-    labels = sorted(set(names))
-    post_of = {key: i for i, key in enumerate(dict.fromkeys((tuple(tokens), image) for tokens, image, _ in facts))}
-    spans = [_spans(pair) for _, _, pair in facts]
-    return PairTable(
-        labels=labels,
-        none_label=find_none_label(labels),
-        relation=np.array([labels.index(name) for name in names]),
-        post=np.array([post_of[tuple(tokens), image] for tokens, image, _ in facts]),
-        sentences=[tuple(tokens) for tokens, _, _ in facts],
-        images=[image for _, image, _ in facts],
-        mentions=[(_words(h, tokens), _words(t, tokens)) for (h, t), (tokens, _, _) in zip(spans, facts, strict=True)],
-        spans=spans,
-        columns=[Column(path.name, "pair", read_line_file(path, len(facts))) for path in auxiliary],
+    numbers: dict[tuple[tuple[str, ...], str], int] = {}
+    post = [numbers.setdefault((tuple(tokens), image), len(numbers)) for tokens, image, _ in facts]
+    labels = sorted({pair["relation"] for _, _, pair in facts})
+    columns = [Column(path.name, "pair", read_line_file(path, len(facts))) for path in auxiliary]
+    return PairTable.of_pairs(facts, labels=labels, post=post, columns=columns)
+
+
+def _labels(split: datasets.Dataset, facts: list[tuple[Any, Any, dict[str, Any]]]) -> list[str]:
+    relations = [pair.get("relation") for _, _, pair in facts]
+    feature = split.features["pairs"].feature.get("relation")
+    if isinstance(feature, datasets.ClassLabel) and all(r is not None and r >= 0 for r in relations):
+        return list(feature.names)
+    if all(isinstance(relation, str) for relation in relations):
+        return sorted(set(relations))
+    raise ValueError(
+        "dataset: expected a relation for each pair, a ClassLabel or a string, received pairs without. A split "
+        "without gold labels cannot be audited"
     )
 
 
-def _check_columns(split: datasets.Dataset) -> None:
-    missing = [name for name in ("tokens", "pairs") if name not in split.column_names]
-    if missing:
-        raise ValueError(
-            f"dataset: expected posts with tokens and pairs (datasets_scripts/schema.py), missing {missing}, received "
-            f"the columns {split.column_names}"
-        )
-    if not any(split.select_columns("pairs")[:]["pairs"]):
-        raise ValueError("dataset: expected at least one entity pair, received none")
-
-
-def _labels(split: datasets.Dataset, pairs: list[dict[str, Any]]) -> tuple[list[str], np.ndarray]:
-    relations = [pair.get("relation") for pair in pairs]
-    feature = split.features["pairs"].feature.get("relation")
-    if isinstance(feature, datasets.ClassLabel) and all(r is not None and r >= 0 for r in relations):
-        return list(feature.names), np.array(relations)
-    if not all(isinstance(relation, str) for relation in relations):
-        raise ValueError(
-            "dataset: expected a relation for each pair, a ClassLabel or a string, received pairs without. A split "
-            "without gold labels cannot be audited"
-        )
-    labels = sorted(set(relations))
-    return labels, np.array([labels.index(relation) for relation in relations])
-
-
-def _spans(pair: dict[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(pair["head"]), tuple(pair["tail"] or ()) or (pair.get("tail_object", -1),)
-
-
-def _words(span: tuple[int, ...], tokens: tuple[str, ...] | list[str]) -> str:
+def _words(span: tuple[int, ...], tokens: tuple[str, ...]) -> str:
     return " ".join(tokens[slice(*span)]) if len(span) == 2 else f"object {span[0]}"
 
 
@@ -214,7 +203,7 @@ def _projected(column: datasets.Dataset, name: str, size: int) -> list[np.ndarra
     onto = np.random.default_rng(0).standard_normal((size, PROJECTED)).astype(np.float32) / np.sqrt(PROJECTED)
     nested = isinstance(column.features[name].feature, datasets.List)
     values: list[np.ndarray | None] = []
-    for batch in column.with_format("arrow").iter(batch_size=64):
+    for batch in column.with_format("arrow").iter(batch_size=64):  # numpy's format takes ten times as long
         array = batch[name].combine_chunks() if isinstance(batch[name], pa.ChunkedArray) else batch[name]
         counts = [None if n is None else n if nested else 1 for n in pc.list_value_length(array).to_pylist()]
         numbers = array.flatten().flatten() if nested else array.flatten()  # flatten leaves out the rows that are None

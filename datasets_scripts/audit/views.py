@@ -32,6 +32,7 @@ MAX_CODES = 64  # so many different remains ...
 CODED = 0.95  # ... for at least this share of the pairs are a code
 LISTED = 6  # first numbers of a list that are looked at
 WORD = re.compile(r"[^\W_]+")
+LISTS = ("texts", "numbers", "spans", "boxes", "vectors", "empty lists")
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,18 @@ def views_of(table: PairTable) -> Iterator[View]:
 
 def _views_of_column(column: Column, table: PairTable) -> Iterator[View]:
     name, values = column.name, column.values
-    kind = "content" if name in CONTENT else "structure"
     sort = "id" if name in IDS else _sort_of(values)
-    if sort in ("texts", "numbers", "spans", "boxes", "vectors", "empty lists"):
-        yield View(name, "count", "structure", "codes", [0 if value is None else len(value) for value in values])
+    kind = "content" if name in CONTENT else "structure"
+    if sort in LISTS:
+        yield View(name, "count", "structure", "codes", [0 if v is None else len(v) for v in values])
     elif sort not in ("id", "number"):
         yield View(name, "present", "structure", "codes", [not _is_missing(value) for value in values])
     if sort == "id":
         numbers = [[int(number[-9:]) for number in re.findall(r"\d+", str(value))] for value in values]
         yield View(name, "numbers in it", "structure", "numbers", _padded(numbers))
         yield View(name, "characters", "structure", "characters", [str(value) for value in values])
+    elif sort in ("text", "texts"):
+        yield from _views_of_text(column, table, kind)
     elif sort == "number":
         rows = [value if isinstance(value, tuple) else (value,) for value in values]
         yield View(name, "value", kind, "numbers", _padded(rows))
@@ -86,8 +89,6 @@ def _views_of_column(column: Column, table: PairTable) -> Iterator[View]:
         formats = sorted({value.format for value in values if value})
         shapes = [(*value[:2], formats.index(value.format)) if value else () for value in values]
         yield View(name, "size and format", "structure", "numbers", _padded(shapes))
-    elif sort in ("text", "texts"):
-        yield from _views_of_text(column, table, kind)
     elif sort == "other":
         yield View(name, "value", kind, "words", [repr(value) for value in values])
 
@@ -102,11 +103,9 @@ def _sort_of(values: list[Any]) -> str:
     if isinstance(sample, np.ndarray):
         return "vector" if sample.ndim == 1 else "vectors"
     if isinstance(sample, list):
-        first = sample[0]
-        inner = len(first) if isinstance(first, (list, tuple)) else 0
-        return {2: "spans", 4: "boxes"}.get(inner) or {str: "texts", int: "numbers", float: "numbers"}.get(
-            type(first), "other"
-        )
+        if isinstance(sample[0], (list, tuple)):
+            return {2: "spans", 4: "boxes"}.get(len(sample[0]), "other")
+        return {str: "texts", int: "numbers", float: "numbers"}.get(type(sample[0]), "other")
     return {str: "text", int: "number", float: "number", bool: "number", tuple: "number"}.get(type(sample), "other")
 
 
@@ -114,7 +113,7 @@ def _views_of_text(column: Column, table: PairTable, kind: str) -> Iterator[View
     texts = [" ; ".join(value) if isinstance(value, list) else value or "" for value in column.values]
     what = "words"
     if column.level == "pair":
-        texts = [_without(text, mentions) for text, mentions in zip(texts, table.mentions, strict=True)]
+        texts = [_without(text, mentions) for text, mentions in zip(texts, table.mentions)]
         what = "words beyond the pair's own"
     lengths = [[len(WORD.findall(text)), len(text)] for text in texts]
     yield View(column.name, f"{what}, number", "structure", "codes", [words for words, _ in lengths])
@@ -127,20 +126,17 @@ def _views_of_text(column: Column, table: PairTable, kind: str) -> Iterator[View
 
 def _views_of_object(column: Column, table: PairTable) -> Iterator[View]:
     """Label, box and features of the object that a pair points at first; content, since the picture shows it."""
-    values = [value[:1] if isinstance(value, list) else [value] for value in column.values]
-    firsts = [value[0] if value and value[0] is not None else -1 for value in values]
-    if max(firsts) < 0:
-        return
+    firsts = [next(iter(value), -1) if isinstance(value, list) else value for value in column.values]
+    firsts = [-1 if first is None else first for first in firsts]
     for name, form in (("object_labels", "words"), ("boxes", "numbers"), ("object_features", "vectors")):
         pointed = table.column(name)
         of_posts = pointed.values if pointed else []
-        first = next((value[0] for value in of_posts if not _is_missing(value)), None)
-        if first is None:
-            continue
-        none = "" if form == "words" else np.full(np.shape(first), -1.0)
-        shown = [v[i] if v is not None and 0 <= i < len(v) else none for i, v in zip(firsts, of_posts, strict=True)]
-        of_first = shown if form == "words" else np.array(shown, dtype=np.float64)
-        yield View(f"{column.name} -> {name}", "of the first", "content", form, of_first)
+        sample = next((value[0] for value in of_posts if not _is_missing(value)), None)
+        if sample is not None and max(firsts) >= 0:
+            none = "" if form == "words" else np.full(np.shape(sample), -1.0)
+            shown = [v[i] if v is not None and 0 <= i < len(v) else none for i, v in zip(firsts, of_posts)]
+            values = shown if form == "words" else np.array(shown, dtype=np.float64)
+            yield View(f"{column.name} -> {name}", "of the first", "content", form, values)
 
 
 def _without(text: str, mentions: tuple[str, str]) -> str:
@@ -167,11 +163,8 @@ def _means(values: list[np.ndarray | None]) -> np.ndarray:
 def _padded(rows: list[Any]) -> np.ndarray:
     """(P, up to LISTED): the first numbers of each row, -1 where there is none."""
     width = max(1, min(LISTED, max((len(row) for row in rows), default=0)))
-    padded = np.full((len(rows), width), -1.0)
-    for row, numbers in zip(padded, rows, strict=True):
-        first = [-1.0 if number is None else float(number) for number in list(numbers)[:width]]
-        row[: len(first)] = first
-    return padded
+    numbers = [[-1.0 if number is None else float(number) for number in list(row)[:width]] for row in rows]
+    return np.array([row + [-1.0] * (width - len(row)) for row in numbers])
 
 
 def _is_missing(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Files and settings that people write are checked by pydantic; an error names the place, the field and the value."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
@@ -15,6 +16,7 @@ __all__ = ["Box", "Record", "Span", "StrictRecord", "check_config", "checked"]
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # no value is converted to another type
 SHOWN = 200  # characters of a received value
+PREFIX = re.compile("^(Input|Value) should (be|have) ")
 
 Span = Annotated[Sequence[int], Field(min_length=2, max_length=2)]  # [start, end)
 Box = Annotated[Sequence[float], Field(min_length=4, max_length=4)]
@@ -77,7 +79,7 @@ def _explained(error: ValidationError, value: Any, place: str) -> str:
     """The first problem in a sentence; where a value may be of several types, all of these are named."""
     problems = [(*_walked(value, problem["loc"]), problem) for problem in error.errors(include_url=False)]
     path, received, first = problems[0]
-    messages = [problem["msg"].removeprefix("Input should be ") for at, _, problem in problems if at == path]
+    messages = [PREFIX.sub("", problem["msg"]) for at, _, problem in problems if at == path]
     expected = (
         f"the field {first['loc'][-1]!r}" if first["type"] == "missing" else " or ".join(dict.fromkeys(messages))
     )

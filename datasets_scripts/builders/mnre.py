@@ -41,31 +41,12 @@ __all__ = ["MNRE", "MNRE_LABELS", "MNREConfig", "read_captions", "read_labels"]
 logger = logging.getLogger(__name__)
 
 # Order = id, that of the public code's ours_rel2id.json ("alumi" is spelt so in the data).
-MNRE_LABELS = [
-    "None",
-    "/per/per/parent",
-    "/per/per/siblings",
-    "/per/per/couple",
-    "/per/per/neighbor",
-    "/per/per/peer",
-    "/per/per/charges",
-    "/per/per/alumi",
-    "/per/per/alternate_names",
-    "/per/org/member_of",
-    "/per/loc/place_of_residence",
-    "/per/loc/place_of_birth",
-    "/org/org/alternate_names",
-    "/org/org/subsidiary",
-    "/org/loc/locate_at",
-    "/loc/loc/contain",
-    "/per/misc/present_in",
-    "/per/misc/awarded",
-    "/per/misc/race",
-    "/per/misc/religion",
-    "/per/misc/nationality",
-    "/misc/misc/part_of",
-    "/misc/loc/held_on",
-]
+MNRE_LABELS = """
+    None /per/per/parent /per/per/siblings /per/per/couple /per/per/neighbor /per/per/peer /per/per/charges
+    /per/per/alumi /per/per/alternate_names /per/org/member_of /per/loc/place_of_residence /per/loc/place_of_birth
+    /org/org/alternate_names /org/org/subsidiary /org/loc/locate_at /loc/loc/contain /per/misc/present_in
+    /per/misc/awarded /per/misc/race /per/misc/religion /per/misc/nationality /misc/misc/part_of /misc/loc/held_on
+""".split()
 
 LABEL_FILES = ("ours_rel2id.json", "mnre_rel2id.json", "rel2id.json")
 PUBLISHED = "mnre_published_objects"  # the one config that reads the leaky files
