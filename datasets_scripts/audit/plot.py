@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 
 __all__ = ["draw_split"]
 
@@ -15,15 +18,11 @@ def draw_split(report: dict[str, Any], split: str, path: Path) -> None:
 
     The bar is the share of the majority label's errors that the view alone removes, with its 95 % interval: 0 is the
     majority label, the dashed line what the interval's lower end may not pass. The number is the accuracy.
-
-    Raises:
-        ValueError: matplotlib is not installed.
     """
-    figure_class, canvas_class = _matplotlib()
     of_split = report["splits"][split]
     panels = {task: [row for row in of_split["views"] if row["task"] == task] for task in of_split["baseline"]}
-    figure = figure_class(figsize=(17, 1.9 + 0.27 * max(map(len, panels.values()))), layout="constrained")
-    canvas_class(figure)
+    figure = Figure(figsize=(17, 1.9 + 0.27 * max(map(len, panels.values()))), layout="constrained")
+    FigureCanvasAgg(figure)
     figure.suptitle(f"{report['name']}, {split}: what one field alone tells")
     handles: dict[str, Any] = {}
     for axes, (task, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
@@ -50,12 +49,3 @@ def _draw_task(axes: Any, rows: list[dict[str, Any]], threshold: float) -> None:
     lowest = min(row["share_interval"][0] for row in rows)
     axes.set(xlim=(max(-1, min(-0.05, 1.05 * lowest)), 1.14), ylim=(-0.7, len(rows) - 0.3))
     axes.set_xlabel("share of the errors removed (numbers: accuracy)")
-
-
-def _matplotlib() -> tuple[Any, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("the audit's picture needs matplotlib: pip install 'vmhan[report]'") from error
-    return Figure, FigureCanvasAgg

@@ -31,9 +31,11 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def write_report(report: dict[str, Any], folder: str | Path) -> None:
-    """Write audit.json, audit.md and audit_SPLIT.png into `folder`."""
-    from datasets_scripts.audit.plot import draw_split  # here, as it brings in matplotlib
-
+    """Write audit.json, audit.md and audit_SPLIT.png into `folder`; ImportError without matplotlib."""
+    try:
+        from datasets_scripts.audit.plot import draw_split
+    except ImportError as error:
+        raise ImportError("the audit's picture needs matplotlib: pip install 'vmhan[report]'") from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for split in (name for name, of_split in report["splits"].items() if of_split["views"]):

@@ -201,7 +201,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 pair = {name: values.pop(name) for name in of_pair & values.keys()}
                 yield place, {**values, "pairs": [pair]}
         except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: expected CSV with quoted cells ({error})") from None
+            raise ValueError(
+                f"{path}, line {reader.reader.line_num}: expected CSV with quoted cells ({error})"
+            ) from None
 
 
 def _cell(name: str, cell: str, place: str) -> Any:

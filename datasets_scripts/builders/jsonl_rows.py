@@ -18,6 +18,14 @@ from datasets_scripts.schema import new_pair, new_post
 __all__ = ["Pair", "Row", "post_of_row"]
 
 
+def _whole(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise PydanticCustomError(
+            "text", "whole characters, and no half of one (a surrogate, as of an emoji cut in two)"
+        )
+    return text
+
+
 def _word(token: str) -> str:
     if token.split() != [token]:
         raise PydanticCustomError("word", "a word without white space")
@@ -37,6 +45,10 @@ def _inner_path(path: str) -> str:
     return path
 
 
+Text = Annotated[str, AfterValidator(_whole)]
+Index = Annotated[int, Field(ge=0)]
+
+
 class Pair(StrictRecord):
     """Two entities; a mention or text phrase is a string that stands once in the sentence, or a span."""
 
@@ -45,21 +57,21 @@ class Pair(StrictRecord):
     tail_object: Annotated[int, Field(ge=-1)] = -1  # index of a box, in the place of `tail`
     relation: str
     text_phrases: list[Any] = []
-    image_phrases: list[Annotated[int, Field(ge=0)]] = []  # indices into the row's `image_phrases`
-    objects: list[Annotated[int, Field(ge=0)]] = []  # indices into the row's `boxes`
+    image_phrases: list[Index] = []  # indices into the row's `image_phrases`
+    objects: list[Index] = []  # indices into the row's `boxes`
 
 
 class Row(StrictRecord):
     """A sentence as `text` or as `tokens`, what its image shows, and its pairs."""
 
     id: int | Annotated[str, Field(min_length=1)] | None = None
-    text: str | None = None
-    tokens: Annotated[list[Annotated[str, AfterValidator(_word)]], Field(min_length=1)] | None = None
-    image: Annotated[str, AfterValidator(_inner_path)] = ""
-    caption: str = ""
-    image_phrases: list[str] = []
+    text: Text | None = None
+    tokens: Annotated[list[Annotated[Text, AfterValidator(_word)]], Field(min_length=1)] | None = None
+    image: Annotated[Text, AfterValidator(_inner_path)] = ""
+    caption: Text = ""
+    image_phrases: list[Text] = []
     boxes: list[Annotated[Box, AfterValidator(_pixel_box)]] = []
-    object_labels: list[str] = []
+    object_labels: list[Text] = []
     pairs: Annotated[list[Pair], Field(min_length=1)]
 
 

@@ -1,7 +1,6 @@
 """What is made from MNRE's leaky files is marked, and the mark follows the data; other configs never open them."""
 
 import json
-import logging
 import os
 import pickle
 
@@ -21,24 +20,22 @@ CONFIG = "mnre_published_objects"
 REASONS = [LEAKY[CONFIG], PHRASE_TEXT]
 
 
-@pytest.fixture(autouse=True)
-def quiet_cache(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
-    caplog.set_level(logging.WARNING)
-
-
 @pytest.fixture
 def folder(tmp_path):
     write_mnre(tmp_path / "mnre", num_posts=4)
     return tmp_path / "mnre"
 
 
-def load(folder, tmp_path, config_name=CONFIG, **fields):
-    return build(MNRE, config_name=config_name, data_dir=folder, cache_dir=tmp_path / "cache", **fields)
+@pytest.fixture
+def load(folder, tmp_path):
+    def built(config_name=CONFIG, **fields):
+        return build(MNRE, config_name=config_name, data_dir=folder, cache_dir=tmp_path / "cache", **fields)
+
+    return built
 
 
-def test_each_pair_has_its_line_of_the_files_verbatim(folder, tmp_path):
-    posts = load(folder, tmp_path, phrase_text=True)["train"]
+def test_each_pair_has_its_line_of_the_files_verbatim(load, folder):
+    posts = load(phrase_text=True)["train"]
     pairs = [pair for post in posts for pair in post["pairs"]]
     crops = torch.load(folder / "mre_train_dict.pth", weights_only=True)
     phrases = json.loads((folder / "phrase_text_train.json").read_text())
@@ -47,56 +44,56 @@ def test_each_pair_has_its_line_of_the_files_verbatim(folder, tmp_path):
     assert all(pair["objects"] == [] for pair in pairs) and not any(posts["boxes"])  # no image, so nothing to show
 
 
-def test_with_the_image_each_crop_is_an_object_as_large_as_the_image(folder, tmp_path):
+def test_with_the_image_each_crop_is_an_object_as_large_as_the_image(load, folder):
     image = folder / "img_org/train/1.jpg"
     image.parent.mkdir(parents=True)
     Image.new("RGB", (8, 6)).save(image)
-    post = load(folder, tmp_path)["train"][1]
+    post = load()["train"][1]
     assert post["object_labels"] == [name for pair in post["pairs"] for name in pair["crops"]]
     assert post["boxes"] == [[0, 0, 8, 6]] * len(post["object_labels"])
     for pair in post["pairs"]:
         assert [post["object_labels"][i] for i in pair["objects"]] == pair["crops"]
 
 
-def test_files_of_the_official_layouts_are_found(folder, tmp_path):
+def test_files_of_the_official_layouts_are_found(load, folder):
     (folder / "txt").mkdir()
     (folder / "mre_train_dict.pth").rename(folder / "txt/mre_train_dict.pth")
     (folder / "mnre_txt/mnre_train.txt").rename(folder / "txt/ours_val.txt")
     (folder / "txt/mre_train_dict.pth").rename(folder / "txt/mre_dev_dict.pth")  # the peers' name
-    assert load(folder, tmp_path)["validation"][0]["pairs"][0]["crops"]
+    assert load()["validation"][0]["pairs"][0]["crops"]
 
 
-def test_a_missing_file_says_where_it_was_looked_for(folder, tmp_path):
+def test_a_missing_file_says_where_it_was_looked_for(load, folder):
     (folder / "mre_train_dict.pth").unlink()
-    with pytest.raises(FileNotFoundError, match="published file of the train split in .* found none"):
-        load(folder, tmp_path)
+    with pytest.raises(FileNotFoundError, match="train split .*mre_train_dict.pth"):
+        load()
 
 
-def test_another_config_cannot_ask_for_the_leaky_phrases(folder, tmp_path):
-    with pytest.raises(ValueError, match="phrase_text: expected False, received True with the config 'mnre'"):
-        load(folder, tmp_path, "mnre", phrase_text=True)
+def test_another_config_cannot_ask_for_the_leaky_phrases(load):
+    with pytest.raises(ValueError, match="phrase_text: .*True.*'mnre'"):
+        load("mnre", phrase_text=True)
 
 
-def test_a_changed_file_is_read_again(folder, tmp_path):
-    before = load(folder, tmp_path)["train"][0]["pairs"][0]["crops"]
+def test_a_changed_file_is_read_again(load, folder):
+    before = load()["train"][0]["pairs"][0]["crops"]
     crops = torch.load(folder / "mre_train_dict.pth", weights_only=True)
     torch.save(crops | {0: ["new.png"]}, folder / "mre_train_dict.pth")
-    assert load(folder, tmp_path)["train"][0]["pairs"][0]["crops"] == ["new.png"] != before
+    assert load()["train"][0]["pairs"][0]["crops"] == ["new.png"] != before
     config = MNREConfig(name=CONFIG, version="2.0.0", data_dir=str(folder))
     assert folder / "mre_train_dict.pth" in MNRE.source_files(config)
 
 
-def test_a_file_of_another_text_stops_the_build(folder, tmp_path):
+def test_a_file_of_another_text_stops_the_build(load, folder):
     torch.save({0: ["a.png"]}, folder / "mre_train_dict.pth")
-    with pytest.raises(ValueError, match="mre_train_dict.pth: expected one entry for each of the .* lines"):
-        load(folder, tmp_path)
+    with pytest.raises(ValueError, match="mre_train_dict.pth: .* 1 entries"):
+        load()
 
 
-def test_builds_are_marked_and_the_mark_follows_the_data(folder, tmp_path):
-    posts = load(folder, tmp_path, phrase_text=True)
+def test_builds_are_marked_and_the_mark_follows_the_data(load):
+    posts = load(phrase_text=True)
     assert leak_status(posts) == leak_status(posts["train"]) == leak_status(posts["train"].info) == REASONS
-    assert leak_status(load(folder, tmp_path)) == REASONS[:1]
-    assert leak_status(load(folder, tmp_path, "mnre")) == []
+    assert leak_status(load()) == REASONS[:1]
+    assert leak_status(load("mnre")) == []
     changed = posts["train"].remove_columns("caption").select([0]).add_column("length", [1])
     changed.info.config_name = None  # the mark alone, not the name
     assert leak_status(changed) == REASONS
@@ -116,8 +113,8 @@ def publish(posts, folder, config_name):
 
 
 @pytest.mark.parametrize("name", [CONFIG, "renamed"])
-def test_the_mark_survives_parquet_card_and_streaming(folder, tmp_path, name):
-    publish(load(folder, tmp_path), tmp_path / "out", name)
+def test_the_mark_survives_parquet_card_and_streaming(load, tmp_path, name):
+    publish(load(), tmp_path / "out", name)
     mark_card(tmp_path / "out" / "README.md", name, REASONS[:1])
     mark_card(tmp_path / "out" / "README.md", name, REASONS[:1])  # twice is once
     assert leak_status(datasets.load_dataset(str(tmp_path / "out"), name)) == REASONS[:1]
@@ -125,14 +122,14 @@ def test_the_mark_survives_parquet_card_and_streaming(folder, tmp_path, name):
     assert "# Posts" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_config_s_name_alone_marks(folder, tmp_path):
-    publish(load(folder, tmp_path), tmp_path / "out", CONFIG)
+def test_the_config_s_name_alone_marks(load, tmp_path):
+    publish(load(), tmp_path / "out", CONFIG)
     assert leak_status(datasets.load_dataset(str(tmp_path / "out"), CONFIG)) == REASONS[:1]
 
 
-def test_a_card_without_the_config(folder, tmp_path):
-    publish(load(folder, tmp_path), tmp_path / "out", "some")
-    with pytest.raises(ValueError, match=r"config_name: expected one of \['some'\] .* received 'other'"):
+def test_a_card_without_the_config(load, tmp_path):
+    publish(load(), tmp_path / "out", "some")
+    with pytest.raises(ValueError, match="config_name: .*'some'.*'other'"):
         mark_card(tmp_path / "out" / "README.md", "other", ["because"])
 
 
@@ -144,13 +141,10 @@ def test_marks_add_up_and_leave_the_description():
     assert info.description.startswith("Posts.\nvisual_features.json: {}\n")
 
 
-def test_what_cannot_be_marked_or_read():
-    for reasons in ([], [""]):
-        with pytest.raises(ValueError, match="reasons: expected at least one sentence"):
-            mark_leaky(datasets.DatasetInfo(), reasons)
-    with pytest.raises(ValueError, match="source: expected a Dataset.* received list"):
+def test_what_cannot_be_read():
+    with pytest.raises(ValueError, match="source: .*list"):
         leak_status([])
-    with pytest.raises(ValueError, match="description: expected a line 'leaky: ' and a JSON list"):
+    with pytest.raises(ValueError, match="description: .*'yes'"):
         leak_status(datasets.DatasetInfo(description="leaky: yes"))
 
 
@@ -183,31 +177,26 @@ def _pickle(path, value):
 @pytest.mark.parametrize(
     ("name", "write", "content", "message"),
     [
-        ("a.pth", _text, "junk", "expected what torch.save wrote"),
-        ("a.pth", _text, "", "expected what torch.save wrote"),
-        ("a.pth", _pickle, Harmful(), "expected what torch.save wrote"),
-        ("a.pth", _pth, {0: Harmful(), 1: []}, "expected what torch.save wrote"),
-        ("a.pth", _pth, [["a"], ["b"]], r"expected a dict \{line: value\}, received list"),
-        (
-            "a.pth",
-            _pth,
-            {0: ["a"]},
-            "each of the 2 lines of the text, keys 0 to 1, received 1 entries, none for line 1",
-        ),
-        ("a.pth", _pth, {0: ["a"], 1: ["b"], 2: ["c"]}, "received 3 entries. Pass the text file"),
-        ("a.pth", _pth, {0: ["a"], "b": ["b"]}, "received 2 entries, none for line 1"),
-        ("a.pth", _pth, {0: ["a"], 1: "b"}, "line 1: expected a list of file names, received 'b'"),
-        ("a.pth", _pth, {0: ["a"], 1: [2]}, r"line 1: expected a list of file names, received \[2\]"),
-        ("a.json", _text, "{", "expected JSON"),
-        ("a.json", _text, '["a"]', "expected a dict"),
-        ("a.json", _text, '{"0": "a", "1": ["b"]}', r"line 1: expected a string, received \['b'\]"),
-        ("a.txt", _text, "a", "auxiliary: expected a .pth or a .json file"),
+        ("a.pth", _text, "junk", ""),
+        ("a.pth", _text, "", ""),
+        ("a.pth", _pickle, Harmful(), ""),
+        ("a.pth", _pth, {0: Harmful(), 1: []}, ""),
+        ("a.pth", _pth, [["a"], ["b"]], r"\[\['a'\], \['b'\]\]"),
+        ("a.pth", _pth, {0: ["a"]}, "2 lines .* 1 entries, none for line 1"),
+        ("a.pth", _pth, {0: ["a"], 1: ["b"], 2: ["c"]}, "2 lines .* 3 entries"),
+        ("a.pth", _pth, {0: ["a"], "b": ["b"]}, "2 entries, none for line 1"),
+        ("a.pth", _pth, {0: ["a"], 1: "b"}, "'1': .*'b'"),
+        ("a.pth", _pth, {0: ["a"], 1: [2]}, r"'1\[0\]': .*2"),
+        ("a.json", _text, "{", ""),
+        ("a.json", _text, '["a"]', r"\['a'\]"),
+        ("a.json", _text, '{"0": "a", "1": ["b"]}', r"'1': .*\['b'\]"),
+        ("a.txt", _text, "a", ""),
     ],
 )
 def test_bad_files_say_what_is_wrong(tmp_path, monkeypatch, name, write, content, message):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / name, content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
         read_line_file(tmp_path / name, 2)
     assert not os.path.exists("was-here")  # nothing of the file was run
 
@@ -218,5 +207,5 @@ def test_a_byte_order_mark_is_not_read(tmp_path):
 
 
 def test_no_file_at_all(tmp_path):
-    with pytest.raises(FileNotFoundError, match="auxiliary: expected an existing file, received .*nowhere.pth"):
+    with pytest.raises(FileNotFoundError, match="auxiliary: .*nowhere.pth"):
         read_line_file(tmp_path / "nowhere.pth", 2)

@@ -18,6 +18,7 @@ from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
 from datasets_scripts.builders.more import MORE
 from datasets_scripts.builders.postcards import Postcards
+from datasets_scripts.commands import run_command
 from datasets_scripts.leaks import leak_status
 from datasets_scripts.schema import post_features
 
@@ -28,9 +29,9 @@ FLAGS = ["--draws", "200", "--folds", "2"]
 VECTOR = 16
 
 
-@pytest.fixture(autouse=True)
-def quiet_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
+def run_audit(*argv):
+    """The exit code of the command with this line of arguments."""
+    return run_command("audit", lambda: main([str(argument) for argument in argv]))
 
 
 def leaks(report):
@@ -90,40 +91,29 @@ def positives(post):
     return [pair for pair in post["pairs"] if pair["relation"]]
 
 
-def more_objects(post, rng):
-    for pair in positives(post):
-        pair["objects"] = list(range(len(post["boxes"])))
+def in_pairs(name, of_relation):
+    """A change that gives each pair the value of its relation as `name`."""
+
+    def change(post, rng):
+        for pair in post["pairs"]:
+            pair[name] = of_relation(post, pair)
+
+    return change
 
 
-def fewer_text_phrases(post, rng):
-    for pair in positives(post):
-        pair["text_phrases"] = []
+def in_post(name, of_label):
+    """A change that leaves one pair, preferably a positive one, and gives the post the value of its label."""
+
+    def change(post, rng):
+        post["pairs"] = (positives(post) or post["pairs"])[:1]
+        post[name] = of_label(post, len(positives(post)), rng)
+
+    return change
 
 
-def longer_text_phrases(post, rng):
-    for pair in post["pairs"]:
-        pair["text_phrases"] = [[0, 3 if pair["relation"] else 1]]
-
-
-def types_after_names(post, rng):
-    for pair in post["pairs"]:
-        names = [post["tokens"][pair[side][0]] for side in ("head", "tail")]
-        pair["image_phrases"] = [" ".join([*names, *["", "person person", "person group"][pair["relation"]].split()])]
-
-
-def image_of_positives(post, rng):
-    post["pairs"] = post["pairs"][:1]
-    post["image"] = Image.new("RGB", (8, 8)) if positives(post) else None
-
-
-def size_of_positives(post, rng):
-    post["pairs"] = post["pairs"][:1]
-    post["image"] = Image.new("RGB", (8 + 8 * len(positives(post)), 8))
-
-
-def features_of_positives(post, rng):
-    post["pairs"] = post["pairs"][:1]
-    post["image_features"] = post["image_features"] if positives(post) else None
+def words_and_types(post, pair):
+    names = [post["tokens"][pair[side][0]] for side in ("head", "tail")]
+    return [" ".join([*names, *["", "person person", "person group"][pair["relation"]].split()])]
 
 
 def boxes_of_positives(post, rng):
@@ -132,19 +122,10 @@ def boxes_of_positives(post, rng):
         post[name] = post[name][: 1 + len(positives(post))]
 
 
-def label_in_the_id(post, rng):
-    post["pairs"] = post["pairs"][:1]
-    post["id"] += "-x" if positives(post) else "-y"
-
-
-def label_in_the_image_id(post, rng):
-    post["pairs"] = post["pairs"][:1]
-    post["image_id"] = f"{rng.randrange(10**6) + 10**6 * len(positives(post))}.jpg"
-
-
-def column_of_its_own(post, rng):
-    post["score"] = 10 * len(positives(post)) + rng.randint(0, 2)
-    post["pairs"] = (positives(post) or post["pairs"])[:1]
+fewer_text_phrases = in_pairs("text_phrases", lambda post, pair: [] if pair["relation"] else pair["text_phrases"])
+more_objects = in_pairs(
+    "objects", lambda post, pair: list(range(len(post["boxes"]))) if pair["relation"] else pair["objects"]
+)
 
 
 @pytest.mark.parametrize(
@@ -152,15 +133,30 @@ def column_of_its_own(post, rng):
     [
         (more_objects, ("pairs.objects", "count")),
         (fewer_text_phrases, ("pairs.text_phrases", "count")),
-        (longer_text_phrases, ("pairs.text_phrases", "length")),
-        (types_after_names, ("pairs.image_phrases", "words beyond the pair's own, as a code")),
-        (image_of_positives, ("image", "present")),
-        (size_of_positives, ("image", "size and format")),
-        (features_of_positives, ("image_features", "present")),
+        (
+            in_pairs("text_phrases", lambda post, pair: [[0, 3 if pair["relation"] else 1]]),
+            ("pairs.text_phrases", "length"),
+        ),
+        (
+            in_pairs("image_phrases", words_and_types),
+            ("pairs.image_phrases", "words beyond the pair's own, as a code"),
+        ),
+        (in_post("image", lambda post, label, rng: Image.new("RGB", (8, 8)) if label else None), ("image", "present")),
+        (
+            in_post("image", lambda post, label, rng: Image.new("RGB", (8 + 8 * label, 8))),
+            ("image", "size and format"),
+        ),
+        (
+            in_post("image_features", lambda post, label, rng: post["image_features"] if label else None),
+            ("image_features", "present"),
+        ),
         (boxes_of_positives, ("boxes", "count")),
-        (label_in_the_id, ("id", "characters")),
-        (label_in_the_image_id, ("image_id", "numbers in it")),
-        (column_of_its_own, ("score", "value")),
+        (in_post("id", lambda post, label, rng: post["id"] + ("-x" if label else "-y")), ("id", "characters")),
+        (
+            in_post("image_id", lambda post, label, rng: f"{rng.randrange(10**6) + 10**6 * label}.jpg"),
+            ("image_id", "numbers in it"),
+        ),
+        (in_post("score", lambda post, label, rng: 10 * label + rng.randint(0, 2)), ("score", "value")),
     ],
 )
 def test_each_way_to_give_the_label_away_is_caught(change, caught):
@@ -202,7 +198,7 @@ def test_objects_that_are_no_distinct_boxes_are_caught(objects):
 
 def test_few_posts_are_judged_by_the_invariants_only():
     rows = posts(more_objects, num_posts=20)
-    with pytest.raises(ValueError, match=r"expected a split with at least 30 groups .* received \{'train': 20\}"):
+    with pytest.raises(ValueError, match=r"\b30\b.*\{'train': 20\}"):
         audit(rows)
     changed = rows.to_list()
     changed[0]["pairs"][0]["objects"] = [99]
@@ -218,31 +214,29 @@ def test_the_threshold_decides():
     assert not audit(rows, ["image_id"], threshold=share + 0.01)["failed"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("threshold", 1.0), ("draws", 10), ("folds", 1), ("folds", 81)])
+def test_options_out_of_range(name, value):
+    with pytest.raises(ValueError, match=f"{name}: .*{value}"):
+        audit_table(table_of_split(posts()), **{name: value})
+
+
+def unlabelled(relation):
+    pairs = [{"head": [0, 1], "tail": [1, 2], "relation": relation}]
+    return datasets.Dataset.from_list([{"tokens": ["a", "b"], "pairs": pairs}])
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("rows", "message"),
     [
-        ({"threshold": 1.0}, r"threshold: expected a share of the errors in \[0, 1\), received 1.0"),
-        ({"draws": 10}, "draws: expected at least 100 resamples"),
-        ({"folds": 1}, "folds: expected at least 2 and at most one for each of the 80 groups"),
-        ({"folds": 81}, "folds: .* received 81"),
+        (lambda: datasets.Dataset.from_dict({"tokens": [["a"]]}), r"\['pairs'\]"),
+        (lambda: posts().select([]), "none"),
+        (lambda: unlabelled(None), "relation"),
+        (lambda: unlabelled("peer"), "none label"),
     ],
 )
-def test_options_out_of_range(options, message):
+def test_rows_that_are_no_labelled_posts(rows, message):
     with pytest.raises(ValueError, match=message):
-        audit_table(table_of_split(posts()), **options)
-
-
-def test_rows_that_are_no_labelled_posts():
-    with pytest.raises(ValueError, match=r"expected posts with tokens and pairs .* missing \['pairs'\]"):
-        table_of_split(datasets.Dataset.from_dict({"tokens": [["a"]]}))
-    with pytest.raises(ValueError, match="expected at least one entity pair, received none"):
-        table_of_split(posts().select([]))
-    unlabelled = [{"tokens": ["a", "b"], "pairs": [{"head": [0, 1], "tail": [1, 2], "relation": None}]}]
-    with pytest.raises(ValueError, match="expected a relation for each pair, a ClassLabel or a string"):
-        table_of_split(datasets.Dataset.from_list(unlabelled))
-    named = [{"tokens": ["a", "b"], "pairs": [{"head": [0, 1], "tail": [1, 2], "relation": "peer"}]}]
-    with pytest.raises(ValueError, match="as none label"):
-        table_of_split(datasets.Dataset.from_list(named))
+        table_of_split(rows())
 
 
 @pytest.fixture
@@ -251,9 +245,9 @@ def published(tmp_path):
 
 
 def test_loose_files_fail_by_count_and_by_type_suffix(published, tmp_path, capsys):
-    text, crops, phrases = map(str, published)
+    text, crops, phrases = published
     out = tmp_path / "out"
-    assert main(["--auxiliary", crops, phrases, "--annotations", text, "--output_dir", str(out), *FLAGS]) == 1
+    assert run_audit("--auxiliary", crops, phrases, "--annotations", text, "--output_dir", out, *FLAGS) == 1
     report = json.loads((out / "audit.json").read_text())
     assert row_of(report, "mre_train_dict.pth", "count")["accuracy"] == 1
     suffix = row_of(report, "phrase_text_train.json", "words beyond the pair's own, as a code", "relation")
@@ -274,31 +268,30 @@ def test_honest_loose_files_pass(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda text, crops: crops.unlink(), "auxiliary: expected an existing file"),
-        (lambda text, crops: text.unlink(), "annotations: expected an existing text file of MNRE"),
-        (lambda text, crops: text.write_text(""), "annotations: expected at least one line"),
-        (lambda text, crops: text.write_text("{}"), "line 1: expected the fields"),
-        (lambda text, crops: torch.save({0: ["a"]}, crops), "received 1 entries"),
-        (lambda text, crops: torch.save(["a"], crops), "received list"),
-        (lambda text, crops: crops.write_text("junk"), "expected what torch.save wrote"),
+        (lambda text, crops: crops.unlink(), "mre_train_dict.pth"),
+        (lambda text, crops: text.unlink(), "mnre_train.txt"),
+        (lambda text, crops: text.write_text(""), "mnre_train.txt"),
+        (lambda text, crops: text.write_text("{}"), "line 1"),
+        (lambda text, crops: torch.save({0: ["a"]}, crops), "1 entries"),
+        (lambda text, crops: torch.save(["a"], crops), "['a']"),
+        (lambda text, crops: crops.write_text("junk"), "mre_train_dict.pth"),
     ],
 )
 def test_bad_loose_files_exit_with_2(published, tmp_path, capsys, spoil, message):
     text, crops, _ = published
     spoil(text, crops)
-    out = tmp_path / "out"
-    assert main(["--auxiliary", str(crops), "--annotations", str(text), "--output_dir", str(out)]) == 2
+    assert run_audit("--auxiliary", crops, "--annotations", text, "--output_dir", tmp_path / "out") == 2
     assert message in capsys.readouterr().err
-    assert not out.exists()
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flags", [[], ["d", "--auxiliary", "a"], ["--auxiliary", "a"], ["--annotations", "a"],
-                                   ["--config", "c", "--auxiliary", "a", "--annotations", "b"]])  # fmt: skip
-def test_flags_that_do_not_go_together(flags, capsys):
+@pytest.mark.parametrize(
+    "flags", ["", "d --auxiliary a", "--auxiliary a", "--annotations a", "--config c --auxiliary a --annotations b"]
+)
+def test_flags_that_do_not_go_together(flags):
     with pytest.raises(SystemExit) as exit:
-        main(flags)
+        main(flags.split())
     assert exit.value.code == 2
-    assert "give either DATASET" in capsys.readouterr().err or "--config" in flags
 
 
 def save(splits, folder, name):
@@ -322,7 +315,7 @@ def save(splits, folder, name):
 def test_builds_of_mnre_as_published_folders(published, tmp_path, config, fields, leaky):
     built = build(MNRE, config_name=config, data_dir=tmp_path / "leaky", cache_dir=tmp_path / "cache", **fields)
     folder, out = save(built, tmp_path / "hub", config), tmp_path / "out"
-    assert main([folder, "--config", config, "--output_dir", str(out), *FLAGS]) == bool(leaky)
+    assert run_audit(folder, "--config", config, "--output_dir", out, *FLAGS) == bool(leaky)
     report = json.loads((out / "audit.json").read_text())
     assert report["failed"] == bool(report["marked_leaky"]) == bool(leak_status(built)) == bool(leaky)
     failed = {field for field, _, task in leaks(report)[0] if task == "none or positive"}
@@ -331,19 +324,22 @@ def test_builds_of_mnre_as_published_folders(published, tmp_path, config, fields
 
 def test_bad_data_sets_exit_with_2(tmp_path, capsys):
     folder = save({"train": posts(num_posts=5)}, tmp_path / "hub", "few")
-    assert main([folder, "--config", "nope"]) == 2
-    assert "'nope' not found" in capsys.readouterr().err
-    assert main([folder]) == 2
-    assert "at least 30 groups" in capsys.readouterr().err
-    assert main([str(tmp_path / "nowhere")]) == 2
     (tmp_path / "empty").mkdir()
-    assert main([str(tmp_path / "empty")]) == 2
+    for arguments, message in (
+        ([folder, "--config", "nope"], "'nope'"),
+        ([folder], "30 groups"),
+        ([tmp_path / "nowhere"], "nowhere"),
+        ([tmp_path / "empty"], "empty"),
+    ):
+        assert run_audit(*arguments) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_a_picture_without_matplotlib_says_what_to_install(published, monkeypatch, capsys, tmp_path):
+    monkeypatch.delitem(sys.modules, "datasets_scripts.audit.plot", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    text, crops, _ = map(str, published)
-    assert main(["--auxiliary", crops, "--annotations", text, "--output_dir", str(tmp_path / "out")]) == 2
+    text, crops, _ = published
+    assert run_audit("--auxiliary", crops, "--annotations", text, "--output_dir", tmp_path / "out", *FLAGS) == 2
     assert "pip install 'vmhan[report]'" in capsys.readouterr().err
 
 

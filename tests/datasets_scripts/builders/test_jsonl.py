@@ -18,11 +18,6 @@ LABELS = ["None", "peer", "works_for"]
 TEXT = "Ann met Bob, and Ann's boss met Bo."
 
 
-@pytest.fixture(autouse=True)
-def quiet_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
-
-
 def row(**changes):
     return {"text": TEXT, "pairs": [{"head": "Bob", "tail": "boss", "relation": "peer"}]} | changes
 
@@ -37,6 +32,14 @@ def folder(tmp_path):
     (folder / "images").mkdir(parents=True)
     Image.new("RGB", (40, 30)).save(folder / "images" / "a.png")
     return folder
+
+
+@pytest.fixture
+def load(folder, tmp_path):
+    def built(**fields):
+        return build(Posts, config_name="jsonl", data_dir=folder, cache_dir=tmp_path / "cache", **fields)
+
+    return built
 
 
 def write(folder, *rows, name="train.jsonl"):
@@ -85,21 +88,21 @@ def test_three_ways_to_say_a_mention():
 @pytest.mark.parametrize(
     ("mention", "sentence", "message"),
     [
-        ("Ann", {}, r"'Ann' is 2 times in the sentence, .*at characters \(0, 3\); .*at characters \(17, 20\)"),
-        ("a", {"tokens": ["a", "b", "a"]}, r"'a' is 2 times in .*at tokens \(0, 1\) .*at tokens \(2, 3\)"),
-        ("bob", {}, r"'bob' is not in the sentence .*Nearest: 'Bob' at characters \(8, 11\)"),
-        ("Zebulon", {}, "'Zebulon' is not in the sentence .* Nothing is like it"),
-        ("", {}, "a mention must not be blank, received ''"),
-        ([8, 10], {}, r"whole tokens, received \[8, 10\), 'Bo', which cuts one. Use \[8, 11\), 'Bob'"),
-        ([3, 4], {}, r"expected characters of a word, received \[3, 4\), white space"),
-        ([5, 99], {}, r"0 <= start < end <= 35 characters, received \[5, 99\)"),
-        ([1, 1], {"tokens": ["a", "b"]}, r"0 <= start < end <= 2 tokens, received \[1, 1\)"),
-        ([True, 2], {}, r"expected \[start, end\) in characters or a string of the sentence, received \[True, 2\]"),
-        ({"start": 1}, {}, r"expected \[start, end\) in characters or a string"),
+        ("Ann", {}, r"'Ann'.* \(0, 3\); .* \(17, 20\)"),
+        ("a", {"tokens": ["a", "b", "a"]}, r"'a'.*tokens \(0, 1\) .*tokens \(2, 3\)"),
+        ("bob", {}, r"'bob'.*'Bob' at characters \(8, 11\)"),
+        ("Zebulon", {}, "'Zebulon'"),
+        ("", {}, "''"),
+        ([8, 10], {}, r"\[8, 10\), 'Bo', .*\[8, 11\), 'Bob'"),
+        ([3, 4], {}, r"\[3, 4\)"),
+        ([5, 99], {}, r"35 characters, .*\[5, 99\)"),
+        ([1, 1], {"tokens": ["a", "b"]}, r"2 tokens, .*\[1, 1\)"),
+        ([True, 2], {}, "True"),
+        ({"start": 1}, {}, r"\{'start': 1\}"),
     ],
 )
 def test_a_mention_that_is_not_one_place_is_an_error(mention, sentence, message):
-    with pytest.raises(ValueError, match=rf"f.jsonl, line 3, field 'head': .*{message}"):
+    with pytest.raises(ValueError, match=rf"f.jsonl, line 3, field 'head.*: .*{message}"):
         span(mention, **sentence)
 
 
@@ -136,71 +139,76 @@ def test_what_may_be_missing_is_empty(folder):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "field", "message"),
     [
-        ("{'a': 1}", "line 2: expected one JSON object, received \"{'a': 1}\""),
-        ([1], r"line 2: expected an object with the fields \['id', .*\], received \[1\]"),
-        (row(txet="x"), "line 2: unknown field 'txet'. Did you mean 'text'"),
-        (row(zzz=1), r"line 2: unknown field 'zzz'. Fields are \['id'"),
-        (pair(haed="Bob"), r"line 2, field 'pairs\[0\]': unknown field 'haed'. Did you mean 'head'"),
-        (row(tokens=["a"]), "line 2, field 'text': expected either 'text' or 'tokens', received .'pairs', 'text', 't"),
-        (row(text=" "), "line 2, field 'text': expected a sentence, received ' '"),
-        (row(text=3), "line 2, field 'text': expected a string, received 3"),
-        (row(text=None, tokens=["a b"]), r"field 'tokens': expected .* without white space, received \['a b'\]"),
-        (row(text=None, tokens="a b"), "field 'tokens': expected a list of strings, received 'a b'"),
-        (row(id=[1]), r"field 'id': expected a string or an int, received \[1\]"),
-        (row(caption=1), "field 'caption': expected a string, received 1"),
-        (row(image_phrases=[1]), r"field 'image_phrases': expected a list of strings, received \[1\]"),
-        (row(image="/etc/a.png"), "field 'image': expected a path inside the data folder.* received '/etc/a.png'"),
-        (row(image="../a.png"), "field 'image': expected a path inside the data folder.* received '../a.png'"),
-        (row(image="a.png", boxes=3), r"field 'boxes': expected a list of \[x0, y0, x1, y1\] in pixels, received 3"),
-        (row(image="a.png", boxes=[[0, 0, 0, 5]]), r"field 'boxes\[0\]': expected .* with x0 < x1 and y0 < y1, rec"),
-        (row(image="a.png", boxes=[[0, 0, 5]]), r"field 'boxes\[0\]': expected .* received \[0, 0, 5\]"),
-        (row(boxes=[[0, 0, 5, 5]]), "field 'boxes': expected boxes of an image, received no image. Add 'image'"),
-        (row(image="a.png", boxes=[[0, 0, 5, 5]], object_labels=["a", "b"]), "one label a box, 1, received 2"),
-        (row(pairs=[]), "field 'pairs': expected a list of at least one .*, received .."),
-        (row(pairs=[3]), r"field 'pairs\[0\]': expected an object with the fields \['head'.* received 3"),
-        (pair(head=None), r"field 'pairs\[0\].head': expected a span or a string of the sentence, received none"),
-        (pair(tail_object=0), r"field 'pairs\[0\].tail': expected either 'tail' .* or 'tail_object'.* received tail="),
-        (
-            pair(tail=None),
-            r"field 'pairs\[0\].tail': expected either 'tail'.* tail=None and tail_object=None",
-        ),
-        (pair(tail=None, tail_object=0), r"'pairs\[0\].tail_object': expected indices from 0 into the row's 0 boxes"),
-        (pair(objects=[0]), r"'pairs\[0\].objects': expected indices from 0 into the row's 0 boxes, received \[0\]"),
-        (pair(objects=3), r"'pairs\[0\].objects': expected indices from 0 into the row's 0 boxes, received 3"),
-        (pair(image_phrases=[0]), r"'pairs\[0\].image_phrases': expected indices .* row's 0 image_phrases, rec"),
-        (pair(text_phrases="Bob"), r"'pairs\[0\].text_phrases': expected a list of spans or strings, received 'Bob'"),
-        (pair(text_phrases=["Ann"]), r"'pairs\[0\].text_phrases\[0\]': 'Ann' is 2 times"),
-        (pair(relation="per"), r"'pairs\[0\].relation': expected one of .* received 'per'. Did you mean 'peer'\?"),
-        (pair(relation=9), r"'pairs\[0\].relation': expected one of \['None', 'peer', 'works_for'\], received 9.$"),
+        ("{'a': 1}", "", "{'a': 1}"),
+        ([1], "", r"\[1\]"),
+        (row(txet="x"), "", "'txet'.*'text'"),
+        (pair(haed="Bob"), "pairs[0]", "'haed'.*'head'"),
+        (row(tokens=["a"]), "text", "'tokens'.*both"),
+        (row(text=None), "text", "'tokens'.*neither"),
+        (row(text=" "), "text", "' '"),
+        (row(text=3), "text", "3"),
+        (row(text="half \ud83d"), "text", "whole characters"),
+        (row(caption="half \ud83d"), "caption", "whole characters"),
+        (row(image_phrases=["\ud83d"]), "image_phrases[0]", "whole characters"),
+        (row(text=None, tokens=["a b"]), "tokens[0]", "'a b'"),
+        (row(text=None, tokens="a b"), "tokens", "'a b'"),
+        (row(id=[1]), "id", r"\[1\]"),
+        (row(id=True), "id", "True"),
+        (row(caption=1), "caption", "1"),
+        (row(image_phrases=[1]), "image_phrases[0]", "1"),
+        (row(image="/etc/a.png"), "image", "'/etc/a.png'"),
+        (row(image="../a.png"), "image", "'../a.png'"),
+        (row(image="a.png", boxes=3), "boxes", "3"),
+        (row(image="a.png", boxes=[[0, 0, 0, 5]]), "boxes[0]", r"x0 < x1 .*\[0, 0, 0, 5\]"),
+        (row(image="a.png", boxes=[[0, 0, 5]]), "boxes[0]", r"\[0, 0, 5\]"),
+        (row(image="a.png", boxes=[[0, 0, 5, float("nan")]]), "boxes[0][3]", "nan"),
+        (row(boxes=[[0, 0, 5, 5]]), "boxes", "'image'"),
+        (row(image="a.png", boxes=[[0, 0, 5, 5]], object_labels=["a", "b"]), "object_labels", r"1, .*\['a', 'b'\]"),
+        (row(pairs=[]), "pairs", r"\[\]"),
+        (row(pairs=[3]), "pairs[0]", "3"),
+        (pair(head=None), "pairs[0].head", "None"),
+        (pair(head=3), "pairs[0].head", "3"),
+        (pair(tail_object=0), "pairs[0].tail", "'boss'.*tail_object=0"),
+        (pair(tail=None), "pairs[0].tail", "None.*tail_object=-1"),
+        (pair(tail=None, tail_object=0), "pairs[0].tail_object", "0 boxes.* 0"),
+        (pair(objects=[0]), "pairs[0].objects", r"0 boxes.*\[0\]"),
+        (pair(objects=[-1]), "pairs[0].objects[0]", "-1"),
+        (pair(objects=3), "pairs[0].objects", "3"),
+        (pair(image_phrases=[0]), "pairs[0].image_phrases", r"0 image_phrases.*\[0\]"),
+        (pair(text_phrases="Bob"), "pairs[0].text_phrases", "'Bob'"),
+        (pair(text_phrases=["Ann"]), "pairs[0].text_phrases[0]", "'Ann'"),
+        (pair(relation="per"), "pairs[0].relation", "'peer'.*'per'"),
+        (pair(relation=9), "pairs[0].relation", "9"),
     ],
 )
-def test_a_wrong_row_names_file_line_field_and_fix(folder, line, message):
-    with pytest.raises(ValueError, match=rf"mine/train.jsonl, .*{message}"):
+def test_a_wrong_row_names_file_line_field_and_fix(folder, line, field, message):
+    where = f", field '{field}'" if field else ""
+    with pytest.raises(ValueError, match=rf"mine/train.jsonl, line 2{re.escape(where)}: .*{message}"):
         read(write(folder, row(), line))
 
 
 def test_two_posts_of_one_id_name_both_places(folder):
     path = write(folder, row(id="x"), row(), row(id="x"))
-    with pytest.raises(ValueError, match=r"train.jsonl, line 3, field 'id': .*'x', which .*train.jsonl, line 1 has"):
+    with pytest.raises(ValueError, match=r"train.jsonl, line 3, field 'id': .*'x', .*train.jsonl, line 1"):
         read(path)
 
 
-def test_other_bytes_than_utf8(folder):
-    for name in ("train.jsonl", "train.csv"):
-        (folder / name).write_bytes(b'\n{"text": "caf\xe9"}\n')
-        with pytest.raises(ValueError, match=rf"{name}, line 2: expected UTF-8, received other bytes \(0xe9, invalid"):
-            read(folder / name)
+@pytest.mark.parametrize("name", ["train.jsonl", "train.csv"])
+def test_other_bytes_than_utf8(folder, name):
+    (folder / name).write_bytes(b'\n{"text": "caf\xe9"}\n')
+    with pytest.raises(ValueError, match=f"{name}, line 2: .*0xe9"):
+        read(folder / name)
 
 
 @pytest.mark.parametrize(
     ("name", "content"), [("train.jsonl", ""), ("train.jsonl", " \n\n"), ("train.csv", ""), ("train.csv", "text\n")]
 )
-def test_a_file_without_rows_is_an_error_that_names_it(folder, tmp_path, name, content):
+def test_a_file_without_rows_is_an_error_that_names_it(folder, load, name, content):
     (folder / name).write_text(content)
-    with pytest.raises(ValueError, match=f"{name}: expected at least one record, received none. Remove the file to "):
-        load(folder, tmp_path)
+    with pytest.raises(ValueError, match=f"{name}: .* none"):
+        load()
 
 
 # CSV -----------------------------------------------------------------------------------------------------------------
@@ -225,15 +233,14 @@ def test_csv_rows_of_one_sentence_and_image_make_one_post(folder):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["text,haed"], r"line 1: expected columns among \['id'.*, each once, received 'haed'. Did you mean 'head'"),
-        (["text,text"], "line 1: expected columns among .*, each once, received 'text'"),
-        (["text,zzzz"], "line 1: expected columns .* received 'zzzz'. Rename or remove it"),
-        (["text,head", "a,b,c"], r"line 2: expected 2 cells, one for each of \['text', 'head'\], received another"),
-        (["text,boxes", "a,[0"], r"line 2, field 'boxes': expected JSON, received '\[0'"),
-        (["text,head", '"a"b,c'], "line 2: expected CSV with quoted cells"),
+        (["text,haed"], "line 1: .*'haed'.*'head'"),
+        (["text,text"], "line 1: .*'text'"),
+        (["text,head", "a,b,c"], r"line 2: .*2 cells, \['text', 'head'\]"),
+        (["text,boxes", "a,[0"], r"line 2, field 'boxes': .*'\[0'"),
+        (["text,head", '"a"b,c'], "line 2: "),
         (
             ["text,caption,head,tail,relation", "a b,x,a,b,peer", "a b,y,b,a,peer"],
-            "line 3, field 'caption': expected what .*train.csv, line 2 has .*, 'x', received 'y'",
+            "line 3, field 'caption': .*train.csv, line 2 .*, 'x', received 'y'",
         ),
     ],
 )
@@ -264,59 +271,53 @@ def test_labels_of_a_file_keep_its_order(folder, content):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('["a", "a"]', "labels.json: expected distinct names of relations, at least one, received"),
-        ("[]", "labels.json: expected distinct names"),
-        ('{"a": 5}', "labels.json: expected a JSON object {relation: id} with the ids 0 to n - 1"),
-        ("nope", "labels.json: expected one JSON object {relation: id}"),
-        ('["a", "b"]', r"labels.json: expected the relations to have one that means 'no relation', named None.*'a', "),
-    ],
+    ("content", "value"),
+    [('["a", "a"]', "'a', 'a'"), ("[]", "[]"), ('{"a": 5}', "{'a': 5}"), ("nope", ""), ('["a", "b"]', "['a', 'b']")],
 )
-def test_wrong_label_files(folder, content, message):
+def test_wrong_label_files(folder, content, value):
     (folder / "labels.json").write_text(content)
-    with pytest.raises(ValueError, match=re.sub("[{}]", ".", message)):
+    with pytest.raises(ValueError, match=f"labels.json: .*{re.escape(value)}"):
         read_labels(folder)
 
 
 def test_rows_without_a_none_label_are_an_error(folder):
     write(folder, row())
-    with pytest.raises(ValueError, match=r"the rows of .*mine: expected .* 'no relation'.* received \['peer'\]"):
+    with pytest.raises(ValueError, match=r"rows of .*mine: .*\['peer'\]"):
         read_labels(folder)
 
 
-def load(folder, tmp_path, **fields):
-    return build(Posts, config_name="jsonl", data_dir=folder, cache_dir=tmp_path / "cache", **fields)
-
-
-def test_the_folder_builds_and_notices_changes(folder, tmp_path):
+def test_the_folder_builds_and_notices_changes(folder, load):
     write(folder, row(image="a.png"), pair(relation="None"))
     write(folder, row(image="images/a.png"), name="validation.jsonl")
-    posts = load(folder, tmp_path)
+    posts = load()
     assert {split: len(rows) for split, rows in posts.items()} == {"train": 2, "validation": 1}
     assert posts["train"][0]["image"].size == posts["validation"][0]["image"].size == (40, 30)
     assert posts["train"][1]["image"] is None
     write(folder, row(), pair(relation="None"), row())
-    assert len(load(folder, tmp_path)["train"]) == 3
-    assert "image" not in load(folder, tmp_path, images=False)["train"].features
+    assert len(load()["train"]) == 3
+    assert "image" not in load(images=False)["train"].features
 
 
-def test_a_missing_image_is_an_error_or_none(folder, tmp_path):
+def test_a_missing_image_is_an_error_or_none(folder, load):
     write(folder, pair(relation="None"), row(image="b.png"))
-    with pytest.raises(ValueError, match=r"train.jsonl, line 2, field 'image': expected a file in .*'b.png', which"):
-        load(folder, tmp_path)
-    assert load(folder, tmp_path, missing_images="none")["train"][1]["image"] is None
-    with pytest.raises(ValueError, match="images: expected True or False, received 'no'"):
-        load(folder, tmp_path, images="no")
-    with pytest.raises(ValueError, match=r"missing_images: expected one of \['error', 'none'\], received 'x'"):
-        load(folder, tmp_path, missing_images="x")
+    with pytest.raises(ValueError, match=r"train.jsonl, line 2, field 'image': .*'b.png'"):
+        load()
+    assert load(missing_images="none")["train"][1]["image"] is None
 
 
-def test_folders_without_or_with_two_files_of_a_split(folder, tmp_path):
+@pytest.mark.parametrize("fields", [{"images": "no"}, {"missing_images": "x"}])
+def test_config_checks(folder, load, fields):
+    write(folder, pair(relation="None"))
+    ((name, value),) = fields.items()
+    with pytest.raises(ValueError, match=f"{name}: .*'{value}'"):
+        load(**fields)
+
+
+def test_folders_without_or_with_two_files_of_a_split(folder, load):
     write(folder, row(), name="val.jsonl")
-    with pytest.raises(FileNotFoundError, match=r"expected train.jsonl, .*found \['val.jsonl'\]. Put train.jsonl"):
-        load(folder, tmp_path)
+    with pytest.raises(FileNotFoundError, match="train.jsonl, .*validation.csv.* Put train.jsonl"):
+        load()
     write(folder, row())
     write(folder, "text", name="train.csv")
-    with pytest.raises(ValueError, match="expected one file of the train split, received .*train.jsonl and .*train.c"):
-        load(folder, tmp_path)
+    with pytest.raises(ValueError, match="data_dir: .*train.jsonl and .*train.csv"):
+        load()

@@ -2,25 +2,19 @@
 
 import codecs
 import json
-import logging
+import re
 
 import pytest
 from paths import MNRE_DATA
 from PIL import Image
 
 from datasets_scripts.builders.building import build
+from datasets_scripts.builders.folders import read_facts
 from datasets_scripts.builders.mnre import MNRE, MNRE_LABELS, MNREConfig, read_captions
 
 
 REAL = MNRE_DATA
 TOKENS = ["RT", "@a", ":", "David", "Bowie", "in", "London", "&amp;", "Paris"]
-
-
-@pytest.fixture(autouse=True)
-def quiet_cache(tmp_path, monkeypatch, caplog):
-    """No cache outside tmp_path; warnings are seen."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
-    caplog.set_level(logging.WARNING)
 
 
 def fact(**changes):
@@ -61,12 +55,18 @@ def folder(tmp_path):
     return tmp_path / "mnre"
 
 
-def load(folder, tmp_path, config_name="mnre", **fields):
-    return build(MNRE, config_name=config_name, data_dir=folder, cache_dir=tmp_path / "cache", **fields)
+@pytest.fixture
+def load(folder, tmp_path):
+    """`load(config_name, data_dir=, **fields)`: the posts of `folder`, or of another one."""
+
+    def built(config_name="mnre", data_dir=folder, **fields):
+        return build(MNRE, config_name=config_name, data_dir=data_dir, cache_dir=tmp_path / "cache", **fields)
+
+    return built
 
 
-def test_rows_are_posts_with_all_their_pairs_in_file_order(folder, tmp_path):
-    dataset = load(folder, tmp_path)
+def test_rows_are_posts_with_all_their_pairs_in_file_order(folder, load):
+    dataset = load()
     assert list(dataset) == ["train", "validation"]
     first, second = dataset["train"]
     assert (first["image_id"], second["image_id"]) == ("1.jpg", "2.jpg")
@@ -88,115 +88,110 @@ def test_rows_are_posts_with_all_their_pairs_in_file_order(folder, tmp_path):
     assert ids == ["train-0", "train-1", "validation-0"]
 
 
-def test_peer_layout_takes_the_label_order_of_its_file(tmp_path):
+def test_peer_layout_takes_the_label_order_of_its_file(load, tmp_path):
     folder = tmp_path / "peer"
     write(folder / "txt" / "ours_test.txt", fact())
     labels = ["/per/loc/place_of_residence", "None"]
     write(folder / "ours_rel2id.json", json.dumps({label: index for index, label in enumerate(labels)}))
-    dataset = load(folder, tmp_path)
+    dataset = load(data_dir=folder)
     assert list(dataset) == ["test"]
     assert dataset["test"].features["pairs"].feature["relation"].names == labels
 
 
-def test_version_1_collects_labels_none_first_and_takes_int_image_ids(tmp_path):
+def test_version_1_collects_labels_none_first_and_takes_int_image_ids(load, tmp_path):
     folder = tmp_path / "v1"
     write(folder / "mnre_txt" / "mnre_train.txt", fact(relation="/a/b", img_id=17), fact(relation="none", img_id=17))
     write(folder / "mnre_txt" / "mnre_test.txt", fact(relation="/A/first"))
-    dataset = load(folder, tmp_path, "mnre_v1")
+    dataset = load("mnre_v1", data_dir=folder)
     assert dataset["train"].features["pairs"].feature["relation"].names == ["none", "/A/first", "/a/b"]
     assert dataset["train"][0]["image_id"] == "17"
 
 
-def test_images_are_used_if_there_and_counted_if_missing(folder, tmp_path, caplog):
+def test_images_are_used_if_there_and_counted_if_missing(folder, load, caplog):
     draw(folder / "img_org" / "train" / "1.jpg")
-    dataset = load(folder, tmp_path)
+    dataset = load()
     assert dataset["train"][0]["image"].size == (8, 6)
     assert dataset["train"][1]["image"] is None
     assert dataset["validation"][0]["image"] is None
     assert "1 of 2 images of train are not in" in caplog.text
-    assert "image" not in load(folder, tmp_path, images=False)["train"].features
+    assert "image" not in load(images=False)["train"].features
 
 
-def test_images_true_without_any_says_where_to_put_them(folder, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"images=True: expected images in .*img_org/train.*Google Drive"):
-        load(folder, tmp_path, images=True)
+def test_images_true_without_any_says_where_to_put_them(folder, load):
+    with pytest.raises(FileNotFoundError, match="images=True: .*img_org/train.*Google Drive"):
+        load(images=True)
 
 
-def test_captions_by_source_name(folder, tmp_path, caplog):
+def test_captions_by_source_name(folder, load, caplog):
     captions = [{"img_id": "1.jpg", "text": "\nA man on a red carpet. "}, {"img_id": "2.jpg", "text": " \n"}]
     write(folder / "captions" / "vlm_train.txt", *captions)
     write(folder / "captions" / "vlm_val.txt", {"img_id": "other.jpg", "text": "A dog"})
-    dataset = load(folder, tmp_path, captions="vlm", max_phrases=1)
+    dataset = load(captions="vlm", max_phrases=1)
     assert dataset["train"]["caption"][:] == ["A man on a red carpet.", None]
     assert dataset["train"]["image_phrases"][:] == [["man"], []]
     assert dataset["validation"][0]["caption"] is None
     assert "1 of 1 captions of validation are not in" in caplog.text
 
 
-def test_captions_by_files(folder, tmp_path):
+def test_captions_by_files(load, tmp_path):
     path = write(tmp_path / "mine.txt", {"img_id": "1.jpg", "text": "A dog"})
-    dataset = load(folder, tmp_path, captions=(str(path), None, None))
+    dataset = load(captions=(str(path), None, None))
     assert dataset["train"]["image_phrases"][:] == [["dog"], []]
     assert dataset["validation"][0]["caption"] is None
 
 
 @pytest.mark.parametrize("captions", ["nobody", ("nobody_train.txt", None, None)])
-def test_missing_caption_file_is_an_error(folder, tmp_path, captions):
+def test_missing_caption_file_is_an_error(folder, load, captions):
     write(folder / "captions" / "nobody_test.txt", {"img_id": "1.jpg", "text": "A dog"})  # there is no test split
-    with pytest.raises(FileNotFoundError, match="captions: expected the file .*nobody_train.txt"):
-        load(folder, tmp_path, captions=captions)
+    with pytest.raises(FileNotFoundError, match="captions: .*nobody_train.txt"):
+        load(captions=captions)
 
 
-def test_a_split_without_the_file_of_a_source_is_built_without_captions(folder, tmp_path, caplog):
+def test_a_split_without_the_file_of_a_source_is_built_without_captions(folder, load, caplog):
     write(folder / "mnre_txt" / "mnre_test.txt", fact())
     for stem in ("train", "val"):
         write(folder / "captions" / f"vlm_{stem}.txt", *({"img_id": f"{i}.jpg", "text": "A dog"} for i in (1, 2, 3)))
-    dataset = load(folder, tmp_path, captions="vlm")
+    dataset = load(captions="vlm")
     assert [dataset[split][0]["image_phrases"] for split in dataset] == [["dog"], ["dog"], []]
     assert dataset["test"][0]["caption"] is None
-    assert [record.getMessage() for record in caplog.records if "captions" in record.getMessage()] == [
-        f"MNRE has no captions of test (looked for {folder / 'captions' / 'vlm_test.txt'}): it is built without"
-    ]
+    assert "captions of test" in caplog.text and "captions of train" not in caplog.text
     write(folder / "captions" / "vlm_test.txt", {"img_id": "1.jpg", "text": "A cat"})
-    assert load(folder, tmp_path, captions="vlm")["test"][0]["caption"] == "A cat"
+    assert load(captions="vlm")["test"][0]["caption"] == "A cat"
 
 
-def test_byte_order_marks_are_not_read(folder, tmp_path):
+def test_byte_order_marks_are_not_read(folder, load):
     labels = json.dumps({label: index for index, label in enumerate(MNRE_LABELS)})
     paths = [folder / "mnre_txt" / "mnre_train.txt", folder / "mnre_txt" / "mnre_val .txt"]
     paths += [write(folder / "ours_rel2id.json", labels)]
     paths += [write(folder / "captions" / "vlm_train.txt", {"img_id": "1.jpg", "text": "A dog"})]
     for path in paths:
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
-    assert load(folder, tmp_path, captions="vlm")["train"][0]["image_phrases"] == ["dog"]
+    assert load(captions="vlm")["train"][0]["image_phrases"] == ["dog"]
 
 
 @pytest.mark.parametrize(("config_name", "content"), [("mnre", ""), ("mnre", " \n\n"), ("mnre_v1", "\n")])
-def test_a_split_without_records_is_an_error_that_names_its_file(folder, tmp_path, config_name, content):
+def test_a_split_without_records_is_an_error_that_names_its_file(folder, load, config_name, content):
     (folder / "mnre_txt" / "mnre_val .txt").write_text(content)
-    with pytest.raises(ValueError, match=r"mnre_val \.txt: expected at least one record, .* Remove the file to leave"):
-        load(folder, tmp_path, config_name)
+    with pytest.raises(ValueError, match=r"mnre_val \.txt: "):
+        load(config_name)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "line", "byte"), [("latin-1", 3, "0xe9, invalid continuation"), ("utf-16", 1, "0xff, invalid start")]
-)
+@pytest.mark.parametrize(("encoding", "line", "byte"), [("latin-1", 3, "0xe9"), ("utf-16", 1, "0xff")])
 @pytest.mark.parametrize("name", ["mnre_txt/mnre_train.txt", "captions/vlm_train.txt", "ours_rel2id.json"])
-def test_other_bytes_than_utf8_name_file_and_line(folder, tmp_path, name, encoding, line, byte):
+def test_other_bytes_than_utf8_name_file_and_line(folder, load, name, encoding, line, byte):
     write(folder / "captions" / "vlm_train.txt", {"img_id": "1.jpg", "text": "A dog"})
     path = write(folder / name, "", "", {"img_id": "1.jpg", "text": "A café"})
     path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
-    message = rf"{name}, line {line}: expected UTF-8, received other bytes \({byte} byte\). Save it as UTF-8"
-    with pytest.raises(ValueError, match=message):
-        load(folder, tmp_path, captions="vlm")
+    with pytest.raises(ValueError, match=f"{name}, line {line}: .*{byte}"):
+        load(captions="vlm")
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([{"img_id": "1.jpg", "text": 3}], "line 1, field 'text': expected a string, received 3"),
-        ([{"img_id": "1.jpg"}], r"line 1: expected the fields .* missing \['text'\]"),
-        ([{"img_id": 1, "text": "a"}, {"img_id": 1, "text": "b"}], "line 2, field 'img_id': '1' already has another"),
+        ([{"img_id": "1.jpg", "text": 3}], "line 1, field 'text': .*3"),
+        ([{"img_id": "1.jpg"}], "line 1: .*'text'"),
+        ([{"img_id": 1, "text": "a"}, {"img_id": 1, "text": "b"}], "line 2, field 'img_id': '1'"),
     ],
 )
 def test_malformed_captions_name_line_and_field(tmp_path, lines, message):
@@ -207,92 +202,86 @@ def test_malformed_captions_name_line_and_field(tmp_path, lines, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{'token': [", "expected one Python dict literal"),
-        ("__import__('os').getcwd()", "expected one Python dict literal"),
-        ("['token']", "expected a dict, received list"),
-        ("{'token': ['a']}", r"expected the fields .* missing \['h', 't', 'img_id', 'relation'\]"),
-        (fact(token="a b"), "field 'token': expected a list of strings"),
-        (fact(h="David"), "field 'h': expected {'name': ..., 'pos': .start, end.}"),
-        (fact(h={"name": "x", "pos": [0, "1"]}), "field 'h': expected 'pos' to be two ints"),
-        (
-            fact(t={"name": "x", "pos": [8, 10]}),
-            r"field 't': expected a span inside the sentence.*9 tokens.*\[8, 10\)",
-        ),
-        (fact(t={"name": "", "pos": [3, 3]}), "field 't': expected a span inside the sentence"),
-        (fact(img_id=None), "field 'img_id': expected a file name, received None"),
-        (fact(relation="none"), "field 'relation': expected one of .*'None'.* received 'none'.*mnre_v1"),
+        ("{'token': [", ": .*token"),
+        ("__import__('os').getcwd()", ": .*__import__"),
+        ("['token']", r": .*\['token'\]"),
+        ("{'token': ['a']}", ": .*'h'"),
+        (fact(token="a b"), ", field 'token': .*'a b'"),
+        (fact(token=["a", 1]), r", field 'token\[1\]': .*1"),
+        (fact(h="David"), ", field 'h': .*'David'"),
+        (fact(h={"name": "x", "pos": [0, "1"]}), r", field 'h.pos.1.': .*'1'"),
+        (fact(h={"name": "x", "pos": [0, True]}), r", field 'h.pos.1.': .*True"),
+        (fact(h={"name": "x", "pos": [0]}), r", field 'h.pos': .*\[0\]"),
+        (fact(t={"name": "x", "pos": [8, 10]}), r", field 't.pos': .*9 tokens.*\[8, 10\)"),
+        (fact(t={"name": "", "pos": [3, 3]}), r", field 't.pos': .*\[3, 3\)"),
+        (fact(img_id=None), ", field 'img_id': .*None"),
+        (fact(relation="none"), ", field 'relation': .*'None'.* 'none'.*mnre_v1"),
     ],
 )
-def test_malformed_lines_name_file_line_and_field(folder, line, message):
-    path = write(folder / "mnre_txt" / "mnre_train.txt", fact(), "", line)
-    builder = MNRE(data_dir=str(folder), cache_dir=str(folder.parent / "cache"))
-    with pytest.raises(ValueError, match=f"mnre_train.txt, line 3.*{message}"):
-        list(builder._generate_examples("train", path, folder / "img_org" / "train"))
+def test_malformed_lines_name_file_line_and_field(tmp_path, line, message):
+    path = write(tmp_path / "mnre_train.txt", fact(), "", line)
+    with pytest.raises(ValueError, match=f"mnre_train.txt, line 3{message}"):
+        list(read_facts(path, labels=MNRE_LABELS))
 
 
-def test_build_raises_the_error_of_the_line_itself(folder, tmp_path):
+def test_build_raises_the_error_of_the_line_itself(folder, load):
     write(folder / "mnre_txt" / "mnre_train.txt", fact(relation="nope"))
-    with pytest.raises(ValueError, match="mnre_train.txt, line 1, field 'relation'.* received 'nope'"):
-        load(folder, tmp_path)
+    with pytest.raises(ValueError, match="mnre_train.txt, line 1, field 'relation'.*'nope'"):
+        load()
 
 
-def test_a_wrong_name_only_warns(folder, tmp_path, caplog):
+def test_a_wrong_name_only_warns(folder, load, caplog):
     write(folder / "mnre_txt" / "mnre_train.txt", fact(h={"name": "Bowie", "pos": [3, 5]}))
-    assert load(folder, tmp_path)["train"][0]["pairs"][0]["head"] == [3, 5]
-    assert "1 mentions are not named as their span reads" in caplog.text
-    assert "line 1, field 'h'" in caplog.text
+    assert load()["train"][0]["pairs"][0]["head"] == [3, 5]
+    assert "mnre_train.txt, line 1" in caplog.text
 
 
-def test_missing_split_warns_and_no_split_is_an_error(folder, tmp_path, caplog):
-    load(folder, tmp_path)
+def test_missing_split_warns_and_no_split_is_an_error(load, tmp_path, caplog):
+    load()
     assert "MNRE has no test split" in caplog.text
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"(?s)looked for .*mnre_val \.txt.*ours_test\.txt.*by hand: get"):
-        load(tmp_path / "empty", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"mnre_val \.txt.*ours_test\.txt.*by hand"):
+        load(data_dir=tmp_path / "empty")
 
 
-def test_no_folder_is_an_error_that_says_how_to_get_the_data(tmp_path):
-    with pytest.raises(ValueError, match="data_dir: expected the folder .* received None. MNRE is downloaded by hand"):
-        build(MNRE, config_name="mnre", cache_dir=tmp_path)
-    with pytest.raises(FileNotFoundError, match="expected an existing folder, received .*nowhere. MNRE is downloaded"):
-        load(tmp_path / "nowhere", tmp_path)
+def test_no_folder_is_an_error_that_says_how_to_get_the_data(load, tmp_path):
+    with pytest.raises(ValueError, match="data_dir: .*None.*by hand"):
+        load(data_dir=None)
+    with pytest.raises(FileNotFoundError, match="data_dir: .*nowhere.*by hand"):
+        load(data_dir=tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [('{"None": 1}', "with the ids 0 to n - 1"), ("[1]", "expected a JSON object"), ("None", "received no JSON")],
-)
-def test_bad_label_file(folder, tmp_path, content, message):
+@pytest.mark.parametrize("content", ['{"None": 1}', '{"None": 0, "a": "x"}', '["a", "a"]', "[1]", "None"])
+def test_bad_label_file(folder, load, content):
     write(folder / "ours_rel2id.json", content)
-    with pytest.raises(ValueError, match=f"ours_rel2id.json.*{message}"):
-        load(folder, tmp_path)
+    with pytest.raises(ValueError, match="ours_rel2id.json"):
+        load()
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("name", "value"),
     [
-        ({"version": "3.0.0"}, "version: expected 1.x or 2.x"),
-        ({"images": "yes"}, "images: expected True, False or None"),
-        ({"captions": ("a", "b")}, "captions: expected the name of a source or the files"),
-        ({"captions": 3}, "captions: expected the name of a source or the files of .*, received 3"),
-        ({"max_phrases": -1}, "max_phrases: expected None or an int of at least 0, received -1"),
-        ({"max_phrases": "3"}, "max_phrases: expected None or an int of at least 0, received '3'"),
-        ({"phrase_text": "no"}, "phrase_text: expected True or False, received 'no'"),
+        ("images", "yes"),
+        ("captions", ("a", "b")),
+        ("captions", 3),
+        ("max_phrases", -1),
+        ("max_phrases", "3"),
+        ("phrase_text", "no"),
     ],
 )
-def test_config_checks(fields, message):
-    with pytest.raises(ValueError, match=message):
-        MNREConfig(**{"version": "2.0.0"} | fields).check()
+def test_config_checks(name, value):
+    with pytest.raises(ValueError, match=f"{name}: .*{re.escape(repr(value))}"):
+        MNREConfig(**{"version": "2.0.0", name: value}).check()
 
 
-def test_leaky_files_are_never_opened(folder, tmp_path):
+def test_leaky_files_are_never_opened(folder, load):
     """They are junk here, so that reading them would fail; nor do they count as input."""
-    before = load(folder, tmp_path)
+    before = load()
     for name in ("mre_train_dict.pth", "phrase_text_train.json", "txt/mre_train_dict.pth", "txt/phrase_text_val.json"):
         write(folder / name, "junk").chmod(0)
     config = MNREConfig(version="2.0.0", data_dir=str(folder))
     assert {path.name for path in MNRE.source_files(config)} == {"mnre_train.txt", "mnre_val .txt"}
-    after = load(folder, tmp_path)
+    after = load()
     assert after["train"][:] == before["train"][:]
     assert after["train"].cache_files == before["train"].cache_files
 

@@ -27,19 +27,12 @@ from datasets_scripts.builders.postcards import (
 # Restated here on purpose: what each shape means for each type of tail.
 MEANING = {
     "per": {"square": "None", "heart": "/per/per/couple", "ring": "/per/per/siblings", "star": "/per/per/peer"},
-    "org": {
-        "square": "None",
-        "heart": "/per/org/sponsor_of",
-        "ring": "/per/org/member_of",
-        "star": "/per/org/founder_of",
-    },
+    "org": dict(square="None", heart="/per/org/sponsor_of", ring="/per/org/member_of", star="/per/org/founder_of"),
     "loc": {
-        "square": "None",
-        "heart": "/per/loc/place_of_birth",
-        "ring": "/per/loc/place_of_residence",
+        "square": "None", "heart": "/per/loc/place_of_birth", "ring": "/per/loc/place_of_residence",
         "star": "/per/loc/place_of_study",
     },
-}
+}  # fmt: skip
 NUM_TRAIN, NUM_TEST = 500, 200
 
 
@@ -283,41 +276,22 @@ def test_text_phrases_and_pairs_can_be_limited():
     assert all(len(postcard.pairs) == 1 and postcard.pairs[0]["text_phrases"] == [] for postcard in postcards)
 
 
-@pytest.mark.parametrize("field", ["num_train", "num_validation", "num_test"])
-def test_empty_split(field):
-    with pytest.raises(ValueError, match=f"{field} must be at least 1 post, received 0"):
-        PostcardsConfig(**{field: 0})
-
-
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "value"),
     [
-        ("num_train", 1.5, "num_train must be an int, received 1.5"),
-        ("num_test", "3", "num_test must be an int, received '3'"),
-        ("image_size", 100.5, "image_size must be an int, received 100.5"),
-        ("max_pairs", True, "max_pairs must be an int, received True"),
-        ("text_phrases", "no", "text_phrases must be True or False, received 'no'"),
+        ("num_train", 0),
+        ("num_validation", 1.5),
+        ("num_test", "3"),
+        ("image_size", 64),
+        ("max_pairs", 0),
+        ("max_pairs", 7),
+        ("max_pairs", True),
+        ("text_phrases", "no"),
     ],
 )
-def test_values_of_another_type(field, value, message):
-    with pytest.raises(ValueError, match=message):
-        PostcardsConfig(**{field: value})
-
-
-def test_the_builder_checks_the_fields_it_is_given(tmp_path):
-    with pytest.raises(ValueError, match="num_train must be at least 1 post, received 0"):
-        Postcards(cache_dir=str(tmp_path), num_train=0)
-
-
-def test_image_too_small():
-    with pytest.raises(ValueError, match="image_size must be at least 96 pixels"):
-        PostcardsConfig(image_size=64)
-
-
-@pytest.mark.parametrize("max_pairs", [0, 7])
-def test_max_pairs_out_of_range(max_pairs):
-    with pytest.raises(ValueError, match="max_pairs must be between 1 and 6"):
-        PostcardsConfig(max_pairs=max_pairs)
+def test_the_builder_checks_the_fields_it_is_given(tmp_path, field, value):
+    with pytest.raises(ValueError, match=f"{field}: .*{value!r}"):
+        Postcards(cache_dir=str(tmp_path), **{field: value})
 
 
 def test_the_selector_ranks_the_pair_s_own_sticker_first():

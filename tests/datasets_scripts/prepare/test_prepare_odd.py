@@ -7,13 +7,12 @@ import struct
 
 import datasets
 import pytest
-from more_files import fact, folder, write  # noqa: F401
+from more_files import fact, write
 from PIL import Image
 from prepare_fakes import write_posts
 from prepare_runs import lines, load, run
 
 from datasets_scripts.audit.checks import invariants
-from datasets_scripts.builders.jsonl_rows import parse_row
 from datasets_scripts.nodes.chat_transformers import TransformersChatModel
 from datasets_scripts.nodes.selection import moved_indices
 from datasets_scripts.prepare import tools as prepare_tools
@@ -41,7 +40,8 @@ def test_phrases_that_the_source_chose_are_the_same_ones_after_repetitions_are_g
 
 
 @pytest.mark.parametrize("kind", ["missing", "unreadable"])
-def test_a_bad_image_of_more_may_be_passed_over(folder, tmp_path, kind):  # noqa: F811
+def test_a_bad_image_of_more_may_be_passed_over(more_folder, kind):
+    folder = more_folder
     other = fact(img_id="b.jpg", t={"name": "[OBJ9]", "box": (0.25, 0.5, 0.1, 0.2)})
     with open(folder / "txt" / "train.txt", "a") as file:
         file.write(f"{other}\n")
@@ -59,7 +59,8 @@ def test_a_bad_image_of_more_may_be_passed_over(folder, tmp_path, kind):  # noqa
     assert [line["image_id"] for line in lines(output / "skipped.jsonl")] == ["b.jpg"]
 
 
-def test_posts_of_more_without_their_image_may_stay_out(folder, tmp_path):  # noqa: F811
+def test_posts_of_more_without_their_image_may_stay_out(more_folder):
+    folder = more_folder
     with open(folder / "txt" / "train.txt", "a") as file:
         file.write(f"{fact(img_id='b.jpg', t={'name': '[OBJ9]', 'box': (0.25, 0.5, 0.1, 0.2)})}\n")
     assert len(load(run(folder, source="more", only_with_images=True), "more")["train"]) == 2
@@ -116,14 +117,6 @@ def test_the_output_may_not_be_where_a_disk_begins(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, "ismount", lambda path: True)
     with pytest.raises(ValueError, match="where another disk begins. Name a folder inside it"):
         check_output(tmp_path)
-
-
-@pytest.mark.parametrize("field", ["text", "caption", "image_phrases"])
-def test_half_a_character_names_line_and_field(field):
-    row = {"text": "Ann met Bob", "pairs": [{"head": "Ann", "tail": "Bob", "relation": "peer"}]}
-    row[field] = ["\ud83d"] if field == "image_phrases" else "Ann met Bob \ud83d"
-    with pytest.raises(ValueError, match=rf"a.jsonl, line 3, field '{field}': expected whole characters"):
-        parse_row(row, place="a.jsonl, line 3", labels=["None", "peer"])
 
 
 # ---------------------------------------------------------------- tools
