@@ -102,10 +102,10 @@ def in_pairs(name, of_relation):
 
 
 def in_post(name, of_label):
-    """A change that leaves one pair, preferably a positive one, and gives the post the value of its label."""
+    """A change that leaves one pair, and gives the post the value of its label: 1 if it is positive, else 0."""
 
     def change(post, rng):
-        post["pairs"] = (positives(post) or post["pairs"])[:1]
+        post["pairs"] = post["pairs"][:1]
         post[name] = of_label(post, len(positives(post)), rng)
 
     return change
@@ -117,9 +117,8 @@ def words_and_types(post, pair):
 
 
 def boxes_of_positives(post, rng):
-    post["pairs"] = post["pairs"][:1]
     for name in ("boxes", "object_labels", "object_features"):
-        post[name] = post[name][: 1 + len(positives(post))]
+        in_post(name, lambda post, label, rng, name=name: post[name][: 1 + label])(post, rng)
 
 
 fewer_text_phrases = in_pairs("text_phrases", lambda post, pair: [] if pair["relation"] else pair["text_phrases"])
