@@ -137,10 +137,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--auxiliary", nargs="+", type=Path, help="files keyed by line: mre_*_dict.pth, ...")
     parser.add_argument("--annotations", type=Path, help="the MNRE text file that the auxiliary files belong to")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/audit"), help="where the report goes")
-    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="share of the majority label's errors")
-    parser.add_argument("--folds", type=int, default=5, help="folds of the cross-validation")
-    parser.add_argument("--draws", type=int, default=1000, help="bootstrap resamples")
-    parser.add_argument("--seed", type=int, default=0, help="seed of folds, probes and resamples")
+    for name, default, words in (
+        ("threshold", THRESHOLD, "share of the majority label's errors"),
+        ("folds", 5, "folds of the cross-validation"),
+        ("draws", 1000, "bootstrap resamples"),
+        ("seed", 0, "seed of folds, probes and resamples"),
+    ):
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=words)
     arguments = parser.parse_args(argv)
     has_files = bool(arguments.auxiliary)
     if has_files != bool(arguments.annotations) or has_files == bool(arguments.dataset):

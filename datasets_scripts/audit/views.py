@@ -67,30 +67,30 @@ def _views_of_column(column: Column, table: PairTable) -> Iterator[View]:
         yield View(name, "count", "structure", "codes", [0 if v is None else len(v) for v in values])
     elif sort not in ("id", "number"):
         yield View(name, "present", "structure", "codes", [not _is_missing(value) for value in values])
-    if sort == "id":
-        numbers = [[int(number[-9:]) for number in re.findall(r"\d+", str(value))] for value in values]
-        yield View(name, "numbers in it", "structure", "numbers", _padded(numbers))
-        yield View(name, "characters", "structure", "characters", [str(value) for value in values])
-    elif sort in ("text", "texts"):
-        yield from _views_of_text(column, table, kind)
-    elif sort == "number":
-        rows = [value if isinstance(value, tuple) else (value,) for value in values]
-        yield View(name, "value", kind, "numbers", _padded(rows))
-    elif sort == "numbers":
-        yield View(name, "order", kind, "numbers", _padded([value or () for value in values]))
-    elif sort == "spans":
-        lengths = [[sum(end - start for start, end in value or [])] for value in values]
-        yield View(name, "length", "structure", "numbers", _padded(lengths))
-    elif sort == "boxes":
-        yield View(name, "geometry", kind, "numbers", np.stack([_geometry(value) for value in values]))
-    elif sort in ("vector", "vectors"):
-        yield View(name, "values", kind, "vectors", _means(values))
-    elif sort == "image":
-        formats = sorted({value.format for value in values if value})
-        shapes = [(*value[:2], formats.index(value.format)) if value else () for value in values]
-        yield View(name, "size and format", "structure", "numbers", _padded(shapes))
-    elif sort == "other":
-        yield View(name, "value", kind, "words", [repr(value) for value in values])
+    match sort:
+        case "id":
+            numbers = [[int(number[-9:]) for number in re.findall(r"\d+", str(value))] for value in values]
+            yield View(name, "numbers in it", "structure", "numbers", _padded(numbers))
+            yield View(name, "characters", "structure", "characters", [str(value) for value in values])
+        case "text" | "texts":
+            yield from _views_of_text(column, table, kind)
+        case "number":
+            yield View(name, "value", kind, "numbers", _padded([v if isinstance(v, tuple) else (v,) for v in values]))
+        case "numbers":
+            yield View(name, "order", kind, "numbers", _padded(values))
+        case "spans":
+            lengths = [[sum(end - start for start, end in value or [])] for value in values]
+            yield View(name, "length", "structure", "numbers", _padded(lengths))
+        case "boxes":
+            yield View(name, "geometry", kind, "numbers", np.stack([_geometry(value) for value in values]))
+        case "vector" | "vectors":
+            yield View(name, "values", kind, "vectors", _means(values))
+        case "image":
+            formats = sorted({value.format for value in values if value})
+            shapes = [(*value[:2], formats.index(value.format)) if value else () for value in values]
+            yield View(name, "size and format", "structure", "numbers", _padded(shapes))
+        case "other":
+            yield View(name, "value", kind, "words", [repr(value) for value in values])
 
 
 def _sort_of(values: list[Any]) -> str:
@@ -162,8 +162,8 @@ def _means(values: list[np.ndarray | None]) -> np.ndarray:
 
 def _padded(rows: list[Any]) -> np.ndarray:
     """(P, up to LISTED): the first numbers of each row, -1 where there is none."""
-    width = max(1, min(LISTED, max((len(row) for row in rows), default=0)))
-    numbers = [[-1.0 if number is None else float(number) for number in list(row)[:width]] for row in rows]
+    width = max(1, min(LISTED, max(len(row or ()) for row in rows)))
+    numbers = [[-1.0 if number is None else float(number) for number in list(row or ())[:width]] for row in rows]
     return np.array([row + [-1.0] * (width - len(row)) for row in numbers])
 
 
