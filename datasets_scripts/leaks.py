@@ -46,9 +46,6 @@ def leak_status(source: Any) -> list[str]:
 
     Raises:
         ValueError: `source` is none of these, or its mark was damaged.
-
-    Example:
-        >>> leak_status(datasets.load_dataset("some/folder", "mnre_published_objects"))  # doctest: +SKIP
     """
     if isinstance(source, Mapping):
         return list(dict.fromkeys(reason for split in source.values() for reason in leak_status(split)))
@@ -73,12 +70,9 @@ def leak_record(source: Any) -> dict[str, Any]:
 
 
 def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> None:
-    """Put the mark into the card of a published folder, for `load_dataset` to find.
+    """Put the mark into the card (README.md) of a published folder, for `load_dataset` to find.
 
     Call it last: `push_to_hub` and `DatasetInfosDict` rewrite a config's `dataset_info` without its description.
-
-    Args:
-        path: the README.md. config_name: an entry of its `dataset_info`.
 
     Raises:
         ValueError: the card has no such config.

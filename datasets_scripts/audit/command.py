@@ -53,21 +53,13 @@ def audit_dataset(posts: Mapping[str, datasets.Dataset], *, name: str = "data se
 
     Raises:
         ValueError: rows that are no posts, options out of range, or nothing to judge: no split of MIN_GROUPS groups.
-
-    Example:
-        >>> audit_dataset(build(Postcards, config_name="postcards"))["failed"]  # doctest: +SKIP
-        False
     """
     splits = {split: audit_table(table_of_split(rows), **options) for split, rows in posts.items()}
     return _report(name, splits, leak_status(posts), options)
 
 
 def audit_files(auxiliary: list[Path], annotations: Path, **options: Any) -> dict[str, Any]:
-    """The report of files keyed by the lines of an MNRE text file; options as `audit_table`.
-
-    Raises:
-        FileNotFoundError, ValueError: a file that is missing, unreadable or of another text, or options out of range.
-    """
+    """The report of files keyed by the lines of an MNRE text file; options and errors as `audit_table`."""
     table = table_of_files(auxiliary, annotations)
     name = f"{', '.join(path.name for path in auxiliary)} for {annotations.name}"
     return _report(name, {annotations.stem.strip(): audit_table(table, by_line=True, **options)}, [], options)

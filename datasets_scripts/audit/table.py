@@ -133,14 +133,7 @@ def table_of_split(split: datasets.Dataset) -> PairTable:
 
 
 def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
-    """The lines of an MNRE text file with what files keyed by its lines say of each.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a malformed line, or an auxiliary file that cannot be read or belongs to another text.
-    """
-    if not annotations.is_file():
-        raise FileNotFoundError(f"annotations: expected an existing text file of MNRE, received {annotations}")
+    """The lines of an MNRE text file with what files keyed by its lines say of each; errors are those of reading."""
     facts = list(read_facts(annotations, labels=None))
     numbers: dict[tuple[tuple[str, ...], str], int] = {}
     post = [numbers.setdefault((tuple(tokens), image), len(numbers)) for tokens, image, _ in facts]

@@ -20,9 +20,7 @@ from datasets.fingerprint import Hasher
 
 __all__ = ["SIDECAR", "build", "builder_config", "code_digest", "visual_feature_description"]
 
-# Packages whose code counts as the builder's own.
-OWN_PACKAGES = ("datasets_scripts", "modeling_vmhan")
-FEATURE_MODULE = "datasets_scripts.features"
+OWN_PACKAGES = ("datasets_scripts", "modeling_vmhan")  # whose code counts as the builder's own
 SIDECAR = "visual_features.json"
 IMAGES_AT_ONCE = 64  # whose visual features are in memory
 
@@ -40,17 +38,14 @@ def build(
     """Build a data set of posts, or load it if the same code built it from the same files before.
 
     Args:
-        builder_class: a builder; its classmethod `source_files(config)`, if it has one, lists the files that count as
-            its data, otherwise all of `data_dir` does.
+        builder_class: its classmethod `source_files(config)`, if it has one, lists the files that count as its data,
+            otherwise all of `data_dir` does.
         config_name: one of `builder_class.BUILDER_CONFIGS`.
         data_dir: the user's folder, for builders that read one.
         cache_dir: where built sets are kept; None is the cache of `datasets`.
         features: None, or the encoder and its weights with which to fill `image_features` and `object_features`, such
-            as "vgg16:imagenet", "random:0" or "transformers:openai/clip-vit-base-patch32", see
-            `datasets_scripts.features.parse_features`. Not a field of the config: `datasets` takes a builder argument
-            of this name for the columns.
-        feature_size_px: side of the square, in pixels, to which each region is resized for `features`; None is the
-            encoder's own.
+            as "vgg16:imagenet", see `datasets_scripts.features.parse_features`.
+        feature_size_px: side in pixels to which each region is resized for `features`; None is the encoder's own.
         config_fields: fields of the builder's config, for example `captions="llava_next"`.
 
     Raises:
@@ -94,11 +89,9 @@ def builder_config(
 
 def visual_feature_description(dataset: datasets.DatasetDict) -> dict[str, Any] | None:
     """What made the `image_features` of a set that `build` returned (weights, size, versions); None if it has none."""
-    for split in dataset.values():
-        for line in (split.info.description or "").splitlines():
-            if line.startswith(f"{SIDECAR}: "):
-                return json.loads(line.removeprefix(f"{SIDECAR}: "))
-    return None
+    lines = [line for split in dataset.values() for line in (split.info.description or "").splitlines()]
+    found = [line.removeprefix(f"{SIDECAR}: ") for line in lines if line.startswith(f"{SIDECAR}: ")]
+    return json.loads(found[0]) if found else None
 
 
 def code_digest(modules: Iterable[str]) -> str:
@@ -166,7 +159,7 @@ def _with_visual_features(
         )
     make_extractor = functools.cache(functools.partial(VisualFeatureExtractor.from_spec, spec, size=size))
     encoder_files = Path(spec.removeprefix("transformers:")).rglob("*")  # none if it is no folder
-    key = Hasher.hash([str(folder), spec, size, code_digest([FEATURE_MODULE]), _states(encoder_files)])
+    key = Hasher.hash([str(folder), spec, size, code_digest(["datasets_scripts.features"]), _states(encoder_files)])
     sidecar = folder / f"{key}-{SIDECAR}"
     description = json.loads(sidecar.read_text()) if sidecar.is_file() else make_extractor().description
     for name, split in dataset.items():

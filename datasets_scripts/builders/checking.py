@@ -62,12 +62,9 @@ def checked(form: Any, value: Any, place: str) -> Any:
 
 
 def check_config(config: BuilderConfig) -> None:
-    """Check the fields of a builder's config by their annotations.
+    """ValueError on a field of a builder's config that breaks its annotation.
 
     A builder calls it in `_info`, since `datasets` sets the fields one by one.
-
-    Raises:
-        ValueError: a value of another type or out of range.
     """
     hints = get_type_hints(type(config), include_extras=True)
     inherited = {field.name for field in dataclasses.fields(BuilderConfig)}

@@ -37,11 +37,7 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
 
     @classmethod
     def data_folder(cls, data_dir: str | Path | None) -> Path:
-        """The user's folder as an absolute path, without "..".
-
-        Raises:
-            ValueError: `data_dir` is None. FileNotFoundError: it is not a folder. Both say how to get the data.
-        """
+        """The user's folder as an absolute path without ".."; ValueError or FileNotFoundError if there is none."""
         if data_dir is None:
             raise ValueError(f"data_dir: expected the folder that holds the data, received None. {cls.HOW_TO_GET}")
         folder = Path(os.path.abspath(Path(data_dir).expanduser()))

@@ -11,17 +11,8 @@ from datasets_scripts.builders.checking import Record, checked
 from modeling_vmhan.labels import find_none_label
 
 
-__all__ = [
-    "first_existing",
-    "list_images",
-    "no_records",
-    "none_label_first",
-    "open_text",
-    "read_json",
-    "read_label_file",
-    "read_literals",
-    "read_pth",
-]
+__all__ = ["first_existing", "list_images", "no_records", "none_label_first", "open_text"]
+__all__ += ["read_json", "read_label_file", "read_literals", "read_pth"]
 
 
 def first_existing(paths: Sequence[Path]) -> Path | None:
@@ -33,8 +24,7 @@ def first_existing(paths: Sequence[Path]) -> Path | None:
 def open_text(path: Path, *, newline: str | None = None) -> Iterator[TextIO]:
     """A UTF-8 file opened for reading, without the byte order mark that some editors put at its start.
 
-    Raises:
-        ValueError: while it is read, other bytes; names file and line.
+    Other bytes raise a ValueError that names file and line while it is read.
     """
     try:
         with path.open(encoding="utf-8-sig", newline=newline) as file:
@@ -54,14 +44,7 @@ def no_records(path: Path) -> ValueError:
 def read_literals(path: Path, form: type[Record]) -> Iterator[tuple[str, Any]]:
     """Yield (place, record) for each line of a file with one Python dict literal a line; blank lines are skipped.
 
-    Args:
-        path: a UTF-8 text file. form: the record that each line holds.
-
-    Returns:
-        `place` reads "FILE, line NUMBER" and begins every error about that record.
-
-    Raises:
-        ValueError: a line is no literal or no such record, or the file is not UTF-8.
+    `place` reads "FILE, line NUMBER" and begins the ValueError about a line that is no literal or no such record.
     """
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
@@ -77,11 +60,7 @@ def read_literals(path: Path, form: type[Record]) -> Iterator[tuple[str, Any]]:
 
 
 def read_json(path: Path, form: Any) -> Any:
-    """What a JSON file holds, as `form` has it.
-
-    Raises:
-        ValueError: it is no JSON, not UTF-8, or does not fit `form`.
-    """
+    """What a JSON file holds, as `form` has it; ValueError if it is no JSON, not UTF-8, or does not fit."""
     with open_text(path) as file:
         try:
             content = json.load(file)
@@ -133,6 +112,7 @@ def read_pth(path: Path, form: Any) -> Any:
     except OSError:
         raise
     except Exception as error:  # of a damaged file torch's unpickler raises anything: struct.error, KeyError, ...
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: expected only dicts, lists and numbers that torch.save wrote ({reason})") from error
+        raise ValueError(
+            f"{path}: expected only dicts, lists and numbers that torch.save wrote ({repr(error)[:200]})"
+        ) from error
     return checked(form, content, str(path))

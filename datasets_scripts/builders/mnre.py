@@ -1,11 +1,10 @@
 """MNRE, relation extraction over posts with an image, from the files people download by hand.
 
-Two folder layouts load by pointing at the folder: the authors' (`mnre_txt/mnre_train.txt`, ...) and the one of most
-public code (`txt/ours_train.txt`, ..., `ours_rel2id.json`); both keep images in `img_org/{train,val,test}/`.
+Two layouts load by pointing at the folder: the authors' (`mnre_txt/mnre_train.txt`, ...) and the one of most public
+code (`txt/ours_train.txt`, ..., `ours_rel2id.json`); both keep images in `img_org/{train,val,test}/`.
 
-The configs "mnre" and "mnre_v1" never open the auxiliary object files that travel with MNRE (`mre_*_dict.pth`,
-`phrase_text_*.json`): they are keyed by line and were made with the gold entity types, so that they give the label
-away. "mnre_published_objects" does, so that published numbers can be compared with, and marks what it builds as leaky.
+The auxiliary object files that travel with MNRE give the label away (published.py). Only "mnre_published_objects"
+opens them, so that published numbers can be compared with, and marks what it builds as leaky.
 
 Source: Zheng, Wu, Feng, Fu and Cai, "MNRE: A Challenge Multimodal Dataset for Neural Relation Extraction with Visual
 Evidence in Social Media Posts", ICME 2021 (version 1); version 2 came with Zheng, Feng, Fu, Cai, Li and Wang,
@@ -13,8 +12,7 @@ Evidence in Social Media Posts", ICME 2021 (version 1); version 2 came with Zhen
 """
 
 import logging
-import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -66,16 +64,15 @@ class MNREConfig(datasets.BuilderConfig):
     Attributes:
         version: "2.0.0" (23 relations, `None`) or "1.0.0" (31 relations, `none`; the labels are read from the folder).
         images: True needs them, False leaves out the column, None takes them if the folder has any.
-        captions: None; the name NAME of a source, read from `captions/NAME_{train,val,test}.txt` (a split whose file
-            is not there is built without captions, unless no split has one); or a tuple of three files for train,
-            validation and test (None for a split without one).
+        captions: None, or the name NAME of a source, read from `captions/NAME_{train,val,test}.txt`; a split whose
+            file is not there is built without captions, unless no split has one.
         max_phrases: at most so many `image_phrases` a caption; None keeps all.
         phrase_text: "mnre_published_objects" only: whether a pair gets its line of `phrase_text_{split}.json`, gold
             entity types and all, as its one image phrase.
     """
 
     images: bool | None = None
-    captions: str | Annotated[Sequence[str | None], Field(min_length=3, max_length=3)] | None = None
+    captions: str | None = None
     max_phrases: Annotated[int, Field(ge=0)] | None = None
     phrase_text: bool = False
 
@@ -126,13 +123,10 @@ class MNRE(FolderBuilder):
 
     @classmethod
     def caption_file(cls, config: MNREConfig, folder: Path, split: str) -> Path | None:
-        """Where a split's captions are; None for a split without: by NAME, one whose file only other splits have."""
-        if isinstance(config.captions, str):
-            files = {at: folder / f"captions/{config.captions}_{cls.SPLITS[at]}.txt" for at in cls.text_files(folder)}
-            left_out = not files[split].is_file() and any(path.is_file() for path in files.values())
-            return None if left_out else files[split]
-        path = dict(zip(cls.SPLITS, config.captions or ())).get(split)
-        return Path(os.path.abspath(Path(path).expanduser())) if path else None
+        """Where a split's captions are; None if none are asked for, or if only other splits have the file."""
+        files = {at: folder / f"captions/{config.captions}_{cls.SPLITS[at]}.txt" for at in cls.text_files(folder)}
+        left_out = not files[split].is_file() and any(path.is_file() for path in files.values())
+        return None if left_out or config.captions is None else files[split]
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
@@ -177,7 +171,7 @@ class MNRE(FolderBuilder):
         image_ids = {image_id for _, image_id in posts}
         if wants_images:
             _warn_of_missing(f"images of {split}", image_ids, images, image_folder)
-        if caption_file or isinstance(self.config.captions, str):
+        if self.config.captions:
             _warn_of_missing(f"captions of {split}", image_ids, captions, caption_file or self.folder / "captions")
 
 
@@ -204,8 +198,8 @@ def read_captions(path: Path) -> dict[str, str | None]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"captions: expected the file {path}. Pass the name NAME of files captions/NAME_{{train,val,test}}.txt in "
-            "data_dir, a tuple of three files (None for a split without one), or captions=None"
+            f"captions: expected the file {path}. Pass the name NAME of captions/NAME_{{train,val,test}}.txt in "
+            "data_dir, or captions=None"
         )
     captions: dict[str, str | None] = {}
     for place, record in read_literals(path, Caption):

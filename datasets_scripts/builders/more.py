@@ -147,8 +147,7 @@ def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: st
     it.
 
     Raises:
-        ValueError: its centre is outside the image, or its width or height is not within (0, 1]; the message begins
-            with `place`. Boxes in pixels or of another format end here.
+        ValueError: its centre is outside the image, or its width or height is not within (0, 1], as of pixels.
     """
     x, y, width, height = box
     longest = 1 + TOLERANCE

@@ -4,15 +4,14 @@ A postcard is a sentence with 1 to 6 entity pairs and a picture with 4 to 8 stic
 belongs to which pair by naming its colour right after the pair's tail ("Anna Keller poses beside Bruno Haas in red");
 the SHAPE of that sticker, read with the two entity types, decides the relation. Neither modality is enough:
 
-- the text names a colour, never a shape, and names are drawn from large lists: within one combination of entity types
-  every relation is equally likely whatever the sentence says, so the best a text-only model can do is guess;
-- the picture shows every pair's sticker and some that belong to nobody, so words must be tied to objects: each pair
-  ranks the stickers by how much of its colour they show (`rank_objects`, the stand-in for the paper's selector), and
-  how many of them the model keeps (`num_objects`) sets how much of the tying is left to its attention.
+- the text names a colour, never a shape, and names are drawn from large lists, so that within one combination of
+  entity types every relation is equally likely whatever the sentence says;
+- the picture shows every pair's sticker and some that belong to nobody, so words must be tied to objects. Each pair
+  ranks the stickers by how much of its colour they show (`rank_objects`, the stand-in for the paper's selector).
 
 Counts, sizes, positions and the order of the boxes are drawn independently of the labels. A guess that names the most
-frequent shape of the picture and never finds the right sticker is right for about half of the pairs. Every post is a
-function of (seed, split, index) alone: a larger split begins with the posts of a smaller one.
+frequent shape of the picture is right for about half of the pairs. Every post is a function of (seed, split, index)
+alone: a larger split begins with the posts of a smaller one.
 """
 
 import dataclasses
@@ -220,19 +219,18 @@ def _shape_mask(shape: str, side: int) -> Image.Image:
     return mask.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _paper(rng: random.Random, image_size: int) -> Image.Image:
-    """A pale, slightly grained background, a little different for every postcard."""
-    noise = np.random.default_rng(rng.getrandbits(64))
-    tone = np.array([226, 217, 198]) + noise.integers(-12, 13, size=3)
-    grain = noise.normal(0, 4, size=(image_size, image_size, 1))
-    return Image.fromarray(np.clip(tone + grain, 0, 255).astype(np.uint8))
-
-
 def _paste_stickers(
     rng: random.Random, image_size: int, looks: list[tuple[str, str, int | None]]
 ) -> tuple[Image.Image, list[Sticker]]:
-    """Draws (colour, shape, pair) `looks` on paper, each in a random cell of the grid, size and place jittered."""
-    image, stickers, cell = _paper(rng, image_size), [], image_size / GRID
+    """Draws (colour, shape, pair) `looks` on paper, each in a random cell of the grid, size and place jittered.
+
+    The paper is pale, slightly grained, and a little different for every postcard.
+    """
+    noise = np.random.default_rng(rng.getrandbits(64))
+    tone = np.array([226, 217, 198]) + noise.integers(-12, 13, size=3)
+    grain = noise.normal(0, 4, size=(image_size, image_size, 1))
+    image = Image.fromarray(np.clip(tone + grain, 0, 255).astype(np.uint8))
+    stickers, cell = [], image_size / GRID
     margin = round(0.05 * cell)  # between the shape and its box
     for (colour, shape, pair), place in zip(looks, rng.sample(range(GRID**2), len(looks)), strict=True):
         side = rng.randint(round(0.66 * cell), round(0.80 * cell))
@@ -246,13 +244,10 @@ def _paste_stickers(
 
 
 def rank_objects(image: Image.Image, boxes: list[tuple[int, int, int, int]], colour: str) -> list[int]:
-    """Indices of the boxes, those that show most of the named colour first (ties in the boxes' order).
+    """Indices of the boxes, pixels xyxy, those that show most of the named colour first (ties in the boxes' order).
 
     The stand-in for the paper's object selector (section 4.1: the k objects most relevant to the pair): it reads the
     pixels and the pair's own words, never a label.
-
-    Args:
-        image: RGB. boxes: pixels, xyxy. colour: a key of POSTCARDS_COLOURS.
     """
     pixels = np.asarray(image, dtype=np.int64)
     near = np.square(pixels - np.array(POSTCARDS_COLOURS[colour])).sum(axis=-1) < SAME_COLOUR**2  # (height, width)
@@ -261,12 +256,7 @@ def rank_objects(image: Image.Image, boxes: list[tuple[int, int, int, int]], col
 
 
 def make_postcard(config: PostcardsConfig, split: str, index: int) -> Postcard:
-    """Postcard number `index` of `split`, a function of (config.seed, split, index) and not of the split's size.
-
-    Args:
-        config: its `seed`, `image_size`, `max_pairs` and `text_phrases` are read.
-        split: "train", "validation" or "test". index: from 0.
-    """
+    """Postcard number `index`, from 0, of `split`; it does not depend on how many the split has."""
     rng = random.Random(f"postcards/{config.seed}/{split}/{index}")
     (num_pairs,) = rng.choices(range(1, config.max_pairs + 1), weights=NUM_PAIRS_WEIGHTS[: config.max_pairs])
     num_stickers = rng.randint(max(MIN_STICKERS, num_pairs + 1), MAX_STICKERS)  # drawn before any shape
@@ -291,9 +281,7 @@ class Postcards(datasets.GeneratorBasedBuilder):
     """Builder of the Postcards data set; nothing is downloaded.
 
     Example:
-        >>> builder = Postcards(cache_dir="cache", num_train=10, num_validation=5, num_test=5)
-        >>> builder.download_and_prepare()
-        >>> builder.as_dataset("train")[0]["tokens"][:2]
+        >>> build(Postcards, config_name="postcards", num_train=10)["train"][0]["tokens"]  # doctest: +SKIP
     """
 
     BUILDER_CONFIG_CLASS = PostcardsConfig
@@ -308,11 +296,8 @@ class Postcards(datasets.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
-        splits = ("train", "validation", "test")
-        return [
-            datasets.SplitGenerator(name, {"split": name, "num_posts": getattr(self.config, f"num_{name}")})
-            for name in splits
-        ]
+        sizes = {name: getattr(self.config, f"num_{name}") for name in ("train", "validation", "test")}
+        return [datasets.SplitGenerator(name, {"split": name, "num_posts": size}) for name, size in sizes.items()]
 
     def _generate_examples(self, split: str, num_posts: int) -> Iterator[tuple[int, dict]]:
         for index in range(num_posts):

@@ -34,11 +34,7 @@ def leaky_info(info: datasets.DatasetInfo, phrase_text: bool) -> datasets.Datase
 
 
 def published_files(folder: Path, split: str, phrase_text: bool) -> list[Path]:
-    """The files of a split ("train", "validation", "test") in `folder`: the crops', then, if asked for, the phrases'.
-
-    Raises:
-        FileNotFoundError: one is in none of the places where people have it; the message lists them.
-    """
+    """The crops' file of a split, then, if asked for, the phrases'; FileNotFoundError lists where they may be."""
     stems = {"validation": ("val", "dev")}.get(split, (split,))
     found = []
     for name in [CROPS, *([PHRASES] if phrase_text else [])]:
@@ -59,8 +55,8 @@ def with_published(
     """Give each pair what its line of the published files holds.
 
     A pair's `crops` are the names as they stand, its `image_phrases` the line's phrase. Where the post's image is at
-    hand, each crop is an object too, so that a model sees as many visual nodes a pair as the published systems did:
-    its box is the whole image. The candidates are those of all lines of the image, `objects` is the pair's choice.
+    hand, each crop is an object too, whose box is the whole image, so that a model sees as many visual nodes a pair as
+    the published systems did. The post's objects are those of all lines of the image.
 
     Args:
         facts: in the order of the lines. files: of `published_files`. images: {image id: path}.
@@ -91,7 +87,6 @@ def read_line_file(path: Path, num_lines: int) -> list[Any]:
     """The values of a file keyed by line, in the order of the lines: lists of names (.pth) or phrases (.json).
 
     Args:
-        path: a .pth, loaded without running any code of it, or a .json.
         num_lines: lines of the text file that it belongs to.
 
     Raises:
@@ -100,12 +95,8 @@ def read_line_file(path: Path, num_lines: int) -> list[Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"auxiliary: expected an existing file, received {path}")
-    if path.suffix not in (".json", ".pth", ".pt"):
-        raise ValueError(f"auxiliary: expected a .pth or a .json file, received {path}")
-    if path.suffix == ".json":
-        table = read_json(path, dict[str, str])
-    else:
-        table = read_pth(path, dict[int | str, list[str]])
+    is_json = path.suffix == ".json"
+    table = read_json(path, dict[str, str]) if is_json else read_pth(path, dict[int | str, list[str]])
     by_line = {str(line): value for line, value in table.items()}
     missing = [line for line in range(num_lines) if str(line) not in by_line]
     if missing or len(by_line) != num_lines:

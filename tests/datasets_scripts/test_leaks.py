@@ -69,11 +69,6 @@ def test_a_missing_file_says_where_it_was_looked_for(load, folder):
         load()
 
 
-def test_another_config_cannot_ask_for_the_leaky_phrases(load):
-    with pytest.raises(ValueError, match="phrase_text: .*True.*'mnre'"):
-        load("mnre", phrase_text=True)
-
-
 def test_a_changed_file_is_read_again(load, folder):
     before = load()["train"][0]["pairs"][0]["crops"]
     crops = torch.load(folder / "mre_train_dict.pth", weights_only=True)
@@ -127,25 +122,12 @@ def test_the_config_s_name_alone_marks(load, tmp_path):
     assert leak_status(datasets.load_dataset(str(tmp_path / "out"), CONFIG)) == REASONS[:1]
 
 
-def test_a_card_without_the_config(load, tmp_path):
-    publish(load(), tmp_path / "out", "some")
-    with pytest.raises(ValueError, match="config_name: .*'some'.*'other'"):
-        mark_card(tmp_path / "out" / "README.md", "other", ["because"])
-
-
 def test_marks_add_up_and_leave_the_description():
     info = datasets.DatasetInfo(description="Posts.\nvisual_features.json: {}")
     mark_leaky(info, ["one"])
     mark_leaky(info, ["two", "one"])
     assert leak_status(info) == ["one", "two"]
     assert info.description.startswith("Posts.\nvisual_features.json: {}\n")
-
-
-def test_what_cannot_be_read():
-    with pytest.raises(ValueError, match="source: .*list"):
-        leak_status([])
-    with pytest.raises(ValueError, match="description: .*'yes'"):
-        leak_status(datasets.DatasetInfo(description="leaky: yes"))
 
 
 def test_the_record_of_a_metrics_file_warns_loudly(caplog):
@@ -162,48 +144,40 @@ class Harmful:
         return os.system, ("touch was-here",)
 
 
-def _pth(path, value):
-    torch.save(value, path)
-
-
-def _text(path, value):
-    path.write_text(value)
-
-
-def _pickle(path, value):
-    path.write_bytes(pickle.dumps(value, protocol=2))
+def _write(path, value):
+    if isinstance(value, str):
+        path.write_text(value)
+    elif isinstance(value, Harmful):
+        path.write_bytes(pickle.dumps(value, protocol=2))
+    else:
+        torch.save(value, path)
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "content", "message"),
+    ("name", "content", "message"),
     [
-        ("a.pth", _text, "junk", ""),
-        ("a.pth", _text, "", ""),
-        ("a.pth", _pickle, Harmful(), ""),
-        ("a.pth", _pth, {0: Harmful(), 1: []}, ""),
-        ("a.pth", _pth, [["a"], ["b"]], r"\[\['a'\], \['b'\]\]"),
-        ("a.pth", _pth, {0: ["a"]}, "2 lines .* 1 entries, none for line 1"),
-        ("a.pth", _pth, {0: ["a"], 1: ["b"], 2: ["c"]}, "2 lines .* 3 entries"),
-        ("a.pth", _pth, {0: ["a"], "b": ["b"]}, "2 entries, none for line 1"),
-        ("a.pth", _pth, {0: ["a"], 1: "b"}, "'1': .*'b'"),
-        ("a.pth", _pth, {0: ["a"], 1: [2]}, r"'1\[0\]': .*2"),
-        ("a.json", _text, "{", ""),
-        ("a.json", _text, '["a"]', r"\['a'\]"),
-        ("a.json", _text, '{"0": "a", "1": ["b"]}', r"'1': .*\['b'\]"),
-        ("a.txt", _text, "a", ""),
+        ("a.pth", "junk", ""),
+        ("a.pth", "", ""),
+        ("a.pth", Harmful(), ""),
+        ("a.pth", {0: Harmful(), 1: []}, ""),
+        ("a.pth", [["a"], ["b"]], r"\[\['a'\], \['b'\]\]"),
+        ("a.pth", {0: ["a"]}, "2 lines .* 1 entries, none for line 1"),
+        ("a.pth", {0: ["a"], 1: ["b"], 2: ["c"]}, "2 lines .* 3 entries"),
+        ("a.pth", {0: ["a"], "b": ["b"]}, "2 entries, none for line 1"),
+        ("a.pth", {0: ["a"], 1: "b"}, "'1': .*'b'"),
+        ("a.pth", {0: ["a"], 1: [2]}, r"'1\[0\]': .*2"),
+        ("a.json", "{", ""),
+        ("a.json", '["a"]', r"\['a'\]"),
+        ("a.json", '{"0": "a", "1": ["b"]}', r"'1': .*\['b'\]"),
+        ("a.txt", "a", ""),
     ],
 )
-def test_bad_files_say_what_is_wrong(tmp_path, monkeypatch, name, write, content, message):
+def test_bad_files_say_what_is_wrong(tmp_path, monkeypatch, name, content, message):
     monkeypatch.chdir(tmp_path)
-    write(tmp_path / name, content)
+    _write(tmp_path / name, content)
     with pytest.raises(ValueError, match=f"{name}.*{message}"):
         read_line_file(tmp_path / name, 2)
     assert not os.path.exists("was-here")  # nothing of the file was run
-
-
-def test_a_byte_order_mark_is_not_read(tmp_path):
-    (tmp_path / "a.json").write_text('{"0": "Ann Bob", "1": "Ann"}', encoding="utf-8-sig")
-    assert read_line_file(tmp_path / "a.json", 2) == ["Ann Bob", "Ann"]
 
 
 def test_no_file_at_all(tmp_path):

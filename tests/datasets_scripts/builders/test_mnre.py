@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from more_files import write
 from paths import MNRE_DATA
 from PIL import Image
 
@@ -13,7 +14,7 @@ from datasets_scripts.builders.folders import read_facts
 from datasets_scripts.builders.mnre import MNRE, MNRE_LABELS, MNREConfig, read_captions
 
 
-REAL = MNRE_DATA
+RESIDENCE = "/per/loc/place_of_residence"
 TOKENS = ["RT", "@a", ":", "David", "Bowie", "in", "London", "&amp;", "Paris"]
 
 
@@ -24,20 +25,9 @@ def fact(**changes):
         "h": {"name": "David Bowie", "pos": [3, 5]},
         "t": {"name": "London", "pos": [6, 7]},
         "img_id": "1.jpg",
-        "relation": "/per/loc/place_of_residence",
+        "relation": RESIDENCE,
     }
     return str(record | changes)
-
-
-def write(path, *lines):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return path
-
-
-def draw(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 6), "red").save(path)
 
 
 @pytest.fixture
@@ -73,15 +63,10 @@ def test_rows_are_posts_with_all_their_pairs_in_file_order(folder, load):
     assert first["tokens"] == TOKENS
     labels = dataset["train"].features["pairs"].feature["relation"]
     assert labels.names == MNRE_LABELS
-    assert [labels.int2str(pair["relation"]) for pair in first["pairs"]] == [
-        "/per/loc/place_of_residence",
-        "None",
-        "/per/loc/place_of_residence",
-    ]
-    assert first["pairs"][1]["head"] == [3, 5]
-    assert first["pairs"][1]["tail"] == [8, 9]
-    assert first["pairs"][1]["tail_object"] == -1
-    assert all(first["pairs"][1][field] == [] for field in ("text_phrases", "image_phrases", "objects"))
+    _, none, _ = pairs = first["pairs"]
+    assert labels.int2str([pair["relation"] for pair in pairs]) == [RESIDENCE, "None", RESIDENCE]
+    assert (none["head"], none["tail"], none["tail_object"]) == ([3, 5], [8, 9], -1)
+    assert all(none[field] == [] for field in ("text_phrases", "image_phrases", "objects"))
     assert (first["boxes"], first["object_labels"], first["caption"], first["image_phrases"]) == ([], [], None, [])
     assert "image" not in dataset["train"].features
     ids = [post["id"] for split in dataset.values() for post in split]
@@ -91,7 +76,7 @@ def test_rows_are_posts_with_all_their_pairs_in_file_order(folder, load):
 def test_peer_layout_takes_the_label_order_of_its_file(load, tmp_path):
     folder = tmp_path / "peer"
     write(folder / "txt" / "ours_test.txt", fact())
-    labels = ["/per/loc/place_of_residence", "None"]
+    labels = [RESIDENCE, "None"]
     write(folder / "ours_rel2id.json", json.dumps({label: index for index, label in enumerate(labels)}))
     dataset = load(data_dir=folder)
     assert list(dataset) == ["test"]
@@ -108,18 +93,14 @@ def test_version_1_collects_labels_none_first_and_takes_int_image_ids(load, tmp_
 
 
 def test_images_are_used_if_there_and_counted_if_missing(folder, load, caplog):
-    draw(folder / "img_org" / "train" / "1.jpg")
+    (folder / "img_org" / "train").mkdir(parents=True)
+    Image.new("RGB", (8, 6), "red").save(folder / "img_org" / "train" / "1.jpg")
     dataset = load()
     assert dataset["train"][0]["image"].size == (8, 6)
     assert dataset["train"][1]["image"] is None
     assert dataset["validation"][0]["image"] is None
     assert "1 of 2 images of train are not in" in caplog.text
     assert "image" not in load(images=False)["train"].features
-
-
-def test_images_true_without_any_says_where_to_put_them(folder, load):
-    with pytest.raises(FileNotFoundError, match="images=True: .*img_org/train.*Google Drive"):
-        load(images=True)
 
 
 def test_captions_by_source_name(folder, load, caplog):
@@ -131,20 +112,6 @@ def test_captions_by_source_name(folder, load, caplog):
     assert dataset["train"]["image_phrases"][:] == [["man"], []]
     assert dataset["validation"][0]["caption"] is None
     assert "1 of 1 captions of validation are not in" in caplog.text
-
-
-def test_captions_by_files(load, tmp_path):
-    path = write(tmp_path / "mine.txt", {"img_id": "1.jpg", "text": "A dog"})
-    dataset = load(captions=(str(path), None, None))
-    assert dataset["train"]["image_phrases"][:] == [["dog"], []]
-    assert dataset["validation"][0]["caption"] is None
-
-
-@pytest.mark.parametrize("captions", ["nobody", ("nobody_train.txt", None, None)])
-def test_missing_caption_file_is_an_error(folder, load, captions):
-    write(folder / "captions" / "nobody_test.txt", {"img_id": "1.jpg", "text": "A dog"})  # there is no test split
-    with pytest.raises(FileNotFoundError, match="captions: .*nobody_train.txt"):
-        load(captions=captions)
 
 
 def test_a_split_without_the_file_of_a_source_is_built_without_captions(folder, load, caplog):
@@ -224,12 +191,6 @@ def test_malformed_lines_name_file_line_and_field(tmp_path, line, message):
         list(read_facts(path, labels=MNRE_LABELS))
 
 
-def test_build_raises_the_error_of_the_line_itself(folder, load):
-    write(folder / "mnre_txt" / "mnre_train.txt", fact(relation="nope"))
-    with pytest.raises(ValueError, match="mnre_train.txt, line 1, field 'relation'.*'nope'"):
-        load()
-
-
 def test_a_wrong_name_only_warns(folder, load, caplog):
     write(folder / "mnre_txt" / "mnre_train.txt", fact(h={"name": "Bowie", "pos": [3, 5]}))
     assert load()["train"][0]["pairs"][0]["head"] == [3, 5]
@@ -244,11 +205,19 @@ def test_missing_split_warns_and_no_split_is_an_error(load, tmp_path, caplog):
         load(data_dir=tmp_path / "empty")
 
 
-def test_no_folder_is_an_error_that_says_how_to_get_the_data(load, tmp_path):
-    with pytest.raises(ValueError, match="data_dir: .*None.*by hand"):
-        load(data_dir=None)
-    with pytest.raises(FileNotFoundError, match="data_dir: .*nowhere.*by hand"):
-        load(data_dir=tmp_path / "nowhere")
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"data_dir": None}, ValueError, "data_dir: .*None.*by hand"),
+        ({"data_dir": "nowhere"}, FileNotFoundError, "data_dir: .*nowhere.*by hand"),
+        ({"images": True}, FileNotFoundError, "images=True: .*img_org/train.*Google Drive"),
+        ({"captions": "nobody"}, FileNotFoundError, "captions: .*nobody_train.txt"),
+        ({"phrase_text": True}, ValueError, "phrase_text: .*True.*'mnre'"),
+    ],
+)
+def test_what_is_asked_for_and_not_there(load, fields, error, message):
+    with pytest.raises(error, match=message):
+        load(**fields)
 
 
 @pytest.mark.parametrize("content", ['{"None": 1}', '{"None": 0, "a": "x"}', '["a", "a"]', "[1]", "None"])
@@ -262,7 +231,6 @@ def test_bad_label_file(folder, load, content):
     ("name", "value"),
     [
         ("images", "yes"),
-        ("captions", ("a", "b")),
         ("captions", 3),
         ("max_phrases", -1),
         ("max_phrases", "3"),
@@ -286,32 +254,17 @@ def test_leaky_files_are_never_opened(folder, load):
     assert after["train"].cache_files == before["train"].cache_files
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """MNRE-2 as published, one build for all tests."""
-    if not REAL.is_dir():
-        pytest.skip(f"the real MNRE files are not at {REAL}")
-    cache = tmp_path_factory.mktemp("real")
-    return build(MNRE, config_name="mnre", data_dir=REAL, cache_dir=cache, captions="llava_next", images=False)
-
-
-def test_real_counts_and_labels(real):
+@pytest.mark.skipif(not MNRE_DATA.is_dir(), reason=f"the real MNRE files are not at {MNRE_DATA}")
+def test_the_real_files(tmp_path, caplog):
+    fields = {"captions": "llava_next", "images": False}
+    real = build(MNRE, config_name="mnre", data_dir=MNRE_DATA, cache_dir=tmp_path / "cache", **fields)
+    assert "MNRE has no test split" in caplog.text
+    assert "not named as their span reads" not in caplog.text  # every name equals its span's text
     assert {name: len(split) for name, split in real.items()} == {"train": 7356, "validation": 931}
     pairs = {name: sum(map(len, split["pairs"])) for name, split in real.items()}
     assert pairs == {"train": 12247, "validation": 1624}
     assert real["train"].features["pairs"].feature["relation"].names == MNRE_LABELS
     assert len(MNRE_LABELS) == 23
     assert max(map(len, real["train"]["pairs"])) == 21
-
-
-def test_real_captions_give_phrases(real):
     post = real["validation"][0]
-    assert post["image_phrases"]
-    assert all(phrase in post["caption"] for phrase in post["image_phrases"])
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real MNRE files are not at {REAL}")
-def test_real_folder_warns_of_its_missing_test_split_only(tmp_path, caplog):
-    build(MNRE, config_name="mnre", data_dir=REAL, cache_dir=tmp_path, images=False)
-    assert "MNRE has no test split" in caplog.text
-    assert "not named as their span reads" not in caplog.text  # every name equals its span's text
+    assert post["image_phrases"] and all(phrase in post["caption"] for phrase in post["image_phrases"])
