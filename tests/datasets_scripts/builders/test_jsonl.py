@@ -148,26 +148,15 @@ def test_what_may_be_missing_is_empty(folder):
         (row(tokens=["a"]), "text", "'tokens'.*both"),
         (row(text=None), "text", "'tokens'.*neither"),
         (row(text=" "), "text", "' '"),
-        (row(text=3), "text", "3"),
-        (row(text="half \ud83d"), "text", "whole characters"),
-        (row(caption="half \ud83d"), "caption", "whole characters"),
         (row(image_phrases=["\ud83d"]), "image_phrases[0]", "whole characters"),
         (row(text=None, tokens=["a b"]), "tokens[0]", "'a b'"),
-        (row(text=None, tokens="a b"), "tokens", "'a b'"),
-        (row(id=[1]), "id", r"\[1\]"),
         (row(id=True), "id", "True"),
-        (row(caption=1), "caption", "1"),
-        (row(image_phrases=[1]), "image_phrases[0]", "1"),
-        (row(image="/etc/a.png"), "image", "'/etc/a.png'"),
         (row(image="../a.png"), "image", "'../a.png'"),
-        (row(image="a.png", boxes=3), "boxes", "3"),
         (row(image="a.png", boxes=[[0, 0, 0, 5]]), "boxes[0]", r"x0 < x1 .*\[0, 0, 0, 5\]"),
-        (row(image="a.png", boxes=[[0, 0, 5]]), "boxes[0]", r"\[0, 0, 5\]"),
         (row(image="a.png", boxes=[[0, 0, 5, float("nan")]]), "boxes[0][3]", "nan"),
         (row(boxes=[[0, 0, 5, 5]]), "boxes", "'image'"),
         (row(image="a.png", boxes=[[0, 0, 5, 5]], object_labels=["a", "b"]), "object_labels", r"1, .*\['a', 'b'\]"),
         (row(pairs=[]), "pairs", r"\[\]"),
-        (row(pairs=[3]), "pairs[0]", "3"),
         (pair(head=None), "pairs[0].head", "None"),
         (pair(head=3), "pairs[0].head", "3"),
         (pair(tail_object=0), "pairs[0].tail", "'boss'.*tail_object=0"),
@@ -175,12 +164,9 @@ def test_what_may_be_missing_is_empty(folder):
         (pair(tail=None, tail_object=0), "pairs[0].tail_object", "0 boxes.* 0"),
         (pair(objects=[0]), "pairs[0].objects", r"0 boxes.*\[0\]"),
         (pair(objects=[-1]), "pairs[0].objects[0]", "-1"),
-        (pair(objects=3), "pairs[0].objects", "3"),
         (pair(image_phrases=[0]), "pairs[0].image_phrases", r"0 image_phrases.*\[0\]"),
-        (pair(text_phrases="Bob"), "pairs[0].text_phrases", "'Bob'"),
         (pair(text_phrases=["Ann"]), "pairs[0].text_phrases[0]", "'Ann'"),
         (pair(relation="per"), "pairs[0].relation", "'peer'.*'per'"),
-        (pair(relation=9), "pairs[0].relation", "9"),
     ],
 )
 def test_a_wrong_row_names_file_line_field_and_fix(folder, line, field, message):
@@ -195,19 +181,23 @@ def test_two_posts_of_one_id_name_both_places(folder):
         read(path)
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "train.csv"])
-def test_other_bytes_than_utf8(folder, name):
-    (folder / name).write_bytes(b'\n{"text": "caf\xe9"}\n')
-    with pytest.raises(ValueError, match=f"{name}, line 2: .*0xe9"):
-        read(folder / name)
-
-
 @pytest.mark.parametrize(
-    ("name", "content"), [("train.jsonl", ""), ("train.jsonl", " \n\n"), ("train.csv", ""), ("train.csv", "text\n")]
+    ("name", "content", "message"),
+    [
+        ("train.jsonl", b" \n\n", ": .* none"),
+        ("train.csv", b"text\n", ": .* none"),
+        ("train.csv", b'\n"caf\xe9"\n', ", line 2: .*0xe9"),
+        ("labels.json", b'["a", "a"]', ": .*'a', 'a'"),
+        ("labels.json", b'{"a": 5}', ": .*{'a': 5}"),
+        ("labels.json", b"nope", ": "),
+        ("labels.json", b'["a", "b"]', r": .*\['a', 'b'\]"),
+    ],
 )
-def test_a_file_without_rows_is_an_error_that_names_it(folder, load, name, content):
-    (folder / name).write_text(content)
-    with pytest.raises(ValueError, match=f"{name}: .* none"):
+def test_files_that_cannot_be_used_are_named(folder, load, name, content, message):
+    if name == "labels.json":
+        write(folder, row())
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}{message}"):
         load()
 
 
@@ -270,16 +260,6 @@ def test_labels_of_a_file_keep_its_order(folder, content):
         assert read_labels(folder) == ["peer", "None"]
 
 
-@pytest.mark.parametrize(
-    ("content", "value"),
-    [('["a", "a"]', "'a', 'a'"), ("[]", "[]"), ('{"a": 5}', "{'a': 5}"), ("nope", ""), ('["a", "b"]', "['a', 'b']")],
-)
-def test_wrong_label_files(folder, content, value):
-    (folder / "labels.json").write_text(content)
-    with pytest.raises(ValueError, match=f"labels.json: .*{re.escape(value)}"):
-        read_labels(folder)
-
-
 def test_rows_without_a_none_label_are_an_error(folder):
     write(folder, row())
     with pytest.raises(ValueError, match=r"rows of .*mine: .*\['peer'\]"):
@@ -303,14 +283,8 @@ def test_a_missing_image_is_an_error_or_none(folder, load):
     with pytest.raises(ValueError, match=r"train.jsonl, line 2, field 'image': .*'b.png'"):
         load()
     assert load(missing_images="none")["train"][1]["image"] is None
-
-
-@pytest.mark.parametrize("fields", [{"images": "no"}, {"missing_images": "x"}])
-def test_config_checks(folder, load, fields):
-    write(folder, pair(relation="None"))
-    ((name, value),) = fields.items()
-    with pytest.raises(ValueError, match=f"{name}: .*'{value}'"):
-        load(**fields)
+    with pytest.raises(ValueError, match="missing_images: .*'x'"):
+        load(missing_images="x")
 
 
 def test_folders_without_or_with_two_files_of_a_split(folder, load):
