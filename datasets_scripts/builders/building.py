@@ -38,8 +38,7 @@ def build(
     """Build a data set of posts, or load it if the same code built it from the same files before.
 
     Args:
-        builder_class: its classmethod `source_files(config)`, if it has one, lists the files that count as its data,
-            otherwise all of `data_dir` does.
+        builder_class: if it reads files, its classmethod `source_files(config)` lists them.
         config_name: one of `builder_class.BUILDER_CONFIGS`.
         data_dir: the user's folder, for builders that read one.
         cache_dir: where built sets are kept; None is the cache of `datasets`.
@@ -56,7 +55,7 @@ def build(
     builder = builder_class(
         config_name=config_name,
         cache_dir=str(cache_dir) if cache_dir is not None else None,
-        hash=_digest(builder_class, config, config_fields, cache_dir),
+        hash=_digest(builder_class, config, config_fields),
         data_dir=config.data_dir,
         **config_fields,
     )
@@ -122,16 +121,9 @@ def _own_imports(source: str, package: str) -> list[str]:
     return [name for name in names if name.split(".")[0] in OWN_PACKAGES]
 
 
-def _digest(
-    builder_class: type, config: datasets.BuilderConfig, config_fields: dict[str, Any], cache_dir: str | Path | None
-) -> str:
+def _digest(builder_class: type, config: datasets.BuilderConfig, config_fields: dict[str, Any]) -> str:
     """A hash of the builder's source, its config and the state of its input files."""
-    if hasattr(builder_class, "source_files"):
-        files = builder_class.source_files(config)
-    else:
-        files = Path(config.data_dir).rglob("*") if config.data_dir else ()
-        if cache_dir:
-            files = [path for path in files if Path(cache_dir).absolute() not in path.parents]
+    files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []
     settings = [config.name, str(config.version), sorted(config_fields.items())]
     return Hasher.hash([settings, code_digest([builder_class.__module__]), _states(files)])
 

@@ -1,6 +1,7 @@
 """Cached sets follow code, config and data; visual features are made once an image and joined to the posts."""
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -14,54 +15,23 @@ from transformers import AutoModel
 
 from datasets_scripts.builders import building
 from datasets_scripts.builders.building import build, visual_feature_description
+from datasets_scripts.builders.jsonl import Posts
 from datasets_scripts.schema import group_into_posts, post_features
 
 
 BUILDER = """
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from datasets_scripts.builders.jsonl import Posts
 
-import datasets
-
-from datasets_scripts.schema import new_pair, new_post, post_features
-
-
-@dataclass
-class ToyConfig(datasets.BuilderConfig):
-    prefix: str = "p"
-
-
-class Toy(datasets.GeneratorBasedBuilder):
-    BUILDER_CONFIG_CLASS = ToyConfig
-    BUILDER_CONFIGS: ClassVar = [ToyConfig(name="toy")]
-
-    def _info(self):
-        return datasets.DatasetInfo(
-            description="toy", features=post_features(["none", "x"], images=True, visual_feature_size=None)
-        )
-
-    def _split_generators(self, dl_manager):
-        return [
-            datasets.SplitGenerator(name=path.stem, gen_kwargs={"path": path})
-            for path in sorted(Path(self.config.data_dir).glob("*.txt"))
-        ]
-
-    def _generate_examples(self, path):
-        for index, line in enumerate(path.read_text().splitlines()):
-            image_id, _, box = line.partition(" ")
-            image = path.parent / image_id
-            yield index, new_post(
-                f"{self.config.prefix}{index}", ["a", "b"], image_id, [new_pair([0, 1], [1, 2], "x")],
-                image=str(image) if image.is_file() else None, boxes=[[0, 0, float(box), 2]] if box else [],
-                object_labels=[""] if box else [],
-            )
+class Toy(Posts):
+    def _generate_examples(self, split, path):
+        for index, post in super()._generate_examples(split, path):
+            yield index, post | {"id": "p-" + post["id"]}
 """
 
 
 @pytest.fixture
 def make_toy(tmp_path, monkeypatch):
-    """A function that (re)writes the toy builder's module and imports it anew."""
+    """A function that (re)writes a builder's module and imports it anew."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def make(source=BUILDER):
@@ -77,14 +47,44 @@ def make_toy(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "toy"
-    folder.mkdir()
+def write_posts(tmp_path):
+    """`write_posts(split, *images)`: a file of posts that show "NAME", or "NAME X1" with a box from 0 to X1."""
+
+    def write(split, *images):
+        path = tmp_path / "mine" / f"{split}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        pair = {"head": "a", "tail": "b", "relation": "x"}
+        posts = [(index, *image.partition(" ")[::2]) for index, image in enumerate(images)]
+        rows = [
+            {"id": f"{split}{index}", "text": "a b", "image": name, "pairs": [pair]}
+            | ({"boxes": [[0, 0, float(side), 1]]} if side else {})
+            for index, name, side in posts
+        ]
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    return write
+
+
+@pytest.fixture
+def folder(tmp_path, write_posts):
+    folder = tmp_path / "mine"
+    write_posts("train", "1.png 4", "gone.png", "2.png", "1.png 4")
+    write_posts("test", "gone.png 3")
+    (folder / "labels.json").write_text('["none", "x"]')
     Image.new("RGB", (8, 8), (10, 0, 0)).save(folder / "1.png")
     Image.new("RGB", (8, 8), (20, 0, 0)).save(folder / "2.png")
-    (folder / "train.txt").write_text("1.png 4\ngone.png\n2.png\n1.png 4\n")
-    (folder / "test.txt").write_text("gone.png 3\n")
     return folder
+
+
+@pytest.fixture
+def load(folder, tmp_path):
+    """`load(builder_class, **fields)`: the posts of `folder`; an image that is not there makes a post without one."""
+
+    def built(builder_class=Posts, **fields):
+        asked = {"config_name": "jsonl", "data_dir": folder, "missing_images": "none"} | fields
+        return build(builder_class, cache_dir=tmp_path / "cache", **asked)
+
+    return built
 
 
 class FakeExtractor:
@@ -115,49 +115,25 @@ def extractor(monkeypatch):
     return FakeExtractor
 
 
-@pytest.fixture
-def fields(folder, tmp_path):
-    return {"config_name": "toy", "data_dir": folder, "cache_dir": tmp_path / "cache"}
-
-
 def cache_of(dataset):
     return dataset["train"].cache_files
 
 
-def test_same_code_and_data_load_the_cached_set(make_toy, fields):
-    first = build(make_toy(), **fields)
-    assert cache_of(build(make_toy(), **fields)) == cache_of(first)
-    assert first["train"]["id"][:] == ["p0", "p1", "p2", "p3"]
-
-
-def test_changed_data_is_read_again(make_toy, folder, fields):
-    first = build(make_toy(), **fields)
-    os.utime(folder / "train.txt", (1, 1))  # the time alone
-    assert cache_of(build(make_toy(), **fields)) != cache_of(first) and len(first["train"]) == 4
-    (folder / "train.txt").write_text("2.png\n")
-    assert len(build(make_toy(), **fields)["train"]) == 1
-
-
-def test_changed_code_is_run_again(make_toy, fields):
-    build(make_toy(), **fields)
-    changed = make_toy(BUILDER.replace('f"{self.config.prefix}', 'f"new-{self.config.prefix}'))
-    assert build(changed, **fields)["train"][0]["id"] == "new-p0"
-
-
-def test_config_fields_reach_the_builder_and_its_cache(make_toy, fields):
-    assert build(make_toy(), **fields)["train"][0]["id"] == "p0"
-    assert build(make_toy(), prefix="q", **fields)["train"][0]["id"] == "q0"
-
-
-def test_cache_inside_the_data_folder_does_not_count_as_data(make_toy, folder):
-    fields = {"config_name": "toy", "data_dir": folder, "cache_dir": folder / "cache"}
-    assert cache_of(build(make_toy(), **fields)) == cache_of(build(make_toy(), **fields))
-
-
-def test_relative_and_absolute_data_dir_share_a_cache(make_toy, fields, tmp_path, monkeypatch):
-    first = build(make_toy(), **fields)
+def test_the_cache_follows_data_and_settings(folder, load, write_posts, tmp_path, monkeypatch):
+    first = load()
+    assert cache_of(load()) == cache_of(first) and len(first["train"]) == 4
     monkeypatch.chdir(tmp_path)
-    assert cache_of(build(make_toy(), **fields | {"data_dir": "toy/../toy"})) == cache_of(first)
+    assert cache_of(load(data_dir="mine/../mine")) == cache_of(first)
+    assert "image" not in load(images=False)["train"].features
+    os.utime(folder / "1.png", (1, 1))  # the time of an image alone
+    assert cache_of(load()) != cache_of(first)
+    write_posts("train", "2.png")
+    assert len(load()["train"]) == 1
+
+
+def test_changed_code_is_run_again(make_toy, load):
+    assert load(make_toy())["train"][0]["id"] == "p-train0"
+    assert load(make_toy(BUILDER.replace("p-", "new-")))["train"][0]["id"] == "new-train0"
 
 
 def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):
@@ -171,20 +147,18 @@ def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):
 
 def test_relative_imports_and_those_in_functions_are_followed():
     source = "from .lines import a\nfrom . import mnre\ndef f():\n    import modeling_vmhan.images"
-    assert set(building._own_imports(source, "datasets_scripts.builders")) >= {
-        "datasets_scripts.builders.lines", "datasets_scripts.builders.mnre", "modeling_vmhan.images",
-    }  # fmt: skip
+    expected = {"datasets_scripts.builders.lines", "datasets_scripts.builders.mnre", "modeling_vmhan.images"}
+    assert expected <= set(building._own_imports(source, "datasets_scripts.builders"))
 
 
-@pytest.mark.parametrize("changed", [{"config_name": "other"}, {"prefxi": "q"}])
-def test_unknown_config_and_field(changed, make_toy, fields):
-    name, value = next(iter(changed.items()))
-    with pytest.raises(ValueError, match=f"(config_name|config_fields): .*{value if name == 'config_name' else name}"):
-        build(make_toy(), **fields | changed)
+@pytest.mark.parametrize(("name", "value"), [("config_name", "other"), ("prefxi", "q")])
+def test_unknown_config_and_field(load, name, value):
+    with pytest.raises(ValueError, match=f"config_name: .*'{value}'|config_fields: .*'{name}'"):
+        load(**{name: value})
 
 
-def test_features_are_made_once_an_image_and_joined(make_toy, folder, fields, extractor):
-    dataset = build(make_toy(), features="random:0", feature_size_px=32, **fields)
+def test_features_are_made_once_an_image_and_joined(load, extractor):
+    dataset = load(features="random:0", feature_size_px=32)
     assert extractor.seen == [10, 20]
     assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=3)
     assert dataset["train"].column_names == list(post_features(["none"], images=True, visual_feature_size=3))
@@ -193,53 +167,47 @@ def test_features_are_made_once_an_image_and_joined(make_toy, folder, fields, ex
     assert dataset["test"][0]["image_features"] is None
     assert dataset["test"][0]["object_features"] == []
     assert visual_feature_description(dataset)["size"] == 32
-    assert "toy" in dataset["train"].info.description
+    assert "Posts of one's own" in dataset["train"].info.description
 
 
-def test_features_are_cached_by_weights_and_size(make_toy, folder, fields, extractor):
-    build(make_toy(), features="random:0", **fields)
-    again = build(make_toy(), features="random:0", **fields)
+def test_features_are_cached_by_weights_and_size(load, extractor):
+    load(features="random:0")
+    again = load(features="random:0")
     assert len(extractor.seen) == 2
     assert visual_feature_description(again)["spec"] == "random:0"
-    build(make_toy(), features="random:1", **fields)
-    build(make_toy(), features="random:0", feature_size_px=64, **fields)
+    load(features="random:1")
+    load(features="random:0", feature_size_px=64)
     assert len(extractor.seen) == 6
-    plain = build(make_toy(), **fields)
+    plain = load()
     assert "image_features" not in plain["train"].features
     assert visual_feature_description(plain) is None
 
 
-def test_features_without_images(make_toy, folder, fields, extractor):
+def test_features_without_images(folder, load, extractor):
     for path in folder.glob("*.png"):
         path.unlink()
     with pytest.raises(ValueError, match="features='imagenet'"):
-        build(make_toy(), features="imagenet", **fields)
+        load(features="imagenet")
+
+
+@pytest.mark.parametrize("content", [b"junk", b"", "cut"])
+def test_an_unreadable_image_is_named(content, folder, load, extractor):
+    path = folder / "2.png"
+    path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
+    with pytest.raises(ValueError, match="image '2.png'"):
+        load(features="imagenet")
 
 
 @pytest.mark.parametrize(
-    ("content", "train", "match"),
-    [
-        (b"junk", None, "image '2.png'"),
-        (b"", None, "image '2.png'"),
-        ("cut", None, "image '2.png'"),
-        (None, "2.png 3\n1.png 0\n", "image '1.png'"),
-        (None, "2.png 3\n1.png 9.5\n", "image '1.png'"),
-        (None, "1.png 4\n1.png 5\n", "boxes: .*'1.png'"),
-    ],
+    ("images", "match"), [(["1.png 9.5"], "'1.png'"), (["1.png 4", "1.png 5"], "boxes: .*'1.png'")]
 )
-def test_an_unreadable_image_or_a_wrong_box_is_named_by_its_image(
-    content, train, match, make_toy, folder, fields, extractor
-):
-    path = folder / "2.png"
-    if content is not None:
-        path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
-    if train:
-        (folder / "train.txt").write_text(train)
+def test_wrong_boxes_are_named_by_their_image(images, match, load, write_posts, extractor):
+    write_posts("train", *images)
     with pytest.raises(ValueError, match=match):
-        build(make_toy(), features="imagenet", **fields)
+        load(features="imagenet")
 
 
-def test_images_of_every_kind_get_features(make_toy, folder, fields, extractor):
+def test_images_of_every_kind_get_features(folder, load, write_posts, extractor):
     """CMYK, palette with transparency, 1 x 1, lying on its side: the corner's red of the upright RGB image."""
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -249,40 +217,40 @@ def test_images_of_every_kind_get_features(make_toy, folder, fields, extractor):
     Image.new("P", (8, 8), 0).save(folder / "palette.png", transparency=0)
     Image.new("RGB", (1, 1), (50, 0, 0)).save(folder / "one.png")
     picture.save(folder / "turned.png", exif=exif)
-    (folder / "train.txt").write_text("cmyk.tif 4\npalette.png 4\none.png\nturned.png 8\n")
-    build(make_toy(), features="imagenet", **fields)
+    write_posts("train", "cmyk.tif 4", "palette.png 4", "one.png", "turned.png 8")
+    load(features="imagenet")
     assert extractor.seen == [0, 255, 50, 30]
 
 
-def test_many_posts_of_an_image_cost_one_pass(make_toy, folder, fields, extractor, monkeypatch):
+def test_many_posts_of_an_image_cost_one_pass(folder, load, write_posts, extractor, monkeypatch):
     monkeypatch.setattr(building, "IMAGES_AT_ONCE", 4)  # so that posts and images come in several pieces
     names = [f"{i}.png" for i in range(1, 8)]
     for i, name in enumerate(names):
         Image.new("RGB", (8, 8), (10 * i, 0, 0)).save(folder / name)
     posts = [name for _ in range(9) for name in ("gone.png", *names)]
-    (folder / "train.txt").write_text("".join(f"{name} 3\n" for name in posts))
-    dataset = build(make_toy(), features="imagenet", **fields)["train"]
+    write_posts("train", *(f"{name} 3" for name in posts))
+    dataset = load(features="imagenet")["train"]
     assert extractor.seen == [10 * i for i in range(7)]
     reds = [None if name == "gone.png" else [10.0 * names.index(name)] * 3 for name in posts]
     assert dataset["image_features"][:] == reds
     assert dataset["object_features"][:] == [[] if red is None else [[value + 1 for value in red]] for red in reds]
 
 
-def test_a_changed_encoder_folder_is_read_again(make_toy, tmp_path, fields, extractor):
+def test_a_changed_encoder_folder_is_read_again(load, tmp_path, extractor):
     encoder = tmp_path / "encoder"
     encoder.mkdir()
     (encoder / "model.safetensors").write_text("old")
     for content, passes in (("old", 2), ("old", 2), ("newer", 4)):
         if content == "newer":
             (encoder / "model.safetensors").write_text(content)
-        build(make_toy(), features=f"transformers:{encoder}", **fields)
+        load(features=f"transformers:{encoder}")
         assert len(extractor.seen) == passes
 
 
-def test_the_real_extractor_builds_a_set(make_toy, fields, tmp_path, make_vision_config):
+def test_the_real_extractor_builds_a_set(load, tmp_path, make_vision_config):
     AutoModel.from_config(make_vision_config()).save_pretrained(tmp_path / "encoder")
     spec = f"transformers:{tmp_path / 'encoder'}"
-    dataset = build(make_toy(), features=spec, **fields)
+    dataset = load(features=spec)
     assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=32)
     description = visual_feature_description(dataset)
     assert description["encoder"] == "transformers" and description["transform"]["size"] == 32
@@ -290,16 +258,10 @@ def test_the_real_extractor_builds_a_set(make_toy, fields, tmp_path, make_vision
     assert first == dataset["train"][3]["image_features"] and first != second
 
 
-@pytest.mark.parametrize("arguments", [(["a", "a"], None), ([], None), (["a"], 0)])
-def test_schema_checks(arguments):
-    labels, size = arguments
+@pytest.mark.parametrize(("labels", "size"), [(["a", "a"], None), ([], None), (["a"], 0)])
+def test_schema_checks(labels, size):
     with pytest.raises(ValueError, match=re.escape(f"received {labels if size is None else size}")):
         post_features(labels, images=False, visual_feature_size=size)
-
-
-def test_columns_that_are_not_asked_for():
-    columns = post_features(["a"], images=False, visual_feature_size=None)
-    assert not {"image", "image_features", "object_features"} & set(columns)
 
 
 def test_posts_group_by_sentence_and_image():
