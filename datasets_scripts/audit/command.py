@@ -148,7 +148,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _judged_views(
     table: PairTable, folds: np.ndarray, resampler: Resampler, threshold: float, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """A row for each view and label: what was looked at, the Evidence, whether it is a leak."""
+    """A row for each view and label: what was looked at, what it told, whether it is a leak."""
     tasks = {"none or positive": table.is_positive.astype(np.int64), "relation": table.relation}
     majority = {task: predict_held_out(None, labels, folds, seed) for task, labels in tasks.items()}
     relations = [i for i, name in enumerate(table.labels) if name != table.none_label]
@@ -158,10 +158,10 @@ def _judged_views(
             predicted = majority[task] if design is None else predict_held_out(design, labels, folds, seed)
             evidence = resampler.compare(predicted == labels, majority[task] == labels)
             row = {"field": view.field, "aspect": view.aspect, "kind": view.kind, "task": task}
-            row |= dataclasses.asdict(evidence)
+            row |= evidence
             if task == "relation":  # as the field scores systems: micro F1 over the relations
                 row["f1"] = float(f1_score(labels, predicted, labels=relations, average="micro", zero_division=0))
-            low = evidence.share_interval[0]
+            low = evidence["share_interval"][0]
             yield row | {"failed": view.kind == "structure" and low > threshold, "notable": low > NOTABLE}
 
 

@@ -15,7 +15,7 @@ Source: Goodman and Kruskal, "Measures of Association for Cross Classifications"
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import networkx
@@ -31,20 +31,10 @@ from sklearn.tree import DecisionTreeClassifier
 from datasets_scripts.audit.views import View
 
 
-__all__ = ["Evidence", "Resampler", "assign_folds", "design_of", "groups_of", "predict_held_out"]
+__all__ = ["Resampler", "assign_folds", "design_of", "groups_of", "predict_held_out"]
 
 HASHED = 2**14  # columns of hashed words or characters
 LEAF = 10  # pairs of a tree's leaf; fewer where there are few pairs, more where there are many
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a view told of one label; the interval is the central 95 % of the bootstrap, and all are fractions."""
-
-    accuracy: float
-    baseline: float
-    share: float
-    share_interval: tuple[float, float]
 
 
 def groups_of(sentences: Sequence[Hashable], images: Sequence[Hashable | None]) -> np.ndarray:
@@ -121,17 +111,21 @@ class Resampler:
         uniform = np.full(num_groups, 1 / num_groups)
         self.counts = np.random.default_rng(seed).multinomial(num_groups, uniform, size=draws).astype(np.float32)
 
-    def compare(self, correct: np.ndarray, baseline_correct: np.ndarray) -> Evidence:
-        """Evidence from whether the probe and the majority label were right, both (P,) bool."""
+    def compare(self, correct: np.ndarray, baseline_correct: np.ndarray) -> dict[str, Any]:
+        """What a view told, from whether the probe and the majority label were right, both (P,) bool.
+
+        Returns:
+            accuracy, baseline and share, all fractions, and the central 95 % of the bootstrap as share_interval.
+        """
         of_groups = [
             np.bincount(self.groups, weights=row) for row in (np.ones(len(correct)), correct, baseline_correct)
         ]
         pairs, right, base = (self.counts @ np.stack(of_groups, axis=1)).T  # each (draws,)
         shares = np.divide(right - base, pairs - base, out=np.zeros_like(right), where=base < pairs)
         accuracy, baseline = float(correct.mean()), float(baseline_correct.mean())
-        low, high = np.quantile(shares, [0.025, 0.975])
         share = (accuracy - baseline) / (1 - baseline) if baseline < 1 else 0.0
-        return Evidence(accuracy, baseline, share, (float(low), float(high)))
+        interval = np.quantile(shares, [0.025, 0.975]).tolist()
+        return {"accuracy": accuracy, "baseline": baseline, "share": share, "share_interval": interval}
 
 
 def _probe(form: str, num_pairs: int, seed: int) -> Any:

@@ -52,9 +52,7 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
         found = {split: first_existing(candidates) for split, candidates in paths.items()}
         if not any(found.values()):
             looked_for = ", ".join(str(path) for candidates in paths.values() for path in candidates)
-            raise FileNotFoundError(
-                f"data_dir: {folder} has no split of {cls.TITLE}, looked for {looked_for}. {cls.HOW_TO_GET}"
-            )
+            raise FileNotFoundError(f"data_dir: expected {cls.TITLE}, looked for {looked_for}. {cls.HOW_TO_GET}")
         return {split: path for split, path in found.items() if path}
 
     @classmethod
@@ -81,7 +79,7 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
         files = self.text_files(self.folder)
         for split in self.SPLITS.keys() - files.keys():
             paths = ", ".join(map(str, self.text_paths(self.folder, self.SPLITS[split])))
-            logger.warning("%s has no %s split, looked for %s: the split is left out", self.TITLE, split, paths)
+            logger.warning("%s: there is no %s split, looked for %s; it is left out", self.TITLE, split, paths)
         return [
             datasets.SplitGenerator(name=split, gen_kwargs={"split": split, "path": files[split]})
             for split in self.SPLITS

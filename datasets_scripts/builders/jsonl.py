@@ -61,7 +61,7 @@ class Posts(FolderBuilder):
         >>> build(Posts, config_name="jsonl", data_dir="my_data")  # doctest: +SKIP
     """
 
-    TITLE = "your posts"
+    TITLE = "posts of one's own"
     SPLITS = {"train": "train", "validation": "validation", "test": "test"}
     HOW_TO_GET = (
         "Put train.jsonl (and validation.jsonl, test.jsonl; or .csv) into one folder, images beside them or in "
@@ -141,10 +141,7 @@ def read_labels(folder: Path) -> list[str]:
     try:
         none_first = none_label_first(labels)
     except ValueError as error:
-        raise ValueError(
-            f"{source}: expected one relation that means 'no relation' (None, none, NA, no_relation or Other), "
-            f"received {labels}. Label such pairs so, or write {path} with all labels ({error})"
-        ) from None
+        raise ValueError(f"{source}: {error} Label the pairs without a relation so, or write {path}") from None
     return labels if path.is_file() else none_first
 
 

@@ -78,12 +78,6 @@ def test_a_changed_file_is_read_again(load, folder):
     assert folder / "mre_train_dict.pth" in MNRE.source_files(config)
 
 
-def test_a_file_of_another_text_stops_the_build(load, folder):
-    torch.save({0: ["a.png"]}, folder / "mre_train_dict.pth")
-    with pytest.raises(ValueError, match="mre_train_dict.pth: .* 1 entries"):
-        load()
-
-
 def test_builds_are_marked_and_the_mark_follows_the_data(load):
     posts = load(phrase_text=True)
     assert leak_status(posts) == leak_status(posts["train"]) == leak_status(posts["train"].info) == REASONS
@@ -117,9 +111,20 @@ def test_the_mark_survives_parquet_card_and_streaming(load, tmp_path, name):
     assert "# Posts" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_config_s_name_alone_marks(load, tmp_path):
+def test_the_config_s_name_alone_marks_and_another_name_cannot_be_marked(load, tmp_path):
     publish(load(), tmp_path / "out", CONFIG)
     assert leak_status(datasets.load_dataset(str(tmp_path / "out"), CONFIG)) == REASONS[:1]
+    with pytest.raises(ValueError, match=f"config_name: .*{CONFIG}.*'other'"):
+        mark_card(tmp_path / "out" / "README.md", "other", ["because"])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [([], "source: .*list"), (datasets.DatasetInfo(description="leaky: yes"), "description: .*'yes'")],
+)
+def test_what_cannot_be_read(source, message):
+    with pytest.raises(ValueError, match=message):
+        leak_status(source)
 
 
 def test_marks_add_up_and_leave_the_description():

@@ -7,7 +7,7 @@ import pytest
 from datasets_scripts.audit.probe import Resampler, assign_folds, design_of, groups_of, predict_held_out
 from datasets_scripts.audit.table import Column, ImageShape, PairTable, table_of_split
 from datasets_scripts.audit.views import View, views_of
-from datasets_scripts.schema import post_features
+from datasets_scripts.schema import new_pair, new_post, post_features
 
 
 def view(values, form="codes"):
@@ -101,14 +101,15 @@ def test_a_training_fold_of_one_label_names_it():
 
 def test_share_is_the_part_of_the_errors_removed():
     resampler = Resampler(np.arange(100), 200, 0)
-    baseline = np.arange(100) < 60
-    assert resampler.compare(np.ones(100, bool), baseline).share == 1
+    baseline, right = np.arange(100) < 60, np.ones(100, bool)
+    assert resampler.compare(right, baseline)["share"] == 1
     nothing = resampler.compare(baseline, baseline)
-    assert (nothing.share, nothing.share_interval) == (0, (0, 0))
+    assert (nothing["share"], nothing["share_interval"]) == (0, [0, 0])
     half = resampler.compare(np.arange(100) < 80, baseline)
-    assert half.share == pytest.approx(0.5) and half.accuracy == 0.8
-    assert half.share_interval[0] < 0.5 < half.share_interval[1]
-    assert resampler.compare(np.ones(100, bool), np.ones(100, bool)).share == 0  # one label only: nothing to tell
+    assert half["share"] == pytest.approx(0.5) and half["accuracy"] == 0.8
+    low, high = half["share_interval"]
+    assert low < 0.5 < high
+    assert resampler.compare(right, right)["share"] == 0  # one label only: nothing to tell
 
 
 def test_repeating_the_pairs_of_a_post_does_not_narrow_the_interval():
@@ -116,7 +117,7 @@ def test_repeating_the_pairs_of_a_post_does_not_narrow_the_interval():
     correct, baseline = rng.random(40) < 0.8, rng.random(40) < 0.5
     once = Resampler(np.arange(40), 500, 0).compare(correct, baseline)
     many = Resampler(np.repeat(np.arange(40), 9), 500, 0).compare(np.repeat(correct, 9), np.repeat(baseline, 9))
-    assert many.share_interval == pytest.approx(once.share_interval, abs=1e-6)
+    assert many["share_interval"] == pytest.approx(once["share_interval"], abs=1e-6)
 
 
 def test_the_pair_s_own_words_are_text_and_what_is_beyond_is_not():
@@ -127,11 +128,8 @@ def test_the_pair_s_own_words_are_text_and_what_is_beyond_is_not():
     assert views["words beyond the pair's own, as a code"].values == ["person", ""]
     assert views["words beyond the pair's own, as a code"].kind == "structure"
     assert views["words beyond the pair's own"].kind == "content"
-
-
-def test_a_description_is_no_code():
-    values = [[f"a thing number{i}"] for i in range(100)]
-    assert "words beyond the pair's own, as a code" not in seen(Column("pairs.image_phrases", "pair", values))
+    description = Column("pairs.image_phrases", "pair", [[f"a thing number{i}"] for i in range(100)])
+    assert "words beyond the pair's own, as a code" not in seen(description)
 
 
 @pytest.mark.parametrize(
@@ -158,24 +156,19 @@ def test_what_is_looked_at_of_each_sort_of_value(values, aspects):
     assert all(v.kind == "structure" and len(v.values) == 2 for v in views.values())
 
 
-def test_a_detector_s_labels_are_codes_by_nature():
-    views = seen(Column("object_labels", "post", [["person", "dog"], []]))
-    assert "words, as a code" not in views and views["words"].kind == "content"
-
-
 def test_known_content_is_reported_only_and_its_shape_is_judged():
     views = seen(Column("boxes", "post", [[[0, 0, 2, 4], [2, 2, 4, 4]], []]))
     assert (views["count"].kind, views["count"].values) == ("structure", [2, 0])
     assert views["geometry"].kind == "content"
     assert views["geometry"].values.tolist() == [[2, 3, 2, 2.5, 8, 12], [-1] * 6]
+    views = seen(Column("object_labels", "post", [["person", "dog"], []]))  # a detector's labels are codes by nature
+    assert "words, as a code" not in views and views["words"].kind == "content"
 
 
 def rows(**columns):
-    pair = {"head": [0, 1], "tail": [1, 2], "tail_object": -1, "relation": 0, "text_phrases": [], "objects": []}
-    post = {"id": "a", "tokens": ["Ann", "Bob"], "image_id": "", "boxes": [], "object_labels": [], "caption": None}
-    post |= {"image_phrases": [], "pairs": [pair]}
     count = len(next(iter(columns.values())))
-    return [post | {name: values[i] for name, values in columns.items()} for i in range(count)]
+    posts = [new_post("a", ["Ann", "Bob"], "", [new_pair([0, 1], [1, 2], 0)]) for _ in range(count)]
+    return [post | {name: values[i] for name, values in columns.items()} for i, post in enumerate(posts)]
 
 
 def test_feature_vectors_become_short_ones_that_keep_what_is_there():
@@ -199,13 +192,8 @@ def test_an_image_is_looked_at_by_its_header(tmp_path):
 
 
 def test_text_is_no_field():
-    split = datasets.Dataset.from_list(rows(id=["a", "b"]))
-    names = {column.name for column in table_of_split(split.cast(relation_names(split))).columns}
+    features = post_features(["None"], images=False, visual_feature_size=None)
+    split = datasets.Dataset.from_list(rows(id=["a", "b"]), features=features)
+    names = {column.name for column in table_of_split(split).columns}
     assert not names & {"tokens", "pairs.head", "pairs.tail", "pairs.relation", "pairs"}
     assert {"pairs.objects", "pairs.text_phrases", "row of the post", "pairs of the post"} <= names
-
-
-def relation_names(split):
-    features = split.features.copy()
-    features["pairs"].feature["relation"] = datasets.ClassLabel(names=["None"])
-    return features
