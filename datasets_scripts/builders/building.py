@@ -10,7 +10,7 @@ import functools
 import importlib.util
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +153,13 @@ def _with_visual_features(
     encoder_files = Path(spec.removeprefix("transformers:")).rglob("*")  # none if it is no folder
     key = Hasher.hash([str(folder), spec, size, code_digest(["datasets_scripts.features"]), _states(encoder_files)])
     sidecar = folder / f"{key}-{SIDECAR}"
-    description = json.loads(sidecar.read_text()) if sidecar.is_file() else make_extractor().description
-    for name, split in dataset.items():
-        dataset[name] = _joined(split, make_extractor, description, fingerprint=Hasher.hash([key, name]))
     if not sidecar.is_file():
         temporary = sidecar.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(make_extractor().description, indent=2) + "\n", encoding="utf-8")
         os.replace(temporary, sidecar)
+    description = json.loads(sidecar.read_text(encoding="utf-8"))
+    for name, split in dataset.items():
+        dataset[name] = _joined(split, make_extractor, description, fingerprint=Hasher.hash([key, name]))
     return dataset
 
 
@@ -214,18 +214,22 @@ def _distinct_images(split: datasets.Dataset) -> tuple[list[int], list[int]]:
 
 
 def _encoded(batch: dict[str, list[Any]], make_extractor: Any) -> dict[str, list[Any]]:
-    """The vectors of a batch of posts; an unreadable image or a wrong box is named by the image's id."""
+    """The vectors of a batch of posts."""
+    vectors = make_extractor().extract(_images_and_boxes(batch), progress=False)
+    found = [(None, []) if stored is None else next(vectors) for stored in batch["image"]]
+    return {"image_features": [one for one, _ in found], "object_features": [list(many) for _, many in found]}
+
+
+def _images_and_boxes(batch: dict[str, list[Any]]) -> Iterator[tuple[Any, list[list[float]]]]:
+    """One image at a time with its boxes; an unreadable image or a wrong box is named by the image's id."""
     from modeling_vmhan.images import load_image  # here, as they bring in torch
     from modeling_vmhan.regions import pixel_boxes
 
-    inputs = []
     for image_id, stored, boxes in zip(batch["image_id"], batch["image"], batch["boxes"]):
         if stored is not None:
             try:
-                inputs.append((load_image(stored["bytes"] or stored["path"]), boxes))
-                pixel_boxes(boxes, inputs[-1][0].size)
+                image = load_image(stored["bytes"] or stored["path"])
+                pixel_boxes(boxes, image.size)
             except (OSError, ValueError) as error:
                 raise ValueError(f"image {image_id!r}: {error}") from error
-    vectors = iter(make_extractor().extract(inputs, progress=False) if inputs else ())
-    found = [(None, []) if stored is None else next(vectors) for stored in batch["image"]]
-    return {"image_features": [one for one, _ in found], "object_features": [list(many) for _, many in found]}
+            yield image, boxes
