@@ -143,16 +143,10 @@ def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
 
 
 def _labels(split: datasets.Dataset, facts: list[tuple[Any, Any, dict[str, Any]]]) -> list[str]:
-    relations = [pair.get("relation") for _, _, pair in facts]
     feature = split.features["pairs"].feature.get("relation")
-    if isinstance(feature, datasets.ClassLabel) and all(r is not None and r >= 0 for r in relations):
-        return list(feature.names)
-    if all(isinstance(relation, str) for relation in relations):
-        return sorted(set(relations))
-    raise ValueError(
-        "dataset: expected a relation for each pair, a ClassLabel or a string, received pairs without. A split "
-        "without gold labels cannot be audited"
-    )
+    if not isinstance(feature, datasets.ClassLabel) or any(pair["relation"] in (None, -1) for _, _, pair in facts):
+        raise ValueError("dataset: expected the gold relation of each pair, a ClassLabel, received pairs without")
+    return list(feature.names)
 
 
 def _words(span: tuple[int, ...], tokens: tuple[str, ...]) -> str:

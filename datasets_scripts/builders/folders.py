@@ -13,7 +13,7 @@ import datasets
 
 from datasets_scripts.builders.checking import Box, Record, Span
 from datasets_scripts.builders.lines import first_existing, no_records, read_literals
-from datasets_scripts.schema import new_pair
+from datasets_scripts.schema import new_pair, post_features
 
 
 __all__ = ["BoxMention", "Fact", "FolderBuilder", "TextFact", "read_facts"]
@@ -74,6 +74,13 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
     @property
     def labels(self) -> list[str]:
         return self.info.features["pairs"].feature["relation"].names
+
+    def new_info(self, labels: list[str], *, images: bool, homepage: str = "") -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(
+            description=f"{self.config.description}, read from files of the user's",
+            homepage=homepage,
+            features=post_features(labels, images=images, visual_feature_size=None),
+        )
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         files = self.text_files(self.folder)

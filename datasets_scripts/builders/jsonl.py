@@ -31,7 +31,6 @@ from datasets_scripts.builders.folders import FolderBuilder
 from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
 from datasets_scripts.builders.lines import first_existing, no_records, none_label_first, open_text, read_label_file
 from datasets_scripts.commands import nearest
-from datasets_scripts.schema import post_features
 
 
 __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
@@ -88,11 +87,7 @@ class Posts(FolderBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         check_config(self.config)
-        labels = read_labels(self.folder)
-        return datasets.DatasetInfo(
-            description=f"{self.config.description}, read from JSONL or CSV files",
-            features=post_features(labels, images=self.config.images, visual_feature_size=None),
-        )
+        return self.new_info(read_labels(self.folder), images=self.config.images)
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         for index, (place, post) in enumerate(read_posts(path, labels=self.labels, split=split)):

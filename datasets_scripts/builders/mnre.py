@@ -31,7 +31,7 @@ from datasets_scripts.builders.lines import (
 )
 from datasets_scripts.builders.published import leaky_info, published_files, with_published
 from datasets_scripts.nodes.phrases import noun_phrases
-from datasets_scripts.schema import group_into_posts, new_post, post_features
+from datasets_scripts.schema import group_into_posts, new_post
 
 
 __all__ = ["MNRE", "MNRE_LABELS", "MNREConfig", "read_captions", "read_labels"]
@@ -131,11 +131,7 @@ class MNRE(FolderBuilder):
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
         labels = read_labels(self.folder, self.text_files(self.folder), version=str(self.config.version))
-        info = datasets.DatasetInfo(
-            description=f"{self.config.description}, read from files downloaded by hand",
-            homepage="https://github.com/thecharm/MNRE",
-            features=post_features(labels, images=self._has_images(), visual_feature_size=None),
-        )
+        info = self.new_info(labels, images=self._has_images(), homepage="https://github.com/thecharm/MNRE")
         return leaky_info(info, self.config.phrase_text) if self.config.name == PUBLISHED else info
 
     def _has_images(self) -> bool:

@@ -20,7 +20,7 @@ import datasets
 from datasets_scripts.builders.checking import Box, check_config
 from datasets_scripts.builders.folders import BoxMention, FolderBuilder, TextFact, read_facts
 from datasets_scripts.builders.lines import list_images, read_json, read_label_file, read_pth
-from datasets_scripts.schema import group_into_posts, new_post, post_features
+from datasets_scripts.schema import group_into_posts, new_post
 from modeling_vmhan.images import image_size
 
 
@@ -96,11 +96,7 @@ class MORE(FolderBuilder):
     def _info(self) -> datasets.DatasetInfo:
         check_config(self.config)
         labels = read_label_file(self.required([self.folder / "rel2id.json"], "the labels"))
-        return datasets.DatasetInfo(
-            description=f"{self.config.description}, read from files downloaded by hand",
-            homepage="https://github.com/NJUNLP/MORE",
-            features=post_features(labels, images=self.config.images, visual_feature_size=None),
-        )
+        return self.new_info(labels, images=self.config.images, homepage="https://github.com/NJUNLP/MORE")
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         posts = group_into_posts(read_facts(path, labels=self.labels, form=ObjectFact))

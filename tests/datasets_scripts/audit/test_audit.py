@@ -21,7 +21,7 @@ from datasets_scripts.builders.more import MORE
 from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.commands import run_command
 from datasets_scripts.leaks import leak_status
-from datasets_scripts.schema import post_features
+from datasets_scripts.schema import new_pair, new_post, post_features
 
 
 QUICK = {"draws": 200, "folds": 2}
@@ -222,9 +222,11 @@ def test_options_out_of_range(name, value):
         audit_table(table_of_split(posts()), **{name: value})
 
 
-def unlabelled(relation):
-    pairs = [{"head": [0, 1], "tail": [1, 2], "relation": relation}]
-    return datasets.Dataset.from_list([{"tokens": ["a", "b"], "pairs": pairs}])
+def labelled(names, relation=0):
+    """One post with a pair of this relation."""
+    features = post_features(names, images=False, visual_feature_size=None)
+    post = new_post("a", ["a", "b"], "", [new_pair([0, 1], [1, 2], relation)])
+    return datasets.Dataset.from_list([post], features=features)
 
 
 @pytest.mark.parametrize(
@@ -232,8 +234,8 @@ def unlabelled(relation):
     [
         (lambda: datasets.Dataset.from_dict({"tokens": [["a"]]}), r"\['pairs'\]"),
         (lambda: posts().select([]), "none"),
-        (lambda: unlabelled(None), "relation"),
-        (lambda: unlabelled("peer"), "none label"),
+        (lambda: labelled(["None"], relation=None), "relation"),
+        (lambda: labelled(["peer"]), "none label"),
     ],
 )
 def test_rows_that_are_no_labelled_posts(rows, message):

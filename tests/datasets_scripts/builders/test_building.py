@@ -207,21 +207,6 @@ def test_wrong_boxes_are_named_by_their_image(images, match, load, write_posts, 
         load(features="imagenet")
 
 
-def test_images_of_every_kind_get_features(folder, load, write_posts, extractor):
-    """CMYK, palette with transparency, 1 x 1, lying on its side: the corner's red of the upright RGB image."""
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    picture = Image.new("RGB", (8, 8), (40, 0, 0))
-    picture.putpixel((7, 7), (30, 0, 0))
-    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(folder / "cmyk.tif")
-    Image.new("P", (8, 8), 0).save(folder / "palette.png", transparency=0)
-    Image.new("RGB", (1, 1), (50, 0, 0)).save(folder / "one.png")
-    picture.save(folder / "turned.png", exif=exif)
-    write_posts("train", "cmyk.tif 4", "palette.png 4", "one.png", "turned.png 8")
-    load(features="imagenet")
-    assert extractor.seen == [0, 255, 50, 30]
-
-
 def test_many_posts_of_an_image_cost_one_pass(folder, load, write_posts, extractor, monkeypatch):
     monkeypatch.setattr(building, "IMAGES_AT_ONCE", 4)  # so that posts and images come in several pieces
     names = [f"{i}.png" for i in range(1, 8)]
