@@ -28,7 +28,7 @@ from transformers import (
     YolosImageProcessor,
 )
 
-from datasets_scripts.detection.batching import seeded
+from datasets_scripts.detection.base import seeded
 from datasets_scripts.detection.ultralytics_detector import import_ultralytics
 
 

@@ -131,30 +131,25 @@ def test_float16_is_close(make, name, images):
     assert abs(rough[0].score - exact[0].score) < 0.02 and rough != exact
 
 
-def test_images_must_be_rgb(detector):
-    with pytest.raises(ValueError, match=r"images\[1\]: expected an RGB PIL image, received mode 'L'"):
-        detector.detect([picture(8, 8), picture(8, 8).convert("L")], QUERIES[:2])
-    with pytest.raises(ValueError, match=r"images\[0\]: expected an RGB PIL image, received str"):
-        detector.detect(["photo.jpg"], QUERIES[:1])
-
-
-@pytest.mark.parametrize("queries", [[], [["cat"], ["dog"]]])
-def test_one_list_of_queries_an_image(detector, queries):
-    with pytest.raises(
-        ValueError, match=f"queries: expected one list of phrases an image, 1, received {len(queries)}"
-    ):
-        detector.detect([picture(8, 8)], queries)
-
-
-@pytest.mark.parametrize("queries", [["cat"], [[3]]])
-def test_queries_are_lists_of_phrases(detector, queries):
-    with pytest.raises(ValueError, match=r"queries\[0\]: expected a list of phrases"):
-        detector.detect([picture(8, 8)], queries)
+@pytest.mark.parametrize(
+    ("images", "queries", "message"),
+    [
+        ([picture(8, 8), picture(8, 8).convert("L")], QUERIES[:2], r"images\[1\]: .*mode=L"),
+        (["photo.jpg"], QUERIES[:1], r"images\[0\]: .*'photo.jpg'"),
+        ([picture(8, 8)], [], "queries: .*1, received 0"),
+        ([picture(8, 8)], [["cat"], ["dog"]], "queries: .*1, received 2"),
+        ([picture(8, 8)], ["cat"], r"queries\[0\]: .*'cat'"),
+        ([picture(8, 8)], [[3]], r"queries\[0\]: .*3"),
+    ],
+)
+def test_bad_images_and_queries(detector, images, queries, message):
+    with pytest.raises(ValueError, match=message):
+        detector.detect(images, queries)
 
 
 def test_who_needs_queries(detector, name, images):
     if name in TEXT_CONDITIONED:
-        with pytest.raises(ValueError, match="looks for phrases and was given none. Pass one list of phrases"):
+        with pytest.raises(ValueError, match="queries: "):
             detector.detect(images)
     else:
         assert detector.detect(images[:1]) == detector.detect(images[:1], QUERIES[:1])
