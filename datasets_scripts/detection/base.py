@@ -8,8 +8,8 @@ detector knows a pair, a line number or a label.
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,15 +20,11 @@ from torchvision.ops import nms
 from modeling_vmhan.vision import weights_digest
 
 
-__all__ = [
-    "Detection",
-    "DetectionSettings",
-    "Detector",
-    "detections_from",
-    "keep_detections",
-    "random_seed",
-    "seeded",
-]
+__all__ = ["Detection", "DetectionSettings", "Detector", "detections_from", "keep_detections", "random_seed", "seeded"]
+
+Sizes = list[tuple[int, int]]  # (width, height) of each image, in pixels
+Queries = list[list[str]]  # the phrases looked for in each image
+Raw = tuple[torch.Tensor, torch.Tensor, Sequence[str]]  # boxes (n, 4), scores (n,) and n labels of an image
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # Coordinates are kept to a hundredth of a pixel and scores to six decimals: finer digits are noise of the hardware.
@@ -89,9 +85,7 @@ class DetectionSettings:
         try:
             torch.device(self.device or "cpu")
         except RuntimeError as error:
-            raise ValueError(
-                f'device: expected a torch device such as "cpu" or "cuda:0", received {self.device!r} ({error})'
-            ) from error
+            raise ValueError(f"device: expected a torch device, received {self.device!r} ({error})") from error
 
 
 class Detector(ABC):
@@ -120,18 +114,14 @@ class Detector(ABC):
         self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = network.to(self.device).eval().requires_grad_(False)
         self.dtype, self.batch_size = DTYPES[settings.dtype], settings.batch_size
-        self.filters = {name: asdict(settings)[name] for name in ("score_threshold", "max_objects", "duplicate_iou")}
-        if settings.score_threshold is None:
-            self.filters["score_threshold"] = score_threshold
-        versions = {"torch": torch.__version__, **description.pop("versions", {})}
-        self.description = {
-            **description,
-            "weights_sha256": weights_digest(network),
-            "versions": versions,
-            "text_conditioned": self.text_conditioned,
-            **self.filters,
-            "dtype": settings.dtype,
+        self.filters = {
+            "score_threshold": score_threshold if settings.score_threshold is None else settings.score_threshold,
+            "max_objects": settings.max_objects,
+            "duplicate_iou": settings.duplicate_iou,
         }
+        described = {"weights_sha256": weights_digest(network), "text_conditioned": self.text_conditioned}
+        self.description = description | described | self.filters | {"dtype": settings.dtype}
+        self.description["versions"] = {"torch": torch.__version__} | description.get("versions", {})
 
     def prepare(self, image: Image.Image, queries: list[str]) -> Any:
         """The network's input for one image."""
@@ -142,12 +132,10 @@ class Detector(ABC):
         return None
 
     @abstractmethod
-    def forward(
-        self, prepared: list[Any], sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
-        """Raw detections of each of several images of one shape; sizes are (width, height)."""
+    def forward(self, prepared: list[Any], sizes: Sizes, queries: Queries) -> list[Raw]:
+        """What is found in each of several images of one shape, unfiltered and in any order."""
 
-    def detect(self, images: list[Image.Image], queries: list[list[str]] | None = None) -> list[list[Detection]]:
+    def detect(self, images: list[Image.Image], queries: Queries | None = None) -> list[list[Detection]]:
         """Detections of each image, best first, in the order (-score, box, label).
 
         Args:
@@ -160,21 +148,16 @@ class Detector(ABC):
         """
         for index, image in enumerate(images):
             if getattr(image, "mode", None) != "RGB":
-                raise ValueError(
-                    f"images[{index}]: expected an RGB PIL image, received {image!r}. Open files with "
-                    "modeling_vmhan.images.load_image, which converts what is not RGB and applies the EXIF rotation."
-                )
+                raise ValueError(f"images[{index}]: expected an RGB PIL image, received {image!r}, see load_image")
         queries = self._checked_queries(queries, len(images))
         found: list[list[Detection]] = [[] for _ in images]
         wanted = [index for index in range(len(images)) if queries[index] or not self.text_conditioned]
         for start in range(0, len(wanted), self.batch_size):
             for index, raw in self._run(wanted[start : start + self.batch_size], images, queries):
-                found[index] = keep_detections(raw, images[index].size, **self.filters)
+                found[index] = keep_detections(detections_from(*raw), images[index].size, **self.filters)
         return found
 
-    def _run(
-        self, indices: list[int], images: list[Image.Image], queries: list[list[str]]
-    ) -> Iterator[tuple[int, list[Detection]]]:
+    def _run(self, indices: list[int], images: list[Image.Image], queries: Queries) -> Iterator[tuple[int, Raw]]:
         canvases = {index: _extended(images[index]) for index in indices}
         prepared = {index: self.prepare(canvases[index], queries[index]) for index in indices}
         groups: dict[Hashable, list[int]] = {}
@@ -187,24 +170,24 @@ class Detector(ABC):
                 raw = self.forward([prepared[index] for index in group], sizes, [queries[index] for index in group])
             yield from zip(group, raw, strict=True)
 
-    def _checked_queries(self, queries: list[list[str]] | None, num_images: int) -> list[list[str]]:
+    def _checked_queries(self, queries: Queries | None, num_images: int) -> Queries:
         """The queries with single blanks, each once, in the order given."""
-        if queries is None and self.text_conditioned and num_images:
+        if queries is None and not self.text_conditioned:
+            queries = [[]] * num_images
+        if len(queries or []) != num_images:
             raise ValueError(
-                f"queries: {self.description['model']} looks for phrases and was given none. Pass one list of phrases "
-                "an image, or choose a detector with fixed classes, such as torchvision:fasterrcnn_resnet50_fpn_v2"
+                f"queries: {self.description['model']} expects a list of phrases for each of {num_images} images, "
+                f"received {queries if queries is None else len(queries)}"
             )
-        queries = [[] for _ in range(num_images)] if queries is None else queries
-        if len(queries) != num_images:
-            raise ValueError(f"queries: expected one list of phrases an image, {num_images}, received {len(queries)}")
+        queries = queries or []
         for index, row in enumerate(queries):
             if isinstance(row, str) or not all(isinstance(query, str) for query in row):
                 raise ValueError(f"queries[{index}]: expected a list of phrases, received {row!r}")
         return [list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries]
 
 
-def detections_from(boxes: torch.Tensor, scores: torch.Tensor, labels: Iterable[str]) -> list[Detection]:
-    """Detections of one image, unfiltered, from boxes (n, 4), scores (n,) and n labels."""
+def detections_from(boxes: torch.Tensor, scores: torch.Tensor, labels: Sequence[str]) -> list[Detection]:
+    """Detections of one image from boxes (n, 4), scores (n,) and n labels."""
     rows = zip(boxes.float().tolist(), scores.float().tolist(), labels, strict=True)
     return [Detection(box=tuple(box), score=score, label=label) for box, score, label in rows]
 
@@ -217,15 +200,12 @@ def keep_detections(
     max_objects: int = 10,
     duplicate_iou: float = 0.7,
 ) -> list[Detection]:
-    """What is kept of a detector's raw output: clipped, filtered, sorted, without duplicates.
+    """What is kept of a detector's raw output: clipped, filtered, without duplicates, sorted by (-score, box, label).
 
     Args:
         candidates: in any order; boxes may cross the border, be empty, or have infinite or NaN coordinates.
-        image_size: (width, height) in pixels, as `PIL.Image.size`.
-        score_threshold, max_objects, duplicate_iou: see `DetectionSettings`.
-
-    Returns:
-        At most `max_objects` detections, in the order (-score, box, label).
+        image_size: (width, height) in pixels.
+        others: see `DetectionSettings`.
     """
     kept = [
         Detection(box, score, candidate.label)
@@ -261,11 +241,7 @@ def _extended(image: Image.Image) -> Image.Image:
 
 
 def random_seed(weights: str | None) -> int | None:
-    """SEED of "random:SEED"; None for any other name of weights.
-
-    Raises:
-        ValueError: it begins with "random" and goes on otherwise.
-    """
+    """SEED of "random:SEED", None for other names of weights; ValueError for what begins with "random" otherwise."""
     kind, _, seed = (weights or "").partition(":")
     if kind == "random" and not seed.isdecimal():
         raise ValueError(f'weights: expected "random:SEED" with a whole number SEED >= 0, received {weights!r}')

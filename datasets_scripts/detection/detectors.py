@@ -51,14 +51,12 @@ def make_detector(spec: str, **options: Any) -> Detector:
     adapter, _, model = head.partition(":")
     if adapter not in ADAPTERS or not model:
         raise ValueError(
-            f'detector: expected "ADAPTER:MODEL" with one of the adapters {list(ADAPTERS)}, received {spec!r}'
-            f"{nearest(adapter, ADAPTERS)}"
+            f"detector: expected ADAPTER:MODEL, one of {ADAPTERS}, received {spec!r}{nearest(adapter, ADAPTERS)}"
         )
     load_detector = importlib.import_module(f"datasets_scripts.detection.{adapter}_detector").load_detector
     options = _with_options_of_spec(query, options)
-    known = SETTINGS + [
-        name for name in inspect.signature(load_detector).parameters if name not in ("model", "settings")
-    ]
+    own = inspect.signature(load_detector).parameters
+    known = SETTINGS + [name for name in own if name not in ("model", "settings")]
     for name in options:
         if name not in known:
             raise ValueError(f"detector: {adapter} has the options {known}, received {name!r}{nearest(name, known)}")
@@ -75,14 +73,10 @@ def _with_options_of_spec(query: str, options: dict[str, Any]) -> dict[str, Any]
     options = dict(options)
     for name, value in written:
         if name in options:
-            raise ValueError(
-                f"detector: expected each option once, in the spec or as an argument, received {name!r} twice"
-            )
+            raise ValueError(f"detector: expected each option once, in spec or arguments, received {name!r} twice")
         kind = NUMBERS.get(name, str)
         try:
             options[name] = kind(value)
         except ValueError as error:
-            raise ValueError(
-                f"detector: {name} expects a value of type {kind.__name__}, received {value!r}"
-            ) from error
+            raise ValueError(f"detector: {name} expects a {kind.__name__}, received {value!r}") from error
     return options

@@ -16,14 +16,8 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.transforms.functional import pil_to_tensor
 
 from datasets_scripts.commands import nearest
-from datasets_scripts.detection.base import (
-    Detection,
-    DetectionSettings,
-    Detector,
-    detections_from,
-    random_seed,
-    seeded,
-)
+from datasets_scripts.detection import base
+from datasets_scripts.detection.base import DetectionSettings, Detector, Queries, Raw, Sizes
 
 
 __all__ = ["TorchvisionDetector", "load_detector"]
@@ -53,32 +47,20 @@ class TorchvisionDetector(Detector):
         """SSD resizes everything to one square; the others pad a batch to its largest image."""
         return None if self.network.transform.fixed_size else prepared.shape
 
-    def forward(
-        self, prepared: list[Tensor], sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
+    def forward(self, prepared: list[Tensor], sizes: Sizes, queries: Queries) -> list[Raw]:
         outputs = self.network([pixels.to(self.device).float() / 255 for pixels in prepared])
-        return [
-            detections_from(output["boxes"], output["scores"], (self.labels[index] for index in output["labels"]))
-            for output in outputs
-        ]
+        return [(one["boxes"], one["scores"], [self.labels[index] for index in one["labels"]]) for one in outputs]
 
 
 def load_detector(model: str, *, settings: DetectionSettings, weights: str | None = None) -> TorchvisionDetector:
-    """The detector that torchvision calls `model`.
+    """The detector that torchvision calls `model`, see `make_detector`.
 
-    Args:
-        model: one of `torchvision.models.list_models(module=torchvision.models.detection)`.
-        settings: see `DetectionSettings`.
-        weights: None is torchvision's best; else the name of one of the model's, such as "COCO_V1", or "random:SEED".
-
-    Raises:
-        ValueError: no such model, or no such weights of it.
-        OSError: the weights are not in the cache and cannot be downloaded.
+    `weights` is None for torchvision's best, the name of one of the model's, such as "COCO_V1", or "random:SEED".
     """
     known = list_models(module=torchvision.models.detection)
     if model not in known:
         raise ValueError(f"model: torchvision has the detectors {known}, received {model!r}{nearest(model, known)}")
-    choices, seed = get_model_weights(model), random_seed(weights)
+    choices, seed = get_model_weights(model), base.random_seed(weights)
     names = list(choices.__members__)
     if seed is None and weights not in (None, *names):
         raise ValueError(
@@ -89,7 +71,7 @@ def load_detector(model: str, *, settings: DetectionSettings, weights: str | Non
     if seed is None:
         network = _pretrained(model, trained)
     else:
-        with seeded(seed):
+        with base.seeded(seed):
             network = get_model(model, weights=None, weights_backbone=None, num_classes=len(labels))
     named = str(trained) if seed is None else weights
     return TorchvisionDetector(network, labels, settings=settings, adapter="torchvision", model=model, weights=named)

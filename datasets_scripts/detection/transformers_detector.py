@@ -24,14 +24,8 @@ from transformers import (
 )
 
 from datasets_scripts.commands import nearest
-from datasets_scripts.detection.base import (
-    Detection,
-    DetectionSettings,
-    Detector,
-    detections_from,
-    random_seed,
-    seeded,
-)
+from datasets_scripts.detection import base
+from datasets_scripts.detection.base import DetectionSettings, Detector, Queries, Raw, Sizes
 
 
 __all__ = ["FixedClassDetector", "TextConditionedDetector", "load_detector"]
@@ -61,25 +55,18 @@ class FixedClassDetector(Detector):
         """Sizes of all inputs: images, and for text the number of phrases and their lengths."""
         return tuple((name, tuple(tensor.shape)) for name, tensor in prepared.items())
 
-    def forward(
-        self, prepared: list[dict[str, Tensor]], sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
+    def forward(self, prepared: list[dict[str, Tensor]], sizes: Sizes, queries: Queries) -> list[Raw]:
         inputs = {name: torch.cat([one[name] for one in prepared]).to(self.device) for name in prepared[0]}
         outputs = self.network(**inputs)
         outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
         common = {"threshold": self.filters["score_threshold"], "target_sizes": [size[::-1] for size in sizes]}
         return self.read(outputs, inputs.get("input_ids"), queries, common)
 
-    def read(
-        self, outputs: Any, tokens: Tensor | None, queries: list[list[str]], common: dict[str, Any]
-    ) -> list[list[Detection]]:
+    def read(self, outputs: Any, tokens: Tensor | None, queries: Queries, common: dict[str, Any]) -> list[Raw]:
         """Raw detections from the model's output, through its processor's method, which takes `common`."""
         names = self.network.config.id2label
         results = self.processor.post_process_object_detection(outputs, **common)
-        return [
-            detections_from(result["boxes"], result["scores"], (names[int(index)] for index in result["labels"]))
-            for result in results
-        ]
+        return [(one["boxes"], one["scores"], [names[int(index)] for index in one["labels"]]) for one in results]
 
 
 class TextConditionedDetector(FixedClassDetector):
@@ -101,14 +88,12 @@ class TextConditionedDetector(FixedClassDetector):
         options = {"max_length": length, "truncation": True, "return_tensors": "pt"}
         return dict(self.processor(images=image, text=[queries], **options))
 
-    def read(
-        self, outputs: Any, tokens: Tensor | None, queries: list[list[str]], common: dict[str, Any]
-    ) -> list[list[Detection]]:
+    def read(self, outputs: Any, tokens: Tensor | None, queries: Queries, common: dict[str, Any]) -> list[Raw]:
         """See `FixedClassDetector.read`."""
         post_process, threshold = self.processor.post_process_grounded_object_detection, common["threshold"]
         if self.network.config.model_type in OWL_TYPES:
             results = post_process(outputs, text_labels=queries, **common)
-            return [detections_from(result["boxes"], result["scores"], result["text_labels"]) for result in results]
+            return [(one["boxes"], one["scores"], one["text_labels"]) for one in results]
         results = post_process(outputs, tokens, text_threshold=threshold, **common)
         stop = self.processor.tokenizer.convert_tokens_to_ids(".")
         found = []
@@ -116,8 +101,8 @@ class TextConditionedDetector(FixedClassDetector):
             probabilities = logits.sigmoid()  # (boxes, tokens)
             kept = probabilities[probabilities.amax(-1) > threshold]  # those in `result`, in its order
             best = best_queries(kept, phrase_of_token(row, stop), threshold)
-            raw = detections_from(result["boxes"], result["scores"], [of_image[index] for index in best])
-            found.append([detection for detection, index in zip(raw, best) if index >= 0])
+            named = [box for box, index in enumerate(best) if index >= 0]
+            found.append((result["boxes"][named], result["scores"][named], [of_image[best[box]] for box in named]))
         return found
 
 
@@ -133,12 +118,8 @@ def phrase_of_token(tokens: Tensor, stop: int) -> Tensor:
 def best_queries(probabilities: Tensor, phrase: Tensor, threshold: float) -> list[int]:
     """The phrase with the likeliest token, for each box; -1 where no phrase has one above the threshold.
 
-    The processor's own label joins all tokens above the threshold, which may be halves of several phrases.
-
-    Args:
-        probabilities: (boxes, at least T).
-        phrase: (T,), see `phrase_of_token`.
-        threshold: of a probability.
+    `probabilities` are (boxes, at least T), `phrase` is (T,), see `phrase_of_token`. The processor's own label joins
+    all tokens above the threshold, which may be halves of several phrases.
     """
     inside = probabilities[:, : len(phrase)].masked_fill(phrase < 0, 0.0)  # (boxes, T)
     best, token = inside.max(-1)
@@ -146,27 +127,15 @@ def best_queries(probabilities: Tensor, phrase: Tensor, threshold: float) -> lis
 
 
 def load_detector(model: str, *, settings: DetectionSettings, weights: str | None = None) -> FixedClassDetector:
-    """The detector in a folder, or of a name on the Hub.
-
-    Args:
-        model: what `from_pretrained` takes.
-        settings: see `DetectionSettings`.
-        weights: None, or "random:SEED" to take the configuration and the processor only.
-
-    Raises:
-        ValueError: not a detector; a text-conditioned one of a type not supported; weights are missing in the file.
-        OSError, ImportError: of transformers, when it cannot be had, or needs timm, which is not installed.
-    """
-    seed = random_seed(weights)
+    """The detector in a folder, or of a name on the Hub; `weights` is None or "random:SEED". See `make_detector`."""
+    seed = base.random_seed(weights)
     try:
         config = AutoConfig.from_pretrained(model)
     except OSError as error:
         raise OSError(f"model: expected a folder or a name on the Hub, received {model!r} ({error})") from error
     text_conditioned = config.model_type in (*OWL_TYPES, *GROUNDING_TYPES)
     if not text_conditioned and type(config) not in MODEL_FOR_OBJECT_DETECTION_MAPPING:
-        known = sorted(
-            {kind.model_type for kind in MODEL_FOR_OBJECT_DETECTION_MAPPING} | {*OWL_TYPES, *GROUNDING_TYPES}
-        )
+        known = [*OWL_TYPES, *GROUNDING_TYPES, *(kind.model_type for kind in MODEL_FOR_OBJECT_DETECTION_MAPPING)]
         raise ValueError(
             f"model: expected a detector of one of the types {known}, received {model!r} of type "
             f"{config.model_type!r}{nearest(config.model_type, known)}"
@@ -176,7 +145,7 @@ def load_detector(model: str, *, settings: DetectionSettings, weights: str | Non
     if seed is None:
         network = _pretrained(auto_model, model)
     else:
-        with seeded(seed):
+        with base.seeded(seed):
             network = auto_model.from_config(config)
     return (TextConditionedDetector if text_conditioned else FixedClassDetector)(
         network,

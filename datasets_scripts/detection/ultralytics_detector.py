@@ -24,14 +24,8 @@ import torch
 from PIL import Image
 
 from datasets_scripts.commands import nearest
-from datasets_scripts.detection.base import (
-    Detection,
-    DetectionSettings,
-    Detector,
-    detections_from,
-    random_seed,
-    seeded,
-)
+from datasets_scripts.detection import base
+from datasets_scripts.detection.base import DetectionSettings, Detector, Queries, Raw, Sizes
 
 
 __all__ = ["UltralyticsDetector", "import_ultralytics", "load_detector"]
@@ -55,9 +49,7 @@ class UltralyticsDetector(Detector):
         super().__init__(yolo.model, image_size=image_size, **others)
         self.yolo, self.image_size = yolo, image_size
 
-    def forward(
-        self, prepared: list[Image.Image], sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
+    def forward(self, prepared: list[Image.Image], sizes: Sizes, queries: Queries) -> list[Raw]:
         results = self.yolo.predict(
             prepared,
             conf=self.filters["score_threshold"],
@@ -68,42 +60,30 @@ class UltralyticsDetector(Detector):
             save=False,
             verbose=False,
         )
-        return [
-            detections_from(result.boxes.xyxy, result.boxes.conf, (result.names[int(i)] for i in result.boxes.cls))
-            for result in results
-        ]
+        boxes = [(result.boxes, result.names) for result in results]
+        return [(found.xyxy, found.conf, [names[int(index)] for index in found.cls]) for found, names in boxes]
 
 
 def load_detector(
     model: str, *, settings: DetectionSettings, weights: str | None = None, image_size: int = 640
 ) -> UltralyticsDetector:
-    """The YOLO that ultralytics calls `model`.
+    """The YOLO that ultralytics calls `model`, see `make_detector`.
 
     Args:
         model: weights (".pt"), as a path, or by a name that is looked for in `torch.hub.get_dir()/checkpoints` and
-            downloaded into it; or an architecture (".yaml"), a
-            path or one of ultralytics' names, which needs `weights`.
-        settings: see `DetectionSettings`.
+            downloaded into it; or an architecture (".yaml"), a path or a name, which needs `weights`.
         weights: None, or "random:SEED" for an architecture.
         image_size: side in pixels of the square that the network sees.
-
-    Raises:
-        ValueError: no such model; weights that are not ultralytics' or give no boxes; an architecture without
-            `weights`, or weights with; `image_size` below 32.
-        OSError: the weights are not on this machine and cannot be downloaded.
-        ImportError: ultralytics is not installed.
     """
-    if image_size < 32:
-        raise ValueError(f"image_size: expected at least 32 pixels, received {image_size}")
     is_architecture = model.endswith((".yaml", ".yml"))
-    seed = random_seed(weights)
+    seed = base.random_seed(weights)
     if is_architecture == (weights is None) or (is_architecture and seed is None):
         raise ValueError(
-            f"weights: expected none beside a file of weights, such as ultralytics:yolov3u.pt, and random:SEED beside "
-            f"an architecture, such as ultralytics:yolov3.yaml?weights=random:0, received {weights!r} for {model}"
+            "weights: expected none beside a file of weights (yolov3u.pt) and random:SEED beside an architecture "
+            f"(yolov3.yaml), received {weights!r} for {model}"
         )
     library = import_ultralytics()
-    yolo = _random(library, model, seed) if is_architecture else _pretrained(library, model)
+    yolo = _random(library, model, seed) if is_architecture else _pretrained(library, _weights_file(model))
     if yolo.task not in TASKS_WITH_BOXES:
         raise ValueError(
             f"{model}: expected a model of one of the tasks {list(TASKS_WITH_BOXES)}, which give boxes, received one "
@@ -140,27 +120,25 @@ def import_ultralytics() -> ModuleType:
 
 def _random(library: ModuleType, model: str, seed: int) -> Any:
     try:
-        with seeded(seed):
+        with base.seeded(seed):
             return library.YOLO(model)
     except FileNotFoundError as error:
         known = sorted(path.name for path in (Path(library.__file__).parent / "cfg" / "models").rglob("*.yaml"))
         raise ValueError(
-            f"model: expected a file or one of ultralytics' architectures {known}, each with its size after the "
-            f"number (yolo11n.yaml), received {model!r}{nearest(model, known)}"
+            f"model: expected a file or one of {known}, each with its size after the number (yolo11n.yaml), received "
+            f"{model!r}{nearest(model, known)}"
         ) from error
 
 
-def _pretrained(library: ModuleType, model: str) -> Any:
+def _pretrained(library: ModuleType, path: Path) -> Any:
     from ultralytics.nn.tasks import torch_safe_load
 
-    path = _weights_file(model)
     try:
         torch_safe_load(path, safe_only=True)  # raises before any code in the file runs; YOLO has no such argument
         return library.YOLO(path)
     except Exception as error:  # whatever the bytes of a damaged file happen to spell
         raise ValueError(
-            f"{path}: expected weights saved by ultralytics (a .pt file), received something else or a damaged file "
-            f"({error})"
+            f"{path}: expected weights saved by ultralytics, received something else or a damaged file ({error})"
         ) from error
 
 

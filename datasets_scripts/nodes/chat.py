@@ -1,7 +1,7 @@
 """Asking language models: requests, answers, and a cache on disk so that nothing is asked twice.
 
-A chat model is anything with `complete`: `chat_openai.OpenAIChatModel` asks a server, `chat_transformers.
-TransformersChatModel` runs in process. `CachedChatModel` stands in front of either.
+`chat_openai.OpenAIChatModel` asks a server, `chat_transformers.TransformersChatModel` runs in process, and
+`CachedChatModel` stands in front of either.
 """
 
 import hashlib
@@ -51,22 +51,17 @@ class ChatError(OSError):
         self.status = status
 
 
+OnAnswer = Callable[[int, ChatAnswer], None]
+
+
 class ChatModel(Protocol):
-    """A model that answers chat requests.
+    """A model that answers chat requests."""
 
-    Attributes:
-        model: its name, with whatever tells two versions of it apart.
-        parameters: JSON-able, everything else that the answers depend on (limits, temperature).
-        description: JSON-able provenance. It never has a secret.
-    """
+    model: str  # its name, with whatever tells two versions of it apart
+    parameters: dict[str, Any]  # JSON-able, everything else that the answers depend on (limits, temperature)
+    description: dict[str, Any]  # JSON-able provenance without any secret
 
-    model: str
-    parameters: dict[str, Any]
-    description: dict[str, Any]
-
-    def complete(
-        self, requests: Sequence[ChatRequest], on_answer: Callable[[int, ChatAnswer], None]
-    ) -> list[ChatAnswer | ChatError]:
+    def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
         """Answers in the order of `requests`; a ChatError in the place of one that got none, where it does not raise.
 
         `on_answer(index, answer)` is called for each answer as it arrives, possibly from several threads.
@@ -108,11 +103,6 @@ class CachedChatModel:
     def __init__(self, model: ChatModel, folder: str | Path):
         self.model, self.folder = model, Path(folder).expanduser()
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """The model's; where its answers are kept changes nothing about them."""
-        return self.model.description
-
     def complete(self, requests: Sequence[ChatRequest]) -> list[ChatAnswer | ChatError]:
         """Answers in the order of `requests`; equal requests are asked once.
 
@@ -123,12 +113,12 @@ class CachedChatModel:
         keys = [request_key(self.model, request) for request in requests]
         answers: dict[str, ChatAnswer | ChatError | None] = {key: self._read(key) for key in dict.fromkeys(keys)}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if answers[key] is None}
+        order = list(missing)
+
+        def keep(index: int, answer: ChatAnswer) -> None:
+            self._write(order[index], missing[order[index]], answer)
+
         if missing:
-            order = list(missing)
-
-            def keep(index: int, answer: ChatAnswer) -> None:
-                self._write(order[index], missing[order[index]], answer)
-
             answers |= zip(order, self.model.complete(list(missing.values()), keep), strict=True)
         return [answers[key] for key in keys]
 

@@ -9,12 +9,12 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
-from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest
+from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
 from datasets_scripts.nodes.pairs import check_whole_numbers, shorten
 
 
@@ -22,6 +22,7 @@ __all__ = ["OpenAIChatModel"]
 
 logger = logging.getLogger(__name__)
 
+ADDRESS = re.compile(r"https?://((?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?)(?:/[^?#@]*)?")
 NO_KEY = "no-key"  # what servers without a key are sent, since the header must have one
 USELESS = frozenset({401, 403, 404, 405})  # no other request will fare better: always raised
 REJECTED = frozenset({400, 415, 422})  # maybe for `response_format`, so tried once without
@@ -75,7 +76,11 @@ class OpenAIChatModel:
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.parameters = {"max_tokens": 256, "temperature": 0} if parameters is None else dict(parameters)
         self.on_failure = on_failure
-        self._api_key = _api_key(api_key_env)
+        self._api_key = os.environ.get(api_key_env, "").strip()
+        if not re.fullmatch(r"[!-~]*", self._api_key):  # not shown
+            raise ValueError(
+                f"api_key_env: expected printable ASCII without blanks in ${api_key_env}, received others"
+            )
         self._sends_schema = True  # until the server turns out to reject `response_format`
 
     @property
@@ -83,9 +88,7 @@ class OpenAIChatModel:
         """Model, parameters and the endpoint's host, never the key."""
         return {"adapter": "openai", "model": self.model, "endpoint": self.host, "parameters": self.parameters}
 
-    def complete(
-        self, requests: Sequence[ChatRequest], on_answer: Callable[[int, ChatAnswer], None]
-    ) -> list[ChatAnswer | ChatError]:
+    def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
         """See `ChatModel.complete`. After an error or Ctrl-C only the requests that are under way are waited for.
 
         Raises:
@@ -109,15 +112,9 @@ class OpenAIChatModel:
         try:
             import openai
         except ImportError as error:
-            raise ImportError(
-                'OpenAIChatModel: expected the openai package, which is not installed: pip install "vmhan[llm]"'
-            ) from error
-        client = openai.OpenAI(
-            api_key=self._api_key or NO_KEY,
-            base_url=self.base_url,
-            timeout=self.timeout,
-            max_retries=self.max_retries,
-        )
+            raise ImportError('openai asks the server and is not installed: pip install "vmhan[llm]"') from error
+        limits = {"timeout": self.timeout, "max_retries": self.max_retries}
+        client = openai.OpenAI(api_key=self._api_key or NO_KEY, base_url=self.base_url, **limits)
         client.organization = client.project = None  # it takes them from the environment
         return client
 
@@ -166,26 +163,14 @@ class OpenAIChatModel:
 
 def _checked_host(base_url: str) -> str:
     """Host and port of an address that is fit to be written down."""
-    try:
-        url = urlsplit(base_url)
-        is_right = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
-        is_right = False
-    if not is_right:
-        raise ValueError(f"base_url: expected http://HOST/v1 or https://HOST/v1, received {base_url!r}")
-    if "@" in url.netloc or url.query or url.fragment:
+    match = ADDRESS.fullmatch(base_url)
+    if not match:
+        shown = base_url.rpartition("@")[2].partition("?")[0]  # without what may be secret
         raise ValueError(
-            f"base_url: expected no user, password, query or fragment, received some for {url.hostname}. Put an API "
+            f"base_url: expected http(s)://HOST/v1 without user, password or query, received {shown!r}. Put an API "
             "key into the environment variable that api_key_env names"
         )
-    return url.netloc
-
-
-def _api_key(variable: str) -> str | None:
-    key = os.environ.get(variable, "").strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError(f"api_key_env: expected printable ASCII without blanks in ${variable}, received others")
-    return key or None
+    return match[1]
 
 
 def _messages(request: ChatRequest) -> list[dict[str, Any]]:

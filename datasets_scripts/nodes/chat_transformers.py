@@ -4,13 +4,13 @@ import functools
 import hashlib
 import importlib.metadata
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest
+from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
 from datasets_scripts.nodes.pairs import check_whole_numbers
 
 
@@ -83,9 +83,7 @@ class TransformersChatModel:
             "transformers": importlib.metadata.version("transformers"),
         }
 
-    def complete(
-        self, requests: Sequence[ChatRequest], on_answer: Callable[[int, ChatAnswer], None]
-    ) -> list[ChatAnswer | ChatError]:
+    def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
         """See `ChatModel.complete`; answers arrive batch by batch, those of about equal length together."""
         answers: dict[int, ChatAnswer] = {}
         for batch in _batches(requests, self.batch_size):

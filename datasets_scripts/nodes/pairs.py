@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
+
 
 __all__ = [
     "FIELDS",
     "PairSelection",
+    "PostAndImage",
     "Span",
     "candidate_objects",
     "check_whole_numbers",
@@ -24,6 +27,7 @@ __all__ = [
 ]
 
 Span = tuple[int, int]
+PostAndImage = tuple[dict[str, Any], Image.Image | None]
 FIELDS = ("text_phrases", "image_phrases", "objects")
 
 

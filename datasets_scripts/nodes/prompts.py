@@ -10,14 +10,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from datasets_scripts.nodes.chat import ChatAnswer
 from datasets_scripts.nodes.pairs import Span, distance, shorten
 
 
 __all__ = [
     "PROMPTS",
     "REPAIR_PROMPT",
+    "answer_schema",
     "fill_prompt",
-    "list_schema",
     "object_name",
     "parse_answer",
     "prompt_provenance",
@@ -66,48 +67,39 @@ def fill_prompt(field: str, *, number: int, head: str, tail: str, **others: str)
     return f"{paper.format(number=number, head=head, tail=tail)}\n\n{ours.format(**others)}"
 
 
-def list_schema(name: str, kind: str, number: int) -> dict[str, Any]:
-    """JSON schema of {NAME: [VALUE, ...]}, at most `number` values of the JSON type `kind`."""
+def answer_schema(field: str, number: int) -> dict[str, Any]:
+    """JSON schema of {"phrases": [str, ...]} or {"objects": [int, ...]}, at most `number` of them."""
+    name, kind = ("objects", "integer") if field == "objects" else ("phrases", "string")
     values = {"type": "array", "items": {"type": kind}, "maxItems": number}
     return {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
 
 
 def object_name(label: str, box: Sequence[float], size: tuple[int, int]) -> str:
-    """An object in words, "LABEL [LEFT, TOP, RIGHT, BOTTOM]" in fractions of the image.
-
-    Args:
-        box: xyxy in pixels. size: the image's (width, height) in pixels.
-    """
+    """LABEL [LEFT, TOP, RIGHT, BOTTOM] in fractions of the image; `box` and `size` (width, height) are in pixels."""
     sides = (side / length for side, length in zip(box, (*size, *size), strict=True))
     return f"{label or 'object'} [{', '.join(f'{side:.2f}' for side in sides)}]"
 
 
-def parse_answer(text: str, schema: dict[str, Any], *, truncated: bool = False) -> dict[str, Any]:
-    """The JSON object of an answer.
-
-    Args:
-        text: the whole answer. Blanks around the object are let through, words are not.
-        schema: what it must be valid against.
-        truncated: whether the answer was cut off, to say so.
+def parse_answer(answer: ChatAnswer, schema: dict[str, Any]) -> list[Any]:
+    """The list in the JSON object of an answer. Blanks around the object are let through, words are not.
 
     Raises:
-        ValueError: it is no JSON, or not valid. ImportError: `jsonschema` is not installed.
+        ValueError: it is no JSON, or not valid against `schema`. ImportError: `jsonschema` is not installed.
     """
     try:
         import jsonschema
     except ImportError as error:
-        raise ImportError(
-            'parse_answer: expected the jsonschema package, which is not installed: pip install "vmhan[llm]"'
-        ) from error
-    cut = " and was cut off by the limit of tokens" if truncated else ""
+        raise ImportError('jsonschema reads answers and is not installed: pip install "vmhan[llm]"') from error
+    said = f"{' and was cut off by the limit of tokens' if answer.truncated else ''}: {shorten(answer.text)!r}"
     try:
-        answer = json.loads(text)
+        parsed = json.loads(answer.text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"answer was not JSON{cut}: {shorten(text)!r} ({shorten(str(error))})") from None
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(answer))
+        raise ValueError(f"answer was not JSON{said} ({error})") from None
+    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(parsed))
     if wrong is not None:
-        raise ValueError(f"answer was not as the schema asks{cut}: {shorten(text)!r} ({shorten(wrong.message)})")
-    return answer
+        raise ValueError(f"answer was not as the schema asks{said} ({shorten(wrong.message)})")
+    (values,) = parsed.values()
+    return values
 
 
 def take_text_phrases(
@@ -133,16 +125,12 @@ def take_text_phrases(
 
 
 def take_image_phrases(phrases: Sequence[str]) -> tuple[list[str], str]:
-    """The phrases with single blanks, each once without regard to case, and why others were left out."""
+    """The printable, short phrases, each once without regard to case, and why others were left out."""
 
     def take(phrase: str) -> str:
         words = phrase.split()
-        if not words:
-            raise ValueError("blank")
-        if len(words) > MAX_PHRASE_WORDS:
-            raise ValueError(f"longer than {MAX_PHRASE_WORDS} words")
-        if not " ".join(words).isprintable():  # control characters, halves of surrogate pairs
-            raise ValueError("not printable")
+        if not 0 < len(words) <= MAX_PHRASE_WORDS or not "".join(words).isprintable():  # halves of surrogate pairs
+            raise ValueError(f"not 1 to {MAX_PHRASE_WORDS} printable words")
         return " ".join(words)
 
     return _take(phrases, take, key=str.casefold)

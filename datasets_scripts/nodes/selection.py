@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from huggingface_hub.constants import HF_HOME
-from PIL import Image
 
 from datasets_scripts.nodes.chat import CachedChatModel
 from datasets_scripts.nodes.chat_openai import OpenAIChatModel
 from datasets_scripts.nodes.chat_transformers import TransformersChatModel
-from datasets_scripts.nodes.pairs import FIELDS, PairSelection, folded
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, folded
 from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
 from datasets_scripts.nodes.selection_llm import LLMSelector
 
@@ -30,17 +29,12 @@ BACK_ENDS: dict[str, type] = {"openai": OpenAIChatModel, "transformers": Transfo
 
 
 class NodeSelector(Protocol):
-    """Chooses nodes for pairs.
+    """Chooses nodes for pairs."""
 
-    Attributes:
-        description: JSON-able provenance.
-        window: how many pairs it likes to be given at a time (to keep a server busy); 1 where that is no matter.
-    """
+    description: dict[str, Any]  # JSON-able provenance
+    window: int  # how many pairs it likes to be given at a time, to keep a server busy; 1 where that is no matter
 
-    description: dict[str, Any]
-    window: int
-
-    def select_window(self, posts: Sequence[tuple[dict[str, Any], Image.Image | None]]) -> list[list[PairSelection]]:
+    def select_window(self, posts: Sequence[PostAndImage]) -> list[list[PairSelection]]:
         """One selection for each pair of each (post, image)."""
         ...
 
@@ -103,11 +97,9 @@ def _addresses(names: list[str]) -> list[tuple[str, str]]:
     return [(name, f"http{rest}" if found else urls[0]) for name, found, rest in parts]
 
 
-def select_posts(
-    selector: NodeSelector, posts: Iterable[tuple[dict[str, Any], Image.Image | None]]
-) -> Iterator[list[PairSelection]]:
-    """Selections of each (post, image), in order; no more than `selector.window` pairs are asked for at a time."""
-    window: list[tuple[dict[str, Any], Image.Image | None]] = []
+def select_posts(selector: NodeSelector, posts: Iterable[PostAndImage]) -> Iterator[list[PairSelection]]:
+    """Selections of each (post, image), in order; about `selector.window` pairs are asked for at a time."""
+    window: list[PostAndImage] = []
     for post_and_image in posts:
         window.append(post_and_image)
         if sum(len(post["pairs"]) for post, _ in window) >= selector.window:
@@ -127,31 +119,17 @@ def apply_selections(
 
     Returns:
         The new post, and what stayed empty or was left out: {"pair": index, "field": name, "reason": text} each.
-
-    Raises:
-        ValueError: there is not one selection for each pair.
     """
-    if len(selections) != len(post["pairs"]):
-        raise ValueError(
-            f"selections: expected one for each of the {len(post['pairs'])} pairs of post {post.get('id')!r}, "
-            f"received {len(selections)}"
-        )
     phrases: dict[str, str] = {}
-    chosen = [phrase for selection in selections for phrase in selection.image_phrases]
-    for phrase in [*(post.get("image_phrases") or []), *chosen]:
-        phrases.setdefault(folded(phrase), phrase)
+    for named in (post.get("image_phrases") or [], *(selection.image_phrases for selection in selections)):
+        for phrase in named:
+            phrases.setdefault(folded(phrase), phrase)
     joined = list(phrases.values())
     pairs, reasons = [], []
     for number, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
-        own = selection.image_phrases
-        pairs.append(
-            pair
-            | {
-                "text_phrases": [list(span) for span in selection.text_phrases],
-                "image_phrases": moved_indices(range(len(own)), own, joined),
-                "objects": [*selection.objects],
-            }
-        )
+        spans, own = [list(span) for span in selection.text_phrases], selection.image_phrases
+        chosen = (spans, moved_indices(range(len(own)), own, joined), [*selection.objects])
+        pairs.append(pair | dict(zip(FIELDS, chosen)))
         given = [name for name in FIELDS if name in selection.reasons]
         reasons += [{"pair": number, "field": name, "reason": selection.reasons[name]} for name in given]
     return post | {"image_phrases": joined, "pairs": pairs}, reasons

@@ -5,19 +5,8 @@ from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes.pairs import (
-    FIELDS,
-    PairSelection,
-    Span,
-    candidate_objects,
-    check_whole_numbers,
-    distance,
-    folded,
-    mention_spans,
-    object_labels,
-    tail_object,
-    values_of_boxes,
-)
+from datasets_scripts.nodes import pairs
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, Span
 from datasets_scripts.nodes.phrases import content_words, token_phrases
 
 
@@ -41,7 +30,7 @@ class HeuristicSelector:
         num_text_phrases: M. num_image_phrases: Q. num_objects: K (paper: 3).
 
     Raises:
-        ValueError: a negative number.
+        ValueError: a negative number; when selecting, `object_labels` or `object_scores` not as many as the boxes.
 
     Example:
         >>> post = {"tokens": "Ann poses beside Bob in Oslo".split(), "pairs": [{"head": [0, 1], "tail": [3, 4]}]}
@@ -57,28 +46,24 @@ class HeuristicSelector:
             "num_image_phrases": num_image_phrases,
             "num_objects": num_objects,
         }
-        check_whole_numbers(0, **self.numbers)
+        pairs.check_whole_numbers(0, **self.numbers)
 
     @property
     def description(self) -> dict[str, Any]:
         return {"selector": "heuristic", **self.numbers}
 
     def select(self, post: dict[str, Any], image: Image.Image | None = None) -> list[PairSelection]:
-        """One selection for each of the post's pairs. The image's pixels are not looked at.
-
-        Raises:
-            ValueError: `object_labels` or `object_scores` are not as many as the boxes.
-        """
+        """One selection for each of the post's pairs. The image's pixels are not looked at."""
         return [self._select_pair(post, pair) for pair in post["pairs"]]
 
-    def select_window(self, posts: Sequence[tuple[dict[str, Any], Image.Image | None]]) -> list[list[PairSelection]]:
+    def select_window(self, posts: Sequence[PostAndImage]) -> list[list[PairSelection]]:
         """See `selection.NodeSelector`."""
         return [self.select(post) for post, _ in posts]
 
     def _select_pair(self, post: dict[str, Any], pair: dict[str, Any]) -> PairSelection:
         num_spans, num_phrases, num_objects = self.numbers.values()
         words = _words_of_pair(post, pair)
-        spans = _closest_phrases(post["tokens"], mention_spans(pair))[:num_spans]
+        spans = _closest_phrases(post["tokens"], pairs.mention_spans(pair))[:num_spans]
         phrases = sorted(post.get("image_phrases") or [], key=lambda phrase: -len(content_words(phrase) & words))
         text = [content_words(" ".join(post["tokens"][start:end])) for start, end in spans]
         objects = _rank_objects(post, pair, words, set().union(*text))[:num_objects]
@@ -93,9 +78,9 @@ class HeuristicSelector:
 
 def _words_of_pair(post: dict[str, Any], pair: dict[str, Any]) -> set[str]:
     """The content words of the pair's mentions and of its tail object's label."""
-    texts = [" ".join(post["tokens"][start:end]) for start, end in mention_spans(pair)]
-    if tail_object(pair) is not None:
-        texts.append(object_labels(post)[tail_object(pair)])
+    texts = [" ".join(post["tokens"][start:end]) for start, end in pairs.mention_spans(pair)]
+    if pairs.tail_object(pair) is not None:
+        texts.append(pairs.object_labels(post)[pairs.tail_object(pair)])
     return set().union(*map(content_words, texts))
 
 
@@ -104,17 +89,17 @@ def _closest_phrases(tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
     inside = {index for start, end in mentions for index in range(start, end)}
     distinct: dict[str, Span] = {}
     phrases = token_phrases(tokens, blocked=inside)
-    for start, end in sorted(phrases, key=lambda span: distance(span, mentions)):
-        distinct.setdefault(folded(" ".join(tokens[start:end])), (start, end))
+    for start, end in sorted(phrases, key=lambda span: pairs.distance(span, mentions)):
+        distinct.setdefault(pairs.folded(" ".join(tokens[start:end])), (start, end))
     return list(distinct.values())
 
 
 def _rank_objects(post: dict[str, Any], pair: dict[str, Any], words: set[str], phrase_words: set[str]) -> list[int]:
-    scores = values_of_boxes(post, "object_scores", missing=0.0)
+    scores = pairs.values_of_boxes(post, "object_scores", missing=0.0)
 
     def rank(candidate: tuple[int, str]) -> tuple[int, int, float, int]:
         index, label = candidate
         label_words = content_words(label)
         return -len(label_words & words), -len(label_words & phrase_words), -scores[index], index
 
-    return [index for index, _ in sorted(candidate_objects(post, pair), key=rank)]
+    return [index for index, _ in sorted(pairs.candidate_objects(post, pair), key=rank)]

@@ -12,27 +12,9 @@ from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatError, ChatRequest
-from datasets_scripts.nodes.pairs import (
-    FIELDS,
-    PairSelection,
-    candidate_objects,
-    check_whole_numbers,
-    mention_spans,
-    object_labels,
-    tail_object,
-)
-from datasets_scripts.nodes.prompts import (
-    REPAIR_PROMPT,
-    fill_prompt,
-    list_schema,
-    object_name,
-    parse_answer,
-    prompt_provenance,
-    take_image_phrases,
-    take_objects,
-    take_text_phrases,
-)
+from datasets_scripts.nodes import pairs, prompts
+from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, candidate_objects, check_whole_numbers
 
 
 __all__ = ["LLMSelector"]
@@ -50,7 +32,10 @@ class _Question:
     def repaired(self, answer: ChatAnswer, error: Exception) -> "_Question":
         """The question with the answer and what is wrong with it as further turns."""
         said = answer.text.strip() or "(nothing)"  # some templates refuse an empty turn
-        turns = {"role": "assistant", "content": said}, {"role": "user", "content": REPAIR_PROMPT.format(error=error)}
+        turns = (
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": prompts.REPAIR_PROMPT.format(error=error)},
+        )
         return replace(self, request=replace(self.request, messages=(*self.request.messages, *turns)))
 
 
@@ -98,36 +83,35 @@ class LLMSelector:
         """Models, prompts with their sha256, and numbers."""
         return {
             "selector": "llm",
-            "text_model": self.text_model.description,
-            "image_model": self.image_model.description,
-            "prompts": prompt_provenance(),
+            "text_model": self.text_model.model.description,
+            "image_model": self.image_model.model.description,
+            "prompts": prompts.prompt_provenance(),
             "max_image_side": self.max_image_side,
             **{f"num_{field}": number for field, number in self.numbers.items()},
         }
 
     def select(self, post: dict[str, Any], image: Image.Image | None) -> list[PairSelection]:
-        """One selection for each of the post's pairs.
+        """One selection for each of the post's pairs."""
+        return self.select_window([(post, image)])[0]
+
+    def select_window(self, posts: Sequence[PostAndImage]) -> list[list[PairSelection]]:
+        """See `selection.NodeSelector`.
 
         Raises:
             ChatError: a question got no answer and the model is set to raise.
-            OSError: the image cannot be read. ValueError: `object_labels` are not as many as the boxes.
+            OSError: an image cannot be read. ValueError: `object_labels` are not as many as the boxes.
         """
-        return self.select_window([(post, image)])[0]
-
-    def select_window(self, posts: Sequence[tuple[dict[str, Any], Image.Image | None]]) -> list[list[PairSelection]]:
-        """See `selection.NodeSelector`."""
         selections = [[PairSelection() for _ in post["pairs"]] for post, _ in posts]
         questions = [
             question
             for (post, image), of_post in zip(posts, selections, strict=True)
             for question in self._questions(post, image, of_post)
         ]
-        is_about_text = [question.field == "text_phrases" for question in questions]
         if self.text_model is self.image_model:
             _ask(self.text_model, questions)
         else:
-            _ask(self.text_model, [question for question, text in zip(questions, is_about_text) if text])
-            _ask(self.image_model, [question for question, text in zip(questions, is_about_text) if not text])
+            _ask(self.text_model, [question for question in questions if question.field == "text_phrases"])
+            _ask(self.image_model, [question for question in questions if question.field != "text_phrases"])
         return selections
 
     def _questions(
@@ -135,48 +119,49 @@ class LLMSelector:
     ) -> Iterator[_Question]:
         """The questions about a post; a field that needs none is put into its selection at once."""
         wanted = [field for field in FIELDS if self.numbers[field]]
-        sent = self._encode(post, image) if image is not None and wanted not in ([], ["text_phrases"]) else None
+        is_seen = image is not None and any(field != "text_phrases" for field in wanted)
+        sent = self._encode(post, image) if is_seen else None
         for index, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
+            candidates = [number for number, _ in candidate_objects(post, pair)]
             for field in wanted:
                 if field != "text_phrases" and image is None:
                     selection.reasons[field] = "the post has no image"
-                    continue
-                candidates = candidate_objects(post, pair)
-                if field == "objects" and len(candidates) < 2:
-                    selection.objects.extend(number for number, _ in candidates)
+                elif field == "objects" and len(candidates) < 2:
+                    selection.objects.extend(candidates)
                     if not candidates:
                         selection.reasons[field] = "the post has no objects to choose from"
-                    continue
-                name = f"post {post.get('id')!r}, pair {index}, {field.replace('_', ' ')}"
-                content, schema, take = self._ask_for(field, post, pair, image.size if sent else None)
-                messages = ({"role": "user", "content": content},)
-                picture = None if field == "text_phrases" else sent
-                yield _Question(selection, field, ChatRequest(messages, picture, schema, name), take)
+                else:
+                    content, take = self._content(field, post, pair, image.size if is_seen else None)
+                    request = ChatRequest(
+                        messages=({"role": "user", "content": content},),
+                        image=None if field == "text_phrases" else sent,
+                        schema=prompts.answer_schema(field, self.numbers[field]),
+                        name=f"post {post.get('id')!r}, pair {index}, {field.replace('_', ' ')}",
+                    )
+                    yield _Question(selection, field, request, take)
 
-    def _ask_for(
+    def _content(
         self, field: str, post: dict[str, Any], pair: dict[str, Any], size: tuple[int, int] | None
-    ) -> tuple[str, dict[str, Any], Callable[[list[Any]], tuple[list[Any], str]]]:
-        """The prompt for a field of a pair, the schema of its answer, and what takes the values from it."""
-        number, tokens, boxes = self.numbers[field], post["tokens"], post.get("boxes") or []
-        head, *tail = [" ".join(tokens[start:end]) for start, end in mention_spans(pair)]
-        if not tail:  # it is an object, which is named by its place too for who sees the image
-            index, labels = tail_object(pair), object_labels(post)
+    ) -> tuple[str, Callable[[list[Any]], tuple[list[Any], str]]]:
+        """The prompt for a field of a pair, and what takes the values from the answer; `size` is the image's."""
+        tokens, mentions, boxes = post["tokens"], pairs.mention_spans(pair), post.get("boxes") or []
+        head, *tail = [" ".join(tokens[start:end]) for start, end in mentions]
+        if not tail:  # it is an object, which has a place for who sees the image
+            index = pairs.tail_object(pair)
+            label = pairs.object_labels(post)[index]
             is_text = field == "text_phrases"
-            tail = [
-                labels[index] or "an object of the image"
-                if is_text
-                else object_name(labels[index], boxes[index], size)
-            ]
-        fill = functools.partial(fill_prompt, field, number=number, head=head, tail=tail[0])
+            tail = [(label or "an object of the image") if is_text else prompts.object_name(label, boxes[index], size)]
+        filled, take = {}, prompts.take_image_phrases
         if field == "text_phrases":
-            take = functools.partial(take_text_phrases, tokens=tokens, mentions=mention_spans(pair))
-            return fill(sentence=" ".join(tokens)), list_schema("phrases", "string", number), take
-        if field == "image_phrases":
-            return fill(), list_schema("phrases", "string", number), take_image_phrases
-        candidates = candidate_objects(post, pair)
-        objects = "\n".join(f"{index}: {object_name(label, boxes[index], size)}" for index, label in candidates)
-        take = functools.partial(take_objects, candidates=[index for index, _ in candidates])
-        return fill(objects=objects), list_schema("objects", "integer", number), take
+            filled["sentence"] = " ".join(tokens)
+            take = functools.partial(prompts.take_text_phrases, tokens=tokens, mentions=mentions)
+        elif field == "objects":
+            candidates = dict(candidate_objects(post, pair))
+            names = {index: prompts.object_name(label, boxes[index], size) for index, label in candidates.items()}
+            filled["objects"] = "\n".join(f"{index}: {name}" for index, name in names.items())
+            take = functools.partial(prompts.take_objects, candidates=list(candidates))
+        number = self.numbers[field]
+        return prompts.fill_prompt(field, number=number, head=head, tail=tail[0], **filled), take
 
     def _encode(self, post: dict[str, Any], image: Image.Image) -> bytes:
         """The image as it is sent: JPEG, its longer side at most `max_image_side`."""
@@ -196,14 +181,10 @@ def _ask(model: CachedChatModel, questions: Sequence[_Question]) -> None:
         answers = model.complete([question.request for question in questions])
         unread = []
         for question, answer in zip(questions, answers, strict=True):
-            values, reason = [], ""
+            values, reason = [], str(answer)
             try:
-                if isinstance(answer, ChatError):
-                    reason = str(answer)
-                else:
-                    parsed = parse_answer(answer.text, question.request.schema, truncated=answer.truncated)
-                    (named,) = parsed.values()
-                    values, reason = question.take(named)
+                if isinstance(answer, ChatAnswer):
+                    values, reason = question.take(prompts.parse_answer(answer, question.request.schema))
             except ValueError as error:
                 reason = f"{error}; asked twice"
                 if not is_last:

@@ -23,16 +23,13 @@ from transformers import (
     PreTrainedTokenizerFast,
     ResNetConfig,
     SwinConfig,
-    YolosConfig,
-    YolosForObjectDetection,
-    YolosImageProcessor,
 )
 
 from datasets_scripts.detection.base import seeded
 from datasets_scripts.detection.ultralytics_detector import import_ultralytics
 
 
-__all__ = ["save_detr", "save_grounding_dino", "save_owlv2", "save_yolo", "save_yolos"]
+__all__ = ["save_detr", "save_grounding_dino", "save_owlv2", "save_yolo"]
 
 LABELS = {0: "cat", 1: "dog", 2: "red car"}
 WORDS = ["a", "cat", "dog", "red", "car", "black", "hawk"]
@@ -59,21 +56,6 @@ def save_yolo(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     yolo.save(path)
     return path
-
-
-def save_yolos(folder):
-    config = YolosConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=[32, 48],
-        num_detection_tokens=12,
-        patch_size=8,
-        initializer_range=0.5,
-        id2label=LABELS,
-    )
-    return _save(folder, YolosForObjectDetection, config, YolosImageProcessor(size=SMALL))
 
 
 def save_detr(folder):

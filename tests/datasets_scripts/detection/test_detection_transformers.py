@@ -19,8 +19,8 @@ copy = functools.partial(shutil.copytree, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="module")
-def yolos(tmp_path_factory):
-    return detectors.save_yolos(tmp_path_factory.mktemp("yolos"))
+def detr(tmp_path_factory):
+    return detectors.save_detr(tmp_path_factory.mktemp("detr"))
 
 
 @pytest.fixture
@@ -48,21 +48,21 @@ def test_a_box_is_named_by_its_likeliest_token():
     assert best_queries(probabilities, phrase, threshold=0.25) == [1, 0, -1]
 
 
-def test_random_weights_need_no_weights_in_the_folder(yolos, tmp_path, photo):
-    copy(yolos, tmp_path)
+def test_random_weights_need_no_weights_in_the_folder(detr, tmp_path, photo):
+    copy(detr, tmp_path)
     (tmp_path / "model.safetensors").unlink()
     makes = [make_detector(f"transformers:{tmp_path}?weights=random:{seed}", device="cpu") for seed in (1, 1, 2)]
     digests = [detector.description["weights_sha256"] for detector in makes]
     assert digests[0] == digests[1] != digests[2]
     assert makes[0].description["weights"] == "random:1"
-    own = make_detector(f"transformers:{yolos}", device="cpu", score_threshold=0.0)
-    assert own.description["model"] == yolos.name and own.description["weights_sha256"] not in digests
+    own = make_detector(f"transformers:{detr}", device="cpu", score_threshold=0.0)
+    assert own.description["model"] == detr.name and own.description["weights_sha256"] not in digests
     assert {detection.label for detection in own.detect([photo])[0]} <= set(detectors.LABELS.values())
 
 
-def test_half_precision_files_are_run_in_full_precision(yolos, tmp_path):
-    copy(yolos, tmp_path)
-    state = load_file(yolos / "model.safetensors")
+def test_half_precision_files_are_run_in_full_precision(detr, tmp_path):
+    copy(detr, tmp_path)
+    state = load_file(detr / "model.safetensors")
     halved = {name: tensor.half() for name, tensor in state.items()}
     save_file(halved, tmp_path / "model.safetensors", metadata={"format": "pt"})
     detector = make_detector(f"transformers:{tmp_path}", device="cpu")
@@ -75,12 +75,12 @@ def test_owl_has_a_lower_threshold_of_its_own(tmp_path):
     assert make_detector(f"transformers:{tmp_path}?score_threshold=0.3").description["score_threshold"] == 0.3
 
 
-def test_missing_weights_are_an_error_and_not_random(yolos, tmp_path):
-    copy(yolos, tmp_path)
-    state = load_file(yolos / "model.safetensors")
+def test_missing_weights_are_an_error_and_not_random(detr, tmp_path):
+    copy(detr, tmp_path)
+    state = load_file(detr / "model.safetensors")
     headless = {name: tensor for name, tensor in state.items() if not name.startswith("class_labels_classifier")}
     save_file(headless, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"all weights of a YolosForObjectDetection.*class_labels_classifier"):
+    with pytest.raises(ValueError, match=r"all weights of a DetrForObjectDetection.*class_labels_classifier"):
         make_detector(f"transformers:{tmp_path}")
 
 
@@ -90,10 +90,10 @@ def test_not_a_detector(tmp_path):
         make_detector(f"transformers:{tmp_path}")
 
 
-def test_weights_that_are_not_there(tmp_path, yolos):
+def test_weights_that_are_not_there(tmp_path, detr):
     with pytest.raises(OSError, match="model: .*received 'nothing/here'"):
         make_detector("transformers:nothing/here")
-    copy(yolos, tmp_path)
+    copy(detr, tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(OSError, match=str(tmp_path)):
         make_detector(f"transformers:{tmp_path}")

@@ -94,7 +94,6 @@ def test_image_size_changes_what_is_seen(weights, photo):
         ("yolov3u.pt?weights=random:0", "weights: .*received 'random:0' for yolov3u.pt"),
         ("yolo77.yaml?weights=random:0", "model: .*received 'yolo77.yaml'; did you mean 'yolo"),
         ("yolo11n-cls.yaml?weights=random:0", "yolo11n-cls.yaml: .*'detect'.*'classify'"),
-        ("yolo11n.yaml?weights=random:0&image_size=16", "image_size: .* 32 .*received 16"),
     ],
 )
 def test_wrong_names(weights, spec, message):

@@ -133,11 +133,6 @@ def test_selections_join_the_post():
     assert apply_selections(joined, [first, second])[0] == joined
 
 
-def test_not_one_selection_a_pair():
-    with pytest.raises(ValueError, match="selections: .*2 pairs of post 'train-0', received 1"):
-        apply_selections(make_post(), [PairSelection()])
-
-
 def test_a_row_of_a_data_set_keeps_its_columns(tmp_path):
     builder = Postcards(cache_dir=str(tmp_path), num_train=2, num_validation=1, num_test=1)
     builder.download_and_prepare()

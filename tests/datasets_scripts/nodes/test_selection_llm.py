@@ -15,13 +15,13 @@ from paths import ROOT, SHARED
 from PIL import Image
 from selection_posts import Blind, make_post, words
 
-from datasets_scripts.nodes.chat import CachedChatModel
+from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer
 from datasets_scripts.nodes.chat_openai import OpenAIChatModel
 from datasets_scripts.nodes.chat_transformers import TransformersChatModel
 from datasets_scripts.nodes.pairs import PairSelection
 from datasets_scripts.nodes.prompts import (
     PROMPTS,
-    list_schema,
+    answer_schema,
     parse_answer,
     prompt_provenance,
     take_image_phrases,
@@ -105,7 +105,7 @@ def test_what_is_asked_about_a_pair(tmp_path):
     assert "\n2: court [0.02, 0.03, 0.15, 0.23]\n3: Bowie knife [" in prompt_of(objects)
     sent = Image.open(io.BytesIO(image_of(objects)[1]))
     assert sent.format == "JPEG" and sent.size == (60, 40)
-    assert text["response_format"]["json_schema"]["schema"] == list_schema("phrases", "string", 4)
+    assert text["response_format"]["json_schema"]["schema"] == answer_schema("text_phrases", 4)
 
 
 def test_a_large_image_is_sent_smaller(tmp_path):
@@ -276,7 +276,7 @@ def test_image_phrases_must_be_printable_and_short():
     phrases = ["ok", "\ud83d", "a\x00b", "w " * 13, "two\n words"]
     taken, reason = take_image_phrases(phrases)
     assert taken == ["ok", "two words"]
-    assert reason.count("not printable") == 2 and reason.count("longer than 12 words") == 1
+    assert reason.count("printable") == 3
 
 
 def test_objects_as_whole_floats_and_twice():
@@ -287,7 +287,7 @@ def test_objects_as_whole_floats_and_twice():
 def test_without_jsonschema(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     with pytest.raises(ImportError, match=r"vmhan\[llm\]"):
-        parse_answer("{}", list_schema("phrases", "string", 1))
+        parse_answer(ChatAnswer("{}"), answer_schema("objects", 1))
 
 
 # no label, no line number --------------------------------------------------------------------------------------------
@@ -360,7 +360,8 @@ def test_kill_9_and_run_again(tmp_path):
         assert process.wait(60) == -signal.SIGKILL
         process.stdout.close()
         time.sleep(0.3)  # until the server has read what the dead process had sent
-        num_kept, num_sent = len(list(tmp_path.rglob("*.json"))), len(server.bodies)
+        num_kept = sum(path.stat().st_size > 0 for path in tmp_path.rglob("*.json"))  # not one just begun
+        num_sent = len(server.bodies)
         assert 4 <= num_kept < 20 and num_kept <= num_sent < 20
         options = FAST | {"cache_dir": tmp_path}
         posts = [(post, None) for post in make_posts(10)]
