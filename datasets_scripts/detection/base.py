@@ -153,22 +153,19 @@ class Detector(ABC):
         found: list[list[Detection]] = [[] for _ in images]
         wanted = [index for index in range(len(images)) if queries[index] or not self.text_conditioned]
         for start in range(0, len(wanted), self.batch_size):
-            for index, raw in self._run(wanted[start : start + self.batch_size], images, queries):
-                found[index] = keep_detections(detections_from(*raw), images[index].size, **self.filters)
+            groups: dict[Hashable, list[tuple[int, Any, tuple[int, int]]]] = {}
+            for index in wanted[start : start + self.batch_size]:
+                canvas = _extended(images[index])
+                prepared = self.prepare(canvas, queries[index])
+                groups.setdefault(self.shape(prepared), []).append((index, prepared, canvas.size))
+            for group in groups.values():
+                indices, inputs, sizes = map(list, zip(*group))
+                mixed = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+                with torch.inference_mode(), mixed:
+                    results = self.forward(inputs, sizes, [queries[index] for index in indices])
+                for index, raw in zip(indices, results, strict=True):
+                    found[index] = keep_detections(detections_from(*raw), images[index].size, **self.filters)
         return found
-
-    def _run(self, indices: list[int], images: list[Image.Image], queries: Queries) -> Iterator[tuple[int, Raw]]:
-        canvases = {index: _extended(images[index]) for index in indices}
-        prepared = {index: self.prepare(canvases[index], queries[index]) for index in indices}
-        groups: dict[Hashable, list[int]] = {}
-        for index in indices:
-            groups.setdefault(self.shape(prepared[index]), []).append(index)
-        for group in groups.values():
-            sizes = [canvases[index].size for index in group]
-            mixed = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
-            with torch.inference_mode(), mixed:
-                raw = self.forward([prepared[index] for index in group], sizes, [queries[index] for index in group])
-            yield from zip(group, raw, strict=True)
 
     def _checked_queries(self, queries: Queries | None, num_images: int) -> Queries:
         """The queries with single blanks, each once, in the order given."""

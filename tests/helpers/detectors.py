@@ -33,6 +33,8 @@ __all__ = ["save_detr", "save_grounding_dino", "save_owlv2", "save_yolo"]
 
 LABELS = {0: "cat", 1: "dog", 2: "red car"}
 WORDS = ["a", "cat", "dog", "red", "car", "black", "hawk"]
+TRANSFORMER = {"encoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_queries": 12}
+TRANSFORMER |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 SMALL = {"shortest_edge": 32, "longest_edge": 128}
 
 
@@ -67,13 +69,8 @@ def save_detr(folder):
         use_timm_backbone=False,
         backbone_config=backbone,
         d_model=16,
-        encoder_layers=1,
+        **TRANSFORMER,
         decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        num_queries=12,
         init_std=0.5,
         id2label=LABELS,
     )
@@ -119,15 +116,10 @@ def save_grounding_dino(folder):
         backbone_config=backbone,
         text_config={**text, "model_type": "bert", "intermediate_size": 16, "max_position_embeddings": 32},
         d_model=32,
-        encoder_layers=1,
+        **TRANSFORMER,
         decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
         encoder_n_points=2,
         decoder_n_points=2,
-        num_queries=12,
         num_feature_levels=2,
         max_text_len=24,
         init_std=0.2,

@@ -47,7 +47,10 @@ def make(tmp_path_factory):
         if "{saved}" in SPECS[name] and not (folder / name).exists():
             getattr(detectors, f"save_{name}")(saved.with_suffix(".pt") if name == "yolo" else saved)
         defaults = {"device": "cpu", "score_threshold": 1e-5 if name == "yolo" else 0.0}
-        made = make_detector(SPECS[name].format(saved=saved), **{**defaults, **options})
+        spec = SPECS[name].format(saved=saved)
+        if "weights" in options:
+            spec = "ultralytics:yolo11n.yaml" if name == "yolo" else spec.partition("?")[0]
+        made = make_detector(spec, **{**defaults, **options})
         if name == "faster_rcnn":  # a third of its 320 and 640 pixels, a tenth of its 1,000 proposals, to be quick
             made.network.transform.min_size, made.network.transform.max_size = (96,), 192
             made.network.rpn._post_nms_top_n["testing"] = 100
@@ -120,6 +123,13 @@ def test_max_objects_and_duplicates(make, name, found, images):
     everything = make(name, duplicate_iou=1.0, max_objects=1000).detect(images[:1], QUERIES[:1])[0]
     assert set(found[0]) <= set(everything)
     assert len(everything) > len(found[0]) or name == "owlv2"  # whose 16 boxes here hardly overlap
+
+
+@pytest.mark.parametrize("name", ["ssdlite", "yolo", "detr", "owlv2"])
+def test_seeds_give_different_networks(make, name):
+    networks = [make(name, weights=f"random:{seed}") for seed in (0, 0, 1)]
+    digests = [network.description["weights_sha256"] for network in networks]
+    assert digests[0] == digests[1] != digests[2] and networks[2].description["weights"] == "random:1"
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn", "yolo", "detr", "owlv2", "grounding_dino"])

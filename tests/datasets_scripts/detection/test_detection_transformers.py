@@ -48,16 +48,13 @@ def test_a_box_is_named_by_its_likeliest_token():
     assert best_queries(probabilities, phrase, threshold=0.25) == [1, 0, -1]
 
 
-def test_random_weights_need_no_weights_in_the_folder(detr, tmp_path, photo):
+def test_random_weights_need_no_weights_in_the_folder(detr, tmp_path):
     copy(detr, tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    makes = [make_detector(f"transformers:{tmp_path}?weights=random:{seed}", device="cpu") for seed in (1, 1, 2)]
-    digests = [detector.description["weights_sha256"] for detector in makes]
-    assert digests[0] == digests[1] != digests[2]
-    assert makes[0].description["weights"] == "random:1"
-    own = make_detector(f"transformers:{detr}", device="cpu", score_threshold=0.0)
-    assert own.description["model"] == detr.name and own.description["weights_sha256"] not in digests
-    assert {detection.label for detection in own.detect([photo])[0]} <= set(detectors.LABELS.values())
+    drawn = make_detector(f"transformers:{tmp_path}?weights=random:1", device="cpu")
+    own = make_detector(f"transformers:{detr}", device="cpu")
+    assert own.description["model"] == detr.name
+    assert own.description["weights_sha256"] != drawn.description["weights_sha256"]
 
 
 def test_half_precision_files_are_run_in_full_precision(detr, tmp_path):

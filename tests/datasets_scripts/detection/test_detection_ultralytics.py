@@ -70,12 +70,6 @@ def test_weights_by_name_in_the_cache_of_torch(weights, no_network, tmp_path, mo
         make_detector("ultralytics:yolov5nu.pt")
 
 
-def test_random_weights_by_seed(weights, no_network):
-    makes = [make_detector(f"ultralytics:yolo11n.yaml?weights=random:{seed}", device="cpu") for seed in (0, 0, 1)]
-    digests = [detector.description["weights_sha256"] for detector in makes]
-    assert digests[0] == digests[1] != digests[2]
-
-
 def test_image_size_changes_what_is_seen(weights, photo):
     makes = [
         make_detector(f"ultralytics:{weights}", device="cpu", score_threshold=1e-5, image_size=size)

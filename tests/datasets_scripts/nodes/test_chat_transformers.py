@@ -1,4 +1,4 @@
-"""Chat models in process: tiny random Llama, LLaVA and LLaVA-NeXT made on the spot, loaded as any checkpoint is."""
+"""Chat models in process: a tiny Llama and LLaVA-NeXT made on the spot, loaded as any checkpoint is."""
 
 import io
 import shutil
@@ -8,15 +8,13 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    CLIPImageProcessor,
     CLIPVisionConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    LlavaForConditionalGeneration,
+    LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
-    LlavaProcessor,
     PreTrainedTokenizerFast,
 )
 
@@ -83,19 +81,23 @@ def llama(tmp_path_factory):
     return folder
 
 
-def save_llava(folder, model_class, processor_class, image_processor, **fields):
-    tokenizer = make_tokenizer()
+@pytest.fixture(scope="session")
+def llava(tmp_path_factory):
+    """A LLaVA-NeXT, which cuts an image into a number of patches that depends on its shape."""
+    folder, tokenizer = tmp_path_factory.mktemp("llava"), make_tokenizer()
+    grid = {"image_grid_pinpoints": [[28, 56], [56, 28], [56, 56]]}
     torch.manual_seed(0)
-    config = model_class.config_class(
+    config = LlavaNextConfig(
         vision_config=CLIPVisionConfig(**SMALL, image_size=28, patch_size=14),
         text_config=llama_config(tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
-        **fields,
+        **grid,
     )
-    model_class(config).save_pretrained(folder)
-    processor_class(
-        image_processor=image_processor,
+    LlavaNextForConditionalGeneration(config).save_pretrained(folder)
+    sizes = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
+    LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessor(**sizes, **grid),
         tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
@@ -103,23 +105,6 @@ def save_llava(folder, model_class, processor_class, image_processor, **fields):
         chat_template=IMAGE_TEMPLATE,
     ).save_pretrained(folder)
     return folder
-
-
-SIZES = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
-
-
-@pytest.fixture(scope="session")
-def llava(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("llava")
-    return save_llava(folder, LlavaForConditionalGeneration, LlavaProcessor, CLIPImageProcessor(**SIZES))
-
-
-@pytest.fixture(scope="session")
-def llava_next(tmp_path_factory):
-    """Cuts an image into a number of patches that depends on its shape."""
-    grid = {"image_grid_pinpoints": [[28, 56], [56, 28], [56, 56]]}
-    folder, images = tmp_path_factory.mktemp("llava_next"), LlavaNextImageProcessor(**SIZES, **grid)
-    return save_llava(folder, LlavaNextForConditionalGeneration, LlavaNextProcessor, images, **grid)
 
 
 def jpeg(color, size):
@@ -155,14 +140,12 @@ def test_an_answer_that_reaches_the_limit_is_cut(llama):
     assert answer.truncated and SAY.startswith(answer.text)
 
 
-@pytest.mark.parametrize("name", ["llava", "llava_next"])
-def test_an_image_model_answers_alike_alone_and_in_a_batch(name, request):
-    folder = request.getfixturevalue(name)
+def test_an_image_model_answers_alike_alone_and_in_a_batch(llava):
     wide, square = jpeg("red", (60, 20)), jpeg("blue", (50, 52))
     requests = [ask("hi", wide), ask(LONG, square), ask("hi", square), ask(LONG), ask("hi")]
     turns = [("user", "q"), ("assistant", "a"), ("user", "again")]
     requests.append(ChatRequest(tuple({"role": role, "content": text} for role, text in turns), image=wide))
-    model = TransformersChatModel(str(folder), "image", batch_size=8, max_new_tokens=6, device="cpu")
+    model = TransformersChatModel(str(llava), "image", batch_size=8, max_new_tokens=6, device="cpu")
     together = complete(model, requests)
     model.batch_size = 1
     assert complete(model, requests) == together
