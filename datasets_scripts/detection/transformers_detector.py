@@ -13,6 +13,7 @@ import torch
 import transformers
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_convert
 from transformers import (
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
     AutoConfig,
@@ -89,20 +90,16 @@ class TextConditionedDetector(FixedClassDetector):
         return dict(self.processor(images=image, text=[queries], **options))
 
     def read(self, outputs: Any, tokens: Tensor | None, queries: Queries, common: dict[str, Any]) -> list[Raw]:
-        """See `FixedClassDetector.read`."""
-        post_process, threshold = self.processor.post_process_grounded_object_detection, common["threshold"]
+        """See `FixedClassDetector.read`. Grounding DINO's processor may join halves of several phrases to a label."""
         if self.network.config.model_type in OWL_TYPES:
-            results = post_process(outputs, text_labels=queries, **common)
+            results = self.processor.post_process_grounded_object_detection(outputs, text_labels=queries, **common)
             return [(one["boxes"], one["scores"], one["text_labels"]) for one in results]
-        results = post_process(outputs, tokens, text_threshold=threshold, **common)
-        stop = self.processor.tokenizer.convert_tokens_to_ids(".")
-        found = []
-        for result, logits, row, of_image in zip(results, outputs.logits, tokens, queries):
-            probabilities = logits.sigmoid()  # (boxes, tokens)
-            kept = probabilities[probabilities.amax(-1) > threshold]  # those in `result`, in its order
-            best = best_queries(kept, phrase_of_token(row, stop), threshold)
-            named = [box for box, index in enumerate(best) if index >= 0]
-            found.append((result["boxes"][named], result["scores"][named], [of_image[best[box]] for box in named]))
+        stop, found = self.processor.tokenizer.convert_tokens_to_ids("."), []
+        for index, (height, width) in enumerate(common["target_sizes"]):
+            sides = outputs.pred_boxes.new_tensor([width, height, width, height])
+            boxes = box_convert(outputs.pred_boxes[index], "cxcywh", "xyxy") * sides  # (boxes, 4)
+            scores, phrases = best_phrases(outputs.logits[index].sigmoid(), phrase_of_token(tokens[index], stop))
+            found.append((boxes, scores, [queries[index][phrase] for phrase in phrases.tolist()]))
         return found
 
 
@@ -115,15 +112,14 @@ def phrase_of_token(tokens: Tensor, stop: int) -> Tensor:
     return phrase
 
 
-def best_queries(probabilities: Tensor, phrase: Tensor, threshold: float) -> list[int]:
-    """The phrase with the likeliest token, for each box; -1 where no phrase has one above the threshold.
+def best_phrases(probabilities: Tensor, phrase: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of the likeliest token in any phrase, and that phrase: (boxes,) each.
 
-    `probabilities` are (boxes, at least T), `phrase` is (T,), see `phrase_of_token`. The processor's own label joins
-    all tokens above the threshold, which may be halves of several phrases.
+    `probabilities` are (boxes, at least T), `phrase` is (T,), see `phrase_of_token`.
     """
     inside = probabilities[:, : len(phrase)].masked_fill(phrase < 0, 0.0)  # (boxes, T)
-    best, token = inside.max(-1)
-    return torch.where(best > threshold, phrase[token], -1).tolist()
+    scores, token = inside.max(-1)
+    return scores, phrase[token]
 
 
 def load_detector(model: str, *, settings: DetectionSettings, weights: str | None = None) -> FixedClassDetector:

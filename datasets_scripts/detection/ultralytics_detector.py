@@ -83,7 +83,8 @@ def load_detector(
             f"(yolov3.yaml), received {weights!r} for {model}"
         )
     library = import_ultralytics()
-    yolo = _random(library, model, seed) if is_architecture else _pretrained(library, _weights_file(model))
+    with base.seeded(seed or 0):
+        yolo = library.YOLO(model) if is_architecture else _pretrained(library, _weights_file(model))
     if yolo.task not in TASKS_WITH_BOXES:
         raise ValueError(
             f"{model}: expected a model of one of the tasks {list(TASKS_WITH_BOXES)}, which give boxes, received one "
@@ -116,18 +117,6 @@ def import_ultralytics() -> ModuleType:
         ) from error
     Image.open, torch.save = patched
     return ultralytics
-
-
-def _random(library: ModuleType, model: str, seed: int) -> Any:
-    try:
-        with base.seeded(seed):
-            return library.YOLO(model)
-    except FileNotFoundError as error:
-        known = sorted(path.name for path in (Path(library.__file__).parent / "cfg" / "models").rglob("*.yaml"))
-        raise ValueError(
-            f"model: expected a file or one of {known}, each with its size after the number (yolo11n.yaml), received "
-            f"{model!r}{nearest(model, known)}"
-        ) from error
 
 
 def _pretrained(library: ModuleType, path: Path) -> Any:

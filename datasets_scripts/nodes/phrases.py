@@ -79,20 +79,15 @@ def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
 
     Args:
         caption: a description in English.
-        limit: at most so many phrases, the first ones; None keeps all.
+        limit: at least 0; at most so many phrases, the first ones; None keeps all.
 
     Returns:
         Substrings of `caption`, verbatim, each once (compared without case).
-
-    Raises:
-        ValueError: `limit` is negative.
 
     Example:
         >>> noun_phrases("The image shows a man in a dark suit speaking into a microphone.")
         ['man', 'dark suit', 'speaking', 'microphone']
     """
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit: expected None or at least 0, received {limit}")
     runs: list[list[re.Match[str]]] = [[]]
     end = 0
     for word in WORD.finditer(caption):

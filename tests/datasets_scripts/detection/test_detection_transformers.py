@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
 from datasets_scripts.detection.detectors import make_detector
-from datasets_scripts.detection.transformers_detector import best_queries, phrase_of_token
+from datasets_scripts.detection.transformers_detector import best_phrases, phrase_of_token
 
 
 copy = functools.partial(shutil.copytree, dirs_exist_ok=True)
@@ -41,11 +41,11 @@ def test_a_box_is_named_by_its_likeliest_token():
     probabilities = torch.tensor(
         [
             [0.0, 0.3, 0.3, 0.0, 0.9, 0.0, 0.0, 0.0],  # two halves of phrase 0 against phrase 1
-            [0.9, 0.0, 0.4, 0.8, 0.1, 0.0, 0.0, 0.0],  # what is no word counts for nothing
-            [0.9, 0.1, 0.1, 0.8, 0.1, 0.0, 0.0, 0.9],  # and a box with nothing else has no name
+            [0.9, 0.0, 0.4, 0.8, 0.1, 0.0, 0.0, 0.9],  # what is no word counts for nothing
         ]
     )
-    assert best_queries(probabilities, phrase, threshold=0.25) == [1, 0, -1]
+    scores, phrases = best_phrases(probabilities, phrase)
+    assert phrases.tolist() == [1, 0] and torch.equal(scores, torch.tensor([0.9, 0.4]))
 
 
 def test_random_weights_need_no_weights_in_the_folder(detr, tmp_path):
