@@ -48,29 +48,14 @@ class Detection:
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """The options that all detectors take.
+    """The options that all detectors take; a value out of its range is a ValueError."""
 
-    Args:
-        score_threshold: only detections that score above it are kept; None is the adapter's own (0.25; 0.1 for
-            OWL-ViT and OWLv2, whose scores are lower).
-        max_objects: at most so many detections an image, the best ones.
-        duplicate_iou: of two boxes that overlap more than this, whatever their labels, the better one stays.
-        batch_size: images taken in at a time. Of those, the ones that have the same shape after preprocessing go
-            through the network together: nothing is padded to its neighbours' shape, which would move its boxes.
-        device: where the network runs; None takes a CUDA device when there is one.
-        dtype: "float32", or "float16" for mixed precision, whose numbers near 1,000 pixels are half a pixel apart.
-            There is no "bfloat16": there they are four pixels apart.
-
-    Raises:
-        ValueError: a value out of its range.
-    """
-
-    score_threshold: float | None = None
-    max_objects: int = 10
-    duplicate_iou: float = 0.7
-    batch_size: int = 8
-    device: str | torch.device | None = None
-    dtype: str = "float32"
+    score_threshold: float | None = None  # what scores above it is kept; None: 0.25, of OWL-ViT and OWLv2 0.1
+    max_objects: int = 10  # at most so many an image, the best ones
+    duplicate_iou: float = 0.7  # of two boxes that overlap more, whatever their labels, the better one stays
+    batch_size: int = 8  # images prepared at a time; those that then have one shape go through the network together
+    device: str | torch.device | None = None  # None takes a CUDA device when there is one
+    dtype: str = "float32"  # or "float16": near 1,000 pixels its numbers are half a pixel apart, bfloat16's are four
 
     def __post_init__(self):
         for name, is_right, expected in (

@@ -24,13 +24,7 @@ __all__ = ["TorchvisionDetector", "load_detector"]
 
 
 class TorchvisionDetector(Detector):
-    """A torchvision detection network with its own resizing and normalisation.
-
-    Args:
-        network: as `torchvision.models.get_model` builds it.
-        labels: name of each class id, background included.
-        others: see `Detector`.
-    """
+    """A torchvision detection network; `labels` are the names of its class ids, background included."""
 
     def __init__(self, network: nn.Module, labels: list[str], **others: Any):
         super().__init__(network, versions={"torchvision": torchvision.__version__}, **others)

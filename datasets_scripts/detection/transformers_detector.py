@@ -36,13 +36,7 @@ GROUNDING_TYPES = ("grounding-dino", "mm-grounding-dino")
 
 
 class FixedClassDetector(Detector):
-    """DETR (Carion et al. 2020), Deformable DETR, RT-DETR, YOLOS and whatever else AutoModelForObjectDetection knows.
-
-    Args:
-        network: the model.
-        processor: its image processor (a text-conditioned one's processor, in the subclass).
-        others: see `Detector`.
-    """
+    """DETR (Carion et al. 2020), RT-DETR, YOLOS and whatever else AutoModelForObjectDetection knows."""
 
     def __init__(self, network: PreTrainedModel, processor: Any, **others: Any):
         super().__init__(network, versions={"transformers": transformers.__version__}, **others)

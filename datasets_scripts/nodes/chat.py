@@ -20,19 +20,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question to a model.
+    """One question to a model."""
 
-    Attributes:
-        messages: {"role": "user" or "assistant", "content": str}, users and assistants taking turns, a user first.
-        image: a JPEG or PNG file that goes before the first message's text, or None.
-        schema: the JSON schema of the answer, for back ends that can hold the model to it; None for free text.
-        name: what the question is about, for errors; no part of the cache's key.
-    """
-
-    messages: tuple[dict[str, str], ...]
-    image: bytes | None = None
-    schema: dict[str, Any] | None = None
-    name: str = "request"
+    messages: tuple[dict[str, str], ...]  # {"role", "content"}, "user" and "assistant" in turns, a user first
+    image: bytes | None = None  # a JPEG or PNG file that goes before the first message's text
+    schema: dict[str, Any] | None = None  # of the JSON answer, for back ends that can hold the model to it
+    name: str = "request"  # what the question is about, for errors; no part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -90,10 +83,6 @@ class CachedChatModel:
     An interrupted run therefore asks only for the rest. A file holds the request beside the answer, so that people can
     read it. A file that cannot be read back, as after a kill in the middle of writing, is asked for again with a
     warning. Errors are not kept. Several processes may share a folder.
-
-    Args:
-        model: who is asked what is not in the folder.
-        folder: made when the first answer is written.
 
     Example:
         >>> model = CachedChatModel(OpenAIChatModel("llama3", "http://localhost:11434/v1"), "answers")

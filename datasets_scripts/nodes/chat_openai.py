@@ -64,15 +64,19 @@ class OpenAIChatModel:
         api_key_env: str = "VMHAN_LLM_API_KEY",
         on_failure: str = "raise",
     ):
-        if not model:
-            raise ValueError("model: expected the name the server knows it by, received an empty string")
         check_whole_numbers(1, concurrency=concurrency)
         check_whole_numbers(0, max_retries=max_retries)
-        if not 0 < timeout < float("inf"):
-            raise ValueError(f"timeout: expected a positive number of seconds, received {timeout!r}")
-        if on_failure not in ("raise", "empty"):
-            raise ValueError(f"on_failure: expected 'raise' or 'empty', received {on_failure!r}")
-        self.model, self.base_url, self.host = model, base_url, _checked_host(base_url)
+        address = ADDRESS.fullmatch(base_url)
+        shown = base_url.rpartition("@")[2].partition("?")[0]  # without user, password and query, which may be secret
+        for name, is_right, expected, received in (
+            ("model", model, "the name the server knows it by", model),
+            ("base_url", address, "http(s)://HOST/v1 without user, password or query", shown),
+            ("timeout", 0 < timeout < float("inf"), "a positive number of seconds", timeout),
+            ("on_failure", on_failure in ("raise", "empty"), "'raise' or 'empty'", on_failure),
+        ):
+            if not is_right:
+                raise ValueError(f"{name}: expected {expected}, received {received!r}")
+        self.model, self.base_url, self.host = model, base_url, address[1]
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.parameters = {"max_tokens": 256, "temperature": 0} if parameters is None else dict(parameters)
         self.on_failure = on_failure
@@ -159,18 +163,6 @@ class OpenAIChatModel:
 
     def _hide_key(self, text: str) -> str:
         return text.replace(self._api_key, "[API key]") if self._api_key else text
-
-
-def _checked_host(base_url: str) -> str:
-    """Host and port of an address that is fit to be written down."""
-    match = ADDRESS.fullmatch(base_url)
-    if not match:
-        shown = base_url.rpartition("@")[2].partition("?")[0]  # without what may be secret
-        raise ValueError(
-            f"base_url: expected http(s)://HOST/v1 without user, password or query, received {shown!r}. Put an API "
-            "key into the environment variable that api_key_env names"
-        )
-    return match[1]
 
 
 def _messages(request: ChatRequest) -> list[dict[str, Any]]:

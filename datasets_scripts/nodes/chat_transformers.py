@@ -36,8 +36,7 @@ class TransformersChatModel:
         device: None takes an accelerator when there is one. dtype: "auto" is the checkpoint's.
 
     Raises:
-        ValueError: a bad argument; at the first request: a checkpoint without a chat template, an image for a model of
-            kind "text". OSError: no such checkpoint.
+        ValueError, OSError: a bad argument; at the first request, no such checkpoint, or one without a chat template.
 
     Example:
         >>> model = TransformersChatModel("meta-llama/Meta-Llama-3-8B-Instruct", "text", batch_size=16)
@@ -75,13 +74,8 @@ class TransformersChatModel:
 
     @property
     def description(self) -> dict[str, Any]:
-        return {
-            "adapter": "transformers",
-            "model": self.model,
-            "task": TASKS[self.kind],
-            "parameters": self.parameters,
-            "transformers": importlib.metadata.version("transformers"),
-        }
+        described = {"model": self.model, "task": TASKS[self.kind], "parameters": self.parameters}
+        return {"adapter": "transformers", **described, "transformers": importlib.metadata.version("transformers")}
 
     def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
         """See `ChatModel.complete`; answers arrive batch by batch, those of about equal length together."""
@@ -102,10 +96,7 @@ class TransformersChatModel:
         if self.device is not None:  # in launched processes a pipeline stays where its model was loaded
             pipeline.model.to(self.device)
         if getattr(self._encoder(pipeline), "chat_template", None) is None:
-            raise ValueError(
-                f"model: expected a checkpoint with a chat template, {self.name!r} has none. Choose its instruct or "
-                "chat variant"
-            )
+            raise ValueError(f"model: expected a checkpoint with a chat template, received {self.name!r} without one")
         if pipeline.tokenizer.pad_token is None:  # Llama 3
             pipeline.tokenizer.pad_token = pipeline.tokenizer.eos_token
         pipeline.tokenizer.padding_side = "left"  # the answer follows the last token
@@ -129,16 +120,9 @@ class TransformersChatModel:
         if self.kind == "image":
             inputs = inputs.to(dtype=pipeline.model.dtype)  # of the pixels; whole numbers keep their type
         with torch.inference_mode():
-            tokens = pipeline.model.generate(
-                **inputs,
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=pipeline.tokenizer.pad_token_id,
-            )
+            greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+            limits = {"max_new_tokens": self.max_new_tokens, "pad_token_id": pipeline.tokenizer.pad_token_id}
+            tokens = pipeline.model.generate(**inputs, **greedy, **limits)
         ends = pipeline.model.generation_config.eos_token_id
         ends = set(ends) if isinstance(ends, list) else {ends}
         for row in tokens[:, inputs["input_ids"].shape[1] :].tolist():
@@ -147,10 +131,7 @@ class TransformersChatModel:
     def _chat(self, request: ChatRequest) -> list[dict[str, Any]]:
         if self.kind == "text":
             return list(request.messages)
-        chat = [
-            {"role": message["role"], "content": [{"type": "text", "text": message["content"]}]}
-            for message in request.messages
-        ]
+        chat = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in request.messages]
         if request.image is not None:
             image = Image.open(io.BytesIO(request.image)).convert("RGB")
             chat[0]["content"].insert(0, {"type": "image", "image": image})

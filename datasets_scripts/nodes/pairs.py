@@ -20,6 +20,7 @@ __all__ = [
     "distance",
     "folded",
     "mention_spans",
+    "node_numbers",
     "object_labels",
     "shorten",
     "tail_object",
@@ -33,19 +34,12 @@ FIELDS = ("text_phrases", "image_phrases", "objects")
 
 @dataclass(frozen=True)
 class PairSelection:
-    """What was chosen for one pair, best first.
+    """What was chosen for one pair, best first."""
 
-    Attributes:
-        text_phrases: [start, end) spans of the post's tokens.
-        image_phrases: phrases about the image.
-        objects: indices into the post's `boxes`.
-        reasons: {field: why it is empty, or what was left out of it}.
-    """
-
-    text_phrases: list[Span] = field(default_factory=list)
+    text_phrases: list[Span] = field(default_factory=list)  # [start, end) of the post's tokens
     image_phrases: list[str] = field(default_factory=list)
-    objects: list[int] = field(default_factory=list)
-    reasons: dict[str, str] = field(default_factory=dict)
+    objects: list[int] = field(default_factory=list)  # indices into the post's `boxes`
+    reasons: dict[str, str] = field(default_factory=dict)  # {field: why it is empty, or what was left out of it}
 
 
 def mention_spans(pair: dict[str, Any]) -> list[Span]:
@@ -100,6 +94,12 @@ def check_whole_numbers(least: int, **numbers: int) -> None:
     for name, number in numbers.items():
         if type(number) is not int or number < least:
             raise ValueError(f"{name}: expected an int of at least {least}, received {number!r}")
+
+
+def node_numbers(*numbers: int) -> dict[str, int]:
+    """How many nodes of each of FIELDS a pair gets at most, checked."""
+    check_whole_numbers(0, **{f"num_{field}": number for field, number in zip(FIELDS, numbers)})
+    return dict(zip(FIELDS, numbers))
 
 
 def shorten(text: str, length: int = 300) -> str:

@@ -41,16 +41,11 @@ class HeuristicSelector:
     window = 1
 
     def __init__(self, *, num_text_phrases: int = 3, num_image_phrases: int = 3, num_objects: int = 3):
-        self.numbers = {
-            "num_text_phrases": num_text_phrases,
-            "num_image_phrases": num_image_phrases,
-            "num_objects": num_objects,
-        }
-        pairs.check_whole_numbers(0, **self.numbers)
+        self.numbers = pairs.node_numbers(num_text_phrases, num_image_phrases, num_objects)
 
     @property
     def description(self) -> dict[str, Any]:
-        return {"selector": "heuristic", **self.numbers}
+        return {"selector": "heuristic", **{f"num_{field}": number for field, number in self.numbers.items()}}
 
     def select(self, post: dict[str, Any], image: Image.Image | None = None) -> list[PairSelection]:
         """One selection for each of the post's pairs. The image's pixels are not looked at."""
@@ -71,7 +66,7 @@ class HeuristicSelector:
         reasons = {
             name: f"the post has no {name.replace('_', ' ')} to choose from"
             for name, values in chosen.items()
-            if not values and self.numbers[f"num_{name}"]
+            if not values and self.numbers[name]
         }
         return PairSelection(**chosen, reasons=reasons)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from datasets_scripts.nodes import pairs, prompts
 from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest
-from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, candidate_objects, check_whole_numbers
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, candidate_objects
 
 
 __all__ = ["LLMSelector"]
@@ -52,9 +52,6 @@ class LLMSelector:
         max_image_side: pixels to which the longer side of a larger image is reduced before it is sent.
         window: pairs whose questions are asked together; some times the server's concurrency.
 
-    Raises:
-        ValueError: a negative number, or a `max_image_side` or `window` below 1.
-
     Example:
         >>> llama = CachedChatModel(OpenAIChatModel("llama3", "http://localhost:11434/v1"), "answers")
         >>> llava = CachedChatModel(OpenAIChatModel("llava", "http://localhost:11434/v1"), "answers")
@@ -72,9 +69,8 @@ class LLMSelector:
         max_image_side: int = 1024,
         window: int = 64,
     ):
-        self.numbers = dict(zip(FIELDS, (num_text_phrases, num_image_phrases, num_objects)))
-        check_whole_numbers(0, **{f"num_{field}": number for field, number in self.numbers.items()})
-        check_whole_numbers(1, max_image_side=max_image_side, window=window)
+        self.numbers = pairs.node_numbers(num_text_phrases, num_image_phrases, num_objects)
+        pairs.check_whole_numbers(1, max_image_side=max_image_side, window=window)
         self.text_model, self.image_model = text_model, image_model
         self.max_image_side, self.window = max_image_side, window
 
@@ -98,8 +94,7 @@ class LLMSelector:
         """See `selection.NodeSelector`.
 
         Raises:
-            ChatError: a question got no answer and the model is set to raise.
-            OSError: an image cannot be read. ValueError: `object_labels` are not as many as the boxes.
+            OSError: an image cannot be read, or (ChatError) a question got no answer and the model is set to raise.
         """
         selections = [[PairSelection() for _ in post["pairs"]] for post, _ in posts]
         questions = [
