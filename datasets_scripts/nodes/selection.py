@@ -8,7 +8,7 @@ This file stands on top of the others: the protocol, a selector by name, and how
 """
 
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,36 +56,35 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
         >>> make_selector("heuristic", num_objects=5)
         >>> make_selector("openai:llama3,llava@http://localhost:11434/v1", cache_dir="answers", concurrency=4)
     """
-    if spec == "heuristic":
-        _check_options(spec, options, _keywords(HeuristicSelector))
-        return HeuristicSelector(**options)
     kind, _, rest = spec.partition(":")
     names = rest.split(",")
-    if kind not in BACK_ENDS or not all(names) or len(names) > 2:
+    back_end = BACK_ENDS.get(kind) if all(names) and len(names) <= 2 else None
+    if spec != "heuristic" and back_end is None:
         raise ValueError(
             "spec: expected 'heuristic', 'openai:MODEL@BASE_URL', 'transformers:MODEL', or two models with a comma "
             f"between them, received {spec!r}"
         )
-    of_selector, of_model = _keywords(LLMSelector), _keywords(BACK_ENDS[kind])
-    _check_options(spec, options, of_selector | of_model | {"cache_dir"})
+    of_selector = _keywords(LLMSelector if back_end else HeuristicSelector)
+    of_model = _keywords(back_end) if back_end else set()
+    known = of_selector | (of_model | {"cache_dir"} if back_end else set())
+    if set(options) - known:
+        raise ValueError(
+            f"options: expected some of {sorted(known)} for {spec!r}, received {sorted(set(options) - known)}"
+        )
+    own = {name: value for name, value in options.items() if name in of_selector}
+    if back_end is None:
+        return HeuristicSelector(**own)
     kinds = ("text", "image")[-len(names) :]  # a single model is an image model, which answers about text as well
     places = _addresses(names) if kind == "openai" else zip(names, kinds)
     keywords = {name: value for name, value in options.items() if name in of_model}
     folder = options.get("cache_dir") or DEFAULT_CACHE
-    models = [CachedChatModel(BACK_ENDS[kind](*place, **keywords), folder) for place in places]
-    keywords = {name: value for name, value in options.items() if name in of_selector}
-    return LLMSelector(models[0], models[-1], **keywords)
+    models = [CachedChatModel(back_end(*place, **keywords), folder) for place in places]
+    return LLMSelector(models[0], models[-1], **own)
 
 
 def _keywords(function: Callable[..., Any]) -> set[str]:
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
-
-
-def _check_options(spec: str, options: dict[str, Any], known: Collection[str]) -> None:
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"options: expected some of {sorted(known)} for {spec!r}, received {unknown}")
 
 
 def _addresses(names: list[str]) -> list[tuple[str, str]]:

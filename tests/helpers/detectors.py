@@ -4,8 +4,10 @@ file of ultralytics. The text encoders have a vocabulary of a few words.
 
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     CLIPTokenizer,
@@ -29,13 +31,18 @@ from datasets_scripts.detection.base import seeded
 from datasets_scripts.detection.ultralytics_detector import import_ultralytics
 
 
-__all__ = ["save_detr", "save_grounding_dino", "save_owlv2", "save_yolo"]
+__all__ = ["picture", "save_detr", "save_grounding_dino", "save_owlv2", "save_yolo"]
 
 LABELS = {0: "cat", 1: "dog", 2: "red car"}
 WORDS = ["a", "cat", "dog", "red", "car", "black", "hawk"]
 TRANSFORMER = {"encoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_queries": 12}
 TRANSFORMER |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 SMALL = {"shortest_edge": 32, "longest_edge": 128}
+
+
+def picture(width, height, seed=0):
+    """Noise, RGB."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def _save(folder, model_class, config, processor):

@@ -111,16 +111,8 @@ def test_detections_from_tensors():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [
-        ("score_threshold", 1.0),
-        ("score_threshold", -0.1),
-        ("duplicate_iou", 0.0),
-        ("duplicate_iou", 1.1),
-        ("max_objects", 0),
-        ("batch_size", 0),
-        ("dtype", "bfloat16"),
-        ("device", "gpu"),
-    ],
+    [("score_threshold", 1.0), ("score_threshold", -0.1), ("duplicate_iou", 0.0), ("duplicate_iou", 1.1)]
+    + [("max_objects", 0), ("batch_size", 0), ("dtype", "bfloat16"), ("device", "gpu")],
 )
 def test_settings_out_of_range(field, value):
     with pytest.raises(ValueError, match=f"{field}: expected .*received {value!r}"):

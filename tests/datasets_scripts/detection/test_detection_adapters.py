@@ -6,7 +6,7 @@ import detectors
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from detectors import picture
 
 from datasets_scripts.detection.detectors import make_detector
 
@@ -21,11 +21,6 @@ SPECS = {
 }
 TEXT_CONDITIONED = ("owlv2", "grounding_dino")
 QUERIES = [["red car", "a cat"], ["a dog"], ["cat", "dog", "Black hawk."], ["dog", "red car"], ["cat"], ["dog"]]
-
-
-def picture(width, height, seed=0):
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +95,8 @@ def test_neighbours_in_the_call_do_not_move_boxes(detector, found, images):
             assert any(np.allclose(one.box, other.box, atol=0.1) and one.label == other.label for other in together)
 
 
-def test_no_images(detector):
+def test_no_images_and_no_detection(make, name, images, detector):
     assert detector.detect([]) == [] and detector.detect([], []) == []
-
-
-def test_no_detection(make, name, images):
     assert make(name, score_threshold=1 - 1e-9).detect(images[:2], QUERIES[:2]) == [[], []]
 
 

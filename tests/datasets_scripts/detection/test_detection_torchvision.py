@@ -1,9 +1,8 @@
 """torchvision's detectors: which there are, COCO weights from the cache, and what happens when they are not there."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from detectors import picture
 from torchvision.models import get_model, get_model_weights
 
 from datasets_scripts.detection.base import seeded, weights_digest
@@ -11,11 +10,6 @@ from datasets_scripts.detection.detectors import make_detector
 
 
 SSDLITE = "ssdlite320_mobilenet_v3_large"
-
-
-@pytest.fixture
-def photo():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 
 
 @pytest.fixture
@@ -32,23 +26,23 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["retinanet_resnet50_fpn_v2", "fcos_resnet50_fpn"])
-def test_other_architectures(model, photo):
+def test_other_architectures(model):
     detector = make_detector(f"torchvision:{model}?weights=random:0&score_threshold=0", device="cpu")
     detector.network.transform.min_size = (64,)  # instead of 800 pixels, to be quick
-    detections = detector.detect([photo])[0]
+    detections = detector.detect([picture(60, 40)])[0]
     assert 0 < len(detections) <= 10
     assert {detection.label for detection in detections} <= set(get_model_weights(model).DEFAULT.meta["categories"])
 
 
 @pytest.mark.parametrize("weights", ["", "?weights=COCO_V1"])
-def test_weights_in_the_cache_are_used(weights, cache, photo):
+def test_weights_in_the_cache_are_used(weights, cache):
     with seeded(3):
         network = get_model(SSDLITE, weights=None, weights_backbone=None, num_classes=91)
     torch.save(network.state_dict(), cache)
     detector = make_detector(f"torchvision:{SSDLITE}{weights}", device="cpu", score_threshold=0.0)
     assert detector.description["weights_sha256"] == weights_digest(network)
     assert detector.description["weights"] == "SSDLite320_MobileNet_V3_Large_Weights.COCO_V1"
-    assert detector.detect([photo])[0]
+    assert detector.detect([picture(60, 40)])[0]
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])

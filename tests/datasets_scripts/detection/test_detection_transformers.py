@@ -4,10 +4,8 @@ import functools
 import shutil
 
 import detectors
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig
 
@@ -21,11 +19,6 @@ copy = functools.partial(shutil.copytree, dirs_exist_ok=True)
 @pytest.fixture(scope="module")
 def detr(tmp_path_factory):
     return detectors.save_detr(tmp_path_factory.mktemp("detr"))
-
-
-@pytest.fixture
-def photo():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
 
 
 def test_which_phrase_a_token_is_in():

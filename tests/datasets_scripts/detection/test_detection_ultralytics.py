@@ -9,9 +9,9 @@ import socket
 import sys
 
 import detectors
-import numpy as np
 import pytest
 import torch
+from detectors import picture
 from PIL import Image, UnidentifiedImageError
 
 from datasets_scripts.detection.detectors import make_detector
@@ -23,11 +23,6 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def photo():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
-
-
-@pytest.fixture
 def no_network(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError(f"a network call: {arguments}")
@@ -36,10 +31,10 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def test_local_weights_need_no_network_and_write_nothing(weights, photo, no_network, tmp_path, monkeypatch):
+def test_local_weights_need_no_network_and_write_nothing(weights, no_network, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     detector = make_detector(f"ultralytics:{weights}", device="cpu", score_threshold=1e-5, image_size=64)
-    assert detector.detect([photo])[0]
+    assert detector.detect([picture(60, 40)])[0]
     assert (
         detector.description["model"] == detector.description["weights"] == weights.name
     )  # no folder of this machine
@@ -70,12 +65,12 @@ def test_weights_by_name_in_the_cache_of_torch(weights, no_network, tmp_path, mo
         make_detector("ultralytics:yolov5nu.pt")
 
 
-def test_image_size_changes_what_is_seen(weights, photo):
+def test_image_size_changes_what_is_seen(weights):
     makes = [
         make_detector(f"ultralytics:{weights}", device="cpu", score_threshold=1e-5, image_size=size)
         for size in (64, 128)
     ]
-    assert makes[0].detect([photo]) != makes[1].detect([photo])
+    assert makes[0].detect([picture(60, 40)]) != makes[1].detect([picture(60, 40)])
     assert makes[1].description["image_size"] == 128
 
 
