@@ -85,7 +85,7 @@ def candidate_objects(post: dict[str, Any], pair: dict[str, Any]) -> list[tuple[
 
 
 def folded(phrase: str) -> str:
-    """The phrase with single blanks and without case; phrases with equal ones count as the same phrase."""
+    """The phrase with single blanks and without case: two phrases that are equal so count as one."""
     return " ".join(phrase.split()).casefold()
 
 

@@ -156,8 +156,8 @@ def test_the_model_is_moved_to_its_device(monkeypatch):
             chat_template, pad_token, padding_side = "{{ x }}", "p", "right"
 
     monkeypatch.setattr("transformers.pipeline", lambda *_, **__: Pipeline)
-    TransformersChatModel("name", "text", device="cuda:1")._pipeline
-    TransformersChatModel("name", "text")._pipeline
+    assert TransformersChatModel("name", "text", device="cuda:1")._pipeline is Pipeline
+    assert TransformersChatModel("name", "text")._pipeline is Pipeline
     assert moved == ["cuda:1"]
 
 
