@@ -6,6 +6,7 @@ used as it is. Code and weights are BSD-3-Clause: the choice for those who canno
 """
 
 from collections.abc import Hashable
+from typing import Any
 
 import torch
 import torchvision
@@ -14,31 +15,23 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.transforms.functional import pil_to_tensor
 
-from datasets_scripts.detection.batching import BatchedDetector, random_seed, seeded, weights_digest
-from datasets_scripts.detection.detectors import Detection, DetectionSettings, detections_from, nearest_names
+from datasets_scripts.commands import nearest
+from datasets_scripts.detection import base
+from datasets_scripts.detection.base import DetectionSettings, Detector, Queries, Raw, Sizes
 
 
 __all__ = ["TorchvisionDetector", "load_detector"]
 
 
-class TorchvisionDetector(BatchedDetector):
-    """A torchvision detection network with its own resizing and normalisation.
+class TorchvisionDetector(Detector):
+    """A torchvision detection network; `labels` are the names of its class ids, background included."""
 
-    Args:
-        network: as `torchvision.models.get_model` builds it.
-        labels: name of each class id, background included.
-        settings: see `DetectionSettings`.
-        description: what names model and weights.
-    """
-
-    def __init__(self, network: nn.Module, labels: list[str], *, settings: DetectionSettings, description: dict):
-        versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
-        super().__init__(settings, score_threshold=0.25, description={**description, "versions": versions})
+    def __init__(self, network: nn.Module, labels: list[str], **others: Any):
+        super().__init__(network, versions={"torchvision": torchvision.__version__}, **others)
         self.labels = labels
-        self.network = network.to(self.device).eval().requires_grad_(False)
         last = getattr(network, "roi_heads", network)  # where R-CNNs, and where one-stage detectors, filter
         last.score_thresh = self.filters["score_threshold"]
-        last.detections_per_img = max(last.detections_per_img, settings.max_objects)
+        last.detections_per_img = max(last.detections_per_img, self.filters["max_objects"])
 
     def prepare(self, image: Image.Image, queries: list[str]) -> Tensor:
         """Bytes, (3, height, width): a quarter of what floats take while the image waits for its batch."""
@@ -48,56 +41,34 @@ class TorchvisionDetector(BatchedDetector):
         """SSD resizes everything to one square; the others pad a batch to its largest image."""
         return None if self.network.transform.fixed_size else prepared.shape
 
-    def forward(
-        self, prepared: list[Tensor], sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
-        """See `BatchedDetector.forward`."""
+    def forward(self, prepared: list[Tensor], sizes: Sizes, queries: Queries) -> list[Raw]:
         outputs = self.network([pixels.to(self.device).float() / 255 for pixels in prepared])
-        return [
-            detections_from(output["boxes"], output["scores"], (self.labels[index] for index in output["labels"]))
-            for output in outputs
-        ]
+        return [(one["boxes"], one["scores"], [self.labels[index] for index in one["labels"]]) for one in outputs]
 
 
 def load_detector(model: str, *, settings: DetectionSettings, weights: str | None = None) -> TorchvisionDetector:
-    """The detector that torchvision calls `model`.
+    """The detector that torchvision calls `model`, see `make_detector`.
 
-    Args:
-        model: one of `torchvision.models.list_models(module=torchvision.models.detection)`.
-        settings: see `DetectionSettings`.
-        weights: None is torchvision's best; else the name of one of the model's, such as "COCO_V1", or "random:SEED".
-
-    Raises:
-        ValueError: no such model, or no such weights of it.
-        OSError: the weights are not in the cache and cannot be downloaded.
+    `weights` is None for torchvision's best, the name of one of the model's, such as "COCO_V1", or "random:SEED".
     """
     known = list_models(module=torchvision.models.detection)
     if model not in known:
+        raise ValueError(f"model: torchvision has the detectors {known}, received {model!r}{nearest(model, known)}")
+    choices, seed = get_model_weights(model), base.random_seed(weights)
+    names = list(choices.__members__)
+    if seed is None and weights not in (None, *names):
         raise ValueError(
-            f"model: torchvision has the detectors {known}, received {model!r}{nearest_names(model, known)}"
-        )
-    choices = get_model_weights(model)
-    seed = random_seed(weights)
-    if seed is None and weights not in (None, *choices.__members__):
-        names = list(choices.__members__)
-        raise ValueError(
-            f'weights: {model} has {names}, or "random:SEED", received {weights!r}{nearest_names(weights, names)}'
+            f'weights: {model} has {names}, or "random:SEED", received {weights!r}{nearest(weights, names)}'
         )
     trained = choices.DEFAULT if weights is None or seed is not None else choices[weights]
     labels = list(trained.meta["categories"])
-    network = _pretrained(model, trained) if seed is None else _random(model, seed, num_classes=len(labels))
-    description = {
-        "adapter": "torchvision",
-        "model": model,
-        "weights": str(trained) if seed is None else weights,
-        "weights_sha256": weights_digest(network),
-    }
-    return TorchvisionDetector(network, labels, settings=settings, description=description)
-
-
-def _random(model: str, seed: int, *, num_classes: int) -> nn.Module:
-    with seeded(seed):
-        return get_model(model, weights=None, weights_backbone=None, num_classes=num_classes)
+    if seed is None:
+        network = _pretrained(model, trained)
+    else:
+        with base.seeded(seed):
+            network = get_model(model, weights=None, weights_backbone=None, num_classes=len(labels))
+    named = str(trained) if seed is None else weights
+    return TorchvisionDetector(network, labels, settings=settings, adapter="torchvision", model=model, weights=named)
 
 
 def _pretrained(model: str, weights: torchvision.models.WeightsEnum) -> nn.Module:
@@ -107,7 +78,6 @@ def _pretrained(model: str, weights: torchvision.models.WeightsEnum) -> nn.Modul
     except Exception as error:  # unreachable; or damaged, and then whatever its bytes happen to spell
         raise OSError(
             f"torchvision:{model} needs {weights.url}, which could not be loaded ({error}). Put that file into "
-            f"{torch.hub.get_dir()}/checkpoints (remove one that is damaged), or pass "
-            f'"torchvision:{model}?weights=random:0" for random weights, good enough to try the code only.'
+            f"{torch.hub.get_dir()}/checkpoints (remove one that is damaged), or pass weights=random:0 to try the code"
         ) from error
     return get_model(model, weights=weights)

@@ -5,8 +5,7 @@ Each model's own processor prepares its images and reads its output. No code fro
 backbone is timm's (facebook/detr-resnet-50) need `pip install timm`.
 """
 
-import contextlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 import transformers
 from PIL import Image
 from torch import Tensor
+from torchvision.ops import box_convert
 from transformers import (
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
     AutoConfig,
@@ -21,12 +21,12 @@ from transformers import (
     AutoModelForObjectDetection,
     AutoModelForZeroShotObjectDetection,
     AutoProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 
-from datasets_scripts.detection.batching import BatchedDetector, random_seed, seeded, weights_digest
-from datasets_scripts.detection.detectors import Detection, DetectionSettings, detections_from, nearest_names
+from datasets_scripts.commands import nearest
+from datasets_scripts.detection import base
+from datasets_scripts.detection.base import DetectionSettings, Detector, Queries, Raw, Sizes
 
 
 __all__ = ["FixedClassDetector", "TextConditionedDetector", "load_detector"]
@@ -35,30 +35,12 @@ OWL_TYPES = ("owlvit", "owlv2")
 GROUNDING_TYPES = ("grounding-dino", "mm-grounding-dino")
 
 
-class FixedClassDetector(BatchedDetector):
-    """DETR (Carion et al. 2020), Deformable DETR, RT-DETR, YOLOS and whatever else AutoModelForObjectDetection knows.
+class FixedClassDetector(Detector):
+    """DETR (Carion et al. 2020), RT-DETR, YOLOS and whatever else AutoModelForObjectDetection knows."""
 
-    Args:
-        model: the network.
-        processor: its image processor (a text-conditioned one's processor, in the subclass).
-        settings: see `DetectionSettings`.
-        description: what names model and weights.
-        score_threshold: where `settings` names none.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        processor: Any,
-        *,
-        settings: DetectionSettings,
-        description: dict[str, Any],
-        score_threshold: float = 0.25,
-    ):
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        super().__init__(settings, score_threshold=score_threshold, description={**description, "versions": versions})
+    def __init__(self, network: PreTrainedModel, processor: Any, **others: Any):
+        super().__init__(network, versions={"transformers": transformers.__version__}, **others)
         self.processor = processor
-        self.model = model.to(self.device).eval().requires_grad_(False)
 
     def prepare(self, image: Image.Image, queries: list[str]) -> dict[str, Tensor]:
         """One image alone, so that it is padded to no other."""
@@ -68,28 +50,18 @@ class FixedClassDetector(BatchedDetector):
         """Sizes of all inputs: images, and for text the number of phrases and their lengths."""
         return tuple((name, tuple(tensor.shape)) for name, tensor in prepared.items())
 
-    def forward(
-        self, prepared: list[dict[str, Tensor]], sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
-        """See `BatchedDetector.forward`."""
+    def forward(self, prepared: list[dict[str, Tensor]], sizes: Sizes, queries: Queries) -> list[Raw]:
         inputs = {name: torch.cat([one[name] for one in prepared]).to(self.device) for name in prepared[0]}
-        outputs = self.model(**inputs)
+        outputs = self.network(**inputs)
         outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
-        target_sizes = [(height, width) for width, height in sizes]
-        return self.read(outputs, inputs, target_sizes, queries)
+        common = {"threshold": self.filters["score_threshold"], "target_sizes": [size[::-1] for size in sizes]}
+        return self.read(outputs, inputs.get("input_ids"), queries, common)
 
-    def read(
-        self, outputs: Any, inputs: dict[str, Tensor], target_sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
-        """Raw detections from the model's output, through its processor; target sizes are (height, width)."""
-        results = self.processor.post_process_object_detection(
-            outputs, threshold=self.filters["score_threshold"], target_sizes=target_sizes
-        )
-        names = self.model.config.id2label
-        return [
-            detections_from(result["boxes"], result["scores"], (names[int(index)] for index in result["labels"]))
-            for result in results
-        ]
+    def read(self, outputs: Any, tokens: Tensor | None, queries: Queries, common: dict[str, Any]) -> list[Raw]:
+        """Raw detections from the model's output, through its processor's method, which takes `common`."""
+        names = self.network.config.id2label
+        results = self.processor.post_process_object_detection(outputs, **common)
+        return [(one["boxes"], one["scores"], [names[int(index)] for index in one["labels"]]) for one in results]
 
 
 class TextConditionedDetector(FixedClassDetector):
@@ -103,37 +75,25 @@ class TextConditionedDetector(FixedClassDetector):
 
     def prepare(self, image: Image.Image, queries: list[str]) -> dict[str, Tensor]:
         """One image with its own phrases: OWL would fill up a shorter list with a blank phrase and find that too."""
-        if self.model.config.model_type in OWL_TYPES:
-            text = {"text": [queries], "max_length": self.model.config.text_config.max_position_embeddings}
-        else:  # phrases are told apart by full stops, so they must have none
-            text = {"text": [[query.replace(".", " ") for query in queries]], "max_length": self._max_text_length()}
-        return dict(self.processor(images=image, truncation=True, return_tensors="pt", **text))
+        config = self.network.config
+        length = config.text_config.max_position_embeddings
+        if config.model_type not in OWL_TYPES:  # full stops separate the phrases, so they must have none
+            queries = [query.replace(".", " ") for query in queries]
+            length = min(config.max_text_len, length)
+        options = {"max_length": length, "truncation": True, "return_tensors": "pt"}
+        return dict(self.processor(images=image, text=[queries], **options))
 
-    def _max_text_length(self) -> int:
-        config = self.model.config
-        return min(config.max_text_len, config.text_config.max_position_embeddings)
-
-    def read(
-        self, outputs: Any, inputs: dict[str, Tensor], target_sizes: list[tuple[int, int]], queries: list[list[str]]
-    ) -> list[list[Detection]]:
-        """See `FixedClassDetector.read`."""
-        threshold = self.filters["score_threshold"]
-        if self.model.config.model_type in OWL_TYPES:
-            results = self.processor.post_process_grounded_object_detection(
-                outputs, threshold=threshold, target_sizes=target_sizes, text_labels=queries
-            )
-            return [detections_from(result["boxes"], result["scores"], result["text_labels"]) for result in results]
-        results = self.processor.post_process_grounded_object_detection(
-            outputs, inputs["input_ids"], threshold, text_threshold=threshold, target_sizes=target_sizes
-        )
-        stop = self.processor.tokenizer.convert_tokens_to_ids(".")
-        found = []
-        for result, logits, tokens, of_image in zip(results, outputs.logits, inputs["input_ids"], queries):
-            probabilities = logits.sigmoid()  # (boxes, tokens)
-            kept = probabilities[probabilities.amax(-1) > threshold]  # those in `result`, in its order
-            best = best_queries(kept, phrase_of_token(tokens, stop), threshold)
-            raw = detections_from(result["boxes"], result["scores"], [of_image[index] for index in best])
-            found.append([detection for detection, index in zip(raw, best) if index >= 0])
+    def read(self, outputs: Any, tokens: Tensor | None, queries: Queries, common: dict[str, Any]) -> list[Raw]:
+        """See `FixedClassDetector.read`. Grounding DINO's processor may join halves of several phrases to a label."""
+        if self.network.config.model_type in OWL_TYPES:
+            results = self.processor.post_process_grounded_object_detection(outputs, text_labels=queries, **common)
+            return [(one["boxes"], one["scores"], one["text_labels"]) for one in results]
+        stop, found = self.processor.tokenizer.convert_tokens_to_ids("."), []
+        for index, (height, width) in enumerate(common["target_sizes"]):
+            sides = outputs.pred_boxes.new_tensor([width, height, width, height])
+            boxes = box_convert(outputs.pred_boxes[index], "cxcywh", "xyxy") * sides  # (boxes, 4)
+            scores, phrases = best_phrases(outputs.logits[index].sigmoid(), phrase_of_token(tokens[index], stop))
+            found.append((boxes, scores, [queries[index][phrase] for phrase in phrases.tolist()]))
         return found
 
 
@@ -146,93 +106,56 @@ def phrase_of_token(tokens: Tensor, stop: int) -> Tensor:
     return phrase
 
 
-def best_queries(probabilities: Tensor, phrase: Tensor, threshold: float) -> list[int]:
-    """The phrase with the likeliest token, for each box; -1 where no phrase has one above the threshold.
+def best_phrases(probabilities: Tensor, phrase: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of the likeliest token in any phrase, and that phrase: (boxes,) each.
 
-    The processor's own label joins all tokens above the threshold, which may be halves of several phrases.
-
-    Args:
-        probabilities: (boxes, at least T).
-        phrase: (T,), see `phrase_of_token`.
-        threshold: of a probability.
+    `probabilities` are (boxes, at least T), `phrase` is (T,), see `phrase_of_token`.
     """
     inside = probabilities[:, : len(phrase)].masked_fill(phrase < 0, 0.0)  # (boxes, T)
-    best, token = inside.max(-1)
-    return torch.where(best > threshold, phrase[token], -1).tolist()
+    scores, token = inside.max(-1)
+    return scores, phrase[token]
 
 
 def load_detector(model: str, *, settings: DetectionSettings, weights: str | None = None) -> FixedClassDetector:
-    """The detector in a folder, or of a name on the Hub.
-
-    Args:
-        model: what `from_pretrained` takes.
-        settings: see `DetectionSettings`.
-        weights: None, or "random:SEED" to take the configuration and the processor only.
-
-    Raises:
-        ValueError: not a detector; a text-conditioned one of a type not supported; weights are missing in the file.
-        OSError: it is neither here nor can it be downloaded.
-        ImportError: it needs timm, which is not installed.
-    """
-    seed = random_seed(weights)
-    with _told(model):
+    """The detector in a folder, or of a name on the Hub; `weights` is None or "random:SEED". See `make_detector`."""
+    seed = base.random_seed(weights)
+    try:
         config = AutoConfig.from_pretrained(model)
+    except OSError as error:
+        raise OSError(f"model: expected a folder or a name on the Hub, received {model!r} ({error})") from error
     text_conditioned = config.model_type in (*OWL_TYPES, *GROUNDING_TYPES)
     if not text_conditioned and type(config) not in MODEL_FOR_OBJECT_DETECTION_MAPPING:
-        known = sorted(kind.model_type for kind in MODEL_FOR_OBJECT_DETECTION_MAPPING)
+        known = [*OWL_TYPES, *GROUNDING_TYPES, *(kind.model_type for kind in MODEL_FOR_OBJECT_DETECTION_MAPPING)]
         raise ValueError(
-            f"model: expected a detector with fixed classes, of one of the types {known}, or a text-conditioned one, "
-            f"of one of {[*OWL_TYPES, *GROUNDING_TYPES]}, received {model!r} of type {config.model_type!r}"
-            f"{nearest_names(config.model_type, known)}"
+            f"model: expected a detector of one of the types {known}, received {model!r} of type "
+            f"{config.model_type!r}{nearest(config.model_type, known)}"
         )
     auto_model = AutoModelForZeroShotObjectDetection if text_conditioned else AutoModelForObjectDetection
-    auto_processor = AutoProcessor if text_conditioned else AutoImageProcessor
-    with _told(model):
-        processor = auto_processor.from_pretrained(model)
-        network = _pretrained(auto_model, model) if seed is None else _random(auto_model, config, seed)
-    description = {
-        "adapter": "transformers",
-        "model": Path(model).resolve().name if Path(model).exists() else model,
-        "revision": getattr(config, "_commit_hash", None),
-        "weights": weights or "the model's own",
-        "weights_sha256": weights_digest(network),
-    }
-    detector = TextConditionedDetector if text_conditioned else FixedClassDetector
-    own = {"score_threshold": 0.1} if config.model_type in OWL_TYPES else {}
-    return detector(network, processor, settings=settings, description=description, **own)
-
-
-def _random(auto_model: Any, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    with seeded(seed):
-        return auto_model.from_config(config)
+    processor = (AutoProcessor if text_conditioned else AutoImageProcessor).from_pretrained(model)
+    if seed is None:
+        network = _pretrained(auto_model, model)
+    else:
+        with base.seeded(seed):
+            network = auto_model.from_config(config)
+    return (TextConditionedDetector if text_conditioned else FixedClassDetector)(
+        network,
+        processor,
+        settings=settings,
+        score_threshold=0.1 if config.model_type in OWL_TYPES else 0.25,
+        adapter="transformers",
+        model=Path(model).resolve().name if Path(model).exists() else model,
+        revision=getattr(config, "_commit_hash", None),
+        weights=weights or "the model's own",
+    )
 
 
 def _pretrained(auto_model: Any, model: str) -> PreTrainedModel:
     # dtype: the default would keep a half-precision checkpoint in half precision.
     network, report = auto_model.from_pretrained(model, dtype=torch.float32, output_loading_info=True)
     if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
         raise ValueError(
-            f"{model}: expected all weights of a {type(network).__name__}, received a file without {len(missing)} of "
-            f"them ({missing[0]} is one). Name a trained detector, or ask for random weights: "
+            f"{model}: expected all weights of a {type(network).__name__}, received a file without "
+            f"{sorted(report['missing_keys'])[:3]}. Name a trained detector, or ask for random weights: "
             f'"transformers:{model}?weights=random:0"'
         )
     return network
-
-
-@contextlib.contextmanager
-def _told(model: str) -> Iterator[None]:
-    """Adds to an error of `from_pretrained` what to do about it."""
-    try:
-        yield
-    except ImportError as error:
-        raise ImportError(
-            f"transformers:{model} needs a package that is not installed ({error}). For a timm backbone: pip install "
-            'timm. Without it: "transformers:PekingU/rtdetr_r50vd" or "transformers:hustvl/yolos-tiny"'
-        ) from error
-    except OSError as error:
-        raise OSError(
-            f"transformers:{model} could be neither found in a folder or the cache nor downloaded ({error}). With a "
-            f"network, run: hf download {model} --local-dir FOLDER, then name the folder: "
-            '"transformers:FOLDER". Is HF_HUB_OFFLINE set?'
-        ) from error

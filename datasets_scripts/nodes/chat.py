@@ -1,15 +1,12 @@
 """Asking language models: requests, answers, and a cache on disk so that nothing is asked twice.
 
-A chat model is anything with `complete`: `llm_openai.OpenAIChatModel` asks a server, `llm_transformers.
-TransformersChatModel` runs in process. `CachedChatModel` stands in front of either: every answer is written as soon as
-it arrives, under a name made of all that it depends on, so that an interrupted run asks only for the rest.
+`chat_openai.OpenAIChatModel` asks a server, `chat_transformers.TransformersChatModel` runs in process, and
+`CachedChatModel` stands in front of either.
 """
 
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +20,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question to a model.
+    """One question to a model."""
 
-    Attributes:
-        messages: {"role": "user" or "assistant", "content": str}, users and assistants taking turns, a user first.
-        image: a JPEG or PNG file that goes before the first message's text, or None.
-        schema: the JSON schema of the answer, for back ends that can hold the model to it; None for free text.
-        name: what the question is about, for errors; no part of the cache's key.
-    """
-
-    messages: tuple[dict[str, str], ...]
-    image: bytes | None = None
-    schema: dict[str, Any] | None = None
-    name: str = "request"
+    messages: tuple[dict[str, str], ...]  # {"role", "content"}, "user" and "assistant" in turns, a user first
+    image: bytes | None = None  # a JPEG or PNG file that goes before the first message's text
+    schema: dict[str, Any] | None = None  # of the JSON answer, for back ends that can hold the model to it
+    name: str = "request"  # what the question is about, for errors; no part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -47,25 +37,24 @@ class ChatAnswer:
 
 
 class ChatError(OSError):
-    """A request that got no answer; the message says from whom, why, and what to do."""
+    """A request that got no answer; the message says from whom, why, and what to do. `status` is HTTP's, if any."""
+
+    def __init__(self, message: str, *, status: int | None = None):
+        super().__init__(message)
+        self.status = status
+
+
+OnAnswer = Callable[[int, ChatAnswer], None]
 
 
 class ChatModel(Protocol):
-    """A model that answers chat requests.
+    """A model that answers chat requests."""
 
-    Attributes:
-        model: its name, with whatever tells two versions of it apart.
-        parameters: JSON-able, everything else that the answers depend on (limits, temperature).
-        description: JSON-able provenance. It never has a secret.
-    """
+    model: str  # its name, with whatever tells two versions of it apart
+    parameters: dict[str, Any]  # JSON-able, everything else that the answers depend on (limits, temperature)
+    description: dict[str, Any]  # JSON-able provenance without any secret
 
-    model: str
-    parameters: dict[str, Any]
-    description: dict[str, Any]
-
-    def complete(
-        self, requests: Sequence[ChatRequest], on_answer: Callable[[int, ChatAnswer], None]
-    ) -> list[ChatAnswer | ChatError]:
+    def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
         """Answers in the order of `requests`; a ChatError in the place of one that got none, where it does not raise.
 
         `on_answer(index, answer)` is called for each answer as it arrives, possibly from several threads.
@@ -75,11 +64,10 @@ class ChatModel(Protocol):
 
 def request_key(model: ChatModel, request: ChatRequest) -> str:
     """64 hexadecimal digits: sha256 over the model, the messages, the image's bytes, the parameters and the schema."""
-    parts = _key_parts(model, request)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(_parts(model, request), sort_keys=True).encode()).hexdigest()
 
 
-def _key_parts(model: ChatModel, request: ChatRequest) -> dict[str, Any]:
+def _parts(model: ChatModel, request: ChatRequest) -> dict[str, Any]:
     return {
         "model": model.model,
         "parameters": model.parameters,
@@ -90,14 +78,11 @@ def _key_parts(model: ChatModel, request: ChatRequest) -> dict[str, Any]:
 
 
 class CachedChatModel:
-    """A chat model that remembers: one JSON file an answer, `FOLDER/KEY[:2]/KEY.json`, written atomically.
+    """A chat model that remembers: each answer is a JSON file, `FOLDER/KEY[:2]/KEY.json`, written as it arrives.
 
-    A file holds the request beside the answer, so that it can be read by people. One that cannot be read back is asked
-    for anew, with a warning. Errors are not kept. Several processes may share a folder.
-
-    Args:
-        model: who is asked what is not in the folder.
-        folder: made when the first answer is written.
+    An interrupted run therefore asks only for the rest. A file holds the request beside the answer, so that people can
+    read it. A file that cannot be read back, as after a kill in the middle of writing, is asked for again with a
+    warning. Errors are not kept. Several processes may share a folder.
 
     Example:
         >>> model = CachedChatModel(OpenAIChatModel("llama3", "http://localhost:11434/v1"), "answers")
@@ -107,27 +92,22 @@ class CachedChatModel:
     def __init__(self, model: ChatModel, folder: str | Path):
         self.model, self.folder = model, Path(folder).expanduser()
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """The model's; where its answers are kept changes nothing about them."""
-        return self.model.description
-
     def complete(self, requests: Sequence[ChatRequest]) -> list[ChatAnswer | ChatError]:
         """Answers in the order of `requests`; equal requests are asked once.
 
         Raises:
-            ChatError: a request got no answer and the model is set to raise. What did arrive is kept.
+            ChatError: a request got no answer and the model is set to raise. The answers that did arrive are kept.
             OSError: an answer cannot be written.
         """
         keys = [request_key(self.model, request) for request in requests]
         answers: dict[str, ChatAnswer | ChatError | None] = {key: self._read(key) for key in dict.fromkeys(keys)}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if answers[key] is None}
+        order = list(missing)
+
+        def keep(index: int, answer: ChatAnswer) -> None:
+            self._write(order[index], missing[order[index]], answer)
+
         if missing:
-            order = list(missing)
-
-            def keep(index: int, answer: ChatAnswer) -> None:
-                self._write(order[index], missing[order[index]], answer)
-
             answers |= zip(order, self.model.complete(list(missing.values()), keep), strict=True)
         return [answers[key] for key in keys]
 
@@ -135,32 +115,16 @@ class CachedChatModel:
         return self.folder / key[:2] / f"{key}.json"
 
     def _read(self, key: str) -> ChatAnswer | None:
-        path = self._path(key)
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept["key"] != key or type(kept["text"]) is not str or type(kept["truncated"]) is not bool:
-                raise ValueError("it is not an answer to this request")
+            kept = json.loads(self._path(key).read_text(encoding="utf-8"))
+            return ChatAnswer(str(kept["text"]), bool(kept["truncated"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("%s: not a readable answer (%r), so it is asked for again", path, error)
+            logger.warning("%s: not a readable answer (%r), so it is asked for again", self._path(key), error)
             return None
-        return ChatAnswer(kept["text"], kept["truncated"])
 
     def _write(self, key: str, request: ChatRequest, answer: ChatAnswer) -> None:
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {
-            "key": key,
-            "text": answer.text,
-            "truncated": answer.truncated,
-            "request": _key_parts(self.model, request),
-        }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{key[:8]}-", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(kept, file, indent=1)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        kept = {"text": answer.text, "truncated": answer.truncated, "request": _parts(self.model, request)}
+        self._path(key).parent.mkdir(parents=True, exist_ok=True)
+        self._path(key).write_text(json.dumps(kept, indent=1), encoding="utf-8")

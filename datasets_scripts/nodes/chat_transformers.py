@@ -1,21 +1,20 @@
 """Language models in process, by the name of any transformers checkpoint that chats about text or an image."""
 
+import functools
 import hashlib
 import importlib.metadata
 import io
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest
+from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
+from datasets_scripts.nodes.pairs import check_whole_numbers
 
 
 __all__ = ["TransformersChatModel"]
-
-logger = logging.getLogger(__name__)
 
 TASKS = {"text": "text-generation", "image": "image-text-to-text"}
 WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "*.jinja")  # what answers depend on
@@ -24,10 +23,9 @@ WEIGHTS = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "*.jinja")
 class TransformersChatModel:
     """A chat model in this process, greedy: the same request gets the same answer.
 
-    The pipeline of the checkpoint's task is loaded at the first request. It is used for what it knows (classes,
-    device, data type); batches go through the processor's chat template and `generate`, because the pipeline's own
-    batching fails on models that cut images of different shapes into different numbers of patches (LLaVA-NeXT:
-    "Sizes of tensors must match", transformers 5.24).
+    The pipeline of the checkpoint's task is loaded at the first request, for its choice of classes, device and data
+    type. Batches go through the processor's chat template and `generate`, because the pipeline's own batching fails on
+    models that cut images of different shapes into different numbers of patches (LLaVA-NeXT, transformers 5.24).
     A request is padded to the longest of its batch, which in half precision can tip a near tie: `batch_size=1` makes
     every answer independent of what else is asked.
 
@@ -38,8 +36,7 @@ class TransformersChatModel:
         device: None takes an accelerator when there is one. dtype: "auto" is the checkpoint's.
 
     Raises:
-        ValueError: a bad argument; at the first request: a checkpoint without a chat template, an image for a model of
-            kind "text". OSError: no such checkpoint.
+        ValueError, OSError: a bad argument; at the first request, no such checkpoint, or one without a chat template.
 
     Example:
         >>> model = TransformersChatModel("meta-llama/Meta-Llama-3-8B-Instruct", "text", batch_size=16)
@@ -57,24 +54,18 @@ class TransformersChatModel:
     ):
         if kind not in TASKS:
             raise ValueError(f"kind: expected one of {list(TASKS)}, received {kind!r}")
-        for name, value in (("batch_size", batch_size), ("max_new_tokens", max_new_tokens)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}: expected an int of at least 1, received {value!r}")
+        check_whole_numbers(1, batch_size=batch_size, max_new_tokens=max_new_tokens)
         self.name, _, revision = (model, "", "") if Path(model).is_dir() else model.partition("@")
         if not self.name:
             raise ValueError(f"model: expected a Hub name, NAME@REVISION or a folder, received {model!r}")
         self.revision = revision or None
         self.kind, self.batch_size, self.max_new_tokens = kind, batch_size, max_new_tokens
         self.device, self.dtype = device, dtype
-        self._pipeline: Any = None
-        self._version: str | None = None
 
-    @property
+    @functools.cached_property
     def model(self) -> str:
-        """The name and what is behind it: the commit on the Hub, or a digest of the folder's files."""
-        if self._version is None:
-            self._version = _version(self.name, self.revision)
-        return f"{self.name}@{self._version}"
+        """The name and its version: the commit on the Hub, or a digest of the folder's files."""
+        return f"{self.name}@{_version(self.name, self.revision)}"
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -83,17 +74,10 @@ class TransformersChatModel:
 
     @property
     def description(self) -> dict[str, Any]:
-        return {
-            "adapter": "transformers",
-            "model": self.model,
-            "task": TASKS[self.kind],
-            "parameters": self.parameters,
-            "transformers": importlib.metadata.version("transformers"),
-        }
+        described = {"model": self.model, "task": TASKS[self.kind], "parameters": self.parameters}
+        return {"adapter": "transformers", **described, "transformers": importlib.metadata.version("transformers")}
 
-    def complete(
-        self, requests: Sequence[ChatRequest], on_answer: Callable[[int, ChatAnswer], None]
-    ) -> list[ChatAnswer | ChatError]:
+    def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
         """See `ChatModel.complete`; answers arrive batch by batch, those of about equal length together."""
         answers: dict[int, ChatAnswer] = {}
         for batch in _batches(requests, self.batch_size):
@@ -102,65 +86,52 @@ class TransformersChatModel:
                 on_answer(index, answer)
         return [answers[index] for index in range(len(requests))]
 
-    def _load(self) -> Any:
-        if self._pipeline is None:
-            import transformers
+    @functools.cached_property
+    def _pipeline(self) -> Any:
+        import transformers
 
-            self._pipeline = transformers.pipeline(
-                TASKS[self.kind], model=self.name, revision=self.revision, device=self.device, dtype=self.dtype
-            )
-            if self.device is not None:  # in launched processes a pipeline stays where its model was loaded
-                self._pipeline.model.to(self.device)
-            if getattr(self._encoder, "chat_template", None) is None:
-                raise ValueError(
-                    f"model: expected a checkpoint with a chat template, {self.name!r} has none. Choose its instruct "
-                    "or chat variant"
-                )
-            tokenizer = self._pipeline.tokenizer
-            if tokenizer.pad_token is None:  # Llama 3
-                tokenizer.pad_token = tokenizer.eos_token
-            tokenizer.padding_side = "left"  # the answer follows the last token
-        return self._pipeline
+        pipeline = transformers.pipeline(
+            TASKS[self.kind], model=self.name, revision=self.revision, device=self.device, dtype=self.dtype
+        )
+        if self.device is not None:  # in launched processes a pipeline stays where its model was loaded
+            pipeline.model.to(self.device)
+        if getattr(self._encoder(pipeline), "chat_template", None) is None:
+            raise ValueError(f"model: expected a checkpoint with a chat template, received {self.name!r} without one")
+        if pipeline.tokenizer.pad_token is None:  # Llama 3
+            pipeline.tokenizer.pad_token = pipeline.tokenizer.eos_token
+        pipeline.tokenizer.padding_side = "left"  # the answer follows the last token
+        return pipeline
 
-    @property
-    def _encoder(self) -> Any:
+    def _encoder(self, pipeline: Any) -> Any:
         """What holds the chat template: the processor of an image model, otherwise the tokenizer."""
-        return self._pipeline.processor if self.kind == "image" else self._pipeline.tokenizer
+        return pipeline.processor if self.kind == "image" else pipeline.tokenizer
 
     def _generate(self, requests: list[ChatRequest]) -> Iterator[ChatAnswer]:
         import torch
 
         if self.kind == "text" and any(request.image is not None for request in requests):
             raise ValueError(f"image: expected none, as {self.name!r} was loaded as a model of text, received one")
-        pipeline = self._load()
+        pipeline = self._pipeline
         options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
         options |= {"processor_kwargs": {"padding": True}} if self.kind == "image" else {"padding": True}
-        inputs = self._encoder.apply_chat_template([self._chat(request) for request in requests], **options)
+        chats = [self._chat(request) for request in requests]
+        inputs = self._encoder(pipeline).apply_chat_template(chats, **options)
         inputs = inputs.to(pipeline.model.device)
         if self.kind == "image":
             inputs = inputs.to(dtype=pipeline.model.dtype)  # of the pixels; whole numbers keep their type
         with torch.inference_mode():
-            tokens = pipeline.model.generate(
-                **inputs,
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                temperature=None,
-                top_p=None,
-                top_k=None,
-                pad_token_id=pipeline.tokenizer.pad_token_id,
-            )
-        ends = _ends(pipeline.model.generation_config.eos_token_id)
+            greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+            limits = {"max_new_tokens": self.max_new_tokens, "pad_token_id": pipeline.tokenizer.pad_token_id}
+            tokens = pipeline.model.generate(**inputs, **greedy, **limits)
+        ends = pipeline.model.generation_config.eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
         for row in tokens[:, inputs["input_ids"].shape[1] :].tolist():
             yield ChatAnswer(pipeline.tokenizer.decode(row, skip_special_tokens=True), not ends.intersection(row))
 
     def _chat(self, request: ChatRequest) -> list[dict[str, Any]]:
         if self.kind == "text":
             return list(request.messages)
-        chat = [
-            {"role": message["role"], "content": [{"type": "text", "text": message["content"]}]}
-            for message in request.messages
-        ]
+        chat = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in request.messages]
         if request.image is not None:
             image = Image.open(io.BytesIO(request.image)).convert("RGB")
             chat[0]["content"].insert(0, {"type": "image", "image": image})
@@ -169,13 +140,9 @@ class TransformersChatModel:
 
 def _batches(requests: Sequence[ChatRequest], size: int) -> Iterator[list[int]]:
     """Indices in batches that have all an image or all none, sorted by length so that little is padded."""
-
-    def length(index: int) -> int:
-        return sum(len(message["content"]) for message in requests[index].messages)
-
     for has_image in (False, True):
         group = [index for index, request in enumerate(requests) if (request.image is not None) == has_image]
-        group.sort(key=length)
+        group.sort(key=lambda index: sum(len(message["content"]) for message in requests[index].messages))
         yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
@@ -197,7 +164,3 @@ def _version(name: str, revision: str | None) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
-
-
-def _ends(token_ids: int | list[int] | None) -> set[int]:
-    return set(token_ids) if isinstance(token_ids, list) else {token_ids}

@@ -1,15 +1,13 @@
 """Phrases of an image description or a sentence by rule, without any model.
 
-The paper lets LLaVA name "the top n entities and actions" of an image; no such model, nor a part-of-speech tagger, is
-at hand when a data set is built, so phrases are cut out of the caption the way RAKE finds its candidates: maximal runs
-of content words between punctuation and function words.
-
-Source: Rose, Engel, Cramer and Cowley, "Automatic Keyword Extraction from Individual Documents", in Berry and Kogan
-(eds.), Text Mining: Applications and Theory, Wiley 2010, chapter 1.
+Phrases are cut out the way RAKE finds its candidates: maximal runs of content words between punctuation and function
+words (Rose, Engel, Cramer and Cowley, "Automatic Keyword Extraction from Individual Documents", in Berry and Kogan
+(eds.), Text Mining: Applications and Theory, Wiley 2010, chapter 1).
 """
 
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
 
 __all__ = ["content_words", "noun_phrases", "token_phrases"]
@@ -67,6 +65,10 @@ sterling offspring bling helping living viking
 ING_NOUNS = frozenset(_ING_NOUNS.split())
 
 
+# What no phrase of a sentence goes across beside function words: addresses, HTML entities, user names, "RT", "'s".
+_NO_WORD = re.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|['’]")
+
+
 def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
     """Phrases of `caption`: its maximal runs of content words, in order.
 
@@ -77,52 +79,31 @@ def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
 
     Args:
         caption: a description in English.
-        limit: at most so many phrases, the first ones; None keeps all.
+        limit: at least 0; at most so many phrases, the first ones; None keeps all.
 
     Returns:
         Substrings of `caption`, verbatim, each once (compared without case).
-
-    Raises:
-        ValueError: `limit` is negative.
 
     Example:
         >>> noun_phrases("The image shows a man in a dark suit speaking into a microphone.")
         ['man', 'dark suit', 'speaking', 'microphone']
     """
-    if limit is not None and limit < 0:
-        raise ValueError(f"limit: expected None or at least 0, received {limit}")
-    phrases: dict[str, str] = {}
-    for run in _runs(caption):
-        for first in range(0, len(run), MAX_WORDS):
-            piece = run[first : first + MAX_WORDS]
-            phrase = caption[piece[0].start() : piece[-1].end()]
-            if len(phrase) > 1 and not all(word.group().lower() in EMPTY_WORDS for word in piece):
-                phrases.setdefault(phrase.lower(), phrase)
-    return list(phrases.values())[:limit]
-
-
-def _runs(caption: str) -> list[list[re.Match[str]]]:
-    """The runs of content words, each a list of matches of WORD in `caption`."""
     runs: list[list[re.Match[str]]] = [[]]
     end = 0
     for word in WORD.finditer(caption):
         if caption[end : word.start()].strip() or _begins_action(word.group()):
             runs.append([])
-        if word.group().lower() in FUNCTION_WORDS and word.group() not in NAMES:
+        if _is_function_word(word.group()):
             runs.append([])
         else:
             runs[-1].append(word)
         end = word.end()
-    return [run for run in runs if run]
-
-
-def _begins_action(word: str) -> bool:
-    """Whether `word` is, by its form, a present participle; "Sterling" or "Beijing" is a name."""
-    return len(word) > 4 and word.endswith("ing") and word.islower() and word not in ING_NOUNS
-
-
-# What no phrase of a sentence goes across beside function words: addresses, HTML entities, user names, "RT", "'s".
-_NO_WORD = re.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|['’]")
+    phrases: dict[str, str] = {}
+    for piece in _pieces(runs):
+        phrase = caption[piece[0].start() : piece[-1].end()]
+        if _says_something(phrase):
+            phrases.setdefault(phrase.lower(), phrase)
+    return list(phrases.values())[:limit]
 
 
 def token_phrases(tokens: Sequence[str], *, blocked: Collection[int] = ()) -> list[tuple[int, int]]:
@@ -152,15 +133,27 @@ def token_phrases(tokens: Sequence[str], *, blocked: Collection[int] = ()) -> li
         runs[-1].append(index)
         if not token[-1].isalnum():
             runs.append([])
-    pieces = (run[first : first + MAX_WORDS] for run in runs for first in range(0, len(run), MAX_WORDS))
-    spans = [(piece[0], piece[-1] + 1) for piece in pieces]
+    spans = [(piece[0], piece[-1] + 1) for piece in _pieces(runs)]
     return [(start, end) for start, end in spans if _says_something(" ".join(tokens[start:end]))]
 
 
 def content_words(text: str) -> set[str]:
     """The words of `text`, in lower case, that are no function words; to see what two texts share."""
-    words = WORD.findall(text)
-    return {word.lower() for word in words if word.lower() not in FUNCTION_WORDS or word in NAMES}
+    return {word.lower() for word in WORD.findall(text) if not _is_function_word(word)}
+
+
+def _is_function_word(word: str) -> bool:
+    return word.lower() in FUNCTION_WORDS and word not in NAMES
+
+
+def _begins_action(word: str) -> bool:
+    """Whether `word` is, by its form, a present participle; "Sterling" or "Beijing" is a name."""
+    return len(word) > 4 and word.endswith("ing") and word.islower() and word not in ING_NOUNS
+
+
+def _pieces(runs: list[list[Any]]) -> list[list[Any]]:
+    """The runs, cut after every MAX_WORDS words."""
+    return [run[first : first + MAX_WORDS] for run in runs for first in range(0, len(run), MAX_WORDS)]
 
 
 def _says_something(phrase: str) -> bool:

@@ -1,9 +1,8 @@
 """The paper's three prompts for node selection (section 4.1), and what is taken from the answers to them.
 
-The prompts are the paper's words with m, n, k, h and t filled in. Behind each stands what it needs to be answered (the
-sentence, the objects found in the image) and the form of the answer, one JSON object, none of which the paper prints.
-Answers are taken strictly: JSON of the schema and nothing around it, and of that only what can be checked. Nothing is
-matched by guess.
+The prompts are the paper's words with m, n, k, h and t filled in. After each follows what it needs to be answered (the
+sentence, the objects found in the image) and the form of the answer, one JSON object; the paper prints neither.
+An answer must be JSON of the schema and nothing around it, and only what can be checked is taken from it.
 """
 
 import hashlib
@@ -11,17 +10,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datasets_scripts.nodes.selection import Span, distance
+from datasets_scripts.nodes.chat import ChatAnswer
+from datasets_scripts.nodes.pairs import Span, distance, shorten
 
 
 __all__ = [
     "PROMPTS",
     "REPAIR_PROMPT",
-    "indices_schema",
-    "object_list",
+    "answer_schema",
+    "fill_prompt",
     "object_name",
     "parse_answer",
-    "phrases_schema",
     "prompt_provenance",
     "take_image_phrases",
     "take_objects",
@@ -32,7 +31,7 @@ MAX_PHRASE_WORDS = 12  # of an image phrase: more is a sentence, which would pus
 
 _JSON_ONLY = "Answer with one JSON object and nothing else, the most relevant first:"
 
-# {field: (the paper's words, what stands behind them)}
+# {field: (the paper's words, what follows them)}
 PROMPTS = {
     "text_phrases": (
         "Please identify and extract the top {number} entities and actions that are most relevant for relation "
@@ -62,57 +61,45 @@ def prompt_provenance() -> dict[str, dict[str, str]]:
     return {name: {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()} for name, text in texts.items()}
 
 
-def phrases_schema(number: int) -> dict[str, Any]:
-    """JSON schema of {"phrases": [str, ...]}, at most `number`."""
-    return _list_schema("phrases", {"type": "string"}, number)
+def fill_prompt(field: str, *, number: int, head: str, tail: str, **others: str) -> str:
+    """The prompt of a field; `others` are the "sentence" or the "objects" where it asks about them."""
+    paper, ours = PROMPTS[field]
+    return f"{paper.format(number=number, head=head, tail=tail)}\n\n{ours.format(**others)}"
 
 
-def indices_schema(number: int) -> dict[str, Any]:
-    """JSON schema of {"objects": [int, ...]}, at most `number`."""
-    return _list_schema("objects", {"type": "integer"}, number)
-
-
-def object_list(candidates: Sequence[tuple[int, str]], boxes: Sequence[Sequence[float]], size: tuple[int, int]) -> str:
-    """One line an object, "NUMBER: LABEL [LEFT, TOP, RIGHT, BOTTOM]".
-
-    Args:
-        candidates: (index into `boxes`, label). boxes: xyxy in pixels. size: the image's (width, height) in pixels.
-    """
-    return "\n".join(f"{index}: {object_name(label, boxes[index], size)}" for index, label in candidates)
+def answer_schema(field: str, number: int) -> dict[str, Any]:
+    """JSON schema of {"phrases": [str, ...]} or {"objects": [int, ...]}, at most `number` of them."""
+    name, kind = ("objects", "integer") if field == "objects" else ("phrases", "string")
+    values = {"type": "array", "items": {"type": kind}, "maxItems": number}
+    return {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
 
 
 def object_name(label: str, box: Sequence[float], size: tuple[int, int]) -> str:
-    """An object in words: its label and where it is, see `object_list`."""
+    """LABEL [LEFT, TOP, RIGHT, BOTTOM] in fractions of the image; `box` and `size` (width, height) are in pixels."""
     sides = (side / length for side, length in zip(box, (*size, *size), strict=True))
     return f"{label or 'object'} [{', '.join(f'{side:.2f}' for side in sides)}]"
 
 
-def parse_answer(text: str, schema: dict[str, Any], *, truncated: bool = False) -> dict[str, Any]:
-    """The JSON object of an answer.
-
-    Args:
-        text: the whole answer. Blanks around the object are let through, words are not.
-        schema: what it must be valid against.
-        truncated: whether the answer was cut off, to say so.
+def parse_answer(answer: ChatAnswer, schema: dict[str, Any]) -> list[Any]:
+    """The list in the JSON object of an answer. Blanks around the object are let through, words are not.
 
     Raises:
-        ValueError: it is no JSON, or not valid. ImportError: `jsonschema` is not installed.
+        ValueError: it is no JSON, or not valid against `schema`. ImportError: `jsonschema` is not installed.
     """
     try:
         import jsonschema
     except ImportError as error:
-        raise ImportError(
-            'parse_answer: expected the jsonschema package, which is not installed: pip install "vmhan[llm]"'
-        ) from error
-    cut = " and was cut off by the limit of tokens" if truncated else ""
+        raise ImportError('jsonschema reads answers and is not installed: pip install "vmhan[llm]"') from error
+    said = f"{' and was cut off by the limit of tokens' if answer.truncated else ''}: {shorten(answer.text)!r}"
     try:
-        answer = json.loads(text)
+        parsed = json.loads(answer.text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"answer was not JSON{cut}: {_shorten(text)} ({_shorten(str(error), 80)})") from None
-    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(answer))
+        raise ValueError(f"answer was not JSON{said} ({error})") from None
+    wrong = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(parsed))
     if wrong is not None:
-        raise ValueError(f"answer was not as the schema asks{cut}: {_shorten(text)} ({_shorten(wrong.message, 120)})")
-    return answer
+        raise ValueError(f"answer was not as the schema asks{said} ({shorten(wrong.message)})")
+    (values,) = parsed.values()
+    return values
 
 
 def take_text_phrases(
@@ -122,7 +109,7 @@ def take_text_phrases(
 
     A phrase stands in it where its characters do, blanks between words counting alike, from the border of one token to
     that of another; failing that, where they do without regard to case. Of several places the one nearest to the
-    mentions counts. Left out: what stands nowhere, what is inside a mention of the pair, what was there before.
+    mentions counts. Phrases that stand nowhere, are inside a mention of the pair, or were named before are left out.
     """
 
     def take(phrase: str) -> Span:
@@ -138,16 +125,12 @@ def take_text_phrases(
 
 
 def take_image_phrases(phrases: Sequence[str]) -> tuple[list[str], str]:
-    """The phrases with single blanks, each once without regard to case, and why others were left out."""
+    """The printable, short phrases, each once without regard to case, and why others were left out."""
 
     def take(phrase: str) -> str:
         words = phrase.split()
-        if not words:
-            raise ValueError("blank")
-        if len(words) > MAX_PHRASE_WORDS:
-            raise ValueError(f"longer than {MAX_PHRASE_WORDS} words")
-        if not " ".join(words).isprintable():  # control characters, halves of surrogate pairs
-            raise ValueError("not printable")
+        if not 0 < len(words) <= MAX_PHRASE_WORDS or not "".join(words).isprintable():  # halves of surrogate pairs
+            raise ValueError(f"not 1 to {MAX_PHRASE_WORDS} printable words")
         return " ".join(words)
 
     return _take(phrases, take, key=str.casefold)
@@ -167,7 +150,7 @@ def take_objects(indices: Sequence[float], candidates: Sequence[int]) -> tuple[l
 def _take(
     items: Sequence[Any], take: Callable[[Any], Any], key: Callable[[Any], Any] = lambda value: value
 ) -> tuple[list[Any], str]:
-    """What `take` makes of the items, once a `key`, and the ValueErrors that it raised for others."""
+    """What `take` makes of the items, once for each `key`, and the ValueErrors that it raised for others."""
     taken: dict[Any, Any] = {}
     dropped = []
     for item in items:
@@ -177,7 +160,7 @@ def _take(
                 raise ValueError("named twice")
             taken[key(value)] = value
         except ValueError as error:
-            dropped.append(f"{_shorten(str(item))}: {error}")
+            dropped.append(f"{shorten(str(item))!r}: {error}")
     if not items:
         return [], "the model named none"
     return list(taken.values()), f"left out {'; '.join(dropped)}" if dropped else ""
@@ -197,13 +180,3 @@ def _places(phrase: str, tokens: Sequence[str], fold: Callable[[str], str]) -> l
             if len(text) >= len(wanted):
                 break
     return places
-
-
-def _list_schema(name: str, items: dict[str, str], number: int) -> dict[str, Any]:
-    values = {"type": "array", "items": items, "maxItems": number}
-    return {"type": "object", "properties": {name: values}, "required": [name], "additionalProperties": False}
-
-
-def _shorten(text: str, length: int = 160) -> str:
-    words = " ".join(text.split())
-    return repr(words if len(words) <= length else f"{words[:length]} ...")

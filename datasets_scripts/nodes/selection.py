@@ -4,76 +4,38 @@ A selector answers for each pair (h, t) of a post: the M most relevant text phra
 most relevant phrases about the image; the K most relevant objects. It knows the image, the sentence and the pair's own
 words, and nothing else: never a relation, a line number or another pair.
 
-Here are the protocol, the selector by rule, which needs no network, and how selections get into a post; the paper's
-selector by language models is in `selection_llm`.
+This file stands on top of the others: the protocol, a selector by name, and how selections get into a post.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image
-from tqdm.auto import tqdm
+from huggingface_hub.constants import HF_HOME
 
-from datasets_scripts.nodes.phrases import content_words, token_phrases
-
-
-__all__ = [
-    "FIELDS",
-    "HeuristicSelector",
-    "NodeSelector",
-    "PairSelection",
-    "Span",
-    "apply_selections",
-    "candidate_objects",
-    "check_counts",
-    "distance",
-    "make_selector",
-    "mention_spans",
-    "mention_words",
-    "object_labels",
-    "select_posts",
-    "tail_object",
-]
-
-Span = tuple[int, int]
-FIELDS = ("text_phrases", "image_phrases", "objects")
+from datasets_scripts.nodes.chat import CachedChatModel
+from datasets_scripts.nodes.chat_openai import OpenAIChatModel
+from datasets_scripts.nodes.chat_transformers import TransformersChatModel
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, folded
+from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
+from datasets_scripts.nodes.selection_llm import LLMSelector
 
 
-@dataclass(frozen=True)
-class PairSelection:
-    """What was chosen for one pair, best first.
+__all__ = ["NodeSelector", "apply_selections", "make_selector", "moved_indices", "select_posts"]
 
-    Attributes:
-        text_phrases: [start, end) spans of the post's tokens.
-        image_phrases: phrases about the image.
-        objects: indices into the post's `boxes`.
-        reasons: {field: why it is empty, or what was left out of it}.
-    """
-
-    text_phrases: list[Span] = field(default_factory=list)
-    image_phrases: list[str] = field(default_factory=list)
-    objects: list[int] = field(default_factory=list)
-    reasons: dict[str, str] = field(default_factory=dict)
+DEFAULT_CACHE = Path(HF_HOME) / "vmhan" / "answers"
+BACK_ENDS: dict[str, type] = {"openai": OpenAIChatModel, "transformers": TransformersChatModel}
 
 
 class NodeSelector(Protocol):
-    """Chooses nodes for pairs.
+    """Chooses nodes for pairs."""
 
-    Attributes:
-        description: JSON-able provenance.
-        window: pairs it likes to be given at a time (to keep a server busy); 1 where that makes no difference.
-    """
+    description: dict[str, Any]  # JSON-able provenance
+    window: int  # how many pairs it likes to be given at a time, to keep a server busy; 1 where that is no matter
 
-    description: dict[str, Any]
-    window: int
-
-    def select(self, post: dict[str, Any], image: Image.Image | None) -> list[PairSelection]:
-        """One selection for each of `post["pairs"]`; `relation` is never read."""
-        ...
-
-    def select_window(self, posts: Sequence[tuple[dict[str, Any], Image.Image | None]]) -> list[list[PairSelection]]:
-        """`select` of several posts at once."""
+    def select_window(self, posts: Sequence[PostAndImage]) -> list[list[PairSelection]]:
+        """One selection for each pair of each (post, image)."""
         ...
 
 
@@ -83,9 +45,9 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
     Args:
         spec: "heuristic"; "openai:MODEL@BASE_URL" or "openai:TEXT_MODEL@BASE_URL,VLM@BASE_URL" (one address is enough
             where both models are there); "transformers:VLM" or "transformers:TEXT_MODEL,VLM".
-        options: `num_text_phrases`, `num_image_phrases`, `num_objects` of every selector; `cache_dir`,
-            `max_image_side`, `window` of those by language models; and the keyword arguments of their back end,
-            `OpenAIChatModel` or `TransformersChatModel`.
+        options: `num_text_phrases`, `num_image_phrases`, `num_objects` of every selector; `cache_dir` (where answers
+            are kept), `max_image_side`, `window` of those by language models; and the keyword arguments of their back
+            end, `OpenAIChatModel` or `TransformersChatModel`.
 
     Raises:
         ValueError: an unknown selector or option, or a bad value of one.
@@ -94,114 +56,56 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
         >>> make_selector("heuristic", num_objects=5)
         >>> make_selector("openai:llama3,llava@http://localhost:11434/v1", cache_dir="answers", concurrency=4)
     """
-    kind, _, models = spec.partition(":")
-    if kind in ("openai", "transformers") and models:
-        from datasets_scripts.nodes.selection_llm import make_llm_selector  # here, as few builds need it
-
-        return make_llm_selector(kind, models, **options)
-    if spec != "heuristic":
+    kind, _, rest = spec.partition(":")
+    names = rest.split(",")
+    back_end = BACK_ENDS.get(kind) if all(names) and len(names) <= 2 else None
+    if spec != "heuristic" and back_end is None:
         raise ValueError(
-            f"spec: expected 'heuristic', 'openai:MODEL@BASE_URL' or 'transformers:TEXT_MODEL,VLM', received {spec!r}"
+            "spec: expected 'heuristic', 'openai:MODEL@BASE_URL', 'transformers:MODEL', or two models with a comma "
+            f"between them, received {spec!r}"
         )
-    unknown = sorted(set(options) - HeuristicSelector.OPTIONS)
-    if unknown:
+    of_selector = _keywords(LLMSelector if back_end else HeuristicSelector)
+    of_model = _keywords(back_end) if back_end else set()
+    known = of_selector | (of_model | {"cache_dir"} if back_end else set())
+    if set(options) - known:
         raise ValueError(
-            f"options: expected some of {sorted(HeuristicSelector.OPTIONS)} for {spec!r}, received {unknown}"
+            f"options: expected some of {sorted(known)} for {spec!r}, received {sorted(set(options) - known)}"
         )
-    return HeuristicSelector(**options)
+    own = {name: value for name, value in options.items() if name in of_selector}
+    if back_end is None:
+        return HeuristicSelector(**own)
+    kinds = ("text", "image")[-len(names) :]  # a single model is an image model, which answers about text as well
+    places = _addresses(names) if kind == "openai" else zip(names, kinds)
+    keywords = {name: value for name, value in options.items() if name in of_model}
+    folder = options.get("cache_dir") or DEFAULT_CACHE
+    models = [CachedChatModel(back_end(*place, **keywords), folder) for place in places]
+    return LLMSelector(models[0], models[-1], **own)
 
 
-class HeuristicSelector:
-    """Chooses by rule, without a model or a network.
-
-    - Text phrases: the sentence's noun chunks and actions (`phrases.token_phrases`) outside the pair's mentions, each
-      once (compared without case), those with the fewest tokens between them and the two mentions together first.
-    - Image phrases: those of `post["image_phrases"]` that share most words with the pair first, then in their order.
-    - Objects: those whose label shares most words with the pair first, then with the pair's text phrases, then by
-      `post["object_scores"]` where the post has them, then in their order, which is by score. The pair's own
-      tail object is a node already and not among them.
-
-    Words are compared in lower case, function words left out; a pair's words are those of its mentions and of its tail
-    object's label.
-
-    Args:
-        num_text_phrases: M. num_image_phrases: Q. num_objects: K (paper: 3).
-
-    Raises:
-        ValueError: a negative number.
-
-    Example:
-        >>> post = {"tokens": "Ann poses beside Bob in Oslo".split(), "pairs": [{"head": [0, 1], "tail": [3, 4]}]}
-        >>> HeuristicSelector().select(post, None)[0].text_phrases
-        [(1, 2), (5, 6)]
-    """
-
-    OPTIONS = frozenset({"num_text_phrases", "num_image_phrases", "num_objects"})
-    window = 1
-
-    def __init__(self, *, num_text_phrases: int = 3, num_image_phrases: int = 3, num_objects: int = 3):
-        check_counts(num_text_phrases=num_text_phrases, num_image_phrases=num_image_phrases, num_objects=num_objects)
-        self.num_text_phrases, self.num_image_phrases = num_text_phrases, num_image_phrases
-        self.num_objects = num_objects
-
-    @property
-    def description(self) -> dict[str, Any]:
-        return {
-            "selector": "heuristic",
-            "num_text_phrases": self.num_text_phrases,
-            "num_image_phrases": self.num_image_phrases,
-            "num_objects": self.num_objects,
-        }
-
-    def select(self, post: dict[str, Any], image: Image.Image | None = None) -> list[PairSelection]:
-        """See `NodeSelector.select`. The image's pixels are not looked at.
-
-        Raises:
-            ValueError: `object_labels` or `object_scores` are not as many as the boxes.
-        """
-        return [self._select_pair(post, pair) for pair in post["pairs"]]
-
-    def select_window(self, posts: Sequence[tuple[dict[str, Any], Image.Image | None]]) -> list[list[PairSelection]]:
-        return [self.select(post, image) for post, image in posts]
-
-    def _select_pair(self, post: dict[str, Any], pair: dict[str, Any]) -> PairSelection:
-        words = mention_words(post, pair)
-        spans = _closest_phrases(post["tokens"], mention_spans(pair))[: self.num_text_phrases]
-        phrases = sorted(post.get("image_phrases") or [], key=lambda phrase: -len(content_words(phrase) & words))
-        text = [content_words(" ".join(post["tokens"][start:end])) for start, end in spans]
-        objects = _rank_objects(post, pair, words, set().union(*text))[: self.num_objects]
-        chosen = {"text_phrases": spans, "image_phrases": phrases[: self.num_image_phrases], "objects": objects}
-        wanted = (self.num_text_phrases, self.num_image_phrases, self.num_objects)
-        reasons = {
-            name: f"the post has no {name.replace('_', ' ')} to choose from"
-            for name, number in zip(FIELDS, wanted, strict=True)
-            if number and not chosen[name]
-        }
-        return PairSelection(**chosen, reasons=reasons)
+def _keywords(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
-def select_posts(
-    selector: NodeSelector,
-    posts: Iterable[tuple[dict[str, Any], Image.Image | None]],
-    *,
-    total_pairs: int | None = None,
-    progress: bool = True,
-) -> Iterator[list[PairSelection]]:
-    """Selections of each post, in order, `selector.window` pairs at a time and no more posts in memory.
+def _addresses(names: list[str]) -> list[tuple[str, str]]:
+    """(model, base URL) of each "MODEL@BASE_URL"; one without a URL takes the other's."""
+    parts = [name.partition("@http") for name in names]
+    urls = [f"http{rest}" for _, found, rest in parts if found]
+    if not urls:
+        raise ValueError(f"spec: expected openai:MODEL@BASE_URL with an http(s) address, received {','.join(names)!r}")
+    return [(name, f"http{rest}" if found else urls[0]) for name, found, rest in parts]
 
-    Args:
-        posts: (post, image) of each.
-        total_pairs: how many pairs they have, if known, for the bar.
-        progress: show a tqdm bar that counts pairs.
-    """
-    window: list[tuple[dict[str, Any], Image.Image | None]] = []
-    with tqdm(desc="node selection", unit="pair", total=total_pairs, disable=not progress) as bar:
-        for post_and_image in posts:
-            window.append(post_and_image)
-            if sum(len(post["pairs"]) for post, _ in window) >= selector.window:
-                yield from _select_window(selector, window, bar)
-                window = []
-        yield from _select_window(selector, window, bar)
+
+def select_posts(selector: NodeSelector, posts: Iterable[PostAndImage]) -> Iterator[list[PairSelection]]:
+    """Selections of each (post, image), in order; about `selector.window` pairs are asked for at a time."""
+    window: list[PostAndImage] = []
+    for post_and_image in posts:
+        window.append(post_and_image)
+        if sum(len(post["pairs"]) for post, _ in window) >= selector.window:
+            yield from selector.select_window(window)
+            window = []
+    if window:
+        yield from selector.select_window(window)
 
 
 def apply_selections(
@@ -214,141 +118,28 @@ def apply_selections(
 
     Returns:
         The new post, and what stayed empty or was left out: {"pair": index, "field": name, "reason": text} each.
-
-    Raises:
-        ValueError: not one selection a pair.
     """
-    if len(selections) != len(post["pairs"]):
-        raise ValueError(
-            f"selections: expected one for each of the {len(post['pairs'])} pairs of post {post.get('id')!r}, "
-            f"received {len(selections)}"
-        )
     phrases: dict[str, str] = {}
-    chosen = [phrase for selection in selections for phrase in selection.image_phrases]
-    for phrase in [*(post.get("image_phrases") or []), *chosen]:
-        phrases.setdefault(_folded(phrase), phrase)
-    index_of = {key: index for index, key in enumerate(phrases)}
+    for named in (post.get("image_phrases") or [], *(selection.image_phrases for selection in selections)):
+        for phrase in named:
+            phrases.setdefault(folded(phrase), phrase)
+    joined = list(phrases.values())
     pairs, reasons = [], []
     for number, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
-        indices = dict.fromkeys(index_of[_folded(phrase)] for phrase in selection.image_phrases)
-        spans = [list(span) for span in selection.text_phrases]
-        pairs.append(pair | {"text_phrases": spans, "image_phrases": list(indices), "objects": [*selection.objects]})
-        reasons += [
-            {"pair": number, "field": name, "reason": selection.reasons[name]}
-            for name in FIELDS
-            if name in selection.reasons
-        ]
-    return post | {"image_phrases": list(phrases.values()), "pairs": pairs}, reasons
+        spans, own = [list(span) for span in selection.text_phrases], selection.image_phrases
+        chosen = (spans, moved_indices(range(len(own)), own, joined), [*selection.objects])
+        pairs.append(pair | dict(zip(FIELDS, chosen)))
+        given = [name for name in FIELDS if name in selection.reasons]
+        reasons += [{"pair": number, "field": name, "reason": selection.reasons[name]} for name in given]
+    return post | {"image_phrases": joined, "pairs": pairs}, reasons
 
 
 def moved_indices(indices: Sequence[int], phrases: Sequence[str], joined: Sequence[str]) -> list[int]:
-    """Indices into a post's `phrases` as indices into the list that `apply_selections` joined them to, each once.
-
-    -1, an empty place, stays.
+    """Indices into `phrases` as indices into `joined`, the post's list of phrases, each once; -1, no phrase, stays.
 
     Example:
         >>> moved_indices([2, 1], ["a dog", "A dog", "red car"], ["a dog", "red car"])
         [1, 0]
     """
-    place = {_folded(phrase): index for index, phrase in enumerate(joined)}
-    return list(dict.fromkeys(-1 if index < 0 else place[_folded(phrases[index])] for index in indices))
-
-
-def _select_window(
-    selector: NodeSelector, window: list[tuple[dict[str, Any], Image.Image | None]], bar: tqdm
-) -> list[list[PairSelection]]:
-    selections = selector.select_window(window) if window else []
-    bar.update(sum(map(len, selections)))
-    return selections
-
-
-# what selectors know of a pair ---------------------------------------------------------------------------------------
-
-
-def mention_spans(pair: dict[str, Any]) -> list[Span]:
-    """The spans of the pair's mentions: head and tail, or the head alone when the tail is an image object."""
-    mentions = [pair["head"]] if tail_object(pair) is not None else [pair["head"], pair["tail"]]
-    return [(start, end) for start, end in mentions]
-
-
-def tail_object(pair: dict[str, Any]) -> int | None:
-    """The index of the object that is the pair's tail, None when the tail is a mention."""
-    index = pair.get("tail_object")
-    return None if index is None or index < 0 else index
-
-
-def distance(span: Span, mentions: Sequence[Span]) -> int:
-    """Tokens between a span and each of the mentions, summed up: least for what stands between or beside them."""
-    return sum(max(span[0] - end, start - span[1], 0) for start, end in mentions)
-
-
-def mention_words(post: dict[str, Any], pair: dict[str, Any]) -> set[str]:
-    """The content words of the pair's mentions and of its tail object's label."""
-    texts = [" ".join(post["tokens"][start:end]) for start, end in mention_spans(pair)]
-    if tail_object(pair) is not None:
-        texts.append(object_labels(post)[tail_object(pair)])
-    return set().union(*map(content_words, texts))
-
-
-def candidate_objects(post: dict[str, Any], pair: dict[str, Any]) -> list[tuple[int, str]]:
-    """(index, label) of the objects that may be chosen for a pair: all but its own tail.
-
-    Raises:
-        ValueError: `object_labels` are not as many as the boxes.
-    """
-    return [(index, label) for index, label in enumerate(object_labels(post)) if index != tail_object(pair)]
-
-
-def check_counts(**numbers: int) -> None:
-    """ValueError unless each is an int of at least 0."""
-    for name, number in numbers.items():
-        if type(number) is not int or number < 0:
-            raise ValueError(f"{name}: expected an int of at least 0, received {number!r}")
-
-
-def object_labels(post: dict[str, Any]) -> list[str]:
-    """The label of each of the post's boxes, "" for one without.
-
-    Raises:
-        ValueError: there are labels, but not one a box.
-    """
-    return [label or "" for label in _of_boxes(post, "object_labels", missing="")]
-
-
-def _of_boxes(post: dict[str, Any], key: str, *, missing: Any) -> list[Any]:
-    """The values of `key`, one a box; `missing` for all where the post has none."""
-    boxes = post.get("boxes") or []
-    values = post.get(key) or [missing] * len(boxes)
-    if len(values) != len(boxes):
-        raise ValueError(
-            f"post {post.get('id')!r}, {key}: expected one for each of its {len(boxes)} boxes, received {len(values)}"
-        )
-    return list(values)
-
-
-# the rules -----------------------------------------------------------------------------------------------------------
-
-
-def _closest_phrases(tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
-    """The sentence's phrases outside the mentions, by their distance from them, each once."""
-    inside = {index for start, end in mentions for index in range(start, end)}
-    distinct: dict[str, Span] = {}
-    phrases = token_phrases(tokens, blocked=inside)
-    for start, end in sorted(phrases, key=lambda span: distance(span, mentions)):
-        distinct.setdefault(_folded(" ".join(tokens[start:end])), (start, end))
-    return list(distinct.values())
-
-
-def _rank_objects(post: dict[str, Any], pair: dict[str, Any], words: set[str], phrase_words: set[str]) -> list[int]:
-    scores = _of_boxes(post, "object_scores", missing=0.0)
-
-    def rank(candidate: tuple[int, str]) -> tuple[int, int, float, int]:
-        index, label = candidate
-        label_words = content_words(label)
-        return -len(label_words & words), -len(label_words & phrase_words), -scores[index], index
-
-    return [index for index, _ in sorted(candidate_objects(post, pair), key=rank)]
-
-
-def _folded(phrase: str) -> str:
-    return " ".join(phrase.split()).casefold()
+    place = {folded(phrase): index for index, phrase in enumerate(joined)}
+    return list(dict.fromkeys(-1 if index < 0 else place[folded(phrases[index])] for index in indices))

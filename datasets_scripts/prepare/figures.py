@@ -96,7 +96,8 @@ def _draw_sheet(plan: Plan, files: dict[str, list[Path]], path: Path) -> bool:
 
     entries = next(filter(None, (_sheet_entries(plan, split, paths) for split, paths in files.items())), None)
     if entries is not None:
-        contact_sheet(entries, path, columns=SHEET_COLUMNS, side=SHEET_SIDE)
+        with writing(path) as file:
+            contact_sheet(entries, columns=SHEET_COLUMNS, side=SHEET_SIDE).save(file, format="JPEG")
     return entries is not None
 
 

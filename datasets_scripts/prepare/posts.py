@@ -115,7 +115,7 @@ def _with_nodes(
             waiting.append((row, post, record))
             yield _question(post, record), _image(plan, record)
 
-    for selections in select_posts(tools.selector, questions(), progress=False):
+    for selections in select_posts(tools.selector, questions()):
         row, post, record = waiting.popleft()
         chosen, reasons = apply_selections(post, selections)
         pairs = [

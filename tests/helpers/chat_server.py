@@ -9,17 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Status:
-    """A reply with an HTTP status, a body and headers."""
+    """A reply with an HTTP status and a body; the openai package tries again after a thousandth of a second."""
 
     def __init__(self, code, body="", **headers):
-        self.code, self.body, self.headers = code, body, headers
-
-
-class Raw:
-    """A 200 with this body instead of a chat completion."""
-
-    def __init__(self, body, content_type="application/json"):
-        self.body, self.content_type = body, content_type
+        self.code, self.body = code, body if isinstance(body, str) else json.dumps(body)
+        self.headers = {"Retry-After-Ms": "1"} | headers
 
 
 DROP, HALF, STALL = "drop", "half", "stall"  # close at once; close within the body; say nothing
@@ -34,13 +28,13 @@ class Say(str):
 class ChatServer:
     """Serves POST /v1/chat/completions; `reply(request number from 1, body)` decides what comes back.
 
-    `bodies`, `headers` and `times` are of all requests in order of arbaseline; `high_water` is the largest number that
-    was under way at once.
+    `bodies` and `headers` are of all requests in the order they came; `high_water` is the largest number that was
+    under way at once.
     """
 
     def __init__(self, reply, latency=0.0):
         self.reply, self.latency = reply, latency
-        self.bodies, self.headers, self.times = [], [], []
+        self.bodies, self.headers = [], []
         self.in_flight = self.high_water = 0
         self.lock, self.closing = threading.Lock(), threading.Event()
 
@@ -72,6 +66,10 @@ class ChatServer:
     def url(self):
         return f"http://127.0.0.1:{self.httpd.server_port}/v1"
 
+    @property
+    def prompts(self):
+        return [prompt_of(body) for body in self.bodies]
+
     def wait_for(self, number, seconds=5.0):
         """Hold a reply back until `number` requests have been under way at once, or the time is over."""
         end = time.monotonic() + seconds
@@ -82,8 +80,7 @@ class ChatServer:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         with self.lock:
             self.bodies.append(body)
-            self.headers.append(dict(handler.headers))
-            self.times.append(time.monotonic())
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             number = len(self.bodies)
             self.in_flight += 1
             self.high_water = max(self.high_water, self.in_flight)
@@ -99,33 +96,25 @@ class ChatServer:
             handler.close_connection = True
 
     def send(self, handler, reply):
-        if reply is STALL:
+        handler.close_connection = reply in (DROP, HALF, STALL)
+        if reply == STALL:
             self.closing.wait(10)
-        if reply is STALL or reply is DROP:
-            handler.close_connection = True
+        if reply in (DROP, STALL):
             return
-        status = reply if isinstance(reply, Status) else Status(200)
-        content_type = "application/json"
-        if isinstance(reply, Status):
-            body = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
-        elif isinstance(reply, Raw):
-            body, content_type = reply.body, reply.content_type
-        else:
-            message = {"role": "assistant", "content": None if reply is HALF else reply}
+        is_half = reply == HALF
+        if not isinstance(reply, Status):
+            message = {"role": "assistant", "content": reply}
             choice = {"index": 0, "message": message, "finish_reason": getattr(reply, "finish", "stop")}
-            body = json.dumps({"id": "x", "object": "chat.completion", "model": "m", "choices": [choice]})
-        encoded = body.encode()
-        handler.send_response(status.code)
-        for name, value in status.headers.items():
-            handler.send_header(name.replace("_", "-"), value)
-        handler.send_header("Content-Type", content_type)
+            completion = {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice]}
+            reply = Status(200, completion)
+        encoded = reply.body.encode()
+        handler.send_response(reply.code)
+        for name, value in reply.headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(len(encoded)))
         handler.end_headers()
-        if reply is HALF:
-            handler.wfile.write(encoded[:10])
-            handler.close_connection = True
-            return
-        handler.wfile.write(encoded)
+        handler.wfile.write(encoded[:10] if is_half else encoded)
 
 
 def prompt_of(body):

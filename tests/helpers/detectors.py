@@ -4,8 +4,10 @@ file of ultralytics. The text encoders have a vocabulary of a few words.
 
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     CLIPTokenizer,
@@ -23,20 +25,24 @@ from transformers import (
     PreTrainedTokenizerFast,
     ResNetConfig,
     SwinConfig,
-    YolosConfig,
-    YolosForObjectDetection,
-    YolosImageProcessor,
 )
 
-from datasets_scripts.detection.batching import seeded
+from datasets_scripts.detection.base import seeded
 from datasets_scripts.detection.ultralytics_detector import import_ultralytics
 
 
-__all__ = ["save_detr", "save_grounding_dino", "save_owlv2", "save_yolo", "save_yolos"]
+__all__ = ["picture", "save_detr", "save_grounding_dino", "save_owlv2", "save_yolo"]
 
 LABELS = {0: "cat", 1: "dog", 2: "red car"}
 WORDS = ["a", "cat", "dog", "red", "car", "black", "hawk"]
+TRANSFORMER = {"encoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_queries": 12}
+TRANSFORMER |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 SMALL = {"shortest_edge": 32, "longest_edge": 128}
+
+
+def picture(width, height, seed=0):
+    """Noise, RGB."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def _save(folder, model_class, config, processor):
@@ -61,21 +67,6 @@ def save_yolo(path):
     return path
 
 
-def save_yolos(folder):
-    config = YolosConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=[32, 48],
-        num_detection_tokens=12,
-        patch_size=8,
-        initializer_range=0.5,
-        id2label=LABELS,
-    )
-    return _save(folder, YolosForObjectDetection, config, YolosImageProcessor(size=SMALL))
-
-
 def save_detr(folder):
     """DETR over transformers' own ResNet: the images of a batch are padded, and masked."""
     backbone = ResNetConfig(
@@ -85,13 +76,8 @@ def save_detr(folder):
         use_timm_backbone=False,
         backbone_config=backbone,
         d_model=16,
-        encoder_layers=1,
+        **TRANSFORMER,
         decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        num_queries=12,
         init_std=0.5,
         id2label=LABELS,
     )
@@ -137,15 +123,10 @@ def save_grounding_dino(folder):
         backbone_config=backbone,
         text_config={**text, "model_type": "bert", "intermediate_size": 16, "max_position_embeddings": 32},
         d_model=32,
-        encoder_layers=1,
+        **TRANSFORMER,
         decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
         encoder_n_points=2,
         decoder_n_points=2,
-        num_queries=12,
         num_feature_levels=2,
         max_text_len=24,
         init_std=0.2,

@@ -1,8 +1,6 @@
 """The filters all detectors share, as properties of random boxes; settings; and how a spec string is read."""
 
-import dataclasses
 import math
-import random
 
 import pytest
 import torch
@@ -10,17 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
-from datasets_scripts.detection.batching import random_seed, seeded, weights_digest
-from datasets_scripts.detection.detectors import (
-    ADAPTERS,
-    OPTION_TYPES,
+from datasets_scripts.detection.base import (
     Detection,
     DetectionSettings,
     detections_from,
     keep_detections,
-    make_detector,
-    nearest_names,
+    seeded,
+    weights_digest,
 )
+from datasets_scripts.detection.detectors import make_detector
 
 
 WIDTH, HEIGHT = 40, 30
@@ -84,10 +80,6 @@ def test_what_is_dropped_had_a_reason(given_candidates, options):
 @given(candidates, filters, st.randoms(use_true_random=False))
 def test_the_order_given_does_not_matter(given_candidates, options, shuffler):
     kept = keep_detections(given_candidates, (WIDTH, HEIGHT), **options)
-    assert (
-        keep_detections(random.Random(0).sample(given_candidates, len(given_candidates)), (WIDTH, HEIGHT), **options)
-        == kept
-    )
     shuffler.shuffle(given_candidates)
     assert keep_detections(given_candidates, (WIDTH, HEIGHT), **options) == kept
 
@@ -118,61 +110,40 @@ def test_detections_from_tensors():
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("score_threshold", 1.0, "score_threshold: expected 0 <= score_threshold < 1, received 1.0"),
-        ("score_threshold", -0.1, "score_threshold: expected 0 <="),
-        ("duplicate_iou", 0.0, "duplicate_iou: expected 0 < duplicate_iou <= 1"),
-        ("duplicate_iou", 1.1, "duplicate_iou: expected 0 < duplicate_iou <= 1"),
-        ("max_objects", 0, "max_objects: expected a whole number of at least 1, received 0"),
-        ("batch_size", 0, "batch_size: expected a whole number of at least 1, received 0"),
-        ("dtype", "bfloat16", r"dtype: expected one of \['float32', 'float16'\], received 'bfloat16'"),
-        ("device", "gpu", 'device: expected a torch device such as "cpu" or "cuda:0", received \'gpu\''),
-    ],
+    ("field", "value"),
+    [("score_threshold", 1.0), ("score_threshold", -0.1), ("duplicate_iou", 0.0), ("duplicate_iou", 1.1)]
+    + [("max_objects", 0), ("batch_size", 0), ("dtype", "bfloat16"), ("device", "gpu")],
 )
-def test_settings_out_of_range(field, value, message):
-    with pytest.raises(ValueError, match=message):
+def test_settings_out_of_range(field, value):
+    with pytest.raises(ValueError, match=f"{field}: expected .*received {value!r}"):
         DetectionSettings(**{field: value})
-
-
-def test_a_spec_can_set_every_setting():
-    assert set(OPTION_TYPES) == {field.name for field in dataclasses.fields(DetectionSettings)}
 
 
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("none", {}, r'expected "ADAPTER:MODEL" .* received \'none\'.*For no objects \("none"\) make no detector'),
-        ("torchvison:ssd300_vgg16", {}, "did you mean 'torchvision'"),
-        ("torchvision:", {}, 'expected "ADAPTER:MODEL"'),
-        ("torchvision:ssd300_vgg16?weights", {}, r'expected "\?option=value&option=value", received "\?weights"'),
-        ("torchvision:ssd300_vgg16?wieghts=random:0", {}, r"received \['wieghts'\]; did you mean 'weights'"),
-        ("torchvision:ssd300_vgg16?image_size=320", {}, r"torchvision expects .* received \['image_size'\]"),
-        ("torchvision:ssd300_vgg16", {"max_object": 3}, r"received \['max_object'\]; did you mean 'max_objects'"),
-        (
-            "torchvision:ssd300_vgg16?max_objects=3",
-            {"max_objects": 3},
-            r"each option once.*received \['max_objects'\] twice",
+        ("none", {}, "detector: .*received 'none'"),
+        ("torchvison:ssd300_vgg16", {}, "detector: .*did you mean 'torchvision'"),
+        ("torchvision:", {}, "detector: .*received 'torchvision:'"),
+        ("torchvision:ssd300_vgg16?weights", {}, r'detector: .*received "\?weights"'),
+        ("torchvision:ssd300_vgg16?wieghts=random:0", {}, "received 'wieghts'; did you mean 'weights'"),
+        ("torchvision:ssd300_vgg16?image_size=320", {}, "torchvision .* received 'image_size'"),
+        ("torchvision:ssd300_vgg16", {"max_object": 3}, "received 'max_object'; did you mean 'max_objects'"),
+        ("torchvision:ssd300_vgg16?max_objects=3", {"max_objects": 3}, "received 'max_objects' twice"),
+        ("torchvision:ssd300_vgg16?dtype=a&dtype=b", {}, "received 'dtype' twice"),
+        ("torchvision:ssd300_vgg16?max_objects=few", {}, "max_objects .* int, received 'few'"),
+        ("torchvision:fasterrcnn_resnet50_fpnv2?weights=random:0", {}, "did you mean 'fasterrcnn_resnet50_fpn_v2'"),
+        ("torchvision:vgg16", {}, "model: .*received 'vgg16'"),  # a model, and no detector
+        ("torchvision:ssd300_vgg16?weights=COCO_V2", {}, "weights: .*received 'COCO_V2'; did you mean 'COCO_V1'"),
+        *(
+            (f"torchvision:ssd300_vgg16?weights={wrong}", {}, f"weights: .*received '{wrong}'")
+            for wrong in ("random", "random:", "random:-1", "random:x")
         ),
-        ("torchvision:ssd300_vgg16?dtype=a&dtype=b", {}, r"each option once.*received \['dtype'\] twice"),
-        ("torchvision:ssd300_vgg16?max_objects=few", {}, "max_objects expects a value of type int, received 'few'"),
     ],
 )
-def test_specs_that_say_nothing(spec, options, message):
+def test_specs_that_name_nothing(spec, options, message):
     with pytest.raises(ValueError, match=message):
         make_detector(spec, **options)
-
-
-def test_nearest_names():
-    assert nearest_names("yolov3.pt", ["yolov3u.pt", "sam.pt"]) == "; did you mean 'yolov3u.pt'?"
-    assert nearest_names("qqq", ADAPTERS) == ""
-
-
-def test_random_seed():
-    assert random_seed("random:7") == 7 and random_seed("COCO_V1") is None and random_seed(None) is None
-    for wrong in ("random", "random:", "random:-1", "random:x"):
-        with pytest.raises(ValueError, match=f'weights: expected "random:SEED" .* received {wrong!r}'):
-            random_seed(wrong)
 
 
 def test_seeded_weights_and_their_digest():

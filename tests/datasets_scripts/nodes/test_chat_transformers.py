@@ -1,24 +1,20 @@
-"""Chat models in process: tiny random Llama, LLaVA and LLaVA-NeXT made on the spot, loaded as any checkpoint is."""
+"""Chat models in process: a tiny Llama and LLaVA-NeXT made on the spot, loaded as any checkpoint is."""
 
 import io
-import json
+import shutil
 
 import pytest
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    CLIPImageProcessor,
     CLIPVisionConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
     LlavaNextConfig,
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
-    LlavaProcessor,
     PreTrainedTokenizerFast,
 )
 
@@ -38,41 +34,28 @@ IMAGE_TEMPLATE = TEMPLATE.replace(
 )
 
 
-def make_tokenizer(template, **fields):
+def make_tokenizer(template=None):
+    """Like Llama 3's, it has no padding token and pads on the right."""
     backend = Tokenizer(models.BPE(unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
+    special, alphabet = ["<s>", "</s>", "<unk>", "<image>"], pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=["<s>", "</s>", "<unk>", "<image>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     backend.train_from_iterator(["user assistant", SAY], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>", **fields
-    )  # like Llama 3's, it has no padding token and pads on the right
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
     tokenizer.chat_template = template
     return tokenizer
 
 
+SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
 def llama_config(tokenizer):
     return LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=4096,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-
-
-def vision_config():
-    return CLIPVisionConfig(
-        hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
+        **SMALL, vocab_size=len(tokenizer), max_position_embeddings=4096, bos_token_id=0, eos_token_id=1
     )
 
 
@@ -83,13 +66,6 @@ def llama(tmp_path_factory):
     tokenizer = make_tokenizer(TEMPLATE)
     torch.manual_seed(0)
     model = LlamaForCausalLM(llama_config(tokenizer))
-    learn(model, tokenizer)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def learn(model, tokenizer):
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     answer = tokenizer(f"assistant: {SAY}</s>")["input_ids"]
     for step in range(150):
@@ -97,56 +73,31 @@ def learn(model, tokenizer):
         ids = torch.cat([noise, torch.tensor(answer).expand(8, -1)], dim=1)
         labels = ids.clone()
         labels[:, : noise.shape[1] + 2] = -100
-        loss = model(input_ids=ids, labels=labels).loss
-        loss.backward()
+        model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return loss
-
-
-@pytest.fixture(scope="session")
-def llava(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("llava")
-    tokenizer = make_tokenizer(None)
-    image_token = tokenizer.convert_tokens_to_ids("<image>")
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=vision_config(),
-        text_config=llama_config(tokenizer),
-        image_token_index=image_token,
-        vision_feature_layer=-1,
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
-        tokenizer=tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=IMAGE_TEMPLATE,
-    ).save_pretrained(folder)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def llava_next(tmp_path_factory):
-    """Cuts an image into a number of patches that depends on its shape."""
-    folder = tmp_path_factory.mktemp("llava_next")
-    tokenizer = make_tokenizer(None)
-    grid = [[28, 56], [56, 28], [56, 56]]
+def llava(tmp_path_factory):
+    """A LLaVA-NeXT, which cuts an image into a number of patches that depends on its shape."""
+    folder, tokenizer = tmp_path_factory.mktemp("llava"), make_tokenizer()
+    grid = {"image_grid_pinpoints": [[28, 56], [56, 28], [56, 56]]}
     torch.manual_seed(0)
     config = LlavaNextConfig(
-        vision_config=vision_config(),
+        vision_config=CLIPVisionConfig(**SMALL, image_size=28, patch_size=14),
         text_config=llama_config(tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_grid_pinpoints=grid,
         vision_feature_layer=-1,
+        **grid,
     )
     LlavaNextForConditionalGeneration(config).save_pretrained(folder)
+    sizes = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
     LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessor(
-            size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}, image_grid_pinpoints=grid
-        ),
+        image_processor=LlavaNextImageProcessor(**sizes, **grid),
         tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
@@ -189,12 +140,12 @@ def test_an_answer_that_reaches_the_limit_is_cut(llama):
     assert answer.truncated and SAY.startswith(answer.text)
 
 
-@pytest.mark.parametrize("name", ["llava", "llava_next"])
-def test_an_image_model_answers_alike_alone_and_in_a_batch(name, request):
-    folder = request.getfixturevalue(name)
+def test_an_image_model_answers_alike_alone_and_in_a_batch(llava):
     wide, square = jpeg("red", (60, 20)), jpeg("blue", (50, 52))
     requests = [ask("hi", wide), ask(LONG, square), ask("hi", square), ask(LONG), ask("hi")]
-    model = TransformersChatModel(str(folder), "image", batch_size=8, max_new_tokens=6, device="cpu")
+    turns = [("user", "q"), ("assistant", "a"), ("user", "again")]
+    requests.append(ChatRequest(tuple({"role": role, "content": text} for role, text in turns), image=wide))
+    model = TransformersChatModel(str(llava), "image", batch_size=8, max_new_tokens=6, device="cpu")
     together = complete(model, requests)
     model.batch_size = 1
     assert complete(model, requests) == together
@@ -202,23 +153,14 @@ def test_an_image_model_answers_alike_alone_and_in_a_batch(name, request):
     assert model._pipeline.task == "image-text-to-text"
 
 
-def test_several_turns_with_an_image(llava):
-    turns = [("user", "q"), ("assistant", "a"), ("user", "again")]
-    request = ChatRequest(tuple({"role": role, "content": text} for role, text in turns), image=jpeg("red", (30, 30)))
-    model = TransformersChatModel(str(llava), "image", max_new_tokens=4, device="cpu")
-    assert len(complete(model, [request])) == 1
-
-
 def test_the_key_follows_the_weights_and_nothing_is_loaded_for_kept_answers(llama, tmp_path):
     model = TransformersChatModel(str(llama), "text", max_new_tokens=40, device="cpu")
     answers = CachedChatModel(model, tmp_path / "answers").complete([ask("hi")])
     again = TransformersChatModel(str(llama), "text", max_new_tokens=40, device="cpu")
     assert CachedChatModel(again, tmp_path / "answers").complete([ask("hi")]) == answers
-    assert again._pipeline is None
+    assert "_pipeline" not in vars(again)
     other = tmp_path / "other"
-    other.mkdir()
-    for path in llama.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(llama, other)
     weights = other / "model.safetensors"
     same = TransformersChatModel(str(other), "text").model.rpartition("@")[2]
     assert same == model.model.rpartition("@")[2]
@@ -228,47 +170,30 @@ def test_the_key_follows_the_weights_and_nothing_is_loaded_for_kept_answers(llam
     assert request_key(changed, ask("hi")) != request_key(again, ask("hi"))
 
 
-def test_description(llama):
-    model = TransformersChatModel(str(llama), "text", max_new_tokens=40)
-    description = json.loads(json.dumps(model.description))
-    assert description["model"] == model.model
-    assert description["parameters"] == {"max_new_tokens": 40, "do_sample": False, "dtype": "auto"}
-    assert (description["adapter"], description["task"]) == ("transformers", "text-generation")
-
-
 def test_an_image_for_a_text_model_is_an_error(llama):
-    with pytest.raises(ValueError, match="image: expected none, as .* was loaded as a model of text"):
+    with pytest.raises(ValueError, match="image: .*text"):
         complete(TransformersChatModel(str(llama), "text"), [ask("hi", jpeg("red", (9, 9)))])
 
 
 def test_a_checkpoint_without_a_chat_template(llama, tmp_path):
-    for path in llama.iterdir():
-        if path.suffix != ".jinja":
-            (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(ValueError, match="expected a checkpoint with a chat template.* Choose its instruct or chat"):
+    shutil.copytree(llama, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.jinja"))
+    with pytest.raises(ValueError, match="model: .*chat template"):
         complete(TransformersChatModel(str(tmp_path), "text"), [ask("hi")])
 
 
 @pytest.mark.parametrize("is_folder", [True, False])
 def test_a_checkpoint_that_is_not_there(is_folder, tmp_path):
     name = str(tmp_path) if is_folder else "nobody/nothing"
-    message = f"model: expected a folder or Hub name of a checkpoint, received '{name}'"
-    with pytest.raises(OSError, match=message):
-        CachedChatModel(TransformersChatModel(f"{name}", "text"), tmp_path / "unused").complete([ask("hi")])
+    with pytest.raises(OSError, match=f"model: .*received '{name}'"):
+        CachedChatModel(TransformersChatModel(name, "text"), tmp_path / "unused").complete([ask("hi")])
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"kind": "video"}, r"kind: expected one of \['text', 'image'\], received 'video'"),
-        ({"batch_size": 0}, "batch_size: expected an int of at least 1, received 0"),
-        ({"max_new_tokens": 0.5}, "max_new_tokens: expected an int of at least 1, received 0.5"),
-        ({"model": "@main"}, "model: expected a Hub name, NAME@REVISION or a folder, received '@main'"),
-    ],
+    ("argument", "value"), [("kind", "video"), ("batch_size", 0), ("max_new_tokens", 0.5), ("model", "@main")]
 )
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        TransformersChatModel(**{"model": "m", "kind": "text"} | arguments)
+def test_bad_arguments(argument, value):
+    with pytest.raises(ValueError, match=f"{argument}: .*received {value!r}"):
+        TransformersChatModel(**{"model": "m", "kind": "text"} | {argument: value})
 
 
 def test_selection_in_process(llama, llava, tmp_path):

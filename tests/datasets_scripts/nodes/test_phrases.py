@@ -36,23 +36,14 @@ def test_phrases_are_verbatim_ordered_and_distinct_without_case():
 
 
 def test_a_long_run_is_cut_into_pieces():
-    words = [f"noun{i}" for i in range(2 * MAX_WORDS + 1)]
-    assert noun_phrases(" ".join(words)) == [
-        " ".join(words[:MAX_WORDS]),
-        " ".join(words[MAX_WORDS : 2 * MAX_WORDS]),
-        words[-1],
-    ]
+    words = [f"noun{i}" for i in range(MAX_WORDS + 1)]
+    assert noun_phrases(" ".join(words)) == [" ".join(words[:MAX_WORDS]), words[-1]]
 
 
 def test_limit_keeps_the_first_phrases():
     caption = "a cat on a mat with a hat"
     assert noun_phrases(caption, 2) == ["cat", "mat"]
     assert noun_phrases(caption, 0) == []
-
-
-def test_negative_limit_is_an_error():
-    with pytest.raises(ValueError, match="limit: expected None or at least 0, received -1"):
-        noun_phrases("a cat", -1)
 
 
 @pytest.mark.parametrize(

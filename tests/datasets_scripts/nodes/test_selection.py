@@ -1,7 +1,6 @@
 """Selection by rule, the merging of selections into posts, and that no selector can know a label."""
 
 import copy
-import json
 
 import pytest
 from paths import MNRE_DATA
@@ -10,13 +9,9 @@ from selection_posts import Blind, make_post, words
 
 from datasets_scripts.builders.mnre import MNRE_LABELS, read_facts
 from datasets_scripts.builders.postcards import Postcards
-from datasets_scripts.nodes.selection import (
-    HeuristicSelector,
-    PairSelection,
-    apply_selections,
-    make_selector,
-    select_posts,
-)
+from datasets_scripts.nodes.pairs import PairSelection
+from datasets_scripts.nodes.selection import apply_selections, make_selector, select_posts
+from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
 from datasets_scripts.schema import group_into_posts
 
 
@@ -34,11 +29,7 @@ def test_text_phrases_are_outside_the_mentions_and_the_closest_first():
 
 
 def test_a_repeated_phrase_is_taken_once_where_it_is_closest():
-    post = make_post(tokens="Gig tonight : Ann plays the gig at Oslo".split())
-    post["pairs"] = [{"head": [3, 4], "tail": [8, 9]}]
-    assert HeuristicSelector().select(post)[0].text_phrases == [(4, 5), (6, 7), (0, 2)]
-    post["tokens"] = "Gig : Ann plays the gig at Oslo".split()
-    post["pairs"] = [{"head": [2, 3], "tail": [7, 8]}]
+    post = {"tokens": "Gig : Ann plays the gig at Oslo".split(), "pairs": [{"head": [2, 3], "tail": [7, 8]}]}
     assert HeuristicSelector().select(post)[0].text_phrases == [(3, 4), (5, 6)]
 
 
@@ -71,11 +62,7 @@ def test_numbers_limit_and_nothing_is_made_up():
     bare = {"tokens": ["Ann", ",", "Bob"], "pairs": [{"head": [0, 1], "tail": [2, 3]}]}
     (selection,) = HeuristicSelector().select(bare)
     assert selection.text_phrases == selection.image_phrases == selection.objects == []
-    assert selection.reasons == {
-        "text_phrases": "the post has no text phrases to choose from",
-        "image_phrases": "the post has no image phrases to choose from",
-        "objects": "the post has no objects to choose from",
-    }
+    assert set(selection.reasons) == {"text_phrases", "image_phrases", "objects"}
     unlabelled = make_post(object_labels=[])
     assert HeuristicSelector().select(unlabelled)[0].objects == [0, 1, 2]
     assert HeuristicSelector().select(make_post(object_labels=[None] * 5))[0].objects == [0, 1, 2]
@@ -93,40 +80,21 @@ def test_what_is_chosen_depends_on_the_words_and_the_image_alone():
 
 @pytest.mark.parametrize("field", ["object_labels", "object_scores"])
 def test_lists_that_do_not_fit_the_boxes(field):
-    with pytest.raises(ValueError, match=f"post 'train-0', {field}: expected one for each of its 5 boxes, received 1"):
-        HeuristicSelector().select(make_post(**{field: [1]} if field == "object_scores" else {field: ["a"]}))
+    with pytest.raises(ValueError, match=f"post 'train-0', {field}: .* 5 boxes, received 1"):
+        HeuristicSelector().select(make_post(**{field: [1]}))
 
 
-def test_description():
-    description = {"selector": "heuristic", "num_text_phrases": 1, "num_image_phrases": 2, "num_objects": 3}
-    selector = HeuristicSelector(num_text_phrases=1, num_image_phrases=2)
-    assert json.loads(json.dumps(selector.description)) == description
-
-
-@pytest.mark.parametrize("value", [-1, 1.5, True])
-def test_a_bad_number(value):
-    with pytest.raises(ValueError, match=f"num_objects: expected an int of at least 0, received {value}"):
-        HeuristicSelector(num_objects=value)
-
-
-# make_selector -------------------------------------------------------------------------------------------------------
-
-
-def test_make_selector_by_rule():
-    assert make_selector("heuristic", num_objects=5).description["num_objects"] == 5
-
-
-@pytest.mark.parametrize("spec", ["", "gpt", "openai", "openai:", "heuristic:3"])
-def test_an_unknown_selector(spec):
-    with pytest.raises(ValueError, match=f"spec: expected 'heuristic', 'openai:MODEL@BASE_URL' .* received '{spec}'"):
-        make_selector(spec)
-
-
-def test_an_unknown_option():
-    with pytest.raises(
-        ValueError, match=r"options: expected some of \['num_image.* for 'heuristic', received \['k'\]"
-    ):
-        make_selector("heuristic", k=3)
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        *((spec, {}, f"spec: .*received '{spec}'") for spec in ("", "gpt", "openai", "openai:", "heuristic:3")),
+        ("heuristic", {"k": 3}, r"options: .*'num_objects'.* 'heuristic', received \['k'\]"),
+        *(("heuristic", {"num_objects": value}, f"num_objects: .*received {value}") for value in (-1, 1.5, True)),
+    ],
+)
+def test_bad_selectors_by_rule(spec, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_selector(spec, **options)
 
 
 # apply_selections ----------------------------------------------------------------------------------------------------
@@ -154,11 +122,6 @@ def test_selections_join_the_post():
     assert apply_selections(joined, [first, second])[0] == joined
 
 
-def test_not_one_selection_a_pair():
-    with pytest.raises(ValueError, match="expected one for each of the 2 pairs of post 'train-0', received 1"):
-        apply_selections(make_post(), [PairSelection()])
-
-
 def test_a_row_of_a_data_set_keeps_its_columns(tmp_path):
     builder = Postcards(cache_dir=str(tmp_path), num_train=2, num_validation=1, num_test=1)
     builder.download_and_prepare()
@@ -182,40 +145,21 @@ def test_the_processor_takes_a_post_with_selections(make_processor, make_config)
 # many posts ----------------------------------------------------------------------------------------------------------
 
 
-class Windowed(HeuristicSelector):
-    """Remembers how many posts it was given at a time."""
-
-    window = 5
-
-    def __init__(self):
-        super().__init__()
-        self.sizes = []
-
-    def select_window(self, posts):
-        self.sizes.append(len(posts))
-        return super().select_window(posts)
-
-
-def test_posts_go_in_windows_of_pairs_and_come_back_in_order(capsys):
+def test_posts_go_in_windows_of_pairs_and_come_back_in_order():
     posts = [make_post(id=str(number), pairs=make_post()["pairs"][: 1 + number % 2]) for number in range(7)]
-    selector, taken = Windowed(), []
+    selector, taken = HeuristicSelector(), []
+    selector.window = 5
 
     def items():
         for post in posts:
             taken.append(post["id"])
             yield post, Image.new("RGB", (3, 3))
 
-    results = select_posts(selector, items(), total_pairs=10)
+    results = select_posts(selector, items())
     first = next(results)
     assert len(taken) == 4  # pairs: 1 + 2 + 1 + 2
     assert [first, *results] == [HeuristicSelector().select(post) for post in posts]
-    assert selector.sizes == [4, 3]
-    printed = capsys.readouterr().err
-    assert "node selection" in printed and "10/10" in printed
-
-
-def test_no_posts():
-    assert list(select_posts(HeuristicSelector(), [], progress=False)) == []
+    assert list(select_posts(selector, [])) == []
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason=f"no real sentences at {REAL}")

@@ -1,6 +1,5 @@
 """Selection by language models: the paper's prompts, strict reading of answers, a real server that talks nonsense."""
 
-import hashlib
 import io
 import json
 import os
@@ -16,25 +15,23 @@ from paths import ROOT, SHARED
 from PIL import Image
 from selection_posts import Blind, make_post, words
 
-from datasets_scripts.nodes.chat import CachedChatModel
-from datasets_scripts.nodes.chat_openai import OpenAIChatModel
-from datasets_scripts.nodes.chat_transformers import TransformersChatModel
+from datasets_scripts.nodes.chat import ChatAnswer
+from datasets_scripts.nodes.pairs import PairSelection
 from datasets_scripts.nodes.prompts import (
     PROMPTS,
+    answer_schema,
     parse_answer,
-    phrases_schema,
-    prompt_provenance,
     take_image_phrases,
     take_objects,
     take_text_phrases,
 )
-from datasets_scripts.nodes.selection import PairSelection, make_selector, select_posts
-from datasets_scripts.nodes.selection_llm import LLMSelector
+from datasets_scripts.nodes.selection import make_selector, select_posts
 
 
 PAPER = SHARED / "paper"
 IMAGE = Image.new("RGB", (60, 40), "red")
-FAST = {"timeout": 5.0, "backoff": 0.01, "max_attempts": 2}
+POST = make_post(pairs=make_post()["pairs"][:1])
+FAST = {"timeout": 5.0, "max_retries": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -87,41 +84,24 @@ def test_the_prompts_are_the_paper_s_words():
         assert paper.format(number=number, head="h", tail="t") in text
 
 
-def test_provenance_has_texts_and_digests():
-    provenance = prompt_provenance()
-    assert set(provenance) == {"text_phrases", "image_phrases", "objects", "repair"}
-    for entry in provenance.values():
-        assert entry["sha256"] == hashlib.sha256(entry["text"].encode()).hexdigest()
-    assert all(PROMPTS[field][0] in provenance[field]["text"] for field in PROMPTS)
-
-
 def test_what_is_asked_about_a_pair(tmp_path):
-    post = make_post(pairs=make_post()["pairs"][:1])
     with ChatServer(answering()) as server:
-        (selection,) = selector_for(server, tmp_path, num_text_phrases=4).select(post, IMAGE)
+        (selection,) = selector_for(server, tmp_path, num_text_phrases=4, max_image_side=30).select(POST, IMAGE)
         by_field = {field_of(body): body for body in server.bodies}
         assert len(server.bodies) == 3
-    assert words(post, selection.text_phrases) == ["sings at", "Gus Stewart"]
+    assert words(POST, selection.text_phrases) == ["sings at", "Gus Stewart"]
     assert selection.image_phrases == ["a man singing", "stage"]
     assert selection.objects == [3, 0] and selection.reasons == {}
     text, image, objects = (by_field[field] for field in GOOD)
     assert (text["model"], image["model"], objects["model"]) == ("llama3", "llava", "llava")
     assert "the top 4 entities" in prompt_of(text) and "entity pair (David Bowie,Earls Court)." in prompt_of(text)
-    assert f"Sentence: {' '.join(post['tokens'])}\n" in prompt_of(text) and image_of(text) is None
+    assert f"Sentence: {' '.join(POST['tokens'])}\n" in prompt_of(text) and image_of(text) is None
     assert '{"phrases": ["...", "..."]}' in prompt_of(text)
     assert "(David Bowie,Earls Court)" in prompt_of(image) and "Reuters" not in prompt_of(image)
     assert "\n2: court [0.02, 0.03, 0.15, 0.23]\n3: Bowie knife [" in prompt_of(objects)
     sent = Image.open(io.BytesIO(image_of(objects)[1]))
-    assert sent.format == "JPEG" and sent.size == (60, 40)
-    assert text["response_format"]["json_schema"]["schema"] == phrases_schema(4)
-
-
-def test_a_large_image_is_sent_smaller(tmp_path):
-    with ChatServer(answering()) as server:
-        selector_for(server, tmp_path, max_image_side=50, num_text_phrases=0, num_objects=0).select(
-            make_post(), Image.new("L", (200, 100))
-        )
-        assert Image.open(io.BytesIO(image_of(server.bodies[0])[1])).size == (50, 25)
+    assert sent.format == "JPEG" and sent.size == (30, 20)
+    assert text["response_format"]["json_schema"]["schema"] == answer_schema("text_phrases", 4)
 
 
 def test_a_tail_object_is_named_by_label_and_place_and_not_offered(tmp_path):
@@ -136,23 +116,22 @@ def test_a_tail_object_is_named_by_label_and_place_and_not_offered(tmp_path):
     assert "(London,court [0.02, 0.03, 0.15, 0.23])" in by_field["image_phrases"]
     assert "\n2: " not in by_field["objects"] and "\n3: " in by_field["objects"]
     assert selection.objects == [4]
-    assert selection.reasons["objects"] == "left out '2': not one of the 4 objects to choose from"
+    assert "'2'" in selection.reasons["objects"]
     assert any("(London,an object of the image)" in prompt for prompt in others)
     assert any("(London,object [0.02," in prompt for prompt in others)
 
 
 def test_what_need_not_be_asked_is_not(tmp_path):
-    post = make_post(pairs=make_post()["pairs"][:1])
     with ChatServer(answering()) as server:
-        blind = selector_for(server, tmp_path).select(post, None)[0]
-        assert blind.reasons == dict.fromkeys(("image_phrases", "objects"), "the post has no image")
+        blind = selector_for(server, tmp_path).select(POST, None)[0]
+        assert set(blind.reasons) == {"image_phrases", "objects"}
         assert [field_of(body) for body in server.bodies] == ["text_phrases"]
         numbers = {"num_text_phrases": 0, "num_image_phrases": 0}
-        bare = selector_for(server, tmp_path, **numbers).select(post | {"boxes": [], "object_labels": []}, IMAGE)[0]
-        assert bare.reasons == {"objects": "the post has no objects to choose from"}
-        single = post | {"boxes": [[0, 0, 3, 3]], "object_labels": ["cup"]}
+        bare = selector_for(server, tmp_path, **numbers).select(POST | {"boxes": [], "object_labels": []}, IMAGE)[0]
+        assert set(bare.reasons) == {"objects"}
+        single = POST | {"boxes": [[0, 0, 3, 3]], "object_labels": ["cup"]}
         assert selector_for(server, tmp_path, **numbers).select(single, IMAGE)[0] == PairSelection(objects=[0])
-        nothing = selector_for(server, tmp_path, **numbers, num_objects=0).select(post, IMAGE)[0]
+        nothing = selector_for(server, tmp_path, **numbers, num_objects=0).select(POST, IMAGE)[0]
         assert nothing == PairSelection()
         assert len(server.bodies) == 1
 
@@ -166,77 +145,67 @@ CUT.finish = "length"
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("I cannot help with that.", "answer was not JSON: 'I cannot help with that.'"),
-        ('Sure! {"phrases": ["sings"]}', "answer was not JSON: 'Sure!"),
-        ('```json\n{"phrases": ["sings"]}\n```', "answer was not JSON: '```json"),
-        ('{"phrases": ["sings"]} Enjoy!', "answer was not JSON"),
-        ("", "answer was not JSON: ''"),
-        (None, "answer was not JSON: ''"),
-        (CUT, "answer was not JSON and was cut off by the limit of tokens"),
-        ("[" * 50_000, "answer was not JSON"),
-        ('["sings"]', "answer was not as the schema asks: .*is not of type 'object'"),
-        ('{"phrases": "sings"}', "answer was not as the schema asks: .*is not of type 'array'"),
-        ('{"phrases": [1]}', "is not of type 'string'"),
-        ('{"entities": ["sings"]}', "answer was not as the schema asks"),
-        ('{"phrases": ["sings"], "why": "so"}', "Additional properties"),
-        ('{"phrases": ["sings", "at", "in", "says"]}', "answer was not as the schema asks: .*too long"),
+        ("I cannot help with that.", "JSON: 'I cannot help with that.'"),
+        ('Sure! {"phrases": ["sings"]}', "JSON: 'Sure!"),
+        ('```json\n{"phrases": ["sings"]}\n```', "JSON: '```json"),
+        ('{"phrases": ["sings"]} Enjoy!', "JSON"),
+        ("", "JSON: ''"),
+        (None, "JSON: ''"),
+        (CUT, "JSON and was cut off"),
+        ("[" * 50_000, "JSON"),
+        ('["sings"]', "schema.*'object'"),
+        ('{"phrases": "sings"}', "schema.*'array'"),
+        ('{"phrases": [1]}', "schema.*'string'"),
+        ('{"entities": ["sings"]}', "schema"),
+        ('{"phrases": ["sings"], "why": "so"}', "schema.*'why'"),
+        ('{"phrases": ["sings", "at", "in", "says"]}', "schema.*too long"),
     ],
 )
 def test_an_answer_of_the_wrong_form_is_repaired_once_or_stays_empty(answer, reason, tmp_path):
-    post = make_post(pairs=make_post()["pairs"][:1])
     only = {"num_image_phrases": 0, "num_objects": 0}
     with ChatServer(answering(text_phrases=[answer, '{"phrases": ["sings"]}'])) as server:
-        (selection,) = selector_for(server, tmp_path / "1", **only).select(post, IMAGE)
-        assert (words(post, selection.text_phrases), selection.reasons) == (["sings"], {})
+        (selection,) = selector_for(server, tmp_path / "1", **only).select(POST, IMAGE)
+        assert (words(POST, selection.text_phrases), selection.reasons) == (["sings"], {})
         assert len(server.bodies) == 2
         first, said, repair = server.bodies[1]["messages"]
         assert first["content"] == prompt_of(server.bodies[0])
         assert said == {"role": "assistant", "content": (answer or "").strip() or "(nothing)"}
-        assert "This is not the answer asked for: answer was not" in repair["content"]
+        assert re.search(reason, repair["content"])
     with ChatServer(answering(text_phrases=answer)) as server:
-        (selection,) = selector_for(server, tmp_path / "2", **only).select(post, IMAGE)
+        (selection,) = selector_for(server, tmp_path / "2", **only).select(POST, IMAGE)
         assert len(server.bodies) == 2
-        selector_for(server, tmp_path / "2", **only).select(post, IMAGE)
+        selector_for(server, tmp_path / "2", **only).select(POST, IMAGE)
         assert len(server.bodies) == 2  # nonsense is remembered too
-    assert selection.text_phrases == []
-    assert re.search(reason, selection.reasons["text_phrases"])
-    assert selection.reasons["text_phrases"].endswith("; asked twice")
+    assert selection.text_phrases == [] and re.search(reason, selection.reasons["text_phrases"])
 
 
 def test_valid_answers_with_things_that_are_not_there(tmp_path):
-    post = make_post(pairs=make_post()["pairs"][:1])
     nonsense = {
         "text_phrases": '{"phrases": ["Ziggy Stardust", "David Bowie", "sings"]}',
         "image_phrases": '{"phrases": ["", "stage", "STAGE"]}',
         "objects": '{"objects": [5, -1, 4]}',
     }
     with ChatServer(answering(**nonsense)) as server:
-        (selection,) = selector_for(server, tmp_path).select(post, IMAGE)
+        (selection,) = selector_for(server, tmp_path).select(POST, IMAGE)
         assert len(server.bodies) == 3  # the form was right: nothing to repair
-    assert words(post, selection.text_phrases) == ["sings"]
+    assert words(POST, selection.text_phrases) == ["sings"]
     assert (selection.image_phrases, selection.objects) == (["stage"], [4])
-    assert selection.reasons == {
-        "text_phrases": "left out 'Ziggy Stardust': not in the sentence; 'David Bowie': a mention of the pair itself",
-        "image_phrases": "left out '': blank; 'STAGE': named twice",
-        "objects": "left out '5': not one of the 5 objects to choose from; '-1': not one of the 5 objects to choose "
-        "from",
-    }
+    left_out = {"text_phrases": ["Ziggy", "David"], "image_phrases": ["''", "STAGE"], "objects": ["'5'", "'-1'"]}
+    assert all(word in selection.reasons[field] for field, words in left_out.items() for word in words)
     with ChatServer(answering(text_phrases='{"phrases": []}', objects='{"objects": [9]}')) as server:
-        (selection,) = selector_for(server, tmp_path / "2").select(post, IMAGE)
+        (selection,) = selector_for(server, tmp_path / "2").select(POST, IMAGE)
     assert selection.text_phrases == selection.objects == []
-    assert selection.reasons["text_phrases"] == "the model named none"
-    assert "not one of the 5" in selection.reasons["objects"]
+    assert set(selection.reasons) == {"text_phrases", "objects"}
 
 
 def test_a_request_without_answer_is_raised_or_recorded(tmp_path):
     def reply(number, body):
         return Status(500, "crashed") if field_of(body) == "objects" else answering()(number, body)
 
-    post = make_post(pairs=make_post()["pairs"][:1])
     with ChatServer(reply) as server:
-        with pytest.raises(OSError, match="post 'train-0', pair 0, objects: expected an answer of 'llava'.*crashed"):
-            selector_for(server, tmp_path).select(post, IMAGE)
-        (selection,) = selector_for(server, tmp_path, on_failure="empty").select(post, IMAGE)
+        with pytest.raises(OSError, match="post 'train-0', pair 0, objects: .*'llava'.*crashed"):
+            selector_for(server, tmp_path).select(POST, IMAGE)
+        (selection,) = selector_for(server, tmp_path, on_failure="empty").select(POST, IMAGE)
     assert selection.objects == [] and "crashed" in selection.reasons["objects"]
     assert selection.text_phrases and selection.image_phrases
 
@@ -272,39 +241,30 @@ def test_a_text_phrase_stands_in_the_sentence_on_token_borders(phrase, spans):
     assert bool(reason) == (not spans)
 
 
-def test_of_several_places_the_one_nearest_to_both_mentions_counts():
-    tokens = "in a town in Oslo in all".split()
-    assert take_text_phrases(["in"], tokens, [(4, 5)])[0] == [(3, 4)]
-    assert take_text_phrases(["in"], tokens, [(4, 5), (6, 7)])[0] == [(5, 6)]
+@pytest.mark.parametrize(
+    ("phrases", "sentence", "mentions", "spans"),
+    [
+        (["in"], "in a town in Oslo in all".split(), [(4, 5)], [(3, 4)]),
+        (["in"], "in a town in Oslo in all".split(), [(4, 5), (6, 7)], [(5, 6)]),  # the nearest to both mentions
+        (["New York city"], ["", "New York", "", "city", " "], [], [(1, 4)]),
+        (["in", "IN", "in"], ["Ann", "in", "Oslo"], [(0, 1)], [(1, 2)]),  # once
+    ],
+)
+def test_one_place_of_a_text_phrase_counts(phrases, sentence, mentions, spans):
+    assert take_text_phrases(phrases, sentence, mentions)[0] == spans
 
 
-def test_tokens_with_blanks_and_blank_tokens():
-    assert take_text_phrases(["New York city"], ["", "New York", "", "city", " "], [])[0] == [(1, 4)]
-
-
-def test_spans_are_taken_once():
-    taken, reason = take_text_phrases(["in", "IN", "in"], ["Ann", "in", "Oslo"], [(0, 1)])
-    assert taken == [(1, 2)] and reason == "left out 'IN': named twice; 'in': named twice"
-
-
-def test_image_phrases_must_be_printable_and_short():
-    phrases = ["ok", "\ud83d", "a\x00b", "w " * 13, "two\n words"]
-    taken, reason = take_image_phrases(phrases)
-    assert taken == ["ok", "two words"]
-    assert reason.count("not printable") == 2 and reason.count("longer than 12 words") == 1
-
-
-def test_objects_as_whole_floats_and_twice():
-    assert take_objects([1.0, 0, 1], [0, 1]) == ([1, 0], "left out '1': named twice")
-    assert [type(index) for index in take_objects([1.0], [0, 1])[0]] == [int]
+def test_image_phrases_are_printable_and_short_and_objects_whole_numbers():
+    taken, reason = take_image_phrases(["ok", "\ud83d", "a\x00b", "w " * 13, "two\n words"])
+    assert taken == ["ok", "two words"] and reason.count("printable") == 3
+    taken, reason = take_objects([1.0, 0, 1], [0, 1])
+    assert taken == [1, 0] and type(taken[0]) is int and "'1'" in reason
 
 
 def test_without_jsonschema(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonschema", None)
-    with pytest.raises(
-        ImportError, match=r'parse_answer: expected the jsonschema package.*pip install "vmhan\[llm\]"'
-    ):
-        parse_answer("{}", phrases_schema(1))
+    with pytest.raises(ImportError, match=r"vmhan\[llm\]"):
+        parse_answer(ChatAnswer("{}"), answer_schema("objects", 1))
 
 
 # no label, no line number --------------------------------------------------------------------------------------------
@@ -315,13 +275,11 @@ def test_what_is_asked_and_chosen_depends_on_the_words_and_the_image_alone(tmp_p
     with ChatServer(answering()) as server:
         selector = selector_for(server, tmp_path)
         chosen = selector.select(post, IMAGE)
-        num_asked = len(server.bodies)
         permuted = post | {"pairs": [Blind(pair | {"relation": 22}) for pair in post["pairs"]]}
         assert selector.select(permuted, IMAGE) == chosen
         assert selector.select(post | {"pairs": post["pairs"][1:], "id": "x", "image_id": "y"}, IMAGE) == chosen[1:]
-        doubled = selector.select(post | {"pairs": post["pairs"] * 2}, IMAGE)
-        assert doubled == chosen * 2
-        assert len(server.bodies) == num_asked == 6  # every later question was the same to the byte
+        assert selector.select(post | {"pairs": post["pairs"] * 2}, IMAGE) == chosen * 2
+        assert len(server.bodies) == 6  # every later question was the same to the byte
 
 
 # many posts, interrupted ---------------------------------------------------------------------------------------------
@@ -338,13 +296,13 @@ def test_windows_ask_several_posts_at_once(tmp_path):
     answer = answering(text_phrases='{"phrases": ["met"]}')
 
     def reply(number, body):
-        if number in (2, 3, 4):  # the first goes alone, then three of the first window, which has two posts
+        if number <= 3:  # three of the first window, which has two posts
             server.wait_for(3)
         return answer(number, body)
 
     with ChatServer(reply) as server:
         selector = selector_for(server, tmp_path, window=4, concurrency=3)
-        together = list(select_posts(selector, posts, progress=False))
+        together = list(select_posts(selector, posts))
         assert server.high_water == 3
         num_asked = len(server.bodies)
         assert [selector.select(post, image) for post, image in posts] == together
@@ -358,7 +316,7 @@ import json, sys
 from datasets_scripts.nodes.selection import make_selector, select_posts
 address, folder, posts = sys.argv[1:]
 selector = make_selector(f"openai:m@{address}", cache_dir=folder, window=2, concurrency=2)
-print(list(select_posts(selector, [(post, None) for post in json.loads(posts)], progress=False)))
+print(list(select_posts(selector, [(post, None) for post in json.loads(posts)])))
 """
 
 
@@ -377,11 +335,12 @@ def test_kill_9_and_run_again(tmp_path):
         assert process.wait(60) == -signal.SIGKILL
         process.stdout.close()
         time.sleep(0.3)  # until the server has read what the dead process had sent
-        num_kept, num_sent = len(list(tmp_path.rglob("*.json"))), len(server.bodies)
+        num_kept = sum(path.stat().st_size > 0 for path in tmp_path.rglob("*.json"))  # not one just begun
+        num_sent = len(server.bodies)
         assert 4 <= num_kept < 20 and num_kept <= num_sent < 20
         options = FAST | {"cache_dir": tmp_path}
         posts = [(post, None) for post in make_posts(10)]
-        selections = list(select_posts(make_selector(f"openai:m@{server.url}", **options), posts, progress=False))
+        selections = list(select_posts(make_selector(f"openai:m@{server.url}", **options), posts))
         assert len(server.bodies) == num_sent + 20 - num_kept
     assert [selection.text_phrases for of_post in selections for selection in of_post] == [[(1, 2)]] * 20
 
@@ -389,41 +348,38 @@ def test_kill_9_and_run_again(tmp_path):
 # arguments -----------------------------------------------------------------------------------------------------------
 
 
-def test_specs():
-    one = make_selector("openai:vlm@http://a:1/v1")
-    assert one.text_model is one.image_model and one.text_model.model.base_url == "http://a:1/v1"
-    two = make_selector("openai:meta-llama/L@http://a:1/v1,llava-hf/l:7b@https://b/v1", concurrency=3, num_objects=7)
-    assert (two.text_model.model.model, two.text_model.model.host) == ("meta-llama/L", "a:1")
-    assert (two.image_model.model.model, two.image_model.model.host) == ("llava-hf/l:7b", "b")
-    assert two.text_model.model.concurrency == two.image_model.model.concurrency == 3
-    assert two.numbers["objects"] == 7
-    shared = make_selector("openai:a@http://h/v1,b")
-    assert shared.image_model.model.base_url == "http://h/v1"
-    local = make_selector("transformers:llama,llava@rev", batch_size=2)
-    assert isinstance(local.text_model.model, TransformersChatModel)
-    assert (local.text_model.model.kind, local.image_model.model.kind) == ("text", "image")
-    assert (local.image_model.model.name, local.image_model.model.revision) == ("llava", "rev")
-    assert make_selector("transformers:llava").text_model.model.kind == "image"
+@pytest.mark.parametrize(
+    ("spec", "text_model", "image_model"),
+    [
+        ("openai:vlm@http://a:1/v1", ("vlm", "a:1"), ("vlm", "a:1")),
+        ("openai:meta/L@http://a:1/v1,l:7b@https://b/v1", ("meta/L", "a:1"), ("l:7b", "b")),
+        ("openai:a@http://h/v1,b", ("a", "h"), ("b", "h")),
+        ("transformers:llama,llava@rev", ("llama", None, "text"), ("llava", "rev", "image")),
+        ("transformers:llava", ("llava", None, "image"), ("llava", None, "image")),
+    ],
+)
+def test_specs(spec, text_model, image_model):
+    selector = make_selector(spec, num_objects=7)
+    assert selector.numbers["objects"] == 7
+    for cached, expected in ((selector.text_model, text_model), (selector.image_model, image_model)):
+        names = ("model", "host") if spec.startswith("openai") else ("name", "revision", "kind")
+        assert tuple(getattr(cached.model, name) for name in names) == expected
 
 
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("openai:a,b,c@http://h/v1", {}, "spec: expected one or two models behind 'openai:', received 'a,b,c@http"),
-        ("transformers:a,", {}, "spec: expected one or two models behind 'transformers:', received 'a,'"),
-        ("openai:llama3", {}, r"spec: expected openai:MODEL@BASE_URL with an http\(s\) address, received 'llama3'"),
-        ("openai:m@ftp://h/v1", {}, r"spec: expected openai:MODEL@BASE_URL with an http\(s\) address"),
-        ("openai:m@httpx://h/v1", {}, "base_url: expected http://HOST/v1"),
-        ("openai:@http://h/v1", {}, "model: expected the name the server knows it by"),
-        (
-            "openai:m@http://h/v1",
-            {"batch_size": 2},
-            r"options: expected some of .*'timeout'.*received \['batch_size'\]",
+        ("openai:a,b,c@http://h/v1", {}, "spec: .*received 'openai:a,b,c@http"),
+        ("transformers:a,", {}, "spec: .*received 'transformers:a,'"),
+        ("openai:m@ftp://h/v1", {}, "spec: .*received 'm@ftp"),
+        ("openai:m@httpx://h/v1", {}, "base_url: .*received 'httpx"),
+        ("openai:@http://h/v1", {}, "model: expected"),
+        ("openai:m@http://h/v1", {"batch_size": 2}, r"options: .*'timeout'.*received \['batch_size'\]"),
+        ("transformers:m", {"timeout": 2}, r"options: .*'batch_size'.*received \['timeout'\]"),
+        *(
+            ("transformers:m", {name: value}, f"{name}: .*received {value}")
+            for name, value in {"num_objects": -1, "window": 0, "max_image_side": 0}.items()
         ),
-        ("transformers:m", {"timeout": 2}, r"options: expected some of .*'batch_size'.*received \['timeout'\]"),
-        ("openai:m@http://h/v1", {"num_objects": -1}, "num_objects: expected an int of at least 0, received -1"),
-        ("openai:m@http://h/v1", {"window": 0}, "window: expected an int of at least 1, received 0"),
-        ("openai:m@http://h/v1", {"max_image_side": 0}, "max_image_side: expected an int of at least 1, received 0"),
     ],
 )
 def test_bad_specs_and_options(spec, options, message):
@@ -435,22 +391,16 @@ def test_an_unreadable_image_names_its_post(tmp_path):
     buffer = io.BytesIO()
     Image.effect_noise((64, 64), 90).save(buffer, format="JPEG")
     cut = Image.open(io.BytesIO(buffer.getvalue()[: len(buffer.getvalue()) // 2]))
-    with pytest.raises(OSError, match="post 'train-0': expected a readable image, received image file is truncated"):
+    with pytest.raises(OSError, match="post 'train-0': .*truncated"):
         make_selector("openai:m@http://h/v1", cache_dir=tmp_path).select(make_post(), cut)
 
 
-def test_labels_that_do_not_fit_the_boxes(tmp_path):
-    with pytest.raises(ValueError, match="post 'train-0', object_labels: expected one for each of its 5 boxes"):
-        make_selector("openai:m@http://h/v1", cache_dir=tmp_path).select(make_post(object_labels=["a"]), IMAGE)
-
-
-def test_description_says_models_prompts_and_host_and_no_secret(monkeypatch, tmp_path):
+def test_description_says_models_prompts_and_host_and_no_secret(monkeypatch):
     monkeypatch.setenv("VMHAN_LLM_API_KEY", "sk-verysecret")
-    text = CachedChatModel(OpenAIChatModel("llama3", "http://gpu7:8000/v1"), tmp_path)
-    image = CachedChatModel(OpenAIChatModel("llava", "http://gpu8:8000/v1", parameters={"max_tokens": 9}), tmp_path)
-    description = json.loads(json.dumps(LLMSelector(text, image, num_objects=4).description))
+    spec = "openai:llama3@http://gpu7:8000/v1,llava@http://gpu8/v1"
+    description = make_selector(spec, num_objects=4, parameters={"max_tokens": 9}).description
     assert description["text_model"]["model"] == "llama3" and description["text_model"]["endpoint"] == "gpu7:8000"
     assert description["image_model"]["parameters"] == {"max_tokens": 9}
-    assert description["prompts"] == prompt_provenance()
+    assert description["prompts"]["objects"]["text"].startswith(PROMPTS["objects"][0])
     assert (description["num_text_phrases"], description["num_objects"]) == (3, 4)
     assert "secret" not in json.dumps(description)

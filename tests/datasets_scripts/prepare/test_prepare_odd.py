@@ -149,8 +149,8 @@ def test_the_model_is_moved_to_its_device(monkeypatch):
             chat_template, pad_token, padding_side = "{{ x }}", "p", "right"
 
     monkeypatch.setattr("transformers.pipeline", lambda *_, **__: Pipeline)
-    TransformersChatModel("name", "text", device="cuda:1")._load()
-    TransformersChatModel("name", "text")._load()
+    assert TransformersChatModel("name", "text", device="cuda:1")._pipeline is Pipeline
+    assert TransformersChatModel("name", "text")._pipeline is Pipeline
     assert moved == ["cuda:1"]
 
 

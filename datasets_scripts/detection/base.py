@@ -1,0 +1,238 @@
+"""What all detectors have in common: boxes, settings, filters, batches that cannot disturb each other, provenance.
+
+Boxes are xyxy in pixels of the image as given: x1, y1 is the upper left corner, x2, y2 the lower right one,
+0 <= x1 < x2 <= width, 0 <= y1 < y2 <= height. Detections depend on the image and on the phrases asked for alone: no
+detector knows a pair, a line number or a label.
+"""
+
+import contextlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.ops import nms
+
+from modeling_vmhan.vision import weights_digest
+
+
+__all__ = ["Detection", "DetectionSettings", "Detector", "detections_from", "keep_detections", "random_seed", "seeded"]
+
+Sizes = list[tuple[int, int]]  # (width, height) of each image, in pixels
+Queries = list[list[str]]  # the phrases looked for in each image
+Raw = tuple[torch.Tensor, torch.Tensor, Sequence[str]]  # boxes (n, 4), scores (n,) and n labels of an image
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+# Coordinates are kept to a hundredth of a pixel and scores to six decimals: finer digits are noise of the hardware.
+BOX_DECIMALS, SCORE_DECIMALS = 2, 6
+# An image longer than this many times its other side is first extended with black to the right or below: resizing a
+# longer strip to a network's size leaves it less than a pixel wide.
+LONGEST_ASPECT = 8
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object: its box (x1, y1, x2, y2) in pixels, how sure the detector is (0 to 1), and what it is.
+
+    The score is None only of a box that comes from the data and no detector has scored, in drawings.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float | None
+    label: str
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """The options that all detectors take; a value out of its range is a ValueError."""
+
+    score_threshold: float | None = None  # what scores above it is kept; None: 0.25, of OWL-ViT and OWLv2 0.1
+    max_objects: int = 10  # at most so many an image, the best ones
+    duplicate_iou: float = 0.7  # of two boxes that overlap more, whatever their labels, the better one stays
+    batch_size: int = 8  # images prepared at a time; those that then have one shape go through the network together
+    device: str | torch.device | None = None  # None takes a CUDA device when there is one
+    dtype: str = "float32"  # or "float16": near 1,000 pixels its numbers are half a pixel apart, bfloat16's are four
+
+    def __post_init__(self):
+        for name, is_right, expected in (
+            ("score_threshold", 0 <= (self.score_threshold or 0) < 1, "0 <= score_threshold < 1"),
+            ("max_objects", self.max_objects >= 1, "a whole number of at least 1"),
+            ("duplicate_iou", 0 < self.duplicate_iou <= 1, "0 < duplicate_iou <= 1 (1 keeps all)"),
+            ("batch_size", self.batch_size >= 1, "a whole number of at least 1"),
+            ("dtype", self.dtype in DTYPES, f"one of {list(DTYPES)}"),
+        ):
+            if not is_right:
+                raise ValueError(f"{name}: expected {expected}, received {getattr(self, name)!r}")
+        try:
+            torch.device(self.device or "cpu")
+        except RuntimeError as error:
+            raise ValueError(f"device: expected a torch device, received {self.device!r} ({error})") from error
+
+
+class Detector(ABC):
+    """Finds objects, deterministically: the same call gives the same lists.
+
+    What else is in the call changes at most an image's last digits, by the rounding of batched arithmetic, and with
+    `batch_size=1` not even those. A subclass says how one image is prepared and what the network makes of a batch.
+
+    Args:
+        network: put into evaluation on its device.
+        settings: see `DetectionSettings`.
+        score_threshold: taken where `settings` names none.
+        description: adapter, model, weights, versions and whatever else the subclass knows for the provenance.
+
+    Attributes:
+        description: JSON-able provenance, with the weights' sha256 and the thresholds. Neither device nor batch size
+            is in it, as several machines may share the work on one data set.
+        text_conditioned: whether `detect` needs queries.
+    """
+
+    text_conditioned = False
+
+    def __init__(
+        self, network: nn.Module, *, settings: DetectionSettings, score_threshold: float = 0.25, **description: Any
+    ):
+        self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.dtype, self.batch_size = DTYPES[settings.dtype], settings.batch_size
+        self.filters = {
+            "score_threshold": score_threshold if settings.score_threshold is None else settings.score_threshold,
+            "max_objects": settings.max_objects,
+            "duplicate_iou": settings.duplicate_iou,
+        }
+        described = {"weights_sha256": weights_digest(network), "text_conditioned": self.text_conditioned}
+        self.description = description | described | self.filters | {"dtype": settings.dtype}
+        self.description["versions"] = {"torch": torch.__version__} | description.get("versions", {})
+
+    def prepare(self, image: Image.Image, queries: list[str]) -> Any:
+        """The network's input for one image."""
+        return image
+
+    def shape(self, prepared: Any) -> Hashable:
+        """Inputs for which this is equal can go through the network together."""
+        return None
+
+    @abstractmethod
+    def forward(self, prepared: list[Any], sizes: Sizes, queries: Queries) -> list[Raw]:
+        """What is found in each of several images of one shape, unfiltered and in any order."""
+
+    def detect(self, images: list[Image.Image], queries: Queries | None = None) -> list[list[Detection]]:
+        """Detections of each image, best first, in the order (-score, box, label).
+
+        Args:
+            images: RGB images of any size.
+            queries: for each image, the phrases that a text-conditioned detector looks for, none to find nothing;
+                others ignore them.
+
+        Raises:
+            ValueError: an image is not RGB; not one list of queries an image; a text-conditioned detector got none.
+        """
+        for index, image in enumerate(images):
+            if getattr(image, "mode", None) != "RGB":
+                raise ValueError(f"images[{index}]: expected an RGB PIL image, received {image!r}, see load_image")
+        queries = self._checked_queries(queries, len(images))
+        found: list[list[Detection]] = [[] for _ in images]
+        wanted = [index for index in range(len(images)) if queries[index] or not self.text_conditioned]
+        for start in range(0, len(wanted), self.batch_size):
+            groups: dict[Hashable, list[tuple[int, Any, tuple[int, int]]]] = {}
+            for index in wanted[start : start + self.batch_size]:
+                canvas = _extended(images[index])
+                prepared = self.prepare(canvas, queries[index])
+                groups.setdefault(self.shape(prepared), []).append((index, prepared, canvas.size))
+            for group in groups.values():
+                indices, inputs, sizes = map(list, zip(*group))
+                mixed = torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+                with torch.inference_mode(), mixed:
+                    results = self.forward(inputs, sizes, [queries[index] for index in indices])
+                for index, raw in zip(indices, results, strict=True):
+                    found[index] = keep_detections(detections_from(*raw), images[index].size, **self.filters)
+        return found
+
+    def _checked_queries(self, queries: Queries | None, num_images: int) -> Queries:
+        """The queries with single blanks, each once, in the order given."""
+        if queries is None and not self.text_conditioned:
+            queries = [[]] * num_images
+        if len(queries or []) != num_images:
+            raise ValueError(
+                f"queries: {self.description['model']} expects a list of phrases for each of {num_images} images, "
+                f"received {queries if queries is None else len(queries)}"
+            )
+        queries = queries or []
+        for index, row in enumerate(queries):
+            if isinstance(row, str) or not all(isinstance(query, str) for query in row):
+                raise ValueError(f"queries[{index}]: expected a list of phrases, received {row!r}")
+        return [list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries]
+
+
+def detections_from(boxes: torch.Tensor, scores: torch.Tensor, labels: Sequence[str]) -> list[Detection]:
+    """Detections of one image from boxes (n, 4), scores (n,) and n labels."""
+    rows = zip(boxes.float().tolist(), scores.float().tolist(), labels, strict=True)
+    return [Detection(box=tuple(box), score=score, label=label) for box, score, label in rows]
+
+
+def keep_detections(
+    candidates: Iterable[Detection],
+    image_size: tuple[int, int],
+    *,
+    score_threshold: float = 0.0,
+    max_objects: int = 10,
+    duplicate_iou: float = 0.7,
+) -> list[Detection]:
+    """What is kept of a detector's raw output: clipped, filtered, without duplicates, sorted by (-score, box, label).
+
+    Args:
+        candidates: in any order; boxes may cross the border, be empty, or have infinite or NaN coordinates.
+        image_size: (width, height) in pixels.
+        others: see `DetectionSettings`.
+    """
+    kept = [
+        Detection(box, score, candidate.label)
+        for candidate in candidates
+        if (score := round(float(candidate.score), SCORE_DECIMALS)) > score_threshold
+        and (box := _clipped(candidate.box, image_size)) is not None
+    ]
+    if not kept:
+        return []
+    kept.sort(key=lambda detection: (-detection.score, detection.box, detection.label))
+    boxes = torch.tensor([detection.box for detection in kept], dtype=torch.float64)  # (n, 4)
+    ranks = torch.arange(len(kept), 0, -1, dtype=torch.float64)  # (n,): nms takes them in just this order
+    return [kept[index] for index in nms(boxes, ranks, duplicate_iou)[:max_objects].tolist()]
+
+
+def _clipped(box: tuple[float, ...], image_size: tuple[int, int]) -> tuple[float, ...] | None:
+    """The part of `box` inside the image; None if it has no area there or a coordinate is not a number."""
+    if not all(math.isfinite(value) for value in box):
+        return None
+    limits = map(float, (*image_size, *image_size))
+    x1, y1, x2, y2 = (round(min(max(float(side), 0.0), limit), BOX_DECIMALS) for side, limit in zip(box, limits))
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def _extended(image: Image.Image) -> Image.Image:
+    """`image`, or for a long strip a canvas LONGEST_ASPECT times as long as wide with it in the upper left corner."""
+    least = -(-max(image.size) // LONGEST_ASPECT)
+    if min(image.size) >= least:
+        return image
+    canvas = Image.new("RGB", (max(image.width, least), max(image.height, least)))
+    canvas.paste(image)
+    return canvas
+
+
+def random_seed(weights: str | None) -> int | None:
+    """SEED of "random:SEED", None for other names of weights; ValueError for what begins with "random" otherwise."""
+    kind, _, seed = (weights or "").partition(":")
+    if kind == "random" and not seed.isdecimal():
+        raise ValueError(f'weights: expected "random:SEED" with a whole number SEED >= 0, received {weights!r}')
+    return int(seed) if kind == "random" else None
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Weights drawn inside depend on `seed` alone, and the CPU generator goes on afterwards as if nothing happened."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
