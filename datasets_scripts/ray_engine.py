@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["connected", "run_in_order"]
 
 MAX_BLOCKS = 1000  # Ray Data's unit of work: one job each, up to so many
-EXPECTED = (ValueError, OSError)  # what a worker raises about its input, and what the caller gets back as it was
+EXPECTED = {"ValueError": ValueError, "OSError": OSError}  # what a worker's input may raise, and the caller gets back
 
 
 def run_in_order(
@@ -38,7 +38,16 @@ def run_in_order(
         ConnectionError: there is no cluster at this address.
     """
     with connected(num_workers=num_workers, address=address) as ray:
-        yield from _results(ray, jobs, make_worker, num_workers)
+        if not jobs:
+            return
+        rows = [{"job": json.dumps(job)} for job in jobs]
+        data = ray.data.from_items(rows, override_num_blocks=min(len(jobs), MAX_BLOCKS))
+        data.context.execution_options.preserve_order = True  # the context of this data set alone
+        data.context.enable_progress_bars = data.context.print_on_execution_start = False
+        pool, device = ray.data.ActorPoolStrategy(size=num_workers), _device(ray, num_workers)
+        done = data.map_batches(_Worker, batch_size=1, fn_constructor_args=(make_worker,), compute=pool, **device)
+        for row in done.iter_rows():
+            yield _unpacked(row["result"])
 
 
 @contextlib.contextmanager
@@ -51,35 +60,20 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
         ImportError, ValueError, ConnectionError: as `run_in_order`.
     """
     ray = _ray()
-    if ray.is_initialized():
-        _device(ray, num_workers)
-        yield ray
-        return
-    local: dict[str, Any] = {}
-    if address is None:
-        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-        local = {"num_cpus": num_workers, "include_dashboard": False}
-        local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
-    ray.init(address=address or "local", logging_level="warning", **local)
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        local: dict[str, Any] = {}
+        if address is None:
+            paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+            local = {"num_cpus": num_workers, "include_dashboard": False}
+            local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
+        ray.init(address=address or "local", logging_level="warning", **local)
     try:
         _device(ray, num_workers)
         yield ray
     finally:
-        ray.shutdown()
-
-
-def _results(ray: Any, jobs: Sequence[Any], make_worker: Callable, num_workers: int) -> Iterator[Any]:
-    if not jobs:
-        return
-    blocks = min(len(jobs), MAX_BLOCKS)
-    rows = ray.data.from_items([{"job": json.dumps(job)} for job in jobs], override_num_blocks=blocks)
-    context = rows.context  # of this data set alone
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = context.print_on_execution_start = False
-    pool, device = ray.data.ActorPoolStrategy(size=num_workers), _device(ray, num_workers)
-    done = rows.map_batches(_Worker, batch_size=1, fn_constructor_args=(make_worker,), compute=pool, **device)
-    for row in done.iter_rows():
-        yield _unpacked(row["result"])
+        if is_ours:
+            ray.shutdown()
 
 
 def _ray() -> Any:
@@ -112,14 +106,14 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         try:
             result = {"value": self.work(json.loads(batch["job"][0]))}
-        except EXPECTED as error:
-            kind = next(kind for kind in EXPECTED if isinstance(error, kind))
-            result = {"error": kind.__name__, "message": str(error)}
+        except tuple(EXPECTED.values()) as error:
+            kind = next(name for name, kind in EXPECTED.items() if isinstance(error, kind))
+            result = {"error": kind, "message": str(error)}
         return {"result": [json.dumps(result)]}
 
 
 def _unpacked(packed: str) -> Any:
     result = json.loads(packed)
     if "error" in result:
-        raise {kind.__name__: kind for kind in EXPECTED}[result["error"]](result["message"])
+        raise EXPECTED[result["error"]](result["message"])
     return result["value"]

@@ -36,8 +36,8 @@ TASK = "text-classification"
 TAGS = ("relation-extraction", "multimodal", "vm-han", "hypergraph")
 # What the template of a data set's card fills in.
 DATASET_TEXTS = (
-    "pretty_name", "config", "splits", "relations", "columns", "description", "homepage", "licence_text", "inputs",
-    "command", "tools", "left_out", "figures", "leaks", "leak_text",
+    "pretty_name", "config", "splits", "labels", "columns", "feature_size", "max_side", "description", "homepage",
+    "licence", "provenance", "tools", "figures", "leaks",
 )  # fmt: skip
 # Data sets that run_mmre.py builds: pretty name and where the data comes from. Others are Hub names or folders.
 SOURCES = {

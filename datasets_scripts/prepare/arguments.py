@@ -1,105 +1,112 @@
-"""What `python -m datasets_scripts.prepare` can be told."""
+"""The flags of `vmhan prepare`, in the groups that its --help shows."""
 
 import json
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from datasets_scripts.registry import BUILDERS
 
 
-__all__ = ["PrepareArguments"]
+__all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
 
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
-ENGINES = ("processes", "ray")
-ON_BAD_IMAGE = ("error", "skip_image", "skip_post")
-# What does not change a byte of the result, or is known by its content (data_dir).
+LEAST = {"max_posts": 1, "max_side": 32, "max_objects": 1, "shard_size": 1, "num_proc": 1}
+JSON_FIELDS = ("detector_options", "selector_options", "feature_options")
+# These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 
 
-@dataclass
-class PrepareArguments:
-    """Where the posts come from, what is added to them, and where they go.
+def _flag(help: str, default: Any = MISSING, choices: list[str] | None = None) -> Any:
+    return field(default=default, metadata={"help": help} | ({"choices": choices} if choices else {}))
+
+
+@dataclass(kw_only=True)
+class SourceArguments:
+    _argument_group_name = "where the posts come from"
+    source: str = _flag("The kind of data that is read.", choices=list(BUILDERS))
+    data_dir: str | None = _flag("The folder with the downloaded data, or with your own.", None)
+    captions: str | None = _flag("mnre: the captions to read, NAME of captions/NAME_train.txt.", None)
+    max_phrases: int | None = _flag("mnre: how many noun phrases are taken from a caption.", None)
+    num_train: int | None = _flag("postcards: how many training posts are drawn.", None)
+    num_validation: int | None = _flag("postcards: how many validation posts are drawn.", None)
+    num_test: int | None = _flag("postcards: how many test posts are drawn.", None)
+    max_posts: int | None = _flag("Keep only the first posts of each split, so many.", None)
+
+
+@dataclass(kw_only=True)
+class ImageArguments:
+    _argument_group_name = "what becomes of the images"
+    on_bad_image: str = _flag(
+        "What to do about an image that is missing, corrupt or truncated, or has a box outside of it: stop with an "
+        "error that names the file, keep the post without image, or leave the post out. skipped.jsonl lists both.",
+        "error",
+        ["error", "skip_image", "skip_post"],
+    )
+    max_side: int = _flag("Larger images are shrunk to this longest side, in pixels, and their boxes with them.", 2048)
+    embed_images: bool = _flag("Keep the images in the data set.", True)
+
+
+@dataclass(kw_only=True)
+class ToolArguments:
+    _argument_group_name = "objects, nodes and visual features"
+    detector: str = _flag("The object detector, for example torchvision:fasterrcnn_resnet50_fpn_v2, or none.", "none")
+    detector_options: str = _flag("Further options of the detector, as a JSON object.", "{}")
+    max_objects: int = _flag("How many detected objects of an image are kept, those with the best scores.", 10)
+    selector: str = _flag(
+        "What selects the nodes of each pair: heuristic, openai:MODEL@URL, transformers:TEXT,VLM or none.", "heuristic"
+    )
+    selector_options: str = _flag("Further options of the selector, as a JSON object.", "{}")
+    features: str | None = _flag(
+        "The visual encoder of images and objects, for example vgg16:imagenet. Without it there are no features.", None
+    )
+    feature_options: str = _flag("Further options of the encoder, as a JSON object.", "{}")
+
+
+@dataclass(kw_only=True)
+class RunArguments:
+    _argument_group_name = "how the work is shared out"
+    num_proc: int = _flag("How many processes share the work.", 1)
+    engine: str = _flag(
+        "Where the processes run: on this machine, or as workers of a Ray cluster.", "processes", ["processes", "ray"]
+    )
+    ray_address: str | None = _flag("The running Ray cluster, such as auto. Without it one is started here.", None)
+
+
+@dataclass(kw_only=True)
+class OutputArguments:
+    _argument_group_name = "where the data set goes"
+    output_dir: str = _flag("The folder of the data set, which appears when everything in it is there.")
+    config_name: str | None = _flag(
+        "The configuration NAME in load_dataset(OUTPUT_DIR, NAME). Without it: the source's name.", None
+    )
+    shard_size: int = _flag("How many posts of the source go into one Parquet file.", 1000)
+    figures: bool = _flag("Draw figures into the folder, which needs matplotlib.", True)
+    license: str | None = _flag("The licence, as the Hub names it. Without it: the source's.", None)
+    push_to_hub: str | None = _flag("The repository on the Hub to which the finished folder is uploaded.", None)
+    private: bool = _flag("Make that repository a private one.", False)
+    allow_leaky: bool = _flag("Upload even a data set that is marked as giving its labels away.", False)
+
+
+ARGUMENT_GROUPS = (SourceArguments, ImageArguments, ToolArguments, RunArguments, OutputArguments)
+
+
+@dataclass(kw_only=True)
+class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArguments, SourceArguments):
+    """All flags of `vmhan prepare`.
 
     Raises:
-        ValueError: an unknown source or policy, a number out of range, options that are no JSON object.
+        ValueError: an unknown choice, a number out of range, options that are no JSON object.
     """
 
-    source: str = field(metadata={"help": f"One of {', '.join(BUILDERS)}."})
-    output_dir: str = field(metadata={"help": "The data set folder to write; made whole or not at all."})
-    data_dir: str | None = field(default=None, metadata={"help": "The folder of the downloaded or one's own data."})
-    config_name: str | None = field(
-        default=None, metadata={"help": "Second argument of load_dataset(OUTPUT_DIR, ...); None: the source's name."}
-    )
-    captions: str | None = field(default=None, metadata={"help": "mnre: NAME of captions/NAME_train.txt and so on."})
-    max_phrases: int | None = field(default=None, metadata={"help": "mnre: noun phrases taken from a caption."})
-    num_train: int | None = field(default=None, metadata={"help": "postcards: posts to draw."})
-    num_validation: int | None = None
-    num_test: int | None = None
-
-    only_with_images: bool = field(default=False, metadata={"help": "Leave out posts whose image is not there."})
-    max_posts: int | None = field(default=None, metadata={"help": "Only the first posts of each split."})
-    on_bad_image: str = field(
-        default="error",
-        metadata={
-            "help": "Of a missing, corrupt or truncated image, or one with a box outside of it: error (names the "
-            "file), skip_image (the post stays, without image) or skip_post; skips are listed in skipped.jsonl."
-        },
-    )
-    max_side: int = field(
-        default=2048, metadata={"help": "Larger images are shrunk to this side, in pixels, and their boxes too."}
-    )
-    embed_images: bool = field(default=True, metadata={"help": "Keep the images in the data set."})
-
-    detector: str = field(
-        default="none", metadata={"help": "none, or a detector such as torchvision:fasterrcnn_resnet50_fpn_v2."}
-    )
-    detector_options: str = field(default="{}", metadata={"help": "JSON object of further options of the detector."})
-    redetect: bool = field(default=False, metadata={"help": "Detect where the source has boxes, and replace them."})
-    max_objects: int = field(default=10, metadata={"help": "Detected objects kept an image, best scores first."})
-    selector: str = field(
-        default="heuristic", metadata={"help": "none, heuristic, openai:MODEL@URL or transformers:TEXT,VLM."}
-    )
-    selector_options: str = field(default="{}", metadata={"help": "JSON object of further options of the selector."})
-    features: str | None = field(
-        default=None, metadata={"help": "Visual encoder of image and objects, for example vgg16:imagenet; None: none."}
-    )
-    feature_options: str = field(default="{}", metadata={"help": "JSON object of further options of the encoder."})
-
-    shard_size: int = field(default=1000, metadata={"help": "Posts of the source a Parquet file."})
-    num_proc: int = field(default=1, metadata={"help": "Processes; each runs on one thread. Same bytes as 1."})
-    engine: str = field(
-        default="processes", metadata={"help": "processes, or ray: num_proc workers of a Ray cluster."}
-    )
-    ray_address: str | None = field(
-        default=None, metadata={"help": "Of a running Ray cluster, such as auto; None: one is started here."}
-    )
-    figures: bool = field(default=True, metadata={"help": "Draw figures into the folder (needs matplotlib)."})
-    license: str | None = field(default=None, metadata={"help": "Hub identifier of the licence; None: the source's."})
-    push_to_hub: str | None = field(default=None, metadata={"help": "Repository to upload the finished folder to."})
-    private: bool = field(default=False, metadata={"help": "Create that repository as a private one."})
-    allow_leaky: bool = field(default=False, metadata={"help": "Upload even a set that is marked as leaky."})
-
     def __post_init__(self):
-        if self.source not in BUILDERS:
-            raise ValueError(f"source: expected one of {', '.join(BUILDERS)}, received {self.source!r}")
-        if self.on_bad_image not in ON_BAD_IMAGE:
-            raise ValueError(
-                f"on_bad_image: expected one of {', '.join(ON_BAD_IMAGE)}, received {self.on_bad_image!r}"
-            )
-        if self.engine not in ENGINES:
-            raise ValueError(f"engine: expected one of {', '.join(ENGINES)}, received {self.engine!r}")
-        for name, least in (
-            ("max_posts", 1),
-            ("max_side", 32),
-            ("max_objects", 1),
-            ("shard_size", 1),
-            ("num_proc", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name}: expected at least {least}, received {value}")
-        for name in ("detector_options", "selector_options", "feature_options"):
+        for f in fields(self):
+            choices, value = f.metadata.get("choices"), getattr(self, f.name)
+            if choices and value not in choices:
+                raise ValueError(f"{f.name}: expected one of {', '.join(choices)}, received {value!r}")
+            if f.name in LEAST and value is not None and value < LEAST[f.name]:
+                raise ValueError(f"{f.name}: expected at least {LEAST[f.name]}, received {value}")
+        for name in JSON_FIELDS:
             self.parsed(name)
 
     def parsed(self, name: str) -> dict[str, Any]:
@@ -117,19 +124,19 @@ class PrepareArguments:
         return self.config_name or self.source
 
     def builder_fields(self) -> dict[str, Any]:
-        """What the source's builder is built with; a field it does not have is an error there."""
+        """What the source's builder is built with; the builder refuses a field that it does not have."""
         values = {name: getattr(self, name) for name in BUILDER_FIELDS if getattr(self, name) is not None}
-        if self.source in ("jsonl", "more"):  # those whose builders look for each image themselves
-            values["missing_images"] = "error" if self._wants_all_images() else "none"
+        if self.source in ("jsonl", "more"):  # their builders look for each image themselves
+            values["missing_images"] = "error" if self.on_bad_image == "error" else "none"
         return values
 
     def options(self) -> dict[str, Any]:
-        """Everything that the bytes of the result depend on, beside data, code and versions."""
+        """Everything that the data set depends on, beside data, code and versions."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_OPTIONS}
 
     def command(self) -> str:
         """The command that makes this data set, with the user's folders left open."""
-        words = ["python -m datasets_scripts.prepare"]
+        words = ["vmhan prepare"]
         for f in fields(self):
             value = getattr(self, f.name)
             if f.name == "data_dir" and value is not None:
@@ -137,6 +144,3 @@ class PrepareArguments:
             elif f.name not in NOT_OPTIONS and value != f.default:
                 words.append(f"--{f.name} {shlex.quote(str(value))}")
         return " ".join([*words, "--output_dir OUTPUT_DIR"])
-
-    def _wants_all_images(self) -> bool:
-        return self.on_bad_image == "error" and not self.only_with_images

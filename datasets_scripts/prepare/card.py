@@ -1,161 +1,139 @@
-"""The data set card: YAML that `load_dataset` reads, and a text whose every number comes from the statistics."""
+"""What a prepared data set says of itself: counts over its Parquet files, and a card whose numbers are those."""
 
 import json
+from collections import Counter
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from datasets import DatasetInfo, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from datasets_scripts.builders.building import SIDECAR
-from datasets_scripts.prepare.files import write_text
+from datasets_scripts.leaks import leak_status, mark_card
 from datasets_scripts.prepare.plan import Plan
 from datasets_scripts.registry import BUILDERS
 from model_cards.cards import TAGS, dataset_card
+from model_cards.files import write_text
 
 
-__all__ = ["write_card"]
+__all__ = ["count_split", "size_of", "write_card"]
 
-COLUMNS = {
-    "id": "name of the post",
-    "tokens": "the sentence; spans are [start, end) over it",
-    "image_id": "name of the image",
-    "image": "upright RGB; no side above {max_side} pixels",
-    "image_features": "{size} numbers (float16) of the whole image; null without image",
-    "boxes": "objects of the image, [x0, y0, x1, y1] in its pixels",
-    "object_labels": "what the detector or the source calls each",
-    "object_features": "{size} numbers (float16) of each object",
-    "caption": "a text about the image, where the source has one",
-    "image_phrases": "phrases about the image",
-    "pairs": "head and tail (spans; or `tail_object`, the index of a box, and no tail), relation, and the nodes "
-    "chosen for the pair, best first: `text_phrases` (spans), `objects` and `image_phrases` (indices)",
-}
 SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+TOOLS = ("detector", "selector", "features")
+TOTALS = (
+    "posts", "posts_with_image", "images", "boxes", "pairs", "tokens", "captions", "tail_objects", "text_phrases",
+    "image_phrases", "objects",
+)  # fmt: skip
+COLUMNS = ["id", "tokens", "image_id", "boxes", "object_labels", "caption", "image_phrases", "pairs"]
 
 
 def write_card(
-    plan: Plan,
-    path: Path,
-    statistics: dict[str, Any],
-    sizes: dict[str, tuple[int, int, int]],
-    figures: dict[str, str],
+    plan: Plan, path: Path, splits: dict[str, Any], files: dict[str, list[Path]], figures: dict[str, str]
 ) -> None:
     """Write README.md.
 
     Args:
-        statistics: as in statistics.json.
-        sizes: {split: (rows, bytes when read, bytes on disk)}.
+        splits: as in statistics.json.
+        files: the Parquet files of each split.
         figures: {path inside the folder: what it shows}.
     """
-    from datasets_scripts.leaks import leak_status, mark_card
-
-    leaks = leak_status(plan.source.posts)
-    data = _card_data(plan, sizes)
-    card = dataset_card(data, _texts(plan, statistics, figures, leaks))
-    write_text(path, str(card).rstrip() + "\n")
+    leaks, info, provenance = leak_status(plan.source.posts), plan.source.info, plan.provenance
+    data = _card_data(plan, files)
+    texts = {
+        "pretty_name": data.pretty_name,
+        "config": plan.arguments.config,
+        "splits": splits,
+        "labels": plan.source.labels,
+        "columns": list(plan.columns),
+        "feature_size": plan.columns["image_features"].length if "image_features" in plan.columns else None,
+        "max_side": plan.arguments.max_side,
+        "description": _description(plan).rstrip(".") + ".",
+        "homepage": info.homepage,
+        "licence": data.license,
+        "provenance": provenance,
+        "tools": {name: json.dumps(provenance[name], indent=2, ensure_ascii=False) for name in TOOLS},
+        "figures": figures,
+        "leaks": leaks,
+    }
+    write_text(path, str(dataset_card(data, texts)).rstrip() + "\n")
     if leaks:
-        mark_card(path, plan.arguments.config, leaks)  # last: it writes into the YAML
+        mark_card(path, plan.arguments.config, leaks)  # last, as it writes into the YAML
 
 
-def _card_data(plan: Plan, sizes: dict[str, tuple[int, int, int]]) -> DatasetCardData:
-    arguments, config = plan.arguments, plan.arguments.config
-    total = sum(rows for rows, _, _ in sizes.values())
+def count_split(files: list[Path], labels: list[str], *, without_image: Container[str]) -> dict[str, Any]:
+    """The numbers of one split.
+
+    Args:
+        without_image: ids of the posts that have no image, though they may name one.
+
+    Returns:
+        posts, pairs, tokens, captions; images (distinct names), their boxes, and posts_with_image; relations {name:
+        pairs, in the order of the labels}; pairs_a_post, objects_an_image {number: how often}; object_labels {label:
+        boxes}, most frequent first; and, over all pairs, text_phrases, image_phrases, objects: nodes chosen;
+        tail_objects: tails that are an object.
+    """
+    total = Counter(dict.fromkeys(TOTALS, 0))
+    relations, pairs_a_post, objects_an_image, object_labels = Counter(), Counter(), Counter(), Counter()
+    images: set[str] = set()
+    batches = (batch for path in files for batch in pq.ParquetFile(path).iter_batches(1000, columns=COLUMNS))
+    for post in (post for batch in batches for post in batch.to_pylist()):
+        total.update(posts=1, pairs=len(post["pairs"]), tokens=len(post["tokens"]))
+        total["captions"] += post["caption"] is not None
+        pairs_a_post[len(post["pairs"])] += 1
+        if post["image_id"] and post["id"] not in without_image:
+            total["posts_with_image"] += 1
+            if post["image_id"] not in images:
+                images.add(post["image_id"])
+                total.update(images=1, boxes=len(post["boxes"]))
+                objects_an_image[len(post["boxes"])] += 1
+                object_labels.update(label for label in post["object_labels"] if label)
+        for pair in post["pairs"]:
+            relations[labels[pair["relation"]]] += 1
+            total["tail_objects"] += pair["tail_object"] >= 0
+            total.update({name: len(pair[name]) for name in ("text_phrases", "image_phrases", "objects")})
+    return {
+        **total,
+        "relations": {label: relations[label] for label in labels},
+        "pairs_a_post": {str(number): count for number, count in sorted(pairs_a_post.items())},
+        "objects_an_image": {str(number): count for number, count in sorted(objects_an_image.items())},
+        "object_labels": dict(sorted(object_labels.items(), key=lambda item: (-item[1], item[0]))),
+    }
+
+
+def size_of(files: list[Path]) -> tuple[int, int, int]:
+    """(rows, bytes when read, bytes on disk) of Parquet files."""
+    metadata = [pq.read_metadata(path) for path in files]
+    num_bytes = sum(m.row_group(i).total_byte_size for m in metadata for i in range(m.num_row_groups))
+    return sum(m.num_rows for m in metadata), num_bytes, sum(path.stat().st_size for path in files)
+
+
+def _card_data(plan: Plan, files: dict[str, list[Path]]) -> DatasetCardData:
+    config, sizes = plan.arguments.config, {split: size_of(paths) for split, paths in files.items()}
+    rows, read, on_disk = (sum(numbers) for numbers in zip(*sizes.values()))
     data = DatasetCardData(
-        license=_licence(plan),
+        license=plan.arguments.license or plan.source.info.license or "unknown",
         task_categories=["text-classification"],
         tags=[*TAGS],
-        size_categories=next((name for limit, name in SIZES if total < limit), "n>1M"),
-        pretty_name=BUILDERS[arguments.source].title,
+        size_categories=next((name for limit, name in SIZES if rows < limit), "n>1M"),
+        pretty_name=BUILDERS[plan.arguments.source].title,
     )
-    files = [{"split": name, "path": f"{config}/{name}-*.parquet"} for name in sizes]
-    MetadataConfigs({config: {"data_files": files, "default": True}}).to_dataset_card_data(data)
+    paths = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in files]
+    MetadataConfigs({config: {"data_files": paths, "default": True}}).to_dataset_card_data(data)
     splits = SplitDict()
-    for name, (rows, read, _) in sizes.items():
-        splits.add(SplitInfo(name=name, num_bytes=read, num_examples=rows))
-    info = DatasetInfo(
-        features=plan.columns,
-        splits=splits,
-        download_size=sum(on_disk for _, _, on_disk in sizes.values()),
-        dataset_size=sum(read for _, read, _ in sizes.values()),
-    )
+    for split, (num_examples, num_bytes, _) in sizes.items():
+        splits.add(SplitInfo(name=split, num_bytes=num_bytes, num_examples=num_examples))
+    info = DatasetInfo(features=plan.columns, splits=splits, download_size=on_disk, dataset_size=read)
     DatasetInfosDict({config: info}).to_dataset_card_data(data)
-    data["dataset_info"]["description"] = _description(plan)  # DatasetInfo leaves it out, load_dataset reads it
+    # DatasetInfo leaves the description out, and load_dataset reads it; it also says what made the visual features.
+    features = plan.provenance["features"]
+    made_by = [f"{SIDECAR}: {json.dumps(features)}"] if features else []
+    data["dataset_info"]["description"] = "\n".join([_description(plan), *made_by])
     return data
 
 
 def _description(plan: Plan) -> str:
-    """The source's, and what made the visual features, where `building.visual_feature_description` finds it."""
-    lines = [plan.source.info.description.splitlines()[0]]
-    if plan.has_features:
-        lines.append(f"{SIDECAR}: {json.dumps(plan.provenance['features'])}")
-    return "\n".join(lines)
-
-
-def _licence(plan: Plan) -> str:
-    return plan.arguments.license or plan.source.info.license or "unknown"
-
-
-def _texts(plan: Plan, statistics: dict[str, Any], figures: dict[str, str], leaks: list[str]) -> dict[str, Any]:
-    """What the template fills in."""
-    arguments, provenance = plan.arguments, plan.provenance
-    size = plan.columns["image_features"].length if plan.has_features else None
-    licence = _licence(plan)
-    tools = {"Detector": "detector", "Node selection": "selector", "Visual features": "features"}
-    return {
-        "pretty_name": BUILDERS[arguments.source].title,
-        "config": arguments.config,
-        "splits": {name: split | _means(split) for name, split in statistics["splits"].items()},
-        "relations": {
-            label: [split["relations"][label] for split in statistics["splits"].values()]
-            for label in plan.source.labels
-        },
-        "columns": {name: COLUMNS[name].format(size=size, max_side=arguments.max_side) for name in plan.columns},
-        "description": plan.source.info.description.splitlines()[0].rstrip(".") + ".",
-        "homepage": plan.source.info.homepage,
-        "licence_text": "not known; ask whoever made the source before you share it."
-        if licence == "unknown"
-        else f"{licence}.",
-        "inputs": provenance["inputs"],
-        "command": provenance["command"],
-        "tools": {
-            title: None if provenance[name] is None else json.dumps(provenance[name], indent=2, ensure_ascii=False)
-            for title, name in tools.items()
-        },
-        "left_out": _left_out(statistics),
-        "figures": [{"name": name, "text": text} for name, text in figures.items()],
-        "leaks": leaks,
-        "leak_text": _leak_text(leaks),
-    }
-
-
-def _means(split: dict[str, Any]) -> dict[str, str]:
-    objects = sum(int(number) * count for number, count in split["objects_an_image"].items())
-    return {
-        "mean_objects": f"{objects / max(split['images'], 1):.2f}",
-        "mean_text_phrases": f"{split['text_phrases'] / max(split['pairs'], 1):.2f}",
-        "mean_image_phrases": f"{split['image_phrases'] / max(split['pairs'], 1):.2f}",
-        "mean_chosen_objects": f"{split['objects'] / max(split['pairs'], 1):.2f}",
-    }
-
-
-def _left_out(statistics: dict[str, Any]) -> str:
-    """One sentence for each kind of thing left out."""
-    totals = {
-        "posts whose image was not there were left out": "posts_without_file_left_out",
-        "posts were left out for a bad image (`skipped.jsonl`)": "posts_skipped",
-        "posts stayed without their bad image (`skipped.jsonl`)": "images_skipped",
-        "times a pair got no node of a kind (`empty_nodes.jsonl`)": "node_kinds_left_empty",
-    }
-    counts = {text: sum(split[name] for split in statistics["splits"].values()) for text, name in totals.items()}
-    return " ".join(f"{count} {text}." for text, count in counts.items() if count)
-
-
-def _leak_text(leaks: list[str]) -> str:
-    if leaks:
-        return "Marked as leaky, for the reasons at the top. The mark travels with `load_dataset`."
-    return (
-        "Not marked as leaky: no source file that is known to give labels away was read. "
-        "`python -m datasets_scripts.audit` measures what each column gives away."
-    )
+    return plan.source.info.description.splitlines()[0]

@@ -1,17 +1,17 @@
 """From raw posts to a data set folder that `load_dataset` opens with no code.
 
-    python -m datasets_scripts.prepare --source mnre --data_dir DIR --captions llava_next \
+    vmhan prepare --source mnre --data_dir DIR --captions llava_next \
         --detector torchvision:fasterrcnn_resnet50_fpn_v2 --features vgg16:imagenet --output_dir OUT
 
-Kill it at any moment and run it again: what is finished is not done twice, and the folder comes out the same to the
-last byte. `--num_proc 4` shares the work between processes of one machine, `accelerate launch` in front of it between
-several devices or machines (with a common file system); neither changes a byte.
+Kill it at any moment and run it again: the shards that are finished are not made twice. `--num_proc 4` shares the work
+between processes of one machine, `accelerate launch -m datasets_scripts.prepare` between several devices or machines
+with a common file system, `--engine ray` between the workers of a Ray cluster.
 
-`prepare` is the table of contents: the posts (prepare_source), what is to do (prepare_plan), images and their objects
-and features (prepare_images), nodes and rows (prepare_posts), the folder (prepare_assemble, prepare_card,
-prepare_figures).
+`prepare` is the table of contents: the posts (`source`), what is to do (`plan`), who does it (`workers`), images and
+their objects and features (`images`), nodes and rows (`posts`), and the folder (`assemble`, `card`, `figures`).
 """
 
+import importlib.util
 import logging
 import shutil
 import sys
@@ -20,14 +20,13 @@ from pathlib import Path
 import datasets
 from transformers import HfArgumentParser
 
-from datasets_scripts.prepare.arguments import PrepareArguments
+from datasets_scripts.leaks import leak_status
+from datasets_scripts.prepare.arguments import ARGUMENT_GROUPS, PrepareArguments
 from datasets_scripts.prepare.assemble import assemble, check_output, is_finished
-from datasets_scripts.prepare.figures import check_matplotlib
-from datasets_scripts.prepare.plan import make_plan, work_folder
-from datasets_scripts.prepare.push import check_may_be_pushed, check_token, push
+from datasets_scripts.prepare.plan import make_plan, make_tools, work_folder
 from datasets_scripts.prepare.source import open_source
-from datasets_scripts.prepare.tools import make_tools
-from datasets_scripts.prepare.workers import MakeTools, World, join_world, make_shards
+from datasets_scripts.prepare.workers import MakeTools, launched_processes, make_shards
+from model_cards.publishing import check_access, publish_dataset
 
 
 __all__ = ["main", "prepare"]
@@ -37,30 +36,33 @@ logger = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> Path:
     """Read the flags, prepare, and push if that was asked for; returns the folder."""
-    parser = HfArgumentParser((PrepareArguments,))
+    parser = HfArgumentParser(
+        ARGUMENT_GROUPS, prog="vmhan prepare", description="Make a data set folder of raw posts."
+    )
     argv = sys.argv[1:] if argv is None else argv
-    (arguments,) = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
-    world = join_world()
+    groups = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    arguments = PrepareArguments(**{name: value for group in groups for name, value in vars(group).items()})
+    state = launched_processes()
     datasets.disable_progress_bars()  # those of its inner workings; the preparation has its own
-    level = logging.INFO if world.is_main else logging.WARNING
+    level = logging.INFO if state.is_main_process else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level)
+    pushes = arguments.push_to_hub and state.is_main_process
     try:
-        if arguments.push_to_hub and world.is_main:
-            check_token()
-        output_dir = prepare(arguments, world=world)
-        if arguments.push_to_hub and world.is_main:
-            push(output_dir, arguments)
+        if pushes:
+            check_access()
+        output_dir = prepare(arguments)
+        if pushes:
+            publish_dataset(output_dir, arguments.push_to_hub, private=arguments.private or None)
     finally:
-        world.leave()
+        state.destroy_process_group()
     return output_dir
 
 
-def prepare(arguments: PrepareArguments, *, world: World | None = None, make_tools: MakeTools = make_tools) -> Path:
+def prepare(arguments: PrepareArguments, *, make_tools: MakeTools = make_tools) -> Path:
     """Make the folder `arguments.output_dir`, or find that it is made; nothing is pushed.
 
     Args:
         arguments: as on the command line.
-        world: the launched processes; None is this one alone.
         make_tools: (arguments, device) -> Tools; a function of a module, since each process makes its own.
 
     Raises:
@@ -70,23 +72,30 @@ def prepare(arguments: PrepareArguments, *, world: World | None = None, make_too
     Example:
         >>> prepare(PrepareArguments(source="postcards", output_dir="out", num_train=10))  # doctest: +SKIP
     """
-    world = World() if world is None else world
+    state = launched_processes()
     output_dir = Path(arguments.output_dir).expanduser().resolve()  # a link's own place cannot be taken
     check_output(output_dir)
-    if arguments.figures:
-        check_matplotlib()
-    tools = make_tools(arguments, world.device)
-    with world.main_first():
+    if arguments.figures and importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(
+            "figures: expected matplotlib to draw them with, found none. pip install 'vmhan[report]', or pass "
+            "--figures false"
+        )
+    device = str(state.device) if state.num_processes > 1 else None
+    tools = make_tools(arguments, device)
+    with state.main_process_first():  # the others find the posts built
         source = open_source(arguments, cache_dir=work_folder(output_dir) / "source")
-    if arguments.push_to_hub:
-        check_may_be_pushed(source.posts, allow_leaky=arguments.allow_leaky)  # now, not after hours of work
-    plan = make_plan(arguments, source, tools)
+    if arguments.push_to_hub and not arguments.allow_leaky and (reasons := leak_status(source.posts)):
+        raise ValueError(  # now, and not after hours of work
+            f"push_to_hub: expected a data set that does not give its labels away, received one marked as leaky: "
+            f"{' '.join(reasons)} If it is to be published nevertheless, mark and all, pass --allow_leaky true"
+        )
+    plan = make_plan(arguments, source, tools, output_dir)
     if not is_finished(plan, output_dir):
-        make_shards(plan, tools, world, make_tools)
-        if world.is_main:
+        make_shards(plan, tools, make_tools, device)
+        if state.is_main_process:
             assemble(plan, output_dir)
-    world.wait()
-    if world.is_main:
+    state.wait_for_everyone()
+    if state.is_main_process:
         shutil.rmtree(work_folder(output_dir), ignore_errors=True)
         logger.info("finished: load_dataset(%r, %r)", str(output_dir), arguments.config)
     return output_dir

@@ -1,103 +1,71 @@
-"""First stage: each distinct image is read, its objects are found and its features computed, once.
+"""First stage: each distinct image is read, its objects are found and its features are computed, once.
 
-A shard of images becomes one Arrow file, whole or not at all. Batches never cross a shard, so that an interrupted
-preparation computes the very same batches again, to the last bit.
+Images are kept upright, in RGB and of bounded size. Boxes refer to the upright image, EXIF orientation applied.
 """
 
+import functools
+import io
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets.arrow_writer import ArrowWriter
-from PIL import Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import ExifTags, Image
 
-from datasets_scripts.prepare.files import writing
-from datasets_scripts.prepare.image_files import image_content
-from datasets_scripts.prepare.plan import Plan
-from datasets_scripts.prepare.tools import Tools
+from datasets_scripts.prepare.plan import Plan, Shard, Tools, write_parquet
+from datasets_scripts.prepare.source import image_content
+from model_cards.files import whole_file
 
 
-__all__ = ["ImageRecords", "image_file", "load_upright", "write_image_shard"]
+__all__ = ["FEATURES", "image_file", "image_record", "is_kept", "load_upright", "write_image_shard"]
 
 IMAGES_A_BATCH = 8  # that are decoded and given to the detector at a time
-MAPPED_FILES = 4
+KEPT_FORMATS = ("JPEG", "PNG", "WEBP")  # every viewer shows them
+FEATURES = ("image_features", "object_features")
 
 
-@dataclass
-class _Opened:
-    """An image with its boxes, or why there is none (`reason`)."""
-
-    number: int
-    image: Any = None
-    boxes: list[list[float]] | None = None
-    object_labels: list[str] | None = None
-    object_scores: list[float] | None = None  # of the detector; None where the source has the boxes
-    reason: str | None = None
-
-
-def write_image_shard(plan: Plan, tools: Tools, shard: int, *, progress: Callable[[int], None]) -> None:
+def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
     """Write boxes, labels and features of a shard of images; a bad image gets the reason why it is left out.
-
-    Args:
-        progress: called with the number of images done since the last call.
 
     Raises:
         ValueError: a bad image, where `on_bad_image` is "error"; names the file.
     """
-    done: list[_Opened] = []
+    records: list[dict[str, Any]] = []
 
-    def regions() -> Iterator[tuple[Any, list[list[float]]]]:
-        numbers = plan.image_shards()[shard]
-        for start in range(0, len(numbers), IMAGES_A_BATCH):
-            batch = [_open(plan, number) for number in numbers[start : start + IMAGES_A_BATCH]]
+    def regions() -> Iterator[tuple[Image.Image, list[list[float]]]]:
+        for start in range(0, len(shard.rows), IMAGES_A_BATCH):
+            batch = [_open(plan, number) for number in shard.rows[start : start + IMAGES_A_BATCH]]
             _detect(plan, tools, batch)
-            for opened in batch:
-                image, opened.image = opened.image, None
-                done.append(opened)
-                if opened.reason is None:
-                    yield image, opened.boxes
-            progress(len(batch))
+            for record in batch:
+                records.append(record)
+                if (image := record.pop("image")) is not None:
+                    yield image, record["boxes"]
 
     if tools.extractor is None:
-        vectors = [None for _ in regions()]
+        features = [(None, []) for _ in regions()]
     else:
-        vectors = list(tools.extractor.extract(regions(), progress=False))
-    rest = iter(vectors)
-    with writing(plan.image_file(shard)) as file:
-        writer = ArrowWriter(stream=file, features=_columns(plan))
-        for opened in done:
-            writer.write(_record(plan, opened, None if opened.reason else next(rest)))
-        writer.finalize(close_stream=False)
+        features = list(tools.extractor.extract(regions(), progress=False))
+    good = (record for record in records if record["reason"] is None)
+    for record, (of_image, of_objects) in zip(good, features, strict=True):
+        record |= {"image_features": of_image, "object_features": list(of_objects)}
+    with whole_file(shard.file) as temporary:
+        write_parquet(temporary, _record_columns(plan), records)
 
 
-class ImageRecords:
-    """What the first stage wrote, by the image's number; a few files at a time are memory-mapped."""
-
-    def __init__(self, plan: Plan):
-        self.plan = plan
-        self._files: dict[int, tuple[datasets.table.Table, datasets.Dataset]] = {}
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        """boxes, object_labels, object_scores and reason as Python has them; features as Arrow arrays of one row."""
-        shards = self.plan.image_shards()
-        shard = number // len(shards[0])
-        if shard not in self._files:
-            if len(self._files) == MAPPED_FILES:
-                del self._files[next(iter(self._files))]
-            rows = datasets.Dataset.from_file(str(self.plan.image_file(shard)))
-            self._files[shard] = (
-                rows.data,
-                rows.select_columns(["boxes", "object_labels", "object_scores", "reason"]),
-            )
-        table, rows = self._files[shard]
-        index = number - shards[shard].start
-        record = dict(rows[index])
-        if self.plan.has_features:
-            row = table.slice(index, 1)
-            record |= {name: row.column(name).chunk(0) for name in ("image_features", "object_features")}
-        return record
+def image_record(plan: Plan, number: int) -> dict[str, Any]:
+    """What the first stage wrote of an image: boxes, object_labels, object_scores and reason, and its features as
+    Arrow arrays of one row. A post without image has number -1."""
+    if number < 0:
+        row = pa.Table.from_pylist([_record(number)], schema=_record_columns(plan).arrow_schema)
+    else:
+        shards = plan.shards["images"]
+        shard = shards[number // len(shards[0].rows)]
+        row = _table(shard.file).slice(number - shard.rows.start, 1)
+    vectors = [name for name in FEATURES if name in row.column_names]
+    return row.drop_columns(vectors).to_pylist()[0] | {name: row[name].chunk(0) for name in vectors}
 
 
 def image_file(plan: Plan, number: int) -> bytes:
@@ -106,7 +74,7 @@ def image_file(plan: Plan, number: int) -> bytes:
 
 
 def load_upright(plan: Plan, content: bytes) -> Image.Image:
-    """An image file's image as everything here sees it: upright RGB, no side longer than `max_side`.
+    """The image of an image file as everything here sees it: upright RGB, no side longer than `max_side`.
 
     Raises:
         OSError, ValueError: it cannot be read.
@@ -116,13 +84,32 @@ def load_upright(plan: Plan, content: bytes) -> Image.Image:
     return load_image(content, max_side=plan.arguments.max_side)
 
 
+def is_kept(content: bytes, *, max_side: int) -> bool:
+    """Whether an image file decodes, as it is, to what `load_image(content, max_side=max_side)` gives.
+
+    One whose EXIF data are damaged does not count as such, good as its picture may be.
+    """
+    with Image.open(io.BytesIO(content)) as image:
+        try:
+            is_upright = image.getexif().get(ExifTags.Base.Orientation) in (None, 1)
+        except Exception:  # Pillow raises many kinds, SyntaxError among them
+            return False
+        is_plain = image.mode == "RGB" and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
+        return image.format in KEPT_FORMATS and is_upright and is_plain and max(image.size) <= max_side
+
+
 def _first_use(plan: Plan, number: int) -> dict[str, Any]:
-    split, row = plan.images.uses[number][0]
-    return plan.source.images[split][row]
+    split, row = plan.source.uses[number][0]
+    return plan.source.posts[split][row]
 
 
-def _open(plan: Plan, number: int) -> _Opened:
-    """The image with the source's boxes; ValueError if it is bad and may not be."""
+def _record(number: int, **fields: Any) -> dict[str, Any]:
+    empty = {"boxes": [], "object_labels": [], "object_scores": None, "image_features": None, "object_features": []}
+    return {"number": number, "image": None, "reason": None, **empty, **fields}
+
+
+def _open(plan: Plan, number: int) -> dict[str, Any]:
+    """The record of an image with the source's boxes and, in `image`, the image itself; or why it is bad."""
     from modeling_vmhan.images import image_size
 
     post = _first_use(plan, number)
@@ -137,9 +124,8 @@ def _open(plan: Plan, number: int) -> _Opened:
                 f"{file} (image of post {post['id']!r}): {error}. Replace the image or mend its boxes, or pass "
                 "--on_bad_image skip_image (its posts stay, without image) or skip_post (they are left out)"
             ) from error
-        reason = re.sub(r" at 0x[0-9a-f]+", "", str(error))  # Pillow names objects by their address
-        return _Opened(number, boxes=[], object_labels=[], reason=reason)
-    return _Opened(number, image, boxes, post["object_labels"])
+        return _record(number, reason=re.sub(r" at 0x[0-9a-f]+", "", str(error)))  # Pillow names objects by address
+    return _record(number, image=image, boxes=boxes, object_labels=post["object_labels"])
 
 
 def _fitted(boxes: list[list[float]], size: tuple[int, int], new_size: tuple[int, int]) -> list[list[float]]:
@@ -157,41 +143,36 @@ def _fitted(boxes: list[list[float]], size: tuple[int, int], new_size: tuple[int
     return fitted
 
 
-def _detect(plan: Plan, tools: Tools, batch: list[_Opened]) -> None:
-    """Put detected objects where the source has none, or everywhere if it is told to."""
-    if tools.detector is None:
+def _detect(plan: Plan, tools: Tools, batch: list[dict[str, Any]]) -> None:
+    """Put detected objects into the records of good images of which the source has none."""
+    wanted = [record for record in batch if record["image"] is not None and not record["boxes"]]
+    if tools.detector is None or not wanted:
         return
-    wanted = [opened for opened in batch if opened.reason is None and (plan.arguments.redetect or not opened.boxes)]
-    if not wanted:
-        return
-    queries = [_queries(plan, opened.number) for opened in wanted]
-    for opened, found in zip(wanted, tools.detector.detect([o.image for o in wanted], queries), strict=True):
-        opened.boxes = [list(detection.box) for detection in found]
-        opened.object_labels = [detection.label for detection in found]
-        opened.object_scores = [detection.score for detection in found]
+    queries = [_queries(plan, record["number"]) for record in wanted]
+    for record, found in zip(wanted, tools.detector.detect([r["image"] for r in wanted], queries), strict=True):
+        record["boxes"] = [list(detection.box) for detection in found]
+        record["object_labels"] = [detection.label for detection in found]
+        record["object_scores"] = [detection.score for detection in found]
 
 
 def _queries(plan: Plan, number: int) -> list[str]:
     """What a text-conditioned detector looks for: the image's phrases, else the mentions of the posts that show it."""
     phrases, mentions = [], []
-    for split, row in plan.images.uses[number]:
-        post = plan.source.texts[split][row]
+    for split, row in plan.source.uses[number]:
+        post = plan.source.posts[split][row]
         phrases += post["image_phrases"]
         spans = [span for pair in post["pairs"] for span in (pair["head"], pair["tail"]) if span]
         mentions += [" ".join(post["tokens"][slice(*span)]) for span in spans]
     return list(dict.fromkeys(phrases or mentions))
 
 
-def _columns(plan: Plan) -> datasets.Features:
-    names = ("boxes", "object_labels", "image_features", "object_features")
+def _record_columns(plan: Plan) -> datasets.Features:
+    names = ("boxes", "object_labels", *FEATURES)
     columns = {name: plan.columns[name] for name in names if name in plan.columns}
-    scores = datasets.List(datasets.Value("float32"))
+    scores = datasets.List(datasets.Value("float32"))  # of the detector; None where the source has the boxes
     return datasets.Features({**columns, "object_scores": scores, "reason": datasets.Value("string")})
 
 
-def _record(plan: Plan, opened: _Opened, vectors: tuple[Any, Any] | None) -> dict[str, Any]:
-    record = {name: getattr(opened, name) for name in ("boxes", "object_labels", "object_scores", "reason")}
-    if plan.has_features:
-        image_features, object_features = (None, []) if vectors is None else vectors
-        record |= {"image_features": image_features, "object_features": list(object_features)}
-    return record
+@functools.lru_cache(maxsize=32)
+def _table(path: Path) -> pa.Table:
+    return pq.read_table(path)

@@ -1,34 +1,68 @@
-"""What a preparation has to do, cut into shards: everything a process needs to make any of them.
+"""What a preparation has to do, cut into shards, and the tools for it: detector, node selector and visual encoder.
 
-Work goes to `.NAME.prepare/FINGERPRINT/` beside the output folder NAME. The fingerprint covers code, inputs, options
-and versions, so that a shard that is there was made from the same of all: it is never made again, and never reused
-for another data set.
+The work goes to `.NAME.prepare/FINGERPRINT/` beside the output folder NAME. The fingerprint covers code, inputs,
+options and versions: a shard that is there was made from the same of all, so it is never made again, and it is never
+used for another data set.
 """
 
 import hashlib
-import importlib.metadata
 import json
-import math
 import platform
-import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import datasets
+from datasets.arrow_writer import ParquetWriter
 
 from datasets_scripts.builders.building import code_digest
 from datasets_scripts.prepare.arguments import PrepareArguments
-from datasets_scripts.prepare.source import ImageIndex, Source, index_images
-from datasets_scripts.prepare.tools import Tools
+from datasets_scripts.prepare.source import Source
 from datasets_scripts.registry import BUILDERS
 from datasets_scripts.schema import post_features
 
 
-__all__ = ["IMAGES_A_SHARD", "Plan", "device_type", "make_plan", "work_folder"]
+__all__ = ["Plan", "Shard", "Tools", "json_lines", "make_plan", "make_tools", "work_folder", "write_parquet"]
 
 IMAGES_A_SHARD = 64
+ROWS_A_GROUP = 100  # of Parquet: what a reader fetches at a time
 PACKAGES = ("datasets", "numpy", "pillow", "pyarrow", "torch", "torchvision", "transformers")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is run over images and posts; None where nothing is.
+
+    Attributes:
+        detector: a `datasets_scripts.detection.base.Detector`.
+        selector: a `datasets_scripts.nodes.selection.NodeSelector`.
+        extractor: a `datasets_scripts.features.VisualFeatureExtractor`.
+    """
+
+    detector: Any = None
+    selector: Any = None
+    extractor: Any = None
+
+    @property
+    def descriptions(self) -> dict[str, Any]:
+        """What each tool is, for provenance.json; None where there is none."""
+        tools = {"detector": self.detector, "selector": self.selector, "features": self.extractor}
+        return {name: tool and tool.description for name, tool in tools.items()}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file to make, of these rows of `split`, or, where that is None, of the images with these numbers.
+
+    The log of a shard of posts has a line of JSON for whatever was left out.
+    """
+
+    file: Path
+    rows: range
+    split: str | None = None
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -36,119 +70,107 @@ class Plan:
     """One preparation.
 
     Attributes:
-        arguments, source, images: as they were read.
-        provenance: what made the data set, JSON-able, without any path, host or time.
+        arguments, source: as they were read.
+        provenance: what makes the data set, JSON-able, without any path, host or time.
         columns: of the data set to write.
-        folder: where this plan's shards go.
-        images_a_shard: how many images are computed and kept together.
+        folder: the work folder, in whose folder "finished" the data set folder grows.
+        shards: of "images" and of "posts", in order.
     """
 
     arguments: PrepareArguments
     source: Source
-    images: ImageIndex
     provenance: dict[str, Any]
     columns: datasets.Features
     folder: Path
-    images_a_shard: int
+    shards: dict[str, list[Shard]]
 
     @property
-    def fingerprint(self) -> str:
-        return self.provenance["fingerprint"]
+    def finished(self) -> Path:
+        return self.folder / "finished"
 
-    @property
-    def has_features(self) -> bool:
-        return "image_features" in self.columns
 
-    def image_shards(self) -> list[range]:
-        """Numbers of the images of each shard."""
-        return _cut(len(self.images.uses), self.images_a_shard)
+def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
+    """Make the tools that `arguments` name, on `device` (None: each chooses); no other tool is imported.
 
-    def post_shards(self, split: str) -> list[range]:
-        """Rows of the source's split of each shard."""
-        return _cut(len(self.source.posts[split]), self.arguments.shard_size)
+    Raises:
+        ValueError: an unknown name or option.
+        OSError, ImportError: weights or a library are missing; the message says what to do.
+    """
+    on_device = {"device": device} if device else {}
+    detector = selector = extractor = None
+    if arguments.detector != "none":
+        from datasets_scripts.detection.detectors import make_detector
 
-    def image_file(self, shard: int) -> Path:
-        return self.folder / f"images-{shard:05d}.arrow"
+        options = {**on_device, **arguments.parsed("detector_options")}
+        if "max_objects=" not in arguments.detector.partition("?")[2]:
+            options.setdefault("max_objects", arguments.max_objects)
+        detector = make_detector(arguments.detector, **options)
+    if arguments.selector != "none":
+        from datasets_scripts.nodes.selection import make_selector
 
-    def post_file(self, split: str, shard: int) -> Path:
-        return self.folder / f"posts-{split}-{shard:05d}.parquet"
+        options = on_device if arguments.selector.startswith("transformers:") else {}
+        selector = make_selector(arguments.selector, **{**options, **arguments.parsed("selector_options")})
+    if arguments.features is not None:
+        from datasets_scripts.features import VisualFeatureExtractor
 
-    def skipped_file(self, split: str, shard: int) -> Path:
-        """Of this post shard: a line of JSON for each image or post left out, and why."""
-        return self.folder / f"skipped-{split}-{shard:05d}.jsonl"
-
-    def empty_file(self, split: str, shard: int) -> Path:
-        """Of this post shard: a line of JSON for each kind of node of a pair that stayed empty, and why."""
-        return self.folder / f"empty-{split}-{shard:05d}.jsonl"
+        options = {**on_device, **arguments.parsed("feature_options")}
+        extractor = VisualFeatureExtractor.from_spec(arguments.features, **options)
+    return Tools(detector, selector, extractor)
 
 
 def work_folder(output_dir: Path) -> Path:
     return output_dir.parent / f".{output_dir.name}.prepare"
 
 
-def make_plan(arguments: PrepareArguments, source: Source, tools: Tools) -> Plan:
-    """Counts the images, hashes everything and decides the columns.
+def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_dir: Path) -> Plan:
+    """Hash everything, decide the columns and cut the work into shards.
 
     Raises:
-        ValueError: a detector or encoder, but no image; detection in the place of boxes that tails refer to; one
-            image with two lists of boxes.
+        ValueError: a detector or encoder, but no image.
     """
-    images = index_images(source.posts)
-    _check_tools(arguments, source, images, tools)
+    for name in ("detector", "features"):
+        if tools.descriptions[name] is not None and not source.uses:
+            raise ValueError(
+                f"{name}: expected posts with images, found none. Put the images where the source looks for them, or "
+                "leave this option out"
+            )
     columns = post_features(
         source.labels,
         images=arguments.embed_images and "image" in source.info.features,
-        visual_feature_size=tools.feature_size,
+        visual_feature_size=tools.extractor and tools.extractor.feature_size,
     )
+    used = [type(tool).__module__ for tool in (tools.detector, tools.selector, tools.extractor) if tool is not None]
     provenance = {
         "command": arguments.command(),
         "options": arguments.options(),
-        "inputs": {"files": source.files, "images": {"count": len(images.uses), "sha256": images.digest}},
-        "left_out": source.left_out,
+        "inputs": {"files": source.files, "images": {"count": len(source.uses), "sha256": source.digest}},
         **tools.descriptions,
-        "code": _code(arguments, tools),
-        "versions": _versions(),
-        "device": device_type(),
+        "code": code_digest([BUILDERS[arguments.source].module, "datasets_scripts.prepare.command", *used]),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
-    text = json.dumps(provenance, sort_keys=True)
-    provenance = {"fingerprint": hashlib.sha256(text.encode()).hexdigest(), **provenance}
-    folder = work_folder(Path(arguments.output_dir).expanduser().resolve()) / provenance["fingerprint"][:16]
-    return Plan(arguments, source, images, provenance, columns, folder, IMAGES_A_SHARD)
+    fingerprint = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode()).hexdigest()
+    folder = work_folder(output_dir) / fingerprint[:16]
+    cut = enumerate(_cut(len(source.uses), IMAGES_A_SHARD))
+    shards = {"images": [Shard(folder / f"images-{i:05d}.parquet", rows) for i, rows in cut], "posts": []}
+    for split, posts in source.posts.items():
+        cut = _cut(len(posts), arguments.shard_size)
+        for i, rows in enumerate(cut):
+            file = folder / "finished" / arguments.config / f"{split}-{i:05d}-of-{len(cut):05d}.parquet"
+            shards["posts"].append(Shard(file, rows, split, folder / f"{split}-{i:05d}.jsonl"))
+    return Plan(arguments, source, {"fingerprint": fingerprint, **provenance}, columns, folder, shards)
 
 
-def _check_tools(arguments: PrepareArguments, source: Source, images: ImageIndex, tools: Tools) -> None:
-    wanted = [name for name in ("detector", "features") if tools.descriptions[name] is not None]
-    if wanted and not images.uses:
-        raise ValueError(
-            f"{wanted[0]}: expected posts with images, found none. Put the images where the source looks for them, or "
-            "leave this option out"
-        )
-    if arguments.redetect:
-        if tools.detector is None:
-            raise ValueError("redetect: expected a detector to detect with, received detector='none'. Name one")
-        for rows in source.posts.values():
-            if any(pair["tail_object"] >= 0 for pairs in rows["pairs"] for pair in pairs):
-                raise ValueError(
-                    f"redetect: expected tails in the sentence, received tails that are boxes of the source "
-                    f"({arguments.source}). Leave this option out: its boxes are needed"
-                )
+def write_parquet(path: Path, columns: datasets.Features, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the cells that `columns` names of each row."""
+    with ParquetWriter(path=str(path), features=columns, writer_batch_size=ROWS_A_GROUP) as writer:
+        for row in rows:
+            writer.write({name: row[name] for name in columns})
+        writer.finalize()
 
 
-def _code(arguments: PrepareArguments, tools: Tools) -> str:
-    """Digest of the source of the builder, of all that prepares, and of the files that drive the tools."""
-    used = [type(tool).__module__ for tool in (tools.detector, tools.selector, tools.extractor) if tool is not None]
-    return code_digest([BUILDERS[arguments.source].module, "datasets_scripts.prepare.command", *used])
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
-def device_type() -> str:
-    """Features of one kind of device are not mixed with those of another: they differ in the last digits."""
-    torch = sys.modules.get("torch")  # what was not imported computes nothing
-    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
+def json_lines(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
 def _cut(count: int, size: int) -> list[range]:
-    return [range(i * size, min((i + 1) * size, count)) for i in range(math.ceil(count / size))]
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
@@ -11,13 +11,6 @@ from PIL import Image
 
 FEATURE_SIZE = 6
 seconds_an_image = 0.0  # tests that need time to kill a preparation set it
-
-
-@dataclass(frozen=True)
-class Found:
-    box: tuple[float, float, float, float]
-    score: float
-    label: str
 
 
 class BlobDetector:
@@ -40,9 +33,9 @@ class BlobDetector:
         for label, colour in self.COLOURS.items():
             rows, columns = np.nonzero(np.abs(pixels - colour).sum(axis=-1) < 120)
             if len(rows):
-                box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-                found.append(Found(tuple(map(float, box)), len(rows) / pixels[..., 0].size, label))
-        return sorted(found, key=lambda blob: (-blob.score, blob.box, blob.label))
+                box = tuple(map(float, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)))
+                found.append(SimpleNamespace(box=box, score=len(rows) / pixels[..., 0].size, label=label))
+        return sorted(found, key=lambda blob: -blob.score)
 
 
 class ColourFeatures:
@@ -58,11 +51,8 @@ class ColourFeatures:
         for image, boxes in images_and_boxes:
             self.passes += 1
             time.sleep(seconds_an_image)
-            regions = [
-                image,
-                *(image.crop([int(x0), int(y0), math.ceil(x1), math.ceil(y1)]) for x0, y0, x1, y1 in boxes),
-            ]
-            vectors = np.stack([self._vector(region) for region in regions])
+            crops = [image.crop([int(x0), int(y0), math.ceil(x1), math.ceil(y1)]) for x0, y0, x1, y1 in boxes]
+            vectors = np.stack([self._vector(region) for region in (image, *crops)])
             yield vectors[0], vectors[1:]
 
     def _vector(self, region):
@@ -80,23 +70,23 @@ class FirstNodes:
         self.posts: list[dict] = []
 
     def select_window(self, posts):
-        from datasets_scripts.nodes.selection import PairSelection
+        from datasets_scripts.nodes.pairs import PairSelection
 
         time.sleep(seconds_an_image)
         self.posts += [post for post, _ in posts]
         answers = []
         for post, image in posts:
             assert image is None or image.mode == "RGB"
-            objects = [index for index in range(len(post["boxes"]))][:1]
+            objects = [0] if post["boxes"] else []
             reasons = {} if objects else {"objects": "there is none"}
-            phrases = post["image_phrases"][:1]
-            answers.append([PairSelection([(0, 1)], phrases, objects, reasons) for _ in post["pairs"]])
+            chosen = PairSelection([(0, 1)], post["image_phrases"][:1], objects, reasons)
+            answers.append([chosen for _ in post["pairs"]])
         return answers
 
 
 def make_fakes(arguments, device):
     """`make_tools` for tests: "blobs" detects, "first" selects, "colours" encodes."""
-    from datasets_scripts.prepare.tools import Tools
+    from datasets_scripts.prepare.plan import Tools
 
     return Tools(
         detector=BlobDetector() if arguments.detector == "blobs" else None,

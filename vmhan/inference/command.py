@@ -27,8 +27,8 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from datasets_scripts.prepare.files import sha256_of
 from datasets_scripts.ray_engine import connected
+from model_cards.files import sha256_of
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.vision import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray

@@ -4,6 +4,7 @@ import datasets
 import numpy as np
 import pytest
 
+from datasets_scripts.audit.checks import invariants
 from datasets_scripts.audit.probe import Resampler, assign_folds, design_of, groups_of, predict_held_out
 from datasets_scripts.audit.table import Column, ImageShape, PairTable, table_of_split
 from datasets_scripts.audit.views import View, views_of
@@ -197,3 +198,35 @@ def test_text_is_no_field():
     names = {column.name for column in table_of_split(split).columns}
     assert not names & {"tokens", "pairs.head", "pairs.tail", "pairs.relation", "pairs"}
     assert {"pairs.objects", "pairs.text_phrases", "row of the post", "pairs of the post"} <= names
+
+
+def test_phrases_asked_for_each_pair_are_no_leak_and_objects_are_ranked_by_spans():
+    def post(name, phrases, chosen, *heads):
+        pairs = [
+            {
+                "head": [h, h + 1],
+                "tail": [3, 4],
+                "relation": 1,
+                "image_phrases": chosen,
+                "objects": [h % 2],
+                "tail_object": -1,
+            }
+            for h in heads
+        ]
+        empty = {"caption": None, "object_labels": ["", ""], "boxes": [[0, 0, 1, 1], [0, 0, 2, 2]]}
+        words = ["Ann", "Ann", "met", name]
+        return {"id": name, "tokens": words, "image_id": "a", "image_phrases": phrases, "pairs": pairs, **empty}
+
+    features = post_features(["None", "peer"], images=False, visual_feature_size=None)
+
+    def broken(*posts):
+        rows = [{**row, "pairs": [{**pair, "text_phrases": []} for pair in row["pairs"]]} for row in posts]
+        table = table_of_split(datasets.Dataset.from_list(rows, features=features))
+        return {check.field for check in invariants(table) if check.violations}
+
+    honest = post("Bob", ["a hand"], [0], 0, 1), post("Cid", ["a case", "a hand"], [1, 0], 0)
+    assert broken(*honest) == set()  # of one image, and of one pair of words at two places
+    assert broken(post("Bob", ["a hand"], [], 0), post("Cid", ["a case"], [], 0)) == {"image_phrases"}
+    again = post("Bob", ["a case", "a hand"], [1], 0)  # the same phrase for the same words, at another index
+    assert broken(honest[0], again) == set()
+    assert broken(honest[0], post("Bob", ["a case", "a hand"], [0], 0)) == {"pairs.image_phrases"}

@@ -210,3 +210,20 @@ def test_selection_in_process(llama, llava, tmp_path):
         assert all("answer was not JSON" in selection.reasons[field] for field in ("image_phrases", "objects"))
         assert all("asked twice" in reason for reason in selection.reasons.values())
     assert selector.select(post, Image.new("RGB", (40, 30))) == selections
+
+
+def test_the_model_is_moved_to_its_device(monkeypatch):
+    """In launched processes transformers' pipeline leaves it where it was loaded."""
+    moved = []
+
+    class Pipeline:
+        class model:
+            to = staticmethod(moved.append)
+
+        class tokenizer:
+            chat_template, pad_token, padding_side = "{{ x }}", "p", "right"
+
+    monkeypatch.setattr("transformers.pipeline", lambda *_, **__: Pipeline)
+    assert TransformersChatModel("name", "text", device="cuda:1")._pipeline is Pipeline
+    assert TransformersChatModel("name", "text")._pipeline is Pipeline
+    assert moved == ["cuda:1"]

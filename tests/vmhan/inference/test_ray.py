@@ -14,10 +14,8 @@ from prepare_fakes import make_fakes, write_posts
 from ray_jobs import Squares, load_echo, make_dying
 
 from datasets_scripts import ray_engine
-from datasets_scripts.prepare import workers as prepare_workers
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.command import prepare
-from datasets_scripts.prepare.workers import World
 from datasets_scripts.ray_engine import run_in_order
 from vmhan.inference import command as predict_command
 from vmhan.inference.answering import answer_here, answer_on_ray
@@ -109,10 +107,10 @@ def prepared(tmp_path, monkeypatch):
     write_posts(tmp_path / "mine", images=14, train=[*range(13), 3, 4], validation=[13, 0, None])
     tools = {"detector": "blobs", "selector": "first", "features": "colours", "shard_size": 4, "figures": False}
 
-    def run(name, *, make_tools=make_fakes, world=None, **fields):
+    def run(name, *, make_tools=make_fakes, **fields):
         folders = {"data_dir": str(tmp_path / "mine"), "output_dir": str(tmp_path / name)}
         arguments = PrepareArguments(source="jsonl", **folders, **(tools | fields))
-        output = prepare(arguments, make_tools=make_tools, world=world)
+        output = prepare(arguments, make_tools=make_tools)
         files = sorted(path for path in output.rglob("*") if path.is_file())
         return {path.relative_to(output).as_posix(): path.read_bytes() for path in files}
 
@@ -124,25 +122,6 @@ def test_preparation_on_ray_gives_the_same_bytes_though_a_worker_dies(prepared, 
     dying = functools.partial(make_dying, tmp_path / "died", os.getpid())
     assert prepared("shared", make_tools=dying, engine="ray", num_proc=2) == whole
     assert (tmp_path / "died").exists() and len(whole) > 6
-
-
-def test_preparation_on_ray_refuses_what_it_cannot_do(prepared, tmp_path):
-    with pytest.raises(ValueError, match="engine: expected one of processes, ray, received 'spark'"):
-        prepared("bad", engine="spark")
-    with pytest.raises(
-        ValueError, match="engine: expected processes under accelerate launch, received ray in one of 2"
-    ):
-        prepared("bad", engine="ray", world=World(size=2))
-    (tmp_path / "mine" / "images" / "6.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"images/6.png .image of post 'train-6'.*skip_post"):
-        prepared("bad", engine="ray", num_proc=2)
-
-
-def test_a_ray_worker_on_another_kind_of_device_makes_nothing():
-    plan = SimpleNamespace(arguments=None, provenance={"device": "cuda"})
-    worker = prepare_workers._RayWorker(plan, lambda arguments, device: None)
-    with pytest.raises(ValueError, match="engine: expected Ray workers on cuda, .* received one on cpu"):
-        worker(("images", None, 0))
 
 
 # ---------------------------------------------------------------- prediction
