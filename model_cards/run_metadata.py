@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_cards.files import write_text as write_atomically  # until every caller imports model_cards.files
+
 
 __all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "write_atomically"]
 
@@ -111,14 +113,6 @@ def leak_reasons(metrics: Mapping[str, Any]) -> list[str] | None:
     if metrics.get("leaky") and not reasons:
         return ["metrics.json marks the data as leaky and gives no reason"]
     return reasons if reasons or "leaky" in metrics else None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees either the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""The one way in which this project writes files: a reader sees the old file or the new one, never a part of one."""
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+__all__ = ["sha256_of", "whole_file", "write_bytes", "write_json", "write_text"]
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path for the block to write; it takes the name `path` when the block ends without an error.
+
+    The temporary path lies in the same folder, which is made if need be, and has the same suffix, so that libraries
+    which tell the format by the suffix write the right one. After an error it is removed, and `path` is as it was.
+
+    Example:
+        >>> with whole_file("scores.png") as temporary:  # doctest: +SKIP
+        ...     figure.savefig(temporary)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a whole text file in UTF-8, with its line ends as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a whole file of indented JSON that ends with a line end."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's content in hexadecimal digits, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
