@@ -3,20 +3,19 @@
 Each is built from its published equations, which its docstring cites, and shares `VMHANProcessor` and the Trainer.
 """
 
-import difflib
 import os
 from dataclasses import dataclass
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from datasets_scripts.commands import nearest
 from vmhan.baselines.base import BaselineForRelationClassification
+from vmhan.baselines.bert import BareEncoder, EntityMarkers, SceneGraph, SceneGraphAttention
 from vmhan.baselines.configuration import BaselineConfig, WordConvolutionConfig
 from vmhan.baselines.convolution import PiecewiseWordConvolution, WordConvolution
 from vmhan.baselines.mega import Mega
 from vmhan.baselines.mkgformer import MKGformer
-from vmhan.baselines.scene_graph import SceneGraph, SceneGraphAttention
-from vmhan.baselines.text import BareEncoder, EntityMarkers
 from vmhan.baselines.visual_prefix import HVPNeT
 from vmhan.baselines.visualbert import VisualBert
 
@@ -37,21 +36,16 @@ __all__ = [
 class Baseline:
     """A row of Table 1 that is built here.
 
-    Attributes:
-        title: its name in the table. source: citation with a URL.
-        inputs: what it reads, of "text", "text_phrases", "image", "objects", "image_phrases"; what it does not read
-            the processor does not make. With "pixels" it reads image and objects as such, not as features.
-        model: its class; None for a preset.
-        entity_representation: what the processor makes of the mentions.
-        preset: the row of VM-HAN's Table 2 that is this baseline (it is that model, not another one).
+    `inputs` are some of "text", "text_phrases", "image", "objects" and "image_phrases"; the processor makes nothing
+    else. With "pixels" the baseline reads image and objects as such, not as features.
     """
 
-    title: str
-    source: str
+    title: str  # its name in the table
+    source: str  # citation with a URL
     inputs: tuple[str, ...]
-    model: type[BaselineForRelationClassification] | None = None
+    model: type[BaselineForRelationClassification] | None = None  # None for a preset
     entity_representation: str = "marker"
-    preset: str | None = None
+    preset: str | None = None  # the row of VM-HAN's Table 2 that is this baseline
 
     @property
     def reads_words(self) -> bool:
@@ -61,40 +55,35 @@ class Baseline:
 
 _TEXT, _OBJECTS, _REGIONS = ("text",), ("text", "objects"), ("text", "image", "objects")
 _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
-_SCENE_GRAPH = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
+_SG = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
+_PCNN, _MEGA = (
+    "Zeng et al. 2015, https://aclanthology.org/D15-1203",
+    "Zheng et al. 2021, https://github.com/thecharm/Mega",
+)
 
 BASELINES: dict[str, Baseline] = {
     "cnn": Baseline("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),
-    "pcnn": Baseline(
-        "PCNN", "Zeng et al. 2015, https://aclanthology.org/D15-1203", _TEXT, PiecewiseWordConvolution, "span"
-    ),
+    "pcnn": Baseline("PCNN", _PCNN, _TEXT, PiecewiseWordConvolution, "span"),
     "bert": Baseline("BERT", "Devlin et al. 2019, https://arxiv.org/abs/1810.04805", _TEXT, BareEncoder, "span"),
     "mtb": Baseline("MTB", "Soares et al. 2019, https://arxiv.org/abs/1906.03158", _TEXT, EntityMarkers),
-    # over VM-HAN's nodes and with its layers (modeling_vmhan/baselines.py): rows of Table 2, not models of their own
+    # over VM-HAN's nodes and with its layers (modeling_vmhan/graph_layers.py): rows of Table 2
     "gcn": Baseline("GCN", "Kipf and Welling 2017, https://arxiv.org/abs/1609.02907", _NODES, preset="gcn"),
     "gat": Baseline("GAT", "Velickovic et al. 2018, https://arxiv.org/abs/1710.10903", _NODES, preset="gat"),
     "hgnn": Baseline("HGNN", "Feng et al. 2019, https://arxiv.org/abs/1809.09401", _NODES, preset="hgnn"),
-    "bert_sg": Baseline("BERT+SG", _SCENE_GRAPH, _OBJECTS, SceneGraph),
-    "bert_sg_att": Baseline("BERT+SG+Att", _SCENE_GRAPH, _OBJECTS, SceneGraphAttention),
+    "bert_sg": Baseline("BERT+SG", _SG, _OBJECTS, SceneGraph),
+    "bert_sg_att": Baseline("BERT+SG+Att", _SG, _OBJECTS, SceneGraphAttention),
     "visualbert": Baseline("VisualBERT", "Li et al. 2019, https://arxiv.org/abs/1908.03557", _REGIONS, VisualBert),
-    "mega": Baseline(
-        "MEGA-style", "Zheng et al. 2021, ACM MM, https://github.com/thecharm/Mega", (*_REGIONS, "text_phrases"), Mega
-    ),
+    "mega": Baseline("MEGA-style", _MEGA, (*_REGIONS, "text_phrases"), Mega),
     "hvpnet": Baseline("HVPNeT", "Chen et al. 2022c, https://arxiv.org/abs/2205.03521", (*_REGIONS, "pixels"), HVPNeT),
     "mkgformer": Baseline("MKGformer", "Chen et al. 2022b, https://arxiv.org/abs/2205.02357", _REGIONS, MKGformer),
 }
 
 
 def get_baseline(name: str) -> Baseline:
-    """The baseline of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The baseline of this name; ValueError if there is none."""
     if name not in BASELINES:
-        near = difflib.get_close_matches(name, ["vmhan", *BASELINES], n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"model must be 'vmhan' or one of {list(BASELINES)}, received {name!r}.{hint}")
+        near = nearest(name, ["vmhan", *BASELINES])
+        raise ValueError(f"model must be 'vmhan' or one of {list(BASELINES)}, received {name!r}{near}")
     return BASELINES[name]
 
 
@@ -114,15 +103,9 @@ def build_baseline(
         word_vectors: of baselines that read words: token id -> (d_w,), pretrained.
         pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED"; None keeps fresh ones.
 
-    Raises:
-        ValueError: no such baseline, or the name of one that is a preset of VM-HAN. OSError: no such weights.
+    Raises ValueError for a baseline that is unknown or a preset of VM-HAN, and OSError without such weights.
     """
-    baseline = get_baseline(config.baseline)
-    if baseline.model is None:
-        raise ValueError(
-            f"{config.baseline!r} is a preset of VM-HAN: build it with VMHANConfig.from_preset({baseline.preset!r}, ...)."
-        )
-    model = baseline.model(config)
+    model = _class_of(config)(config)
     if text_encoder is not None:
         model.use_text_encoder(text_encoder)
     if vocab_size is not None and vocab_size != config.text_config.vocab_size:
@@ -135,15 +118,14 @@ def build_baseline(
 
 
 def load_baseline(folder: str | os.PathLike) -> BaselineForRelationClassification:
-    """The baseline that `save_pretrained` (or a run of run_mmre.py) left in `folder`.
+    """The baseline that `save_pretrained` (or a run of run_mmre.py) left in `folder`; errors as `build_baseline`."""
+    return _class_of(BaselineConfig.from_pretrained(folder)).from_pretrained(folder)
 
-    Raises:
-        ValueError: its config names no baseline that has a class. OSError: there is no model.
-    """
-    config = BaselineConfig.from_pretrained(folder)
-    model = get_baseline(config.baseline).model
-    if model is None:
+
+def _class_of(config: BaselineConfig) -> type[BaselineForRelationClassification]:
+    baseline = get_baseline(config.baseline)
+    if baseline.model is None:
         raise ValueError(
-            f"{config.baseline!r} is a preset of VM-HAN: load {folder} with VMHANForRelationClassification."
+            f"{config.baseline!r} is the preset {baseline.preset!r} of VM-HAN: use VMHANConfig.from_preset."
         )
-    return model.from_pretrained(folder)
+    return baseline.model

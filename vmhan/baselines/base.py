@@ -13,14 +13,12 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from modeling_vmhan.initialisation import initialise
 from modeling_vmhan.nodes import project_regions, region_nodes
-from modeling_vmhan.text_encoding import pool_tokens
+from modeling_vmhan.text_encoding import PACKED_ENCODERS, pool_tokens
 from modeling_vmhan.visual_projection import VisualProjection
 from vmhan.baselines.configuration import BaselineConfig
 
 
-__all__ = ["EncoderBaseline", "BaselineForRelationClassification", "BaselineOutput", "VisualBaseline"]
-
-HEAD, TAIL = 0, 1
+__all__ = ["BaselineForRelationClassification", "BaselineOutput", "EncoderBaseline", "VisualBaseline", "text_inputs"]
 
 
 @dataclass
@@ -35,7 +33,8 @@ class BaselineOutput(ModelOutput):
 class BaselineForRelationClassification(PreTrainedModel):
     """A baseline: `pair_features` of its own, then dropout, a linear classifier and cross-entropy.
 
-    A baseline's `__init__` calls `super().__init__(config)`, makes its layers and ends in `add_classifier(F)`.
+    A baseline's `__init__` calls `super().__init__(config)`, makes its layers and ends in `add_classifier(F)`; its
+    `pair_features(inputs)` makes (P, F) of the processor's tensors.
     """
 
     config_class = BaselineConfig
@@ -48,10 +47,6 @@ class BaselineForRelationClassification(PreTrainedModel):
         self.dropout = nn.Dropout(self.config.classifier_dropout)
         self.classifier = nn.Linear(feature_size, self.config.num_labels)
         self.post_init()
-
-    def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The processor's tensors -> (P, F)."""
-        raise NotImplementedError(f"{type(self).__name__} must define pair_features(inputs) -> (P, F).")
 
     @can_return_tuple
     def forward(self, labels: Tensor | None = None, **inputs: Tensor) -> BaselineOutput:
@@ -67,28 +62,53 @@ class BaselineForRelationClassification(PreTrainedModel):
 
 
 class EncoderBaseline(BaselineForRelationClassification):
-    """A baseline around a pretrained text encoder, which is `self.text_encoder` (the Trainer's lower learning rate)."""
+    """A baseline around a pretrained text encoder, which is `self.text_encoder` (the Trainer's lower learning rate).
+
+    Raises:
+        ValueError: it reads images and there are none (visual_feature_size is 0), or it reaches into the layers of a
+            text encoder that is not of the BERT family.
+    """
 
     supports_gradient_checkpointing = True
+    reads_images = False
+    reaches_into_layers = False
 
     def __init__(self, config: BaselineConfig):
+        model_type = config.text_config.model_type
+        if self.reads_images and not config.visual_feature_size:
+            raise ValueError(
+                f"the baseline {config.baseline!r} reads images, received visual_feature_size=0: give posts with "
+                "images or their features, or take a baseline of words alone ('mtb', 'pcnn')."
+            )
+        if self.reaches_into_layers and model_type not in PACKED_ENCODERS:
+            raise ValueError(
+                f"the baseline {config.baseline!r} reaches into the layers of its text encoder, which must be of "
+                f"{list(PACKED_ENCODERS)}, received {model_type!r}."
+            )
         super().__init__(config)
-        text_encoder = AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
-        self.text_encoder = _without_pooler(text_encoder)
+        self.text_encoder = AutoModel.from_config(config.text_config, dtype=torch.get_default_dtype())
+        EncoderBaseline.use_text_encoder(self, self.text_encoder)
 
     def use_text_encoder(self, text_encoder: PreTrainedModel) -> None:
-        """Take over pretrained weights; a baseline that has changed its encoder overrides this."""
-        self.text_encoder = _without_pooler(text_encoder).to(self.dtype)
+        """Take over an encoder without its pooler, which no baseline reads and which would have no gradient."""
+        if getattr(text_encoder, "pooler", None) is not None:
+            text_encoder.pooler = None
+        self.text_encoder = text_encoder.to(self.dtype)
 
     def encode_text(self, inputs: dict[str, Tensor]) -> Tensor:
         """States (S, T, D) of the processor's rows."""
-        names = ("input_ids", "attention_mask", "token_type_ids")
-        given = {name: inputs[name] for name in names if inputs.get(name) is not None}
-        return self.text_encoder(**given, return_dict=True).last_hidden_state
+        return self.text_encoder(**text_inputs(inputs), return_dict=True).last_hidden_state
 
-    def entity_states(self, states: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """Head and tail (P, 2, D): the opening marker's state (`marker`) or the mention's mean state (`span`)."""
-        return pool_tokens(states, inputs["pair_to_sequence"], inputs["entity_tokens"])[0]
+    def entity_states(self, states: Tensor, inputs: dict[str, Tensor], tail_region: Tensor | None = None) -> Tensor:
+        """Head and tail, one after the other, (P, 2 D).
+
+        A mention is its opening marker's state (`marker`) or its tokens' mean state (`span`); a tail that is an
+        object of the image is its region, `tail_region` (P, D).
+        """
+        head, tail = pool_tokens(states, inputs["pair_to_sequence"], inputs["entity_tokens"])[0].unbind(dim=1)
+        if tail_region is not None:
+            tail = torch.where(inputs["tail_object"].unsqueeze(-1) >= 0, tail_region.to(tail.dtype), tail)
+        return torch.cat([head, tail], dim=-1)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.text_encoder.get_input_embeddings()
@@ -98,45 +118,31 @@ class EncoderBaseline(BaselineForRelationClassification):
 
 
 class VisualBaseline(EncoderBaseline):
-    """A baseline that reads features of the image and its objects, too.
+    """A baseline that also reads features of the image and its objects.
 
     They go through `VisualProjection`, the normalised projection of VM-HAN, so that no baseline loses for the scale of
     its visual features alone.
-
-    Raises:
-        ValueError: there are no visual features.
     """
 
+    reads_images = True
+
     def __init__(self, config: BaselineConfig):
-        if not config.visual_feature_size:
-            raise ValueError(
-                f"the baseline {config.baseline!r} reads visual features, received visual_feature_size=0: give posts with "
-                "image_features, or take a baseline of words alone ('mtb', 'pcnn')."
-            )
         super().__init__(config)
         self.visual_projection = VisualProjection(
             feature_size=config.visual_feature_size, hidden_size=config.text_config.hidden_size
         )
 
-    def regions(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Image and objects (P, 1 + K, D), their presence (P, 1 + K), and the tail's region (P, D)."""
+    def regions(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Image, K objects, and the tail where it is an object: (P, 1 + K + 1, D), and which of them are there."""
         given = (inputs[name] for name in ("image_features", "image_mask", "object_features", "object_mask"))
         projected, example = project_regions(self.visual_projection, *given), inputs["pair_to_example"]
         nodes = region_nodes(projected, inputs["image_mask"], example, inputs["pair_objects"])
-        return nodes.features, nodes.present, projected[example, inputs["tail_object"] + 1]
-
-    def entity_states(self, states: Tensor, inputs: dict[str, Tensor], tail_region: Tensor | None = None) -> Tensor:
-        """Head and tail (P, 2, D); a tail that is an object of the image is its region (`tail_region` (P, D))."""
-        entities = super().entity_states(states, inputs)
-        if tail_region is None:
-            return entities
-        is_object = (inputs["tail_object"] >= 0).unsqueeze(-1)  # (P, 1)
-        tail = torch.where(is_object, tail_region.to(entities.dtype), entities[:, TAIL])
-        return torch.stack([entities[:, HEAD], tail], dim=1)
+        tail = projected[example, inputs["tail_object"] + 1].unsqueeze(1)  # (P, 1, D)
+        is_object = inputs["tail_object"].unsqueeze(1) >= 0  # (P, 1)
+        return torch.cat([nodes.features, tail], dim=1), torch.cat([nodes.present, is_object], dim=1)
 
 
-def _without_pooler(text_encoder: PreTrainedModel) -> PreTrainedModel:
-    """No baseline reads the pooled state; kept, it would be parameters without a gradient."""
-    if getattr(text_encoder, "pooler", None) is not None:
-        text_encoder.pooler = None
-    return text_encoder
+def text_inputs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a text encoder takes of the processor's tensors."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: inputs[name] for name in names if inputs.get(name) is not None}

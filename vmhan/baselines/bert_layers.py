@@ -10,32 +10,23 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from modeling_vmhan.text_encoding import PACKED_ENCODERS
+from vmhan.baselines.base import text_inputs
 
 
-__all__ = ["attend", "check_bert_family", "embed", "finish_layer", "project", "rows_of_pairs", "split_heads"]
-
-
-def check_bert_family(model_type: str, baseline: str) -> None:
-    """ValueError unless encoders of `model_type` have BERT's layers (those that take the packed encoding have)."""
-    if model_type not in PACKED_ENCODERS:
-        raise ValueError(
-            f"{baseline} reaches into the layers of its text encoder, which must be of {list(PACKED_ENCODERS)}, received "
-            f"{model_type!r}. Use such an encoder, or a baseline that takes any."
-        )
+__all__ = ["attend", "embed", "finish_layer", "project", "rows_of_pairs", "split_heads"]
 
 
 def rows_of_pairs(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """The processor's tensors with the encoder rows in the order of the pairs, one a pair (`marker`)."""
     order = inputs["pair_to_sequence"]
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    rows = {name: inputs[name][order] for name in names if inputs.get(name) is not None}
+    rows = {name: tensor[order] for name, tensor in text_inputs(inputs).items()}
     return {**inputs, **rows, "pair_to_sequence": torch.arange(len(order), device=order.device)}
 
 
-def embed(encoder: PreTrainedModel, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-    """Input embeddings (P, T, D) of ids (P, T)."""
-    return encoder.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+def embed(encoder: PreTrainedModel, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Input embeddings (P, T, D) of the processor's rows, and which tokens are there (P, T) bool."""
+    embedded = encoder.embeddings(input_ids=inputs["input_ids"], token_type_ids=inputs.get("token_type_ids"))
+    return embedded, inputs["attention_mask"].bool()
 
 
 def split_heads(states: Tensor, num_heads: int) -> Tensor:
@@ -43,18 +34,18 @@ def split_heads(states: Tensor, num_heads: int) -> Tensor:
     return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def project(layer: nn.Module, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value of a BERT layer, each (P, heads, T, d_head)."""
+def project(layer: nn.Module, states: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Query, key and value of a BERT layer, each (P, heads, T, d_head), and the dropout of its attention."""
     attention = layer.attention.self
-    heads = attention.num_attention_heads
-    return tuple(split_heads(linear(states), heads) for linear in (attention.query, attention.key, attention.value))
+    heads, linears = attention.num_attention_heads, (attention.query, attention.key, attention.value)
+    dropout = attention.dropout.p if attention.dropout.training else 0.0
+    return *(split_heads(linear(states), heads) for linear in linears), dropout
 
 
-def attend(layer: nn.Module, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, dropout: float = 0.0) -> Tensor:
     """softmax(query key^T / sqrt(d_head)) value over the keys where `key_mask` (P, keys) is True -> (P, T, D)."""
-    dropout = layer.attention.self.dropout
     mixed = nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=key_mask[:, None, None], dropout_p=dropout.p if dropout.training else 0.0
+        query, key, value, attn_mask=key_mask[:, None, None], dropout_p=dropout
     )
     return mixed.transpose(1, 2).flatten(2)  # (P, T, D)
 
@@ -68,6 +59,5 @@ def finish_layer(layer: nn.Module, states: Tensor, context: Tensor, fusion: Tens
     """
     attended = layer.attention.output(context, states)  # (P, T, D)
     inner = layer.intermediate.dense(attended)  # (P, T, intermediate size)
-    if fusion is not None:
-        inner = inner + fusion
+    inner = inner if fusion is None else inner + fusion
     return layer.output(layer.intermediate.intermediate_act_fn(inner), attended)

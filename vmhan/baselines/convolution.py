@@ -21,11 +21,12 @@ class WordConvolution(BaselineForRelationClassification):
         x_t = [word embedding; position embedding of t - head; position embedding of t - tail]
         Z_t = W_1 [x_t-1; x_t; x_t+1] + b_1;  m = max_t Z_t;  g = tanh(W_2 m + b_2);  logits = W_3 g + b_3
 
-    Departures: the lexical features (section 3.4: WordNet's hypernyms, neighbouring words), which need WordNet, are
-    left out, as where it is a baseline; distances count from a mention's first word, dropout stands before W_3.
+    Departures: the lexical features (section 3.4), which need WordNet, are left out, as in the papers that use it as a
+    baseline. Distances count from a mention's first word, and dropout stands before W_3.
     """
 
     reads_words = True
+    is_piecewise = False
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
@@ -36,13 +37,8 @@ class WordConvolution(BaselineForRelationClassification):
         self.tail_distance = nn.Embedding(distances, shape.position_embedding_size)
         width = shape.word_embedding_size + 2 * shape.position_embedding_size
         self.convolution = nn.Conv1d(width, shape.num_filters, shape.window_size, padding=shape.window_size // 2)
-        self.add_layers()
-
-    def add_layers(self) -> None:
-        """What stands on the convolution."""
-        shape = self.config.text_config
-        self.second = nn.Linear(shape.num_filters, shape.hidden_size)
-        self.add_classifier(shape.hidden_size)
+        self.second = None if self.is_piecewise else nn.Linear(shape.num_filters, shape.hidden_size)
+        self.add_classifier(3 * shape.num_filters if self.is_piecewise else shape.hidden_size)
 
     def use_word_vectors(self, vectors: dict[int, Tensor]) -> None:
         """Pretrained vectors (d_w,) by token id; the other words keep theirs."""
@@ -77,7 +73,7 @@ class WordConvolution(BaselineForRelationClassification):
         """Embeddings with the spread of pretrained vectors, Xavier's weights; the classifier as in all baselines."""
         if isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=0.1)
-        elif isinstance(module, nn.Conv1d) or module is getattr(self, "second", None):
+        elif isinstance(module, nn.Conv1d) or module is self.second:
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
         else:
@@ -92,8 +88,7 @@ class PiecewiseWordConvolution(WordConvolution):
     W_3 dropout(tanh(m)) + b_3. Without its multi-instance learning: each pair here has one sentence.
     """
 
-    def add_layers(self) -> None:
-        self.add_classifier(3 * self.config.text_config.num_filters)
+    is_piecewise = True
 
     def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
         filtered, mask, ends = self.convolve(inputs)

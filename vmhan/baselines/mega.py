@@ -24,12 +24,7 @@ def text_graph(key_tokens: Tensor, attention_mask: Tensor) -> Tensor:
     """Adjacency of the sentence in place of its dependency tree, for which there is no parser here.
 
     Each token is linked to the next, and the key tokens (the first of each mention and phrase) to one another.
-
-    Args:
-        key_tokens: (P, n) positions, -1 fills up. attention_mask: (P, T).
-
-    Returns:
-        (P, T, T) bool, symmetric, nothing on the diagonal.
+    key_tokens (P, n) positions, -1 fills up, attention_mask (P, T) -> (P, T, T) bool, symmetric, 0 on the diagonal.
     """
     rows, tokens = attention_mask.shape
     position = torch.arange(tokens, device=attention_mask.device)
@@ -47,12 +42,8 @@ def structural_features(adjacency: Tensor, node_mask: Tensor) -> Tensor:
     https://arxiv.org/abs/1802.06257).
 
     d_i = sum over hops k = 0 ... 2 of 0.01^k times the histogram of floor(log2 degree) over the nodes k hops away.
-
-    Args:
-        adjacency: (P, N, N) bool, symmetric, nothing on the diagonal. node_mask: (P, N) bool.
-
-    Returns:
-        (P, N, buckets); a node without neighbours counts in no histogram, a missing node has zeros.
+    A node without neighbours counts in no histogram, and a missing node has zeros. adjacency (P, N, N) bool,
+    symmetric, 0 on the diagonal, node_mask (P, N) bool -> (P, N, buckets).
     """
     degree = adjacency.sum(dim=-1)  # (P, N)
     num_buckets = int(math.log2(max(adjacency.shape[-1] - 1, 1))) + 1
@@ -72,9 +63,9 @@ def structural_features(adjacency: Tensor, node_mask: Tensor) -> Tensor:
 def structural_alignment(features: Tensor) -> Tensor:
     """Similarity of nodes by their place in the graphs, (P, N, buckets) -> (P, N, N), symmetric, 1 on the diagonal.
 
-    s = exp(-|d_i - d_j|) is factorised as Y Y^T and alignment = exp(-|y_i - y_j|). The published method approximates Y
-    by landmarks; with every node a landmark, which 10 log2(N) >= N makes of graphs this small there too, the
-    factorisation is exact, its rows have length 1, and |y_i - y_j| = sqrt(2 - 2 s) needs none.
+    s = exp(-|d_i - d_j|) is factorised as Y Y^T and alignment = exp(-|y_i - y_j|). With every node a landmark, which
+    the published method also has in graphs this small, the factorisation is exact, its rows have length 1, and
+    |y_i - y_j| = sqrt(2 - 2 s) needs none.
     """
     distance = (features.unsqueeze(2) - features.unsqueeze(1)).norm(dim=-1)  # (P, N, N)
     return (-(2 - 2 * (-distance).exp()).clamp(min=0).sqrt()).exp()
@@ -87,11 +78,8 @@ class GraphAlignment(nn.Module):
         semantic_j = sigmoid(softmax(W_q o_j (W_k x)^T / sqrt(2 D)) W_v x), over the tokens x
         structural_j = sum_i alignment(i, j) x_i / sum_i alignment(i, j)
         output = sum_j W [semantic_j; structural_j]
-    over the objects o_j that are there. The sum over tokens is not divided by its weights there; here it is, so that
-    a sentence's length does not set the scale.
-
-    Args:
-        hidden_size: D of the text. Everything inside has 2 D, the size of the two entities together.
+    over the objects o_j that are there. Departure: the sum over tokens is not divided by its weights there; here it
+    is, so that a sentence's length does not set the scale. Everything inside has 2 D, the size of the two entities.
     """
 
     def __init__(self, *, hidden_size: int):
@@ -108,9 +96,11 @@ class GraphAlignment(nn.Module):
         -> (P, 2 D), zeros for a pair without a visual node.
         """
         with torch.no_grad():
-            adjacency = _both_graphs(graph, visual_mask)  # (P, N, N)
-            features = structural_features(adjacency, torch.cat([text_mask, visual_mask], dim=1))
-            alignment = structural_alignment(features)[:, text.shape[1] :, : text.shape[1]]  # (P, G, T)
+            tokens, different = text.shape[1], ~torch.eye(visual.shape[1], dtype=torch.bool, device=text.device)
+            both = nn.functional.pad(graph, (0, len(different)) * 2)  # (P, N, N), the graphs are not linked
+            both[:, tokens:, tokens:] = visual_mask[:, :, None] & visual_mask[:, None] & different
+            features = structural_features(both, torch.cat([text_mask, visual_mask], dim=1))
+            alignment = structural_alignment(features)[:, tokens:, :tokens]  # (P, G, T)
             weights = alignment.masked_fill(~text_mask.unsqueeze(1), 0).to(text.dtype)
             weights = weights / weights.sum(dim=-1, keepdim=True)
         text, visual = self.text_projection(text), self.visual_projection(visual)  # (P, T, 2 D), (P, G, 2 D)
@@ -120,23 +110,13 @@ class GraphAlignment(nn.Module):
         return aligned.masked_fill(~visual_mask.unsqueeze(-1), 0).sum(dim=1)
 
 
-def _both_graphs(graph: Tensor, visual_mask: Tensor) -> Tensor:
-    """The text graph and the complete graph of the visual nodes as one graph of two parts, (P, N, N)."""
-    rows, tokens, visual = len(graph), graph.shape[1], visual_mask.shape[1]
-    both = graph.new_zeros(rows, tokens + visual, tokens + visual)
-    both[:, :tokens, :tokens] = graph
-    different = ~torch.eye(visual, dtype=torch.bool, device=graph.device)
-    both[:, tokens:, tokens:] = visual_mask[:, :, None] & visual_mask[:, None] & different
-    return both
-
-
 class Mega(VisualBaseline):
     """MEGA-style: logits = W (W_f [h; t; aligned]) + b, h and t the markers' states, aligned = `GraphAlignment`.
 
-    Not as published: there is neither a dependency parser nor a scene graph generator here, so the text graph is
-    `text_graph` (a chain, and a clique of mentions and phrases in the place of the dependency tree), and the scene
-    graph is complete over the image and the pair's objects, where the paper has ten objects of a scene graph generator
-    with their predicted relations. A tail that is an object of the image is one more visual node.
+    Departures: there is neither a dependency parser nor a scene graph generator here. The text graph is `text_graph`
+    in the place of the dependency tree, and the scene graph is complete over the image and the pair's objects, where
+    the paper has ten objects of a scene graph generator with their predicted relations. A tail that is an object of
+    the image is one more visual node.
     """
 
     def __init__(self, config: BaselineConfig):
@@ -147,15 +127,13 @@ class Mega(VisualBaseline):
         self.add_classifier(2 * size)
 
     def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
-        regions, present, tail_region = self.regions(inputs)
-        visual = torch.cat([regions, tail_region.unsqueeze(1)], dim=1)  # (P, 1 + K + 1, D)
-        visual_mask = torch.cat([present, inputs["tail_object"].unsqueeze(1) >= 0], dim=1)
+        visual, visual_mask = self.regions(inputs)  # (P, 1 + K + 1, D)
         states = self.encode_text(inputs)  # (S, T, D)
         rows = inputs["pair_to_sequence"]
         text_mask = inputs["attention_mask"][rows].bool()  # (P, T)
         graph = text_graph(_key_tokens(inputs), text_mask)
         aligned = self.alignment(states[rows], text_mask, visual, visual_mask, graph)  # (P, 2 D)
-        entities = self.entity_states(states, inputs, tail_region).flatten(1)  # (P, 2 D)
+        entities = self.entity_states(states, inputs, visual[:, -1])  # (P, 2 D)
         return self.fusion(torch.cat([entities, aligned], dim=-1))
 
 

@@ -9,15 +9,7 @@ from transformers import PreTrainedModel
 
 from modeling_vmhan.layers import masked_softmax
 from vmhan.baselines.base import VisualBaseline
-from vmhan.baselines.bert_layers import (
-    attend,
-    check_bert_family,
-    embed,
-    finish_layer,
-    project,
-    rows_of_pairs,
-    split_heads,
-)
+from vmhan.baselines.bert_layers import attend, embed, finish_layer, project, rows_of_pairs, split_heads
 from vmhan.baselines.configuration import BaselineConfig
 
 
@@ -40,9 +32,7 @@ def correlate(text: Tensor, visual: Tensor, visual_mask: Tensor) -> Tensor:
 class VisualLayer(nn.Module):
     """A pre-norm transformer layer, as CLIP's, whose attention may have a prefix of keys and values.
 
-    Args:
-        hidden_size: D. num_heads: heads, those of the text layer whose keys it reads. intermediate_size: of the
-            feed-forward network. dropout: of the attention.
+    It has the heads of the text layer whose keys it reads; `dropout` is that of the attention.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int, intermediate_size: int, dropout: float):
@@ -60,76 +50,53 @@ class VisualLayer(nn.Module):
         )
 
     def forward(self, visual: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
-        """One layer.
+        """visual (P, G, D), mask (P, G) bool with a True in each row -> (P, G, D).
 
-        Args:
-            visual: (P, G, D). mask: (P, G) bool, with a True in each row.
-            prefix: key and value (P, heads, T, d_head) and their mask (P, T) bool: prefix-guided interaction.
-
-        Returns:
-            (P, G, D).
+        The prefix, for prefix-guided interaction, is key and value (P, heads, T, d_head) and their mask (P, T) bool.
         """
         projected = self.projections(self.attention_norm(visual)).chunk(3, dim=-1)
         query, key, value = (split_heads(part, self.num_heads) for part in projected)
         if prefix is not None:
             key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
             mask = torch.cat([prefix[2], mask], dim=1)  # (P, T + G)
-        dropout = self.dropout if self.training else 0.0
-        mixed = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask[:, None, None], dropout_p=dropout
-        )
-        visual = visual + self.attention_output(mixed.transpose(1, 2).flatten(2))
+        mixed = attend(query, key, value, mask, self.dropout if self.training else 0.0)  # (P, G, D)
+        visual = visual + self.attention_output(mixed)
         return visual + self.feed_forward(visual)
 
 
 class MEncoder(nn.Module):
     """A visual stream beside the text encoder, and what joins them in the last layers.
 
-    Prefix-guided interaction: the visual attention also reads the keys and values that the text layer
-    below has made of the text. Correlation-aware fusion: the feed-forward network of the text layer is
+    Prefix-guided interaction: the visual attention also reads the keys and values that the text layer below has made
+    of the text. Correlation-aware fusion: the feed-forward network of the text layer is
     act(x W_1 + b_1 + Agg W_3) W_2 + b_2 with Agg = `correlate`, of the attention's mixture before its output layer as
-    in the public code (MRE/models/modeling_unimo.py of zjunlp/MKGformer); act is the text encoder's.
-
-    Args:
-        num_layers, hidden_size, num_heads, intermediate_size, dropout: of the text encoder; the visual stream has the
-            same.
+    in the public code (MRE/models/modeling_unimo.py of zjunlp/MKGformer). All sizes are the text encoder's.
     """
 
-    def __init__(
-        self, *, num_layers: int, hidden_size: int, num_heads: int, intermediate_size: int, dropout: float = 0.0
-    ):
+    def __init__(self, *, num_layers: int, hidden_size: int, intermediate_size: int, dropout: float = 0.0, **sizes):
         super().__init__()
-        sizes = {"hidden_size": hidden_size, "num_heads": num_heads, "intermediate_size": intermediate_size}
-        self.visual_layers = nn.ModuleList(VisualLayer(**sizes, dropout=dropout) for _ in range(num_layers))
+        sizes |= {"hidden_size": hidden_size, "intermediate_size": intermediate_size, "dropout": dropout}
+        self.visual_layers = nn.ModuleList(VisualLayer(**sizes) for _ in range(num_layers))
         self.fusions = nn.ModuleList(  # W_3
             nn.Linear(hidden_size, intermediate_size, bias=False) for _ in range(num_fusion_layers(num_layers))
         )
 
     def forward(
-        self,
-        encoder: PreTrainedModel,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor | None,
-        visual: Tensor,
-        visual_mask: Tensor,
+        self, encoder: PreTrainedModel, inputs: dict[str, Tensor], visual: Tensor, visual_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Both streams, layer by layer.
+        """Both streams, layer by layer: text states (P, T, D) and visual states (P, G, D).
 
         Args:
-            encoder: of the BERT family. input_ids, attention_mask, token_type_ids: (P, T).
+            encoder: of the BERT family. inputs: its input_ids, attention_mask, token_type_ids (P, T).
             visual: (P, G, D) visual tokens. visual_mask: (P, G) bool, with a True in each row.
-
-        Returns:
-            text states (P, T, D), visual states (P, G, D).
         """
-        text, text_mask = embed(encoder, input_ids, token_type_ids), attention_mask.bool()
+        text, text_mask = embed(encoder, inputs)
         first = len(self.visual_layers) - len(self.fusions)  # layers before it do not fuse
         prefix = None
         for i, (layer, visual_layer) in enumerate(zip(encoder.encoder.layer, self.visual_layers, strict=True)):
             visual = visual_layer(visual, visual_mask, prefix if i >= first else None)
-            query, key, value = project(layer, text)
-            context = attend(layer, query, key, value, text_mask)  # (P, T, D)
+            query, key, value, dropout = project(layer, text)
+            context = attend(query, key, value, text_mask, dropout)  # (P, T, D)
             fusion = None
             if i >= first:
                 fusion = self.fusions[i - first](correlate(context, visual, visual_mask))
@@ -141,19 +108,17 @@ class MEncoder(nn.Module):
 class MKGformer(VisualBaseline):
     """MKGformer: logits = W [h; t] + b over the markers' states of the text stream of `MEncoder`.
 
-    Not as published: the visual stream reads a token a region (image, then the pair's objects), made of the features
-    that all baselines share, and has fresh weights. The published one has CLIP's ViT-B/32 and reads the patches of six
+    Departures: the visual stream reads one token a region (image, then the pair's objects), made of the features that
+    all baselines share, and has fresh weights. The published one has CLIP's ViT-B/32 and reads the patches of six
     crops of objects, of two detectors. It keeps the published learnt class token, which is also what a post without an
     image has. A tail that is an object of the image is one more visual token, whose state is t.
-
-    Raises:
-        ValueError: the text encoder is not of the BERT family.
     """
 
+    reaches_into_layers = True
+
     def __init__(self, config: BaselineConfig):
-        text = config.text_config
-        check_bert_family(text.model_type, config.baseline)
         super().__init__(config)
+        text = config.text_config
         self.visual_kinds = nn.Embedding(4, text.hidden_size)  # class token, image, object, tail
         self.visual_norm = nn.LayerNorm(text.hidden_size)
         self.m_encoder = MEncoder(
@@ -167,16 +132,12 @@ class MKGformer(VisualBaseline):
 
     def visual_tokens(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Class token, image, K objects, tail: (P, 3 + K, D), and which are there, (P, 3 + K)."""
-        regions, present, tail_region = self.regions(inputs)
-        tokens = torch.cat([torch.zeros_like(regions[:, :1]), regions, tail_region.unsqueeze(1)], dim=1)
-        is_object = inputs["tail_object"].unsqueeze(1) >= 0  # (P, 1)
-        mask = torch.cat([torch.ones_like(is_object), present, is_object], dim=1)
-        kinds = [0, 1, *[2] * (regions.shape[1] - 1), 3]
-        tokens = tokens + self.visual_kinds(torch.tensor(kinds, device=tokens.device))
-        return self.visual_norm(tokens), mask
+        regions, present = self.regions(inputs)  # (P, 2 + K, D)
+        tokens = nn.functional.pad(regions, (0, 0, 1, 0))  # the class token is its embedding alone
+        kinds = torch.tensor([0, 1, *[2] * (regions.shape[1] - 2), 3], device=tokens.device)
+        return self.visual_norm(tokens + self.visual_kinds(kinds)), nn.functional.pad(present, (1, 0), value=True)
 
     def pair_features(self, inputs: dict[str, Tensor]) -> Tensor:
         inputs = rows_of_pairs(inputs)
-        text = inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")
-        states, visual = self.m_encoder(self.text_encoder, *text, *self.visual_tokens(inputs))
-        return self.entity_states(states, inputs, visual[:, -1]).flatten(1)  # (P, 2 D)
+        states, visual = self.m_encoder(self.text_encoder, inputs, *self.visual_tokens(inputs))
+        return self.entity_states(states, inputs, visual[:, -1])  # (P, 2 D)

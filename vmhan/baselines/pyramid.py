@@ -3,6 +3,8 @@
 Shapes: R regions, S side of the input in pixels, C channels of the four stages together (ResNet-50: 3840).
 """
 
+from typing import Any
+
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -30,22 +32,20 @@ def pyramid_transform(size: int = 224) -> PixelTransform:
 class PyramidEncoder(nn.Module):
     """Feature maps of ResNet's four stages, each pooled to 2 x 2 and concatenated over the channels.
 
-    Args:
-        name: "resnet50" (the published one) or "resnet18".
-
-    Raises:
-        ValueError: an unknown name.
+    `name` is "resnet50" (the published one) or "resnet18", and `state` torchvision's state dict of that network.
 
     Example:
         >>> PyramidEncoder("resnet18").eval()(torch.zeros(2, 3, 32, 32)).shape
         torch.Size([2, 4, 960])
     """
 
-    def __init__(self, name: str = "resnet50"):
+    def __init__(self, name: str = "resnet50", state: dict[str, Any] | None = None):
         super().__init__()
         if name not in RESNETS:
             raise ValueError(f"the pyramid's network must be one of {list(RESNETS)}, received {name!r}.")
         resnet = getattr(torchvision.models, name)(weights=None)
+        if state is not None:
+            resnet.load_state_dict(state)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
         self.feature_size = FEATURE_SIZES[name]  # C
@@ -61,35 +61,20 @@ class PyramidEncoder(nn.Module):
         Raises:
             ValueError: an unknown network or weights. OSError: the ImageNet weights cannot be had.
         """
-        seed = random_seed(weights)
-        if weights != "imagenet" and seed is None:
-            raise ValueError(
-                f'the weights of the ResNet must be "imagenet" or "random:SEED" with a whole number SEED >= 0, '
-                f'received {weights!r}. For example "random:0" needs no download.'
-            )
+        seed, state = random_seed(weights), None
+        if weights == "imagenet" and name in RESNETS:
+            try:
+                state = RESNETS[name].get_state_dict(progress=True, check_hash=True, weights_only=True)
+            except OSError as error:  # URLError included
+                raise OSError(
+                    f"the ImageNet weights of {name} could not be downloaded from {RESNETS[name].url} ({error}). "
+                    f"Download that file into {torch.hub.get_dir()}/checkpoints, or give random:0 for a trial."
+                ) from error
+        elif seed is None:
+            raise ValueError(f'the weights of the ResNet must be "imagenet" or "random:SEED", received {weights!r}.')
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed or 0)
-            encoder = cls(name)
-        if weights == "imagenet":
-            encoder._load_imagenet(name)
-        return encoder.eval().requires_grad_(False)
-
-    def _load_imagenet(self, name: str) -> None:
-        try:
-            state = RESNETS[name].get_state_dict(progress=True, check_hash=True, weights_only=True)
-        except OSError as error:  # URLError included
-            raise OSError(
-                f"the ImageNet weights of {name} could not be downloaded from {RESNETS[name].url} ({error}). Download "
-                f"that file into {torch.hub.get_dir()}/checkpoints, or give random:0 for a trial."
-            ) from error
-        stem = {"conv1": "stem.0", "bn1": "stem.1"}
-        stages = {f"layer{i + 1}": f"stages.{i}" for i in range(len(self.stages))}
-        renamed = {}
-        for key, value in state.items():
-            top, _, rest = key.partition(".")
-            if top != "fc":
-                renamed[f"{(stem | stages)[top]}.{rest}"] = value
-        self.load_state_dict(renamed)
+            return cls(name, state).eval().requires_grad_(False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Normalised regions (R, 3, S, S) -> (R, 4 positions, C). Any S: a map smaller than 2 x 2 is repeated."""

@@ -10,15 +10,7 @@ from transformers import PreTrainedModel
 
 from modeling_vmhan.visual_projection import masked_batch_norm
 from vmhan.baselines.base import EncoderBaseline
-from vmhan.baselines.bert_layers import (
-    attend,
-    check_bert_family,
-    embed,
-    finish_layer,
-    project,
-    rows_of_pairs,
-    split_heads,
-)
+from vmhan.baselines.bert_layers import attend, embed, finish_layer, project, rows_of_pairs, split_heads
 from vmhan.baselines.configuration import BaselineConfig
 from vmhan.baselines.pyramid import POSITIONS, PyramidEncoder
 
@@ -35,8 +27,8 @@ class GatedAggregation(nn.Module):
         g_l = softmax(LeakyReLU(W_l mean_i V_i + b_l));  prefix_l = sum_i g_l,i V_i
 
     The blocks are those of the public code (models/bert_model.py of zjunlp/HVPNeT), where one projection reads the
-    whole pyramid; the paper writes one projection a stage. Its positions are read as a sequence here; the public code
-    cuts the flattened (channels, 2, 2) map into four rows instead, which mixes channels and positions.
+    whole pyramid; the paper writes one projection a stage. Departure: the positions are read as a sequence here; the
+    public code cuts the flattened (channels, 2, 2) map into four rows, which mixes channels and positions.
 
     Args:
         feature_size: C. hidden_size: D. num_layers: L. middle_size: of the projection (published: 800).
@@ -54,7 +46,7 @@ class GatedAggregation(nn.Module):
         return self.projection(pyramid).unflatten(-1, (BLOCKS, -1))
 
     def gate(self, blocks: Tensor) -> Tensor:
-        """(R, L, 4 blocks), a layer's sum to 1."""
+        """(R, L, 4 blocks), which sum to 1 in each layer."""
         mean = blocks.mean(dim=2).flatten(1)  # (R, 4 x 2 D)
         scores = torch.stack([gate(mean) for gate in self.gates], dim=1)  # (R, L, 4)
         return nn.functional.leaky_relu(scores).softmax(dim=-1)
@@ -66,29 +58,21 @@ class GatedAggregation(nn.Module):
 
 
 def encode_with_prefix(
-    encoder: PreTrainedModel,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    token_type_ids: Tensor | None,
-    prefix: Tensor,
-    prefix_mask: Tensor,
+    encoder: PreTrainedModel, inputs: dict[str, Tensor], prefix: Tensor, prefix_mask: Tensor
 ) -> Tensor:
     """Visual prefix-guided fusion: softmax(Q [prefix_k; K]^T / sqrt(d)) [prefix_v; V] in every layer.
 
     Args:
-        encoder: of the BERT family. input_ids, attention_mask, token_type_ids: (P, T).
+        encoder: of the BERT family. inputs: its input_ids, attention_mask, token_type_ids (P, T).
         prefix: (P, L, n, 2 D), keys then values; n may be 0. prefix_mask: (P, n) bool.
-
-    Returns:
-        states (P, T, D).
     """
-    states = embed(encoder, input_ids, token_type_ids)  # (P, T, D)
-    mask = torch.cat([prefix_mask, attention_mask.bool()], dim=1)  # (P, n + T)
+    states, text_mask = embed(encoder, inputs)
+    mask = torch.cat([prefix_mask, text_mask], dim=1)  # (P, n + T)
     for layer, of_layer in zip(encoder.encoder.layer, prefix.unbind(dim=1), strict=True):
-        query, key, value = project(layer, states)
+        query, key, value, dropout = project(layer, states)
         prefix_key, prefix_value = (split_heads(half, query.shape[1]) for half in of_layer.chunk(2, dim=-1))
         key, value = torch.cat([prefix_key, key], dim=2), torch.cat([prefix_value, value], dim=2)
-        states = finish_layer(layer, states, attend(layer, query, key, value, mask))
+        states = finish_layer(layer, states, attend(query, key, value, mask, dropout))
     return states
 
 
@@ -97,34 +81,26 @@ class HVPNeT(EncoderBaseline):
 
     The pixels of the image and of the pair's objects go through a frozen ResNet at each step, as in the public code
     (whose optimiser has none of its weights), and from there through `GatedAggregation`.
-    Not as published: a region that several pairs of a sentence use is encoded once for all of them; a missing object
-    is masked, where the public code shows the attention an encoded black picture; the ResNet stays in evaluation mode;
-    the objects are those of the data set (the public ones leak, see the README); and the pyramid is normalised, as the
-    features of all baselines are, without which the prefix was not learned from random weights. A tail that is an object
-    of the image is in the prefix, too, and t is its mean value in the last layer.
 
-    Raises:
-        ValueError: the text encoder is not of the BERT family, or the posts have no image (visual_feature_size is 0,
-            which else is C).
+    Departures: a region that several pairs of a sentence use is encoded once for all of them. A missing object is
+    masked, where the public code shows the attention an encoded black picture. The ResNet stays in evaluation mode.
+    The objects are those of the data set, because the public ones leak. The pyramid is normalised, as the features of
+    all baselines are; without this the prefix was not learned from random weights. A tail that is an object of the
+    image is also in the prefix, and t is its mean value in the last layer. visual_feature_size is C.
     """
 
+    reads_images = True
+    reaches_into_layers = True
+
     def __init__(self, config: BaselineConfig):
-        if not config.visual_feature_size:
-            raise ValueError(
-                "the baseline 'hvpnet' reads images, received visual_feature_size=0: give posts with an image, or take a "
-                "baseline of words alone ('mtb', 'pcnn')."
-            )
-        text = config.text_config
-        check_bert_family(text.model_type, config.baseline)
         super().__init__(config)
+        text = config.text_config
         self.pyramid = PyramidEncoder(config.pyramid)
-        self.feature_norm = nn.LayerNorm(self.pyramid.feature_size, elementwise_affine=False)
-        self.region_norm = nn.BatchNorm1d(self.pyramid.feature_size, affine=False, momentum=None)
-        self.aggregation = GatedAggregation(
-            feature_size=self.pyramid.feature_size,
-            hidden_size=text.hidden_size,
-            num_layers=text.num_hidden_layers,
-        )
+        size = self.pyramid.feature_size
+        self.feature_norm = nn.LayerNorm(size, elementwise_affine=False)
+        self.region_norm = nn.BatchNorm1d(size, affine=False, momentum=None)
+        sizes = {"hidden_size": text.hidden_size, "num_layers": text.num_hidden_layers}
+        self.aggregation = GatedAggregation(feature_size=size, **sizes)
         self.add_classifier(2 * text.hidden_size)
 
     def use_pyramid(self, weights: str) -> None:
@@ -147,27 +123,21 @@ class HVPNeT(EncoderBaseline):
         Raises:
             ValueError: the posts have features instead of pixels.
         """
-        example, image = inputs["pair_to_example"], torch.zeros_like(inputs["tail_object"])
-        columns = torch.cat([image[:, None], inputs["pair_objects"] + 1, inputs["tail_object"][:, None] + 1], dim=1)
+        example, tail = inputs["pair_to_example"], inputs["tail_object"][:, None] + 1  # (P,), (P, 1)
+        columns = torch.cat([torch.zeros_like(tail), inputs["pair_objects"] + 1, tail], dim=1)  # image 0, object i + 1
         has_image = inputs["image_mask"][example].unsqueeze(1)  # (P, 1)
         present = has_image & torch.cat([torch.ones_like(has_image), columns[:, 1:] > 0], dim=1)  # (P, 2 + K)
         pixels = inputs.get("pixel_values")
         if pixels is None and present.any():
-            raise ValueError(
-                "hvpnet reads pixels, and this batch has image_features without them: give posts with image and boxes "
-                "and without features (run_mmre.py --model hvpnet leaves the features out)."
-            )
+            raise ValueError("hvpnet reads pixels, received a batch with image_features and without pixel_values.")
         used = inputs["image_mask"].new_zeros(len(inputs["image_mask"]), 1 + inputs["object_mask"].shape[1])
         used[example.unsqueeze(1).expand_as(columns)[present], columns[present]] = True  # (B, 1 + O)
-        zeros = self.classifier.weight.new_zeros(1, POSITIONS, self.pyramid.feature_size)
-        found = zeros[:0] if pixels is None or not used.any() else self._encode(pixels[used].to(zeros.dtype))
+        pyramids = self.classifier.weight.new_zeros(1, POSITIONS, self.pyramid.feature_size)
+        if used.any():
+            with torch.no_grad():
+                pyramids = torch.cat([pyramids, self.pyramid(pixels[used].to(pyramids.dtype))])
         number = used.flatten().cumsum(dim=0).view_as(used)  # 1 + the region's place among those used
-        of_pair = number[example.unsqueeze(1), columns].masked_fill(~present, 0)
-        return torch.cat([zeros, found]), of_pair, present
-
-    @torch.no_grad()
-    def _encode(self, pixels: Tensor) -> Tensor:
-        return self.pyramid(pixels)
+        return pyramids, number[example.unsqueeze(1), columns].masked_fill(~present, 0), present
 
     def normalised(self, pyramids: Tensor) -> Tensor:
         """(1 + R, 4, C) as `VisualProjection` normalises features; the first, which is no region, stays zero."""
@@ -180,9 +150,6 @@ class HVPNeT(EncoderBaseline):
         prefix = self.aggregation(self.normalised(pyramids))[of_pair].transpose(1, 2)  # (P, L, 2 + K, 4, 2 D)
         mask = present.repeat_interleave(POSITIONS, dim=1)  # (P, n)
         inputs = rows_of_pairs(inputs)
-        text = inputs["input_ids"], inputs["attention_mask"], inputs.get("token_type_ids")
-        states = encode_with_prefix(self.text_encoder, *text, prefix.flatten(2, 3), mask)  # (P, T, D)
-        entities = self.entity_states(states, inputs)  # (P, 2, D)
+        states = encode_with_prefix(self.text_encoder, inputs, prefix.flatten(2, 3), mask)  # (P, T, D)
         tail = prefix[:, -1, -1, :, states.shape[-1] :].mean(dim=1)  # (P, D), the values
-        tail = torch.where(inputs["tail_object"].unsqueeze(-1) >= 0, tail, entities[:, 1])
-        return torch.cat([entities[:, 0], tail], dim=-1)  # (P, 2 D)
+        return self.entity_states(states, inputs, tail)  # (P, 2 D)

@@ -3,15 +3,16 @@
 n pairs, R relations. A confidence is the probability of the predicted relation; all relations count, none included.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from sklearn.calibration import CalibrationDisplay
 
 from modeling_vmhan.uncertainty import fit_temperature
+from vmhan.scoring.pictures import BLUE, ORANGE, picture
 
 
 __all__ = ["Reliability", "calibrate", "calibration_metrics", "draw_reliability_diagram", "reliability", "softmax"]
@@ -35,25 +36,21 @@ class Reliability(NamedTuple):
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """(n, R) logits -> (n, R) probabilities, float64."""
-    scaled = np.asarray(logits, dtype=np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return torch.softmax(torch.as_tensor(logits, dtype=torch.float64) / temperature, dim=-1).numpy()
 
 
 def reliability(probabilities: np.ndarray, gold: Sequence[int], *, num_bins: int = NUM_BINS) -> Reliability:
     """Pairs sorted by confidence into bins of equal width, (i / bins, (i + 1) / bins] for i = 0, 1, ...
 
     Args:
-        probabilities: (n, R). gold: (n,) relation ids. num_bins: 15 is the number that papers report.
-
-    Raises:
-        ValueError: no pair, or shapes that do not fit.
+        probabilities: (n, R). gold: (n,) relation ids; ValueError if they do not fit or there is no pair.
+        num_bins: 15 is the number that papers report.
     """
     probabilities, gold = np.asarray(probabilities, dtype=np.float64), np.asarray(gold)
     if probabilities.ndim != 2 or gold.shape != probabilities.shape[:1] or len(gold) == 0:
         raise ValueError(
             "expected probabilities (n, R) and gold (n,) of n >= 1 pairs, received "
-            f"{probabilities.shape} and {gold.shape}. Give one row of probabilities and one relation id a pair."
+            f"{probabilities.shape} and {gold.shape}."
         )
     confidence = probabilities.max(axis=-1)
     correct = probabilities.argmax(axis=-1) == gold
@@ -87,18 +84,14 @@ def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: fl
 def calibrate(
     splits: dict[str, tuple[np.ndarray, np.ndarray]], *, temperature: float | None = None
 ) -> dict[str, float]:
-    """The temperature fitted on the validation split, and what it does to every split.
-
-    The validation split's own numbers are thereby a little too good (one parameter was fitted on it); the test split's
-    are not.
+    """The temperature fitted on the validation split, whose own numbers are thereby a little too good.
 
     Args:
         splits: name -> (logits (n, R), gold (n,) relation ids).
-        temperature: of a model that has its own; None fits it.
+        temperature: of a model that has its own; None fits it (it is 1 without a validation split).
 
     Returns:
-        temperature (where it is fitted, 1 without a validation split), and the numbers of `calibration_metrics` as
-        SPLIT_ece and so on.
+        temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on.
     """
     if temperature is None:
         fitted = "validation" in splits
@@ -112,54 +105,27 @@ def calibrate(
 def draw_reliability_diagram(
     path: str | Path, splits: dict[str, tuple[np.ndarray, Sequence[int]]], temperature: float
 ) -> None:
-    """Accuracy against confidence, before and after temperature scaling; on the diagonal they agree.
-
-    Each panel has the bins' accuracies, the gap to their mean confidence, and below how many pairs lie in each.
+    """Draw accuracy against confidence, before and after temperature scaling, as a PNG; nothing without splits.
 
     Args:
-        path: of the PNG, written atomically.
-        splits: name -> (logits (n, R), gold (n,)); without any, nothing is drawn.
-        temperature: the fitted one.
+        splits: name -> (logits (n, R), gold (n,)). temperature: the fitted one.
 
     Raises:
         ImportError: matplotlib is not installed.
     """
     if not splits:
         return
-    try:
-        from matplotlib.figure import Figure  # no pyplot: no global state, no display
-    except ImportError as error:
-        raise ImportError("the reliability diagram needs matplotlib: pip install 'vmhan[report]'") from error
-    columns = [(name, when, value) for name in splits for when, value in (("before", 1.0), ("after", temperature))]
-    figure = Figure(figsize=(3.4 * len(columns), 4.4), layout="constrained")
-    axes = figure.subplots(2, len(columns), height_ratios=[4, 1], sharex=True, squeeze=False)
-    for (name, when, value), upper, lower in zip(columns, *axes, strict=True):
-        logits, gold = splits[name]
-        bins = reliability(softmax(logits, value), gold)
-        _draw_panel(upper, lower, bins)
-        error = bins.expected_calibration_error
-        upper.set_title(f"{name}, {when}\nT = {value:.2f}, ECE = {error:.3f}", fontsize=10)
-        lower.set_xlabel("confidence")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
-    axes[0][0].set_ylabel("accuracy")
-    axes[1][0].set_ylabel("pairs")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    os.replace(temporary, path)
-
-
-def _draw_panel(upper, lower, bins: Reliability) -> None:
-    """One split at one temperature: bars of accuracy, hatched gaps up or down to the confidence, counts below."""
-    width = 1 / len(bins.count)
-    filled = bins.count > 0
-    left = np.arange(len(bins.count))[filled] * width
-    accuracy, confidence = bins.accuracy[filled], bins.confidence[filled]
-    upper.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1)
-    upper.bar(left, accuracy, width, align="edge", color="#0072b2", edgecolor="white", label="accuracy")
-    gap = {"align": "edge", "facecolor": "#d55e0055", "edgecolor": "#d55e00", "hatch": "//", "linewidth": 0.8}
-    upper.bar(left, confidence - accuracy, width, bottom=accuracy, label="gap to confidence", **gap)
-    upper.set_xlim(0, 1)
-    upper.set_ylim(0, 1)
-    lower.bar(np.arange(len(bins.count)) * width, bins.count, width, align="edge", color="0.6", edgecolor="white")
+    with picture(path, width=4.4 * len(splits), height=5.4, dpi=120) as figure:
+        axes = figure.subplots(2, len(splits), height_ratios=[4, 1], sharex=True, squeeze=False)
+        for (name, (logits, gold)), upper, lower in zip(splits.items(), *axes, strict=True):
+            for when, value, colour in (("before", 1.0, ORANGE), ("after", temperature, BLUE)):
+                probabilities = softmax(logits, value)
+                confidence, correct = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == gold
+                error = reliability(probabilities, gold).expected_calibration_error
+                label = {"name": f"{when}: T = {value:.2f}, ECE = {error:.3f}", "color": colour, "pos_label": 1}
+                CalibrationDisplay.from_predictions(
+                    correct.astype(int), confidence, n_bins=NUM_BINS, ax=upper, **label
+                )
+                lower.hist(confidence, bins=NUM_BINS, range=(0, 1), histtype="step", color=colour)
+            upper.set(title=name, xlabel=None, ylabel="accuracy")
+            lower.set(xlabel="confidence", ylabel="pairs")

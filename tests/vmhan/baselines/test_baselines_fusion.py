@@ -1,19 +1,18 @@
 """The fusion models among the baselines: their parts against the formulas, and each of them whole."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 import torch
 import torchvision
-from PIL import Image
-from tiny import LABELS, VISUAL_SIZE
 from torch import nn
 from transformers import AutoModel, BertConfig, BertModel
 
 import run_mmre
 from modeling_vmhan import VMHANProcessor
-from vmhan.baselines import BaselineConfig, build_baseline, load_baseline
-from vmhan.baselines.bert_layers import attend, check_bert_family, embed, finish_layer, project
+from vmhan.baselines import load_baseline
+from vmhan.baselines.bert_layers import attend, embed, finish_layer, project
 from vmhan.baselines.mega import GraphAlignment, structural_alignment, structural_features, text_graph
 from vmhan.baselines.mkgformer import MEncoder, correlate, num_fusion_layers
 from vmhan.baselines.pyramid import FEATURE_SIZES, PyramidEncoder, pyramid_transform
@@ -44,7 +43,7 @@ class TestLayers:
         encoder, real = make_encoder(model_type), rows["attention_mask"].bool()
         none = torch.zeros(2, 2, 0, 64), torch.zeros(2, 0, dtype=torch.bool)
         with torch.no_grad():
-            states = encode_with_prefix(encoder, *rows.values(), *none)
+            states = encode_with_prefix(encoder, rows, *none)
             expected = encoder(**rows).last_hidden_state
         torch.testing.assert_close(states[real], expected[real], atol=1e-5, rtol=0)
 
@@ -52,7 +51,7 @@ class TestLayers:
         encoder, prefix = make_encoder(), torch.randn(2, 2, 3, 64)
         masks = {value: torch.full((2, 3), value) for value in (False, True)}
         with torch.no_grad():
-            states = {v: encode_with_prefix(encoder, *rows.values(), prefix, mask) for v, mask in masks.items()}
+            states = {v: encode_with_prefix(encoder, rows, prefix, mask) for v, mask in masks.items()}
             expected = encoder(**rows).last_hidden_state
         torch.testing.assert_close(states[False][0], expected[0], atol=1e-5, rtol=0)
         assert not torch.allclose(states[True][0], expected[0], atol=1e-2)
@@ -60,11 +59,11 @@ class TestLayers:
     def test_prefix_attention_is_the_formula(self, make_encoder, rows):
         """One layer, one row, by hand: softmax(Q [prefix_k; K]^T / sqrt(d)) [prefix_v; V] of each head."""
         encoder, layer = make_encoder(), make_encoder().encoder.layer[0]
-        states = embed(encoder, rows["input_ids"][:1], None)
+        states, mask = embed(encoder, {name: tensor[:1] for name, tensor in rows.items()})
         prefix = torch.randn(2, 1, 2, 3, 16)  # key and value of two heads, three positions
-        query, key, value = project(layer, states)
+        query, key, value, dropout = project(layer, states)
         key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
-        found = attend(layer, query, key, value, torch.ones(1, 8, dtype=torch.bool))
+        found = attend(query, key, value, torch.cat([mask.new_ones(1, 3), mask], dim=1), dropout)
         for head in range(2):
             weights = (query[0, head] @ key[0, head].T / 4).softmax(dim=-1)
             torch.testing.assert_close(found[0, :, 16 * head : 16 * head + 16], weights @ value[0, head])
@@ -75,10 +74,6 @@ class TestLayers:
         attended = layer.attention.output(context, states)
         inner = nn.functional.gelu(layer.intermediate.dense(attended) + fusion)
         torch.testing.assert_close(finish_layer(layer, states, context, fusion), layer.output(inner, attended))
-
-    def test_other_encoders_are_refused(self):
-        with pytest.raises(ValueError, match="mkgformer reaches into the layers .* received 'modernbert'"):
-            check_bert_family("modernbert", "mkgformer")
 
 
 class TestPyramid:
@@ -113,16 +108,14 @@ class TestPyramid:
         assert not torch.equal(first.stem[0].weight, other.stem[0].weight)
 
     def test_errors(self, monkeypatch):
-        with pytest.raises(ValueError, match=r"must be one of \['resnet18', 'resnet50'\], received 'vgg16'"):
+        with pytest.raises(ValueError, match=r"\['resnet18', 'resnet50'\], received 'vgg16'"):
             PyramidEncoder("vgg16")
-        with pytest.raises(ValueError, match='must be "imagenet" or "random:SEED".*received \'coco\''):
+        with pytest.raises(ValueError, match="received 'coco'"):
             PyramidEncoder.from_weights("resnet18", "coco")
-
-        def offline(self, **kwargs):
-            raise OSError("no network")
-
-        monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", offline)
-        with pytest.raises(OSError, match="ImageNet weights of resnet18 could not be downloaded from https"):
+        monkeypatch.setattr(
+            torchvision.models.ResNet18_Weights, "get_state_dict", Mock(side_effect=OSError("offline"))
+        )
+        with pytest.raises(OSError, match="resnet18 .*https.*offline"):
             PyramidEncoder.from_weights("resnet18", "imagenet")
 
 
@@ -158,7 +151,7 @@ class TestMEncoder:
         encoder, fusion = make_encoder(), self.make()
         nn.init.zeros_(fusion.fusions[0].weight)
         with torch.no_grad():
-            text, _ = fusion(encoder, *rows.values(), *self.visual())
+            text, _ = fusion(encoder, rows, *self.visual())
             expected = encoder(**rows).last_hidden_state
         real = rows["attention_mask"].bool()
         torch.testing.assert_close(text[real], expected[real], atol=1e-5, rtol=0)
@@ -170,8 +163,8 @@ class TestMEncoder:
         changed = {**rows, "input_ids": rows["input_ids"].clone()}
         changed["input_ids"][0, 1], changed["input_ids"][1, 3] = 30, 30  # a word of row 0, padding of row 1
         with torch.no_grad():
-            _, before = fusion(encoder, *rows.values(), visual, mask)
-            _, after = fusion(encoder, *changed.values(), visual, mask)
+            _, before = fusion(encoder, rows, visual, mask)
+            _, after = fusion(encoder, changed, visual, mask)
             alone = visual
             for layer in fusion.visual_layers:
                 alone = layer(alone, mask)
@@ -259,52 +252,6 @@ FUSION = ["visualbert", "mega", "hvpnet", "mkgformer"]
 SIDE = 32  # pixels of hvpnet's crops
 
 
-@pytest.fixture(scope="module")
-def make_baseline(make_text_config):
-    """A tiny baseline in eval mode, its weights large (0.2) as `make_model`'s."""
-
-    def make(name, **fields):
-        fields = {"num_text_phrases": 2 if name == "mega" else 0, "initializer_range": 0.2, **fields}
-        config = BaselineConfig(
-            baseline=name,
-            text_config=fields.pop("text_config", make_text_config(initializer_range=0.2)),
-            id2label=dict(enumerate(LABELS)),
-            visual_feature_size=960 if name == "hvpnet" else VISUAL_SIZE,
-            num_objects=3,
-            pyramid="resnet18",
-            classifier_dropout=0.0,
-            **fields,
-        )
-        torch.manual_seed(0)
-        return build_baseline(config, pyramid_weights="random:0" if name == "hvpnet" else None)
-
-    return make
-
-
-def with_pixels(posts):
-    """The same posts with seeded pictures and boxes in the place of features."""
-    for post in posts:
-        if post.pop("image_features", None) is not None:
-            generator = torch.Generator().manual_seed(len(post["tokens"]))
-            post["image"] = Image.fromarray(torch.randint(256, (40, 48, 3), generator=generator).byte().numpy())
-            boxes = [(4 * i, 3 * i, 4 * i + 12, 3 * i + 16) for i in range(len(post.pop("object_features")))]
-            post["boxes"] = boxes
-    return posts
-
-
-@pytest.fixture(scope="module")
-def inputs_of(make_processor):
-    """`inputs_of(model, posts)`: features, or for hvpnet pixels, and the labels."""
-
-    def encode(model, posts):
-        fields = {}
-        if model.config.baseline == "hvpnet":
-            posts, fields = with_pixels(posts), {"image_transform": {"size": SIDE}}
-        return dict(make_processor(model.config, **fields)(posts, label2id=model.config.label2id))
-
-    return encode
-
-
 def logits(model, inputs):
     with torch.no_grad():
         return model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
@@ -322,56 +269,6 @@ class TestWhatTheySee:
         after = logits(model, {**inputs, seen: changed})
         differs = (before - after).abs().amax(dim=-1) > 1e-5
         assert differs.tolist() == [False, True, False, False, False, False]
-
-    def test_a_tail_may_be_an_object(self, name, make_baseline, object_post, inputs_of):
-        model = make_baseline(name)
-        inputs = inputs_of(model, [object_post()])
-        before = logits(model, inputs)
-        again = logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})
-        assert not torch.allclose(before[0], again[0], atol=1e-4)
-        torch.testing.assert_close(before[1], again[1])
-
-
-@pytest.mark.parametrize("name", ["hvpnet"])  # the others are among those of test_baselines.py
-class TestWholeBaselines:
-    def test_it_overfits_and_every_weight_learns(self, name, make_baseline, posts, inputs_of):
-        model = make_baseline(name, initializer_range=0.05).train()
-        inputs = inputs_of(model, posts())
-        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        optimizer = torch.optim.Adam(trained.values(), lr=5e-3)
-        moved = dict.fromkeys(trained, False)
-        for _ in range(30):
-            loss = model(**inputs).loss
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            for n, p in trained.items():
-                moved[n] |= p.grad is not None and bool(p.grad.abs().max() > 0)
-        assert loss < 0.2 and torch.equal(model(**inputs).logits.argmax(dim=-1), inputs["labels"])
-        assert [n for n, has_moved in moved.items() if not has_moved] == []
-
-    def test_a_post_is_answered_alike_alone_and_among_others(self, name, make_baseline, posts, inputs_of):
-        """Padding of tokens, objects and pairs, and posts without an image or objects, change nothing."""
-        model = make_baseline(name)
-        together = logits(model, inputs_of(model, posts()))
-        alone = torch.cat([logits(model, inputs_of(model, [post])) for post in posts()])
-        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
-
-    def test_it_is_saved_exactly(self, name, make_baseline, posts, inputs_of, tmp_path):
-        model = make_baseline(name)
-        model.resize_token_embeddings(410)
-        model.save_pretrained(tmp_path)
-        again = load_baseline(tmp_path)
-        inputs = inputs_of(model, posts())
-        assert type(again) is type(model) and torch.equal(logits(again, inputs), logits(model, inputs))
-        assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in model.parameters()]
-
-    def test_the_pretrained_encoder_is_inside(self, name, make_baseline, make_encoder):
-        model, encoder = make_baseline(name), make_encoder()
-        model.use_text_encoder(encoder)
-        for key, value in encoder.state_dict().items():
-            if not key.startswith("pooler."):
-                assert torch.equal(model.text_encoder.state_dict()[key], value), key
 
 
 class TestVisualBert:
@@ -395,9 +292,11 @@ class TestVisualBert:
             weight = getattr(embeddings, f"visual_{kind}_embeddings").weight
             assert torch.equal(weight, getattr(encoder.embeddings, f"{kind}_embeddings").weight)
 
-    def test_other_encoders_are_refused(self, make_baseline, make_text_config):
-        with pytest.raises(ValueError, match="visualbert is built around a BERT.*'roberta'"):
-            make_baseline("visualbert", text_config=make_text_config("roberta"))
+
+@pytest.mark.parametrize(("name", "encoder"), [("visualbert", "roberta"), ("mkgformer", "modernbert")])
+def test_other_encoders_are_refused(name, encoder, make_baseline, make_text_config):
+    with pytest.raises(ValueError, match=f"{name}.*'{encoder}'"):
+        make_baseline(name, text_config=make_text_config(encoder))
 
 
 class TestHVPNeT:
@@ -441,12 +340,8 @@ class TestHVPNeT:
                 post["object_features"] = []
                 post["pairs"] = [{key: pair[key] for key in ("head", "tail")} for pair in post["pairs"]]
         inputs = make_processor(model.config)(batch)
-        with pytest.raises(ValueError, match="hvpnet reads pixels, and this batch has image_features"):
+        with pytest.raises(ValueError, match="pixel"):
             model(**inputs)
-
-    def test_without_images_it_is_not_built(self):
-        with pytest.raises(ValueError, match="'hvpnet' reads images, received visual_feature_size=0"):
-            build_baseline(BaselineConfig(baseline="hvpnet"))
 
     def test_a_run_reads_pictures_and_makes_no_features(self, tokenizer, tmp_path):
         """Though the configuration asks for them; and the saved folder answers as the run did."""

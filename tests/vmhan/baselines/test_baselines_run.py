@@ -111,15 +111,12 @@ def test_flags_that_a_baseline_does_not_read_are_named(workplace, caplog):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model", "pcn"], "received 'pcn'. Did you mean 'pcnn'"),
-        (
-            ["--model", "mtb", "--preset", "no_kl"],
-            "--preset is a row of VM-HAN's Table 2 .* --model mtb --preset no_kl",
-        ),
-        (["--model", "gcn", "--preset", "gat"], "received --model gcn --preset gat"),
-        (["--model", "mtb", "--word_vectors", "glove.txt"], "--word_vectors goes with a model that reads words"),
-        (["--word_vectors", "glove.txt"], "--word_vectors goes with .* received --model vmhan"),
-        (["--model", "mtb", "--push_to_hub", "true"], "--push_to_hub publishes VM-HAN, .* received --model mtb"),
+        (["--model", "pcn"], "'pcn'.*'pcnn'"),
+        (["--model", "mtb", "--preset", "no_kl"], "--preset .*--model mtb --preset no_kl"),
+        (["--model", "gcn", "--preset", "gat"], "--model gcn --preset gat"),
+        (["--model", "mtb", "--word_vectors", "glove.txt"], "--word_vectors .*mtb"),
+        (["--word_vectors", "glove.txt"], "--word_vectors .*vmhan"),
+        (["--model", "mtb", "--push_to_hub", "true"], "--push_to_hub .*mtb"),
     ],
 )
 def test_flags_that_do_not_go_together(workplace, flags, message):

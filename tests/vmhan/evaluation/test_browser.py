@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 from chromium import start_chromium
 from PIL import Image
-from transformers import AutoModel
 
-import run_mmre
 from model_cards.run_metadata import read_metadata
-from vmhan.evaluation.browser import command as browser
-from vmhan.evaluation.browser.data import WrongPair, explain, load_posts_of, why_no_attention, wrong_pairs
+from vmhan import cli
+from vmhan.evaluation.browser.data import WrongPair, explain, why_no_attention, wrong_pairs
 from vmhan.evaluation.browser.page import IMAGE_SIDE, card_of, heat_map, image_url, render
-from vmhan.scoring.predictions import Predictions
+from vmhan.evaluation.run_posts import load_run_posts
+from vmhan.scoring.predictions import Predictions, read_predictions
 
 
 RELATIONS = ["None", "peer", "member_of"]
@@ -50,40 +49,26 @@ class Page(html.parser.HTMLParser):
         return [attributes for _, attributes in self.tags if name in (attributes.get("class") or "").split()]
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory, tokenizer, make_text_config, make_vision_config):
-    """(folder of an untrained postcards run, cache of its data): most answers are wrong."""
-    folder = tmp_path_factory.mktemp("browser")
-    AutoModel.from_config(make_text_config()).save_pretrained(folder / "encoder")
-    tokenizer.save_pretrained(folder / "encoder")
-    AutoModel.from_config(make_vision_config()).save_pretrained(folder / "vision")
-    flags = {"text_encoder": folder / "encoder", "entity_representation": "packed", "dataset": "postcards"}
-    flags |= {"features": f"transformers:{folder / 'vision'}", "num_train": 1, "num_validation": 6, "num_test": 5}
-    flags |= {"cache_dir": folder / "cache", "do_train": False, "use_cpu": True, "disable_tqdm": True}
-    flags |= {"output_dir": folder / "run", "remove_unused_columns": False}
-    run_mmre.main([word for name, value in flags.items() for word in (f"--{name}", str(value))])
-    return folder
-
-
 @pytest.fixture
-def browse(workplace, tmp_path):
+def browse(run_postcards, tmp_path):
     """`browse(run, *flags)` -> (exit code, text of the page)."""
 
     def run_command(folder, *flags):
         report = tmp_path / "report.html"
-        code = browser.main([str(folder), "--cache_dir", str(workplace / "cache"), "--output", str(report), *flags])
+        where = ["--cache_dir", run_postcards.cache_dir, "--output", str(report)]
+        code = cli.main(["browse", str(folder), *where, *flags])
         return code, report.read_text() if report.exists() else ""
 
     return run_command
 
 
 @pytest.fixture
-def changed(workplace, tmp_path):
+def changed(finished_run, tmp_path):
     """A copy of the run's folder, without its weights and with whatever `change(rows)` makes of its predictions."""
 
     def copy(change=lambda rows: rows):
         folder = tmp_path / "changed"
-        shutil.copytree(workplace / "run", folder, ignore=shutil.ignore_patterns("*.safetensors"))
+        shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("*.safetensors"))
         rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
         return folder
@@ -97,14 +82,20 @@ def errors_of(folder, split="test"):
     return sorted(wrong, key=lambda row: -row["score"])
 
 
+@pytest.fixture
+def posts(finished_run, run_postcards):
+    """The test posts of the run, by their ids."""
+    data, rows = read_metadata(finished_run).run["data"], read_predictions(finished_run).split("test").rows
+    return {post["id"]: post for post in load_run_posts(data, rows, local={"cache_dir": run_postcards.cache_dir})}
+
+
 # ---------------------------------------------------------------- a run, from its folder
 
 
-def test_the_page_shows_every_error_with_what_there_is(browse, workplace):
-    code, text = browse(workplace / "run", "--worst", "3")
-    page, errors = Page(text), errors_of(workplace / "run")
-    facts = read_metadata(workplace / "run")
-    posts = {post["id"]: post for post in load_posts_of(facts, "test", cache_dir=str(workplace / "cache"))}
+def test_the_page_shows_every_error_with_what_there_is(browse, finished_run, posts):
+    code, text = browse(finished_run, "--worst", "3")
+    page, errors = Page(text), errors_of(finished_run)
+    metadata = read_metadata(finished_run)
     assert code == 0 and len(errors) > 3
     assert page.sentences == [" ".join(posts[row["id"]]["tokens"]) for row in errors]
     assert [card["data-gold"] for card in page.of_class("card")] == [row["relation"] for row in errors]
@@ -113,11 +104,11 @@ def test_the_page_shows_every_error_with_what_there_is(browse, workplace):
     assert text.count("attention: nodes") == text.count("attention: hyperedges") == 3
     assert len(page.of_class("box")) == sum(len(posts[row["id"]]["boxes"]) for row in errors[:3])
     assert page.of_class("used") and "other answers" not in text and f"ask for more by --worst {len(errors)}" in text
-    assert facts.run["command"] in text and f">{100 * facts.metrics['test_accuracy']:.1f}<" in text
+    assert metadata.run["command"] in text and f">{100 * metadata.metrics['test_accuracy']:.1f}<" in text
 
 
-def test_nothing_is_fetched_from_anywhere(browse, workplace):
-    _, text = browse(workplace / "run", "--show", "posts")
+def test_nothing_is_fetched_from_anywhere(browse, finished_run):
+    _, text = browse(finished_run, "--show", "posts")
     for _, attributes in Page(text).tags:
         assert not {"href", "srcset", "action", "integrity"} & set(attributes)
         assert attributes.get("src", "data:").startswith("data:")
@@ -126,14 +117,13 @@ def test_nothing_is_fetched_from_anywhere(browse, workplace):
 
 def test_without_weights_it_says_so_and_shows_the_rest(browse, changed):
     code, text = browse(changed())
-    assert code == 0 and "attention: nodes" not in text and "<img" in text
-    assert "has no weights (model.safetensors). Train it again with the command above" in text
+    assert code == 0 and "attention: nodes" not in text and "<img" in text and "(model.safetensors)" in text
 
 
 def test_predictions_alone_need_neither_data_nor_weights(browse, changed):
     folder = changed()
     code, text = browse(folder, "--show", "predictions", "--dataset", "nowhere")
-    assert code == 0 and "<img" not in text and "as asked by --show predictions" in text
+    assert code == 0 and "<img" not in text and "--show predictions" in text
     assert Page(text).sentences == [f"{row['head']} … {row['tail']}" for row in errors_of(folder)]
 
 
@@ -142,28 +132,27 @@ def test_a_text_only_run_says_that_it_has_no_images(browse, changed):
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "data": {**run["data"], "no_visual": True}}))
     code, text = browse(folder)
-    assert code == 0 and "<img" not in text and "Images: the run&#39;s data set has none." in text
+    assert code == 0 and "<img" not in text and "Images: " in text
 
 
-def test_a_model_without_hyperedge_attention_says_so(workplace):
-    facts = read_metadata(workplace / "run")
-    assert why_no_attention(workplace / "run", facts) is None
-    facts.config["hypergraph_encoder"] = "gcn"
-    assert "(vmhan with encoder gcn) has no hyperedge" in why_no_attention(workplace / "run", facts)
+def test_a_model_without_hyperedge_attention_says_so(finished_run):
+    metadata = read_metadata(finished_run)
+    assert why_no_attention(finished_run, metadata) is None
+    metadata.config["hypergraph_encoder"] = "gcn"
+    assert "vmhan with encoder gcn" in why_no_attention(finished_run, metadata)
 
 
-def test_weights_that_give_other_answers_are_told(workplace):
-    posts = load_posts_of(read_metadata(workplace / "run"), "test", cache_dir=str(workplace / "cache"))
-    by_id = {post["id"]: post for post in posts}
-    first, second = (WrongPair(row, "confused", by_id[row["id"]]) for row in errors_of(workplace / "run")[:2])
+def test_weights_that_give_other_answers_are_told(finished_run, posts):
+
+    first, second = (WrongPair(row, "confused", posts[row["id"]]) for row in errors_of(finished_run)[:2])
     first.row["score"] += 0.1
-    assert "other answers than predictions.jsonl for 1 of 2" in explain(workplace / "run", [first, second])[0]
+    assert "other answers than predictions.jsonl for 1 of 2" in explain(finished_run, [first, second])[0]
     assert sum(node["weight"] for node in second.explanation["nodes"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_a_run_without_errors_says_so(browse, changed):
     code, text = browse(changed(lambda rows: [{**row, "predicted": row["relation"]} for row in rows]))
-    assert code == 0 and "No errors: every pair of this split was answered as annotated." in text
+    assert code == 0 and "No errors: " in text
 
 
 # ---------------------------------------------------------------- what is refused
@@ -172,37 +161,36 @@ def test_a_run_without_errors_says_so(browse, changed):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: [{**row, "head": "Zoe"} for row in rows], "predictions.jsonl has {'head': 'Zoe', 'tail"),
-        (lambda rows: [{**row, "head_span": [0, 9]} for row in rows], "'head_span': [0, 9]"),
-        (lambda rows: [{**row, "id": f"x{row['id']}"} for row in rows], "the data set has no such pair"),
-        (lambda rows: rows[:-1], "predictions.jsonl lacks 1 pairs of the data set"),
+        (lambda rows: [{**row, "head": "Zoe"} for row in rows], "{'head': ('Zoe', "),
+        (lambda rows: [{**row, "head_span": [0, 9]} for row in rows], "{'head_span': ([0, 9], "),
+        (lambda rows: [{**row, "id": f"x{row['id']}"} for row in rows], "{'id': ('x"),
+        (lambda rows: rows[:-1], "post None"),
+        (lambda rows: [*rows, {**rows[-1], "pair": 99}], "pair 99"),
     ],
 )  # fmt: skip
 def test_other_posts_than_the_run_saw_are_an_error(browse, changed, capsys, change, message):
     assert browse(changed(change)) == (2, "")
     said = capsys.readouterr().err
-    assert message in said and "give the run's --dataset, --data_dir and --cache_dir" in said
+    assert message in said and "--data_dir" in said
 
 
 def test_what_cannot_be_read_is_an_error(browse, changed, capsys, tmp_path):
-    assert browse(tmp_path) == (2, "")
-    assert "Pass a finished --output_dir" in capsys.readouterr().err
     folder = changed()
-    assert browse(folder, "--split", "train") == (2, "")
-    assert "expected rows with split 'train'" in capsys.readouterr().err
     run = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps({**run, "data": {"colour": "red"}}))
-    assert browse(folder) == (2, "")
-    assert "run.json has the data arguments ['colour']" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        browse(folder, "--worst", "-1")
-    assert "--worst: expected a number of errors, 0 or more, received -1" in capsys.readouterr().err
+    for arguments, message in {
+        (tmp_path,): "metrics.json",
+        (folder, "--split", "train"): "split 'train'",
+        (folder,): "['colour']",
+        (folder, "--worst", "-1"): "--worst: expected a number of errors, 0 or more, received -1",
+    }.items():
+        assert browse(*arguments) == (2, "") and message in capsys.readouterr().err
 
 
-def test_a_split_that_the_data_lacks_is_an_error(workplace):
-    facts = read_metadata(workplace / "run")
-    with pytest.raises(ValueError, match=r"split: expected one of the data set's, \['train', .*, received 'dev'"):
-        load_posts_of(facts, "dev", cache_dir=str(workplace / "cache"), features=False)
+def test_a_split_that_the_data_lacks_is_an_error(finished_run, run_postcards):
+    data, local = read_metadata(finished_run).run["data"], {"cache_dir": run_postcards.cache_dir}
+    with pytest.raises(ValueError, match=r"\['train', .*, received 'dev'"):
+        load_run_posts(data, [{"split": "dev"}], local=local)
 
 
 # ---------------------------------------------------------------- the parts
@@ -221,7 +209,7 @@ def post_of(words="Ann", **fields):
 
 
 def page_of(rows, pairs, words="run"):
-    page = {"title": words, "split": words, "command": words, "facts": [(words, words)], "leaks": [words]}
+    page = {"title": words, "split": words, "command": words, "about": [(words, words)], "leaks": [words]}
     page |= {"scores": [{"name": words, "value": words, "note": words}], "notes": [words], "made_by": words}
     return render(page, pairs, Predictions(rows, RELATIONS, "None", Path("run")))
 
@@ -231,23 +219,18 @@ def test_the_surest_error_comes_first_and_its_kind_is_named():
     pairs = wrong_pairs([*rows, row_of("peer", "peer", 0.99)], "None")
     found = [(pair.kind, pair.row["score"]) for pair in pairs]
     assert found == [("missed", 0.9), ("confused", 0.7), ("spurious", 0.6)]
-
-
-def test_rows_without_probabilities_are_an_error():
-    row = {name: value for name, value in row_of("peer", "None").items() if name != "probabilities"}
-    with pytest.raises(ValueError, match=r"received none named \['probabilities'\]. Make the file with run_mmre.py"):
-        wrong_pairs([row], "None")
+    del rows[1]["probabilities"]
+    with pytest.raises(ValueError, match=r"\['probabilities'\]"):
+        wrong_pairs(rows, "None")
 
 
 def test_the_heat_map_counts_every_pair_and_leaves_out_what_never_occurs():
     matrix = heat_map(["None", "peer", "peer"], ["None", "peer", "None"], RELATIONS)
     counts = {(cell["gold"], cell["predicted"]): (cell["count"], cell["share"]) for cell in matrix["cells"]}
-    assert counts == {
-        ("None", "None"): (1, 1.0),
-        ("None", "peer"): (0, 0.0),
-        ("peer", "None"): (1, 0.5),
-        ("peer", "peer"): (1, 0.5),
-    }
+    assert list(counts.items()) == [
+        (("None", "None"), (1, 1.0)), (("None", "peer"), (0, 0.0)),
+        (("peer", "None"), (1, 0.5)), (("peer", "peer"), (1, 0.5)),
+    ]  # fmt: skip
 
 
 def test_the_gold_relation_is_ranked_even_when_it_is_improbable():
@@ -309,20 +292,20 @@ def requests_of(driver):
     return [url for url in urls if not url.startswith(("data:", "chrome:"))]
 
 
-def test_it_opens_from_a_file_and_filters(chromium, browse, workplace, tmp_path):
+def test_it_opens_from_a_file_and_filters(chromium, browse, finished_run, tmp_path):
     def shown():
         return [card for card in chromium.find_elements("css selector", ".card") if card.is_displayed()]
 
     def first(selector):
         return chromium.find_elements("css selector", selector)[0]
 
-    browse(workplace / "run", "--worst", "2", "--show", "posts")
+    browse(finished_run, "--worst", "2", "--show", "posts")
     address = (tmp_path / "report.html").as_uri()
     chromium.get(address)
     assert chromium.get_log("browser") == [] and requests_of(chromium) == [address]
     assert first(".card img").get_property("naturalWidth") > 0
     everything = len(shown())
-    assert everything == len(errors_of(workplace / "run"))
+    assert everything == len(errors_of(finished_run))
     square = first(".cell.error")
     gold, predicted = square.get_attribute("data-gold"), square.get_attribute("data-predicted")
     square.click()
@@ -331,7 +314,7 @@ def test_it_opens_from_a_file_and_filters(chromium, browse, workplace, tmp_path)
     assert first("#status").text == f"{len(shown())} of {everything} errors"
     first("[type=reset]").click()
     assert len(shown()) == everything and not first("#cell").is_displayed()
-    row = errors_of(workplace / "run")[-1]
+    row = errors_of(finished_run)[-1]
     first("#words").send_keys(row["id"].upper())
     assert {row["id"]} == {card.find_element("css selector", ".meta").text.split()[1].strip(",") for card in shown()}
     first("[type=reset]").click()

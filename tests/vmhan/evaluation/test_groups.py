@@ -2,7 +2,7 @@
 
 import pytest
 
-from vmhan.evaluation.figures.groups import GROUPINGS, detection_rows, typed_label
+from vmhan.evaluation.figures.groups import GROUPINGS, typed_label
 
 
 def row(post, head, tail, relation="None", predicted="None", head_span=(0, 1), tail_span=(2, 3), **fields):
@@ -67,9 +67,3 @@ def test_predictions_never_decide_and_groups_are_listed(name):
 )
 def test_types_of_a_label(label, types):
     assert typed_label(label) == types
-
-
-def test_detection_forgets_which_relation():
-    rows = [row("a", "x", "y", *pair) for pair in [("p", "q"), ("p", "None"), ("None", "q"), ("None", "None")]]
-    found = [(r["relation"], r["predicted"]) for r in detection_rows(rows, "None", positive="yes")]
-    assert found == [("yes", "yes"), ("yes", "None"), ("None", "yes"), ("None", "None")]

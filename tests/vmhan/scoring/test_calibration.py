@@ -1,5 +1,6 @@
 """Calibration numbers by hand, their limits, and a diagram that is a picture."""
 
+import re
 import sys
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_without_validation_nothing_is_fitted():
     ("probabilities", "gold"), [(np.zeros((0, 3)), []), (np.ones((2, 1)), [0]), (np.ones(3), [0, 0, 0])]
 )
 def test_what_cannot_be_binned_is_an_error(probabilities, gold):
-    with pytest.raises(ValueError, match=r"expected probabilities \(n, R\) and gold \(n,\) of n >= 1 pairs, received"):
+    with pytest.raises(ValueError, match=re.escape(str(probabilities.shape))):
         reliability(probabilities, gold)
 
 
@@ -87,15 +88,11 @@ def test_the_diagram_has_two_panels_a_split_and_replaces_the_last_one(tmp_path):
             sizes.append(image.size)
             colours = image.convert("RGB").getcolors(1 << 20)
         assert len(colours) > 5
+    draw_reliability_diagram(tmp_path / "nothing.png", {}, 1.0)
     assert sizes[1][0] == pytest.approx(2 * sizes[0][0], rel=0.05) and list(tmp_path.iterdir()) == [path]
-
-
-def test_nothing_to_draw_draws_nothing(tmp_path):
-    draw_reliability_diagram(tmp_path / "x.png", {}, 1.0)
-    assert not list(tmp_path.iterdir())
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"needs matplotlib: pip install 'vmhan\[report\]'"):
+    with pytest.raises(ImportError, match=r"vmhan\[report\]"):
         draw_reliability_diagram(tmp_path / "x.png", {"test": overconfident()}, 1.0)

@@ -27,9 +27,7 @@ def test_score_equals_numbers_worked_by_hand():
     result = score(GOLD, PREDICTED, labels=LABELS)
     assert list(result) == ["accuracy", "precision", "recall", "f1", "macro_f1"]
     assert result["accuracy"] == pytest.approx(5 / 8)  # right: 0, 1, 3, 5, 6
-    assert result["precision"] == pytest.approx(
-        3 / 6
-    )  # right relations 0, 1, 3 of predicted relations 0, 1, 2, 3, 4, 7
+    assert result["precision"] == pytest.approx(3 / 6)  # 0, 1, 3 of predicted relations 0, 1, 2, 3, 4, 7
     assert result["recall"] == pytest.approx(3 / 5)  # of gold relations 0, 1, 2, 3, 4
     assert result["f1"] == pytest.approx(2 * 0.5 * 0.6 / (0.5 + 0.6))  # 6/11
     # peer: P 2/3, R 2/3, F1 2/3; member: P 1/2, R 1/2, F1 1/2; contain: predicted once, never gold, F1 0
@@ -37,34 +35,16 @@ def test_score_equals_numbers_worked_by_hand():
 
 
 def test_per_relation_equals_numbers_worked_by_hand():
-    rows = per_relation(GOLD, PREDICTED, labels=LABELS)
-    assert rows == [
-        {
-            "relation": PEER,
-            "precision": pytest.approx(2 / 3),
-            "recall": pytest.approx(2 / 3),
-            "f1": pytest.approx(2 / 3),
-            "support": 3,
-        },
-        {"relation": MEMBER, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
-        {"relation": CONTAIN, "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
-    ]
+    rows = [tuple(row.values()) for row in per_relation(GOLD, PREDICTED, labels=LABELS)]
+    third = pytest.approx(2 / 3)
+    assert rows == [(PEER, third, third, third, 3), (MEMBER, 0.5, 0.5, 0.5, 2), (CONTAIN, 0.0, 0.0, 0.0, 0)]
+    assert [type(value) for value in rows[0]] == [str, float, float, float, int]
+    assert {type(value) for value in score(GOLD, PREDICTED, labels=LABELS).values()} == {float}
 
 
 def test_confusion_has_gold_rows_and_predicted_columns_in_label_order():
     expected = [[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 2, 1], [0, 0, 0, 0]]
     np.testing.assert_array_equal(confusion(GOLD, PREDICTED, labels=LABELS), expected)
-
-
-def test_results_are_plain_python_numbers():
-    assert {type(value) for value in score(GOLD, PREDICTED, labels=LABELS).values()} == {float}
-    assert [type(value) for value in per_relation(GOLD, PREDICTED, labels=LABELS)[0].values()] == [
-        str,
-        float,
-        float,
-        float,
-        int,
-    ]
 
 
 def test_all_none_predicted_scores_zero_and_keeps_accuracy(recwarn):
@@ -136,13 +116,7 @@ def test_none_label_is_found_by_name_wherever_it_stands(none_name, position):
     labels.insert(position, none_name)
     assert find_none_label(labels) == none_name
     assert score(["a", none_name], ["a", none_name], labels=labels)["f1"] == 1.0
-    assert score(["a", none_name], ["b", none_name], labels=labels) == {
-        "accuracy": 0.5,
-        "precision": 0.0,
-        "recall": 0.0,
-        "f1": 0.0,
-        "macro_f1": 0.0,
-    }
+    assert score(["a", none_name], ["b", none_name], labels=labels)["f1"] == 0.0
 
 
 def test_none_label_can_be_named():
@@ -155,21 +129,19 @@ def test_none_label_can_be_named():
     ]
 
 
-def test_label_set_without_none_is_an_error_that_lists_the_labels():
-    with pytest.raises(ValueError, match=r"received \['a', 'b'\].*none_label="):
-        score(["a"], ["a"], labels=["a", "b"])
-    with pytest.raises(ValueError, match=r"received \['NULL', 'b'\]"):
-        find_none_label(["NULL", "b"])
-
-
-def test_two_none_labels_are_an_error():
-    with pytest.raises(ValueError, match=r"\['None', 'Other'\] fit.*none_label="):
-        find_none_label(["None", "a", "Other"])
-
-
-def test_named_none_label_must_be_a_label():
-    with pytest.raises(ValueError, match=r"none_label must be one of the labels .*'nil'"):
-        score([PEER], [PEER], labels=LABELS, none_label="nil")
+@pytest.mark.parametrize(
+    ("labels", "none_label", "message"),
+    [
+        (["a", "b"], None, r"\['a', 'b'\]"),
+        (["a", "None", "Other"], None, r"\['None', 'Other'\]"),
+        (["a", "None"], "nil", "none_label .*'nil'"),
+        (["None"], None, r"\['None'\]"),
+    ],
+    ids=["none", "two", "no label", "nothing else"],
+)
+def test_label_sets_without_one_none_label_are_refused(labels, none_label, message):
+    with pytest.raises(ValueError, match=message):
+        score(labels[:1], labels[:1], labels=labels, none_label=none_label)
 
 
 # ---------------------------------------------------------------- input that is refused
@@ -179,25 +151,15 @@ def test_named_none_label_must_be_a_label():
 @pytest.mark.parametrize(
     ("gold", "predicted", "labels", "message"),
     [
-        ([], [], LABELS, "at least one pair, received 0"),
-        ([PEER, PEER], [PEER], LABELS, "received 2 gold and 1 predicted"),
-        (
-            [PEER],
-            ["/per/per/pear"],
-            LABELS,
-            r"`predicted` must hold only names of `labels`: received \['/per/per/pear'\].*Pass label",
-        ),
-        (["none"], [PEER], LABELS, r"`gold` must hold only names of `labels`: received \['none'\]"),
+        ([], [], LABELS, "0 gold and 0 predicted"),
+        ([PEER, PEER], [PEER], LABELS, "2 gold and 1 predicted"),
+        ([PEER], ["/per/per/pear"], LABELS, r"predicted: .*\['/per/per/pear'\]"),
+        (["none"], [PEER], LABELS, r"gold: .*\['none'\]"),
         ([PEER], [0], LABELS, r"received \[0\].*names, not ids"),
-        ([PEER], [PEER], [*LABELS, PEER], r"must not repeat a name: received \['/per/per/peer'\]"),
+        ([PEER], [PEER], [*LABELS, PEER], r"labels: .*\['/per/per/peer'\]"),
     ],
     ids=["empty", "lengths", "unknown prediction", "unknown gold", "id instead of name", "repeated label"],
 )
 def test_bad_pairs_are_refused(function, gold, predicted, labels, message):
     with pytest.raises(ValueError, match=message):
         function(gold, predicted, labels=labels)
-
-
-def test_only_a_none_label_is_refused():
-    with pytest.raises(ValueError, match=r"at least one relation beside the none label.*\['None'\]"):
-        score(["None"], ["None"], labels=["None"])

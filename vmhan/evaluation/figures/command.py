@@ -9,32 +9,27 @@ matplotlib, NAME.png and NAME.svg: fig3_entities, fig4_sentences, fig5_visual_sh
 """
 
 import argparse
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from model_cards.run_metadata import write_atomically
-from vmhan.evaluation.figures.data import calibration, detection, grouped, time_against_f1, visual_shares
+from model_cards.files import write_json
+from vmhan.evaluation.figures.data import Scorer, calibration, detection, grouped, time_against_f1, visual_shares
 from vmhan.evaluation.figures.drawing import draw_figure
-from vmhan.evaluation.figures.rows import Row, Scorer, rows_of_folders, rows_of_results
+from vmhan.scoring.systems import System, finished_runs, read_systems
 
 
-__all__ = ["main", "make_figures"]
+__all__ = ["folders_of_results", "folders_of_runs", "main", "make_figures"]
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command.
-
-    Raises:
-        ValueError: neither or both of run folders and --results with --rows.
-    """
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """The command; ValueError for runs that cannot be read or compared."""
+    parser = argparse.ArgumentParser("vmhan figures", description=__doc__.splitlines()[0])
     parser.add_argument("run_dirs", nargs="*", metavar="RUN_DIR", help="finished --output_dir of run_mmre.py")
-    parser.add_argument("--results", help="folder of a sweep, RESULTS/DATASET, which has ROW/seed-N")
+    parser.add_argument("--results", type=Path, help="folder of a sweep, RESULTS/DATASET, which has ROW/seed-N")
     parser.add_argument("--rows", nargs="+", default=[], help="rows of --results to compare, in this order")
     parser.add_argument("--reference", help="row of --results (or run folder) whose epoch is Figure 6's unit of time")
     parser.add_argument("--output_dir", required=True)
@@ -48,59 +43,65 @@ def main(argv: list[str] | None = None) -> None:
             f"{arguments.run_dirs}, --results {arguments.results} and --rows {arguments.rows}."
         )
 
-    def read(names: Sequence[str]) -> list[Row]:
-        if arguments.results:
-            return rows_of_results(arguments.results, names, arguments.split)
-        return rows_of_folders(names, arguments.split)
+    def read(names: Sequence[str]) -> list[System]:
+        folders = folders_of_results(arguments.results, names) if arguments.results else folders_of_runs(names)
+        return read_systems(folders, arguments.split)
 
-    rows = read(arguments.rows or arguments.run_dirs)
     reference = read([arguments.reference])[0] if arguments.reference else None
-    make_figures(rows, arguments.output_dir, arguments.split, Scorer(arguments.resamples), reference)
+    scorer, systems = Scorer(arguments.resamples), read(arguments.rows or arguments.run_dirs)
+    make_figures(systems, arguments.output_dir, arguments.split, scorer, reference)
+
+
+def folders_of_results(results: Path, names: Sequence[str]) -> dict[str, list[Path]]:
+    """RESULTS/DATASET and names of its rows -> the folders of their finished seeds; ValueError for a row without."""
+    there = finished_runs(results)
+    if missing := [name for name in names if name not in there]:
+        raise ValueError(f"rows {missing}: expected finished runs in {results}/ROW/seed-N. Rows there: {list(there)}.")
+    return {name: there[name] for name in names}
+
+
+def folders_of_runs(folders: Sequence[str | Path]) -> dict[str, list[Path]]:
+    """Run folders by the name of their row: the folder's, or for `seed-N` folders that of their parent."""
+    of_row: dict[Path, list[Path]] = {}
+    for folder in map(Path, folders):
+        absolute = folder.absolute()
+        of_row.setdefault(absolute.parent if absolute.name.startswith("seed-") else absolute, []).append(folder)
+    named = {path.name: found for path, found in of_row.items()}
+    if len(named) < len(of_row):
+        raise ValueError(f"expected run folders of different names, received {sorted(map(str, of_row))}.")
+    return named
 
 
 def make_figures(
-    rows: Sequence[Row], output_dir: str | Path, split: str, scorer: Scorer, reference: Row | None = None
+    systems: Sequence[System], output_dir: str | Path, split: str, scorer: Scorer, reference: System | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Write every figure of these rows; returns their data by name.
-
-    Args:
-        rows: of the same pairs, see `vmhan.evaluation.figures.rows`. split: theirs. reference: as in `time_against_f1`.
-    """
+    """Write every figure of these systems, which have the same pairs of this split; returns their data by name."""
+    pairs = ("pairs of the sentence",)
     figures = {
-        "fig3_entities": grouped("Figure 3", "entities", ("repetition", "entity types"), rows, scorer),
-        "fig4_sentences": grouped("Figure 4", "pairs of a sentence", ("pairs of the sentence",), rows, scorer),
-        "fig5_visual_share": visual_shares(rows, split, scorer),
-        "fig6_time": time_against_f1(rows, scorer, reference),
-        "spans": grouped("spans", "where the mentions stand", ("overlap", "order"), rows, scorer),
-        "detection": detection(rows, scorer),
-        "calibration": calibration(rows),
+        "fig3_entities": grouped("Figure 3", "entities", ("repetition", "entity types"), systems, scorer),
+        "fig4_sentences": grouped("Figure 4", "pairs of a sentence", pairs, systems, scorer),
+        "fig5_visual_share": visual_shares(systems, split, scorer),
+        "fig6_time": time_against_f1(systems, scorer, reference),
+        "spans": grouped("spans", "where the mentions stand", ("overlap", "order"), systems, scorer),
+        "detection": detection(systems, scorer),
+        "calibration": calibration(systems),
     }
     folder = Path(output_dir) / "figures"
-    of = {
-        "split": split,
-        "runs": {row.name: [str(Path(*path.parts[-2:])) for path in row.folders] for row in rows},
-        "interval": {"level": scorer.level, "resamples": scorer.resamples, "over": "sentences", "seed": scorer.seed},
-    }
+    runs = {system.name: [str(Path(*path.parts[-2:])) for path in system.folders] for system in systems}
+    of = {"split": split, "runs": runs, "interval": {**vars(scorer), "over": "sentences"}}
+    counts = sorted({len(system.folders) for system in systems})
     for name, data in figures.items():
-        write_atomically(folder / f"{name}.json", json.dumps(data | of, indent=2) + "\n")
+        write_json(folder / f"{name}.json", data | of)
         for note in data["notes"]:
             logger.info("%s: %s", name, note)
+        pooled = name == "calibration"  # there are no intervals there, and the seeds' pairs are pooled
+        seeds = f"{'pairs of' if pooled else 'mean over'} {' or '.join(map(str, counts))} seeds"
+        interval = "" if pooled else f", {100 * scorer.level:.0f} % intervals over sentences"
         if data["panels"]:
-            _draw(data, folder / name, _subtitle(rows, split, None if name == "calibration" else scorer))
+            try:
+                subtitle = f"{split} split, {'1 seed' if counts == [1] else seeds}{interval}"
+                draw_figure(data, folder / name, subtitle)
+            except ImportError as error:
+                logger.warning("%s", error)
     logger.info("wrote %s", folder)
     return figures
-
-
-def _draw(data: dict[str, Any], stem: Path, subtitle: str) -> None:
-    try:
-        draw_figure(data, stem, subtitle)
-    except ImportError as error:
-        logger.warning("%s", error)
-
-
-def _subtitle(rows: Sequence[Row], split: str, scorer: Scorer | None) -> str:
-    """What was scored; without a scorer there are no intervals, and the seeds' pairs are pooled."""
-    counts = sorted({len(row.folders) for row in rows})
-    of = "mean over" if scorer else "pairs of"
-    seeds = "1 seed" if counts == [1] else f"{of} {' or '.join(map(str, counts))} seeds"
-    return f"{split} split, {seeds}" + (f", {100 * scorer.level:.0f} % intervals over sentences" if scorer else "")

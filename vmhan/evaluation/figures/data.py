@@ -1,45 +1,80 @@
 """The numbers behind each figure, as plain data that goes into a JSON file beside its picture.
 
-Every figure is {figure, title, panels, notes}; what a panel holds says the function that makes it. F1 is micro F1 over
-relations (a fraction), its interval a bootstrap over sentences, and both are means over the seeds of a row.
+Every figure is {figure, title, panels, notes}; each function says what its panels hold. F1 is micro F1 over relations
+(a fraction), its interval a bootstrap over sentences, and both are means over the seeds of a system.
 """
 
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from model_cards.run_metadata import RUN_FILE
-from vmhan.evaluation.figures.groups import GROUPINGS, detection_rows
-from vmhan.evaluation.figures.rows import Row, Scorer, with_rows
+from vmhan.evaluation.figures.groups import GROUPINGS
 from vmhan.evaluation.visual_share import read_shares
+from vmhan.scoring.bootstrap import LEVEL, bootstrap_f1, bootstrap_ratio, sentence_counts
 from vmhan.scoring.calibration import reliability
 from vmhan.scoring.predictions import Predictions
-from vmhan.scoring.scorer import score
+from vmhan.scoring.systems import System, seed_scores
 
 
-__all__ = ["calibration", "detection", "grouped", "grouped_panel", "time_against_f1", "visual_shares"]
+__all__ = ["Scorer", "calibration", "detection", "grouped", "grouped_panel", "time_against_f1", "visual_shares"]
 
 SECONDS = "train_seconds_per_epoch"
-REFERENCES = ("bert", "mtb")  # rows that may stand for bare BERT, the first one there
-SHARE_FIELDS = ("no_visual", "visual_share")  # of what the data flags say
+REFERENCES = ("bert", "mtb")  # rows that may stand for bare BERT, the first one that is there
+SHARE_FIELDS = ("no_visual", "visual", "visual_share")  # the data arguments that say how much of an image is read
 POSITIVE = "positive"
 BINS = 10  # of confidence in the reliability diagram
 
+Figure = dict[str, Any]
 
-def grouped_panel(name: str, rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
-    """F1 of each row in each group of `GROUPINGS[name]`.
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores with their intervals as plain data; the fields are those of `vmhan.scoring.bootstrap.bootstrap_f1`."""
+
+    resamples: int = 1000
+    seed: int = 0
+    level: float = LEVEL
+
+    def f1(self, runs: Sequence[Predictions]) -> dict[str, Any]:
+        """f1 (mean over the seeds' runs), low, high (its interval) and seeds (each run's own F1)."""
+        interval = bootstrap_f1(runs, **vars(self))
+        return {"f1": interval.value, "low": interval.low, "high": interval.high, "seeds": seed_scores(runs)["f1"]}
+
+    def typing(self, runs: Sequence[Predictions]) -> dict[str, Any] | None:
+        """Accuracy of the relation over the pairs that have one and were given one, bootstrapped over all sentences.
+
+        Returns:
+            accuracy (mean over the seeds' runs), low, high, seeds and pairs (mean); None where a run has no such pair.
+        """
+        counts = sentence_counts(runs, _typing_terms)  # (runs, S, 2)
+        right, pairs = counts.sum(axis=1).T  # (runs,) each
+        if not pairs.all():
+            return None
+        accuracy, low, high = bootstrap_ratio(counts, **vars(self))
+        seeds = (right / pairs).tolist()
+        return {"accuracy": accuracy, "low": low, "high": high, "seeds": seeds, "pairs": float(pairs.mean())}
+
+
+def _typing_terms(gold: np.ndarray, predicted: np.ndarray, none_label: str) -> tuple[np.ndarray, np.ndarray]:
+    both = (gold != none_label) & (predicted != none_label)
+    return both & (gold == predicted), both
+
+
+def grouped_panel(name: str, systems: Sequence[System], scorer: Scorer) -> dict[str, Any]:
+    """F1 of each system in each group of `GROUPINGS[name]`.
 
     Returns:
         name, x (what the groups are), groups and notes. A group has its name, pairs, positive (pairs with a gold
-        relation), sentences, and rows: {row name: `Scorer.f1`}.
+        relation), sentences, and rows: {system: `Scorer.f1`}.
     """
-    grouping, first = GROUPINGS[name], rows[0].predictions[0]
-    assigned = grouping.assign(first.rows, first.none_label)
+    grouping, first = GROUPINGS[name], systems[0].predictions[0]
     members: dict[str | None, list[int]] = defaultdict(list)
-    for index, group in enumerate(assigned):
+    for index, group in enumerate(grouping.assign(first.rows, first.none_label)):
         members[group].append(index)
     notes, groups = [grouping.note] if grouping.note else [], []
     for group in grouping.groups:
@@ -49,128 +84,122 @@ def grouped_panel(name: str, rows: Sequence[Row], scorer: Scorer) -> dict[str, A
             notes.append(f"left out: {group}, {len(chosen)} pairs and none with a relation")
             continue
         counts = {"pairs": len(chosen), "positive": positive, "sentences": len({row["id"] for row in chosen})}
-        scores = {row.name: scorer.f1([_only(p, members[group]) for p in row.predictions]) for row in rows}
+        scores = {
+            system.name: scorer.f1([replace(p, rows=[p.rows[i] for i in members[group]]) for p in system.predictions])
+            for system in systems
+        }
         groups.append({"group": group, **counts, "rows": scores})
     if members[None]:
-        notes.append(f"{len(members[None])} of {len(assigned)} pairs are in no group")
+        notes.append(f"{len(members[None])} of {len(first)} pairs are in no group")
     return {"name": name, "x": grouping.title, "groups": groups, "notes": notes}
 
 
-def _only(predictions: Predictions, indices: list[int]) -> Predictions:
-    return with_rows(predictions, [predictions.rows[index] for index in indices])
-
-
-def grouped(figure: str, title: str, names: Sequence[str], rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
+def grouped(figure: str, title: str, names: Sequence[str], systems: Sequence[System], scorer: Scorer) -> Figure:
     """A figure of `grouped_panel`s; one without any group is left out, with a note."""
-    panels = [grouped_panel(name, rows, scorer) for name in names]
+    panels = [grouped_panel(name, systems, scorer) for name in names]
     notes = [f"no panel '{p['name']}': {'; '.join(p['notes'])}" for p in panels if not p["groups"]]
     return {"figure": figure, "title": title, "panels": [p for p in panels if p["groups"]], "notes": notes}
 
 
-def visual_shares(rows: Sequence[Row], split: str, scorer: Scorer) -> dict[str, Any]:
+def visual_shares(systems: Sequence[System], split: str, scorer: Scorer) -> Figure:
     """Figure 5: F1 with a growing share of the visual nodes.
 
     Returns:
-        Panels "evaluated" (one line a row: the finished model, asked again by `vmhan.evaluation.visual_share`) and "trained"
-        (one line a model and preset: rows trained with --visual_share; its row without that flag is share 1, that
-        with --no_visual share 0). Panels have lines: {name: [{share, runs, and `Scorer.f1`}, ...]}.
+        Panels "evaluated" (one line a system: the finished model evaluated again by `vmhan visual-share`) and
+        "trained" (one line a model and preset: systems trained with --visual_share; the system without that flag is
+        share 1, that without anything visual share 0). Panels have lines: {name: [{share, runs, and `Scorer.f1`}]}.
     """
     notes, evaluated = [], {}
-    for row in rows:
-        found = [{entry["share"]: entry["predicted"] for entry in read_shares(f, split=split)} for f in row.folders]
-        shares = sorted(set.intersection(*map(set, found)))
-        if shares:
-            evaluated[row.name] = [
-                {"share": share, "runs": len(found)} | scorer.f1(_answers(row, found, share)) for share in shares
-            ]
+    for system in systems:
+        found = [{entry["share"]: entry["predicted"] for entry in read_shares(f, split=split)} for f in system.folders]
+        points = [
+            {"share": share, "runs": len(found)}
+            | scorer.f1([_answered(p, of_run[share]) for p, of_run in zip(system.predictions, found)])
+            for share in sorted(set.intersection(*map(set, found)))
+        ]
+        if points:
+            evaluated[system.name] = points
         else:
-            notes.append(f"{row.name} is not in 'evaluated': run vmhan visual-share on all its seeds")
-    panels = [{"name": "evaluated", "lines": evaluated}, {"name": "trained", "lines": _trained(rows, scorer, notes)}]
-    panels = [panel for panel in panels if panel["lines"]]
+            notes.append(f"{system.name} is not in 'evaluated': run vmhan visual-share on all its seeds")
+    lines = {"evaluated": evaluated, "trained": _trained(systems, scorer, notes)}
+    panels = [{"name": name, "lines": of_panel} for name, of_panel in lines.items() if of_panel]
     return {"figure": "Figure 5", "title": "share of the visual nodes kept", "panels": panels, "notes": notes}
 
 
-def _answers(row: Row, found: list[dict[float, list[str]]], share: float) -> list[Predictions]:
-    return [
-        with_rows(p, [old | {"predicted": new} for old, new in zip(p.rows, of_run[share], strict=True)])
-        for p, of_run in zip(row.predictions, found)
-    ]
+def _answered(predictions: Predictions, names: Sequence[str]) -> Predictions:
+    rows = [row | {"predicted": name} for row, name in zip(predictions.rows, names, strict=True)]
+    return replace(predictions, rows=rows)
 
 
-def _trained(rows: Sequence[Row], scorer: Scorer, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Lines of rows that differ in nothing but how much of the image they were trained with.
+def _trained(systems: Sequence[System], scorer: Scorer, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Lines of systems that differ in nothing but how much of the image they were trained with.
 
-    A line is named after model and preset; of several such lines the later ones after their first row, too. Of two
-    rows at one share the first counts, and `notes` gets the other.
+    A line is named after model and preset; of several such lines the later ones also after their first system. Of two
+    systems at one share the first counts, and `notes` gets the other.
     """
-    lines: dict[str, dict[float, dict[str, Any]]] = {}
-    names: dict[str, str] = {}  # of what the rows of a line have in common
-    again: list[tuple[str, str]] = []
-    thinned = set()
-    for row in rows:
-        run = row.contents(RUN_FILE)[0]
-        data = {key: value for key, value in run["data"].items() if key not in SHARE_FIELDS}
-        common = json.dumps([run["model"], data, run.get("training")], sort_keys=True)
-        if common not in names:
-            name = " ".join(str(run["model"][key]) for key in ("model", "preset") if run["model"].get(key))
-            names[common] = name if name not in lines else f"{name} ({row.name})"
-            lines[names[common]] = {}
-        line = lines[names[common]]
-        share = 0.0 if run["data"].get("no_visual") else run["data"].get("visual_share", 1.0)
-        if "visual_share" in run["data"]:
-            thinned.add(names[common])
-        if share in line:
-            again.append(
-                (names[common], f"{row.name} is not in 'trained': it has the settings of {line[share]['row']}")
-            )
-        else:
-            line[share] = {"share": share, "row": row.name, "runs": len(row.folders)} | scorer.f1(row.predictions)
-    notes += [note for name, note in again if name in thinned]
-    return {name: [line[share] for share in sorted(line)] for name, line in lines.items() if name in thinned}
+    alike: dict[str, dict[float, list[System]]] = defaultdict(dict)
+    partial, lines = set(), {}
+    for system in systems:
+        run = system.contents(RUN_FILE)[0]
+        data = run["data"]
+        share = 0.0 if data.get("no_visual") or data.get("visual") == "none" else data.get("visual_share", 1.0)
+        rest = {key: value for key, value in data.items() if key not in SHARE_FIELDS}
+        common = json.dumps([run["model"], rest, run.get("training")], sort_keys=True)
+        alike[common].setdefault(share, []).append(system)
+        partial |= {common} if "visual_share" in data else set()
+    for common, by_share in alike.items():
+        if common not in partial:
+            continue
+        model, first = json.loads(common)[0], next(iter(by_share.values()))[0]
+        name = " ".join(str(model[key]) for key in ("model", "preset") if model.get(key))
+        name = f"{name} ({first.name})" if name in lines else name
+        lines[name] = [
+            {"share": share, "row": system.name, "runs": len(system.folders)} | scorer.f1(system.predictions)
+            for share, (system, *_) in sorted(by_share.items())
+        ]
+        for system, *others in by_share.values():
+            notes += [f"{o.name} is not in 'trained': it has the settings of {system.name}" for o in others]
+    return lines
 
 
-def time_against_f1(rows: Sequence[Row], scorer: Scorer, reference: Row | None = None) -> dict[str, Any]:
-    """Figure 6: F1 against measured training time per epoch, in units of the reference row's.
+def time_against_f1(systems: Sequence[System], scorer: Scorer, reference: System | None = None) -> Figure:
+    """Figure 6: F1 against measured training time per epoch, in units of the reference's.
 
     Args:
-        reference: a row that need not be among `rows`; None takes the first row named as in REFERENCES, and without
-            one times stay in seconds.
+        reference: need not be among `systems`; None takes the first one that REFERENCES names, and without one times
+            stay in seconds.
 
     Returns:
-        One panel: reference (name or None), x, points: {row name: {seconds, relative (None without a reference) and
+        One panel: reference (name or None), x, points: {system: {seconds, relative (None without a reference) and
         `Scorer.f1`}}.
     """
-    reference = reference or next((row for name in REFERENCES for row in rows if row.name == name), None)
+    reference = reference or next((row for name in REFERENCES for row in systems if row.name == name), None)
     notes, points = [], {}
     unit = _seconds(reference) if reference else None
     if reference is None:
         notes.append(f"seconds, since there is no row of bare BERT, one of {list(REFERENCES)}: name it by --reference")
     elif unit is None:
         notes.append(f"seconds, since {reference.name} has no {SECONDS} in metrics.json")
-    for row in rows:
-        seconds = _seconds(row)
+    for system in systems:
+        seconds = _seconds(system)
         if seconds is None:
-            notes.append(f"left out: {row.name}, no {SECONDS} in metrics.json")
+            notes.append(f"left out: {system.name}, no {SECONDS} in metrics.json")
             continue
         relative = seconds / unit if unit else None
-        points[row.name] = {"seconds": seconds, "relative": relative} | scorer.f1(row.predictions)
+        points[system.name] = {"seconds": seconds, "relative": relative} | scorer.f1(system.predictions)
     x = f"training time an epoch, times that of {reference.name}" if unit else "training time an epoch (s)"
     panel = {"name": "time", "reference": reference.name if unit else None, "x": x, "points": points}
-    return {
-        "figure": "Figure 6",
-        "title": "performance and efficiency",
-        "panels": [panel] * bool(points),
-        "notes": notes,
-    }
+    panels = [panel] * bool(points)
+    return {"figure": "Figure 6", "title": "performance and efficiency", "panels": panels, "notes": notes}
 
 
-def _seconds(row: Row) -> float | None:
+def _seconds(system: System) -> float | None:
     """Mean over the seeds that measured it."""
-    measured = [metrics[SECONDS] for metrics in row.contents("metrics.json") if SECONDS in metrics]
+    measured = [metrics[SECONDS] for metrics in system.contents("metrics.json") if SECONDS in metrics]
     return float(np.mean(measured)) if measured else None
 
 
-def detection(rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
+def detection(systems: Sequence[System], scorer: Scorer) -> Figure:
     """Is there a relation, and if so which: two panels of one group.
 
     Returns:
@@ -178,48 +207,48 @@ def detection(rows: Sequence[Row], scorer: Scorer) -> dict[str, Any]:
         Panel "typing": rows have `Scorer.typing`.
     """
     found, typed, notes = {}, {}, []
-    for row in rows:
-        binary = [
-            with_rows(p, detection_rows(p.rows, p.none_label, positive=POSITIVE), [p.none_label, POSITIVE])
-            for p in row.predictions
-        ]
-        scores = [score(p.gold, p.predicted, labels=p.labels, none_label=p.none_label) for p in binary]
-        means = {name: float(np.mean([of_run[name] for of_run in scores])) for name in ("precision", "recall")}
-        found[row.name] = scorer.f1(binary) | means
-        accuracy = scorer.typing(row.predictions)
+    for system in systems:
+        binary = [_binary(predictions) for predictions in system.predictions]
+        scores = seed_scores(binary)
+        means = {name: float(np.mean(scores[name])) for name in ("precision", "recall")}
+        found[system.name] = scorer.f1(binary) | means
+        accuracy = scorer.typing(system.predictions)
         if accuracy:
-            typed[row.name] = accuracy
+            typed[system.name] = accuracy
         else:
-            notes.append(f"left out of 'typing': {row.name}, a seed that found no pair with a relation")
+            notes.append(f"left out of 'typing': {system.name}, a seed that found no pair with a relation")
     panels = [{"name": "detection", "rows": found}] + [{"name": "typing", "rows": typed}] * bool(typed)
-    return {
-        "figure": "detection",
-        "title": "none against positive, and which relation",
-        "panels": panels,
-        "notes": notes,
-    }
+    title = "none against positive, and which relation"
+    return {"figure": "detection", "title": title, "panels": panels, "notes": notes}
 
 
-def calibration(rows: Sequence[Row]) -> dict[str, Any]:
+def _binary(predictions: Predictions) -> Predictions:
+    """Every relation is called POSITIVE."""
+    none, names = predictions.none_label, ("relation", "predicted")
+    rows = [row | {name: none if row[name] == none else POSITIVE for name in names} for row in predictions.rows]
+    return replace(predictions, rows=rows, labels=[none, POSITIVE])
+
+
+def calibration(systems: Sequence[System]) -> Figure:
     """Reliability of the saved (calibrated) probabilities; the seeds' pairs are pooled into BINS bins.
 
     Returns:
-        One panel: rows: {row name: {ece (mean over the seeds, 15 bins), seeds, bins: [{low, high, pairs, confidence,
+        One panel: rows: {system: {ece (mean over the seeds, 15 bins), seeds, bins: [{low, high, pairs, confidence,
         accuracy}, ...] without the empty ones}}.
     """
     notes, found = [], {}
-    for row in rows:
-        if any(p.probabilities is None for p in row.predictions):
-            notes.append(f"left out: {row.name}, no probabilities in predictions.jsonl")
+    for system in systems:
+        if any(p.probabilities is None for p in system.predictions):
+            notes.append(f"left out: {system.name}, no probabilities in predictions.jsonl")
             continue
-        runs = [(p.probabilities, [p.labels.index(name) for name in p.gold]) for p in row.predictions]
+        runs = [(p.probabilities, [p.labels.index(name) for name in p.gold]) for p in system.predictions]
         errors = [reliability(*run).expected_calibration_error for run in runs]
-        pooled = reliability(np.concatenate([p for p, _ in runs]), np.concatenate([g for _, g in runs]), num_bins=BINS)
+        pooled = reliability(*(np.concatenate(part) for part in zip(*runs)), num_bins=BINS)
         bins = [
             {"low": i / BINS, "high": (i + 1) / BINS, "pairs": int(n), "confidence": float(c), "accuracy": float(a)}
             for i, (n, c, a) in enumerate(zip(*pooled))
             if n
         ]
-        found[row.name] = {"ece": float(np.mean(errors)), "seeds": errors, "bins": bins}
+        found[system.name] = {"ece": float(np.mean(errors)), "seeds": errors, "bins": bins}
     panels = [{"name": "reliability", "rows": found}] * bool(found)
     return {"figure": "calibration", "title": "do probabilities mean what they say", "panels": panels, "notes": notes}

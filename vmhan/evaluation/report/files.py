@@ -2,195 +2,164 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from model_cards.tables import markdown_table
-from vmhan.evaluation.report.reported import METRICS as REPORTED_METRICS
 from vmhan.evaluation.report.reported import ReportedRow, inconsistencies, read_systems
-from vmhan.evaluation.report.rows import METRICS, SIGNIFICANCE, Measured, statement
+from vmhan.evaluation.report.rows import METRICS, SIGNIFICANCE, Row, statement
 
 
 __all__ = ["Report", "as_csv", "as_json", "as_latex", "as_markdown"]
 
-DAGGER = "†"
-NOT_THERE = "–"
+DAGGER, NOT_THERE = "†", "–"
+HEADER = "row,n,accuracy,precision,recall,F1,95 % interval,difference,p,reads,leaks".split(",")
+COMPARED = ("f1_low", "f1_high", "difference", "difference_low", "difference_high", "p", "p_holm")
+COLUMNS = [
+    "kind",
+    "row",
+    "title",
+    "dataset",
+    "split",
+    "n",
+    *(f"{m}{end}" for m in METRICS for end in ("", "_deviation")),
+]
+COLUMNS += [*COMPARED, "leaks", "inputs", "source"]
+LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {DAGGER: r"$^\dagger$", NOT_THERE: "--"}
+)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the files are made from.
-
-    Attributes:
-        rows: in the order of the table; the one named `reference` has no comparison.
-        notes: row -> a remark of the sweep file.
-        reported: rows of the paper, in its order; [] for a report of measured rows alone.
-        command: that made the report.
-    """
+    """What the files are made from."""
 
     dataset: str
     split: str
-    rows: list[Measured]
-    reference: str
+    rows: list[Row]  # in the order of the table
+    reference: str  # the row that has no comparison
     resamples: int
-    notes: dict[str, str]
-    reported: list[ReportedRow]
-    command: str
+    notes: dict[str, str]  # row -> a remark of the sweep file
+    reported: list[ReportedRow]  # rows of the paper, in its order; [] for measured rows alone
+    command: str  # that made the report
 
     @property
-    def full(self) -> Measured:
-        return next(row for row in self.rows if row.name == self.reference)
+    def full(self) -> Row:
+        return next(row for row in self.rows if row.row == self.reference)
 
     def statements(self) -> list[str]:
-        return [statement(row, self.full, self.notes.get(row.name)) for row in self.rows if row.comparison]
+        return [statement(row, self.full, self.notes.get(row.row)) for row in self.rows if row is not self.full]
 
     def explanation(self) -> str:
         pairs, sentences = len(self.full.predictions[0]), len(set(self.full.predictions[0].groups))
         revisions = sorted({revision for row in self.rows for revision in row.revisions}) or ["not recorded"]
+        selection = "No epoch was selected: the last one counts."
+        if any(row.selected for row in self.rows):
+            same = ", the very split that is scored here, so that the numbers are a little too good"
+            selection = f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
         return (
             f"{self.dataset}, {self.split} split: {pairs} pairs of {sentences} sentences. Mean over n seeds (sample "
             f"standard deviation), in per cent. Interval of F1: 95 %, sentences resampled {self.resamples} times, F1 "
             "averaged over the seeds within each resample; it does not cover the choice of seeds. "
             f"Difference: F1 of the row minus F1 of {self.full.title}. p: paired bootstrap test against "
             f"{self.full.title}, two-sided, Holm-corrected over the {len(self.rows) - 1} other rows; below "
-            f"{SIGNIFICANCE} it counts as a difference. {self._selection()} Code: {', '.join(revisions)}."
+            f"{SIGNIFICANCE} the difference is significant. {selection} Code: {', '.join(revisions)}."
         )
-
-    def _selection(self) -> str:
-        if not any(row.selected for row in self.rows):
-            return "No epoch was selected: the last one counts."
-        same = ", the very split that is scored here, so that the numbers are a little too good"
-        return f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
 
 
 def as_markdown(report: Report) -> str:
     """Table, statements, explanation, and the paper's numbers in a table of their own."""
-    lines = [f"# {report.dataset}, {report.split} split", "", markdown_table(*_measured_cells(report)), ""]
+    lines = [f"# {report.dataset}, {report.split} split", "", markdown_table(HEADER, _measured_cells(report)), ""]
     lines += [f"- {line}" for line in report.statements()] + ["", report.explanation(), ""]
     for row in report.rows:
         lines += [f"{row.title} leaks: {'; '.join(row.leaks)}.", ""] if row.leaks else []
     if report.reported:
-        header, cells = _reported_cells(report, italic="*")
-        lines += ["## Beside the paper", "", _reported_words(report), "", markdown_table(header, cells), ""]
-        lines += _reported_notes(report)
+        lines += ["## Beside the paper", "", _about_reported(report), "", markdown_table(*_reported_cells(report)), ""]
+        lines += [*_reported_notes(report), ""]
     return "\n".join([*lines, "```bash", report.command, "```", ""])
 
 
 def as_latex(report: Report) -> str:
     r"""A tabular a table; needs \usepackage{booktabs}."""
-    header, cells = _measured_cells(report)
-    parts = [f"% {report.command}", _tabular(header, cells), f"% {report.explanation()}"]
+    parts = [f"% {report.command}", _tabular(HEADER, _measured_cells(report)), f"% {report.explanation()}"]
     if report.reported:
-        header, cells = _reported_cells(report, italic="")
-        start = 2  # the first two columns are ours
-        cells = [
-            [*row[:start], *(f"ITALIC{cell}" if DAGGER in cell else cell for cell in row[start:])] for row in cells
-        ]
-        parts += [_tabular(header, cells), f"% {_reported_words(report)}"]
+        parts += [_tabular(*_reported_cells(report)), f"% {_about_reported(report)}"]
     return "\n\n".join(parts) + "\n"
 
 
 def as_csv(report: Report) -> str:
-    """One line a row, `kind` being measured (fractions of 1) or reported (the paper's per cent, divided by 100)."""
-    numbers = [name for metric in METRICS for name in (metric, f"{metric}_deviation")]
-    compared = ["f1_low", "f1_high", "difference", "difference_low", "difference_high", "p", "p_holm"]
-    about = ["leaks", "inputs", "source"]
+    """One line a record, with the numbers rounded to six digits."""
     out = io.StringIO()
-    columns = ["kind", "row", "title", "dataset", "split", "n", *numbers, *compared, *about]
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
-    for row in report.rows:
-        entry = {"kind": "measured", "row": row.name, "title": row.title, "dataset": report.dataset}
-        entry |= {"split": report.split, "n": len(row.seeds), "leaks": _leaks(row), "inputs": row.inputs}
-        entry |= {metric: _number(row.mean(metric)) for metric in METRICS}
-        entry |= {f"{metric}_deviation": _number(row.deviation(metric)) for metric in METRICS}
-        entry |= {"f1_low": _number(row.interval.low), "f1_high": _number(row.interval.high)}
-        if (test := row.comparison) is not None:  # signs as in the table: this row minus the reference
-            values = (-test.difference, -test.high, -test.low, test.p_value, row.adjusted_p)
-            entry |= dict(zip(compared[2:], map(_number, values), strict=True))
-        writer.writerow(entry)
-    systems = read_systems()
-    for row in report.reported:
-        system = systems[row.table][row.row]
-        entry = {"kind": "reported", "row": system.get("ours", ""), "title": row.row, "dataset": row.dataset}
-        entry |= {metric: _number(value / 100) for metric, value in row.values.items() if metric in METRICS}
-        entry |= {name: system.get(name, "") for name in ("leaks", "inputs")}
-        writer.writerow({**entry, "source": f"the paper, {row.table}, line {row.line}"})
+    for record in records(report):
+        writer.writerow({name: f"{v:.6f}" if isinstance(v, float) else v for name, v in record.items()})
     return out.getvalue()
 
 
 def as_json(report: Report) -> dict[str, Any]:
     """Everything, unrounded."""
-    systems = read_systems()
-    measured = []
-    for row in report.rows:
-        entry = {
-            name: value for name, value in vars(row).items() if name not in ("predictions", "comparison", "interval")
-        }
-        entry |= {"mean": {m: row.mean(m) for m in METRICS}, "deviation": {m: row.deviation(m) for m in METRICS}}
-        entry["f1_interval"] = row.interval._asdict()
-        entry["reference_minus_row"] = row.comparison and row.comparison._asdict()
-        measured.append(entry)
-    reported = [
-        {**asdict(row), **systems[row.table][row.row], "inconsistencies": inconsistencies(row, report.reported)}
-        for row in report.reported
-    ]
     about = {name: getattr(report, name) for name in ("dataset", "split", "reference", "resamples", "command")}
     about |= {"statements": report.statements(), "explanation": report.explanation()}
-    return {**about, "measured": measured, "reported": reported}
+    return {**about, "rows": records(report)}
 
 
-def _measured_cells(report: Report) -> tuple[list[str], list[list[str]]]:
-    header = [
-        "row",
-        "n",
-        "accuracy",
-        "precision",
-        "recall",
-        "F1",
-        "95 % interval",
-        "difference",
-        "p",
-        "reads",
-        "leaks",
-    ]
+def records(report: Report) -> list[dict[str, Any]]:
+    """A record a row: `kind` is measured (fractions of 1) or reported (the paper's per cent, divided by 100)."""
+    found = []
+    for row in report.rows:
+        found.append({"kind": "measured", "dataset": report.dataset, "split": report.split, "n": len(row.seeds)})
+        found[-1] |= {field.name: getattr(row, field.name) for field in fields(row) if field.name != "predictions"}
+        found[-1] |= {"leaks": _leaks(row), "leak_reasons": row.leaks}
+        for metric in METRICS:
+            found[-1] |= {metric: row.mean(metric), f"{metric}_deviation": row.deviation(metric)}
+    for row in report.reported:
+        system = read_systems()[row.table][row.row]
+        found.append({"kind": "reported", "row": system.get("ours"), "title": row.row, "dataset": row.dataset})
+        found[-1] |= {metric: value / 100 for metric, value in row.values.items()}
+        found[-1] |= {**system, "evidence": system.get("source"), "source": f"the paper, {row.table}, line {row.line}"}
+        found[-1]["inconsistencies"] = inconsistencies(row, report.reported)
+    return found
+
+
+def _measured_cells(report: Report) -> list[list[str]]:
+    """The cells under HEADER, a row a line."""
     cells = []
     for row in report.rows:
-        test = row.comparison
-        compared = (
-            [f"{-test.difference * 100 + 0.0:+.2f}", f"{row.adjusted_p:.4f}"] if test else [NOT_THERE, NOT_THERE]
-        )
         missing = f" (seed {', '.join(map(str, row.missing))} missing)" if row.missing else ""
-        interval = f"{row.interval.low * 100:.2f} to {row.interval.high * 100:.2f}"
         scores = [_mean(row, metric) for metric in METRICS]
+        compared = [NOT_THERE] * 2
+        if row is not report.full:
+            compared = [f"{row.difference * 100 + 0.0:+.2f}", f"{row.p_holm:.4f}"]  # + 0.0: no -0.00
+        interval = f"{row.f1_low * 100:.2f} to {row.f1_high * 100:.2f}"
         cells.append([row.title, f"{len(row.seeds)}{missing}", *scores, interval, *compared, row.inputs, _leaks(row)])
-    return header, cells
+    return cells
 
 
-def _reported_cells(report: Report, italic: str) -> tuple[list[str], list[list[str]]]:
-    """A row of the paper a line, in the paper's order: what was measured of it here, then what the paper reports."""
-    systems, measured = read_systems(), {row.name: row for row in report.rows}
-    by_name: dict[tuple[str, str], dict[str, ReportedRow]] = {}
-    for row in report.reported:
-        by_name.setdefault((row.table, row.row), {})[row.dataset] = row
+def _reported_cells(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: for each row of the paper what was measured of it here, then what the paper reports."""
+    systems, measured = read_systems(), {row.row: row for row in report.rows}
     datasets = list(dict.fromkeys(row.dataset for row in report.reported))
+    found = {(row.table, row.row, row.dataset): row.values for row in report.reported}
     short = {"accuracy": "Acc", "precision": "P", "recall": "R", "f1": "F1"}
     header = ["system", f"F1 measured here, {report.dataset}"]
-    header += [f"{data.upper()} {short[m]}{DAGGER}" for data in datasets for m in REPORTED_METRICS]
-    header += ["reads (MNRE)", "leaks (MNRE)"]
+    header += [f"{data.upper()} {short[m]}{DAGGER}" for data in datasets for m in METRICS]
     cells = []
-    for (table, name), rows in by_name.items():
+    for table, name in dict.fromkeys((row.table, row.row) for row in report.reported):
         system = systems[table][name]
         ours = measured.get(system.get("ours"))
         own = _mean(ours, "f1") if ours else "not built" if "ours" not in system or "reason" in system else "not run"
-        values = [rows[data].values.get(m) if data in rows else None for data in datasets for m in REPORTED_METRICS]
-        printed = [NOT_THERE if v is None else f"{italic}{v:.2f}{italic}{DAGGER}" for v in values]
-        cells.append([name, own, *printed, system.get("inputs", "not stated"), system.get("leaks", "not stated")])
-    return header, cells
+        values = [found.get((table, name, data), {}).get(m) for data in datasets for m in METRICS]
+        printed = [NOT_THERE if v is None else f"*{v:.2f}*{DAGGER}" for v in values]
+        cells.append([name, own, *printed, *(system.get(key, "not stated") for key in ("inputs", "leaks"))])
+    return [*header, "reads (MNRE)", "leaks (MNRE)"], cells
 
 
-def _reported_words(report: Report) -> str:
+def _about_reported(report: Report) -> str:
     return (
         f"{DAGGER} and italics: reported by the paper, in per cent, not measured here. The order is the paper's, and "
         "these numbers take no part in any comparison above. Only the test splits of MNRE and MORE would compare "
@@ -200,41 +169,29 @@ def _reported_words(report: Report) -> str:
 
 def _reported_notes(report: Report) -> list[str]:
     """Sources of the leak column, reasons for rows that are not built, and what does not fit in the paper's rows."""
-    systems, lines = read_systems(), []
-    for table, name in dict.fromkeys((row.table, row.row) for row in report.reported):
-        system = systems[table][name]
-        words = [f"leaks: {system['leaks']} ({system['source']})"] if "leaks" in system else []
-        words += [f"not built: {system['reason']}"] if "reason" in system else []
-        for row in report.reported:
-            if (row.table, row.row) == (table, name):
-                words += [f"computed, {row.dataset.upper()}: {text}" for text in inconsistencies(row, report.reported)]
-        lines += [f"- {name}: {'; '.join(words)}."] if words else []
-    return [*lines, ""]
+    notes: dict[tuple[str, str], list[str]] = {}
+    for row in report.reported:
+        system = read_systems()[row.table][row.row]
+        if (row.table, row.row) not in notes:
+            words = notes[row.table, row.row] = []
+            words += [f"leaks: {system['leaks']} ({system['source']})"] if "leaks" in system else []
+            words += [f"not built: {system['reason']}"] if "reason" in system else []
+        for text in inconsistencies(row, report.reported):
+            notes[row.table, row.row].append(f"computed, {row.dataset.upper()}: {text}")
+    return [f"- {name}: {'; '.join(words)}." for (_, name), words in notes.items() if words]
 
 
-def _mean(row: Measured, metric: str) -> str:
+def _mean(row: Row, metric: str) -> str:
     deviation = row.deviation(metric)
     return f"{row.mean(metric) * 100:.2f}" + ("" if deviation is None else f" ({deviation * 100:.2f})")
 
 
-def _leaks(row: Measured) -> str:
+def _leaks(row: Row) -> str:
     return "not recorded" if row.leaks is None else "yes" if row.leaks else "no"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"
-
-
 def _tabular(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    lines = [" & ".join(map(_latex, row)) + r" \\" for row in (header, *cells)]
-    columns = "l" + "r" * (len(header) - 3) + "ll"
-    begin, end = f"\\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
-    return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
-
-
-def _latex(cell: str) -> str:
-    special = {"\\": r"\textbackslash{}", **{c: f"\\{c}" for c in "&%$#_{}"}, "~": r"\textasciitilde{}"}
-    special |= {"^": r"\textasciicircum{}", DAGGER: r"$^\dagger$", NOT_THERE: "--"}
-    italic = cell.startswith("ITALIC")
-    text = "".join(special.get(character, character) for character in cell.removeprefix("ITALIC"))
-    return rf"\textit{{{text}}}" if italic else text
+    lines = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in (header, *cells)]
+    begin = f"\\begin{{tabular}}{{l{'r' * (len(header) - 3)}ll}}"
+    body = [begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
+    return re.sub(r"\*([\d.]+)\*(\$\S+\$)", r"\\textit{\1\2}", "\n".join(body))

@@ -1,0 +1,68 @@
+"""The posts of a finished run: loaded as the run loaded them, and checked against its predictions."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from itertools import zip_longest
+from typing import Any
+
+import datasets
+
+
+__all__ = ["load_run_posts"]
+
+Row = dict[str, Any]
+
+
+def load_run_posts(
+    data: Mapping[str, Any],
+    rows: Sequence[Row],
+    *,
+    local: Mapping[str, str | None],
+    without: Collection[str] = (),
+) -> datasets.Dataset:
+    """The posts of one split, by the data arguments in a run's run.json.
+
+    Args:
+        data: these arguments; folders of the machine are not among them.
+        rows: of the run's predictions.jsonl, all of the split.
+        local: `dataset`, `data_dir` and `cache_dir` as the run was given them; None for what run.json says.
+        without: data arguments that are left out.
+
+    Raises:
+        ValueError: unknown data arguments; no such split; posts whose pairs are not those of `rows`.
+    """
+    from vmhan.training.arguments import DataArguments, RunArguments  # here: these bring in torch
+    from vmhan.training.data import load_posts
+
+    unknown = sorted(set(data) - {field.name for field in fields(DataArguments)})
+    if unknown:
+        raise ValueError(f"run.json: this version knows no data arguments {unknown}. Use the one that made the run.")
+    given = {name: value for name, value in data.items() if name not in without}
+    given |= {name: value for name, value in local.items() if value is not None}
+    splits = load_posts(DataArguments(**given), RunArguments(output_dir="unused", do_train=False, use_cpu=True))
+    split = rows[0]["split"]
+    if split not in splits:
+        raise ValueError(f"split: expected one of the data set's, {list(splits)}, received {split!r}.")
+    names = splits[split].features["pairs"].feature["relation"].names
+    narrow = splits[split].select_columns(["id", "tokens", "pairs"])
+    expected = (_facts_of(post, i, names) for post in narrow for i in range(len(post["pairs"])))
+    for row, facts in zip_longest(rows, expected, fillvalue={}):
+        saved = {name: row[name] for name in facts if name in row}  # older files have no spans
+        differing = {name: (value, facts[name]) for name, value in saved.items() if value != facts[name]}
+        if not saved or differing:
+            raise ValueError(
+                "expected the posts that predictions.jsonl was made of, in their order, received other ones: post "
+                f"{row.get('id')!r}, pair {row.get('pair')} has (predictions.jsonl, data set) {differing}. Give "
+                "the run's --dataset, --data_dir and --cache_dir."
+            )
+    return splits[split]
+
+
+def _facts_of(post: Row, number: int, names: list[str]) -> Row:
+    """What predictions.jsonl and a post's pair have in common, as run_mmre.py writes it."""
+    pair = post["pairs"][number]
+    head, tail = list(pair["head"]), list(pair["tail"] or [])
+    words = [" ".join(post["tokens"][slice(*span)]) if span else "[object]" for span in (head, tail)]
+    facts = {"id": post["id"], "pair": number, "head": words[0], "tail": words[1]}
+    facts |= {"head_span": head, "tail_span": tail or None, "tail_object": pair["tail_object"]}
+    return facts | {"relation": names[pair["relation"]]}

@@ -1,0 +1,67 @@
+"""The finished runs that a table or a figure compares: systems, each trained once a seed, and their scores."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vmhan.scoring.predictions import Predictions, check_same_pairs, read_predictions
+from vmhan.scoring.scorer import score
+
+
+__all__ = ["System", "finished_runs", "read_object", "read_systems", "seed_scores"]
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of a table."""
+
+    name: str  # shown beside its scores
+    folders: tuple[Path, ...]  # of its runs
+    predictions: tuple[Predictions, ...]  # of each run, all of one split
+
+    def contents(self, file: str) -> list[dict[str, Any]]:
+        """This JSON file of each run; {} for a run that has none."""
+        return [read_object(folder / file) for folder in self.folders]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is no such file; ValueError for any other content."""
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a JSON object ({error}).") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, received {type(content).__name__}.")
+    return content
+
+
+def finished_runs(results: str | Path) -> dict[str, list[Path]]:
+    """The folders RESULTS/ROW/seed-N that have a metrics.json, by row, in the order of their seeds."""
+    rows: dict[str, list[Path]] = {}
+    runs = [path.parent for path in Path(results).glob("*/seed-*/metrics.json")]
+    for run in sorted(runs, key=lambda run: (run.parent.name, int(run.name.removeprefix("seed-")))):
+        rows.setdefault(run.parent.name, []).append(run)
+    return rows
+
+
+def read_systems(folders: dict[str, Sequence[Path]], split: str) -> list[System]:
+    """The systems of these names, each with the predictions of its run folders.
+
+    Raises:
+        ValueError: runs of different pairs, or without this split.
+    """
+    systems: list[System] = []
+    for name, runs in folders.items():
+        predictions = tuple(read_predictions(run).split(split) for run in runs)
+        systems.append(System(name, tuple(runs), predictions))
+        for of_run in predictions:
+            check_same_pairs(systems[0].predictions[0], of_run)
+    return systems
+
+
+def seed_scores(runs: Sequence[Predictions]) -> dict[str, list[float]]:
+    """Each number of `vmhan.scoring.scorer.score`, as a list with one value a run."""
+    scores = [score(run.gold, run.predicted, labels=run.labels, none_label=run.none_label) for run in runs]
+    return {name: [of_run[name] for of_run in scores] for name in scores[0]}
