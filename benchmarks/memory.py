@@ -6,7 +6,6 @@ held at the end without the pages of mapped files, which the kernel takes back w
 
 import multiprocessing
 import time
-from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def measure_runs(runs: dict[str, dict[str, Any]], rounds: int, folder: Path) -> 
         runs: the arguments of `train` by name; `posts` are a data set.
         folder: for the posts and what the runs write.
     """
-    measured: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in runs}
+    measured: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
     for name, run in runs.items():
         run["posts"].save_to_disk(folder / name)
     for _ in range(rounds):
@@ -39,7 +38,7 @@ def measure_runs(runs: dict[str, dict[str, Any]], rounds: int, folder: Path) -> 
             job = {**run, "posts": str(folder / name), "output": str(folder / "output")}
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
                 for measure, value in process.submit(train, **job).result().items():
-                    measured[name][measure].append(value)
+                    measured[name].setdefault(measure, []).append(value)
     return measured
 
 
