@@ -10,7 +10,6 @@ Pickles, optimizer states and checkpoints never do. The token is HF_TOKEN's or t
 import argparse
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,7 +186,7 @@ def _explained(repo_id: str = "the Hub") -> Iterator[None]:
         raise ConnectionError(
             f"{repo_id}: the connection to the Hub failed ({error.__cause__ or error}). Nothing is half published: "
             "the repository has all of the files or is as it was. Run again, a finished folder by `python -m "
-            "model_cards.publishing`: what has arrived is not sent twice."
+            "vmhan publish`: what has arrived is not sent twice."
         ) from error
 
 
@@ -204,20 +203,12 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--predictions is for models: leave it out with --repo_type dataset.")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     private = arguments.private or None
-    try:
-        if arguments.dry_run:
-            choice = {"repo_type": arguments.repo_type, "predictions": arguments.predictions}
-            print("\n".join(publishable_files(arguments.folder, **choice)))
-        elif arguments.repo_type == "dataset":
-            print(publish_dataset(arguments.folder, arguments.repo_id, private=private))
-        else:
-            choice = {"private": private, "predictions": arguments.predictions}
-            print(publish_model(arguments.folder, arguments.repo_id, **choice))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if arguments.dry_run:
+        choice = {"repo_type": arguments.repo_type, "predictions": arguments.predictions}
+        print("\n".join(publishable_files(arguments.folder, **choice)))
+    elif arguments.repo_type == "dataset":
+        print(publish_dataset(arguments.folder, arguments.repo_id, private=private))
+    else:
+        choice = {"private": private, "predictions": arguments.predictions}
+        print(publish_model(arguments.folder, arguments.repo_id, **choice))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,8 +30,8 @@ AUTO_MAP = {
 PUBLISH = """
 import sys, time
 time.sleep = lambda seconds: None
-from model_cards.publishing import main
-sys.exit(main(sys.argv[1:]))
+from vmhan.cli import main
+sys.exit(main(["publish", *sys.argv[1:]]))
 """
 # A machine that has never seen this package: everything comes from the repository.
 STRANGER = """
@@ -123,7 +123,7 @@ def attempt(hub, client, folder):
 
     def publish(repo_id, *flags, token="hf_fake", code=PUBLISH):
         done = client(code, folder, repo_id, *flags, token=token)
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-3000:]
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-3000:]
         return done.stderr, hub.repos.get(("model", repo_id))
 
     return publish
@@ -264,7 +264,7 @@ def test_a_failure_of_xet_is_told_like_any_other(attempt):
 def test_a_hub_that_cannot_be_reached_is_told(client, folder):
     nowhere = "import os\nos.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
     done = client(nowhere + PUBLISH, folder, "ann/nowhere")
-    assert done.returncode == 1 and "the connection to the Hub failed" in done.stderr
+    assert done.returncode == 2 and "the connection to the Hub failed" in done.stderr
 
 
 def test_an_interruption_now_and_then_is_survived(hub, client, folder):
@@ -296,7 +296,7 @@ def test_a_card_that_differs_from_its_files_is_not_published(client, folder, hub
     card.write_text(card.read_text().replace("0.6999", "0.9999"))
     before = len(hub.requests)
     done = client(PUBLISH, tmp_path / "edited", "ann/edited")
-    assert done.returncode == 1 and "validation_f1 is 0.9999 in the card" in done.stderr
+    assert done.returncode == 2 and "validation_f1 is 0.9999 in the card" in done.stderr
     assert "python -m model_cards.cards" in done.stderr and len(hub.requests) == before
 
 

@@ -215,7 +215,3 @@ def _warn_of_other_answers(folder: Path, entry: dict[str, Any], predictions: Pre
         others = sum(a != b for a, b in zip(entry["predicted"], predictions.predicted, strict=True))
         if others:
             logger.warning("%s: %d of %d answers are not those of its run", folder, others, len(predictions.rows))
-
-
-if __name__ == "__main__":
-    main()

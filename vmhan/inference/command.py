@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import hashlib
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -51,17 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     with contextlib.ExitStack() as stack:
-        try:
-            total = count_questions(arguments.input)
-            if arguments.engine == "ray":
-                stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
-            pipe = load_pipeline(arguments)
-            made = products(arguments, pipe.model.config.none_label)
-            facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
-            output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
-        except (ImportError, ValueError, OSError) as error:
-            print(f"predict_mmre: {error}", file=sys.stderr)
-            return 2
+        total = count_questions(arguments.input)
+        if arguments.engine == "ray":
+            stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
+        pipe = load_pipeline(arguments)
+        made = products(arguments, pipe.model.config.none_label)
+        facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
+        output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
         if not output.progress.complete:
             done = output.progress.rows
             with tqdm(total=total, initial=done, desc="predict", unit="row") as bar:

@@ -9,7 +9,6 @@ averaged. Exit code: 0 scored, 2 bad input.
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,20 +92,16 @@ def compare(
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = _parse(argv)
-    try:
-        read = [read_predictions(path, arguments.labels, arguments.none_label) for path in arguments.runs]
-        read_other = [read_predictions(path, arguments.labels, arguments.none_label) for path in arguments.other]
-        split = arguments.split or _default_split([*read, *read_other])
-        runs, others = [run.split(split) for run in read], [run.split(split) for run in read_other]
-        report = compare(runs, others, resamples=arguments.resamples, seed=arguments.seed)
-        if arguments.confusion:
-            name = _name(runs[0]) if len(runs) == 1 else f"{len(runs)} runs, counts added"
-            draw_confusion(arguments.confusion, **report["confusion"], title=f"{name}: {split}")
-        if arguments.output:
-            write_atomically(arguments.output, json.dumps(report, indent=2) + "\n")
-    except (ValueError, OSError) as error:
-        print(f"score: {error}", file=sys.stderr)
-        return 2
+    read = [read_predictions(path, arguments.labels, arguments.none_label) for path in arguments.runs]
+    read_other = [read_predictions(path, arguments.labels, arguments.none_label) for path in arguments.other]
+    split = arguments.split or _default_split([*read, *read_other])
+    runs, others = [run.split(split) for run in read], [run.split(split) for run in read_other]
+    report = compare(runs, others, resamples=arguments.resamples, seed=arguments.seed)
+    if arguments.confusion:
+        name = _name(runs[0]) if len(runs) == 1 else f"{len(runs)} runs, counts added"
+        draw_confusion(arguments.confusion, **report["confusion"], title=f"{name}: {split}")
+    if arguments.output:
+        write_atomically(arguments.output, json.dumps(report, indent=2) + "\n")
     print(_page(report, with_relations=arguments.per_relation))
     return 0
 
@@ -194,7 +189,3 @@ def _relation_cells(report: dict[str, Any]) -> list[list[str]]:
         if "other_per_relation" in report:
             cells[-1].append(f"{100 * report['other_per_relation'][i]['f1']:.2f}")
     return cells
-
-
-if __name__ == "__main__":
-    sys.exit(main())

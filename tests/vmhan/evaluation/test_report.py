@@ -10,6 +10,7 @@ import pytest
 import yaml
 from paths import PAPER
 
+from vmhan import cli
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.report.reported import METRICS, ReportedRow, inconsistencies, read_reported, read_systems
 from vmhan.evaluation.report.rows import compare, holm, read_row, statement
@@ -153,15 +154,15 @@ def test_without_matplotlib_the_tables_are_written(results, tmp_path, monkeypatc
     assert "the picture of a report needs matplotlib: pip install 'vmhan[report]'" in caplog.text
 
 
-def test_what_cannot_be_reported_is_an_error(results, tmp_path, caplog):
+def test_what_cannot_be_reported_is_an_error(results, tmp_path, capsys):
     options = {"title": "x", "split": "test", "resamples": 9}
     rows = [read_row(results / "full", **options)]
     with pytest.raises(ValueError, match=r"--reference: expected a row with finished runs, \['full'\], not 'gcn'"):
         compare(rows, "gcn", resamples=9)
     with pytest.raises(ValueError, match="expected rows with split 'validation'"):
         read_row(results / "full", **{**options, "split": "validation"})
-    assert report.main([str(results), "--rows", "full", "gcn", "--output_dir", str(tmp_path / "out")]) == 2
-    assert "of ['full', 'gcn'], none of ['gcn']" in caplog.text and not (tmp_path / "out").exists()
+    assert cli.main(["report", str(results), "--rows", "full", "gcn", "--output_dir", str(tmp_path / "out")]) == 2
+    assert "of ['full', 'gcn'], none of ['gcn']" in capsys.readouterr().err and not (tmp_path / "out").exists()
     metrics = results / "full" / "seed-1" / "metrics.json"
     metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "test_f1": 0.9}))
     with pytest.raises(ValueError, match=r"expected test_f1 of metrics.json .* 0.727273, received 0.9. Run it again"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from paths import ROOT
 
+from vmhan import cli
 from vmhan.inference.onnx import command as export_command
 from vmhan.inference.onnx import exporting, runtime
 from vmhan.inference.onnx.classifier import OnnxRelationClassifier
@@ -148,8 +149,8 @@ def test_a_marker_model_of_text_alone_in_onnx(needs_onnx, make_small, make_proce
 def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_processor, posts, object_post, tmp_path):
     model = make_small("no_hypergraph", entity_representation="span")
     save(model, make_processor, tmp_path / "model")
-    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "out"), "--format", "torch_export"]
-    assert export_command.main(arguments) == 0
+    arguments = ["export", str(tmp_path / "model"), "--output_dir", str(tmp_path / "out"), "--format", "torch_export"]
+    assert cli.main(arguments) == 0
     facts = facts_of(tmp_path / "out")
     assert list(facts["bytes"]) == ["model.pt2"]
     assert facts["inputs"]["text_phrase_tokens"][1] == model.config.num_text_phrases  # filled up to it
@@ -244,8 +245,15 @@ def test_flags_of_onnx_go_with_onnx(flag, capsys):
 def test_a_model_s_own_folder_is_not_written_into(make_small, make_processor, tmp_path, capsys):
     save(make_small(), make_processor, tmp_path / "model")
     before = (tmp_path / "model" / "config.json").read_bytes()
-    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "model"), "--format", "torch_export"]
-    assert export_command.main(arguments) == 2
+    arguments = [
+        "export",
+        str(tmp_path / "model"),
+        "--output_dir",
+        str(tmp_path / "model"),
+        "--format",
+        "torch_export",
+    ]
+    assert cli.main(arguments) == 2
     assert "expected a folder of its own, received" in capsys.readouterr().err
     assert (tmp_path / "model" / "config.json").read_bytes() == before
 
@@ -258,8 +266,8 @@ def test_a_form_that_differs_is_not_written(make_small, make_processor, tmp_path
     monkeypatch.setattr(torch.export, "save", lambda program, path: path.write_bytes(b""))
     monkeypatch.setattr(torch.export, "load", lambda path: _Program())
     monkeypatch.setattr(export_command, "largest_difference", lambda *args: float("nan"))
-    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "out"), "--format", "torch_export"]
-    assert export_command.main(arguments) == 2
+    arguments = ["export", str(tmp_path / "model"), "--output_dir", str(tmp_path / "out"), "--format", "torch_export"]
+    assert cli.main(arguments) == 2
     assert "model.pt2: expected logits and probabilities within 0.0001" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["export.json"]
     assert (tmp_path / "out" / "export.json").read_text() == "earlier"

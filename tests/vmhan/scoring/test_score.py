@@ -11,6 +11,7 @@ from paths import ROOT
 from PIL import Image
 from sklearn.metrics import f1_score
 
+from vmhan import cli
 from vmhan.scoring.confusion_figure import draw_confusion
 from vmhan.scoring.predictions import read_predictions
 from vmhan.scoring.score import main, score_rows
@@ -165,9 +166,9 @@ def test_bad_input_ends_with_2_and_the_reason(make_run, tmp_path, capsys, flags,
         "listed": make_run("listed", RUN, metrics="[]"),
         "tmp": tmp_path,
     }
-    assert main([flag.format(**names) for flag in flags]) == 2
+    assert cli.main(["score", *(flag.format(**names) for flag in flags)]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and printed.err.startswith("score: ")
+    assert printed.out == "" and printed.err.startswith("vmhan score: ")
     assert message.replace("{tmp}", str(tmp_path)) in printed.err
 
 
@@ -194,7 +195,7 @@ def test_without_matplotlib_the_picture_says_what_to_install(make_run, tmp_path,
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ValueError, match=r"picture needs matplotlib: pip install 'vmhan\[report\]'"):
         draw_confusion(tmp_path / "c.png", np.eye(3), LABELS, title="")
-    assert main([str(make_run("run", RUN)), "--confusion", str(tmp_path / "c.png")]) == 2
+    assert cli.main(["score", str(make_run("run", RUN)), "--confusion", str(tmp_path / "c.png")]) == 2
     assert "vmhan[report]" in capsys.readouterr().err
 
 

@@ -42,12 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
     arguments = parse_arguments(argv)
-    try:
-        page = report(arguments, made_by=shlex.join(["vmhan", "browse", *argv]))
-        write_atomically(arguments.output, page)
-    except (ValueError, OSError) as error:
-        print(f"vmhan.evaluation.browser.command: {error}", file=sys.stderr)
-        return 2
+    page = report(arguments, made_by=shlex.join(["vmhan", "browse", *argv]))
+    write_atomically(arguments.output, page)
     print(f"{arguments.output} ({len(page.encode()) / 1e6:.1f} MB)")
     return 0
 

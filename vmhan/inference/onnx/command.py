@@ -18,7 +18,6 @@ import argparse
 import json
 import logging
 import os
-import sys
 import tempfile
 from functools import partial
 from importlib.metadata import version
@@ -59,26 +58,26 @@ SPLIT = "validation"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 for bad arguments and a model that cannot be exported."""
+    """The command line; returns the exit code.
+
+    Raises:
+        ValueError, OSError: bad arguments, or a model that cannot be exported.
+    """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
-    try:
-        check_output(arguments.output_dir)
-        if arguments.format == "onnx":
-            need("onnx", "onnxscript", "onnxruntime")
-        posts = load_validation(arguments.evaluate) if arguments.evaluate else None
-        model = VMHANForRelationClassification.from_pretrained(arguments.model)
-        processor = VMHANProcessor.from_pretrained(arguments.model)
-        arguments.output_dir.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=arguments.output_dir.parent, prefix=".export-") as folder:
-            facts = export(model, processor, Path(folder), arguments)
-            if posts is not None:
-                facts["evaluation"] = evaluate(model, processor, posts, Path(folder))
-            (Path(folder) / EXPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            publish(Path(folder), arguments.output_dir)
-    except (ValueError, OSError) as error:
-        print(f"export_mmre: {error}", file=sys.stderr)
-        return 2
+    check_output(arguments.output_dir)
+    if arguments.format == "onnx":
+        need("onnx", "onnxscript", "onnxruntime")
+    posts = load_validation(arguments.evaluate) if arguments.evaluate else None
+    model = VMHANForRelationClassification.from_pretrained(arguments.model)
+    processor = VMHANProcessor.from_pretrained(arguments.model)
+    arguments.output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.output_dir.parent, prefix=".export-") as folder:
+        facts = export(model, processor, Path(folder), arguments)
+        if posts is not None:
+            facts["evaluation"] = evaluate(model, processor, posts, Path(folder))
+        (Path(folder) / EXPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        publish(Path(folder), arguments.output_dir)
     logger.info("wrote %s: %s", arguments.output_dir, {name: facts[name] for name in ("bytes", "largest_difference")})
     return 0
 
