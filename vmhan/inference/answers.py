@@ -14,11 +14,11 @@ from pyarrow import parquet
 
 
 __all__ = [
-    "ANSWER_SCHEMA", "answer_rows", "triples_of", "write_csv", "write_graph", "write_jsonl", "write_parquet",
+    "ANSWER_SCHEMA", "TRIPLE", "answer_rows", "triples_of", "write_csv", "write_graph", "write_jsonl", "write_parquet",
 ]  # fmt: skip
 
 ROWS_IN_GROUP = 1024  # of Parquet
-FIELDS = ("head", "relation", "tail", "confidence", "source")
+TRIPLE = ("head", "relation", "tail", "confidence", "source")
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 ANSWER_SCHEMA = pyarrow.schema(
@@ -101,7 +101,7 @@ def write_jsonl(rows: Rows, target: Path) -> None:
 def write_csv(rows: Rows, target: Path) -> None:
     """Triples as CSV with a header."""
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
+        writer = csv.DictWriter(file, TRIPLE)
         writer.writeheader()
         writer.writerows(rows)
 

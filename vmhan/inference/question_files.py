@@ -104,10 +104,12 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 def _csv_row(row: dict | ValueError, known: list[str]) -> dict[str, Any]:
     if isinstance(row, ValueError):
         raise row
+    names = [name for name in row if name is not None]
     if None in row or None in row.values():  # what DictReader calls cells without a column, and columns without one
+        cells = [cell for cell in row.values() if cell is not None and not isinstance(cell, list)]
         raise ValueError(
-            f"expected one cell for each of {[name for name in row if name]}, received more or fewer. Put a cell with "
-            "commas or line breaks into double quotes."
+            f"expected {len(names)} cells, one for each of {names}, received {len(cells) + len(row.get(None, ()))}. Put "
+            "a cell with commas or line breaks into double quotes."
         )
     "".join(row.values()).encode("utf-8")  # a UnicodeEncodeError is a ValueError
     return {name: _value(name, row[name]) for name in known if row[name].strip()}
@@ -123,7 +125,9 @@ def _value(name: str, cell: str) -> Any:
     except ValueError as error:
         if is_mention:
             return cell
-        raise ValueError(f"column {name}: expected JSON, such as [[0, 4]], received {cell[:80]!r} ({error}).") from None
+        raise ValueError(
+            f"column {name}: expected JSON, such as [[0, 4]], received {cell[:80]!r} ({error})."
+        ) from None
     return cell if is_mention and not (isinstance(value, list) and len(value) in (2, 4)) else value
 
 

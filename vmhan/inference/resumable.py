@@ -1,9 +1,9 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-While the run lasts there is OUT.jsonl.part (or another suffix): the run's fingerprint, and then one line for each batch
-of rows with all that the batch gave. Lines are only ever appended, and one that a kill has cut short is dropped, so a
-row is never there twice and never missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made from it,
-and OUT.jsonl.state.json says that they are complete.
+While the run lasts there is OUT.jsonl.part (or another suffix): the run's fingerprint, and then one line for each
+batch of rows with all that the batch gave. Lines are only ever appended, and one that a kill has cut short is dropped,
+so a row is never there twice and never missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made
+from it, and OUT.jsonl.state.json says that they are complete.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 from model_cards.files import whole_file, write_json
 
 
-__all__ = ["ResumableOutput"]
+__all__ = ["Make", "ResumableOutput"]
 
 Make = Callable[[Iterator[dict[str, Any]], Path], None]
 OVERWRITE = "Give another --output, or start anew with --overwrite."
@@ -124,7 +124,9 @@ class ResumableOutput:
                     record = json.loads(line)
                     self._check(record["fingerprint"]) if not whole else self._count(**record)
                 except (TypeError, LookupError, json.JSONDecodeError) as error:
-                    raise ValueError(f"{self.part}: expected a run's batches, received {line[:80]}. {OVERWRITE}") from error
+                    raise ValueError(
+                        f"{self.part}: expected a run's batches, received {line[:80]}. {OVERWRITE}"
+                    ) from error
                 whole += len(line)
         os.truncate(self.part, whole) if whole else self.part.unlink()
 
