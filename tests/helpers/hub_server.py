@@ -193,6 +193,9 @@ class Handler(BaseHTTPRequestHandler):
         sha, files = self._commit(repo, revision)
         siblings = [{"rfilename": path, "size": len(f.content), "blobId": f.oid} for path, f in files.items()]
         state = {"private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+        card = files["README.md"].content.decode() if "README.md" in files else ""
+        tag = re.search(r"^pipeline_tag: (.*)$", card, flags=re.MULTILINE)
+        state |= {"library_name": "transformers", "pipeline_tag": tag[1]} if tag else {}
         return {"id": repo_id, "sha": sha, "siblings": siblings, "lastModified": "2025-01-01T00:00:00.000Z", **state}
 
     def refs(self, kind, repo_id):
