@@ -92,10 +92,10 @@ def test_the_model_index_has_the_exact_metrics(folder):
     card = ModelCard(str(model_card(folder)))
     stated = {f"{r.dataset_split}_{r.metric_type}": r.metric_value for r in card.data.eval_results}
     metrics = json.loads((folder / "metrics.json").read_text())
-    names = [
-        f"{split}_{name}" for split in ("validation", "test") for name in ("accuracy", "precision", "recall", "f1")
-    ]
-    assert stated == {name: metrics[name] for name in names}
+    scores = ("accuracy", "precision", "recall", "f1")
+    assert stated == {
+        name: metrics[name] for split in ("validation", "test") for s in scores if (name := f"{split}_{s}")
+    }
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,7 @@ def test_an_unfinished_folder_is_an_error(folder, name, content, received):
 def test_what_the_model_has_counts_and_not_what_its_flags_asked_for(folder, write_run_files):
     write_run_files(folder, model={"num_objects": 99}, data={"no_visual": True})
     change(folder / "config.json", num_objects=0)
-    assert "| `num_objects` | 0 |" in write_model_card(folder).read_text()
-    assert check_card(folder) == []
+    assert "| `num_objects` | 0 |" in model_card(folder).text
 
 
 def test_checking_a_folder_without_card_is_an_error(folder):

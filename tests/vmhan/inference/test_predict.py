@@ -215,23 +215,22 @@ def test_no_more_rows_are_read_than_are_answered(tmp_path, monkeypatch):
 def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
     good = one_pair_rows(2)
     bad = {
-        b"{not json": "Expecting property name",
-        b"[1, 2]": "expected an object like .* received list",
+        b"{not json": "double quotes",
+        b"[1, 2]": "received list",
         b'{"text": "\xff"}': "utf-8",
         b'{"text": "Ann", "id": "\\ud800"}': "utf-8",
-        b"[" * 100_000: "nested too deeply",
-        b'{"text": "Ann met Bob", "head": "Zoe", "tail": "Bob", "id": "who"}': "'Zoe' is not in the sentence",
+        b"[" * 100_000: "nested",
+        b'{"text": "Ann met Bob", "head": "Zoe", "tail": "Bob", "id": "who"}': "'Zoe'",
         b'{"text": "Ann met Bob", "head": "Ann", "tail": "Bob", "image": "none.png"}': "none.png",
         b'{"text": 5, "head": "Ann", "tail": "Bob"}': "Error",
-        b'{"text": "Ann met Bob", "pairs": []}': "no entity pair",
-        b'{"text": "Ann met Bob", "head": [0, 99], "tail": "Bob"}': "the span must be",
+        b'{"text": "Ann met Bob", "pairs": []}': "pair",
+        b'{"text": "Ann met Bob", "head": [0, 99], "tail": "Bob"}': "span",
     }
     source = write_lines(tmp_path / "in.jsonl", [good[0], *bad, b"", good[1]])
     assert run(source, tmp_path / "out.jsonl") == 1
     errors = lines_of(tmp_path / "out.errors.jsonl")
     assert [row["row"] for row in errors] == list(range(2, 2 + len(bad)))
-    for row, expected in zip(errors, bad.values()):
-        assert re.search(expected, row["reason"]), row
+    assert all(said in row["reason"] for row, said in zip(errors, bad.values(), strict=True))
     assert errors[5]["id"] == "who"
     assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 2 + len(bad)]
     assert "10 of 12 rows failed" in caplog.text
@@ -239,17 +238,14 @@ def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
 
 
 def test_bad_csv_records_fail_alone(run, tmp_path):
-    text = "text,head,tail,boxes\nAnn met Bob,Ann,Bob,\nAnn, met,Bob,Ann,Bob\nAnn met Bob,Ann,Bob,[[0\n"
-    content = (
-        text.encode() + b"Ann \xff,Ann,Bob,\n" + b'"' + b"x" * (1 << 24) + b'y",a,b,\n' + b"Ann met Bob,Ann,Bob,\n"
-    )
-    (tmp_path / "in.csv").write_bytes(content)
+    good, long = b"Ann met Bob,Ann,Bob,", b'"' + b"x" * (1 << 24) + b'y",a,b,'
+    bad = [b"Ann, met,Bob,Ann,Bob", b"Ann met Bob,Ann,Bob", b"Ann met Bob,Ann,Bob,[[0", b"Ann \xff,Ann,Bob,", long]
+    (tmp_path / "in.csv").write_bytes(b"\n".join([b"text,head,tail,boxes", good, *bad, good, b""]))
     assert run(tmp_path / "in.csv", tmp_path / "out.jsonl") == 1
     errors = {row["row"]: row["reason"] for row in lines_of(tmp_path / "out.errors.jsonl")}
-    assert list(errors) == [2, 3, 4, 5]
-    assert "expected 4 cells" in errors[2] and "column boxes: expected JSON" in errors[3] and "utf-8" in errors[4]
-    assert "expected a line of CSV" in errors[5]
-    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 6]
+    said = ["4 cells.*received 5", "4 cells.*received 3", "boxes", "utf-8", "field"]
+    assert list(errors) == [2, 3, 4, 5, 6] and all(map(re.search, said, errors.values()))
+    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 7]
 
 
 def test_only_the_machines_failure_stops_a_run():
@@ -257,10 +253,8 @@ def test_only_the_machines_failure_stops_a_run():
         raise failure
 
     failure = torch.OutOfMemoryError("too large")
-    assert answering.answer_batch(pipe, {3: {}, 4: {}}, 2) == (
-        {},
-        dict.fromkeys((3, 4), "OutOfMemoryError: too large"),
-    )
+    reasons = dict.fromkeys((3, 4), "OutOfMemoryError: too large")
+    assert answering.answer_batch(pipe, {3: {}, 4: {}}, 2) == ({}, reasons)
     failure = answering.MACHINE_FAILED[0]("device lost")
     with pytest.raises(answering.MACHINE_FAILED, match="device lost"):
         answering.answer_batch(pipe, {3: {}, 4: {}}, 2)
@@ -393,14 +387,13 @@ def test_what_the_fingerprint_tells_apart(folder, pipe, make_model, make_process
     arguments = predict_command.parse_arguments([str(folder), str(source), "--output", str(tmp_path / "out.jsonl")])
     first = predict_command.fingerprint(arguments, pipe)
     assert first == predict_command.fingerprint(arguments, pipe) == json.loads(json.dumps(first))
-    other = MultimodalRelationClassificationPipeline(pipe.model, make_processor(pipe.model.config, max_length=64))
-    assert [name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]] == [
-        "processor"
-    ]
-    text_only = make_model("no_kl", seed=1)
-    other = MultimodalRelationClassificationPipeline(text_only, make_processor(text_only.config))
-    changed = {name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]}
-    assert {"weights", "config"} <= changed
+
+    def changed(model, **fields):
+        other = MultimodalRelationClassificationPipeline(model, make_processor(model.config, **fields))
+        return {name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]}
+
+    assert changed(pipe.model, max_length=64) == {"processor"}
+    assert {"weights", "config"} <= changed(make_model("no_kl", seed=1))
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
@@ -449,8 +442,8 @@ def test_triples_and_the_graph_hold_the_relations(run, pipe, tmp_path):
         assert {**expected, "tail": triple["tail"]} == triple and row["tail"] in (None, triple["tail"])
     graph = networkx.read_graphml(tmp_path / "out.graphml", force_multigraph=True)
     edges = [{"head": head, "tail": tail, **data} for head, tail, data in graph.edges(data=True)]
-    assert sorted(map(str, map(sorted, map(dict.items, edges)))) == sorted(
-        map(str, map(sorted, map(dict.items, triples)))
+    assert sorted(sorted(map(str, edge.items())) for edge in edges) == sorted(
+        sorted(map(str, triple.items())) for triple in triples
     )
 
 
