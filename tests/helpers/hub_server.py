@@ -117,11 +117,7 @@ class HubServer:
 
 
 class Refused(Exception):
-    """An answer that is no success; `code` is the header by which the client knows the error."""
-
-    def __init__(self, status: int, message: str, code: str | None = None):
-        super().__init__(message)
-        self.status, self.code = status, code
+    """An answer that is no success: (status, message, the header by which the client knows the error)."""
 
 
 class Dropped(Exception):
@@ -155,8 +151,9 @@ class Handler(BaseHTTPRequestHandler):
             if answer is not None:
                 self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
         except Refused as refused:
-            headers = {"X-Error-Message": str(refused), **({"X-Error-Code": refused.code} if refused.code else {})}
-            self._send(refused.status, json.dumps({"error": str(refused)}).encode(), headers)
+            status, message, *code = refused.args
+            headers = {"X-Error-Message": message, **({"X-Error-Code": code[0]} if code else {})}
+            self._send(status, json.dumps({"error": message}).encode(), headers)
         except Dropped:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
