@@ -14,8 +14,6 @@ its first touch. MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=171798
 """
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,7 +31,6 @@ from modeling_vmhan.variational import (
     kl_to_standard_normal,
     reconstruction_error,
 )
-from vmhan.training.environment import describe_environment
 
 
 __all__ = ["main"]
@@ -57,13 +54,12 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    command = shlex.join(["python", "-m", "benchmarks.head", *(sys.argv[1:] if argv is None else argv)])
-    facts, tables = {"command": command, **describe_environment()}, {}
+    tables = {}
     for pairs in arguments.pairs:
         subjects = make_subjects(pairs, arguments.nodes, arguments.hidden_size, arguments.heads)
         times = take_turns({name: [run] for name, (run, _) in subjects.items()}, arguments.rounds)
         tables[f"head/{pairs} pairs"] = Table({name: Row(times[name], to) for name, (_, to) in subjects.items()})
-    print(write_report(arguments.output_dir, "head", facts, tables))
+    print(write_report(arguments.output_dir, "head", argv, {}, tables))
 
 
 def make_subjects(pairs: int, nodes: int, size: int, heads: int) -> dict[str, tuple[Subject, str]]:

@@ -1,12 +1,15 @@
 """The report of a benchmark: one kind of table for all that is measured, as Markdown, as a picture and as JSON."""
 
 import json
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import ratio, spread
+from vmhan.training.environment import describe_environment
 
 
 __all__ = ["Row", "Table", "draw", "markdown", "write_report"]
@@ -39,19 +42,25 @@ class Table:
     milliseconds: bool = True
 
 
-def write_report(folder: Path, title: str, facts: Mapping[str, Any], tables: Mapping[str, Table]) -> str:
+def write_report(
+    folder: Path, title: str, argv: Sequence[str] | None, about: Mapping[str, Any], tables: Mapping[str, Table]
+) -> str:
     """Write TITLE.md, TITLE.json with the numbers of every round, and a picture for each part of the tables.
 
     Args:
+        argv: of the command, benchmarks/TITLE.py.
+        about: what a reader must know of what was measured, beside the machine and the code.
         tables: by name; those whose names agree before the first "/" are a part and share a picture.
 
     Returns:
         the Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["python", "-m", f"benchmarks.{title}", *(sys.argv[1:] if argv is None else argv)])
+    about = {"command": command, **about, **describe_environment()}
     rounds = {name: {row: asdict(of) for row, of in table.rows.items()} for name, table in tables.items()}
-    (folder / f"{title}.json").write_text(json.dumps({"facts": facts, "rounds": rounds}) + "\n", encoding="utf-8")
-    text = [f"# {title.capitalize()}", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
+    (folder / f"{title}.json").write_text(json.dumps({"about": about, "rounds": rounds}) + "\n", encoding="utf-8")
+    text = [f"# {title.capitalize()}", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
     text += ["A cell has the median over the rounds and, in brackets, the quartiles; ratios are taken within a round."]
     for part in dict.fromkeys(name.split("/")[0] for name in tables):
         of_part = {name: table for name, table in tables.items() if name.split("/")[0] == part}

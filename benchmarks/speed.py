@@ -23,8 +23,6 @@ speed.md, speed.json with every round, and a picture a part. V-HAN alone: benchm
 
 import argparse
 import copy
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -42,7 +40,6 @@ from benchmarks.posts import load_posts, with_features, with_pairs
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import CLOCKS, take_turns
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANCollator
-from vmhan.training.environment import describe_environment
 
 
 __all__ = ["main"]
@@ -62,10 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.set_verbosity_error()  # no weights of a pooler are missed here
     posts, relations = load_posts(arguments.data_dir, arguments.batch_size, arguments.batches)
-    command = shlex.join(["python", "-m", "benchmarks.speed", *(sys.argv[1:] if argv is None else argv)])
-    facts = {"command": command, "encoder": arguments.encoder, **describe_environment()}
-    facts |= {"sentences": "MNRE-2's training split" if arguments.data_dir else "drawn postcards, not real sentences"}
-    facts |= {"posts": len(posts), "pairs": sum(len(post["pairs"]) for post in posts)}
+    source = "MNRE-2's training split" if arguments.data_dir else "drawn postcards, not real sentences"
+    pairs = sum(len(post["pairs"]) for post in posts)
+    about = {"encoder": arguments.encoder, "sentences": source, "posts": len(posts), "pairs": pairs}
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory() as folder:
         stored = with_features(posts, relations, Path(folder), feature_size=arguments.feature_size)
@@ -76,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
             for part in arguments.parts:
                 tables.update(PARTS[part](bench, stored, arguments))
         finally:  # what was measured before an error is kept
-            print(write_report(arguments.output_dir, "speed", facts, tables))
+            print(write_report(arguments.output_dir, "speed", argv, about, tables))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

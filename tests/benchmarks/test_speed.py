@@ -51,7 +51,7 @@ def test_a_run_says_in_markdown_what_its_json_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "ProcessPoolExecutor", lambda *_, **options: ThreadPoolExecutor(1))
     speed.main([*TINY, "--growth", "2", "4", "--bf16", "--output_dir", str(tmp_path)])
     report, text = json.loads((tmp_path / "speed.json").read_text()), (tmp_path / "speed.md").read_text()
-    assert report["facts"]["command"] in text and "drawn postcards" in text and report["facts"]["pairs"] >= 2
+    assert report["about"]["command"] in text and "drawn postcards" in text and report["about"]["pairs"] >= 2
     sections = re.split(r"^(\S.*):$", text, flags=re.MULTILINE)[1:]
     assert sections[::2] == list(report["rounds"]) and {name.split("/")[0] for name in sections[::2]} == {*speed.PARTS}
     for section, rows in zip(sections[1::2], report["rounds"].values(), strict=True):

@@ -144,7 +144,7 @@ def questions(count):
 
 
 def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypatch, capsys):
-    """The whole command, with jobs of eight rows; the second time it goes on behind the first 20."""
+    """The whole command, with jobs of eight rows; the second time it goes on after the first 20."""
     monkeypatch.setattr("vmhan.inference.answering.ROWS_A_JOB", 8)
     source = tmp_path / "in.jsonl"
     source.write_text("".join(questions(50)))
