@@ -24,6 +24,7 @@ speed.md, speed.json with every round, and a picture a part. V-HAN alone: benchm
 import argparse
 import copy
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -182,7 +183,7 @@ def measure_loader(bench: Bench, stored, arguments) -> Tables:
     for workers in (0, 2):
         options = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
         loader = DataLoader(Subset(stored, rows), batch_size=bench.batch_size, **options)
-        turns[f"workers_{workers}"] = [partial(list, loader)]
+        turns[f"workers_{workers}"] = [partial(deque, loader, maxlen=0)]
     times = take_turns(turns, arguments.rounds)
     # the workers are processes of their own, whose time the clock on the wall alone counts
     walls = {name: {"wall": of["wall"]} for name, of in times.items()}

@@ -80,8 +80,8 @@ class ResumableOutput:
             with whole_file(path) as temporary:
                 make(self._recorded("lines"), temporary)
         if self.failed:
-            with whole_file(self.errors) as temporary:
-                temporary.write_text("".join(json.dumps(error) + "\n" for error in self._recorded("errors")))
+            with whole_file(self.errors) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(error) + "\n" for error in self._recorded("errors"))
         counts = {name: getattr(self, name) for name in ("rows", "pairs", "failed")}
         write_json(self.state, {**counts, "fingerprint": self.fingerprint})
         self.part.unlink(missing_ok=True)
@@ -122,13 +122,19 @@ class ResumableOutput:
                     break
                 try:
                     record = json.loads(line)
-                    self._check(record["fingerprint"]) if not whole else self._count(**record)
+                    if whole:
+                        self._count(**record)
+                    else:
+                        self._check(record["fingerprint"])
                 except (TypeError, LookupError, json.JSONDecodeError) as error:
                     raise ValueError(
                         f"{self.part}: expected a run's batches, received {line[:80]}. {OVERWRITE}"
                     ) from error
                 whole += len(line)
-        os.truncate(self.part, whole) if whole else self.part.unlink()
+        if whole:
+            os.truncate(self.part, whole)
+        else:
+            self.part.unlink()  # the run was killed before it had written its fingerprint
 
     def _check(self, then: dict[str, Any]) -> None:
         differing = [
