@@ -104,14 +104,14 @@ def _csv_rows(path: Path) -> Iterator[Row]:
 def _csv_row(row: dict | ValueError, known: list[str]) -> dict[str, Any]:
     if isinstance(row, ValueError):
         raise row
-    names = [name for name in row if name is not None]
-    if None in row or None in row.values():  # what DictReader calls cells without a column, and columns without one
-        cells = [cell for cell in row.values() if cell is not None and not isinstance(cell, list)]
+    extra = row.pop(None, [])  # DictReader's name for cells without a column; columns without a cell have None
+    cells = [cell for cell in row.values() if cell is not None]
+    if extra or len(cells) < len(row):
         raise ValueError(
-            f"expected {len(names)} cells, one for each of {names}, received {len(cells) + len(row.get(None, ()))}. Put "
-            "a cell with commas or line breaks into double quotes."
+            f"expected {len(row)} cells, one for each of {list(row)}, received {len(cells) + len(extra)}. Put a cell "
+            "with commas or line breaks into double quotes."
         )
-    "".join(row.values()).encode("utf-8")  # a UnicodeEncodeError is a ValueError
+    "".join(cells).encode("utf-8")  # a UnicodeEncodeError is a ValueError
     return {name: _value(name, row[name]) for name in known if row[name].strip()}
 
 
