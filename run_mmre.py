@@ -9,10 +9,13 @@ predictions.jsonl, metrics.json and, with matplotlib, figures/reliability.png. -
 with the other flags of its command, into a folder of its own.
 """
 
+import sys
+
+from datasets_scripts.commands import run_command
 from vmhan.training.command import main
 
 
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command("run_mmre.py", main))

@@ -1,113 +1,85 @@
-"""How fast is VM-HAN against the bare text encoder, the paper's recipe, its own presets and its baselines? Ratios.
+"""How fast is VM-HAN against the bare text encoder, and against the paper's recipe? Ratios.
 
     OMP_NUM_THREADS=1 python -m benchmarks.speed --encoder offline --data_dir MNRE_DIR --output_dir outputs/speed
 
-What is compared takes turns in one process, in random order within each round; ratios are taken within a round, and
-median and quartiles are over the rounds. All read the same posts, a batch at a time, as tensors (`loader` measures how
-these are made); a training step is forward, backward and AdamW. The parts:
+What is compared takes turns in one process, in random order within each round; ratios are taken within a round. All
+read the same posts, a batch at a time, as tensors (`loader` measures how these are made); a training step is forward,
+backward and AdamW. The parts:
 
-    step      bare_padded    the paper's recipe on its encoder alone: one linear layer, a pair a row, padded to 128
-              bare_dynamic   the same, padded to the longest row of the batch; bare_buckets: rows of like length, too
-              marker, span, packed    VM-HAN over the same batches; marker_buckets, packed_buckets: of like length
-    pairs     marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
-    presets   every row of Table 2, packed;   baselines: every baseline against VM-HAN packed
-    breakdown where the time of a step with markers and packed goes (benchmarks/breakdown.py)
-    head      V-HAN alone (benchmarks/head.py)
-    loader    posts through processor and collator with 0 and 2 workers, against the tokenizer alone
-    memory    peak memory of a training run, a process each (benchmarks/training_memory.py); growth: over more rows
+    step       bare_padded: the paper's recipe on its encoder alone, one linear layer, a pair a row, padded to 128;
+               bare_dynamic: the same, padded to the longest row of the batch;
+               marker, span, packed: VM-HAN over the same batches; ..._buckets: batches of like length
+    pairs      marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
+    breakdown  the parts of a step with markers and packed (benchmarks/breakdown.py)
+    loader     posts through processor and collator with 0 and 2 workers, against the tokenizer alone
+    latency    posts as text through tokenizer and encoder, processor and model, and the whole pipeline, one post at a
+               time and in batches
+    memory     peak memory of a training run, each in a process of its own (benchmarks/memory.py)
+    growth     the same over an epoch with more and more rows and a tiny encoder
 
-The visual features are random numbers (a vision encoder is no part of a step, but hvpnet's is) and there are no
-captions. --bf16 measures all of `step` under autocast, too. Writes speed.json, speed.md and a picture a part; the
-Markdown says which of the targets (speed_targets.py) are reached.
+The visual features are random numbers (a vision encoder is no part of a step) and there are no captions. Writes
+speed.md, speed.json with every round, and a picture a part. V-HAN alone: benchmarks/head.py.
 """
 
 import argparse
 import copy
-import gc
-import os
-import sys
 import tempfile
+from collections import deque
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 from torch.utils.data import DataLoader, Subset
 
-from benchmarks import head
-from benchmarks.breakdown import measure_breakdown
-from benchmarks.competitors import (
-    ENCODERS,
-    Bench,
-    Competitor,
-    bare_competitor,
-    baseline_competitor,
-    load_encoder,
-    preset_competitor,
-)
-from benchmarks.sentences import load_sentences, with_features, with_pairs
-from benchmarks.speed_report import make_table, write_report
-from benchmarks.timing import take_turns
-from benchmarks.training_memory import measure_growth, measure_memory
-from modeling_vmhan import PRESETS, VMHANCollator
-from vmhan.baselines import BASELINES
-from vmhan.training.environment import describe_environment
+from benchmarks.breakdown import PARTS as STEP_PARTS
+from benchmarks.breakdown import step_in_parts
+from benchmarks.competitors import ENCODERS, Bench, Competitor, bare_competitor, load_encoder, preset_competitor
+from benchmarks.memory import measure_runs
+from benchmarks.posts import load_posts, with_features, with_pairs
+from benchmarks.report import Row, Table, write_report
+from benchmarks.timing import CLOCKS, take_turns
+from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANCollator
 
 
 __all__ = ["main"]
 
 PHASES = ("train", "inference")
 PADDED = 128  # tokens of the paper's rows
-HEAD_OF_TINY = ["--pairs", "8", "--hidden_size", "32", "--growth", "4", "8"]
 LOADED = 32  # batches a round of the loader: the posts again and again
-MEMORY_ROUNDS = 3  # at most: they differ little, and each is a new process a run
+MEMORY_STEPS = 4
+GROWTH_FEATURES = 512  # numbers a region: less to write than VGG16's 4096, and the same way into the batch
 
-Tables = dict[str, Any]
+Tables = Iterator[tuple[str, Table]]
 
 
-def main(argv: list[str] | None = None) -> dict[str, Any]:
-    """Measure the parts one after the other; the files are written anew after each of them."""
+def main(argv: list[str] | None = None) -> None:
+    """Measure the parts one after the other and write the report."""
     arguments = parse_arguments(argv)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.set_verbosity_error()  # no weights of a pooler are missed here
-    posts, relations, source = load_sentences(arguments.data_dir, arguments.batch_size, arguments.batches)
-    facts = describe(arguments, posts, source, sys.argv[1:] if argv is None else argv)
-    report: dict[str, Any] = {"facts": facts, "tables": {}, "skipped": {}}
+    posts, relations = load_posts(arguments.data_dir, arguments.batch_size, arguments.batches)
+    source = "MNRE-2's training split" if arguments.data_dir else "drawn postcards, not real sentences"
+    pairs = sum(len(post["pairs"]) for post in posts)
+    about = {"encoder": arguments.encoder, "sentences": source, "posts": len(posts), "pairs": pairs}
+    tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory() as folder:
         stored = with_features(posts, relations, Path(folder), feature_size=arguments.feature_size)
         bench = Bench(
-            *load_encoder(arguments.encoder),
-            posts=list(stored),
-            relations=relations,
-            batch_size=arguments.batch_size,
-            device=arguments.device,
-            pyramid=arguments.pyramid,
-            pyramid_size_px=arguments.pyramid_size_px,
+            *load_encoder(arguments.encoder), list(stored), relations, arguments.batch_size, arguments.device
         )
-        for part in arguments.parts:
-            if part in TIMED:
-                TIMED[part](report, bench, arguments)
-            elif part == "breakdown":
-                report[part] = measure_breakdowns(bench, arguments)
-            elif part == "loader":
-                measure_loader(report, bench, stored, arguments)
-            elif part == "head":
-                report["head"] = measure_head(arguments)
-            else:
-                report[part] = measure_processes(part, posts, stored, arguments, Path(folder))
-            facts["load_average_after"] = load_average()
-            gc.collect()
-            markdown = write_report(arguments.output_dir, report)
-    print(markdown)
-    return report
+        try:
+            for part in arguments.parts:
+                tables.update(PARTS[part](bench, stored, arguments))
+        finally:  # what was measured before an error is kept
+            print(write_report(arguments.output_dir, "speed", argv, about, tables))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = (*TIMED, "breakdown", "head", "loader", "memory", "growth")
-    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
-    parser.add_argument("--encoder", choices=list(ENCODERS), default="offline", help="offline: all-MiniLM-L6-v2")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--encoder", choices=ENCODERS, default="offline", help="offline: all-MiniLM-L6-v2")
     parser.add_argument("--data_dir", help="folder of MNRE; postcards are drawn when left out")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/speed"))
     parser.add_argument("--rounds", type=int, default=5)
@@ -118,62 +90,27 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, nargs="+", default=[1, 2, 5, 10, 20], help="pairs a sentence")
     parser.add_argument("--pairs_per_batch", type=int, default=40, help="of part `pairs`: batches hold as many pairs")
     parser.add_argument("--feature_size", type=int, default=4096, help="V, numbers of an image's or object's feature")
-    parser.add_argument("--pyramid", default="resnet50:random:0", help="hvpnet's ResNet and its weights")
-    parser.add_argument("--pyramid_size_px", type=int, default=224, help="side of the crops it sees")
-    parser.add_argument("--large", action="store_true", help="growth: 100,000 rows, too")
     parser.add_argument("--growth", type=int, nargs="+", default=[1_000, 10_000], help="growth: numbers of rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="of the timed parts; memory and growth are the host's")
     return parser.parse_args(argv)
 
 
-def describe(arguments: argparse.Namespace, posts: list[dict], source: str, argv: list[str]) -> dict[str, Any]:
-    """What a reader must know of the run."""
-    asked = ("encoder", "rounds", "batch_size", "batches", "threads", "device", "feature_size", "bf16")
-    facts: dict[str, Any] = {name: getattr(arguments, name) for name in asked}
-    facts["command"] = " ".join(["python -m benchmarks.speed", *argv])
-    facts["processor"] = processor_name()
-    if arguments.device.startswith("cuda"):
-        facts["gpu"] = torch.cuda.get_device_name(arguments.device)
-    facts |= {"sentences": source, "posts": len(posts), "pairs": sum(len(post["pairs"]) for post in posts)}
-    facts |= {"clock": clock_of(arguments), "environment": describe_environment()}
-    return facts | {"load_average_before": load_average(), "load_average_after": load_average()}
+def race(part: str, competitors: dict[str, Competitor], against: str, arguments, precisions=(False,)) -> Tables:
+    """A table a phase: how long a pass over its batches takes each competitor."""
+    for phase in arguments.phases:
+        turns, work = {}, {}
+        for bf16 in precisions:
+            for name, competitor in competitors.items():
+                competitor.model.train(phase == "train")
+                label = f"{name}, bf16" if bf16 else name
+                turns[label] = competitor.turns(training=phase == "train", bf16=bf16)
+                work[label] = competitor.work
+        times = take_turns(turns, arguments.rounds, device=arguments.device)
+        yield f"{part}/{phase}", Table({name: Row(times[name], against, work[name]) for name in turns}, per="pairs")
 
 
-def clock_of(arguments: argparse.Namespace) -> str:
-    """The processor's time is the time it took for a single thread on a CPU only."""
-    return "wall" if arguments.threads > 1 or arguments.device != "cpu" else "processor"
-
-
-def load_average() -> list[float]:
-    return [round(load, 2) for load in os.getloadavg()]
-
-
-def processor_name() -> str:
-    """As Linux calls it, and the vector instructions that PyTorch uses."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-# ---------------------------------------------------------------- the timed parts
-
-
-def race(
-    competitors: dict[str, Competitor], reference: str, phase: str, arguments: argparse.Namespace, bf16: bool = False
-) -> dict[str, Any]:
-    """A table: what each does in a pass over its batches, and how long that takes in each round."""
-    turns, work = {}, {}
-    for precision in (False, True) if bf16 else (False,):
-        for name, competitor in competitors.items():
-            competitor.model.train(phase == "train")
-            label = f"{name}, bf16" if precision else name
-            turns[label] = competitor.turns(training=phase == "train", bf16=precision)
-            work[label] = competitor.work
-    return make_table(take_turns(turns, arguments.rounds, device=arguments.device), work, reference)
-
-
-def measure_step(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
+def measure_step(bench: Bench, stored, arguments) -> Tables:
     competitors = {
         "bare_padded": bare_competitor(bench, pad_to=PADDED),
         "bare_dynamic": bare_competitor(bench),
@@ -181,72 +118,57 @@ def measure_step(report: dict[str, Any], bench: Bench, arguments: argparse.Names
         **{mode: preset_competitor(bench, mode) for mode in ("marker", "span", "packed")},
         **{f"{mode}_buckets": preset_competitor(bench, mode, by_length=True) for mode in ("marker", "packed")},
     }
-    for phase in arguments.phases:
-        report["tables"][f"step/{phase}"] = race(competitors, "bare_dynamic", phase, arguments, arguments.bf16)
+    return race("step", competitors, "bare_dynamic", arguments, (False, True) if arguments.bf16 else (False,))
 
 
-def measure_pairs(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
+def measure_pairs(bench: Bench, stored, arguments) -> Tables:
     for count in arguments.pairs:
         competitors = with_so_many_pairs(bench, count, ("marker", "span", "packed"), arguments)
-        for phase in arguments.phases:
-            report["tables"][f"pairs/{phase}/{count}"] = race(competitors, "marker", phase, arguments)
+        for name, table in race("pairs", competitors, "marker", arguments):
+            yield f"{name}/{count}", table
 
 
-def with_so_many_pairs(
-    bench: Bench, count: int, representations: tuple[str, ...], arguments: argparse.Namespace
-) -> dict[str, Competitor]:
+def with_so_many_pairs(bench: Bench, count: int, representations, arguments) -> dict[str, Competitor]:
     """VM-HAN over sentences with `count` pairs, in batches of about `--pairs_per_batch` pairs."""
-    posts_a_batch = max(1, arguments.pairs_per_batch // count)
     bench = copy.copy(bench)  # with the same encoder and optimizer
-    bench.batch_size = posts_a_batch
-    posts = [with_pairs(post, count) for post in bench.posts[: posts_a_batch * arguments.batches]]
+    bench.batch_size = max(1, arguments.pairs_per_batch // count)
+    posts = [with_pairs(post, count) for post in bench.posts[: bench.batch_size * arguments.batches]]
     return {name: preset_competitor(bench, name, posts=posts) for name in representations}
 
 
-def measure_presets(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
-    competitors = {preset: preset_competitor(bench, preset=preset) for preset in PRESETS}
-    for phase in arguments.phases:
-        report["tables"][f"presets/{phase}"] = race(competitors, "full", phase, arguments)
-
-
-def measure_baselines(report: dict[str, Any], bench: Bench, arguments: argparse.Namespace) -> None:
-    competitors, skipped = {"vmhan": preset_competitor(bench)}, {}
-    for name in BASELINES:
-        try:
-            competitors[name] = baseline_competitor(bench, name)
-        except (OSError, ValueError) as error:  # weights that cannot be had, an encoder it does not take
-            skipped[name] = str(error)
-    report["skipped"] |= skipped
-    for phase in arguments.phases:
-        report["tables"][f"baselines/{phase}"] = race(competitors, "vmhan", phase, arguments)
-
-
-TIMED = {"step": measure_step, "pairs": measure_pairs, "presets": measure_presets, "baselines": measure_baselines}
-
-
-# ---------------------------------------------------------------- the others
-
-
-def measure_breakdowns(bench: Bench, arguments: argparse.Namespace) -> dict[str, Any]:
+def measure_breakdown(bench: Bench, stored, arguments) -> Tables:
     """Of the data's sentences, as batches come and by length, and of those with many pairs."""
     modes = ("marker", "packed")
     subjects = {
-        "The data's sentences": {mode: preset_competitor(bench, mode) for mode in modes},
-        "Batches of like length": {mode: preset_competitor(bench, mode, by_length=True) for mode in modes},
-        **{
-            f"{count} pairs a sentence": with_so_many_pairs(bench, count, modes, arguments)
-            for count in arguments.pairs
-            if count > 2
-        },
+        "sentences": {mode: preset_competitor(bench, mode) for mode in modes},
+        "like length": {mode: preset_competitor(bench, mode, by_length=True) for mode in modes},
+        **{f"{n} pairs": with_so_many_pairs(bench, n, modes, arguments) for n in arguments.pairs if n > 2},
     }
-    options = {"clock": clock_of(arguments), "device": arguments.device}
-    return {
-        title: measure_breakdown(competitors, bench.encoder, arguments.rounds, **options)
-        for title, competitors in subjects.items()
-    }
+    clock = CLOCKS["processor" if arguments.threads == 1 and arguments.device == "cpu" else "wall"]
+    for title, competitors in subjects.items():
+        yield f"breakdown/{title}", break_down(competitors, bench, arguments.rounds, clock, arguments.device)
 
 
-def measure_loader(report: dict[str, Any], bench: Bench, stored: Any, arguments: argparse.Namespace) -> None:
+def break_down(competitors: dict[str, Competitor], bench: Bench, rounds: int, clock, device: str = "cpu") -> Table:
+    steps: dict[str, list[dict[str, float]]] = {name: [] for name in competitors}
+
+    def take(name: str, batch) -> None:
+        steps[name].append(step_in_parts(competitors[name], batch, bench.encoder, clock, device))
+
+    for competitor in competitors.values():
+        competitor.model.train()
+    take_turns({name: [partial(take, name, b) for b in of.batches] for name, of in competitors.items()}, rounds)
+    rows = {}
+    for name, competitor in competitors.items():
+        count, timed = len(competitor.batches), steps[name][1:]  # the first is the warm-up
+        by_round = [timed[start : start + count] for start in range(0, len(timed), count)]
+        values = {part: [sum(step[part] for step in of_round) for of_round in by_round] for part in STEP_PARTS}
+        values["step"] = [sum(of_round) for of_round in zip(*values.values())]
+        rows[name] = Row(values, "marker", competitor.work)
+    return Table(rows, per="pairs")
+
+
+def measure_loader(bench: Bench, stored, arguments) -> Tables:
     """The posts from disk to batches; what the tokenizer alone takes for the same sentences."""
     competitor = preset_competitor(bench)
     collate = VMHANCollator(competitor.processor, competitor.model.config.label2id)
@@ -257,33 +179,72 @@ def measure_loader(report: dict[str, Any], bench: Bench, stored: Any, arguments:
         for start in range(0, len(texts), bench.batch_size):
             bench.tokenizer(texts[start : start + bench.batch_size], padding=True, return_tensors="pt")
 
-    def load(loader: DataLoader) -> None:
-        for _ in loader:
-            pass
-
     turns = {"tokenizer": [tokenize]}
     for workers in (0, 2):
-        options = {"num_workers": workers, "persistent_workers": workers > 0}
-        loader = DataLoader(Subset(stored, rows), batch_size=bench.batch_size, collate_fn=collate, **options)
-        turns[f"workers_{workers}"] = [partial(load, loader)]
-    work = {name: {"posts": len(rows)} for name in turns}
-    report["tables"]["loader"] = make_table(take_turns(turns, arguments.rounds), work, "tokenizer")
+        options = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
+        loader = DataLoader(Subset(stored, rows), batch_size=bench.batch_size, **options)
+        turns[f"workers_{workers}"] = [partial(deque, loader, maxlen=0)]
+    times = take_turns(turns, arguments.rounds)
+    # the workers are processes of their own, whose time the clock on the wall alone counts
+    walls = {name: {"wall": of["wall"]} for name, of in times.items()}
+    yield "loader", Table({name: Row(of, "tokenizer", {"posts": len(rows)}) for name, of in walls.items()}, "posts")
 
 
-def measure_head(arguments: argparse.Namespace) -> dict[str, Any]:
-    sizes = HEAD_OF_TINY if arguments.encoder == "tiny" else []
-    options = ["--rounds", str(max(2, arguments.rounds)), "--threads", str(arguments.threads)]
-    return head.measure_head(head.parse_arguments([*options, *sizes]))
+def measure_latency(bench: Bench, stored, arguments) -> Tables:
+    built, encoder = preset_competitor(bench), bench.encoder
+    device = torch.device(arguments.device)
+    pipe = MultimodalRelationClassificationPipeline(built.model, built.processor, device=device)
+    names = ("tokens", "boxes", "object_labels", "caption", "image_phrases", "pairs", "image_features")
+    posts = [{name: post[name] for name in (*names, "object_features")} for post in bench.posts]
+
+    def encode(given):
+        texts = [" ".join(post["tokens"]) for post in given]
+        return encoder(**bench.tokenizer(texts, padding=True, return_tensors="pt").to(device))[0].cpu()
+
+    subjects = {
+        "encoder": encode,
+        "model": lambda given: built.model(**built.processor(given).to(device)).logits.cpu(),
+        "pipeline": lambda given: pipe(given, batch_size=len(given)),
+    }
+    built.model.eval()
+    sizes = {"one post": 1, f"{bench.batch_size} posts": bench.batch_size}
+    for title, size in sizes.items():
+        batches = [posts[start : start + size] for start in range(0, len(posts), size)][: arguments.batches]
+        turns = {name: [partial(subject, batch) for batch in batches] for name, subject in subjects.items()}
+        with torch.no_grad():
+            times, work = take_turns(turns, arguments.rounds), {"posts": sum(map(len, batches))}
+        yield f"latency/{title}", Table({name: Row(times[name], "encoder", work) for name in turns}, "posts")
 
 
-def measure_processes(
-    part: str, posts: list[dict], stored: Any, arguments: argparse.Namespace, folder: Path
-) -> dict[str, Any]:
-    options = {"batch_size": arguments.batch_size, "rounds": min(arguments.rounds, MEMORY_ROUNDS), "folder": folder}
-    if part == "memory":
-        return measure_memory(stored, arguments.encoder, **options)
-    sizes = [*arguments.growth, *([100_000] if arguments.large else [])]
-    return measure_growth(posts, stored.features["pairs"].feature["relation"].names, sizes, **options)
+def measure_memory(bench: Bench, stored, arguments) -> Tables:
+    run = {"posts": stored, "encoder": arguments.encoder, "batch_size": bench.batch_size, "max_steps": MEMORY_STEPS}
+    runs = {name: {**run, "competitor": name} for name in ("bare", "marker", "packed")}
+    yield "memory", processes(runs, "bare", arguments)
+
+
+def measure_growth(bench: Bench, stored, arguments) -> Tables:
+    run = {"encoder": "tiny", "competitor": "packed", "batch_size": bench.batch_size, "max_steps": -1}
+    with tempfile.TemporaryDirectory() as folder:
+        make = partial(with_features, bench.posts, bench.relations, Path(folder), feature_size=GROWTH_FEATURES)
+        runs = {f"{size} rows": {**run, "posts": make(count=size)} for size in arguments.growth}
+        yield "growth", processes(runs, f"{arguments.growth[0]} rows", arguments)
+
+
+def processes(runs, against: str, arguments) -> Table:
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure_runs(runs, arguments.rounds, Path(folder))
+    return Table({name: Row(values, against) for name, values in measured.items()}, milliseconds=False)
+
+
+PARTS = {
+    "step": measure_step,
+    "pairs": measure_pairs,
+    "breakdown": measure_breakdown,
+    "loader": measure_loader,
+    "latency": measure_latency,
+    "memory": measure_memory,
+    "growth": measure_growth,
+}
 
 
 if __name__ == "__main__":

@@ -10,26 +10,27 @@ import torch
 from tqdm.auto import tqdm
 
 
-__all__ = ["CLOCKS", "quartiles", "ratio", "spread", "take_turns", "wait_for"]
+__all__ = ["CLOCKS", "ratio", "spread", "take_turns", "wait_for"]
 
-CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+# The processor's time of this process is stretched less than the wall's by other processes; on a GPU it says little.
+CLOCKS = {"processor": time.process_time, "wall": time.perf_counter}
 
-Turns = Sequence[Callable[[], Any]]
+Times = dict[str, dict[str, list[float]]]
 
 
 def take_turns(
-    subjects: Mapping[str, Turns], rounds: int, *, device: str = "cpu", seed: int = 0
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each subject in each round, by clock.
+    subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int, *, device: str = "cpu", seed: int = 0
+) -> Times:
+    """Seconds of each subject in each round, as {subject: {clock: [seconds of a round]}}.
 
     A round is all turns of all subjects: the first turn of each in random order, then the second of each, and so on.
-    Before the first round each subject takes its first turn untimed. `processor` is this process's own time, which
-    other processes stretch less than the clock on the wall; on a GPU it says little.
+    Before the first round each subject takes its first turn untimed.
 
     Args:
-        subjects: name -> turns, as many for each. device: what is waited for at the end of a turn.
+        subjects: the turns of each subject by its name, as many for each.
+        device: what is waited for at the end of a turn.
     """
-    times = {clock: {name: [0.0] * rounds for name in subjects} for clock in CLOCKS}
+    times: Times = {name: {clock: [0.0] * rounds for clock in CLOCKS} for name in subjects}
     shuffled, names = random.Random(seed), list(subjects)
     for turns in subjects.values():
         turns[0]()
@@ -38,36 +39,28 @@ def take_turns(
         for i in range(rounds):
             for turn in range(count):
                 for name in shuffled.sample(names, len(names)):
-                    for clock, seconds in _timed(subjects[name][turn], device).items():
-                        times[clock][name][i] += seconds
+                    wait_for(device)
+                    start = {clock: now() for clock, now in CLOCKS.items()}
+                    subjects[name][turn]()
+                    wait_for(device)
+                    for clock, now in CLOCKS.items():
+                        times[name][clock][i] += now() - start[clock]
                     bar.update()
     return times
 
 
-def _timed(turn: Callable[[], Any], device: str) -> dict[str, float]:
-    wait_for(device)
-    start = {clock: now() for clock, now in CLOCKS.items()}
-    turn()
-    wait_for(device)
-    return {clock: now() - start[clock] for clock, now in CLOCKS.items()}
-
-
 def wait_for(device: str) -> None:
-    """Until a GPU has done what it was given; nothing elsewhere."""
+    """Wait until a GPU has done what it was given; return at once for a CPU."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles over the rounds; of a single round all three are its value."""
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile over the rounds; of a single round all three are its value."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
-    return {"median": median, "lower_quartile": low, "upper_quartile": high}
+    return low, median, high
 
 
-def ratio(own: Sequence[float], other: Sequence[float]) -> dict[str, float]:
+def ratio(own: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """Spread of the ratios, each taken within a round."""
     return spread([a / b for a, b in zip(own, other, strict=True)])
-
-
-def quartiles(row: Mapping[str, float], pattern: str) -> str:
-    return f"{row['lower_quartile']:{pattern}} to {row['upper_quartile']:{pattern}}"

@@ -1,24 +1,42 @@
 """What all commands have in common: a user's mistake is one line and exit code 2, never a traceback."""
 
+import argparse
 import difflib
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import yaml
 
-__all__ = ["nearest", "run_command"]
+
+__all__ = ["nearest", "parse_dataclasses", "run_command"]
+
+USER_ERRORS = (ValueError, OSError, ImportError, yaml.YAMLError)
 
 
 def run_command(name: str, main: Callable[[], Any]) -> int:
-    """The exit code of `main`: what it returns if that is a whole number, else 0; 2 for an error that is the user's.
+    """The exit code of `main`: what it returns if that is a whole number, else 0; 2 for a user error; 130 for Ctrl-C.
 
-    Those are ValueError, OSError and ImportError, whose messages name the value and the fix.
+    A user error is one of `USER_ERRORS`, or is caused by one (as what `datasets` raises where a builder fails), or is
+    what argparse finds; it becomes one line on stderr. Commands raise it with the argument, the value and the fix.
     """
+    own, argparse.ArgumentParser.error = argparse.ArgumentParser.error, _refuse  # its own prints the usage and exits
     try:
         code = main()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, USER_ERRORS):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        print(f"{name}: {' '.join(str(cause).split()) or type(cause).__name__}", file=sys.stderr)
         return 2
+    finally:
+        argparse.ArgumentParser.error = own
     return code if isinstance(code, int) else 0
 
 
@@ -31,3 +49,23 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def parse_dataclasses(parser: Any, argv: Sequence[str]) -> tuple:
+    """The dataclasses of a `transformers.HfArgumentParser`, whose own message about an unknown flag suggests none.
+
+    Raises:
+        ValueError: a word is no flag of the parser, or a dataclass refuses a value.
+    """
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        args=list(argv), look_for_args_file=False, return_remaining_strings=True
+    )
+    if unknown:
+        _refuse(parser, f"unrecognized arguments: {' '.join(unknown)}")
+    return tuple(parsed)
+
+
+def _refuse(parser: argparse.ArgumentParser, message: str) -> None:
+    """Raises argparse's message, with the known flag that is most like an unknown one."""
+    wrong = re.search(r"unrecognized arguments:.*?(--[^\s=]+)", message)
+    raise ValueError(message + (nearest(wrong[1], parser._option_string_actions) if wrong else ""))

@@ -1,4 +1,4 @@
-"""Cards of models and data sets: templates filled with saved facts.
+"""Cards of models and data sets: templates filled from saved files.
 
     python -m model_cards.cards OUTPUT_DIR
 
@@ -7,14 +7,14 @@ those that the paper reports; `model_cards.checking` compares a card with its fi
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
 
-from model_cards.run_metadata import RUN_FILE, RunMetadata, leak_reasons, numbers, read_metadata, write_atomically
+from model_cards.files import write_json, write_text
+from model_cards.run_metadata import RUN_FILE, RunMetadata, leak_reasons, numbers, read_metadata
 from model_cards.tables import SPLITS, calibration_table, results_table, settings_table, training_table
 
 
@@ -32,7 +32,7 @@ PAPER_RESULTS = {
     "MNRE": {"accuracy": 94.03, "precision": 86.25, "recall": 85.36, "f1": 85.80},
     "MORE": {"accuracy": 85.91, "precision": 65.37, "recall": 67.12, "f1": 66.23},
 }
-TASK = "text-classification"
+TASK = "multimodal-relation-classification"  # no task of the Hub's list: the pipeline that comes with the model
 TAGS = ("relation-extraction", "multimodal", "vm-han", "hypergraph")
 # What the template of a data set's card fills in.
 DATASET_TEXTS = (
@@ -71,25 +71,25 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
         >>> model_card("outputs/demo", repo_id="ann/vmhan-demo").data.base_model
         'sentence-transformers/all-MiniLM-L6-v2'
     """
-    facts = read_metadata(folder)
-    dataset = facts.run["data"]["dataset"]
+    metadata = read_metadata(folder)
+    dataset = metadata.run["data"]["dataset"]
     name, source = SOURCES.get(dataset, (dataset, f"The data set `{dataset}`."))
     return ModelCard.from_template(
-        _model_card_data(facts, name),
+        _model_card_data(metadata, name),
         template_path=str(TEMPLATES / "model_card.md"),
         repo_id=repo_id or str(folder),
         dataset_name=name,
         source=source,
-        leaks=leak_reasons(facts.metrics),
-        results=results_table(facts.metrics),
-        calibration=calibration_table(facts.metrics),
-        data_settings=settings_table(facts.run["data"]),
-        training=training_table(facts),
-        random_features=str(facts.run["data"].get("features", "")).startswith("random"),
+        leaks=leak_reasons(metadata.metrics),
+        results=results_table(metadata.metrics),
+        calibration=calibration_table(metadata.metrics),
+        data_settings=settings_table(metadata.run["data"]),
+        training=training_table(metadata),
+        random_features=str(metadata.run["data"].get("features", "")).startswith("random"),
         paper=PAPER_RESULTS,
-        figures=facts.figures,
-        run=facts.run,
-        config=facts.config,
+        figures=metadata.figures,
+        run=metadata.run,
+        config=metadata.config,
     )
 
 
@@ -97,8 +97,8 @@ def write_model_card(folder: str | Path, run: Mapping[str, Any] | None = None, r
     """Write README.md of a finished --output_dir, and before that run.json when `run` (`describe_run`) is given."""
     folder = Path(folder)
     if run is not None:
-        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
-    write_atomically(folder / "README.md", str(model_card(folder, repo_id)))
+        write_json(folder / RUN_FILE, run)
+    write_text(folder / "README.md", str(model_card(folder, repo_id)))
     return folder / "README.md"
 
 
@@ -112,11 +112,8 @@ def dataset_card(data: DatasetCardData, texts: Mapping[str, Any]) -> DatasetCard
     Raises:
         ValueError: a text is missing or unknown.
     """
-    if set(texts) != set(DATASET_TEXTS):
-        missing, unknown = sorted(set(DATASET_TEXTS) - set(texts)), sorted(set(texts) - set(DATASET_TEXTS))
-        raise ValueError(
-            f"texts: expected exactly {list(DATASET_TEXTS)}, received without {missing} and with unknown {unknown}."
-        )
+    if wrong := sorted(set(DATASET_TEXTS) ^ set(texts)):
+        raise ValueError(f"texts: expected exactly {list(DATASET_TEXTS)}, received missing or unknown {wrong}.")
     return DatasetCard.from_template(data, template_path=str(TEMPLATES / "dataset_card.md"), **texts)
 
 
@@ -128,34 +125,36 @@ def main(argv: list[str] | None = None) -> None:
     print(write_model_card(arguments.output_dir, repo_id=arguments.repo_id))
 
 
-def _model_card_data(facts: RunMetadata, dataset_name: str) -> ModelCardData:
-    """The YAML header. Leaky results are no evaluation results: they stay out of the model index."""
-    leaks = leak_reasons(facts.metrics)
-    data = ModelCardData(
+def _model_card_data(metadata: RunMetadata, dataset_name: str) -> ModelCardData:
+    """The YAML header. Leaky results are no evaluation results: they stay out of the model index.
+
+    `pipeline_tag` is the task that `pipeline(task, model=..., trust_remote_code=True)` really opens; a folder that has
+    no pipeline of its own has no tag.
+    """
+    leaks = leak_reasons(metadata.metrics)
+    return ModelCardData(
         language="en",
-        license=facts.run["licence"],
+        license=metadata.run["licence"],
         library_name="transformers",
-        pipeline_tag=TASK,
+        pipeline_tag=next(iter(metadata.config.get("custom_pipelines") or ()), None),
         tags=[*TAGS, *(["leaky"] if leaks else [])],
-        base_model=facts.run["base_model"],
-        datasets=facts.run["dataset_id"],
+        base_model=metadata.run["base_model"],
+        datasets=metadata.run["dataset_id"],
         model_name="VM-HAN",
-        eval_results=None if leaks else _eval_results(facts, dataset_name) or None,
+        eval_results=None if leaks else _eval_results(metadata, dataset_name) or None,
+        **({} if leaks is None else {"leaky": bool(leaks)}),
     )
-    if leaks is not None:
-        data["leaky"] = bool(leaks)
-    return data
 
 
-def _eval_results(facts: RunMetadata, dataset_name: str) -> list[EvalResult]:
-    values = numbers(facts.metrics)
+def _eval_results(metadata: RunMetadata, dataset_name: str) -> list[EvalResult]:
+    values = numbers(metadata.metrics)
     return [
         EvalResult(
             task_type=TASK,
             task_name="Multi-modal relation extraction",
-            dataset_type=facts.run["dataset_id"] or facts.run["data"]["dataset"],
+            dataset_type=metadata.run["dataset_id"] or metadata.run["data"]["dataset"],
             dataset_name=dataset_name,
-            dataset_config=facts.run["data"].get("dataset_config"),
+            dataset_config=metadata.run["data"].get("dataset_config"),
             dataset_split=split,
             metric_type=score,
             metric_name=title,

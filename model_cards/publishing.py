@@ -10,7 +10,6 @@ Pickles, optimizer states and checkpoints never do. The token is HF_TOKEN's or t
 import argparse
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,23 +22,24 @@ from huggingface_hub.errors import (
 )
 
 from model_cards.checking import check_card
-from model_cards.run_metadata import write_atomically
+from model_cards.files import write_text
 
 
 __all__ = ["check_access", "main", "publish_dataset", "publish_model", "publishable_files"]
 
 logger = logging.getLogger(__name__)
 
-MODEL_FILES = (
-    "*.safetensors", "*.safetensors.index.json", "*.py", "config.json", "processor_config.json",
-    "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "*.model", "chat_template.jinja", "metrics.json",
-    "README.md", "figures/*.png", "figures/*.svg",
-)  # fmt: skip
-DATASET_FILES = (
-    "README.md", "*.parquet", "**/*.parquet", "figures/*.png", "figures/*.jpg", "figures/*.svg", "statistics.json",
-    "provenance.json", "skipped.jsonl", "empty_nodes.jsonl",
-)  # fmt: skip
+FILES = {
+    "model": (
+        "*.safetensors", "*.safetensors.index.json", "*.py", "config.json", "*processor_config.json",
+        "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
+        "chat_template.jinja", "metrics.json", "README.md", "figures/*.png", "figures/*.svg",
+    ),
+    "dataset": (
+        "README.md", "**/*.parquet", "figures/*.png", "figures/*.jpg", "figures/*.svg", "statistics.json",
+        "provenance.json", "skipped.jsonl", "empty_nodes.jsonl",
+    ),
+}  # fmt: skip
 NEEDED = {
     "model": ("config.json", "*.safetensors", "processor_config.json", "*.py", "metrics.json", "README.md"),
     "dataset": ("README.md", "**/*.parquet"),
@@ -101,8 +101,7 @@ def publishable_files(folder: str | Path, *, repo_type: str = "model", predictio
         if not any(folder.glob(pattern)):
             origin = "a finished --output_dir of run_mmre.py" if repo_type == "model" else "a folder made by prepare"
             raise ValueError(f"{folder}: expected {pattern}, received a folder without it. Pass {origin}.")
-    patterns = MODEL_FILES if repo_type == "model" else DATASET_FILES
-    patterns += ("predictions.jsonl",) if predictions else ()
+    patterns = FILES[repo_type] + (("predictions.jsonl",) if predictions else ())
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
@@ -137,30 +136,19 @@ def _publish(
                 f"private: expected a private repository, received {repo_id}, which exists and is public. Choose "
                 "another name, or make it private on the Hub first."
             )
-        card = _with_repo_id((folder / "README.md").read_text(encoding="utf-8"), repo_id)
+        card = (folder / "README.md").read_text(encoding="utf-8")  # its code names the repository on a line of its own
+        card = re.sub(r'^repo_id = ".*"$', f'repo_id = "{repo_id}"', card, flags=re.MULTILINE)
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(name, card.encode() if name == "README.md" else str(folder / name)) for name in files
         ]
-        remote = api.list_repo_files(repo_id, repo_type=repo_type)
-        operations += [CommitOperationDelete(name) for name in _stale(remote, files, repo_type)]
+        folders = {Path(name).parent for name in files if name.endswith(STALE[repo_type])}
+        for name in api.list_repo_files(repo_id, repo_type=repo_type):
+            if name.endswith(STALE[repo_type]) and name not in files and Path(name).parent in folders:
+                operations.append(CommitOperationDelete(name))
         commit = api.create_commit(repo_id, operations, commit_message=f"Publish {repo_type}", repo_type=repo_type)
-    write_atomically(folder / "README.md", card)
+    write_text(folder / "README.md", card)
     logger.info("published %d files: %s", len(files), commit.commit_url)
     return commit.commit_url
-
-
-def _stale(remote: list[str], files: list[str], repo_type: str) -> list[str]:
-    folders = {Path(name).parent for name in files if name.endswith(STALE[repo_type])}
-    return [
-        name
-        for name in remote
-        if name.endswith(STALE[repo_type]) and name not in files and Path(name).parent in folders
-    ]
-
-
-def _with_repo_id(card: str, repo_id: str) -> str:
-    """The card with this repository in its code, which names it on a line of its own."""
-    return re.sub(r'^repo_id = ".*"$', f'repo_id = "{repo_id}"', card, flags=re.MULTILINE)
 
 
 @contextmanager
@@ -186,8 +174,8 @@ def _explained(repo_id: str = "the Hub") -> Iterator[None]:
             raise
         raise ConnectionError(
             f"{repo_id}: the connection to the Hub failed ({error.__cause__ or error}). Nothing is half published: "
-            "the repository has all of the files or is as it was. Run again, a finished folder by `python -m "
-            "model_cards.publishing`: what has arrived is not sent twice."
+            "the repository has all of the files or is as it was. Run `vmhan publish` again: what has arrived "
+            "is not sent twice."
         ) from error
 
 
@@ -203,21 +191,10 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.predictions and arguments.repo_type != "model":
         parser.error("--predictions is for models: leave it out with --repo_type dataset.")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    private = arguments.private or None
-    try:
-        if arguments.dry_run:
-            choice = {"repo_type": arguments.repo_type, "predictions": arguments.predictions}
-            print("\n".join(publishable_files(arguments.folder, **choice)))
-        elif arguments.repo_type == "dataset":
-            print(publish_dataset(arguments.folder, arguments.repo_id, private=private))
-        else:
-            choice = {"private": private, "predictions": arguments.predictions}
-            print(publish_model(arguments.folder, arguments.repo_id, **choice))
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = {"predictions": arguments.predictions} if arguments.repo_type == "model" else {}
+    if arguments.dry_run:
+        print("\n".join(publishable_files(arguments.folder, repo_type=arguments.repo_type, **options)))
+    else:
+        publish = publish_model if arguments.repo_type == "model" else publish_dataset
+        print(publish(arguments.folder, arguments.repo_id, private=arguments.private or None, **options))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

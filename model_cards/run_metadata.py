@@ -82,7 +82,7 @@ def describe_run(
 
 
 def read_metadata(folder: str | Path) -> RunMetadata:
-    """Read the facts of an --output_dir of run_mmre.py.
+    """Read the metadata of an --output_dir of run_mmre.py.
 
     Raises:
         ValueError: metrics.json, config.json or run.json is missing or is no JSON object.

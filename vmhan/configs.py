@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from datasets_scripts.commands import nearest
+
 
 __all__ = ["CONFIGS", "find_config"]
 
@@ -25,4 +27,7 @@ def find_config(name: str | Path, kind: str = "") -> Path:
     place = Path(*path.parts[:-1]) in (Path(), Path("configs") / kind)
     if place and path.suffix in ("", ".yaml") and path.stem in known:
         return known[path.stem]
-    raise ValueError(f"There is no configuration {str(name)!r}: expected a YAML file or one of {list(known)}.")
+    raise ValueError(
+        f"There is no configuration {str(name)!r}: expected a YAML file or one of {list(known)}"
+        f"{nearest(path.stem, known)}"
+    )

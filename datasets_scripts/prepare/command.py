@@ -20,6 +20,7 @@ from pathlib import Path
 import datasets
 from transformers import HfArgumentParser
 
+from datasets_scripts.commands import parse_dataclasses
 from datasets_scripts.leaks import leak_status
 from datasets_scripts.prepare.arguments import ARGUMENT_GROUPS, PrepareArguments
 from datasets_scripts.prepare.assemble import assemble, check_output, is_finished
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> Path:
         ARGUMENT_GROUPS, prog="vmhan prepare", description="Make a data set folder of raw posts."
     )
     argv = sys.argv[1:] if argv is None else argv
-    groups = parser.parse_args_into_dataclasses(args=argv, look_for_args_file=False)
+    groups = parse_dataclasses(parser, argv)
     arguments = PrepareArguments(**{name: value for group in groups for name, value in vars(group).items()})
     state = launched_processes()
     datasets.disable_progress_bars()  # those of its inner workings; the preparation has its own

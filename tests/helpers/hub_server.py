@@ -117,11 +117,7 @@ class HubServer:
 
 
 class Refused(Exception):
-    """An answer that is no success; `code` is the header by which the client knows the error."""
-
-    def __init__(self, status: int, message: str, code: str | None = None):
-        super().__init__(message)
-        self.status, self.code = status, code
+    """An answer that is no success: (status, message, the header by which the client knows the error)."""
 
 
 class Dropped(Exception):
@@ -155,8 +151,9 @@ class Handler(BaseHTTPRequestHandler):
             if answer is not None:
                 self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
         except Refused as refused:
-            headers = {"X-Error-Message": str(refused), **({"X-Error-Code": refused.code} if refused.code else {})}
-            self._send(refused.status, json.dumps({"error": str(refused)}).encode(), headers)
+            status, message, *code = refused.args
+            headers = {"X-Error-Message": message, **({"X-Error-Code": code[0]} if code else {})}
+            self._send(status, json.dumps({"error": message}).encode(), headers)
         except Dropped:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -193,6 +190,9 @@ class Handler(BaseHTTPRequestHandler):
         sha, files = self._commit(repo, revision)
         siblings = [{"rfilename": path, "size": len(f.content), "blobId": f.oid} for path, f in files.items()]
         state = {"private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
+        card = files["README.md"].content.decode() if "README.md" in files else ""
+        tag = re.search(r"^pipeline_tag: (.*)$", card, flags=re.MULTILINE)
+        state |= {"library_name": "transformers", "pipeline_tag": tag[1]} if tag else {}
         return {"id": repo_id, "sha": sha, "siblings": siblings, "lastModified": "2025-01-01T00:00:00.000Z", **state}
 
     def refs(self, kind, repo_id):

@@ -51,14 +51,3 @@ def make_dying(marker, driver, arguments, device):
     if os.getpid() != driver:
         object.__setattr__(tools, "extractor", DyingFeatures(tools.extractor, marker))
     return tools
-
-
-def load_echo(marker):
-    """A pipeline that answers with the text; with a marker it dies once at row 30."""
-
-    def pipe(rows, batch_size):
-        if marker is not None and any(row["text"] == "30" for row in rows):
-            die_once(marker)
-        return [{"head": row["text"], "tail": "b"} for row in rows]
-
-    return pipe

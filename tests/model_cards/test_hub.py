@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ from PIL import Image
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.command import prepare
 from model_cards.cards import write_model_card
-from model_cards.publishing import main, publishable_files
+from model_cards.publishing import publishable_files
+from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+from vmhan import cli
 
 
 AUTO_MAP = {
@@ -30,8 +33,8 @@ AUTO_MAP = {
 PUBLISH = """
 import sys, time
 time.sleep = lambda seconds: None
-from model_cards.publishing import main
-sys.exit(main(sys.argv[1:]))
+from vmhan.cli import main
+sys.exit(main(["publish", *sys.argv[1:]]))
 """
 # A machine that has never seen this package: everything comes from the repository.
 STRANGER = """
@@ -39,8 +42,9 @@ import json, re, sys
 sys.modules.update(dict.fromkeys(("modeling_vmhan", "datasets_scripts", "model_cards", "run_mmre")))  # not importable
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, AutoTokenizer
+from transformers import pipeline
 
 repo_id, posts = sys.argv[1], json.load(open(sys.argv[2]))
 trusted = {"trust_remote_code": True}
@@ -55,6 +59,10 @@ for auto in (AutoModelForSequenceClassification, AutoModel):
 card = open(snapshot_download(repo_id) + "/README.md").read()
 for block in re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL):
     exec(block, {})
+question = {"text": "Ann met Bob", "head": "Ann", "tail": "Bob"}
+tag = HfApi().model_info(repo_id).pipeline_tag
+by_name, by_tag = pipeline(model=repo_id, **trusted), pipeline(tag, model=repo_id, **trusted)
+answer["tag"], answer["same"] = tag, by_name(question) == by_tag(question)
 try:
     AutoModel.from_pretrained("ann/absent", **trusted)
 except OSError as error:
@@ -92,10 +100,12 @@ def client(hub, tmp_path_factory):
 def folder(make_model, make_processor, write_run_files, tmp_path_factory):
     """A finished output folder, with what must not be published beside what must."""
     folder = tmp_path_factory.mktemp("output") / "tiny"
-    model = make_model()
+    model, earlier = make_model(), folder.parent / "earlier"  # loaded from a folder, as after a search or fine-tuning
     model.config.auto_map = dict(AUTO_MAP)
-    model.save_pretrained(folder)
-    make_processor(model.config).save_pretrained(folder)
+    model.save_pretrained(earlier)
+    make_processor(model.config).save_pretrained(earlier)
+    for auto in (VMHANForRelationClassification, VMHANProcessor):
+        auto.from_pretrained(earlier).save_pretrained(folder)
     write_run_files(folder)
     write_model_card(folder)
     for name in ("training_args.bin", "optimizer.pt", "example.png", "predictions.jsonl", "checkpoint-1/README.md"):
@@ -123,7 +133,7 @@ def attempt(hub, client, folder):
 
     def publish(repo_id, *flags, token="hf_fake", code=PUBLISH):
         done = client(code, folder, repo_id, *flags, token=token)
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-3000:]
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr[-3000:]
         return done.stderr, hub.repos.get(("model", repo_id))
 
     return publish
@@ -137,25 +147,13 @@ def test_what_is_published_is_the_model_and_nothing_else(published, folder):
     code = {path.name for path in folder.glob("*.py")}
     assert {"modeling_vmhan.py", "configuration_vmhan.py", "processing_vmhan.py"} <= code
     assert set(files) == code | {
-        "config.json",
-        "model.safetensors",
-        "processor_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "metrics.json",
-        "README.md",
-        "figures/reliability.png",
-    }
+        "config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json",
+        "metrics.json", "README.md", "figures/reliability.png",
+    }  # fmt: skip
     assert all(files[name] == (folder / name).read_bytes() for name in files if name != "README.md")
-
-
-def test_it_is_one_commit(published):
     assert len(published.commits) == 2 and next(iter(published.commits)) == FIRST_COMMIT
-
-
-def test_the_card_s_code_loads_this_repository(published):
-    card = published.files["README.md"].decode()
-    assert re.findall(r'^repo_id = "(.*)"$', card, flags=re.MULTILINE) == ["ann/tiny", "ann/tiny"]
+    repositories = re.findall(r'^repo_id = "(.*)"$', files["README.md"].decode(), flags=re.MULTILINE)
+    assert repositories == ["ann/tiny", "ann/tiny"]
 
 
 def test_a_stranger_loads_it_by_its_name_and_predicts(published, client, posts, predict, make_model, tmp_path):
@@ -168,7 +166,13 @@ def test_a_stranger_loads_it_by_its_name_and_predicts(published, client, posts, 
         torch.testing.assert_close(torch.tensor(answer[name]), predict(model, posts()), atol=1e-5, rtol=0)
     assert answer["labels"] == model.config.labels and from_model.split()[0] in model.config.labels
     assert from_pipeline.startswith("{'head': 'Ann Keller', 'tail': 'Oslo', 'relation': ")
-    assert "ann/absent is not a" in answer["absent"]
+    assert answer["tag"] == "multimodal-relation-classification" and answer["same"]
+    assert "ann/absent" in answer["absent"]
+
+
+def test_no_published_file_holds_a_local_path(published, folder):
+    for name, content in published.files.items():
+        assert not any(str(path).encode() in content for path in (folder.parents[1], ROOT, Path.home())), name
 
 
 def test_publishing_again_changes_nothing(published, hub, client, folder):
@@ -205,30 +209,17 @@ def test_a_dry_run_lists_the_files_and_asks_nobody(published, hub, client, folde
 # ---------------------------------------------------------------- failures
 
 
-@pytest.mark.parametrize(
-    "token, message",
-    [
-        (None, "expected one with which to publish, received none. Set HF_TOKEN"),
-        ("hf_wrong", "received one that the Hub refuses"),
-        ("hf_read", "received a read token of 'ann'"),
-    ],
-)
-def test_without_a_token_that_may_write_nothing_is_made(attempt, token, message):
-    said, repo = attempt("ann/no-token", token=token)
-    assert message in said and repo is None
+@pytest.mark.parametrize("token, said", [(None, "HF_TOKEN"), ("hf_wrong", "refuses"), ("hf_read", "'ann'")])
+def test_without_a_token_that_may_write_nothing_is_made(attempt, token, said):
+    message, repo = attempt("ann/no-token", token=token)
+    assert said in message and repo is None
 
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_repository_of_someone_else_stays_as_it_is(hub, attempt, private):
     hub.repos["model", "bob/model"] = Repo("bob/model", private=private)
     said, repo = attempt("bob/model")
-    assert "bob/model: expected a token that may write there" in said and "Nothing was published" in said
-    assert repo.head == FIRST_COMMIT
-
-
-def test_a_missing_namespace_is_refused(attempt):
-    said, repo = attempt("nobody/model")
-    assert "You don't have the rights to create a model" in said and repo is None
+    assert "bob/model: expected a token that may write" in said and repo.head == FIRST_COMMIT
 
 
 def test_a_repository_that_is_gone_is_told(hub, attempt):
@@ -236,7 +227,7 @@ def test_a_repository_that_is_gone_is_told(hub, attempt):
     gone = "from huggingface_hub import HfApi, RepoUrl\n"
     gone += "HfApi.create_repo = lambda self, repo_id, **fields: RepoUrl(f'{self.endpoint}/{repo_id}')\n"
     said, repo = attempt("ann/gone", code=gone + PUBLISH)
-    assert "ann/gone: the Hub refused to publish and changed nothing: 404" in said and repo is None
+    assert "ann/gone" in said and "404" in said and repo is None
 
 
 @pytest.mark.parametrize("kind", ["lfs", "commit"])
@@ -246,7 +237,7 @@ def test_an_interrupted_upload_publishes_nothing_and_can_be_run_again(hub, clien
     hub.drops[kind] = 1000
     said, repo = attempt(name)
     hub.drops[kind] = 0
-    assert "the connection to the Hub failed" in said and "Run again" in said
+    assert name in said and "the connection to the Hub failed" in said
     assert repo.head == FIRST_COMMIT and repo.files == {}
     assert client(PUBLISH, folder, name).returncode == 0
     assert len(repo.commits) == 2 and "model.safetensors" in repo.files
@@ -264,15 +255,7 @@ def test_a_failure_of_xet_is_told_like_any_other(attempt):
 def test_a_hub_that_cannot_be_reached_is_told(client, folder):
     nowhere = "import os\nos.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
     done = client(nowhere + PUBLISH, folder, "ann/nowhere")
-    assert done.returncode == 1 and "the connection to the Hub failed" in done.stderr
-
-
-def test_an_interruption_now_and_then_is_survived(hub, client, folder):
-    hub.objects.clear()
-    hub.drops["lfs"] = 2
-    done = client(PUBLISH, folder, "ann/shaky")
-    assert done.returncode == 0 and hub.drops["lfs"] == 0
-    assert len(hub.repos["model", "ann/shaky"].commits) == 2
+    assert done.returncode == 2 and "the connection to the Hub failed" in done.stderr
 
 
 def test_a_lost_answer_leaves_the_whole_commit_and_no_second_one(hub, client, folder, attempt):
@@ -286,8 +269,7 @@ def test_a_lost_answer_leaves_the_whole_commit_and_no_second_one(hub, client, fo
 def test_private_is_not_promised_of_a_public_repository(hub, attempt):
     hub.repos["model", "ann/public"] = Repo("ann/public")
     said, repo = attempt("ann/public", "--private")
-    assert "private: expected a private repository, received ann/public, which exists and is public" in said
-    assert repo.head == FIRST_COMMIT
+    assert "private" in said and "ann/public" in said and repo.head == FIRST_COMMIT
 
 
 def test_a_card_that_differs_from_its_files_is_not_published(client, folder, hub, tmp_path):
@@ -296,15 +278,14 @@ def test_a_card_that_differs_from_its_files_is_not_published(client, folder, hub
     card.write_text(card.read_text().replace("0.6999", "0.9999"))
     before = len(hub.requests)
     done = client(PUBLISH, tmp_path / "edited", "ann/edited")
-    assert done.returncode == 1 and "validation_f1 is 0.9999 in the card" in done.stderr
-    assert "python -m model_cards.cards" in done.stderr and len(hub.requests) == before
+    assert done.returncode == 2 and "0.9999" in done.stderr and len(hub.requests) == before
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "processor_config.json", "README.md"])
+@pytest.mark.parametrize("name", ["config.json", "*.safetensors", "processor_config.json", "README.md"])
 def test_an_unfinished_folder_is_an_error(folder, tmp_path, name):
     shutil.copytree(folder, tmp_path / "unfinished")
-    (tmp_path / "unfinished" / name).unlink()
-    with pytest.raises(ValueError, match=r"unfinished: expected .*, received a folder without it. Pass a finished"):
+    next((tmp_path / "unfinished").glob(name)).unlink()
+    with pytest.raises(ValueError, match=rf"unfinished: expected {re.escape(name)}"):
         publishable_files(tmp_path / "unfinished")
 
 
@@ -348,11 +329,10 @@ def test_a_data_set_comes_back_whole_and_as_a_stream(hub, client, dataset_folder
 
 def test_a_data_set_without_parquet_is_an_error(tmp_path):
     (tmp_path / "README.md").write_text("")
-    with pytest.raises(ValueError, match=r"expected \*\*/\*.parquet, received a folder without it. Pass a folder"):
+    with pytest.raises(ValueError, match=r"\*\*/\*.parquet"):
         publishable_files(tmp_path, repo_type="dataset")
 
 
 def test_a_data_set_has_no_predictions_to_publish(dataset_folder, capsys):
-    with pytest.raises(SystemExit):
-        main([str(dataset_folder), "ann/posts", "--repo_type", "dataset", "--predictions"])
-    assert "--predictions is for models" in capsys.readouterr().err
+    assert cli.main(["publish", str(dataset_folder), "ann/posts", "--repo_type", "dataset", "--predictions"]) == 2
+    assert "--predictions" in capsys.readouterr().err

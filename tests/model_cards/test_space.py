@@ -77,14 +77,8 @@ def rows(page):
 
 
 def captions(figures):
-    return [
-        html.unescape(caption) for caption in re.findall(r"<figcaption>What carried the answer for (.*?)<", figures)
-    ]
-
-
-def first_picture(figures):
-    data = re.search(r"src='data:image/png;base64,(.*?)'", figures).group(1)
-    return Image.open(io.BytesIO(base64.b64decode(data)))
+    found = re.findall(r"<figcaption>What carried the answer for (.*?)<", figures)
+    return [html.unescape(caption) for caption in found]
 
 
 # ---------------------------------------------------------------- functions
@@ -93,7 +87,8 @@ def first_picture(figures):
 def test_the_page_shows_the_pipelines_answer(space, pipe):
     page, pictures = space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)
     expected = pipe({"text": TEXT, "head": "Ann", "tail": "Paris"})
-    assert captions(pictures) == ["Ann → Paris"] and first_picture(pictures).size[0] == 1100
+    data = re.search(r"src='data:image/png;base64,(.*?)'", pictures).group(1)
+    assert captions(pictures) == ["Ann → Paris"] and Image.open(io.BytesIO(base64.b64decode(data))).width == 1100
     shown = [(relation.removesuffix(" (no relation)"), score) for _, relation, score in rows(page)]
     assert shown == [(entry["relation"], round(100 * entry["score"], 1)) for entry in expected["top_k"]]
     assert [relation for _, relation, _ in rows(page) if relation.endswith("(no relation)")] == ["None (no relation)"]
@@ -103,12 +98,10 @@ def test_the_page_shows_the_pipelines_answer(space, pipe):
 def test_the_none_relation_is_shown_even_where_it_ranks_low(space, make_pipe):
     names = ["none", *(f"relation {i}" for i in range(30))]
     pipe = make_pipe(id2label=dict(enumerate(names)), none_label="none")
-    lows = [
-        answer for tail in ("Bob", "Paris", "band") if (answer := space.answer(pipe, TEXT, "Ann", tail, "", 0.0)[0])
-    ]
-    for page in lows:
+    pages = [space.answer(pipe, TEXT, "Ann", tail, "", 0.0)[0] for tail in ("Bob", "Paris", "band")]
+    for page in pages:
         assert [relation for classes, relation, _ in rows(page) if "none" in classes] == ["none (no relation)"]
-    assert any(len(rows(page)) == 6 for page in lows)
+    assert any(len(rows(page)) == 6 for page in pages)
 
 
 def test_several_pairs_and_spans(space, pipe):
@@ -145,39 +138,29 @@ def test_words_of_the_post_are_not_html(space, pipe):
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "given, said",
     [
-        ((TEXT, "Zoe", "Paris", ""), "head: 'Zoe' is not in the sentence"),
-        ((TEXT, "", "Paris", ""), "a mention must not be blank"),
-        ((None, "Ann", "Paris", None), "'Ann' is not in the sentence ''"),
-        (("Ann and Ann in Paris", "Ann", "Paris", ""), r"'Ann' is 2 times in the sentence.*characters \(0, 3\)"),
-        ((TEXT, "(90, 99)", "Paris", ""), "span must be"),
+        ((TEXT, "Zoe", "Paris", ""), "'Zoe'"),
+        ((TEXT, "", "Paris", ""), "blank"),
+        ((None, "Ann", "Paris", None), "'Ann' .* ''"),
+        (("Ann and Ann in Paris", "Ann", "Paris", ""), r"'Ann' .* 2 .*\(0, 3\)"),
+        ((TEXT, "(90, 99)", "Paris", ""), "span"),
         (("Ann <b>", "Zoe", "Ann", ""), "'Ann &lt;b&gt;'"),
+        (("Ann " * 2000, "Ann", "Paris", ""), "5000 .* 8000"),
+        ((TEXT, "Ann", "Paris", "Bob & Paris"), "'Bob &amp; Paris'"),
+        ((TEXT, "Ann", "Paris", "Ann | Bob\n" * 20), "20 .* 21"),
     ],
 )
-def test_what_the_pipeline_cannot_take_is_said(space, pipe, given, message):
+def test_what_cannot_be_taken_is_said(space, pipe, given, said):
     page, pictures = space.answer(pipe, *given, 0.0)
     assert page.startswith("<div class='error' role='alert'>") and pictures == "" and rows(page) == []
-    assert re.search(message, page.replace("&#x27;", "'"))
+    assert re.search(said, page.replace("&#x27;", "'"))
     assert ("Spans go into the field" in page) == (" span" in page.split("</div>")[0])
 
 
-@pytest.mark.parametrize(
-    "more, message",
-    [
-        ("Bob & Paris", r"write each as head \| tail, one a line, not 'Bob & Paris'"),
-        ("Ann | Bob\n" * 20, "At most 20 pairs at a time, received 21"),
-    ],
-)
-def test_the_pairs_of_a_question(space, more, message):
-    with pytest.raises(ValueError, match=message):
-        space.read_pairs("Ann", "Paris", more)
-    assert space.read_pairs("Ann", "(1, 2,3, 4)", "a|b\n")[0] == {"head": "Ann", "tail": (1, 2, 3, 4)}
-
-
-def test_a_text_has_a_limit(space, pipe):
-    with pytest.raises(ValueError, match="at most 5000 characters, received 8000"):
-        space._ask(pipe, "Ann " * 2000, [{"head": "Ann", "tail": "Paris"}], 0.0, None)
+def test_the_pairs_of_a_question(space):
+    expected = [{"head": "Ann", "tail": (1, 2, 3, 4)}, {"head": "a", "tail": "b"}]
+    assert space.read_pairs("Ann", "(1, 2,3, 4)", "a|b\n") == expected
 
 
 def test_a_damaged_image_is_said(space, seeing, tmp_path):
@@ -188,7 +171,7 @@ def test_a_damaged_image_is_said(space, seeing, tmp_path):
 
 def test_the_model_must_be_named(space, monkeypatch):
     monkeypatch.delenv("VMHAN_MODEL", raising=False)
-    with pytest.raises(ValueError, match="VMHAN_MODEL must name a model"):
+    with pytest.raises(ValueError, match="VMHAN_MODEL"):
         space.load_pipeline()
 
 

@@ -19,7 +19,7 @@ __all__ = ["Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray"]
 # An error of the machine, after which every later row would fail as well (torch before 2.8 has no name for it).
 MACHINE_FAILED = (getattr(torch, "AcceleratorError", MemoryError), MemoryError)
 ROWS_A_JOB = 256  # of Ray, at least, in whole batches: few enough to be done again
-MAX_JOBS = 1000  # each looks for its first row from the start of the file, or of Parquet's row group
+MAX_JOBS = 1000  # each looks for its first row from the start of the file
 
 Question = dict[str, Any]
 Pipe = Callable[..., list]
@@ -34,14 +34,45 @@ class Answered(NamedTuple):
 
 
 def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int) -> Iterator[Answered]:
-    """Answer the rows of a file behind the first `skip`, a batch at a time.
+    """Answer the rows of a file after the first `skip`, a batch at a time.
 
     Batches begin at the same rows in every run, since only whole ones are recorded: so an answer's last bits, which
     depend on what else is in its batch, do not depend on where a run was killed.
     """
     numbered = enumerate(read_questions(path, image_root=image_root, skip=skip), start=skip + 1)
     while batch := dict(itertools.islice(numbered, batch_size)):
-        yield _answered(pipe, batch, batch_size)
+        failed = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
+        questions = {number: row for number, row in batch.items() if number not in failed}
+        answers, unanswered = answer_batch(pipe, questions, batch_size)
+        lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
+        errors = []
+        for number, reason in sorted((failed | unanswered).items()):
+            identity = questions.get(number, {}).get("id")
+            errors.append({"row": number, "id": None if identity is None else str(identity), "reason": reason})
+        yield Answered(len(batch), lines, errors)
+
+
+def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
+    """Answers by row number, and the reasons why rows have none. A batch that fails is asked again row by row.
+
+    Raises:
+        MemoryError, torch.AcceleratorError: the machine failed, not a row.
+    """
+    if not questions:
+        return {}, {}
+    try:
+        answers = pipe(list(questions.values()), batch_size=batch_size)
+        return dict(zip(questions, answers, strict=True)), {}
+    except MACHINE_FAILED:
+        raise
+    except Exception as error:  # whatever a row can cause must not stop the run
+        if len(questions) == 1:
+            return {}, dict.fromkeys(questions, f"{type(error).__name__}: {error}")
+    answers, reasons = {}, {}
+    for number, question in questions.items():
+        answered, failed = answer_batch(pipe, {number: question}, batch_size)
+        answers, reasons = answers | answered, reasons | failed
+    return answers, reasons
 
 
 def answer_on_ray(
@@ -59,7 +90,9 @@ def answer_on_ray(
     file, and compute on as many threads as this process would.
 
     Args:
-        load_pipe: called once in each worker. total: rows of the file. num_workers, address: as in `run_in_order`.
+        load_pipe: called once in each worker.
+        total: rows of the file.
+        num_workers, address: as in `run_in_order`.
     """
     rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
@@ -81,42 +114,3 @@ class _Answerer:
         batches = list(itertools.islice(self.answer(skip=start), math.ceil((stop - start) / self.batch_size)))
         lines, errors = (list(itertools.chain(*part)) for part in list(zip(*batches))[1:])
         return Answered(stop - start, lines, errors)
-
-
-def _answered(pipe: Pipe, batch: dict[int, Question | ValueError], batch_size: int) -> Answered:
-    """The rows of one batch, by their number."""
-    unread = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
-    questions = {number: row for number, row in batch.items() if number not in unread}
-    answers, failed = answer_batch(pipe, questions, batch_size)
-    lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
-    return Answered(len(batch), lines, _error_rows({**unread, **failed}, questions))
-
-
-def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
-    """Answers by row number, and the reasons why rows have none. A batch that fails is asked again row by row.
-
-    Raises:
-        MemoryError, torch.AcceleratorError: the machine failed, not a row.
-    """
-    if not questions:
-        return {}, {}
-    try:
-        answers = pipe(list(questions.values()), batch_size=batch_size)
-        return dict(zip(questions, answers, strict=True)), {}
-    except MACHINE_FAILED:
-        raise
-    except Exception as error:  # whatever a row can cause: it shall not stop the run
-        if len(questions) == 1:
-            return {}, dict.fromkeys(questions, f"{type(error).__name__}: {error}")
-    each = [answer_batch(pipe, {number: question}, batch_size) for number, question in questions.items()]
-    answers = {number: answer for answered, _ in each for number, answer in answered.items()}
-    return answers, {number: reason for _, failed in each for number, reason in failed.items()}
-
-
-def _error_rows(reasons: dict[int, str], questions: dict[int, Question]) -> list[dict[str, Any]]:
-    """In the order of the rows."""
-    rows = []
-    for number in sorted(reasons):
-        identity = questions.get(number, {}).get("id")
-        rows.append({"row": number, "id": None if identity is None else str(identity), "reason": reasons[number]})
-    return rows

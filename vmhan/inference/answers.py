@@ -1,19 +1,25 @@
-"""The pipeline's answers as flat rows, one a pair, and those rows as JSONL or Parquet."""
+"""The pipeline's answers as flat rows, one a pair, and those rows as JSONL, Parquet, triples or a graph."""
 
+import csv
 import itertools
 import json
-import shutil
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import networkx
 import pyarrow
 from pyarrow import parquet
 
 
-__all__ = ["ANSWER_SCHEMA", "answer_rows", "read_answers", "write_jsonl", "write_parquet"]
+__all__ = [
+    "ANSWER_SCHEMA", "TRIPLE", "answer_rows", "triples_of", "write_csv", "write_graph", "write_jsonl", "write_parquet",
+]  # fmt: skip
 
 ROWS_IN_GROUP = 1024  # of Parquet
+TRIPLE = ("head", "relation", "tail", "confidence", "source")
+NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 ANSWER_SCHEMA = pyarrow.schema(
     {
@@ -35,13 +41,16 @@ ANSWER_SCHEMA = pyarrow.schema(
     }
 )
 
+Rows = Iterable[dict[str, Any]]
+
 
 def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict]) -> list[dict[str, Any]]:
     """One row a pair, with the columns of ANSWER_SCHEMA.
 
     Args:
-        number: of the input's row. question: what the pipeline was asked. answers: what it gave: a dict for a question
-            of one pair, a list for one with `pairs`.
+        number: of the input's row.
+        question: what the pipeline was asked.
+        answers: what it gave: a dict for a question of one pair, a list for one with `pairs`.
     """
     rows = []
     identity = str(question["id"]) if question.get("id") is not None else None
@@ -56,19 +65,69 @@ def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict
     return rows
 
 
-def read_answers(part: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of them, one at a time."""
-    with part.open("rb") as lines:
-        yield from map(json.loads, lines)
+def triples_of(rows: Rows, *, none_label: str, input_name: str) -> Iterator[dict[str, Any]]:
+    """The triples of answers that name a relation: not none, and not abstained.
+
+    Args:
+        rows: as `answer_rows` makes them.
+        none_label: of the model.
+        input_name: the source of a row without an id is "INPUT_NAME:ROW".
+
+    Yields:
+        head, relation, tail: words; a tail that is an image's object is "SOURCE [x1, y1, x2, y2]", or
+        "SOURCE object INDEX" where boxes were not given, since it is an object of that image alone.
+        confidence: the relation's calibrated probability. source: the post's id. tail_is_object.
+    """
+    for row in rows:
+        if row["abstained"] or row["relation"] == none_label:
+            continue
+        source = row["id"] if row["id"] is not None else f"{input_name}:{row['row']}"
+        tail = row["tail"] if row["tail_box"] is None else row["tail_box"]
+        yield {
+            "head": row["head"],
+            "relation": row["relation"],
+            "tail": f"{source} {tail}" if row["tail_is_object"] else tail,
+            "confidence": row["score"],
+            "source": source,
+            "tail_is_object": row["tail_is_object"],
+        }
 
 
-def write_jsonl(part: Path, target: Path) -> None:
-    shutil.copyfile(part, target)
+def write_jsonl(rows: Rows, target: Path) -> None:
+    with target.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
-def write_parquet(part: Path, target: Path) -> None:
+def write_csv(rows: Rows, target: Path) -> None:
+    """Triples as CSV with a header."""
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, TRIPLE)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(rows: Rows, target: Path) -> None:
     """Row group by row group, so that memory stays the same however many rows there are."""
-    rows = read_answers(part)
+    rows = iter(rows)
     with parquet.ParquetWriter(target, ANSWER_SCHEMA) as writer:
         while group := list(itertools.islice(rows, ROWS_IN_GROUP)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=ANSWER_SCHEMA))
+
+
+def write_graph(triples: Rows, target: Path) -> None:
+    """The triples as GraphML: a directed multigraph that `networkx.read_graphml` and Gephi open.
+
+    A node is a name, so that mentions spelt alike in several posts are one node; its `kind` is "entity" or "object".
+    An edge is a triple, with relation, confidence and source. Runs of white space are one space, and characters that
+    XML does not have are U+FFFD. The graph, unlike all else here, is held in memory.
+    """
+    graph = networkx.MultiDiGraph()
+    for triple in triples:
+        head, tail, relation, source = (
+            NOT_IN_XML.sub("\ufffd", " ".join(triple[name].split())) for name in ("head", "tail", "relation", "source")
+        )
+        graph.add_node(head, kind="entity")
+        graph.add_node(tail, kind="object" if triple["tail_is_object"] else "entity")
+        graph.add_edge(head, tail, relation=relation, confidence=float(triple["confidence"]), source=source)
+    with target.open("wb") as file:
+        networkx.write_graphml_xml(graph, file, named_key_ids=True)

@@ -3,22 +3,20 @@
     vmhan predict outputs/demo questions.jsonl --output answers.jsonl
     vmhan predict user/vmhan posts.parquet --output facts.csv --format triples --abstain_below 0.8
 
-MODEL is a folder or a Hub name. INPUT is JSONL, CSV or Parquet (datasets_scripts/question_files.py says what a row
-is); it is read as it is needed. Writes one row a pair (datasets_scripts/answer_files.py names the columns), or, as
-triples, (head, relation, tail, confidence, source) of every pair with a relation, and OUT.graphml beside them.
+MODEL is a folder or a Hub name. INPUT is JSONL, CSV or Parquet (question_files.py says what a row is) and is read as
+it is needed. The output has one row a pair (answers.py names the columns), or, as triples, (head, relation, tail,
+confidence, source) of every pair with a relation, and OUT.graphml beside them.
 
-A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. Run the
-same command again after a crash or a kill, and it continues; datasets_scripts/resumable.py says how. With
-`--engine ray --num_workers 8` the rows are shared out over a Ray cluster, and the answers stay the same. Exit code: 0
-all rows answered, 1 some failed (or the run broke off), 2 bad arguments.
+A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. The same
+command continues a run that crashed or was killed (resumable.py says how). With `--engine ray --num_workers 8` a Ray
+cluster shares the rows, and the answers stay the same. Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
 """
 
 import argparse
 import contextlib
 import hashlib
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +30,9 @@ from model_cards.files import sha256_of
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.vision import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
-from vmhan.inference.answers import write_jsonl, write_parquet
-from vmhan.inference.graph import write_graph, write_triples_csv, write_triples_jsonl
+from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_graph, write_jsonl, write_parquet
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions
-from vmhan.inference.resumable import ResumableOutput
+from vmhan.inference.resumable import Make, ResumableOutput
 
 
 __all__ = ["main"]
@@ -43,6 +40,7 @@ __all__ = ["main"]
 logger = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
+WRITERS = {".jsonl": write_jsonl, ".parquet": write_parquet, ".csv": write_csv}
 SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv")}
 
 
@@ -50,26 +48,24 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
+    total = count_questions(arguments.input)
     with contextlib.ExitStack() as stack:
-        try:
-            total = count_questions(arguments.input)
-            if arguments.engine == "ray":
-                stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
-            pipe = load_pipeline(arguments)
-            made = products(arguments, pipe.model.config.none_label)
-            facts, replaced = fingerprint(arguments, pipe), arguments.overwrite
-            output = ResumableOutput(arguments.output, facts, also=list(made)[:-1], overwrite=replaced)
-        except (ImportError, ValueError, OSError) as error:
-            print(f"predict_mmre: {error}", file=sys.stderr)
-            return 2
-        if not output.progress.complete:
-            done = output.progress.rows
-            with tqdm(total=total, initial=done, desc="predict", unit="row") as bar:
-                for answered in answers(arguments, pipe, skip=done, total=total):
+        if arguments.engine == "ray":
+            stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
+        pipe = load_pipeline(arguments)
+        made = products(arguments, pipe.model.config.none_label)
+        depends_on, other = fingerprint(arguments, pipe), list(made)[:-1]
+        output = ResumableOutput(arguments.output, depends_on, also=other, overwrite=arguments.overwrite)
+        if not output.complete:
+            with tqdm(total=total, initial=output.rows, desc="predict", unit="row") as bar:
+                for answered in answers(arguments, pipe, skip=output.rows, total=total):
                     output.append(*answered)
                     bar.update(answered.rows)
             output.finish(made)
-    return report(output)
+    logger.info("%s: %d pairs of %d rows", output.output, output.pairs, output.rows - output.failed)
+    if output.failed:
+        logger.error("%d of %d rows failed, see %s", output.failed, output.rows, output.errors)
+    return int(output.failed > 0)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -128,7 +124,7 @@ def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
 
 
 def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
-    """What the answers depend on, but the content of the images: their paths must be told apart by name."""
+    """What the answers depend on, except the content of the images, of which only the paths count."""
     processor = pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str()
     return {
         "weights": weights_digest(pipe.model),
@@ -147,7 +143,7 @@ def _digest(text: str) -> str:
 
 
 def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
-    """What is behind the first `skip` of the input's `total` rows, in order, by the engine that was asked for."""
+    """The answers to the input's `total` rows without the first `skip`, in order, by the engine that was asked for."""
     rows = {"skip": skip, "batch_size": arguments.batch_size}
     if arguments.engine == "local":
         return answer_here(pipe, arguments.input, arguments.image_root, **rows)
@@ -157,20 +153,14 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
     return answer_on_ray(load, arguments.input.absolute(), arguments.image_root, **rows, total=total, **workers)
 
 
-def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Callable[[Path, Path], None]]:
+def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Make]:
     """What is made of the answers at the end, by path; --output is the last."""
     path = arguments.output
+    write = WRITERS[path.suffix]
     if arguments.format != "triples":
-        return {path: write_jsonl if arguments.format == "jsonl" else write_parquet}
-    write = write_triples_jsonl if path.suffix == ".jsonl" else write_triples_csv
-    options = {"none_label": none_label, "input_name": arguments.input.name}
-    return {path.with_suffix(".graphml"): partial(write_graph, **options), path: partial(write, **options)}
-
-
-def report(output: ResumableOutput) -> int:
-    """Say what was done; returns the exit code."""
-    done = output.progress
-    logger.info("%s: %d pairs of %d rows", output.output, done.lines, done.rows - done.failed)
-    if done.failed:
-        logger.error("%d of %d rows failed, see %s", done.failed, done.rows, output.errors)
-    return int(done.failed > 0)
+        return {path: write}
+    triples = partial(triples_of, none_label=none_label, input_name=arguments.input.name)
+    return {
+        path.with_suffix(".graphml"): lambda rows, target: write_graph(triples(rows), target),
+        path: lambda rows, target: write(({name: of[name] for name in TRIPLE} for of in triples(rows)), target),
+    }

@@ -1,166 +1,149 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-Of OUT.jsonl (or another suffix) there are
-
-    OUT.jsonl.part        what the rows gave, one line of JSON each, only ever appended to;
-    OUT.errors.jsonl      rows that failed, likewise; it stays, and is not there without any;
-    OUT.jsonl.state.json  how far both are, and the fingerprint of the run; replaced atomically after each batch;
-    OUT.jsonl             made from the part file at the end, under another name, and renamed.
-
-What a killed run wrote behind the recorded lengths is cut off. So a row is never there twice and never missing.
+While the run lasts there is OUT.jsonl.part (or another suffix): the run's fingerprint, and then one line for each
+batch of rows with all that the batch gave. Lines are only ever appended, and one that a kill has cut short is dropped,
+so a row is never there twice and never missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made
+from it, and OUT.jsonl.state.json says that they are complete.
 """
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from model_cards.files import whole_file, write_json
 
-__all__ = ["Progress", "ResumableOutput"]
 
+__all__ = ["Make", "ResumableOutput"]
 
-@dataclass(frozen=True)
-class Progress:
-    """Rows done, lines they gave, rows failed, length of the part file and of the errors in bytes."""
-
-    rows: int = 0
-    lines: int = 0
-    failed: int = 0
-    part_bytes: int = 0
-    error_bytes: int = 0
-    complete: bool = False
+Make = Callable[[Iterator[dict[str, Any]], Path], None]
+OVERWRITE = "Give another --output, or start anew with --overwrite."
 
 
 class ResumableOutput:
     """Where a run appends its results, batch by batch. One process at a time.
 
     Args:
-        output: path of the result; its folder is made. also: other paths that `finish` will make.
-        fingerprint: JSON-able; everything that the result depends on. A run goes on only under the same one.
+        output: path of the result; its folder is made.
+        fingerprint: everything that the result depends on, as JSON. A run goes on only under the same one.
+        also: other paths that `finish` will make.
         overwrite: throw away what there is and start anew.
+
+    Attributes:
+        rows, pairs, failed: rows done, lines that they gave, and rows that failed.
+        complete: there is nothing left to do.
 
     Raises:
         ValueError: there is a result, whole or in part, of another run; or what there is of this one is damaged.
 
     Example:
         output = ResumableOutput(Path("out.jsonl"), {"seed": 0})
-        for batch in batches(rows[output.progress.rows :]):
+        for batch in batches(rows[output.rows :]):
             output.append(len(batch), [answer(row) for row in batch], [])
-        output.finish({output.output: lambda part, target: shutil.copyfile(part, target)})
+        output.finish({output.output: write_jsonl})
     """
 
-    def __init__(
-        self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite: bool = False
-    ):
-        self.also = also
+    def __init__(self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite=False):
         self.output, self.fingerprint = output, json.loads(json.dumps(fingerprint))  # tuples are lists, as in the file
         self.part, self.errors, self.state = self.files_of(output)
+        self.rows = self.pairs = self.failed = 0
         output.parent.mkdir(parents=True, exist_ok=True)
+        made = (self.state, self.part, self.errors, output, *also)
         if overwrite:
-            _remove(self.state, self.part, self.errors, output, *also)
-        self.progress = self._resume() if self.state.exists() else self._start()
+            for path in made:
+                path.unlink(missing_ok=True)
+        self.complete = self.state.exists()
+        if self.complete:
+            self._read_state()
+        elif self.part.exists():
+            self._resume()
+        elif there := [str(path) for path in made if path.exists()]:
+            raise ValueError(f"{', '.join(there)}: expected a new output, received one of another run. {OVERWRITE}")
+        if not self.part.exists() and not self.complete:
+            self._write({"fingerprint": self.fingerprint})
 
     @staticmethod
     def files_of(output: Path) -> tuple[Path, Path, Path]:
         """The part file, the errors and the state of an output."""
-        named = [output.with_name(output.name + suffix) for suffix in (".part", ".state.json")]
-        return named[0], output.with_suffix(".errors.jsonl"), named[1]
+        part, state = (output.with_name(output.name + suffix) for suffix in (".part", ".state.json"))
+        return part, output.with_suffix(".errors.jsonl"), state
 
     def append(self, rows: int, lines: Sequence[dict[str, Any]], errors: Sequence[dict[str, Any]]) -> None:
         """Record that `rows` more rows are done, with what they gave and what failed: all of it or nothing."""
-        done = self.progress
-        progress = Progress(
-            rows=done.rows + rows,
-            lines=done.lines + len(lines),
-            failed=done.failed + len(errors),
-            part_bytes=done.part_bytes + _append(self.part, lines),
-            error_bytes=done.error_bytes + _append(self.errors, errors),
-        )
-        self._save(progress)
+        self._write({"rows": rows, "lines": lines, "errors": errors})
+        self._count(rows, lines, errors)
 
-    def finish(self, products: dict[Path, Callable[[Path, Path], None]]) -> None:
-        """Make each product by its function, which reads the part file and writes a file, and drop the part file."""
+    def finish(self, products: dict[Path, Make]) -> None:
+        """Make each product by its function, which gets the lines of all rows and a path to write to."""
         for path, make in products.items():
-            temporary = path.with_name(f".{path.name}.tmp")
-            make(self.part, temporary)
-            os.replace(temporary, path)
-        self._save(Progress(**{**asdict(self.progress), "complete": True}))
-        _remove(self.part)
+            with whole_file(path) as temporary:
+                make(self._recorded("lines"), temporary)
+        if self.failed:
+            with whole_file(self.errors) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(error) + "\n" for error in self._recorded("errors"))
+        counts = {name: getattr(self, name) for name in ("rows", "pairs", "failed")}
+        write_json(self.state, {**counts, "fingerprint": self.fingerprint})
+        self.part.unlink(missing_ok=True)
 
-    def _start(self) -> Progress:
-        if there := [str(path) for path in (self.output, self.part, self.errors, *self.also) if path.exists()]:
-            raise ValueError(
-                f"{', '.join(there)}: expected a new output, received one that another run made. Give another "
-                "--output, or --overwrite."
-            )
-        self._save(Progress())
-        return self._cut(self.progress)
+    def _count(self, rows: int, lines: Sequence[Any], errors: Sequence[Any]) -> None:
+        self.rows, self.pairs, self.failed = self.rows + rows, self.pairs + len(lines), self.failed + len(errors)
 
-    def _resume(self) -> Progress:
+    def _recorded(self, name: str) -> Iterator[dict[str, Any]]:
+        with self.part.open("rb") as batches:
+            next(batches)  # the fingerprint
+            for batch in batches:
+                yield from json.loads(batch)[name]
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Append a line to the part file and have it on the disk."""
+        with self.part.open("ab") as file:
+            file.write(json.dumps(record).encode("ascii") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _read_state(self) -> None:
         try:
-            recorded = json.loads(self.state.read_text(encoding="utf-8"))
-            progress, fingerprint = Progress(**recorded["progress"]), recorded["fingerprint"]
-        except (ValueError, TypeError, LookupError) as error:
-            raise ValueError(
-                f"{self.state}: expected the record of a run, received something else ({error}). Start anew with "
-                "--overwrite."
-            ) from error
+            state = json.loads(self.state.read_text(encoding="utf-8"))
+            self.rows, self.pairs, self.failed = state["rows"], state["pairs"], state["failed"]
+            self._check(state["fingerprint"])
+        except (TypeError, LookupError, json.JSONDecodeError) as error:
+            raise ValueError(f"{self.state}: expected a run's record, received another file. {OVERWRITE}") from error
+        if not self.output.exists():
+            raise ValueError(f"{self.output}: expected the output that {self.state} says is complete. {OVERWRITE}")
+        self.part.unlink(missing_ok=True)
+
+    def _resume(self) -> None:
+        """Count what the part file holds, and drop a last line that was not written to its end."""
+        whole = 0
+        with self.part.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    record = json.loads(line)
+                    if whole:
+                        self._count(**record)
+                    else:
+                        self._check(record["fingerprint"])
+                except (TypeError, LookupError, json.JSONDecodeError) as error:
+                    raise ValueError(
+                        f"{self.part}: expected a run's batches, received {line[:80]}. {OVERWRITE}"
+                    ) from error
+                whole += len(line)
+        if whole:
+            os.truncate(self.part, whole)
+        else:
+            self.part.unlink()  # the run was killed before it had written its fingerprint
+
+    def _check(self, then: dict[str, Any]) -> None:
         differing = [
-            f"{name} ({json.dumps(fingerprint.get(name))} then, {json.dumps(self.fingerprint.get(name))} now)"
-            for name in sorted({*fingerprint, *self.fingerprint})
-            if fingerprint.get(name) != self.fingerprint.get(name)
+            f"{name} ({json.dumps(then.get(name))} then, {json.dumps(self.fingerprint.get(name))} now)"
+            for name in sorted({*then, *self.fingerprint})
+            if then.get(name) != self.fingerprint.get(name)
         ]
         if differing:
             raise ValueError(
-                f"{self.state}: expected to go on with the run that began {self.output}, received another one: "
-                f"{'; '.join(differing)}. Run it as then, give another --output, or start anew with --overwrite."
+                f"{self.output}: expected to go on with the run that began it, received another one: "
+                f"{'; '.join(differing)}. Run it as then, or: {OVERWRITE}"
             )
-        if not progress.complete:
-            return self._cut(progress)
-        if not self.output.exists():
-            raise ValueError(f"{self.output}: {self.state} says it is complete, but it is gone. Pass --overwrite.")
-        _remove(self.part)
-        return progress
-
-    def _cut(self, progress: Progress) -> Progress:
-        """Drop what was written behind the record."""
-        for path, length in ((self.part, progress.part_bytes), (self.errors, progress.error_bytes)):
-            found = path.stat().st_size if path.exists() else 0
-            if found < length:
-                raise ValueError(
-                    f"{path}: expected the {length} bytes that {self.state} records, received {found}. Start anew "
-                    "with --overwrite."
-                )
-            if path.exists():
-                os.truncate(path, length)
-        self.part.touch()
-        if not progress.error_bytes:
-            _remove(self.errors)
-        return progress
-
-    def _save(self, progress: Progress) -> None:
-        content = {"progress": asdict(progress), "fingerprint": self.fingerprint}
-        temporary = self.state.with_name(f".{self.state.name}.tmp")
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, self.state)
-        self.progress = progress
-
-
-def _append(path: Path, records: Iterable[dict[str, Any]]) -> int:
-    """Append lines of JSON and have them on the disk; returns their length in bytes."""
-    content = "".join(json.dumps(record) + "\n" for record in records).encode("ascii")
-    if content:
-        with path.open("ab") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    return len(content)
-
-
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from datasets_scripts.commands import parse_dataclasses
 from datasets_scripts.registry import BUILDERS
 from vmhan.baselines import BASELINES, Baseline, get_baseline
 from vmhan.configs import find_config
@@ -274,7 +275,7 @@ def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, Run
     if argv and not argv[0].startswith("-"):
         flags, argv = flags_of(read_entries(find_config(argv[0]))), argv[1:]
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False)
-    groups = parser.parse_args_into_dataclasses(args=[*flags, *argv], look_for_args_file=False)
+    groups = parse_dataclasses(parser, [*flags, *argv])
     model_args, _, run_args = groups
     if model_args.baseline is not None and run_args.publish:
         raise ValueError(

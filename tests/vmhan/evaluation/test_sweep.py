@@ -16,10 +16,10 @@ from filelock import FileLock
 from paths import ROOT
 
 from modeling_vmhan.configuration_vmhan import PRESETS
+from vmhan import cli
 from vmhan.baselines import BASELINES
 from vmhan.configs import CONFIGS
 from vmhan.evaluation.report import command as report
-from vmhan.evaluation.sweep import command as sweep
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
 from vmhan.evaluation.sweep.runs import BUSY, DONE, FAILED, check_settings, do_run, needs_work
 from vmhan.scoring.predictions import read_predictions
@@ -85,7 +85,7 @@ def place(tmp_path):
 
 
 def start(place, *arguments, results="results"):
-    command = [sys.executable, "-m", "vmhan.evaluation.sweep", "sweep.yaml", "--results", results, *arguments]
+    command = [sys.executable, "-m", "vmhan", "sweep", "sweep.yaml", "--results", results, *arguments]
     environment = {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{ROOT}"}
     return subprocess.Popen(command, cwd=place, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -170,13 +170,13 @@ def test_a_wrong_sweep_file_is_an_error(place, change, message):
         read_sweep(place / "sweep.yaml")
 
 
-def test_wrong_names_are_errors(place, caplog):
+def test_wrong_names_are_errors(place, capsys):
     with pytest.raises(ValueError, match="'table9'.*'table2'"):
         read_sweep("table9")
     with pytest.raises(ValueError, match=r"--rows: expected some of \['full', 'small', 'plain'\].* \['fool'\]"):
         plan_runs(read_sweep(place / "sweep.yaml"), "R", rows=["fool"])
-    assert sweep.main([str(place / "sweep.yaml"), "--keep_weights", "fool"]) == 2
-    assert "--keep_weights: expected some of ['full', 'small', 'plain'], received ['fool']" in caplog.text
+    assert cli.main(["sweep", str(place / "sweep.yaml"), "--keep_weights", "fool"]) == 2
+    assert "--keep_weights: expected some of ['full', 'small', 'plain'], received ['fool']" in capsys.readouterr().err
 
 
 def test_a_flag_without_a_value_is_an_error(place):
@@ -273,7 +273,7 @@ def test_a_run_that_another_process_does_is_left_alone(place):
     assert not (run.folder / "settings.json").exists()
 
 
-def test_other_settings_of_a_finished_run_are_an_error(place, caplog):
+def test_other_settings_of_a_finished_run_are_an_error(place, capsys):
     finish(small_run(place))
     check_settings(small_run(place, learning_rate="1e-3"))  # the same in other letters
     with pytest.raises(
@@ -286,7 +286,7 @@ def test_other_settings_of_a_finished_run_are_an_error(place, caplog):
     with pytest.raises(ValueError, match="finished run that no sweep made .*--overwrite"):
         check_settings(small_run(place))
     arguments = [str(place / "sweep.yaml"), "--results", str(place / "results"), "--rows", "small", "--seeds", "1"]
-    assert sweep.main(arguments) == 2 and "no sweep made" in caplog.text
+    assert cli.main(["sweep", *arguments]) == 2 and "no sweep made" in capsys.readouterr().err
 
 
 def test_overwrite_does_it_again(place):

@@ -3,14 +3,17 @@
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from paths import ROOT
 
+from vmhan import cli
 from vmhan.inference.onnx import command as export_command
 from vmhan.inference.onnx import exporting, runtime
 from vmhan.inference.onnx.classifier import OnnxRelationClassifier
+from vmhan.inference.onnx.evaluation import evaluate, load_validation
 from vmhan.inference.onnx.exporting import ExportableClassifier, export_program, largest_difference, save_onnx
 from vmhan.inference.onnx.inputs import check_batches, filled_inputs, input_axes
 from vmhan.inference.onnx.runtime import onnx_session, quantise, run_session
@@ -45,37 +48,43 @@ def make_small(make_model, make_config, make_text_config):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Flags that name a small data set with `RELATIONS`."""
-    folder = tmp_path_factory.mktemp("data")
-    rows = []
+    folder, rows = tmp_path_factory.mktemp("data"), []
     for i, text in enumerate(TEXTS):
         first, last = text.split()[0], text.split()[-1]
         pairs = [{"head": first, "tail": last, "relation": RELATIONS[i]}]
-        rows.append(
-            {"id": str(i), "text": text, "pairs": pairs + [{**pairs[0], "head": last, "tail": first}] * (i % 2)}
-        )
+        pairs += [{**pairs[0], "head": last, "tail": first}] * (i % 2)
+        rows.append(json.dumps({"id": str(i), "text": text, "pairs": pairs}) + "\n")
     for split in ("train", "validation"):
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = {"dataset": "jsonl", "data_dir": folder, "cache_dir": folder / "cache", "no_visual": "true"}
-    return [text for name, value in flags.items() for text in (f"--{name}", str(value))] + ["--use_cpu", "true"]
+        (folder / f"{split}.jsonl").write_text("".join(rows))
+    return (
+        f"--dataset jsonl --data_dir {folder} --cache_dir {folder / 'cache'} --no_visual true --use_cpu true".split()
+    )
 
 
 @pytest.fixture(scope="module")
-def packed(needs_onnx, data, make_small, make_processor, tmp_path_factory):
+def export(make_processor, tmp_path_factory):
+    """`export(model, *flags)` -> exit code of the command, and the folder, beside which lies `model`."""
+
+    def run(model, *flags):
+        folder = tmp_path_factory.mktemp("export")
+        model.save_pretrained(folder / "model")
+        make_processor(model.config).save_pretrained(folder / "model")
+        output = [] if "--output_dir" in flags else ["--output_dir", folder / "out"]
+        return cli.main(["export", *map(str, (folder / "model", *output, *flags))]), folder / "out"
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def packed(needs_onnx, data, make_small, export):
     """A packed model with vision, and the folder that the command made of it."""
-    folder = tmp_path_factory.mktemp("packed")
     model = make_small(entity_representation="packed", id2label=dict(enumerate(RELATIONS)))
-    save(model, make_processor, folder / "model")
-    flags = ["--output_dir", str(folder / "out"), "--int8", "--evaluate", *data]
-    assert export_command.main([str(folder / "model"), *flags]) == 0
-    return model, folder / "out"
+    code, folder = export(model, "--int8", "--evaluate", *data)
+    assert code == 0
+    return model, folder
 
 
-def save(model, make_processor, folder):
-    model.save_pretrained(folder)
-    make_processor(model.config).save_pretrained(folder)
-
-
-def facts_of(folder):
+def content_of(folder):
     return json.loads((folder / "export.json").read_text())
 
 
@@ -99,27 +108,26 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
 
 def test_the_command_says_what_it_made(packed):
     model, folder = packed
-    facts = facts_of(folder)
-    assert facts["largest_difference"]["model.onnx"] < 1e-4 < facts["largest_difference"]["model_int8.onnx"] < 1
-    assert facts["bytes"] == {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
-    assert facts["bytes"]["model_int8.onnx"] < 0.7 * facts["bytes"]["model.onnx"]
-    assert (facts["labels"], facts["calibration_temperature"]) == (RELATIONS, 1.5)
-    assert facts["inputs"]["object_features"] == ["examples", "objects", model.config.visual_feature_size]
+    content = content_of(folder)
+    assert content["largest_difference"]["model.onnx"] < 1e-4 < content["largest_difference"]["model_int8.onnx"] < 1
+    assert content["bytes"] == {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
+    assert content["bytes"]["model_int8.onnx"] < 0.7 * content["bytes"]["model.onnx"]
+    assert (content["labels"], content["calibration_temperature"]) == (RELATIONS, 1.5)
+    assert content["inputs"]["object_features"] == ["examples", "objects", model.config.visual_feature_size]
     assert not list(folder.parent.glob(".export-*"))
-    assert {"processor_config.json", "processing_vmhan.py", "tokenizer.json", "config.json"} <= {
-        path.name for path in folder.iterdir()
-    }
+    files = {"processor_config.json", "processing_vmhan.py", "tokenizer.json", "config.json"}
+    assert files <= {path.name for path in folder.iterdir()}
     assert set(json.loads((folder / "config.json").read_text()).get("auto_map", {})) <= {"AutoConfig"}
     assert str(ROOT).encode() not in (folder / "model.onnx").read_bytes()
 
 
 def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     model, folder = packed
-    found = facts_of(folder)["evaluation"]
+    found = content_of(folder)["evaluation"]
     assert (found["split"], found["posts"], found["pairs"]) == ("validation", 4, 6)
     gold, predicted = [], []
     processor = make_processor(model.config)
-    for post in export_command.load_validation(data):
+    for post in load_validation(data):
         gold += [RELATIONS[pair["relation"]] for pair in post["pairs"]]
         predicted += [RELATIONS[i] for i in model(**processor([post])).logits.argmax(dim=-1)]
     expected = score(gold, predicted, labels=RELATIONS, none_label="None")["f1"]
@@ -129,10 +137,8 @@ def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     assert forms["model.onnx"]["against torch"]["f1_difference"]["difference"] == 0
     assert forms["model.onnx"]["against torch"]["largest_logit_difference"] < 1e-4
     changed = forms["model_int8.onnx"]["against model.onnx"]
-    assert (
-        changed["f1_difference"]["low"] <= changed["f1_difference"]["difference"] <= changed["f1_difference"]["high"]
-    )
-    ratio = changed["time_ratio"]
+    change, ratio = changed["f1_difference"], changed["time_ratio"]
+    assert change["low"] <= change["difference"] <= change["high"]
     assert 0 < ratio["quartile_1"] <= ratio["median"] <= ratio["quartile_3"]
 
 
@@ -145,18 +151,16 @@ def test_a_marker_model_of_text_alone_in_onnx(needs_onnx, make_small, make_proce
     assert largest_difference(model, processor, partial(run_session, session)) < 1e-4
 
 
-def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_processor, posts, object_post, tmp_path):
+def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_processor, posts, object_post, export):
     model = make_small("no_hypergraph", entity_representation="span")
-    save(model, make_processor, tmp_path / "model")
-    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "out"), "--format", "torch_export"]
-    assert export_command.main(arguments) == 0
-    facts = facts_of(tmp_path / "out")
-    assert list(facts["bytes"]) == ["model.pt2"]
-    assert facts["inputs"]["text_phrase_tokens"][1] == model.config.num_text_phrases  # filled up to it
-    run, processor = torch.export.load(tmp_path / "out" / "model.pt2").module(), make_processor(model.config)
+    code, folder = export(model, "--format", "torch_export")
+    content = content_of(folder)
+    assert code == 0 and list(content["bytes"]) == ["model.pt2"]
+    assert content["inputs"]["text_phrase_tokens"][1] == model.config.num_text_phrases  # filled up to it
+    run, processor = torch.export.load(folder / "model.pt2").module(), make_processor(model.config)
     for batch in (posts()[1:2], [object_post()], [*posts(), object_post()]):
         encoded = processor(batch)
-        logits, _ = run(**filled_inputs(encoded, facts["inputs"]))
+        logits, _ = run(filled_inputs(encoded, content["inputs"]))
         torch.testing.assert_close(logits, model(**encoded).logits, atol=1e-4, rtol=0)
 
 
@@ -191,7 +195,7 @@ def test_float64_features_are_those_of_the_model(make_small):
 
 def test_probabilities_are_calibrated(make_small, make_processor):
     model = make_small()
-    logits, probabilities = ExportableClassifier(model)(**make_processor(model.config)(check_batches(model)[0]))
+    logits, probabilities = ExportableClassifier(model)(make_processor(model.config)(check_batches(model)[0]))
     torch.testing.assert_close(probabilities, (logits / 1.5).softmax(dim=-1))
 
 
@@ -210,7 +214,7 @@ def test_what_cannot_be_traced_is_named(make_small, make_processor, monkeypatch)
 
     model = make_small()
     monkeypatch.setattr(torch.export, "export", fail)
-    with pytest.raises(ValueError, match="text encoder 'bert'.*RuntimeError: data-dependent.*transformers.pipeline"):
+    with pytest.raises(ValueError, match="'bert'.*RuntimeError: data-dependent"):
         export_program(model, make_processor(model.config))
 
 
@@ -218,70 +222,54 @@ def test_an_opset_without_this_graph_is_named(needs_onnx, monkeypatch, tmp_path)
     def fail(*args, **kwargs):
         raise torch.onnx.OnnxExporterError("no such operator")
 
-    class Program:
-        example_inputs = ((), {"input_ids": None})
-
     monkeypatch.setattr(torch.onnx, "export", fail)
-    with pytest.raises(ValueError, match="opset 9.*no such operator.*another --opset"):
-        save_onnx(Program(), tmp_path / "model.onnx", opset=9)
+    with pytest.raises(ValueError, match="opset 9.*no such operator"):
+        save_onnx(SimpleNamespace(example_inputs=(({},), {})), tmp_path / "model.onnx", opset=9)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_a_missing_package_is_named(package, monkeypatch, tmp_path):
     found = runtime.importlib.util.find_spec
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: None if name == package else found(name))
-    with pytest.raises(ValueError, match=rf"missing \['{package}'\]: pip install 'vmhan\[onnx\]'"):
+    with pytest.raises(ValueError, match=rf"\['{package}'\].*vmhan\[onnx\]"):
         quantise(tmp_path / "a.onnx", tmp_path / "b.onnx")
 
 
 @pytest.mark.parametrize("flag", [["--int8"], ["--opset", "18"], ["--evaluate", "configs/demo.yaml"]])
 def test_flags_of_onnx_go_with_onnx(flag, capsys):
-    with pytest.raises(SystemExit):
-        export_command.parse_arguments(["model", "--output_dir", "out", "--format", "torch_export", *flag])
-    assert f"{flag[0]}: expected --format onnx" in capsys.readouterr().err
+    assert cli.main(["export", "model", "--output_dir", "out", "--format", "torch_export", *flag]) == 2
+    assert flag[0] in capsys.readouterr().err
 
 
-def test_a_model_s_own_folder_is_not_written_into(make_small, make_processor, tmp_path, capsys):
-    save(make_small(), make_processor, tmp_path / "model")
-    before = (tmp_path / "model" / "config.json").read_bytes()
-    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "model"), "--format", "torch_export"]
-    assert export_command.main(arguments) == 2
-    assert "expected a folder of its own, received" in capsys.readouterr().err
-    assert (tmp_path / "model" / "config.json").read_bytes() == before
+def test_a_model_s_own_folder_is_not_written_into(make_small, export, tmp_path, capsys):
+    make_small().save_pretrained(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    assert export(make_small(), "--format", "torch_export", "--output_dir", tmp_path)[0] == 2
+    assert f"received {tmp_path}" in capsys.readouterr().err
+    assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_a_form_that_differs_is_not_written(make_small, make_processor, tmp_path, monkeypatch, capsys):
-    save(make_small(), make_processor, tmp_path / "model")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "export.json").write_text("earlier")
-    monkeypatch.setattr(export_command, "export_program", lambda model, processor: _Program())
+def test_a_form_that_differs_is_not_written(make_small, export, tmp_path, monkeypatch, capsys):
+    (tmp_path / "export.json").write_text("earlier")
+    program = SimpleNamespace(module=lambda: None)
+    monkeypatch.setattr(export_command, "export_program", lambda model, processor: program)
     monkeypatch.setattr(torch.export, "save", lambda program, path: path.write_bytes(b""))
-    monkeypatch.setattr(torch.export, "load", lambda path: _Program())
+    monkeypatch.setattr(torch.export, "load", lambda path: program)
     monkeypatch.setattr(export_command, "largest_difference", lambda *args: float("nan"))
-    arguments = [str(tmp_path / "model"), "--output_dir", str(tmp_path / "out"), "--format", "torch_export"]
-    assert export_command.main(arguments) == 2
-    assert "model.pt2: expected logits and probabilities within 0.0001" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["export.json"]
-    assert (tmp_path / "out" / "export.json").read_text() == "earlier"
-    assert not list(tmp_path.glob(".export-*"))
-
-
-class _Program:
-    def module(self):
-        return lambda **inputs: None
+    assert export(make_small(), "--format", "torch_export", "--output_dir", tmp_path)[0] == 2
+    assert "model.pt2" in (said := capsys.readouterr().err) and "nan" in said
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("export.json", "earlier")]
+    assert not list(tmp_path.parent.glob(".export-*"))
 
 
 def test_data_must_have_the_split_and_the_labels(data, make_small, make_processor, tmp_path):
-    with pytest.raises(ValueError, match="expected data with the model's labels.*Name the data"):
-        posts, model = export_command.load_validation(data), make_small()
-        export_command.evaluate(model, make_processor(model.config), posts, tmp_path)
-    folder = tmp_path / "train only"
-    folder.mkdir()
-    (folder / "train.jsonl").write_bytes((Path(data[data.index("--data_dir") + 1]) / "train.jsonl").read_bytes())
+    with pytest.raises(ValueError, match="--evaluate.*located_in"):
+        evaluate(make_small(), None, load_validation(data), tmp_path, [])
+    (tmp_path / "train.jsonl").write_bytes((Path(data[data.index("--data_dir") + 1]) / "train.jsonl").read_bytes())
     with pytest.raises(ValueError, match=r"validation split, received \['train'\]"):
-        export_command.load_validation([*data, "--data_dir", str(folder)])
+        load_validation([*data, "--data_dir", str(tmp_path)])
 
 
 def test_a_folder_that_is_no_export_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"without \['export.json', 'model_int8.onnx'\].*--int8"):
+    with pytest.raises(ValueError, match=r"\['export.json', 'model_int8.onnx'\].*--int8"):
         OnnxRelationClassifier(tmp_path, int8=True)

@@ -1,11 +1,10 @@
 """vmhan predict: a file of questions gets the pipeline's answers, whatever is wrong with a row or kills the run."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 from pathlib import Path
@@ -14,15 +13,14 @@ import networkx
 import pyarrow
 import pytest
 import torch
-from paths import ROOT
 from PIL import Image
 from pyarrow import parquet
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline
-from vmhan.inference import answering, resumable
+from vmhan import cli
+from vmhan.inference import answering
 from vmhan.inference import command as predict_command
-from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, read_answers
-from vmhan.inference.graph import triples_of, write_graph
+from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, triples_of, write_graph, write_jsonl
 from vmhan.inference.question_files import count_questions, read_questions
 from vmhan.inference.resumable import ResumableOutput
 
@@ -57,7 +55,7 @@ def run(folder, pipe, monkeypatch):
 
     def main(input, output, *flags):
         flags = ["--batch_size", "4", "--image_root", str(folder), *flags]
-        return predict_command.main([str(folder / "model"), str(input), "--output", str(output), *map(str, flags)])
+        return cli.main(["predict", *map(str, (folder / "model", input, "--output", output, *flags))])
 
     return main
 
@@ -217,23 +215,22 @@ def test_no_more_rows_are_read_than_are_answered(tmp_path, monkeypatch):
 def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
     good = one_pair_rows(2)
     bad = {
-        b"{not json": "Expecting property name",
-        b"[1, 2]": "expected an object like .* received list",
+        b"{not json": "double quotes",
+        b"[1, 2]": "received list",
         b'{"text": "\xff"}': "utf-8",
         b'{"text": "Ann", "id": "\\ud800"}': "utf-8",
-        b"[" * 100_000: "nested too deeply",
-        b'{"text": "Ann met Bob", "head": "Zoe", "tail": "Bob", "id": "who"}': "'Zoe' is not in the sentence",
+        b"[" * 100_000: "nested",
+        b'{"text": "Ann met Bob", "head": "Zoe", "tail": "Bob", "id": "who"}': "'Zoe'",
         b'{"text": "Ann met Bob", "head": "Ann", "tail": "Bob", "image": "none.png"}': "none.png",
         b'{"text": 5, "head": "Ann", "tail": "Bob"}': "Error",
-        b'{"text": "Ann met Bob", "pairs": []}': "no entity pair",
-        b'{"text": "Ann met Bob", "head": [0, 99], "tail": "Bob"}': "the span must be",
+        b'{"text": "Ann met Bob", "pairs": []}': "pair",
+        b'{"text": "Ann met Bob", "head": [0, 99], "tail": "Bob"}': "span",
     }
     source = write_lines(tmp_path / "in.jsonl", [good[0], *bad, b"", good[1]])
     assert run(source, tmp_path / "out.jsonl") == 1
     errors = lines_of(tmp_path / "out.errors.jsonl")
     assert [row["row"] for row in errors] == list(range(2, 2 + len(bad)))
-    for row, expected in zip(errors, bad.values()):
-        assert re.search(expected, row["reason"]), row
+    assert all(said in row["reason"] for row, said in zip(errors, bad.values(), strict=True))
     assert errors[5]["id"] == "who"
     assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 2 + len(bad)]
     assert "10 of 12 rows failed" in caplog.text
@@ -241,17 +238,14 @@ def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
 
 
 def test_bad_csv_records_fail_alone(run, tmp_path):
-    text = "text,head,tail,boxes\nAnn met Bob,Ann,Bob,\nAnn, met,Bob,Ann,Bob\nAnn met Bob,Ann,Bob,[[0\n"
-    content = (
-        text.encode() + b"Ann \xff,Ann,Bob,\n" + b'"' + b"x" * (1 << 24) + b'y",a,b,\n' + b"Ann met Bob,Ann,Bob,\n"
-    )
-    (tmp_path / "in.csv").write_bytes(content)
+    good, long = b"Ann met Bob,Ann,Bob,", b'"' + b"x" * (1 << 24) + b'y",a,b,'
+    bad = [b"Ann, met,Bob,Ann,Bob", b"Ann met Bob,Ann,Bob", b"Ann met Bob,Ann,Bob,[[0", b"Ann \xff,Ann,Bob,", long]
+    (tmp_path / "in.csv").write_bytes(b"\n".join([b"text,head,tail,boxes", good, *bad, good, b""]))
     assert run(tmp_path / "in.csv", tmp_path / "out.jsonl") == 1
     errors = {row["row"]: row["reason"] for row in lines_of(tmp_path / "out.errors.jsonl")}
-    assert list(errors) == [2, 3, 4, 5]
-    assert "expected 4 cells" in errors[2] and "column boxes: expected JSON" in errors[3] and "utf-8" in errors[4]
-    assert "expected a line of CSV" in errors[5]
-    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 6]
+    said = ["4 cells.*received 5", "4 cells.*received 3", "boxes", "utf-8", "field"]
+    assert list(errors) == [2, 3, 4, 5, 6] and all(map(re.search, said, errors.values()))
+    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, 7]
 
 
 def test_only_the_machines_failure_stops_a_run():
@@ -259,10 +253,8 @@ def test_only_the_machines_failure_stops_a_run():
         raise failure
 
     failure = torch.OutOfMemoryError("too large")
-    assert answering.answer_batch(pipe, {3: {}, 4: {}}, 2) == (
-        {},
-        dict.fromkeys((3, 4), "OutOfMemoryError: too large"),
-    )
+    reasons = dict.fromkeys((3, 4), "OutOfMemoryError: too large")
+    assert answering.answer_batch(pipe, {3: {}, 4: {}}, 2) == ({}, reasons)
     failure = answering.MACHINE_FAILED[0]("device lost")
     with pytest.raises(answering.MACHINE_FAILED, match="device lost"):
         answering.answer_batch(pipe, {3: {}, 4: {}}, 2)
@@ -270,42 +262,30 @@ def test_only_the_machines_failure_stops_a_run():
 
 def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):
     source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
-    parse = {
-        (tmp_path / "none.jsonl", "out.jsonl"): "INPUT: expected a file that ends in",
-        (folder / "0.png", "out.jsonl"): "INPUT: expected a file that ends in",
-        (source, "out.csv"): "--output: expected .jsonl for --format jsonl",
-        (source, "in.jsonl"): "leaves INPUT as it is",
-        (source, "out.jsonl", "--batch_size", 0): "expected at least 1, received 0",
-        (source, "out.jsonl", "--device", "nothing"): "expected a device of this machine, received 'nothing'",
-        (source, "out.jsonl", "--format", "yaml"): "invalid choice",
-    }
-    for (given, output, *flags), message in parse.items():
-        with pytest.raises(SystemExit) as exit:
-            run(given, tmp_path / output, *flags)
-        assert exit.value.code == 2 and message in capsys.readouterr().err
     (tmp_path / "in.csv").write_text("text;head;tail\na;b;c\n")
     (tmp_path / "in.parquet").write_text("no table")
-    for name, message in {
-        "in.csv": "expected a column text or tokens",
-        "in.parquet": "expected a Parquet file, received another",
+    for (given, output, *flags), said in {
+        (tmp_path / "none.jsonl", "out.jsonl"): "none.jsonl",
+        (folder / "0.png", "out.jsonl"): "0.png",
+        (source, "out.csv"): "out.csv",
+        (source, "in.jsonl"): "INPUT",
+        (source, "out.jsonl", "--batch_size", 0): "received 0",
+        (source, "out.jsonl", "--device", "nothing"): "'nothing'",
+        (source, "out.jsonl", "--format", "yaml"): "'yaml'",
+        (tmp_path / "in.csv", "out.jsonl"): "text;head;tail",
+        (tmp_path / "in.parquet", "out.jsonl"): "in.parquet",
     }.items():
-        with pytest.raises(ValueError, match=message):
-            count_questions(tmp_path / name)
-        assert run(tmp_path / name, tmp_path / "out.jsonl") == 2 and message in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"expected a file that ends in \.jsonl, \.csv, \.parquet, received '\.txt'"):
+        assert run(given, tmp_path / output, *flags) == 2 and said in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"\.jsonl, \.csv, \.parquet, received '\.txt'"):
         count_questions(Path("in.txt"))
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_model_that_does_not_load_and_a_bad_option_are_exit_code_2(folder, tmp_path, capsys):
+@pytest.mark.parametrize("model, top_k, said", [("no model", "5", "no model"), ("model", "0", "top_k")])
+def test_a_model_that_does_not_load_and_a_bad_option_are_exit_code_2(folder, tmp_path, capsys, model, top_k, said):
     source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
-    for model, flag, message in (
-        (tmp_path / "no model", "5", "no model"),
-        (folder / "model", "0", "top_k must be at least 1"),
-    ):
-        command = [str(model), str(source), "--output", str(tmp_path / "out.jsonl"), "--top_k", flag]
-        assert predict_command.main(command) == 2
-        assert message in capsys.readouterr().err
+    command = ["predict", folder / model, source, "--output", tmp_path / "out.jsonl", "--top_k", top_k]
+    assert cli.main([*map(str, command)]) == 2 and said in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
 
 
@@ -323,67 +303,67 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet", "out.csv"])
-def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, output):
-    """Dies once at every single write, rename and deletion, half of a written block included."""
-    format = {"jsonl": "jsonl", "parquet": "parquet", "csv": "triples"}[output.split(".")[1]]
+@pytest.mark.parametrize(
+    "output, format", [("out.jsonl", "jsonl"), ("out.parquet", "parquet"), ("out.csv", "triples")]
+)
+def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, output, format):
+    """Dies once at every single write, rename and deletion, half of a written line included."""
     source = write_lines(tmp_path / "in.jsonl", rows_with_errors(4))
-    (tmp_path / "whole").mkdir()
     assert run(source, tmp_path / "whole" / output, "--format", format) == 1
-    steps = {"left": 0}
+    left = 0
 
     def count_down(function, before):
         def step(*arguments, **options):
-            steps["left"] -= 1
-            if steps["left"] == 0 and before:
+            nonlocal left
+            left -= 1
+            if left == 0 and before:
                 raise Killed
             value = function(*arguments, **options)
-            if steps["left"] == 0:
+            if left == 0:
                 raise Killed
             return value
 
         return step
 
-    kills, length = 0, 1
+    kills = 0
     while True:
         with monkeypatch.context() as patch:
-            for name in ("replace", "fsync", "truncate"):
+            for owner, name in ((os, "replace"), (os, "fsync"), (os, "truncate"), (Path, "unlink")):
                 for before in (False, True):
-                    patch.setattr(resumable.os, name, count_down(getattr(resumable.os, name), before))
-            patch.setattr(resumable, "_remove", count_down(resumable._remove, before=False))
-            steps["left"] = length
+                    patch.setattr(owner, name, count_down(getattr(owner, name), before))
+            left = kills + 1
             try:
                 code = run(source, tmp_path / output, "--format", format)
                 break
             except Killed:
-                kills, length = kills + 1, 1 + (length + 4) % 11
+                kills += 1
         if kills % 3 == 0 and (tmp_path / f"{output}.part").exists():  # a torn line
             with (tmp_path / f"{output}.part").open("ab") as part:
-                part.write(b'{"row": 1, "id')
+                part.write(b'{"rows": 1, "li')
     assert code == 1 and kills >= 4
-    names = [output, "out.errors.jsonl", *(["out.graphml"] if format == "triples" else [])]
-    for name in names:
+    for name in [output, "out.errors.jsonl", *(["out.graphml"] if format == "triples" else [])]:
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not (tmp_path / f"{output}.part").exists()
 
 
-def test_sigkill_of_the_real_process(run, folder, tmp_path):
-    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(200))
-    command = [sys.executable, "-m", "vmhan", "predict", folder / "model", source, "--output", tmp_path / "out.jsonl"]
-    command += ["--batch_size", "4", "--image_root", folder, "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([*map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
-        state, deadline = tmp_path / "out.jsonl.state.json", time.monotonic() + 240
-        while not (state.exists() and json.loads(state.read_text())["progress"]["rows"] >= 12):
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    done = json.loads(state.read_text())["progress"]["rows"]
-    assert 12 <= done < 200 and done % 4 == 0 and not (tmp_path / "out.jsonl").exists()
-    assert run(source, tmp_path / "out.jsonl") == 0
-    assert run(source, tmp_path / "whole.jsonl") == 0
+def test_sigkill_of_the_real_process(run, tmp_path):
+    source, part = write_lines(tmp_path / "in.jsonl", one_pair_rows(200)), tmp_path / "out.jsonl.part"
+
+    def answer():
+        torch.set_num_threads(1)  # the threads of the parent are not here
+        run(source, tmp_path / "out.jsonl")
+
+    process = multiprocessing.get_context("fork").Process(target=answer)
+    process.start()
+    deadline = time.monotonic() + 240
+    while not (part.exists() and part.read_bytes().count(b"\n") >= 4):
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not (tmp_path / "out.jsonl").exists()
+    assert part.read_bytes().count(b"\n") < 51
+    assert run(source, tmp_path / "out.jsonl") == run(source, tmp_path / "whole.jsonl") == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == list(range(1, 201))
 
@@ -407,40 +387,41 @@ def test_what_the_fingerprint_tells_apart(folder, pipe, make_model, make_process
     arguments = predict_command.parse_arguments([str(folder), str(source), "--output", str(tmp_path / "out.jsonl")])
     first = predict_command.fingerprint(arguments, pipe)
     assert first == predict_command.fingerprint(arguments, pipe) == json.loads(json.dumps(first))
-    other = MultimodalRelationClassificationPipeline(pipe.model, make_processor(pipe.model.config, max_length=64))
-    assert [name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]] == [
-        "processor"
-    ]
-    text_only = make_model("no_kl", seed=1)
-    other = MultimodalRelationClassificationPipeline(text_only, make_processor(text_only.config))
-    changed = {name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]}
-    assert {"weights", "config"} <= changed
+
+    def changed(model, **fields):
+        other = MultimodalRelationClassificationPipeline(model, make_processor(model.config, **fields))
+        return {name for name, value in predict_command.fingerprint(arguments, other).items() if value != first[name]}
+
+    assert changed(pipe.model, max_length=64) == {"processor"}
+    assert {"weights", "config"} <= changed(make_model("no_kl", seed=1))
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
-    def begin(**options):
-        return ResumableOutput(tmp_path / "out.jsonl", {"seed": 0}, **options)
+    def begin(seed=0, **options):
+        return ResumableOutput(tmp_path / "out.jsonl", {"seed": seed}, **options)
 
     (tmp_path / "out.graphml").write_text("mine")
-    with pytest.raises(ValueError, match=r"out\.graphml: expected a new output, .* another --output, or --overwrite"):
+    with pytest.raises(ValueError, match=r"out\.graphml.*--overwrite"):
         begin(also=[tmp_path / "out.graphml"])
     begin().append(2, [{"a": 1}, {"a": 2}], [{"row": 9}])
-    with pytest.raises(ValueError, match=r"expected to go on with the run .* seed \(0 then, 1 now\)"):
-        ResumableOutput(tmp_path / "out.jsonl", {"seed": 1})
-    (tmp_path / "out.jsonl.part").write_text("{")
-    with pytest.raises(
-        ValueError, match=r"out\.jsonl\.part: expected the 18 bytes that .* received 1\. .*--overwrite"
-    ):
-        begin()
-    (tmp_path / "out.jsonl.state.json").write_text("[]")
-    with pytest.raises(ValueError, match="expected the record of a run, received something else"):
+    with pytest.raises(ValueError, match=r"seed \(0 then, 1 now\)"):
+        begin(seed=1)
+    (tmp_path / "out.jsonl.part").write_bytes((tmp_path / "out.jsonl.part").read_bytes() + b"[]\n")
+    with pytest.raises(ValueError, match=r"out\.jsonl\.part.*--overwrite"):
         begin()
     output = begin(overwrite=True)
-    assert output.progress.rows == 0 and not output.errors.exists()
-    output.finish({output.output: lambda part, target: target.write_text("all")})
-    assert begin().progress.complete
+    assert (output.rows, output.pairs, output.failed, output.complete) == (0, 0, 0, False)
+    output.append(2, [{"a": 1}], [{"row": 2}])
+    output.finish({output.output: write_jsonl})
+    again = begin()
+    assert again.complete and (again.rows, again.pairs, again.failed) == (2, 1, 1)
+    with pytest.raises(ValueError, match=r"seed \(0 then, 1 now\)"):
+        begin(seed=1)
     output.output.unlink()
-    with pytest.raises(ValueError, match="says it is complete, but it is gone"):
+    with pytest.raises(ValueError, match=r"out\.jsonl: .*--overwrite"):
+        begin()
+    output.state.write_text("[]")
+    with pytest.raises(ValueError, match=r"out\.jsonl\.state\.json.*--overwrite"):
         begin()
 
 
@@ -456,19 +437,14 @@ def test_triples_and_the_graph_hold_the_relations(run, pipe, tmp_path):
     kept = [row for row in answers if row["relation"] != pipe.model.config.none_label]
     assert 0 < len(kept) == len(triples)
     for row, triple in zip(kept, triples):
-        assert list(triple) == ["head", "relation", "tail", "confidence", "source"]
-        assert triple["source"] == (row["id"] or f"in.jsonl:{row['row']}")
-        assert (triple["head"], triple["relation"], triple["confidence"]) == (
-            row["head"],
-            row["relation"],
-            row["score"],
-        )
+        source = row["id"] or f"in.jsonl:{row['row']}"
+        expected = {"head": row["head"], "relation": row["relation"], "confidence": row["score"], "source": source}
+        assert {**expected, "tail": triple["tail"]} == triple and row["tail"] in (None, triple["tail"])
     graph = networkx.read_graphml(tmp_path / "out.graphml", force_multigraph=True)
-    edges = [
-        (head, data["relation"], tail, data["confidence"], data["source"])
-        for head, tail, data in graph.edges(data=True)
-    ]
-    assert sorted(edges) == sorted(tuple(triple.values()) for triple in triples)
+    edges = [{"head": head, "tail": tail, **data} for head, tail, data in graph.edges(data=True)]
+    assert sorted(sorted(map(str, edge.items())) for edge in edges) == sorted(
+        sorted(map(str, triple.items())) for triple in triples
+    )
 
 
 def test_none_and_abstained_pairs_are_no_triples():
@@ -484,9 +460,7 @@ def test_the_graph_opens_whatever_the_names_hold(tmp_path):
     names = ['<a> & "b"', "x\x00y\x0b\n z", "\U0001f600", "\ufffe"]
     row = {"row": 1, "id": "\x1f", "tail": "t", "tail_box": None, "tail_is_object": False, "abstained": False}
     rows = [{**row, "head": name, "relation": "/per/per/peer", "score": 0.25} for name in names]
-    part = write_lines(tmp_path / "part", rows)
-    assert list(read_answers(part)) == rows
-    write_graph(part, tmp_path / "out.graphml", none_label="None", input_name="in")
+    write_graph(triples_of(rows, none_label="None", input_name="in"), tmp_path / "out.graphml")
     graph = networkx.read_graphml(tmp_path / "out.graphml")
     assert set(graph) == {'<a> & "b"', "x\ufffdy z", "\U0001f600", "\ufffd", "t"}
     assert graph.nodes["t"]["kind"] == "entity" and len(graph.edges) == 4

@@ -4,21 +4,20 @@ import functools
 import json
 import os
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
 import pytest
 from PIL import Image
 from prepare_fakes import make_fakes, write_posts
-from ray_jobs import Squares, load_echo, make_dying
+from ray_jobs import Squares, make_dying
 
 from datasets_scripts import ray_engine
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.command import prepare
 from datasets_scripts.ray_engine import run_in_order
+from vmhan import cli
 from vmhan.inference import command as predict_command
-from vmhan.inference.answering import answer_here, answer_on_ray
 
 
 pytest.importorskip("ray", reason="needs the extra ray")
@@ -65,11 +64,11 @@ def test_a_bug_in_a_worker_is_not_mistaken_for_a_bad_input():
 
 
 def test_more_workers_than_devices_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="num_workers: expected at most 2, the CPUs of the Ray cluster, received 3"):
+    with pytest.raises(ValueError, match="num_workers: .*2.*CPUs.*3"):
         list(run_in_order([1], functools.partial(Squares, tmp_path), num_workers=3, address=None))
     gpus = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0})
     assert ray_engine._device(gpus, 2) == {"num_gpus": 1, "num_cpus": 0}
-    with pytest.raises(ValueError, match="the GPUs of the Ray cluster"):
+    with pytest.raises(ValueError, match="num_workers: .*2.*GPUs.*3"):
         ray_engine._device(gpus, 3)
 
 
@@ -145,14 +144,14 @@ def questions(count):
 
 
 def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypatch, capsys):
-    """The whole command, with jobs of eight rows; the second time it goes on behind the first 20."""
+    """The whole command, with jobs of eight rows; the second time it goes on after the first 20."""
     monkeypatch.setattr("vmhan.inference.answering.ROWS_A_JOB", 8)
     source = tmp_path / "in.jsonl"
     source.write_text("".join(questions(50)))
 
     def run(output, *flags):
         flags = ["--batch_size", "4", "--image_root", model_folder, "--device", "cpu", *flags]
-        return predict_command.main([str(word) for word in (model_folder, source, "--output", output, *flags)])
+        return cli.main([str(word) for word in ("predict", model_folder, source, "--output", output, *flags)])
 
     def results(output):
         return output.read_bytes(), output.with_suffix(".errors.jsonl").read_bytes()
@@ -170,22 +169,10 @@ def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypa
             if len(done) == 5:
                 raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(predict_command, "answer_here", broken_off)
-        run(tmp_path / "out.jsonl")
+        assert run(tmp_path / "out.jsonl") == 130
     assert run(tmp_path / "out.jsonl", *on_ray) == 1
     assert results(tmp_path / "out.jsonl") == whole
     assert run(tmp_path / "other.jsonl", *on_ray[:-1], "3") == 2  # two CPUs
-    assert "num_workers: expected at most 2" in capsys.readouterr().err and not (tmp_path / "other.jsonl").exists()
-
-
-def test_prediction_survives_a_killed_worker(tmp_path, monkeypatch):
-    monkeypatch.setattr("vmhan.inference.answering.ROWS_A_JOB", 8)
-    source = tmp_path / "in.jsonl"
-    source.write_text("".join(f'{{"text": "{i}", "head": "a", "tail": "b"}}\n' for i in range(1, 71)))
-    here = list(answer_here(load_echo(None), source, Path(), skip=2, batch_size=4))
-    load = functools.partial(load_echo, tmp_path / "died")
-    there = list(answer_on_ray(load, source, Path(), skip=2, total=70, batch_size=4, **WORKERS))
-    assert (tmp_path / "died").exists()
-    assert sum(part.rows for part in there) == 68 and len(there) == 9
-    assert [line for part in there for line in part.lines] == [line for part in here for line in part.lines]
+    assert "num_workers" in capsys.readouterr().err and not (tmp_path / "other.jsonl").exists()

@@ -31,17 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     own, extra = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     arguments = _parser().parse_args(own)
-    try:
-        sweep = read_sweep(arguments.sweep)
-        chosen = {"datasets": arguments.datasets, "rows": arguments.rows, "seeds": arguments.seeds}
-        runs = plan_runs(sweep, arguments.results, **chosen, flags=to_entries(extra))
-        _check_rows(arguments.keep_weights, list(sweep.rows))
-        if not arguments.overwrite:
-            for run in runs:
-                check_settings(run)
-    except (OSError, ValueError) as error:
-        logger.error("%s", error)
-        return 2
+    sweep = read_sweep(arguments.sweep)
+    chosen = {"datasets": arguments.datasets, "rows": arguments.rows, "seeds": arguments.seeds}
+    runs = plan_runs(sweep, arguments.results, **chosen, flags=to_entries(extra))
+    _check_rows(arguments.keep_weights, list(sweep.rows))
+    if not arguments.overwrite:
+        for run in runs:
+            check_settings(run)
     return 1 if sweep_runs(runs, arguments) else 0
 
 

@@ -55,9 +55,9 @@ class OnnxRelationClassifier:
                 f"{str(folder)!r} without {missing}. Run: vmhan export MODEL --output_dir {folder}"
                 f"{' --int8' if int8 else ''}"
             )
-        facts = json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8"))
-        self.labels: list[str] = facts["labels"]
-        self.axes: dict[str, list[str | int]] = facts["inputs"]
+        content = json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8"))
+        self.labels: list[str] = content["labels"]
+        self.axes: dict[str, list[str | int]] = content["inputs"]
         self.processor = VMHANProcessor.from_pretrained(folder)
         self.session = onnx_session(folder / file, num_threads=num_threads, providers=providers)
 

@@ -32,49 +32,14 @@ class ExportableClassifier(nn.Module):
         self.model = model
         self.temperature = model.config.calibration_temperature
 
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        pair_to_sequence: Tensor,
-        pair_to_example: Tensor,
-        entity_tokens: Tensor,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        marker_pair: Tensor | None = None,
-        text_phrase_tokens: Tensor | None = None,
-        image_phrase_tokens: Tensor | None = None,
-        image_features: Tensor | None = None,
-        image_mask: Tensor | None = None,
-        object_features: Tensor | None = None,
-        object_mask: Tensor | None = None,
-        pair_objects: Tensor | None = None,
-        tail_object: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        logits = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            pair_to_sequence=pair_to_sequence,
-            pair_to_example=pair_to_example,
-            entity_tokens=entity_tokens,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            marker_pair=marker_pair,
-            text_phrase_tokens=text_phrase_tokens,
-            image_phrase_tokens=image_phrase_tokens,
-            image_features=image_features,
-            image_mask=image_mask,
-            object_features=object_features,
-            object_mask=object_mask,
-            pair_objects=pair_objects,
-            tail_object=tail_object,
-        ).logits
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self.model(**inputs).logits
         return logits, (logits / self.temperature).softmax(dim=-1)
 
 
 class PreciseLayerNorm(nn.Module):
-    """LayerNorm in float64: onnxruntime's own in float32 rounds more coarsely than torch's, and the BatchNorm behind
-    it enlarges that by 1 / sqrt(variance + eps), which is in the hundreds for features that hardly vary."""
+    """LayerNorm in float64: onnxruntime's own in float32 rounds more coarsely than torch's, and the BatchNorm after it
+    enlarges that by 1 / sqrt(variance + eps), which is in the hundreds for features that hardly vary."""
 
     def __init__(self, norm: nn.LayerNorm):
         super().__init__()
@@ -102,7 +67,8 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
     """`torch.export` of a classifier, in float32 and evaluation mode, with every axis open that varies.
 
     Args:
-        model: a `VMHANForRelationClassification`; it is made float32. processor: its `VMHANProcessor`.
+        model: a `VMHANForRelationClassification`; it is made float32.
+        processor: its `VMHANProcessor`.
 
     Raises:
         ValueError: a vision encoder in the model, or a part of it that torch.export cannot trace.
@@ -116,14 +82,18 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
         )
     traced = processor(check_batches(model)[-1])
     axes = input_axes(config, list(traced))
-    limit = {} if config.entity_representation == "packed" else {"max": _longest_row(config)}
-    dims = {axis: Dim(axis, min=1, **(limit if axis == "tokens" else {})) for axis in _open_axes(axes)}
-    example = {name: _trace_input(traced[name], axes[name], sorted(dims)) for name in axes}
+    names = sorted({axis for of_input in axes.values() for axis in of_input if isinstance(axis, str)})
+    limits = {} if config.entity_representation == "packed" else {"tokens": _longest_row(config)}
+    dims = {name: Dim(name, min=1, max=limits.get(name)) for name in names}
     shapes = {name: {i: dims[axis] for i, axis in enumerate(axes[name]) if axis in dims} for name in axes}
+    # Every open axis has a size of its own, 2 or more: torch.export takes a size of 1 for a constant, and equal ones
+    # for related. The values are zeros, which point at what is there: none is looked at.
+    sizes = {name: 2 + i for i, name in enumerate(names)}
+    example = {name: traced[name].new_zeros([sizes.get(axis, axis) for axis in axes[name]]) for name in axes}
     try:
         exportable = ExportableClassifier(model.float().eval())
         with precise_features(model):
-            return torch.export.export(exportable, (), example, dynamic_shapes=shapes, strict=False)
+            return torch.export.export(exportable, (example,), dynamic_shapes={"inputs": shapes}, strict=False)
     except Exception as error:  # torch.export raises whatever the traced code or its own many parts do
         raise ValueError(
             f"torch.export cannot trace this model (text encoder {config.text_config.model_type!r}, hyperedges "
@@ -133,38 +103,31 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
         ) from error
 
 
-def _open_axes(axes: Mapping[str, tuple[str | int, ...]]) -> set[str]:
-    return {axis for of_input in axes.values() for axis in of_input if isinstance(axis, str)}
-
-
 def _longest_row(config) -> int:
-    """Tokens that the text encoder has positions for; at worst they begin behind its padding id, as RoBERTa's do."""
+    """Tokens that the text encoder has positions for; at worst they begin after its padding id, as RoBERTa's do."""
     text_config = config.text_config
     known = num_positions(text_config)
     return text_config.max_position_embeddings - (text_config.pad_token_id or 0) - 1 if known is None else known
 
 
-def _trace_input(tensor: Tensor, axes: tuple[str | int, ...], names: list[str]) -> Tensor:
-    """Of the tensor's type, with a size of its own, 2 or more, for every open axis: torch.export takes a size of 1 for
-    a constant, and equal ones for related. The values are zeros, which point at what is there: none is looked at."""
-    sizes = [axis if isinstance(axis, int) else 2 + names.index(axis) for axis in axes]
-    return tensor.new_zeros(sizes)
-
-
 def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None) -> int:
-    """As ONNX; returns the opset.
+    """Write the program as ONNX; returns the opset, the version of ONNX's operators.
 
     Args:
-        opset: the version of ONNX's operators; None takes torch's choice.
+        opset: None takes torch's choice.
 
     Raises:
         ValueError: packages are missing, or the program has no form in this opset.
     """
     need("onnx", "onnxscript")
-    names = list(program.example_inputs[1])
     try:
         onnx_program = torch.onnx.export(
-            program, input_names=names, output_names=OUTPUTS, opset_version=opset, dynamo=True, verbose=False
+            program,
+            input_names=list(program.example_inputs[0][0]),
+            output_names=OUTPUTS,
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(
@@ -184,6 +147,6 @@ def largest_difference(model: nn.Module, processor, run: Run) -> float:
     for posts in check_batches(model):
         encoded = processor(posts)
         filled = filled_inputs(encoded, input_axes(model.config, list(encoded)))
-        for expected, received in zip(reference(**encoded), run(filled), strict=True):
+        for expected, received in zip(reference(dict(encoded)), run(filled), strict=True):
             largest = max(largest, (expected - torch.as_tensor(received)).abs().max().item())
     return largest

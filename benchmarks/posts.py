@@ -1,4 +1,4 @@
-"""The posts that the benchmarks read: real sentences of MNRE-2, or drawn postcards; their visual features are drawn.
+"""The posts that the benchmarks read: real sentences of MNRE-2, or drawn postcards, with random visual features.
 
 What a feature says costs nothing, what it weighs does: V numbers in float16 for the image and each object, on disk.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from PIL import Image
 
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
@@ -20,49 +19,47 @@ from datasets_scripts.schema import post_features
 from vmhan.training.data import FEATURE_COLUMNS
 
 
-__all__ = ["load_sentences", "spread_over_lengths", "with_features", "with_pairs", "with_pixels"]
+__all__ = ["load_posts", "spread_over_lengths", "with_features", "with_pairs"]
 
-KEPT = ("id", "tokens", "image_id", "pairs")
 NUM_OBJECTS = 3  # the paper's K
 BOX = (0.0, 0.0, 10.0, 10.0)
 
 Post = dict[str, Any]
 
 
-def load_sentences(
-    data_dir: str | None, batch_size: int, batches: int, *, seed: int = 0
-) -> tuple[list[Post], list[str], str]:
-    """So many batches of posts of the training split, or all if there are fewer; the relations; what they are.
+def load_posts(data_dir: str | None, batch_size: int, batches: int) -> tuple[list[Post], list[str]]:
+    """Posts of the training split for so many batches, or all if there are fewer, and the relations.
 
-    The posts come in random order and have no image, caption or feature. They are drawn as `spread_over_lengths` says,
-    so that they can be put into batches of like length as a whole training split can.
+    The posts are chosen as `spread_over_lengths` says and come in random order, without image, caption and features.
+
+    Args:
+        data_dir: the folder of MNRE; None draws postcards, which are no real sentences.
     """
-    count = batch_size * batches
     if data_dir is None:
-        sizes = {"num_train": count, "num_validation": 1, "num_test": 1}
-        posts, source = build(Postcards, config_name="postcards", **sizes), "drawn postcards, not real sentences"
+        sizes = {"num_train": batch_size * batches, "num_validation": 1, "num_test": 1}
+        posts = build(Postcards, config_name="postcards", **sizes)
     else:
         posts = build(MNRE, config_name="mnre", data_dir=data_dir, images=False)
-        source = "sentences of MNRE-2's training split"
-    train = posts["train"].select_columns(KEPT)
+    train = posts["train"].select_columns(["id", "tokens", "image_id", "pairs"])
     relations = train.features["pairs"].feature["relation"].names
-    chosen = spread_over_lengths([len(tokens) for tokens in train["tokens"]], batch_size, batches, seed=seed)
-    rows = list(train.select(chosen).shuffle(seed=seed))
+    chosen = spread_over_lengths([len(tokens) for tokens in train["tokens"]], batch_size, batches)
+    rows = list(train.select(chosen).shuffle(seed=0))
     for row in rows:
         for pair in row["pairs"]:
             pair |= {"objects": [], "image_phrases": []}  # the first objects; there is no caption
-    return rows, relations, source
+    return rows, relations
 
 
-def spread_over_lengths(lengths: Sequence[int], batch_size: int, batches: int, *, seed: int) -> list[int]:
-    """`batches` times `batch_size` posts next to each other when all are sorted by length, evenly over the lengths.
+def spread_over_lengths(lengths: Sequence[int], batch_size: int, batches: int) -> list[int]:
+    """`batches` times `batch_size` posts next to each other when all are sorted by length, evenly over the lengths, so
+    that they can be put into batches of like length as a whole training split can.
 
     Example:
-        >>> spread_over_lengths([80, 10, 20, 70, 60, 50, 30, 40], 2, 2, seed=0)
+        >>> spread_over_lengths([80, 10, 20, 70, 60, 50, 30, 40], 2, 2)
         [2, 6, 4, 3]
     """
     order = list(range(len(lengths)))
-    random.Random(seed).shuffle(order)  # among those of one length
+    random.Random(0).shuffle(order)  # among those of one length
     order.sort(key=lambda row: lengths[row])
     if len(order) <= batch_size * batches:
         return order
@@ -92,13 +89,4 @@ def with_features(
 
 def with_pairs(post: Post, count: int) -> Post:
     """The post with `count` pairs: its own again and again, as two pairs of the same mentions cost what others do."""
-    pairs = list(itertools.islice(itertools.cycle(post["pairs"]), count))
-    return {**post, "pairs": pairs}
-
-
-def with_pixels(post: Post, side: int) -> Post:
-    """The post with a picture of noise and three boxes in it, instead of features."""
-    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    kept = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
-    boxes = [[0, 0, side // 2, side // 2], [side // 4, 0, side, side // 2], [0, side // 2, side, side]]
-    return {**kept, "image": Image.fromarray(noise), "boxes": boxes}
+    return {**post, "pairs": list(itertools.islice(itertools.cycle(post["pairs"]), count))}

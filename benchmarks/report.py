@@ -1,0 +1,124 @@
+"""The report of a benchmark: one kind of table for all that is measured, as Markdown, as a picture and as JSON."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import ratio, spread
+from vmhan.training.environment import describe_environment
+
+
+__all__ = ["Row", "Table", "draw", "markdown", "write_report"]
+
+BLUE, GREY = "#0072b2", "0.55"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one subject.
+
+    Attributes:
+        values: a number for each round, by the measure's name.
+        against: the row of the same table that this row's ratios are taken to; its own name for the reference.
+        work: what the subject does in a round, such as pairs and tokens.
+    """
+
+    values: dict[str, list[float]]
+    against: str
+    work: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by name. `per` is the work that values are divided by, such as "pairs"; times are in seconds and are shown
+    in milliseconds if `milliseconds` is set."""
+
+    rows: dict[str, Row]
+    per: str | None = None
+    milliseconds: bool = True
+
+
+def write_report(
+    folder: Path, title: str, argv: Sequence[str] | None, about: Mapping[str, Any], tables: Mapping[str, Table]
+) -> str:
+    """Write TITLE.md, TITLE.json with the numbers of every round, and a picture for each part of the tables.
+
+    Args:
+        argv: of the command, benchmarks/TITLE.py.
+        about: what a reader must know of what was measured, beside the machine and the code.
+        tables: by name; those whose names agree before the first "/" are a part and share a picture.
+
+    Returns:
+        the Markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    command = shlex.join(["python", "-m", f"benchmarks.{title}", *(sys.argv[1:] if argv is None else argv)])
+    about = {"command": command, **about, **describe_environment()}
+    rounds = {name: {row: asdict(of) for row, of in table.rows.items()} for name, table in tables.items()}
+    (folder / f"{title}.json").write_text(json.dumps({"about": about, "rounds": rounds}) + "\n", encoding="utf-8")
+    text = [f"# {title.capitalize()}", "", *(f"- {name}: {value}" for name, value in about.items()), ""]
+    text += ["A cell has the median over the rounds and, in brackets, the quartiles; ratios are taken within a round."]
+    for part in dict.fromkeys(name.split("/")[0] for name in tables):
+        of_part = {name: table for name, table in tables.items() if name.split("/")[0] == part}
+        draw(folder / f"{part}.png", of_part)
+        text += ["", f"## {part.capitalize()}", "", f"![{part}]({part}.png)"]
+        for name, table in of_part.items():
+            text += ["", f"{name}:", "", markdown(table)]
+    (folder / f"{title}.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    return "\n".join(text)
+
+
+def markdown(table: Table) -> str:
+    """A line a row: each measure, its ratio to the row it is compared with, and the work of a round."""
+    first = next(iter(table.rows.values()))
+    unit = ("ms" if table.milliseconds else "") + (f" / {table.per}" if table.per else "")
+    names = [f"{name} {unit}".strip() for name in first.values]
+    header = ["what", *(cell for name in names for cell in (name, "ratio")), "ratio to", *first.work]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for name, row in table.rows.items():
+        scale = (1000 if table.milliseconds else 1) / (row.work[table.per] if table.per else 1)
+        cells = [name]
+        for measure, values in row.values.items():
+            cells.append(_cell([scale * value for value in spread(values)], ".4g"))
+            cells.append(_cell(ratio(values, table.rows[row.against].values[measure]), ".2f"))
+        lines.append([*cells, row.against, *map(str, row.work.values())])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(quartiles: Any, pattern: str) -> str:
+    low, median, high = (format(value, pattern) for value in quartiles)
+    return f"{median} ({low} to {high})"
+
+
+def draw(path: Path, tables: Mapping[str, Table]) -> None:
+    """A picture with an axis for each table and a dot with quartiles for each row: the ratio of its first measure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # no pyplot: no global state, no display
+    except ImportError as error:
+        raise ImportError("the pictures of a benchmark need matplotlib: pip install 'vmhan[report]'") from error
+    height = 1.3 + 0.3 * max(len(table.rows) for table in tables.values())
+    figure = Figure(figsize=(1.6 + 4.2 * len(tables), height), layout="constrained")
+    for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items()):
+        measure = next(iter(next(iter(table.rows.values())).values))
+        for place, (name, row) in enumerate(table.rows.items()):
+            low, median, high = ratio(row.values[measure], table.rows[row.against].values[measure])
+            colour = GREY if name == row.against else BLUE
+            axes.plot([low, high], [place, place], color=colour, linewidth=2.5)
+            axes.plot([median], [place], marker="o", color=colour)
+            axes.annotate(f"{median:.2f}", (high, place), xytext=(7, 0), textcoords="offset points", va="center")
+        axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set_yticks(range(len(table.rows)), list(table.rows))
+        axes.invert_yaxis()
+        axes.margins(x=0.2)
+        axes.set(title=title, xlabel=f"{measure}, ratio")
+        axes.grid(color="0.92")
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)

@@ -1,9 +1,0 @@
-import sys
-
-from vmhan.evaluation.sweep.command import main
-
-
-__all__ = []
-
-if __name__ == "__main__":
-    sys.exit(main())
