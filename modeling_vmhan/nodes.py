@@ -33,10 +33,9 @@ def text_nodes(
     *,
     is_visual: bool = False,
 ) -> Nodes:
-    """Nodes read from the text encoder: each is the projected mean state of its tokens.
+    """Nodes read from the text encoder: each is the projected mean state of its tokens (see `pool_tokens`).
 
-    Args:
-        states, pair_to_sequence, token_index: as in `pool_tokens`. is_visual: for the phrases that describe the image.
+    is_visual is True for the phrases that describe the image.
     """
     pooled, present = pool_tokens(states, pair_to_sequence, token_index)
     return Nodes(projection(pooled).to(pooled.dtype), present, torch.full_like(present, is_visual))
@@ -61,8 +60,7 @@ def project_regions(
     for name, features in (("image_features", image_features), ("object_features", object_features)):
         if features.shape[-1] != size:
             raise ValueError(
-                f"{name} must have config.visual_feature_size={size} numbers, received {features.shape[-1]}. Extract "
-                "them with the encoder the model was trained with."
+                f"{name} must have config.visual_feature_size={size} numbers, received {features.shape[-1]}."
             )
     features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
     return projection(features, torch.cat([image_mask.unsqueeze(1), object_mask], dim=1))

@@ -44,10 +44,6 @@ class PixelTransform:
 
     Raises:
         ValueError: a field breaks its rule.
-
-    Example:
-        >>> PixelTransform(size=32)(Image.new("RGB", (64, 40))).shape
-        torch.Size([3, 32, 32])
     """
 
     size: int = 224
@@ -58,31 +54,34 @@ class PixelTransform:
     std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self):
-        _check(_is_whole(self.size, low=1), "size", "a whole number >= 1", self.size)
-        _check(self.crop_mode in CROP_MODES, "crop_mode", f"one of {list(CROP_MODES)}", self.crop_mode)
-        _check(self.resample in RESAMPLING, "resample", f"one of {list(RESAMPLING)}", self.resample)
-        if self.crop_mode == "squash":
-            _check(self.shortest_edge is None, "shortest_edge", "None with crop_mode 'squash'", self.shortest_edge)
-        elif self.shortest_edge is None:
+        def whole(value: Any) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+        def three(values: Any) -> bool:
+            is_list = isinstance(values, (list, tuple)) and len(values) == 3
+            return is_list and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+
+        if self.crop_mode == "center" and self.shortest_edge is None:
             object.__setattr__(self, "shortest_edge", self.size)
-        else:
-            fits = _is_whole(self.shortest_edge, low=self.size)
-            _check(fits, "shortest_edge", f"a whole number >= size={self.size}", self.shortest_edge)
+        edge, fits = self.shortest_edge, self.shortest_edge is None
+        if self.crop_mode == "center":
+            fits = whole(edge) and whole(self.size) and edge >= self.size
+        for name, rule, holds in (
+            ("size", "a whole number >= 1", whole(self.size)),
+            ("crop_mode", f"one of {CROP_MODES}", self.crop_mode in CROP_MODES),
+            ("resample", f"one of {RESAMPLING}", self.resample in RESAMPLING),
+            ("shortest_edge", "None with 'squash', and a whole number >= size with 'center'", fits),
+            ("mean", "three numbers", three(self.mean)),
+            ("std", "three positive numbers", three(self.std) and min(self.std) > 0),
+        ):
+            if not holds:
+                raise ValueError(f"image_transform: {name} must be {rule}, received {getattr(self, name)!r}.")
         for name in ("mean", "std"):
-            values = getattr(self, name)
-            valid = isinstance(values, (list, tuple)) and len(values) == 3
-            valid = valid and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
-            valid = valid and (name == "mean" or min(values) > 0)
-            _check(valid, name, f"three {'positive ' if name == 'std' else ''}numbers", values)
-            object.__setattr__(self, name, tuple(map(float, values)))
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> "PixelTransform":
-        """The inverse of `to_dict`; missing fields, or None, are the defaults: VGG16's.
-
-        Raises:
-            ValueError: an unknown field, or one that breaks its rule.
-        """
+        """The inverse of `to_dict`; missing fields, or None, are the defaults: VGG16's."""
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields or ()) - set(known))
         if unknown:
@@ -105,10 +104,9 @@ class PixelTransform:
         is_square = side is not None and side == square.get("width") and has_crop is (shortest is not None)
         if not is_square or not getattr(processor, "do_resize", True) or abs(scale * 255 - 1) > 1e-6:
             raise ValueError(
-                f"{type(processor).__name__} must resize to a square (size of equal height and width, or a "
-                f"shortest_edge and do_center_crop) and rescale by 1/255, received size={dict(size)}, "
-                f"do_center_crop={has_crop}, crop_size={dict(crop)}, rescale_factor={scale}. Give image_transform (a "
-                "dict of PixelTransform's fields) yourself."
+                f"{type(processor).__name__} must resize to a square, or a shortest_edge that is cut to one, and "
+                f"rescale by 1/255, received size={dict(size)}, do_center_crop={has_crop}, crop_size={dict(crop)}, "
+                f"rescale_factor={scale}. Give image_transform (a dict of PixelTransform's fields) yourself."
             )
         normalised = getattr(processor, "do_normalize", True)
         return cls(
@@ -162,7 +160,21 @@ def pixel_boxes(boxes: Sequence[Sequence[float]], image_size: tuple[int, int]) -
     Raises:
         ValueError: a box is not four finite numbers, has no area, or lies outside the image.
     """
-    return [_pixel_box(box, image_size, index) for index, box in enumerate(boxes)]
+    width, height = image_size
+    covered = []
+    for index, box in enumerate(boxes):
+        received = f"boxes[{index}] = {[float(value) for value in box]} in an image of {width} x {height} pixels"
+        if len(box) != 4 or not all(math.isfinite(value) for value in box):
+            raise ValueError(f"a box must be four finite numbers [x1, y1, x2, y2], received {received}.")
+        x1, y1, x2, y2 = box
+        if x2 <= x1 or y2 <= y1:
+            raise ValueError(f"a box must have x1 < x2 and y1 < y2 (not width and height), received {received}.")
+        if min(x1, y1) < -BORDER_TOLERANCE or x2 > width + BORDER_TOLERANCE or y2 > height + BORDER_TOLERANCE:
+            raise ValueError(f"a box must lie inside its image, in pixels of this very image, received {received}.")
+        left, top = min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1)
+        right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
+        covered.append((left, top, max(right, left + 1), max(bottom, top + 1)))
+    return covered
 
 
 def crop_regions(image: Image.Image, boxes: Sequence[Sequence[float]]) -> list[Image.Image]:
@@ -199,34 +211,3 @@ def region_inputs(
     regions = [image] if takes_boxes else crop_regions(image, boxes)
     relative = torch.tensor(covered, dtype=torch.float32) / torch.tensor([*image.size, *image.size])
     return torch.stack([transform(region) for region in regions]), relative
-
-
-def _pixel_box(box: Sequence[float], image_size: tuple[int, int], index: int) -> tuple[int, int, int, int]:
-    """One of `pixel_boxes`."""
-    width, height = image_size
-    received = f"boxes[{index}] = {[float(value) for value in box]} in an image of {width} x {height} pixels"
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
-        raise ValueError(f"a box must be four finite numbers [x1, y1, x2, y2] in pixels, received {received}.")
-    x1, y1, x2, y2 = box
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(
-            f"a box must have x1 < x2 and y1 < y2, received {received}. Drop empty boxes, and convert "
-            "[x, y, width, height] to [x, y, x + width, y + height]."
-        )
-    if min(x1, y1) < -BORDER_TOLERANCE or x2 > width + BORDER_TOLERANCE or y2 > height + BORDER_TOLERANCE:
-        raise ValueError(
-            f"a box must lie inside its image, received {received}. Are the boxes in pixels of this very image "
-            "(not normalised, not of a resized copy)?"
-        )
-    left, top = (min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1))
-    right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
-    return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def _is_whole(value: Any, *, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
-def _check(valid: bool, name: str, rule: str, value: Any) -> None:
-    if not valid:
-        raise ValueError(f"image_transform: {name} must be {rule}, received {value!r}.")

@@ -39,15 +39,10 @@ def monte_carlo_probabilities(
 ) -> Tensor:
     """Class probabilities under S draws of the head's and the tail's position: softmax(logits_s / temperature).
 
-    Sampled are the means that equation 9's classifier reads: m_s ~ N(mean, diag(variance)) of the head and of the tail
-    after the last layer, independently. The classifier's variance inputs stay what they are, and nothing earlier is
-    sampled: the layers carry Gaussians to Gaussians without chance, so the two final ones already hold what every
-    node's variance contributes, and one encoder pass serves all samples. It is the spread of the answer under the
-    model's own statement of where the two entities lie; weights are not sampled, so it says nothing about a post
-    unlike all training data unless the variances do.
-
-    All pairs share the same S draws of standard normal noise, made on the CPU: an answer depends on the seed, and not
-    on which other pairs are in the batch, nor on the device.
+    Sampled are the means that equation 9's classifier reads, m_s ~ N(mean, diag(variance)); its variance inputs stay,
+    and nothing earlier is sampled: the layers carry Gaussians to Gaussians without chance, so one encoder pass serves
+    all samples. All pairs share the same S draws of noise, made on the CPU: an answer depends on the seed, and neither
+    on the other pairs of the batch nor on the device.
 
     Args:
         classifier: (..., 4 D) -> (..., R).
@@ -56,12 +51,7 @@ def monte_carlo_probabilities(
 
     Returns:
         (S, P, R) float32.
-
-    Raises:
-        ValueError: `num_samples` is below 1.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, received {num_samples}.")
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_samples, 1, *entity_mean.shape[1:], generator=generator).to(entity_mean)  # (S, 1, 2, D)
     means = entity_mean + entity_variance.sqrt() * noise  # (S, P, 2, D)
@@ -75,9 +65,8 @@ def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUnc
     entropy H = -sum_r p_r log p_r of p = mean_s p_s; mutual_information = H(p) - mean_s H(p_s), which is 0 where all
     samples agree (Depeweg et al. 2018, https://arxiv.org/abs/1710.07283).
 
-    Args:
-        probabilities: (S, P, R).
-        sampled: False for a model without variances, whose one prediction has no spread: mutual_information is None.
+    probabilities: (S, P, R). sampled: False for a model without variances, whose one prediction has no spread: its
+    mutual_information is None.
     """
     mean = probabilities.mean(dim=0)  # (P, R)
     entropy = torch.special.entr(mean).sum(dim=-1)  # (P,)
@@ -91,9 +80,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that makes `labels` likeliest under softmax(logits / temperature) (Guo et al. 2017, section 4.2,
     https://arxiv.org/abs/1706.04599): it changes confidences, never which relation is best.
 
-    The negative log-likelihood is convex in 1 / temperature and is minimised over that by LBFGS, in float64. Two cases
-    have no finite optimum: without a single wrong answer it is 0, which would call every answer certain, and 1 is
-    returned; where even uniform probabilities are likelier, it is infinite, and `MAX_TEMPERATURE` is returned.
+    The negative log-likelihood, convex in 1 / temperature, is minimised by LBFGS in float64. Two cases have no finite
+    optimum: without a single wrong answer it is 0, which would call every answer certain, and 1 is returned; where
+    even uniform probabilities are likelier, it is infinite, and `MAX_TEMPERATURE` is returned.
 
     Args:
         logits: (n, R) of pairs that were not trained on. labels: (n,) their relation ids.
@@ -103,8 +92,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise ValueError(
-            "fit_temperature needs logits (n, R) and labels (n,) of n >= 1 pairs, received "
-            f"{tuple(logits.shape)} and {tuple(labels.shape)}. Give it a validation split that is not empty."
+            "logits must be (n, R) and labels (n,) of n >= 1 validation pairs, received "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}."
         )
     logits, labels = logits.detach().double(), labels.detach()
     if torch.equal(logits.argmax(dim=-1), labels):

@@ -16,13 +16,7 @@ class VisualProjection(nn.Module):
     all regions share (a running average over all of training: they are data and do not drift), and a BatchNorm over
     the projection sets its scale.
 
-    Args:
-        feature_size: V. hidden_size: D.
-
-    Example:
-        >>> projection = VisualProjection(feature_size=8, hidden_size=4).eval()
-        >>> projection(torch.rand(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)).shape
-        torch.Size([2, 3, 4])
+    feature_size is V, hidden_size D.
     """
 
     def __init__(self, *, feature_size: int, hidden_size: int):

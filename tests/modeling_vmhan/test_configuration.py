@@ -1,6 +1,5 @@
 """Every field has a rule, a message and an effect; Table 2's rows; labels; the JSON round trip."""
 
-import dataclasses
 import inspect
 import json
 
@@ -16,8 +15,7 @@ from modeling_vmhan import (
     VMHANConfig,
     VMHANForRelationClassification,
 )
-from modeling_vmhan.configuration_vmhan import IMAGE_TRANSFORM_FIELDS
-from modeling_vmhan.regions import PixelTransform
+from modeling_vmhan.configuration_vmhan import PLAIN_ENCODERS
 from vmhan.scoring.scorer import score
 
 
@@ -37,7 +35,6 @@ INVALID = [
     ("vision_config", "openai/clip-vit-base-patch32"),
     ("image_transform", 224),
     ("image_transform", []),
-    ("image_transform", {"bogus": 1}),
     ("num_objects", -1),
     ("num_objects", True),
     ("num_text_phrases", -2),
@@ -98,10 +95,6 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
     assert VMHANConfig.from_pretrained(tmp_path).num_layers == 3
 
 
-def test_the_names_of_a_transform_s_fields_are_pixel_transform_s():
-    assert list(IMAGE_TRANSFORM_FIELDS) == [field.name for field in dataclasses.fields(PixelTransform)]
-
-
 def test_every_field_has_an_invalid_value():
     assert {field for field, _ in INVALID} == set(FIELDS)
 
@@ -109,17 +102,18 @@ def test_every_field_has_an_invalid_value():
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"num_heads": 3}, "num_heads must divide hidden_size, received num_heads=3 and hidden_size=32"),
-        ({"hidden_size": 30}, "num_heads=4 and hidden_size=30"),
-        ({"vision_encoder": "vgg16", "visual_feature_size": 8}, "size 4096, received visual_feature_size=8"),
-        ({"vision_encoder": "vgg16_roi_align"}, "'vgg16_roi_align' gives features of size 4096, received"),
-        ({"vision_encoder": "transformers"}, "vision_encoder='transformers' and vision_config=None. Get one by Auto"),
-        ({"vision_config": {"model_type": "dinov2"}}, "vision_encoder=None and vision_config=Dinov2Config"),
-        ({"vision_config": {"hidden_size": 32}}, r"its model_type\), received {'hidden_size': 32}"),
-        ({"hypergraph_encoder": "hgnn"}, r"no variance path: set variational=False, .*from_preset\('hgnn'\)"),
-        ({"hypergraph_encoder": "gcn"}, r"from_preset\('gcn'\)"),
-        ({"hypergraph_encoder": "gat"}, r"from_preset\('gat'\)"),
-        ({"hypergraph_encoder": "variational_gcn", "variational": False}, "needs variational=True, received False"),
+        ({"num_heads": 3}, "num_heads=3, hidden_size=32"),
+        ({"hidden_size": 30}, "num_heads=4, hidden_size=30"),
+        (
+            {"vision_encoder": "vgg16", "visual_feature_size": 8},
+            "4096.*vision_encoder='vgg16', visual_feature_size=8",
+        ),
+        ({"vision_encoder": "vgg16_roi_align"}, "vision_encoder='vgg16_roi_align', visual_feature_size=8"),
+        ({"vision_encoder": "transformers"}, "vision_encoder='transformers', vision_config=None"),
+        ({"vision_config": {"model_type": "dinov2"}}, "vision_encoder=None, vision_config=Dinov2Config"),
+        ({"vision_config": {"hidden_size": 32}}, "vision_config .*model_type.* received {'hidden_size': 32}"),
+        *(({"hypergraph_encoder": name}, f"hypergraph_encoder='{name}', variational=True") for name in PLAIN_ENCODERS),
+        ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
     ],
 )
 def test_fields_that_do_not_go_together(fields, match, make_config):
@@ -384,7 +378,7 @@ def test_the_json_round_trip_is_exact(preset, make_config, tmp_path):
         assert [getattr(loaded, name) for name in FIELDS if name != "text_config"] == [
             getattr(config, name) for name in FIELDS if name != "text_config"
         ]
-        stamps = {"transformers_version": None, "_name_or_path": None}  # where and by what it was saved
+        stamps = {"transformers_version": None}  # by what it was saved
         assert loaded.to_dict() | stamps == config.to_dict() | stamps
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["model_type"] == "vmhan" and set(FIELDS) <= set(saved)
@@ -421,10 +415,10 @@ def test_a_typo_in_a_saved_file_is_found(make_config, tmp_path):
         ({"num_layers": -1}, "num_layers must be a whole number >= 1, received -1"),
         ({"entity_representation": "bogus"}, "entity_representation must be one of .*, received 'bogus'"),
         ({"num_heads": 5}, "num_heads must divide hidden_size"),
-        ({"hypergraph_encoder": "hgnn"}, "has no variance path"),
+        ({"hypergraph_encoder": "hgnn"}, "hypergraph_encoder='hgnn', variational=True"),
         ({"none_label": "unrelated"}, "none_label must be one of the labels .* received 'unrelated'"),
         ({"id2label": {0: "peer", 1: "parent"}}, "exactly one of .* as none label"),
-        ({"num_labels": 3}, r"num_labels must equal the number of labels \(4\), received 3"),
+        ({"num_labels": 0}, "num_labels must be .*received 0"),
     ],
 )
 def test_a_field_given_at_loading_is_checked(fields, match, make_config, make_model, tmp_path):

@@ -662,7 +662,7 @@ def test_input_names_hold_the_tokenizers(make_processor, roberta_tokenizer):
 
 @pytest.mark.parametrize("tokenizer", [None, CanineTokenizer()], ids=["none", "slow"])
 def test_a_tokenizer_without_offsets_is_refused(tokenizer):
-    with pytest.raises(ValueError, match=rf"fast tokenizer .*received {type(tokenizer).__name__}\..*use_fast=True"):
+    with pytest.raises(ValueError, match=rf"tokenizer .*use_fast=True.* {type(tokenizer).__name__}"):
         VMHANProcessor(tokenizer)
 
 
@@ -717,7 +717,7 @@ def changed(*path):
 BAD_POSTS = {
     "no pairs": (changed("pairs", []), r"post 'everything' has no entity pair: give pairs="),
     "pairs is None": (changed("pairs", None), "has no entity pair"),
-    "unknown key": (changed("imge", 1), r"has unknown keys \['imge'\]: a post has \['boxes'"),
+    "unknown key": (changed("imge", 1), r"unknown keys \['imge'\]: .*'boxes'"),
     "text and tokens": (changed("text", "Ann"), "must have either text or tokens, received .*'text', 'tokens'"),
     "neither text nor tokens": (changed("tokens", None), "must have either text or tokens"),
     "span outside": (changed("pairs", 1, "head", (7, 10)), r"pair 1, head: .*end <= 9.*received \(7, 10\)"),
@@ -734,7 +734,7 @@ BAD_POSTS = {
     "span with None": (changed("pairs", 0, "head", (None, 3)), r"pair 0, head: .*received \(None, 3\)"),
     "text phrase of words": (changed("pairs", 0, "text_phrases", ["An"]), "pair 0, text phrase: .*received 'An'"),
     "text phrase with None": (changed("pairs", 0, "text_phrases", [(None, 3)]), r"text phrase: .*\(None, 3\)"),
-    "text phrases are no list": (changed("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list, .*int"),
+    "text phrases are no list": (changed("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list .*int"),
     "text phrase outside": (changed("pairs", 0, "text_phrases", [(0, 12)]), r"text phrase: .*received \(0, 12\)"),
     "white space": (changed("tokens", "Ann met   in Paris a b c d".split(" ")), r"no token for the span \(2, 3\)"),
     "relation name": (changed("pairs", 0, "relation", "enemy"), r"unknown relation 'enemy'; .*\['peer', 'None'"),
@@ -745,21 +745,30 @@ BAD_POSTS = {
     "image features": (changed("image_features", [0.0] * 9), r"image_features must have shape \(8,\), .* \(9,\)"),
     "object features": (
         changed("object_features", [[0.0] * 9] * 2),
-        r"object_features must have shape \(2, 8\), received \(2, 9\)\. The processor's visual_feature_size is 8",
+        r"object_features must have shape \(2, 8\).* received \(2, 9\)",
     ),
-    "object features are no list": (changed("object_features", 3), "object_features must be a list or .*int: '3'"),
-    "boxes are no list": (changed("boxes", 3), "boxes must be a list or array .*received int: '3'"),
+    "object features are no list": (changed("object_features", 3), "object_features must be a list .*int: '3'"),
+    "boxes are no list": (changed("boxes", 3), "boxes must be a list .*received int: '3'"),
     "ragged features": (changed("object_features", [[0.0] * 8, [0.0]]), r"must be numbers of shape \(2, 8\)"),
     "tail object": (changed("pairs", 0, "tail_object", 4), r"pair 0: tail_object must be .*4 objects.*received 4"),
     "tail object below -1": (changed("pairs", 0, "tail_object", -2), "pair 0: tail_object must be .*received -2"),
-    "tail object in words": (changed("pairs", 0, "tail_object", "0"), "pair 0: tail_object must be .*received '0'"),
-    "half a tail object": (changed("pairs", 0, "tail_object", 0.5), "pair 0: tail_object must be .*received 0.5"),
-    "no tail object": (changed("pairs", 0, "tail_object", False), "pair 0: tail_object must be .*received False"),
+    "tail object in words": (
+        changed("pairs", 0, "tail_object", "0"),
+        "pair 0: tail_object must be .*received str: '0'",
+    ),
+    "half a tail object": (
+        changed("pairs", 0, "tail_object", 0.5),
+        "pair 0: tail_object must be .*received float: '0.5'",
+    ),
+    "no tail object": (
+        changed("pairs", 0, "tail_object", False),
+        "pair 0: tail_object must be .*received bool: 'False'",
+    ),
     "unknown key of a pair": (
         changed("pairs", 1, "objcts", [1]),
-        r"pair 1 has unknown keys \['objcts'\]: a pair has \['crops', 'head', 'image_phrases', 'objects'",
+        r"pair 1 has unknown keys \['objcts'\]: .*'objects'",
     ),
-    "objects are no list": (changed("pairs", 0, "objects", 1), "pair 0: objects must be a list, received int: '1'"),
+    "objects are no list": (changed("pairs", 0, "objects", 1), "pair 0: objects must be a list .*received int: '1'"),
     "object in words": (changed("pairs", 0, "objects", ["man"]), r"objects must be indices .*received \['man'\]"),
     "half an object": (changed("pairs", 0, "objects", [0, 0.5]), r"objects must be indices .*received \[0\.5\]"),
     "phrase in words": (changed("pairs", 0, "image_phrases", ["man"]), r"image_phrases must be .*received \['man'\]"),
@@ -786,7 +795,7 @@ def test_posts_come_in_any_container(make_processor, posts):
         assert processor(batch)["input_ids"].equal(expected)
     arrays = {**given[0], "tokens": np.array(given[0]["tokens"]), "image_phrases": np.array(given[0]["image_phrases"])}
     assert processor(arrays)["input_ids"].equal(processor(given[0])["input_ids"])
-    with pytest.raises(ValueError, match="post 'everything': image_phrases must be a list of strings, received gener"):
+    with pytest.raises(ValueError, match="post 'everything': image_phrases must be .*received generator"):
         processor({**given[0], "image_phrases": (phrase for phrase in ["a"])})
 
 

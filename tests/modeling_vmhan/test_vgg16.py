@@ -58,9 +58,7 @@ def test_imagenet_weights_out_of_reach(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(VGG16_Weights, "get_state_dict", fail)
-    with pytest.raises(
-        OSError, match=r'vgg16-397923af\.pth, which could not be downloaded .* or pass weights="random:0"'
-    ):
+    with pytest.raises(OSError, match=r"imagenet.*vgg16-397923af\.pth.*random:0"):
         VGG16RegionEncoder.from_weights("imagenet")
 
 
@@ -129,7 +127,7 @@ def test_each_region_is_of_its_own_image(aligned):
 
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 6)])
 def test_rois_of_a_wrong_shape(aligned, shape):
-    with pytest.raises(ValueError, match=r"rois must be \(R, 5\).*received shape"):
+    with pytest.raises(ValueError, match=r"rois must be \(R, 5\).*received"):
         aligned(torch.zeros(1, 3, 32, 32), torch.zeros(shape))
 
 
