@@ -55,9 +55,7 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ... on damaged files
-        raise ValueError(
-            f"{_name(source)}: expected an image to its end, it is damaged or cut off ({error})."
-        ) from error
+        raise ValueError(f"{_name(source)}: expected an image that Pillow can read to its end ({error}).") from error
 
 
 def image_size(source: str | Path | bytes | Image.Image) -> tuple[int, int]:

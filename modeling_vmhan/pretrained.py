@@ -1,4 +1,4 @@
-"""What both models share: initialisation, loading, and the factory around a pretrained text encoder."""
+"""What both models share: their outputs, initialisation, loading, and the factory around a pretrained text encoder."""
 
 import os
 
@@ -28,18 +28,12 @@ class VMHANPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in transformers.
-
-        Raises:
-            OSError: also for a file of weights that is cut off or otherwise damaged.
-        """
+        """As in transformers, but a file of weights that is cut off or otherwise damaged is an OSError too."""
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
-            raise OSError(
-                f"the weights of {str(pretrained_model_name_or_path)!r} are damaged ({error}): copy model.safetensors "
-                "again, or download it again with force_download=True."
-            ) from error
+            name = str(pretrained_model_name_or_path)
+            raise OSError(f"the weights of {name!r} are damaged ({error}): copy model.safetensors again.") from error
 
     @classmethod
     def from_text_encoder(

@@ -33,24 +33,13 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 VGG16_ENCODERS = {"vgg16": VGG16RegionEncoder, "vgg16_roi_align": VGG16RoIAlignEncoder}
-KINDS = (*VGG16_ENCODERS, "transformers")
 
 
 class TransformersRegionEncoder(nn.Module):
     """A vision backbone of transformers (CLIP's and SigLIP's vision towers, DINOv2, DINOv3, ViT, ConvNeXt, ...).
 
-    The feature is the backbone's `pooler_output`, of each region's own pixels.
-
-    Args:
-        config: of a backbone that AutoModel knows and that needs nothing but `pixel_values`.
-
-    Raises:
-        ValueError: it needs something else, as text encoders and backbones with patches of any number do.
-
-    Example:
-        >>> config = AutoConfig.for_model("clip_vision_model", hidden_size=32, num_attention_heads=2, image_size=32)
-        >>> TransformersRegionEncoder(config)(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 32])
+    The feature is the backbone's `pooler_output`, of each region's own pixels. A backbone that needs more than
+    `pixel_values`, as text encoders and backbones with patches of any number do, is a ValueError.
     """
 
     takes_boxes = False
@@ -63,10 +52,8 @@ class TransformersRegionEncoder(nn.Module):
         parameters = inspect.signature(type(self.backbone).forward).parameters.values()
         needed = {p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
         if self.backbone.main_input_name != "pixel_values" or not needed <= {"self", "pixel_values"}:
-            raise ValueError(
-                "a vision encoder must be a backbone that needs nothing but pixel_values (CLIP's or SigLIP's vision "
-                f"model, DINOv2, DINOv3, ViT, ...), received {type(self.backbone).__name__}."
-            )
+            received = type(self.backbone).__name__
+            raise ValueError(f"a vision encoder must need nothing but pixel_values, as CLIP's, received {received}.")
 
     @classmethod
     def from_weights(cls, weights: str, config: PreTrainedConfig | None = None) -> "TransformersRegionEncoder":
@@ -85,10 +72,7 @@ class TransformersRegionEncoder(nn.Module):
         if seed is None:
             encoder = cls._pretrained(weights)
         elif config is None:
-            raise ValueError(
-                f"weights={weights!r} needs a vision_config, from which the backbone is built. Without one give the "
-                "name or folder of a model."
-            )
+            raise ValueError(f"weights={weights!r} needs a vision_config, from which the backbone is built.")
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -102,21 +86,13 @@ class TransformersRegionEncoder(nn.Module):
             config = getattr(config, "vision_config", config)
             with torch.device("meta"):
                 encoder = cls(config)
-            backbone, report = AutoModel.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True
-            )
+            options = {"dtype": torch.float32, "output_loading_info": True}
+            encoder.backbone, report = AutoModel.from_pretrained(name, config=config, **options)
         except OSError as error:
-            raise OSError(
-                f"the vision encoder {name!r} must be a model on the Hub or a folder with config.json and "
-                f"model.safetensors, and could not be read ({error}). Check the name, or download it first."
-            ) from error
+            raise OSError(f"the vision encoder {name!r} must be a model on the Hub or a folder: {error}") from error
         missing = sorted(report["missing_keys"])
         if missing:
-            raise ValueError(
-                f"the vision encoder {name!r} lacks the weights {missing[:5]} ({len(missing)} in all), which would be "
-                "random. Use a checkpoint of the backbone itself, with its pooler."
-            )
-        encoder.backbone = backbone
+            raise ValueError(f"the vision encoder {name!r} lacks weights, which would be random: {missing[:5]}.")
         return encoder
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -125,20 +101,14 @@ class TransformersRegionEncoder(nn.Module):
         Raises:
             ValueError: the backbone does not take this size, or has no pooled feature of V numbers.
         """
-        backbone = type(self.backbone).__name__
+        backbone, shape = type(self.backbone).__name__, tuple(pixel_values.shape)
         try:
             pooled = self.backbone(pixel_values=pixel_values, return_dict=True).pooler_output
         except ValueError as error:
-            raise ValueError(
-                f"pixel_values of shape {tuple(pixel_values.shape)} do not fit {backbone}: {error} Make them with the "
-                "model's own processor, whose image_transform has the backbone's size."
-            ) from error
+            raise ValueError(f"pixel_values of shape {shape} do not fit {backbone}: {error}") from error
+        received = None if pooled is None else tuple(pooled.shape)
         if pooled is None or pooled.flatten(1).shape[1] != self.feature_size:
-            received = None if pooled is None else tuple(pooled.shape)
-            raise ValueError(
-                f"{backbone} must give a pooler_output of {self.feature_size} numbers a region, received {received}. "
-                "Use a backbone with a pooled feature."
-            )
+            raise ValueError(f"{backbone} must pool a region to {self.feature_size} numbers, received {received}.")
         return pooled.flatten(1)
 
 
@@ -155,16 +125,13 @@ def build_region_encoder(kind: str, config: PreTrainedConfig | None = None) -> n
 def load_region_encoder(
     kind: str, weights: str, *, config: PreTrainedConfig | None = None
 ) -> tuple[nn.Module, PixelTransform]:
-    """A frozen encoder in eval mode, and how its pixels are made.
+    """A frozen encoder in eval mode, and how its pixels are made: as its own image processor does, if it has one.
 
     Args:
         kind: "vgg16" (the paper's: a pass over each region), "vgg16_roi_align" (a pass over the image, then RoIAlign),
             or "transformers".
         weights: "imagenet" or "random:SEED" for the first two; see `TransformersRegionEncoder.from_weights`.
         config: of the backbone, for kind "transformers" with random weights.
-
-    Returns:
-        The transform is that of the model's own image processor, if it has one; see `default_transform`.
 
     Raises:
         ValueError: an unknown kind or weights; an image processor that does something else than a `PixelTransform`.
@@ -175,24 +142,19 @@ def load_region_encoder(
         >>> encoder(transform(Image.new("RGB", (64, 40))).unsqueeze(0)).shape
         torch.Size([1, 4096])
     """
-    if kind not in KINDS:
-        raise ValueError(f"the vision encoder must be one of {list(KINDS)}, received {kind!r}.")
+    kinds = [*VGG16_ENCODERS, "transformers"]
+    if kind not in kinds:
+        raise ValueError(f"the vision encoder must be one of {kinds}, received {kind!r}.")
     if kind != "transformers":
         return VGG16_ENCODERS[kind].from_weights(weights), PixelTransform()
     encoder = TransformersRegionEncoder.from_weights(weights, config)
-    if random_seed(weights) is not None:
-        return encoder, default_transform(encoder.backbone.config)
-    if not _has_image_processor(weights):
-        transform = default_transform(encoder.backbone.config)
-        logger.warning("%s has no image processor: its pixels are made by %s", weights, transform)
-        return encoder, transform
-    return encoder, PixelTransform.from_image_processor(AutoImageProcessor.from_pretrained(weights))
-
-
-def _has_image_processor(name: str) -> bool:
-    """A file that is not there is not the same as a Hub that is out of reach, which is an OSError."""
-    files = ("preprocessor_config.json", "processor_config.json")
-    return any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in files)
+    if random_seed(weights) is None:
+        # a file that is not there is not the same as a Hub that is out of reach, which is an OSError
+        files = ("preprocessor_config.json", "processor_config.json")
+        if any(cached_file(weights, file, _raise_exceptions_for_missing_entries=False) for file in files):
+            return encoder, PixelTransform.from_image_processor(AutoImageProcessor.from_pretrained(weights))
+        logger.warning("%s has no image processor: its pixels are made as ImageNet's", weights)
+    return encoder, default_transform(encoder.backbone.config)
 
 
 def vision_from_weights(fields: dict[str, Any], weights: str | None) -> tuple[nn.Module | None, dict[str, Any]]:
@@ -207,11 +169,8 @@ def vision_from_weights(fields: dict[str, Any], weights: str | None) -> tuple[nn
     """
     kind, config = fields.get("vision_encoder"), fields.get("vision_config")
     if (kind is None) != (weights is None):
-        raise ValueError(
-            "vision_weights goes with a vision_encoder, and the other way round, received "
-            f'vision_encoder={kind!r} and vision_weights={weights!r}. Weights are "imagenet", "random:SEED", or for '
-            "vision_encoder='transformers' a model's name or folder."
-        )
+        received = f"vision_encoder={kind!r} and vision_weights={weights!r}"
+        raise ValueError(f"vision_weights goes with a vision_encoder, and the other way round, received {received}.")
     if kind is None:
         return None, {}
     if isinstance(config, dict):
@@ -234,22 +193,26 @@ def default_transform(config: PreTrainedConfig | None = None) -> PixelTransform:
 def encode_regions(
     encoder: nn.Module, pixel_values: Tensor, image_mask: Tensor, object_mask: Tensor, boxes: Tensor | None = None
 ) -> Tensor:
-    """Features of a padded batch; each region is encoded once, and padding not at all.
+    """Features of a padded batch, (B, 1 + O, V), zeros where no region is; each region is encoded once.
 
     The one place of a step where the host waits for the device: the number of regions is the number of passes.
 
     Args:
         pixel_values: (B, 1 + O, 3, S, S), the image first; (B, 1, 3, S, S) for an encoder that takes boxes.
         image_mask: (B,) bool. object_mask: (B, O) bool.
-        boxes: (B, O, 4) relative, for an encoder that takes them.
-
-    Returns:
-        (B, 1 + O, V), zeros where no region is.
+        boxes: (B, O, 4) relative, for an encoder that takes them, and only for it.
 
     Raises:
-        ValueError: shapes that do not belong together, or boxes that are missing or of no use.
+        ValueError: shapes that do not belong together.
     """
-    _check_batch(encoder, pixel_values, object_mask, boxes)
+    batch, num_objects = object_mask.shape
+    regions, expected = (1, (batch, num_objects, 4)) if encoder.takes_boxes else (1 + num_objects, None)
+    shape, received = tuple(pixel_values.shape), None if boxes is None else tuple(boxes.shape)
+    if len(shape) != 5 or shape[:3] != (batch, regions, 3) or shape[3] != shape[4] or received != expected:
+        raise ValueError(
+            f"this vision encoder takes pixel_values ({batch}, {regions}, 3, S, S) and boxes {expected}, received "
+            f"{shape} and {received}. Make them with the model's own processor."
+        )
     mask = torch.cat([image_mask.unsqueeze(1), object_mask & image_mask.unsqueeze(1)], dim=1)  # (B, 1 + O)
     dtype = next(encoder.parameters()).dtype
     filled = torch.zeros(*mask.shape, encoder.feature_size, dtype=dtype, device=pixel_values.device)
@@ -266,26 +229,8 @@ def encode_regions(
     return filled
 
 
-def _check_batch(encoder: nn.Module, pixel_values: Tensor, object_mask: Tensor, boxes: Tensor | None) -> None:
-    batch, num_objects = object_mask.shape
-    regions = 1 if encoder.takes_boxes else 1 + num_objects
-    shape = tuple(pixel_values.shape)
-    if len(shape) != 5 or shape[:3] != (batch, regions, 3) or shape[3] != shape[4]:
-        raise ValueError(
-            f"pixel_values must be ({batch}, {regions}, 3, S, S) with object_mask {tuple(object_mask.shape)} and this "
-            f"vision encoder, received {shape}. Make them with the model's own processor."
-        )
-    expected = (batch, num_objects, 4) if encoder.takes_boxes else None
-    received = None if boxes is None else tuple(boxes.shape)
-    if received != expected:
-        raise ValueError(
-            f"boxes must be {expected} for this vision encoder (None: it sees each region's own pixels), received "
-            f"{received}. Make them with the model's own processor."
-        )
-
-
 def weights_digest(module: nn.Module) -> str:
-    """sha256 of a state dict: names, types, shapes and bytes, in the order of names. About a second for VGG16."""
+    """sha256 of a state dict: names, types, shapes and bytes, in the order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

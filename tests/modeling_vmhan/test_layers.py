@@ -281,7 +281,7 @@ def test_projections_have_no_bias():
 
 @pytest.mark.parametrize(("hidden_size", "num_heads"), [(6, 4), (5, 2)])
 def test_hidden_size_that_heads_do_not_divide_is_refused(hidden_size, num_heads):
-    with pytest.raises(ValueError, match=rf"(?s)hidden_size.*num_heads.*{hidden_size}.*{num_heads}"):
+    with pytest.raises(ValueError, match=f"hidden_size={hidden_size}.*num_heads={num_heads}"):
         VariationalHypergraphAttention(hidden_size=hidden_size, num_heads=num_heads)
 
 

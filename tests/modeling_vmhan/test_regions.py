@@ -38,15 +38,13 @@ def test_a_box_that_crosses_the_border_by_a_rounding_is_cut():
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10]])
 def test_box_without_area(box):
-    with pytest.raises(
-        ValueError, match=r"x1 < x2 and y1 < y2, received boxes\[1\] = .* in an image of 40 x 30 pixels"
-    ):
+    with pytest.raises(ValueError, match=r"x1 < x2 .*boxes\[1\] = .* 40 x 30"):
         crop_regions(Image.new("RGB", (40, 30)), [[0, 0, 5, 5], box])
 
 
 @pytest.mark.parametrize("box", [[-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60]])
 def test_box_outside_the_image(box):
-    with pytest.raises(ValueError, match=r"must lie inside its image, received boxes\[0\] = .* of 40 x 30 pixels"):
+    with pytest.raises(ValueError, match=r"inside its image.*boxes\[0\] = .* 40 x 30"):
         crop_regions(Image.new("RGB", (40, 30)), [box])
 
 
@@ -180,7 +178,7 @@ def test_a_thin_region_is_not_blown_up():
     ],
 )
 def test_an_image_processor_that_does_something_else(fields, make_image_processor):
-    with pytest.raises(ValueError, match="CLIPImageProcessor must resize to a square .*Give image_transform"):
+    with pytest.raises(ValueError, match="CLIPImageProcessor must .*image_transform"):
         PixelTransform.from_image_processor(make_image_processor("CLIPImageProcessor", **fields))
 
 
@@ -202,10 +200,10 @@ def test_another_size_keeps_the_share_of_the_centre():
     [
         ({"size": 0}, "size must be a whole number >= 1, received 0"),
         ({"size": 32.0}, "size must be a whole number >= 1, received 32.0"),
-        ({"crop_mode": "pad"}, r"crop_mode must be one of \['squash', 'center'\], received 'pad'"),
+        ({"crop_mode": "pad"}, "crop_mode must be .*'squash', 'center'.*received 'pad'"),
         ({"resample": "cubic"}, "resample must be one of .*'bicubic'.*, received 'cubic'"),
-        ({"shortest_edge": 256}, "shortest_edge must be None with crop_mode 'squash', received 256"),
-        ({"crop_mode": "center", "shortest_edge": 8}, "shortest_edge must be a whole number >= size=224, received 8"),
+        ({"shortest_edge": 256}, "shortest_edge must be .*received 256"),
+        ({"crop_mode": "center", "shortest_edge": 8}, "shortest_edge must be .*received 8"),
         ({"mean": 0.5}, "mean must be three numbers, received 0.5"),
         ({"std": [1, 1, 0]}, r"std must be three positive numbers, received \[1, 1, 0\]"),
         ({"side": 32}, r"image_transform has unknown fields \['side'\]: it may have \['size', "),

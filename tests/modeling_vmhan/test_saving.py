@@ -351,7 +351,5 @@ def test_an_unknown_key_in_a_saved_config_is_a_clear_error(broken):
 
 def test_a_processor_from_another_model_is_a_clear_error(broken):
     edited(broken, "processor_config.json", num_image_phrases=1, visual_feature_size=512)
-    with pytest.raises(
-        ValueError, match="another model: num_image_phrases 3 against 1, visual_feature_size 8 against 512"
-    ):
+    with pytest.raises(ValueError, match="visual_feature_size 8 against 512, num_image_phrases 3 against 1"):
         pipeline(model=str(broken), device="cpu")

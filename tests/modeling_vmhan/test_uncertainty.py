@@ -88,11 +88,6 @@ def test_a_higher_temperature_flattens_the_samples():
     assert (hot.entropy > cold.entropy).all()
 
 
-def test_no_sample_is_an_error():
-    with pytest.raises(ValueError, match="num_samples must be at least 1, received 0"):
-        monte_carlo_probabilities(classifier(), *gaussians(), num_samples=0)
-
-
 # ---------------------------------------------------------------- entropies
 
 
@@ -162,5 +157,5 @@ def test_where_nothing_is_known_probabilities_become_uniform():
 @pytest.mark.parametrize("shapes", [((0, 3), (0,)), ((2, 3), (3,)), ((6,), (6,))])
 def test_what_cannot_be_fitted_is_an_error(shapes):
     logits, labels = torch.zeros(shapes[0]), torch.zeros(shapes[1], dtype=torch.long)
-    with pytest.raises(ValueError, match=r"needs logits \(n, R\) and labels \(n,\) of n >= 1 pairs, received"):
+    with pytest.raises(ValueError, match=r"logits must be \(n, R\) and labels \(n,\).*received"):
         fit_temperature(logits, labels)
