@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from modeling_vmhan.images import load_image
 from modeling_vmhan.regions import region_inputs
 from modeling_vmhan.vgg16 import MIN_SIZE, VGG16RegionEncoder
-from modeling_vmhan.vision import load_region_encoder, weights_digest
+from modeling_vmhan.weights import load_region_encoder, weights_digest
 
 
 __all__ = ["VisualFeatureExtractor", "parse_features"]

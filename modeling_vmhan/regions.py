@@ -88,36 +88,6 @@ class PixelTransform:
             raise ValueError(f"image_transform has unknown fields {unknown}: it may have {known}.")
         return cls(**(fields or {}))
 
-    @classmethod
-    def from_image_processor(cls, processor: Any) -> "PixelTransform":
-        """What an image processor of transformers does, by its attributes.
-
-        Raises:
-            ValueError: it does something else than resize to a square (perhaps by cutting out the centre), divide by
-                255 and normalise.
-        """
-        size, crop = (getattr(processor, name, None) or {} for name in ("size", "crop_size"))
-        has_crop = bool(getattr(processor, "do_center_crop", None))
-        square = crop if has_crop else size
-        side, shortest = square.get("height"), size.get("shortest_edge") if has_crop else None
-        scale = getattr(processor, "rescale_factor", 1 / 255) if getattr(processor, "do_rescale", True) else 1.0
-        is_square = side is not None and side == square.get("width") and has_crop is (shortest is not None)
-        if not is_square or not getattr(processor, "do_resize", True) or abs(scale * 255 - 1) > 1e-6:
-            raise ValueError(
-                f"{type(processor).__name__} must resize to a square, or a shortest_edge that is cut to one, and "
-                f"rescale by 1/255, received size={dict(size)}, do_center_crop={has_crop}, crop_size={dict(crop)}, "
-                f"rescale_factor={scale}. Give image_transform (a dict of PixelTransform's fields) yourself."
-            )
-        normalised = getattr(processor, "do_normalize", True)
-        return cls(
-            size=side,
-            crop_mode="center" if has_crop else "squash",
-            shortest_edge=shortest,
-            resample=Image.Resampling(processor.resample).name.lower(),
-            mean=tuple(processor.image_mean) if normalised else (0.0, 0.0, 0.0),
-            std=tuple(processor.image_std) if normalised else (1.0, 1.0, 1.0),
-        )
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for configurations and provenance."""
         return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}

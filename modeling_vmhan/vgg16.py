@@ -5,31 +5,20 @@ Shapes: R regions (whole images and boxes), I images, S side of the input in pix
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights, vgg16
+from torchvision.models import vgg16
 from torchvision.ops import roi_align
 
 
-__all__ = ["MIN_SIZE", "VGG16RegionEncoder", "VGG16RoIAlignEncoder", "random_seed"]
+__all__ = ["MIN_SIZE", "VGG16RegionEncoder", "VGG16RoIAlignEncoder"]
 
 MIN_SIZE = 32  # pixels: VGG16 halves the side five times
-
-
-def random_seed(weights: str) -> int | None:
-    """SEED of "random:SEED", the one way to ask for random weights; None for any other name."""
-    kind, _, seed = weights.partition(":")
-    return int(seed) if kind == "random" and seed.isdecimal() else None
 
 
 class VGG16RegionEncoder(nn.Module):
     """VGG16 with a pass over each region's own pixels (the paper's), up to fc7, that is, without fc8.
 
     The output is the 4096-d vector after fc7's ReLU, so it is never negative (Simonyan and Zisserman 2015,
-    https://arxiv.org/abs/1409.1556). Its dropouts act in training mode only; `from_weights` is in evaluation mode.
-
-    Example:
-        >>> encoder = VGG16RegionEncoder.from_weights("random:0")
-        >>> encoder(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 4096])
+    https://arxiv.org/abs/1409.1556). Its dropouts act in training mode only: extract features in evaluation mode.
     """
 
     feature_size = 4096  # V
@@ -41,38 +30,6 @@ class VGG16RegionEncoder(nn.Module):
         self.features = network.features
         self.avgpool = network.avgpool
         self.classifier = network.classifier[:-1]
-
-    @classmethod
-    def from_weights(cls, weights: str) -> "VGG16RegionEncoder":
-        """A frozen encoder in eval mode.
-
-        Args:
-            weights: "imagenet" downloads torchvision's `VGG16_Weights.IMAGENET1K_V1` (528 MB, then cached);
-                "random:SEED" draws from torchvision's initial distribution for VGG with a generator of its own.
-
-        Raises:
-            ValueError: `weights` is neither.
-            OSError: the ImageNet weights can be neither found in the cache nor downloaded.
-        """
-        seed = random_seed(weights)
-        if weights != "imagenet" and seed is None:
-            raise ValueError(f'weights must be "imagenet" or "random:SEED" such as "random:0", received {weights!r}.')
-        with torch.device("meta"):  # no weights yet: drawing 134 million twice would take seconds
-            encoder = cls()
-        if seed is None:
-            state = _imagenet_weights()
-            encoder.load_state_dict({name: state[name] for name in encoder.state_dict()}, assign=True)  # without fc8
-            return encoder.eval().requires_grad_(False)
-        encoder.to_empty(device="cpu")
-        generator = torch.Generator().manual_seed(seed)
-        for module in encoder.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01, generator=generator)
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.zeros_(module.bias)
-        return encoder.eval().requires_grad_(False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """fc7 features of normalised regions: (R, 3, S, S) -> (R, 4096). S is at least 32; the paper's is 224.
@@ -117,14 +74,3 @@ class VGG16RoIAlignEncoder(VGG16RegionEncoder):
         # in float32: torchvision has no bfloat16 kernel for CPU
         regions = roi_align(maps.float(), in_cells, output_size=7, sampling_ratio=-1, aligned=True)  # (R, 512, 7, 7)
         return self.classifier(regions.to(maps.dtype).flatten(1))
-
-
-def _imagenet_weights() -> dict[str, Tensor]:
-    weights = VGG16_Weights.IMAGENET1K_V1
-    try:
-        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # unreachable; a file that fails the hash check
-        raise OSError(
-            f'weights="imagenet" needs {weights.url} ({error}). Put that file into {torch.hub.get_dir()}/checkpoints, '
-            'or pass weights="random:0" to try the code, though not to compare with the paper.'
-        ) from error

@@ -1,4 +1,4 @@
-"""The vision encoders by name, for the model and for precomputed features alike.
+"""The vision encoders by name, for the model and for precomputed features alike. `weights.py` loads them.
 
 An encoder is an `nn.Module` with `feature_size` (V) and `takes_boxes`:
     takes_boxes False: forward(pixel_values (R, 3, S, S)) -> (R, V), a pass over each region's own pixels;
@@ -6,31 +6,17 @@ An encoder is an `nn.Module` with `feature_size` (V) and `takes_boxes`:
 Shapes: B examples, O boxes of an example, R regions, I images, S side of the input in pixels.
 """
 
-import hashlib
 import inspect
-import logging
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig
-from transformers.utils import cached_file
+from transformers import AutoModel, PreTrainedConfig
 
 from .regions import PixelTransform
-from .vgg16 import VGG16RegionEncoder, VGG16RoIAlignEncoder, random_seed
+from .vgg16 import VGG16RegionEncoder, VGG16RoIAlignEncoder
 
 
-__all__ = [
-    "TransformersRegionEncoder",
-    "build_region_encoder",
-    "default_transform",
-    "encode_regions",
-    "load_region_encoder",
-    "vision_from_weights",
-    "weights_digest",
-]
-
-logger = logging.getLogger(__name__)
+__all__ = ["TransformersRegionEncoder", "build_region_encoder", "default_transform", "encode_regions"]
 
 VGG16_ENCODERS = {"vgg16": VGG16RegionEncoder, "vgg16_roi_align": VGG16RoIAlignEncoder}
 
@@ -54,46 +40,6 @@ class TransformersRegionEncoder(nn.Module):
         if self.backbone.main_input_name != "pixel_values" or not needed <= {"self", "pixel_values"}:
             received = type(self.backbone).__name__
             raise ValueError(f"a vision encoder must need nothing but pixel_values, as CLIP's, received {received}.")
-
-    @classmethod
-    def from_weights(cls, weights: str, config: PreTrainedConfig | None = None) -> "TransformersRegionEncoder":
-        """A frozen encoder in eval mode and float32.
-
-        Args:
-            weights: a model's name or folder, of which the vision tower is taken if it has several; or "random:SEED",
-                which needs `config`, the backbone's.
-
-        Raises:
-            OSError: there is no such model, or no weights of it.
-            ValueError: it lacks weights that would then be random, or is no vision backbone; random weights without
-                a config.
-        """
-        seed = random_seed(weights)
-        if seed is None:
-            encoder = cls._pretrained(weights)
-        elif config is None:
-            raise ValueError(f"weights={weights!r} needs a vision_config, from which the backbone is built.")
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
-                encoder = cls(config)
-        return encoder.eval().requires_grad_(False)
-
-    @classmethod
-    def _pretrained(cls, name: str) -> "TransformersRegionEncoder":
-        try:
-            config = AutoConfig.from_pretrained(name)
-            config = getattr(config, "vision_config", config)
-            with torch.device("meta"):
-                encoder = cls(config)
-            options = {"dtype": torch.float32, "output_loading_info": True}
-            encoder.backbone, report = AutoModel.from_pretrained(name, config=config, **options)
-        except OSError as error:
-            raise OSError(f"the vision encoder {name!r} must be a model on the Hub or a folder: {error}") from error
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise ValueError(f"the vision encoder {name!r} lacks weights, which would be random: {missing[:5]}.")
-        return encoder
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Pooled features of normalised regions: (R, 3, S, S) -> (R, V).
@@ -120,67 +66,6 @@ def build_region_encoder(kind: str, config: PreTrainedConfig | None = None) -> n
     """
     encoder = TransformersRegionEncoder(config) if kind == "transformers" else VGG16_ENCODERS[kind]()
     return encoder.eval().requires_grad_(False)
-
-
-def load_region_encoder(
-    kind: str, weights: str, *, config: PreTrainedConfig | None = None
-) -> tuple[nn.Module, PixelTransform]:
-    """A frozen encoder in eval mode, and how its pixels are made: as its own image processor does, if it has one.
-
-    Args:
-        kind: "vgg16" (the paper's: a pass over each region), "vgg16_roi_align" (a pass over the image, then RoIAlign),
-            or "transformers".
-        weights: "imagenet" or "random:SEED" for the first two; see `TransformersRegionEncoder.from_weights`.
-        config: of the backbone, for kind "transformers" with random weights.
-
-    Raises:
-        ValueError: an unknown kind or weights; an image processor that does something else than a `PixelTransform`.
-        OSError: the weights cannot be had.
-
-    Example:
-        >>> encoder, transform = load_region_encoder("vgg16", "random:0")
-        >>> encoder(transform(Image.new("RGB", (64, 40))).unsqueeze(0)).shape
-        torch.Size([1, 4096])
-    """
-    kinds = [*VGG16_ENCODERS, "transformers"]
-    if kind not in kinds:
-        raise ValueError(f"the vision encoder must be one of {kinds}, received {kind!r}.")
-    if kind != "transformers":
-        return VGG16_ENCODERS[kind].from_weights(weights), PixelTransform()
-    encoder = TransformersRegionEncoder.from_weights(weights, config)
-    if random_seed(weights) is None:
-        # a file that is not there is not the same as a Hub that is out of reach, which is an OSError
-        files = ("preprocessor_config.json", "processor_config.json")
-        if any(cached_file(weights, file, _raise_exceptions_for_missing_entries=False) for file in files):
-            return encoder, PixelTransform.from_image_processor(AutoImageProcessor.from_pretrained(weights))
-        logger.warning("%s has no image processor: its pixels are made as ImageNet's", weights)
-    return encoder, default_transform(encoder.backbone.config)
-
-
-def vision_from_weights(fields: dict[str, Any], weights: str | None) -> tuple[nn.Module | None, dict[str, Any]]:
-    """The vision encoder that fields of a configuration name, and what the configuration takes over from it.
-
-    Args:
-        fields: of them `vision_encoder`, `vision_config`, `image_transform` and `visual_feature_size` are read; any
-            may be missing. weights: as in `load_region_encoder`; None without a vision encoder.
-
-    Raises:
-        ValueError: weights without an encoder, or the other way round: none is random unasked.
-    """
-    kind, config = fields.get("vision_encoder"), fields.get("vision_config")
-    if (kind is None) != (weights is None):
-        received = f"vision_encoder={kind!r} and vision_weights={weights!r}"
-        raise ValueError(f"vision_weights goes with a vision_encoder, and the other way round, received {received}.")
-    if kind is None:
-        return None, {}
-    if isinstance(config, dict):
-        config = AutoConfig.for_model(**config)
-    encoder, transform = load_region_encoder(kind, weights, config=config)
-    taken = {"visual_feature_size": fields.get("visual_feature_size", encoder.feature_size)}
-    taken["image_transform"] = fields.get("image_transform") or transform.to_dict()
-    if kind == "transformers":
-        taken["vision_config"] = encoder.backbone.config
-    return encoder, taken
 
 
 def default_transform(config: PreTrainedConfig | None = None) -> PixelTransform:
@@ -227,12 +112,3 @@ def encode_regions(
         features = encoder(pixel_values[mask].to(dtype))  # (R, V)
     filled[mask] = features.to(dtype)
     return filled
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 of a state dict: names, types, shapes and bytes, in the order of names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

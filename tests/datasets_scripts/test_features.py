@@ -13,7 +13,7 @@ from transformers import AutoModel
 from datasets_scripts import features
 from datasets_scripts.builders.postcards import PostcardsConfig, make_postcard
 from datasets_scripts.features import VisualFeatureExtractor, parse_features
-from modeling_vmhan.vision import weights_digest
+from modeling_vmhan.weights import weights_digest
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from modeling_vmhan.regions import (
     pixel_boxes,
     region_inputs,
 )
+from modeling_vmhan.weights import transform_of
 
 
 def test_crops_are_the_whole_image_then_the_boxes():
@@ -152,7 +153,7 @@ def make_image_processor():
 @pytest.mark.parametrize(("name", "fields"), PROCESSORS.values(), ids=PROCESSORS)
 def test_pixels_are_those_of_the_image_processor(name, fields, size, image, make_image_processor):
     processor = make_image_processor(name, **fields)
-    transform = PixelTransform.from_image_processor(processor)
+    transform = transform_of(processor)
     picture = image.resize(size)
     expected = processor(picture, return_tensors="pt")["pixel_values"][0]
     step = 1 / 255 / min(transform.std)  # one of 256 grey values: resizing is rounded in another order there
@@ -179,7 +180,7 @@ def test_a_thin_region_is_not_blown_up():
 )
 def test_an_image_processor_that_does_something_else(fields, make_image_processor):
     with pytest.raises(ValueError, match="CLIPImageProcessor must .*image_transform"):
-        PixelTransform.from_image_processor(make_image_processor("CLIPImageProcessor", **fields))
+        transform_of(make_image_processor("CLIPImageProcessor", **fields))
 
 
 @pytest.mark.parametrize("fields", [{}, {"size": 32, "crop_mode": "center", "shortest_edge": 40, "mean": [0, 0, 0.5]}])

@@ -24,6 +24,7 @@ from transformers import (
 import modeling_vmhan
 from modeling_vmhan import PRESETS, VMHANConfig, VMHANForRelationClassification, VMHANModel, VMHANProcessor
 from modeling_vmhan.pipeline_vmhan import TASK
+from modeling_vmhan.weights import load_region_encoder
 
 
 ALL_PRESETS = pytest.mark.parametrize("preset", PRESETS)
@@ -266,7 +267,7 @@ def check_answers(folder, expected):
 
 def test_the_folder_carries_every_file_of_code_it_needs(published):
     code = {path.stem for path in published[0].glob("*.py")}
-    assert code == {path.stem for path in Path(modeling_vmhan.__file__).parent.glob("*.py")} - {"__init__"}
+    assert code == {path.stem for path in Path(modeling_vmhan.__file__).parent.glob("*.py")} - {"__init__", "weights"}
     config = json.loads((published[0] / "config.json").read_text())
     assert config["auto_map"] == AUTO_MAP
     assert config["custom_pipelines"][TASK]["impl"] == "pipeline_vmhan.MultimodalRelationClassificationPipeline"
@@ -307,7 +308,8 @@ def test_a_saved_configuration_names_no_place_of_this_machine(make_text_config, 
     """Whether the encoders came from a folder or the model itself did, and was saved again."""
     for name, config in (("text", make_text_config()), ("vision", make_vision_config())):
         AutoModel.from_config(config).save_pretrained(tmp_path / name)
-    fields = {"vision_encoder": "transformers", "vision_weights": str(tmp_path / "vision")}
+    vision = load_region_encoder("transformers", str(tmp_path / "vision"))
+    fields = {"vision_encoder": "transformers", "vision": vision}
     model = VMHANForRelationClassification.from_text_encoder(str(tmp_path / "text"), **fields)
     assert model.config.text_config.name_or_path == str(tmp_path / "text")
     for _ in range(2):
