@@ -68,32 +68,27 @@ class VMHANConfig(PreTrainedConfig):
 
     Args:
         text_config: configuration (or its dict) of any AutoModel text encoder. Default: bert-base-uncased's shape.
-        entity_representation: what the text encoder hands to the head and tail nodes. "marker": markers in the
-            sentence, one pass a pair, the opening marker's state. "span": no markers, one pass a sentence, the mean
-            state of the mention. "packed": one pass a sentence, each pair's markers appended after it (BERT and
-            RoBERTa families only).
-        visual_feature_size: V, size of the image and object features (VGG16 fc7: 4096). 0 builds a model without
-            image and object nodes; image phrases, which are text, are not affected.
+        entity_representation: what the text encoder hands to the head and tail nodes. "marker": one pass a pair with
+            markers in the sentence, the opening one's state. "span": one pass a sentence, the mean state of the
+            mention. "packed": one pass a sentence, each pair's markers appended to it (BERT and RoBERTa families).
+        visual_feature_size: V of the image and object features (VGG16 fc7: 4096). 0: no image and object nodes.
         vision_encoder: None when features are given. Otherwise a frozen encoder is part of the model, which then also
             takes `pixel_values`: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over
-            the image, then RoIAlign; other features), or "transformers" (the pooled output of `vision_config`'s
-            backbone).
+            the image, then RoIAlign; other features), or "transformers" (`vision_config`'s pooled output).
         vision_config: configuration (or its dict) of an AutoModel vision backbone, for vision_encoder="transformers".
-        image_transform: how the processor makes the encoder's pixels, a dict of `PixelTransform`'s fields; None is
-            ImageNet's normalisation at the encoder's size.
-        num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q. The paper prints
-            neither M nor Q.
+        image_transform: dict of `PixelTransform`'s fields; None is ImageNet's normalisation at the encoder's size.
+        num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q.
         hidden_size: D of nodes and hyperedges; None takes the text encoder's.
-        num_layers: V-HAN layers. A hyperedge read by the last layer has been updated num_layers - 1 times, so it takes
-            2 or more for what one node says to reach another selectively.
+        num_layers: of V-HAN. A hyperedge read by the last layer has been updated num_layers - 1 times, so it takes 2
+            or more for what one node says to reach another selectively.
         num_heads: attention heads; must divide hidden_size.
         hyperedges: families of hyperedges, of `hypergraph.HYPEREDGE_FAMILIES`.
         hypergraph_encoder: "vhan", or an ablation: "none", "hgnn", "gcn", "gat", "variational_gcn".
         variational: False: no variance path, no KL, the classifier sees the means only.
         variance_eps: lower bound of every node variance.
-        classifier_dropout: dropout before the classifier (paper: 0.6).
-        relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12. The paper prints
-            none of them and finds them on the validation split.
+        classifier_dropout: before the classifier (paper: 0.6).
+        relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12, which the paper does
+            not print and finds on the validation split.
         calibration_temperature: class probabilities are softmax(logits / calibration_temperature); logits and losses
             are without it. (transformers refuses to save the name `temperature`, a parameter of generation.)
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
@@ -101,13 +96,11 @@ class VMHANConfig(PreTrainedConfig):
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
 
     Raises:
-        ValueError: a field breaks its rule (the message names field, rule and value), or a keyword is unknown (the
-            message suggests the nearest name).
+        ValueError: a field breaks its rule, or a keyword is unknown (the message suggests the nearest name).
 
     Example:
-        >>> config = VMHANConfig.from_preset("no_kl", id2label={0: "None", 1: "/per/per/peer"})
-        >>> config.kl_loss_weight, config.none_label
-        (0.0, 'None')
+        >>> VMHANConfig.from_preset("no_kl", id2label={0: "None", 1: "/per/per/peer"}).kl_loss_weight
+        0.0
     """
 
     model_type = "vmhan"
@@ -119,19 +112,15 @@ class VMHANConfig(PreTrainedConfig):
 
     def __init__(
         self,
-        # text
         text_config: PreTrainedConfig | dict | None = None,
         entity_representation: str = "marker",
-        # vision
         visual_feature_size: int = 4096,
         vision_encoder: str | None = None,
         vision_config: PreTrainedConfig | dict | None = None,
         image_transform: dict | None = None,
-        # nodes
         num_objects: int = 3,
         num_text_phrases: int = 3,
         num_image_phrases: int = 3,
-        # hypergraph
         hidden_size: int | None = None,
         num_layers: int = 2,
         num_heads: int = 4,
@@ -139,14 +128,11 @@ class VMHANConfig(PreTrainedConfig):
         hypergraph_encoder: str = "vhan",
         variational: bool = True,
         variance_eps: float = 1e-6,
-        # classifier and losses
         classifier_dropout: float = 0.6,
         relation_loss_weight: float = 1.0,
         reconstruction_loss_weight: float = 0.1,
         kl_loss_weight: float = 0.01,
-        # calibration
         calibration_temperature: float = 1.0,
-        # labels
         none_label: str | None = None,
         initializer_range: float = 0.02,
         **kwargs,
@@ -172,11 +158,7 @@ class VMHANConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, preset: str, **fields) -> "VMHANConfig":
-        """A row of Table 2: `fields`, with the preset's changes on top (they win where both name a field).
-
-        Raises:
-            ValueError: `preset` is not one of `PRESETS`.
-        """
+        """A row of Table 2: `fields`, with the preset's changes on top (they win where both name a field)."""
         if not isinstance(preset, str) or preset not in PRESETS:
             near = _suggest(str(preset), PRESETS)
             raise ValueError(f"preset must be one of {list(PRESETS)}, received {preset!r}.{near}")
@@ -188,9 +170,6 @@ class VMHANConfig(PreTrainedConfig):
 
         A dict for a sub-configuration changes the saved one, as in transformers. New labels, or another number of
         labels, replace `id2label`, `label2id` and `none_label` together, so that fine-tuning starts with fresh ones.
-
-        Raises:
-            ValueError: as the constructor.
         """
         saved, own = dict(config_dict), _own_fields(cls) | {"id2label", "label2id", "num_labels"}
         given = {name: kwargs.pop(name) for name in own & kwargs.keys() if kwargs[name] is not None or name in saved}

@@ -62,12 +62,7 @@ def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
 
 
 class VMHANModel(VMHANPreTrainedModel):
-    """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out.
-
-    Raises:
-        ValueError: entity_representation="packed" with an encoder that cannot take it; a vision encoder whose features
-            are not of `visual_feature_size`.
-    """
+    """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out."""
 
     def __init__(self, config: VMHANConfig):
         super().__init__(config)
@@ -80,15 +75,12 @@ class VMHANModel(VMHANPreTrainedModel):
         # the type of the layers around it, not the one its own checkpoint was saved in
         self.text_encoder = without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
         same_size = text_config.hidden_size == config.hidden_size
-        self.text_projection = (
-            nn.Identity() if same_size else nn.Linear(text_config.hidden_size, config.hidden_size, bias=False)
-        )
-        self.visual_projection = (
-            VisualProjection(feature_size=config.visual_feature_size, hidden_size=config.hidden_size)
-            if config.visual_feature_size
-            else None
-        )
-        self.vision_encoder = None
+        sizes = text_config.hidden_size, config.hidden_size
+        self.text_projection = nn.Identity() if same_size else nn.Linear(*sizes, bias=False)
+        self.visual_projection = self.vision_encoder = None
+        if config.visual_feature_size:
+            size = config.visual_feature_size
+            self.visual_projection = VisualProjection(feature_size=size, hidden_size=config.hidden_size)
         if config.vision_encoder is not None:
             self.vision_encoder = build_region_encoder(config.vision_encoder, config.vision_config)
             size = self.vision_encoder.feature_size

@@ -66,10 +66,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         """Answer one question, or many.
 
         Args:
-            inputs: a question, or a list, generator, `KeyDataset`, `datasets.Dataset` (streaming too) or other
-                iterable of questions, of which a list gives a list and anything else an iterator. A question is a
-                dict of
-
+            inputs: a question, or a list, generator, `datasets.Dataset` (streaming too) or other iterable of
+                questions, of which a list gives a list and anything else an iterator. A question is a dict of
                 text or tokens: the sentence.
                 head, tail: each a string that stands once in the sentence, or a span: (start, end) in characters of
                     `text`, in tokens of `tokens`. The tail may be a box (x1, y1, x2, y2) in pixels of the image, or
@@ -77,24 +75,21 @@ class MultimodalRelationClassificationPipeline(Pipeline):
                 pairs: instead, a list of such {head, tail} for several pairs of the post, answered in one pass; then
                     the answer is a list. Rows of this project's data sets are questions as they are.
                 image: path, http(s) URL, PIL image or encoded bytes; may be missing.
-                boxes, object_labels, image_features, object_features, caption, image_phrases: as for VMHANProcessor.
                 text_phrases (strings or spans), objects (indices into boxes): of the pair.
+                Others: as for VMHANProcessor.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32). seed: of their noise (default 0).
             explain: add what carried the decision, as data and as a picture (default False).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
-            batch_size, num_workers: as in every Pipeline; batch_size counts questions.
+            batch_size, num_workers: as in every Pipeline; batch_size counts questions. Workers tokenize.
 
         Returns:
-            for each pair a dict of
-                head, tail: the words, or the tail's box. relation, score: the best one and its probability,
-                    softmax(logits / config.calibration_temperature). abstained. none_score: of the none label.
-                top_k: [{relation, score}].
-                uncertainty: {monte_carlo_score, entropy, mutual_information}: the relation's probability and the two
-                    in nats, under samples of the node Gaussians (`uncertainty.py`); mutual_information is None for a
-                    model without variances, whose only sample is the prediction itself.
-                explanation: {nodes, hyperedges, picture}, with explain=True (`explanation.py`).
+            for each pair a dict of head and tail (the words, or the tail's box), relation and score (the best one's
+            probability, softmax(logits / config.calibration_temperature)), abstained, none_score, top_k (dicts of
+            relation and score), with explain=True explanation (nodes, hyperedges, picture), and uncertainty:
+            {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
+            samples of the node Gaussians; mutual_information is None for a model without variances.
 
         Raises:
             ValueError: a question that cannot be read or encoded; the message names the value and the fix.

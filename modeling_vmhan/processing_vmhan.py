@@ -81,12 +81,10 @@ class VMHANProcessor(ProcessorMixin):
     Args:
         tokenizer: a fast tokenizer; the four entity markers are added to it. Resize the model's embeddings to
             `len(processor.tokenizer)` (`from_text_encoder(vocab_size=...)` does).
-        entity_representation, num_objects, num_text_phrases, num_image_phrases, visual_feature_size, vision_encoder,
-            image_transform: as in `VMHANConfig`, and equal to the model's; `for_config` copies them. The last two are
-            for posts whose pixels the model encodes itself.
         max_length: tokens of a row, special tokens and the image text included. The four markers a pair that `packed`
             appends are not counted: they take no position of their own.
         max_image_text_length: tokens the image text may take of them, as far as the sentence leaves room.
+        Others: as in `VMHANConfig`, and equal to the model's; `for_config` copies them.
 
     Raises:
         ValueError: a slow tokenizer, or a field that breaks its rule.
@@ -131,8 +129,7 @@ class VMHANProcessor(ProcessorMixin):
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
         """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`.
 
-        Raises:
-            ValueError: `max_length` is beyond the positions of the config's text encoder (`num_positions`).
+        A `max_length` beyond the positions of its text encoder is a ValueError.
         """
         fields = {name: getattr(config, name) for name in SHARED_FIELDS} | fields
         if config.vision_encoder is not None:
@@ -141,11 +138,8 @@ class VMHANProcessor(ProcessorMixin):
         processor = cls(tokenizer=tokenizer, **fields)
         positions = num_positions(config.text_config)
         if positions is not None and processor.max_length > positions:
-            encoder = config.text_config.model_type
-            raise ValueError(
-                f"max_length must be at most {positions}, the positions of this {encoder}, received "
-                f"{processor.max_length}."
-            )
+            received = f"{config.text_config.model_type}, received {processor.max_length}"
+            raise ValueError(f"max_length must be at most {positions}, the positions of this {received}.")
         return processor
 
     @property
@@ -163,8 +157,7 @@ class VMHANProcessor(ProcessorMixin):
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
                     indices of the ones most relevant to the pair, best first (missing or empty: the first ones; -1:
-                    a node taken away, whose place stays empty);
-                    `relation`: name or id, needed with `label2id`.
+                    a node taken away, whose place stays empty); `relation`: name or id, needed with `label2id`.
                 image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path or
                     bytes, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.
                 caption and image_phrases: text about the image. Phrases are found in the caption; those that are
@@ -176,8 +169,7 @@ class VMHANProcessor(ProcessorMixin):
             BatchFeature of tensors, the keyword arguments of `VMHANModel.forward` (and `labels`).
 
         Raises:
-            ValueError: no post, no pair, a span outside the sentence, mentions too far apart, an unknown relation or
-                key, features of the wrong size. The message names the post, the value and the fix.
+            ValueError: what a post lacks or has wrong; the message names the post, the value and the fix.
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: the processor takes posts and label2id.")
@@ -285,9 +277,8 @@ class VMHANProcessor(ProcessorMixin):
     def _image_text(self, post: dict, limit: int) -> tuple[list[int], list[Span | None]]:
         """Token ids of the second segment, at most `limit`, and each phrase's token span in it.
 
-        Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
-        that its state knows the words around it. Phrases beyond the cut, or across it, are None, unless one is
-        the whole text; so are blank ones.
+        Departure from the paper: a phrase found in a caption is read where it stands, so that its state knows the
+        words around it. Phrases beyond or across the cut are None, unless one is the whole text; so are blank ones.
         """
         phrases = image_phrases_of(post)
         if self.num_image_phrases == 0 or not phrases:
