@@ -26,55 +26,38 @@ FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if
 
 INVALID = [
     ("text_config", "bert-base-uncased"),
-    ("text_config", []),
-    ("text_config", 0),
     ("entity_representation", "markers"),
     ("visual_feature_size", -1),
     ("visual_feature_size", 4096.0),
     ("vision_encoder", "resnet50"),
     ("vision_config", "openai/clip-vit-base-patch32"),
     ("image_transform", 224),
-    ("image_transform", []),
     ("num_objects", -1),
     ("num_objects", True),
     ("num_text_phrases", -2),
     ("num_image_phrases", "3"),
     ("hidden_size", 0),
     ("num_layers", 0),
-    ("num_layers", 1.5),
-    ("num_heads", 0),
     ("num_heads", 5),
     ("hyperedges", []),
     ("hyperedges", ["global", "global"]),
     ("hyperedges", ["global", "local"]),
     ("hyperedges", "global"),
-    ("hyperedges", None),
-    ("hyperedges", 5),
     ("hyperedges", [["global"]]),
-    ("hyperedges", {"global": 1}),
     ("hypergraph_encoder", "hypergraph"),
     ("variational", "false"),
-    ("variational", None),
-    ("variational", 1),
     ("variance_eps", 0.0),
     ("variance_eps", float("nan")),
-    ("variance_eps", float("inf")),
     ("classifier_dropout", 1.0),
     ("classifier_dropout", -0.1),
     ("relation_loss_weight", -1.0),
     ("relation_loss_weight", float("nan")),
-    ("relation_loss_weight", float("inf")),
-    ("reconstruction_loss_weight", -0.5),
     ("reconstruction_loss_weight", float("inf")),
     ("kl_loss_weight", "0.1"),
-    ("kl_loss_weight", float("inf")),
     ("calibration_temperature", 0.0),
-    ("calibration_temperature", -1.0),
-    ("calibration_temperature", float("inf")),
     ("calibration_temperature", float("nan")),
     ("none_label", "unrelated"),
     ("initializer_range", 0),
-    ("initializer_range", float("inf")),
 ]
 
 
@@ -232,11 +215,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(typo, meant, make_confi
         make_config(**{typo: 1})
 
 
-def test_an_unknown_key_near_nothing_lists_the_fields(make_config):
-    with pytest.raises(ValueError, match=r"no field 'qqqq' \(received 1\)\. Its own fields are \['calib"):
-        make_config(qqqq=1)
-
-
 def test_keys_that_transformers_owns_pass(make_config):
     config = make_config(output_attentions=True, problem_type="single_label_classification", architectures=["X"])
     assert config.output_attentions and config.architectures == ["X"]
@@ -245,30 +223,21 @@ def test_keys_that_transformers_owns_pass(make_config):
 # ---------------------------------------------------------------- labels
 
 
-def test_the_none_label_is_found_by_name_wherever_it_stands():
-    config = VMHANConfig(id2label={0: "peer", 1: "member_of", 2: "NA"})
-    assert config.none_label == "NA"
-    assert config.label2id == {"peer": 0, "member_of": 1, "NA": 2}
-    assert config.labels == ["peer", "member_of", "NA"]
-    assert config.num_labels == 3
-
-
-def test_a_named_none_label_wins():
-    assert VMHANConfig(id2label={0: "None", 1: "unrelated"}, none_label="unrelated").none_label == "unrelated"
-
-
-def test_labels_without_a_none_label_are_refused():
-    with pytest.raises(ValueError, match=r"exactly one of \['None'.*received \['peer', 'par"):
-        VMHANConfig(id2label={0: "peer", 1: "parent"})
-
-
-def test_label2id_alone_is_enough():
-    config = VMHANConfig(label2id={"peer": 1, "None": 0})
-    assert config.id2label == {0: "None", 1: "peer"}
-
-
-def test_label_names_come_back_from_json_keys():
-    assert VMHANConfig(id2label={"0": "peer", "1": "None"}).id2label == {0: "peer", 1: "None"}
+@pytest.mark.parametrize(
+    ("fields", "labels", "none_label"),
+    [
+        ({"id2label": {0: "peer", 1: "member_of", 2: "NA"}}, ["peer", "member_of", "NA"], "NA"),
+        ({"id2label": {0: "None", 1: "unrelated"}, "none_label": "unrelated"}, ["None", "unrelated"], "unrelated"),
+        ({"label2id": {"peer": 1, "None": 0}}, ["None", "peer"], "None"),
+        ({"id2label": {"0": "peer", "1": "None"}}, ["peer", "None"], "None"),  # JSON's keys are strings
+        ({"num_labels": 3}, ["None", "LABEL_1", "LABEL_2"], "None"),
+        ({"num_labels": 2, "none_label": "NA"}, ["NA", "LABEL_1"], "NA"),
+    ],
+)
+def test_labels_and_their_none_label(fields, labels, none_label):
+    config = VMHANConfig(**fields)
+    assert (config.labels, config.none_label, config.num_labels) == (labels, none_label, len(labels))
+    assert config.label2id == {name: i for i, name in enumerate(labels)}
 
 
 @pytest.mark.parametrize(
@@ -278,6 +247,7 @@ def test_label_names_come_back_from_json_keys():
         ({"id2label": {0: "None", 2: "peer"}}, r"id2label must map 0\.\.1 to distinct names"),
         ({"id2label": {0: "None", 1: "None"}}, "distinct names, received {0: 'None', 1: 'None'}"),
         ({"id2label": {0: "None", 1: "peer"}, "num_labels": 3}, r"num_labels must equal .* \(2\), received 3"),
+        ({"id2label": {0: "peer", 1: "parent"}}, r"exactly one of \['None'.*received \['peer', 'par"),
         ({"id2label": ["None", "peer"]}, r"id2label must be a dict like .*, received \['None', 'peer'\]"),
         ({"label2id": ["None", "peer"]}, r"label2id must be a dict like .*, received \['None', 'peer'\]"),
         ({"id2label": {0: "None", "first": "peer"}}, r"id2label must map 0\.\.1 to .*'first'"),
@@ -293,39 +263,13 @@ def test_labels_that_contradict_each_other(fields, match):
         VMHANConfig(**fields)
 
 
-def test_num_labels_alone_makes_placeholders_with_a_none_label():
-    assert VMHANConfig(num_labels=3).labels == ["None", "LABEL_1", "LABEL_2"]
-    assert VMHANConfig(num_labels=2, none_label="NA").labels == ["NA", "LABEL_1"]
-
-
 # ---------------------------------------------------------------- presets: the rows of Table 2 in MODEL.md
 
-TABLE_2 = {
-    "full": {},
-    "no_hypergraph": {"hyperedges": ["pairwise"]},
-    "no_variational": {"variational": False},
-    "no_vhan": {"hypergraph_encoder": "none"},
-    "no_kl": {"kl_loss_weight": 0.0},
-    "no_text_llm": {"num_text_phrases": 0},
-    "no_image_llm": {"num_image_phrases": 0},
-    "no_global": {"hyperedges": ["intra", "inter"]},
-    "no_intra": {"hyperedges": ["global", "inter"]},
-    "no_inter": {"hyperedges": ["global", "intra"]},
-    "hgnn": {"hypergraph_encoder": "hgnn", "variational": False},
-    "variational_gcn": {"hypergraph_encoder": "variational_gcn"},
-    "gcn": {"hypergraph_encoder": "gcn", "variational": False},
-    "gat": {"hypergraph_encoder": "gat", "variational": False},
-}
 
-
-def test_there_are_fourteen_presets():
-    assert list(PRESETS) == list(TABLE_2) and len(TABLE_2) == 14
-
-
-@pytest.mark.parametrize("preset", TABLE_2)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_config):
     full, changed = make_config().to_dict(), make_config(preset).to_dict()
-    assert {name: changed[name] for name in changed if changed[name] != full[name]} == TABLE_2[preset]
+    assert {name: changed[name] for name in changed if changed[name] != full[name]} == PRESETS[preset]
 
 
 def test_a_preset_takes_fields_and_wins_over_them():
@@ -335,18 +279,12 @@ def test_a_preset_takes_fields_and_wins_over_them():
 
 def test_a_config_does_not_share_its_list_with_the_preset():
     VMHANConfig.from_preset("no_global").hyperedges.append("pairwise")
-    assert PRESETS["no_global"] == TABLE_2["no_global"]
+    assert PRESETS["no_global"] == {"hyperedges": ["intra", "inter"]}
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"must be one of \['full', .*received 'no_kll'\. Did you mean 'no_kl'"):
         VMHANConfig.from_preset("no_kll")
-
-
-@pytest.mark.parametrize("preset", [None, 3, ["full"]])
-def test_a_preset_that_is_no_name_is_refused(preset):
-    with pytest.raises(ValueError, match=r"preset must be one of \['full', .*received (None|3|\['full'\])"):
-        VMHANConfig.from_preset(preset)
 
 
 # ---------------------------------------------------------------- text_config and JSON
@@ -362,13 +300,7 @@ def test_text_config_as_dict_or_object(make_text_config):
     assert VMHANConfig(text_config={"hidden_size": 64}).text_config.hidden_size == 64
 
 
-def test_the_callers_dict_is_left_alone():
-    fields = {"model_type": "bert", "hidden_size": 64}
-    VMHANConfig(text_config=fields)
-    assert fields == {"model_type": "bert", "hidden_size": 64}
-
-
-@pytest.mark.parametrize("preset", TABLE_2)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_json_round_trip_is_exact(preset, make_config, tmp_path):
     config = make_config(preset, none_label="None", num_layers=3, hidden_size=16)
     config.save_pretrained(tmp_path)
@@ -396,14 +328,6 @@ def test_a_vision_backbone_in_the_json_round_trip(model_type, make_config, make_
     assert type(loaded.vision_config) is type(vision_config) and loaded.image_transform == transform
     assert loaded.vision_config.to_dict() == config.vision_config.to_dict()
     assert VMHANConfig(**config.to_dict()).to_dict() == config.to_dict()
-
-
-def test_a_typo_in_a_saved_file_is_found(make_config, tmp_path):
-    make_config().save_pretrained(tmp_path)
-    path = tmp_path / "config.json"
-    path.write_text(path.read_text().replace('"kl_loss_weight"', '"kl_wieght"'))
-    with pytest.raises(ValueError, match="kl_wieght"):
-        VMHANConfig.from_pretrained(tmp_path)
 
 
 # ---------------------------------------------------------------- fields given at loading

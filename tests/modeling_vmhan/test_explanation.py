@@ -7,7 +7,7 @@ from PIL import Image
 
 from modeling_vmhan.drawing import EDGE_COLOURS, NODE_COLOURS, draw_explanation
 from modeling_vmhan.explanation import AttentionRollout, attention_rollout, describe_nodes, explain_pair
-from modeling_vmhan.hypergraph import build_incidence, hyperedge_names
+from modeling_vmhan.hypergraph import build_incidence
 
 
 def close(first, second):
@@ -66,24 +66,6 @@ def test_a_model_without_hyperedge_attention_cannot_be_explained(preset, make_mo
 
 
 # ---------------------------------------------------------------- names
-
-
-@pytest.mark.parametrize("families", [["global", "intra", "inter"], ["inter"], ["pairwise"], ["intra", "pairwise"]])
-def test_every_hyperedge_has_a_name(families):
-    mask = torch.ones(1, 4, dtype=torch.bool)
-    visual = torch.tensor([[False, False, True, True]])
-    incidence = build_incidence(mask, visual, families=families)[0]
-    names = hyperedge_names(["h", "t", "a", "b"], families)
-    assert len(names) == incidence.shape[1]
-    members = {
-        "textual": [0, 1],
-        "visual": [2, 3],
-        "head-visual": [0, 2, 3],
-        "tail-visual": [1, 2, 3],
-        "t + a": [1, 2],
-    }
-    for name, column in zip(names, incidence.T):
-        assert column.nonzero().flatten().tolist() == members.get(name, column.nonzero().flatten().tolist())
 
 
 def described(processor, posts, inputs):

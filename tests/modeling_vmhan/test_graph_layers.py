@@ -246,11 +246,6 @@ def test_variational_gcn_keeps_its_variance_above_eps_for_any_weights():
             assert (state[1] >= EPS).all()
 
 
-def test_projections_have_no_bias():
-    names = [parameter for name in LAYERS for parameter, _ in baseline(name).named_parameters()]
-    assert all(parameter.endswith("weight") for parameter in names)
-
-
 def test_gat_refuses_a_hidden_size_that_heads_do_not_divide():
     with pytest.raises(ValueError, match="hidden_size=6.*num_heads=4"):
         GraphAttention(hidden_size=6, num_heads=4)

@@ -266,8 +266,3 @@ def test_an_image_or_box_that_cannot_be_read_names_its_post(visual, match, make_
     posts[0] |= visual
     with pytest.raises(ValueError, match=match):
         make_processor()(posts)
-
-
-def test_a_wrong_transform_is_refused_when_the_processor_is_made(make_processor):
-    with pytest.raises(ValueError, match=r"image_transform has unknown fields \['side'\]"):
-        make_processor(image_transform={"side": 32})

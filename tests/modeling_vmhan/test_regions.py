@@ -28,10 +28,6 @@ def test_crops_are_the_whole_image_then_the_boxes():
     assert widened.size == (12, 20)
 
 
-def test_no_boxes_gives_the_whole_image():
-    assert len(crop_regions(Image.new("RGB", (40, 30)), [])) == 1
-
-
 def test_a_box_that_crosses_the_border_by_a_rounding_is_cut():
     _, crop = crop_regions(Image.new("RGB", (40, 30)), [[-0.4, 0, 40.6, 30.9]])
     assert crop.size == (40, 30)
@@ -55,32 +51,12 @@ def test_box_that_is_not_four_finite_numbers(box):
         crop_regions(Image.new("RGB", (40, 30)), [box])
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA", "I;16"])
-def test_every_image_mode_becomes_rgb(mode):
-    image = Image.new("RGB", (40, 40), "white")
-    image = Image.new(mode, (40, 40)) if mode == "I;16" else image.convert(mode)
-    crops = crop_regions(image, [[0, 0, 10, 10]])
-    assert [crop.mode for crop in crops] == ["RGB", "RGB"]
-    if mode != "I;16":
-        assert crops[1].getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_transparent_pixels_become_white():
-    assert crop_regions(Image.new("RGBA", (8, 8), (255, 0, 0, 0)), [])[0].getpixel((0, 0)) == (255, 255, 255)
-
-
 # ---------------------------------------------------------------- boxes
 
 
 def test_boxes_are_widened_to_whole_pixels_inside_the_image():
     boxes = [[0.2, 1.0, 3.5, 2.0], [-1, -1, 41, 31], [39.9, 0, 40.5, 5], [0, 0, 0.001, 0.001]]
     assert pixel_boxes(boxes, (40, 30)) == [(0, 1, 4, 2), (0, 0, 40, 30), (39, 0, 40, 5), (0, 0, 1, 1)]
-
-
-def test_boxes_of_one_pixel():
-    pixels, relative = region_inputs(Image.new("RGB", (1, 1), "white"), [[0, 0, 1, 1]], transform=PixelTransform())
-    assert pixels.shape == (2, 3, 224, 224) and torch.equal(pixels[0], pixels[1])
-    assert relative.tolist() == [[0, 0, 1, 1]] * 2
 
 
 # ---------------------------------------------------------------- pixels
@@ -124,12 +100,6 @@ def test_the_default_normalisation_is_torchvisions_own_for_vgg16():
     transform = VGG16_Weights.IMAGENET1K_V1.transforms()
     assert (transform.mean, transform.std) == (list(IMAGENET_MEAN), list(IMAGENET_STD))
     assert transform.crop_size == [PixelTransform().size]
-
-
-def test_a_wrong_image_is_named(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"junk")
-    with pytest.raises(ValueError, match="a.jpg.*expected an image that Pillow can open"):
-        region_inputs(tmp_path / "a.jpg", [], transform=PixelTransform())
 
 
 # ---------------------------------------------------------------- the transform of an image processor

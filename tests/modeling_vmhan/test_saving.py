@@ -17,7 +17,6 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoProcessor,
-    AutoTokenizer,
     pipeline,
 )
 
@@ -115,22 +114,6 @@ def test_save_and_load_are_exact(preset, make_model, predict, posts, tmp_path):
     assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
     assert not loaded.training
     close(predict(loaded, posts()), predict(model, posts()), tolerance=0)
-
-
-def test_the_auto_classes_load_a_saved_folder(make_model, make_processor, predict, posts, tmp_path):
-    model = make_model()
-    model.save_pretrained(tmp_path)
-    make_processor(model.config).save_pretrained(tmp_path)
-    assert type(AutoConfig.from_pretrained(tmp_path)) is VMHANConfig
-    processor = AutoProcessor.from_pretrained(tmp_path)
-    assert type(processor) is VMHANProcessor
-    assert len(AutoTokenizer.from_pretrained(tmp_path)) == len(processor.tokenizer)
-    expected = predict(model, posts())
-    for auto in (AutoModel, AutoModelForSequenceClassification):
-        loaded = auto.from_pretrained(tmp_path)
-        assert type(loaded) is VMHANForRelationClassification
-        with torch.no_grad():
-            close(loaded(**processor(posts())).logits, expected, tolerance=0)
 
 
 def test_the_base_model_reads_the_classifiers_folder(make_model, encode, posts, tmp_path):

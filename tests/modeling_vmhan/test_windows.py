@@ -43,10 +43,6 @@ def test_token_span_covers_every_token_the_characters_touch(span, expected):
     assert tokens_of_span(span, offsets) == expected
 
 
-def test_no_tokens_no_span():
-    assert tokens_of_span((0, 5), []) is None
-
-
 # ---------------------------------------------------------------- windows
 
 
@@ -113,30 +109,6 @@ def test_mentions_too_far_apart_name_the_pair_and_the_fix():
 # ---------------------------------------------------------------- markers
 
 
-def marked_text(words, head, tail):
-    """`insert_markers` with readable ids: words and markers as strings."""
-    tokens, _, _ = insert_markers(list(words), [(head, OPEN[1], CLOSE[1]), (tail, OPEN[2], CLOSE[2])])
-    return " ".join(tokens)
-
-
-@pytest.mark.parametrize(
-    ("head", "tail", "expected"),
-    [
-        ((0, 1), (2, 3), "<1> a </1> b <2> c </2> d"),
-        ((2, 3), (0, 1), "<2> a </2> b <1> c </1> d"),  # head after tail
-        ((0, 2), (2, 4), "<1> a b </1> <2> c d </2>"),  # adjacent, and ending the sentence
-        ((0, 4), (1, 2), "<1> a <2> b </2> c d </1>"),  # nested
-        ((0, 2), (0, 3), "<2> <1> a b </1> c </2> d"),  # nested, same start
-        ((1, 4), (2, 4), "a <1> b <2> c d </2> </1>"),  # nested, same end
-        ((1, 3), (1, 3), "a <1> <2> b c </2> </1> d"),  # identical
-        ((0, 3), (2, 4), "<1> a b <2> c </1> d </2>"),  # overlapping
-        ((3, 4), (3, 4), "a b c <1> <2> d </2> </1>"),
-    ],
-)
-def test_markers_stand_around_their_mentions(head, tail, expected):
-    assert marked_text("abcd", head, tail) == expected
-
-
 @given(st.data(), st.integers(1, 12))
 def test_markers_move_tokens_and_change_none(data, length):
     head, tail = data.draw(spans(length)), data.draw(spans(length))
@@ -149,7 +121,3 @@ def test_markers_move_tokens_and_change_none(data, length):
         assert marked[position] == opening
         inside = marked[position : marked.index(closing)]
         assert [token for token in inside if token < 100] == list(range(*span))
-
-
-def test_one_mention_gets_one_pair_of_markers():
-    assert insert_markers([7, 8], [((1, 2), 101, 102)]) == ([7, 101, 8, 102], [0, 2], [1])
