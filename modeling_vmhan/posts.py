@@ -130,8 +130,8 @@ def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str
         start = end = 0
     if not 0 <= start < end <= len(unit_spans):
         raise ValueError(
-            f"{name}: a span is whole numbers 0 <= start < end <= {len(unit_spans)}, in tokens when the post has "
-            f"tokens and in characters when it has text, received {span!r}."
+            f"{name}: the span must be whole numbers 0 <= start < end <= {len(unit_spans)}, of tokens when the post "
+            f"has tokens and of characters when it has text, received {span!r}."
         )
     tokens = tokens_of_span((unit_spans[start][0], unit_spans[end - 1][1]), offsets)
     if tokens is None:

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from .configuration_vmhan import VMHANConfig
-from .initialisation import initialise
+from .layers import initialise
 from .regions import PixelTransform
 
 
