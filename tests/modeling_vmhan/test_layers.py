@@ -157,16 +157,6 @@ def test_permuting_nodes_and_hyperedges_permutes_the_output(node_order, edge_ord
     torch.testing.assert_close(after.edge_to_node, before.edge_to_node[:, :, node_order][..., edge_order])
 
 
-def test_padding_nodes_and_hyperedges_changes_nothing():
-    layer, padded = attention_layer(), graph(PADDED)
-    small = (padded[0][:, :4], padded[1][:, :4], padded[2][:, :2], padded[3][:, :2], torch.tensor([SMALL]))
-    with_padding, without = layer(*padded), layer(*small)
-    torch.testing.assert_close(with_padding.node_mean[:, :4], without.node_mean)
-    torch.testing.assert_close(with_padding.node_variance[:, :4], without.node_variance)
-    torch.testing.assert_close(with_padding.edge_mean[:, :2], without.edge_mean)
-    torch.testing.assert_close(with_padding.edge_variance[:, :2], without.edge_variance)
-
-
 def test_content_of_absent_nodes_and_empty_hyperedges_reaches_nobody():
     layer, before = attention_layer(), graph(PADDED)
     changed = [tensor.clone() for tensor in before[:4]]
@@ -188,13 +178,6 @@ def test_absent_nodes_and_empty_hyperedges_keep_their_state():
         assert torch.equal(new[:, EMPTY_EDGE], old[:, EMPTY_EDGE])
 
 
-def test_pairs_of_a_batch_do_not_mix():
-    layer, inputs = attention_layer(), graph(PADDED, pairs=3)
-    together, alone = layer(*inputs), layer(*(tensor[1:2] for tensor in inputs))
-    for one, many in zip(alone, together, strict=True):
-        torch.testing.assert_close(one, many[1:2])
-
-
 def test_pair_without_any_node_and_batch_without_any_pair_are_defined():
     layer, inputs = attention_layer(), graph(PADDED)
     state = layer(*inputs[:4], torch.zeros_like(inputs[-1]))
@@ -203,16 +186,6 @@ def test_pair_without_any_node_and_batch_without_any_pair_are_defined():
 
 
 # ---------------------------------------------------------------- gradients
-
-
-def test_gradients_are_finite_with_empty_hyperedges_and_absent_nodes():
-    layer = attention_layer()
-    *tensors, incidence = graph(PADDED, pairs=2)
-    tensors = [tensor.clone().requires_grad_() for tensor in tensors]
-    incidence = torch.stack([incidence[0], torch.zeros_like(incidence[0])])  # the second pair has no member at all
-    state = layer(*tensors, incidence)
-    sum(tensor.square().sum() for tensor in state).backward()
-    assert all(torch.isfinite(tensor.grad).all() for tensor in [*tensors, *layer.parameters()])
 
 
 @pytest.mark.parametrize("variational", [True, False])

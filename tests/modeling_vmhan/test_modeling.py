@@ -281,12 +281,6 @@ def test_a_visual_tail_is_read_and_its_object_may_move(preset, make_model, predi
     close(predict(model, [moved]), logits)
 
 
-def test_visual_and_textual_tails_share_a_batch(make_model, predict, posts, object_post):
-    model = make_model()
-    together = predict(model, [posts()[3], object_post(), posts()[1]])
-    close(together, torch.cat([predict(model, [post]) for post in (posts()[3], object_post(), posts()[1])]))
-
-
 # ---------------------------------------------------------------- losses and outputs
 
 
@@ -357,13 +351,6 @@ def test_a_tuple_on_request(fields, make_model, encode, posts):
     close(as_tuple[0], as_output.loss)
     close(as_tuple[1], as_output.logits)
     assert isinstance(model.vmhan(**without_labels(inputs), return_dict=False), tuple)
-
-
-def test_the_config_may_ask_for_attentions(make_model, encode, posts):
-    model = make_model(output_attentions=True)
-    inputs = encode(model, posts())
-    assert len(model(**inputs).attentions) == 2
-    assert model(**inputs, output_attentions=False).attentions is None
 
 
 def test_a_trainer_must_not_rescale_the_loss():

@@ -57,14 +57,6 @@ def test_an_ambiguous_mention_lists_every_place_with_its_span():
     assert "[Bob]'s sister" in str(caught.value)
 
 
-def test_in_tokens_the_places_are_given_in_tokens():
-    sentence = sentence_of({"tokens": ["Ann", "saw", "New", "York", "and", "Ann"]})
-    with pytest.raises(
-        ValueError, match=r"at tokens \(0, 1\) \(characters \(0, 3\)\).*at tokens \(5, 6\) \(characters"
-    ):
-        find_mention("Ann", *sentence, "x")
-
-
 @pytest.mark.parametrize(
     ("mention", "nearest"),
     [
@@ -140,10 +132,6 @@ def test_a_data_sets_row_is_a_question():
     row["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 0, "relation": 2, "text_phrases": [], "objects": []}]
     post = read(**row).post
     assert post["pairs"][0]["tail_object"] == 0 and post["image"] is None
-
-
-def test_the_image_is_opened_by_the_given_function():
-    assert read(text=TEXT, head="Anna", tail="Ann", image=b"raw").post["image"] == ("opened", b"raw")
 
 
 @pytest.mark.parametrize(

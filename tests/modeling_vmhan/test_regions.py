@@ -33,25 +33,20 @@ def test_a_box_that_crosses_the_border_by_a_rounding_is_cut():
     assert crop.size == (40, 30)
 
 
-@pytest.mark.parametrize("box", [[5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10]])
-def test_box_without_area(box):
-    with pytest.raises(ValueError, match=r"x1 < x2 .*boxes\[1\] = .* 40 x 30"):
-        crop_regions(Image.new("RGB", (40, 30)), [[0, 0, 5, 5], box])
-
-
-@pytest.mark.parametrize("box", [[-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60]])
-def test_box_outside_the_image(box):
-    with pytest.raises(ValueError, match=r"inside its image.*boxes\[0\] = .* 40 x 30"):
-        crop_regions(Image.new("RGB", (40, 30)), [box])
-
-
-@pytest.mark.parametrize("box", [[0, 0, 10], [0, 0, float("nan"), 10], [0, 0, float("inf"), 10]])
-def test_box_that_is_not_four_finite_numbers(box):
-    with pytest.raises(ValueError, match="a box must be four finite numbers"):
-        crop_regions(Image.new("RGB", (40, 30)), [box])
-
-
 # ---------------------------------------------------------------- boxes
+
+
+@pytest.mark.parametrize(
+    ("box", "match"),
+    [
+        *((box, "x1 < x2 and y1 < y2") for box in ([5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10])),
+        *((box, "inside its image") for box in ([-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60])),
+        *((box, "four finite numbers") for box in ([0, 0, 10], [0, 0, float("nan"), 10], [0, 0, float("inf"), 10])),
+    ],
+)
+def test_a_box_that_is_none(box, match):
+    with pytest.raises(ValueError, match=rf"{match}.*boxes\[1\] = .* 40 x 30"):
+        crop_regions(Image.new("RGB", (40, 30)), [[0, 0, 5, 5], box])
 
 
 def test_boxes_are_widened_to_whole_pixels_inside_the_image():

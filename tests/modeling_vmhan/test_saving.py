@@ -93,13 +93,6 @@ def test_a_half_precision_encoder_joins_a_full_precision_model(text_encoder, enc
     close(loaded(**encode(loaded, posts())).logits, logits)
 
 
-def test_config_and_fields_are_not_both_taken(text_encoder, make_config):
-    with pytest.raises(
-        ValueError, match=r"config or fields of VMHANConfig, not both; received fields \['num_layers'\]"
-    ):
-        VMHANModel.from_text_encoder(text_encoder, make_config(), num_layers=3)
-
-
 # ---------------------------------------------------------------- save and load
 
 
@@ -409,12 +402,6 @@ def test_damaged_weights_are_a_clear_error(damage, broken):
             load.from_pretrained(broken)
     with pytest.raises(Exception, match=message):  # transformers wraps it in one of its own
         pipeline(model=str(broken))
-
-
-def test_missing_weights_are_a_clear_error(broken):
-    (broken / "model.safetensors").unlink()
-    with pytest.raises(OSError, match="no file named model.safetensors"):
-        VMHANForRelationClassification.from_pretrained(broken)
 
 
 def test_an_unknown_key_in_a_saved_config_is_a_clear_error(broken):
