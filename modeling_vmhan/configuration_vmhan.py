@@ -171,10 +171,14 @@ class VMHANConfig(PreTrainedConfig):
         A dict for a sub-configuration changes the saved one, as in transformers. New labels, or another number of
         labels, replace `id2label`, `label2id` and `none_label` together, so that fine-tuning starts with fresh ones.
         """
-        saved, own = dict(config_dict), _own_fields(cls) | {"id2label", "label2id", "num_labels"}
-        given = {name: kwargs.pop(name) for name in own & kwargs.keys() if kwargs[name] is not None or name in saved}
-        if given.keys() & {"id2label", "label2id"} or given.get("num_labels") not in (None, len(saved["id2label"])):
-            for name in ("id2label", "label2id", "num_labels", "none_label"):
+        saved, labels = dict(config_dict), {"id2label", "label2id", "num_labels"}
+        given = {name: kwargs.pop(name) for name in (_own_fields(cls) | labels) & kwargs.keys()}
+        given = {name: value for name, value in given.items() if name not in labels or value is not None}
+        if given.keys() & {"id2label", "label2id"} or given.get("num_labels", 0) not in (
+            0,
+            len(saved.get("id2label") or ()),
+        ):
+            for name in ("none_label", *labels):
                 saved.pop(name, None)
         for name in given.keys() & cls.sub_configs.keys():
             if isinstance(given[name], dict) and isinstance(saved.get(name), dict):
@@ -297,7 +301,7 @@ def _complete_labels(kwargs: dict[str, Any], none_label: str | None) -> dict[str
 
 
 def _check_choice(name: str, value: Any, choices: tuple) -> None:
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
+    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
         raise ValueError(f"{name} must be one of {list(choices)}, received {value!r}.")
 
 

@@ -67,20 +67,11 @@ def build_incidence(
     Args:
         node_mask: (P, N) bool, True where the node is present.
         node_is_visual: (P, N) bool, True for visual nodes; what an absent node says is ignored.
-        families: which of `HYPEREDGE_FAMILIES` to build. An ablation drops a family.
+        families: which of `HYPEREDGE_FAMILIES` to build (at least one). An ablation drops a family.
 
     Returns:
         incidence (P, N, E) bool. Columns in the order global; textual, visual; head-visual, tail-visual; pairwise
         (i < j, row-major). An absent node belongs to no hyperedge; a hyperedge may have no member.
-
-    Raises:
-        ValueError: `families` is empty or names an unknown family.
-
-    Example:
-        >>> mask = torch.tensor([[True, True, True]])
-        >>> visual = torch.tensor([[False, False, True]])
-        >>> build_incidence(mask, visual, families=["intra"])[0].int().tolist()
-        [[1, 0], [1, 0], [0, 1]]
     """
     if not families or not set(families) <= _BUILDERS.keys():
         raise ValueError(f"families must name at least one of {HYPEREDGE_FAMILIES}, received {list(families)}.")

@@ -25,9 +25,7 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
     """An image as every other part of the package wants it: RGB, upright, read completely.
 
     EXIF orientation is applied; transparent pixels become white; palette, grey (16 bits too) and CMYK are converted;
-    of an animation the current frame is taken (of a file the first). An image that already is RGB and upright comes
-    back as it is. Up to twice Pillow's `Image.MAX_IMAGE_PIXELS` (179 million pixels) an image is read without a
-    warning; beyond that it may be a decompression bomb.
+    of an animation the current frame is taken (of a file the first). What already is so comes back as it is.
 
     Args:
         source: path, the bytes of a file, or a Pillow image (never changed).
@@ -36,8 +34,8 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
 
     Raises:
         OSError: the file is missing or may not be read.
-        ValueError: it is no image, damaged, truncated, empty, too large, or of float pixels, whose range is unknown;
-            or `max_side` is below 1. Both name the file.
+        ValueError: it is no image, damaged, truncated, empty, of more than twice `Image.MAX_IMAGE_PIXELS` (perhaps a
+            decompression bomb), or of float pixels, whose range is unknown. Both name the file.
     """
     if max_side is not None and (not isinstance(max_side, int) or max_side < 1):
         raise ValueError(f"max_side must be a whole number of pixels >= 1, or None, received {max_side!r}.")

@@ -62,9 +62,7 @@ class VariationalHypergraphAttention(nn.Module):
     library to pay (docs/speed has the figures).
 
     Args:
-        hidden_size: D, a multiple of `num_heads`, or it is a ValueError.
-        num_heads: attention heads.
-        variational: False builds no variance path.
+        hidden_size: D, a multiple of `num_heads`. variational: False builds no variance path.
         update_hyperedges: False for the last layer of a stack, whose hyperedges no node would read: its hyperedge
             values are not built and the hyperedges come back as they went in.
     """
@@ -104,15 +102,8 @@ class VariationalHypergraphAttention(nn.Module):
         return nn.functional.relu(_aggregate(weights.square(), values)) + previous
 
     def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
-        """One layer.
-
-        Args:
-            node_mean, node_variance: (P, N, D); the variance is None without the variational path.
-            edge_mean, edge_variance: (P, E, D), as for the nodes.
-            incidence: (P, N, E) bool.
-
-        Returns:
-            HypergraphState of layer l + 1, with the attention of both directions.
+        """Nodes (P, N, D), hyperedges (P, E, D), whose variances are None without the variational path, and incidence
+        (P, N, E) bool -> the state of layer l + 1.
         """
         scores = self._scores(edge_mean, node_mean)
         incidence = incidence.unsqueeze(1)  # (P, 1, N, E)

@@ -14,12 +14,8 @@ LISTED = 10  # places that an error lists at most
 def find_mention(mention: str, text: str, unit_spans: list[Span], name: str) -> Span:
     """Where `mention` stands in `text`: exactly as written, not inside a longer word, and once.
 
-    Args:
-        mention: the string. text: the sentence. unit_spans: character span of each unit that the post's spans count
-            (a character, or a token), as `posts.sentence_of` gives them. name: of post and role, for errors.
-
-    Returns:
-        Span in units. A token that the mention covers in part belongs to it.
+    The span is in units, whose character spans `posts.sentence_of` gives (a character, or a token); a token that the
+    mention covers in part belongs to it. `name` is of post and role, for errors.
 
     Raises:
         ValueError: blank, absent, or there more than once. The message lists the candidates with their spans.

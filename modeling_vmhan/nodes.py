@@ -84,10 +84,8 @@ def masked_batch_norm(norm: nn.BatchNorm1d, values: Tensor, mask: Tensor) -> Ten
 
     Selecting rows needs their number, for which the host would wait for the device. Statistics are in float32, and
     running ones change as `norm` changes its own; in training, fewer than two rows, of which no variance can be taken,
-    are normalised with the running statistics, which then stay.
-
-    Args:
-        norm: without weight and bias. values: (B, O, F), finite everywhere. mask: (B, O) bool.
+    are normalised with the running statistics, which then stay. norm has no weight and bias, values (B, O, F) are
+    finite everywhere, mask is (B, O) bool.
     """
     rows, weight = values.float(), mask.unsqueeze(-1).float()  # (B, O, F), (B, O, 1)
     mean, variance = norm.running_mean.float(), norm.running_var.float()  # (F,)
@@ -120,11 +118,7 @@ def project_regions(
 ) -> Tensor:
     """Regions projected once an image, (B, 1 + O, D), the image first; zeros where there is none.
 
-    Args:
-        image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
-
-    Raises:
-        ValueError: features of another size than the projection's.
+    image_features (B, V), image_mask (B,) bool, object_features (B, O, V), object_mask (B, O) bool.
     """
     size = projection.linear.in_features
     for name, features in (("image_features", image_features), ("object_features", object_features)):
@@ -139,9 +133,7 @@ def project_regions(
 def region_nodes(projected: Tensor, image_mask: Tensor, pair_to_example: Tensor, pair_objects: Tensor) -> Nodes:
     """The image and its chosen objects, gathered for each pair from what is projected once an image.
 
-    Args:
-        projected: (B, 1 + O, D), the image first. image_mask: (B,) bool. pair_to_example: (P,).
-        pair_objects: (P, K), index into O, -1 for none.
+    projected (B, 1 + O, D), image_mask (B,) bool, pair_to_example (P,), pair_objects (P, K) into O, -1 for none.
     """
     example = pair_to_example.unsqueeze(1)  # (P, 1)
     image = projected[example, 0]  # (P, 1, D)
@@ -153,9 +145,7 @@ def region_nodes(projected: Tensor, image_mask: Tensor, pair_to_example: Tensor,
 def with_region_tails(entities: Nodes, projected: Tensor, pair_to_example: Tensor, tail_object: Tensor) -> Nodes:
     """Head and tail, where a tail that is an image object is its region.
 
-    Args:
-        entities: (P, 2, D), of the text. projected, pair_to_example: as in `region_nodes`.
-        tail_object: (P,), index into O, -1 for a text tail.
+    entities (P, 2, D), of the text; tail_object (P,), index into O, -1 for a text tail; others as in `region_nodes`.
     """
     is_region = tail_object >= 0  # (P,)
     region = projected[pair_to_example, tail_object + 1]  # (P, D)

@@ -33,14 +33,9 @@ class Question:
 
 
 def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image.Image]) -> Question:
-    """Check a question and make it a post.
+    """Check a question (see the pipeline's `__call__`; it is not changed) and make it a post.
 
-    Args:
-        question: see `MultimodalRelationClassificationPipeline.__call__`; it is not changed.
-        open_image: makes an RGB image of what `question["image"]` holds.
-
-    Raises:
-        ValueError: not a mapping, no pair, a mention that is not in the sentence once, a tail box without an image.
+    `open_image` makes an RGB image of what `question["image"]` holds. A ValueError names what cannot be read.
     """
     if not isinstance(question, Mapping):
         received = f"{type(question).__name__}: {str(question)[:80]!r}"

@@ -164,17 +164,13 @@ def region_inputs(
     """What a vision encoder reads of one image: the only path, for the model and for precomputed features.
 
     Args:
-        image: whatever `load_image` reads; its EXIF orientation is applied, and the boxes are those of the upright
-            image. boxes: as in `pixel_boxes`.
+        image: whatever `load_image` reads. boxes: of the upright image, as in `pixel_boxes`.
         takes_boxes: False gives every region's own pixels, True those of the image alone, for encoders that find the
             regions in its feature map.
 
     Returns:
         pixels (1 + n, 3, S, S), the image first; (1, 3, S, S) with `takes_boxes`.
         relative_boxes (1 + n, 4), the image first: whole pixels divided by width and height, in [0, 1].
-
-    Raises:
-        ValueError, OSError: as in `load_image` and `pixel_boxes`.
     """
     image = load_image(image)
     covered = [(0, 0, *image.size), *pixel_boxes(boxes, image.size)]

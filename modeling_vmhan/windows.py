@@ -38,10 +38,8 @@ def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each
 
     Args:
         length: tokens of the sentence. hulls: per pair, the token span from its first to its last mention token.
-        budget: tokens a window may hold. one_pair_each: `marker` rows, which hold one pair and need no grid.
-
-    Raises:
-        ValueError: a pair's mentions lie further apart than `budget`.
+        budget: tokens a window may hold; mentions further apart are a ValueError.
+        one_pair_each: `marker` rows, which hold one pair and need no grid.
     """
     shared: dict[tuple[int, ...], list[int]] = {}
     step = 1 if one_pair_each else max(budget // GRID, 1)
