@@ -111,9 +111,7 @@ class VMHANProcessor(ProcessorMixin):
         fields = {name: value for name, value in locals().items() if name in (*SHARED_FIELDS, "image_transform")}
         if tokenizer is None or not tokenizer.is_fast:
             received = type(tokenizer).__name__
-            raise ValueError(
-                f"tokenizer must be a fast one, for its character offsets (use_fast=True), not {received}."
-            )
+            raise ValueError(f"tokenizer must be a fast one (use_fast=True), for its offsets, received {received}.")
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
         for name, value in fields.items():
             setattr(self, name, _check_number(name, value, whole=True, low=0) if name in COUNTS else value)
@@ -173,12 +171,9 @@ class VMHANProcessor(ProcessorMixin):
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: the processor takes posts and label2id.")
-        return self.collate(
-            [
-                self.encode(post, f"post {(post.get('id', i) if isinstance(post, Mapping) else i)!r}", label2id)
-                for i, post in enumerate(as_list(posts))
-            ]
-        )
+        posts = as_list(posts)
+        names = [post.get("id", i) if isinstance(post, Mapping) else i for i, post in enumerate(posts)]
+        return self.collate([self.encode(post, f"post {name!r}", label2id) for post, name in zip(posts, names)])
 
     def encode(self, post: dict[str, Any], name: str, label2id: dict[str, int] | None = None) -> EncodedPost:
         """One post: tokens, positions, and features or pixels. `name` is how errors call it."""
@@ -190,12 +185,11 @@ class VMHANProcessor(ProcessorMixin):
             if self.visual_feature_size:
                 pair.tail_object = -1 if tail is None else tail
                 if not -1 <= pair.tail_object < count:
-                    raise ValueError(
-                        f"{of_pair}: tail_object must be one of the post's {count} objects, received {tail}."
-                    )
+                    raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {tail}.")
                 pair.objects = select(given, "objects", count, self.num_objects, of_pair)
-            count = len(pair.image_phrases)
-            pair.chosen_phrases = select(given, "image_phrases", count, self.num_image_phrases, of_pair)
+            if self.num_image_phrases:
+                count = len(pair.image_phrases)
+                pair.chosen_phrases = select(given, "image_phrases", count, self.num_image_phrases, of_pair)
             if label2id is not None:
                 pair.label = label_id(given.get("relation"), label2id, of_pair)
         return encoded

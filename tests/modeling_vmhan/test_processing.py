@@ -361,7 +361,7 @@ def test_the_image_text_takes_what_the_sentence_leaves(mode, room, kept, make_pr
         ([], 2, ["a", "big"]),  # an empty choice is no choice
         ([3, 0], 3, ["car", "a"]),
         ([3, 0, 1], 1, ["car"]),
-        (None, 0, []),  # and the image text is not read
+        ([3, 0], 0, []),  # and the image text is not read
     ],
 )
 def test_a_pair_chooses_its_image_phrases(chosen, limit, expected, with_image_text):
