@@ -76,26 +76,25 @@ def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
     if unknown:
         raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.")
     for key, kind in kinds.items():
-        value = item.get(key)
-        wrong = [] if value is None or _is_of(value, kind) else [value]
-        if not wrong and value is not None and isinstance(kind, list):
-            wrong = [each for each in value if not isinstance(each, kind[0])]
-        if wrong:
-            rule = f"a list of {KINDS[kind[0]]}s" if isinstance(kind, list) else f"a {KINDS[kind]}"
+        value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
+        rule = f"a list of {KINDS[of]}s" if isinstance(kind, list) else f"a {KINDS.get(of)}"
+        values = _rows_of(value) if isinstance(kind, list) else [value]
+        wrong = [value] if values is None else [each for each in values if not _is_of(each, of)]
+        if wrong and value is not None:
             received = f"{type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}"
             raise ValueError(f"{name}: {key} must be {rule}, received {received}.")
 
 
-def _is_of(value: Any, kind: Any) -> bool:
-    """A string or a mapping is no list, nor is what has no length, and could be read only once."""
-    if kind is int:
-        return as_index(value) is not None
-    if not isinstance(kind, list):
-        return isinstance(value, kind)
+def _rows_of(values: Any) -> Any:
+    """`values` where it is a list or array: a string or mapping is none, nor is what has no length, read only once."""
     try:
-        return not isinstance(value, (str, bytes, Mapping)) and len(value) >= 0
+        return None if isinstance(values, (str, bytes, Mapping)) or len(values) < 0 else values
     except TypeError:
-        return False
+        return None
+
+
+def _is_of(value: Any, kind: type) -> bool:
+    return as_index(value) is not None if kind is int else isinstance(value, kind)
 
 
 def as_index(value: Any) -> int | None:
