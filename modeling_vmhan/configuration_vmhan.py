@@ -317,6 +317,6 @@ def _check_number(
     """`value` as a number of Python, which JSON can hold: numpy's are accepted too."""
     is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not is_number or not (value >= low if low_allowed else value > low) or not value < below:
-        rule = f"{'a whole' if whole else 'a finite'} number {'>=' if low_allowed else '>'} {low}"
+        rule = f"{'a whole' if whole else 'a'} number {'>=' if low_allowed else '>'} {low}"
         raise ValueError(f"{name} must be {rule}{f' and < {below}' if below < math.inf else ''}, received {value!r}.")
     return int(value) if isinstance(value, Integral) else float(value)

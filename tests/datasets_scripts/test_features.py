@@ -183,7 +183,7 @@ def test_description(extractor):
 def test_the_code_digest_is_of_every_file_in_the_path(monkeypatch):
     before = features._code_digest()
     read = Path.read_bytes
-    for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "features.py"):
+    for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "weights.py", "features.py"):
         monkeypatch.setattr(Path, "read_bytes", lambda path, name=name: read(path) + b"#" * (path.name == name))
         assert features._code_digest() != before
 
