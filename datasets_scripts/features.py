@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 from modeling_vmhan.images import load_image
 from modeling_vmhan.regions import region_inputs
 from modeling_vmhan.vgg16 import MIN_SIZE, VGG16RegionEncoder
-from modeling_vmhan.vision import load_region_encoder, weights_digest
+from modeling_vmhan.vision import TransformersRegionEncoder
+from modeling_vmhan.weights import load_region_encoder, weights_digest
 
 
 __all__ = ["VisualFeatureExtractor", "parse_features"]
@@ -200,6 +201,7 @@ class VisualFeatureExtractor:
 
 def _code_digest() -> str:
     """sha256 of the source of everything between an image and its stored features."""
-    parts = (load_image, region_inputs, VGG16RegionEncoder, load_region_encoder, VisualFeatureExtractor)
+    shipped = (load_image, region_inputs, VGG16RegionEncoder, TransformersRegionEncoder, load_region_encoder)
+    parts = (*shipped, VisualFeatureExtractor)
     files = [inspect.getsourcefile(part) for part in parts]
     return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()

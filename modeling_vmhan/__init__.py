@@ -3,12 +3,10 @@
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .collation import VMHANCollator
 from .configuration_vmhan import PRESETS, VMHANConfig
-from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
-from .outputs import VMHANModelOutput, VMHANRelationOutput
+from .modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANModelOutput, VMHANRelationOutput
 from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
-from .processing_vmhan import VMHANProcessor
+from .processing_vmhan import VMHANCollator, VMHANProcessor
 
 
 __all__ = [

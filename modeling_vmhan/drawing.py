@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 
-__all__ = ["draw_explanation"]
+__all__ = ["EDGE_COLOURS", "NODE_COLOURS", "draw_explanation"]
 
 WIDTH, MARGIN, FONT_SIZE = 2200, 56, 38
 CHIP, SPACE = FONT_SIZE + 10, 14  # height of a chip, width of a space
@@ -33,7 +33,6 @@ NODE_COLOURS = {
     "image phrase": (125, 100, 0),
 }
 
-Point = tuple[float, float]
 Box = tuple[float, float, float, float]
 
 
@@ -50,13 +49,15 @@ def draw_explanation(
         RGB, 1100 pixels wide, as high as the sentence and the image need.
     """
     drawing = _Drawing(explanation)
-    drawing.title(title)
+    drawing.draw.text((MARGIN, drawing.bottom), title, INK, ImageFont.load_default(FONT_SIZE + 10))
+    drawing.bottom += 2.2 * FONT_SIZE
     drawing.regions(image)
     drawing.hyperedges()
     drawing.sentence(text)
     drawing.lines()
     drawing.bars()
-    return drawing.finished()
+    height = int(drawing.bottom + MARGIN) // 2 * 2
+    return drawing.picture.crop((0, 0, WIDTH, height)).reduce(2)
 
 
 class _Drawing:
@@ -70,7 +71,7 @@ class _Drawing:
         self.picture = Image.new("RGB", (WIDTH, WIDTH), PAPER)
         self.draw = ImageDraw.Draw(self.picture)
         self.bottom: float = MARGIN  # of what is drawn so far
-        self.node_ends: dict[int, Point] = {}  # where lines to a node end
+        self.node_ends: dict[int, tuple[float, float]] = {}  # where lines to a node end
         self.edge_boxes: list[Box] = []
         self.chips: list[tuple[Box, str, tuple[int, int, int]]] = []
 
@@ -78,79 +79,51 @@ class _Drawing:
         """Make the picture high enough for `height` more pixels below the last row."""
         needed = int(self.bottom + height + MARGIN)
         if needed > self.picture.height:
-            higher = Image.new("RGB", (WIDTH, 2 * needed), PAPER)
-            higher.paste(self.picture)
-            self.picture, self.draw = higher, ImageDraw.Draw(higher)
+            self.picture = self.picture.crop((0, 0, WIDTH, 2 * needed))  # black below
+            self.draw = ImageDraw.Draw(self.picture)
+            self.draw.rectangle((0, self.bottom, WIDTH, 2 * needed), PAPER)
 
-    def chip(self, corner: Point, text: str, colour: tuple[int, int, int]) -> Box:
-        """White words on a coloured ground, its upper left corner at `corner`; drawn above all lines, so later."""
+    def chip(self, x: float, y: float, text: str, colour: tuple[int, int, int]) -> Box:
+        """White words on a coloured ground, its upper left corner at (x, y); drawn above all lines, so later."""
         text = _short(text, 60)
         width = self.draw.textlength(text, self.small) + 28
-        x = max(MARGIN, min(corner[0], WIDTH - MARGIN - width))
-        box = (x, corner[1], x + width, corner[1] + CHIP)
+        x = max(MARGIN, min(x, WIDTH - MARGIN - width))
+        box = (x, y, x + width, y + CHIP)
         self.chips.append((box, text, colour))
         return box
 
-    def title(self, title: str) -> None:
-        self.draw.text((MARGIN, self.bottom), title, INK, ImageFont.load_default(FONT_SIZE + 10))
-        self.bottom += 2.2 * FONT_SIZE
-
     def regions(self, image: Image.Image | None) -> None:
         """The image with its outlined regions; beside it the nodes that are neither there nor in the sentence."""
-        top, left = self.bottom, MARGIN
+        x, y = MARGIN, self.bottom
         if image is not None:
             scale = min(PANEL[0] / image.width, PANEL[1] / image.height)
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            self.picture.paste(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (MARGIN, int(top)))
-            self.outline((MARGIN, top), scale)
-            left, self.bottom = 2 * MARGIN + size[0], top + size[1]
-        elsewhere = []
+            self.picture.paste(image.convert("RGB").resize(size, Image.Resampling.LANCZOS), (MARGIN, int(y)))
+            self.outline((MARGIN, y), scale)
+            x, self.bottom = 2 * MARGIN + size[0], y + size[1]
+        bottom = self.bottom  # of the image
         for i, node in enumerate(self.nodes):
+            colour = NODE_COLOURS[node["kind"]]
             if node["kind"] == "image" and image is not None:
-                label = f"image {node['weight']:.0%}"
-                box = self.chip((MARGIN, self.bottom - CHIP), label, NODE_COLOURS["image"])
-                self.node_ends[i] = ((box[0] + box[2]) / 2, self.bottom)
+                box = self.chip(MARGIN, bottom - CHIP, f"image {node['weight']:.0%}", colour)
+                self.node_ends[i] = ((box[0] + box[2]) / 2, bottom)
             elif node["characters"] is None and i not in self.node_ends:
-                elsewhere.append(i)
-        self.unplaced(elsewhere, (left, top), in_a_row=image is None)
-
-    def unplaced(self, indices: list[int], corner: Point, *, in_a_row: bool) -> None:
-        """Chips of nodes, one below another beside the image, or, where there is none, one beside another."""
-        x, y = corner
-        for i in indices:
-            node = self.nodes[i]
-            label = node["text"] if node["kind"] == "image" else f"{node['kind']}: {node['text']}"
-            if (
-                in_a_row
-                and x > MARGIN
-                and x + self.draw.textlength(_short(label, 60), self.small) > WIDTH - 2 * MARGIN
-            ):
-                x, y = MARGIN, y + CHIP + 22
-            self.room(y + CHIP - self.bottom)
-            box = self.chip((x, y), label, NODE_COLOURS[node["kind"]])
-            if in_a_row:
-                self.node_ends[i] = ((box[0] + box[2]) / 2, box[3])
-                x = box[2] + 22
-            else:
+                self.room(y + CHIP - self.bottom)
+                box = self.chip(x, y, _label(node), colour)
                 self.node_ends[i] = (box[0], (box[1] + box[3]) / 2)
                 y = box[3] + 22
-            self.bottom = max(self.bottom, box[3])
+                self.bottom = max(self.bottom, box[3])
 
-    def outline(self, origin: Point, scale: float) -> None:
+    def outline(self, origin: tuple[float, float], scale: float) -> None:
         """Boxes on the image, light ones first; their names on top of them all."""
         placed = [i for i, node in enumerate(self.nodes) if node["box"] is not None]
-        placed.sort(key=lambda i: self.nodes[i]["weight"])
-        corners = {}
-        for i in placed:
-            x1, y1, x2, y2 = self.nodes[i]["box"]
-            box = (origin[0] + x1 * scale, origin[1] + y1 * scale, origin[0] + x2 * scale, origin[1] + y2 * scale)
-            width = 4 + round(OUTLINE * self.nodes[i]["weight"] / self.heaviest)
-            self.draw.rectangle(box, outline=NODE_COLOURS[self.nodes[i]["kind"]], width=width)
-            self.node_ends[i] = ((box[0] + box[2]) / 2, box[3])
-            corners[i] = (box[0], max(origin[1], box[1] - CHIP))
-        for i in placed:
+        for i in sorted(placed, key=lambda i: self.nodes[i]["weight"]):
             node = self.nodes[i]
-            self.chip(corners[i], f"{node['text']} {node['weight']:.0%}", NODE_COLOURS[node["kind"]])
+            x1, y1, x2, y2 = (value * scale + origin[side % 2] for side, value in enumerate(node["box"]))
+            width, colour = 4 + round(OUTLINE * node["weight"] / self.heaviest), NODE_COLOURS[node["kind"]]
+            self.draw.rectangle((x1, y1, x2, y2), outline=colour, width=width)
+            self.node_ends[i] = ((x1 + x2) / 2, y2)
+            self.chip(x1, max(origin[1], y1 - CHIP), f"{node['text']} {node['weight']:.0%}", colour)
 
     def hyperedges(self) -> None:
         """A row of chips; the lines are drawn when everything has its place."""
@@ -158,10 +131,9 @@ class _Drawing:
         self.bottom += GAP
         step = (WIDTH - 2 * MARGIN) / max(len(self.edges), 1)
         for i, edge in enumerate(self.edges):
-            label = f"{edge['name']} {edge['weight']:.0%}"
-            width = self.draw.textlength(_short(label, 60), self.small) + 28
-            corner = (MARGIN + step * (i + 0.5) - width / 2, self.bottom)
-            self.edge_boxes.append(self.chip(corner, label, EDGE_COLOURS[i]))
+            label = _short(f"{edge['name']} {edge['weight']:.0%}", 60)
+            middle = MARGIN + step * (i + 0.5) - self.draw.textlength(label, self.small) / 2 - 14
+            self.edge_boxes.append(self.chip(middle, self.bottom, label, EDGE_COLOURS[i]))
         self.bottom += CHIP
 
     def sentence(self, text: str) -> None:
@@ -174,7 +146,7 @@ class _Drawing:
             if x > MARGIN and x + width > WIDTH - MARGIN:
                 x, self.bottom = MARGIN, self.bottom + height
             self.room(2 * height)
-            depth = FONT_SIZE + 12
+            depth, ink = FONT_SIZE + 12, INK
             for i, kind, start, end in spans:
                 if start >= word.end() or end <= word.start():
                     continue
@@ -184,10 +156,9 @@ class _Drawing:
                     self.draw.line((x, self.bottom + depth, stop, self.bottom + depth), NODE_COLOURS[kind], 6)
                     depth += 10
                 else:
-                    box = (x - 6, self.bottom - 6, stop + 6, self.bottom + FONT_SIZE + 8)
+                    box, ink = (x - 6, self.bottom - 6, stop + 6, self.bottom + FONT_SIZE + 8), PAPER
                     self.draw.rounded_rectangle(box, 8, fill=NODE_COLOURS[kind])
-            marked = any(k != "text phrase" and s < word.end() and e > word.start() for _, k, s, e in spans)
-            self.draw.text((x, self.bottom), word.group(), PAPER if marked else INK, self.font)
+            self.draw.text((x, self.bottom), word.group(), ink, self.font)
             x += width + SPACE
         self.bottom += height
 
@@ -195,8 +166,7 @@ class _Drawing:
         """From each hyperedge to its members, half transparent, so that crossings stay readable; then the chips."""
         strengths = [edge["weight"] * member["weight"] for edge in self.edges for member in edge["members"]]
         strongest = max(strengths, default=0) or 1.0
-        overlay = Image.new("RGBA", (WIDTH, int(self.bottom)), (0, 0, 0, 0))
-        draw = ImageDraw.Draw(overlay)
+        draw = ImageDraw.Draw(self.picture, "RGBA")
         for edge, box, colour in zip(self.edges, self.edge_boxes, EDGE_COLOURS):
             for member in edge["members"]:
                 x, y = self.node_ends[member["node"]]
@@ -204,7 +174,6 @@ class _Drawing:
                 width = 2 + round(LINE * edge["weight"] * member["weight"] / strongest)
                 draw.line((*start, x, y), (*colour, 150), width)
                 draw.ellipse((x - 8, y - 8, x + 8, y + 8), (*colour, 220))
-        self.picture.paste(overlay, (0, 0), overlay)
         for box, text, colour in self.chips:
             self.draw.rounded_rectangle(box, 12, fill=colour)
             self.draw.text((box[0] + 14, (box[1] + box[3]) / 2), text, PAPER, self.small, anchor="lm")
@@ -214,20 +183,18 @@ class _Drawing:
         nodes = sorted(self.nodes, key=lambda node: -node["weight"])[:MAX_BARS]
         self.bottom += FONT_SIZE
         self.room(len(nodes) * (FONT_SIZE + 16))
+        left, full = MARGIN + 760, WIDTH - 2 * MARGIN - 920
         for node in nodes:
-            y = self.bottom + FONT_SIZE / 2
-            label = node["kind"] if node["kind"] == "image" else f"{node['kind']}: {node['text']}"
-            self.draw.text((MARGIN, y), _short(label, 44), INK, self.small, anchor="lm")
-            left, full = MARGIN + 760, WIDTH - 2 * MARGIN - 920
+            y, length = self.bottom + FONT_SIZE / 2, full * node["weight"] / self.heaviest
+            self.draw.text((MARGIN, y), _short(_label(node), 44), INK, self.small, anchor="lm")
             self.draw.rectangle((left, y - 15, left + full, y + 15), fill=FAINT)
-            length = full * node["weight"] / self.heaviest
             self.draw.rectangle((left, y - 15, left + length, y + 15), fill=NODE_COLOURS[node["kind"]])
             self.draw.text((left + full + 24, y), f"{node['weight']:.1%}", INK, self.small, anchor="lm")
             self.bottom += FONT_SIZE + 16
 
-    def finished(self) -> Image.Image:
-        height = int(self.bottom + MARGIN) // 2 * 2
-        return self.picture.crop((0, 0, WIDTH, height)).reduce(2)
+
+def _label(node: dict[str, Any]) -> str:
+    return "image" if node["kind"] == "image" else f"{node['kind']}: {node['text']}"
 
 
 def _short(text: str, length: int) -> str:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from .hypergraph import HEAD, TAIL, hyperedge_names
-from .posts import has_rows, image_phrases_of, select, sentence_of
+from .posts import has_rows, image_phrases_of, sentence_of
+from .processing_vmhan import EncodedPair, EncodedPost
 
 
-__all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair"]
+__all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair", "explain_pairs"]
 
 
 class AttentionRollout(NamedTuple):
@@ -40,10 +41,7 @@ def attention_rollout(attentions: tuple[tuple[Tensor, Tensor], ...], incidence: 
         ValueError: there is no layer, or one that has no hyperedge attention.
     """
     if not attentions or any(to_edge is None or to_node is None for to_edge, to_node in attentions):
-        raise ValueError(
-            "an explanation needs the attention of every layer, and this model has none: its hypergraph_encoder is "
-            "not 'vhan'. Ask without explain=True."
-        )
+        raise ValueError("explain=True needs hypergraph_encoder='vhan': this model has no attention in every layer.")
     membership = incidence.transpose(1, 2).float()  # (P, E, N)
     in_edge = membership / membership.sum(dim=-1, keepdim=True).clamp(min=1)  # Q, (P, E, N)
     in_node = torch.eye(incidence.shape[1], device=incidence.device).expand(len(incidence), -1, -1)  # R, (P, N, N)
@@ -58,79 +56,72 @@ def attention_rollout(attentions: tuple[tuple[Tensor, Tensor], ...], incidence: 
     return AttentionRollout(in_node[:, entities].mean(dim=1), edge_weight, read)
 
 
-def describe_nodes(post: dict, pair: dict, inputs: dict[str, Tensor], limits: dict[str, int]) -> list[dict[str, Any]]:
-    """The N nodes of one pair in the model's order; a slot that this pair does not fill is {"kind": "empty"}.
+def explain_pairs(
+    posts: list[dict], encoded: list[EncodedPost], inputs: dict[str, Tensor], output: Any, families: list[str]
+) -> list[dict[str, Any]]:
+    """The explanation of every pair of a batch, in order.
 
     Args:
-        post, pair: as given to the processor. inputs: what it made of the batch; its widths say how many slots each
-            kind has. limits: the processor's num_objects and num_image_phrases, by name.
+        posts: as given to the processor. encoded, inputs: what it made of them, and of their batch.
+        output: the model's, with attentions. families: the config's hyperedges.
+    """
+    rollout = AttentionRollout(*(part.cpu() for part in attention_rollout(output.attentions, output.incidence)))
+    incidence, present = output.incidence.cpu(), output.node_mask.cpu()
+    explained = []
+    for post, of_post in zip(posts, encoded, strict=True):
+        for pair, of_pair in zip(post["pairs"], of_post.pairs, strict=True):
+            i, nodes = len(explained), describe_nodes(post, pair, of_pair, inputs)
+            weights = AttentionRollout(*(part[i] for part in rollout))
+            explained.append(explain_pair(nodes, present[i], weights, incidence[i], families))
+    return explained
 
-    Returns:
-        dicts of kind (head, tail, text phrase, image, object, image phrase), text (the words, or the object's label),
-        characters ([start, end) of the sentence, or None) and box (xyxy pixels, or None).
+
+def describe_nodes(post: dict, pair: dict, encoded: EncodedPair, inputs: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """The N nodes of one pair in the model's order; a slot that this pair does not fill is {"kind": "empty"}.
+
+    The widths of `inputs` say how many slots each kind has in the batch. A node is a dict of kind (head, tail, text
+    phrase, image, object, image phrase), text (the words, or the object's label), characters ([start, end) of the
+    sentence, or None) and box (xyxy pixels, or None).
     """
     text, unit_spans = sentence_of(post)
-    named = {"pair": pair, "name": "the pair"}
     boxes = post.get("boxes") if post.get("boxes") is not None else []
-    labels = post.get("object_labels") or []
+    labels, about = post.get("object_labels") or [], image_phrases_of(post)
+
+    def node(kind: str, text: str, characters: list[int] | None = None, box: list[float] | None = None) -> dict:
+        return {"kind": kind, "text": text, "characters": characters, "box": box}
 
     def words(kind: str, span: Any) -> dict[str, Any]:
         start, end = unit_spans[span[0]][0], unit_spans[span[1] - 1][1]
-        return {"kind": kind, "text": text[start:end], "characters": [start, end], "box": None}
+        return node(kind, text[start:end], [start, end])
 
     def region(kind: str, index: int) -> dict[str, Any]:
-        if index < 0:
-            return {"kind": "empty"}
         label = labels[index] if index < len(labels) and labels[index] else f"object {index}"
-        box = [float(value) for value in boxes[index]] if index < len(boxes) else None
-        return {"kind": kind, "text": label, "characters": None, "box": box}
+        return node(kind, label, box=[float(value) for value in boxes[index]] if index < len(boxes) else None)
 
-    tail_object = pair.get("tail_object")
-    is_object = tail_object is not None and tail_object >= 0
-    nodes = [words("head", pair["head"]), region("tail", tail_object) if is_object else words("tail", pair["tail"])]
-    phrases = pair.get("text_phrases") if pair.get("text_phrases") is not None else []
-    nodes += _filled([words("text phrase", span) for span in phrases], inputs.get("text_phrase_tokens"))
+    def filled(name: str, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        width = inputs[name].shape[1] if name in inputs else 0  # (P, slots, ...)
+        return described[:width] + [{"kind": "empty"}] * (width - len(described))
+
+    is_object = encoded.tail_object >= 0
+    nodes = [words("head", pair["head"])]
+    nodes.append(region("tail", encoded.tail_object) if is_object else words("tail", pair["tail"]))
+    phrases = pair["text_phrases"] if has_rows(pair.get("text_phrases")) else []
+    nodes += filled("text_phrase_tokens", [words("text phrase", span) for span in phrases])
     if "pair_objects" in inputs:
-        nodes.append({"kind": "image", "text": "image", "characters": None, "box": None})
-        chosen = select(named, "objects", _num_objects(post), limits["num_objects"])
-        nodes += _filled([region("object", index) for index in chosen], inputs["pair_objects"])
-    if "image_phrase_tokens" in inputs:
-        phrases = image_phrases_of(post)
-        chosen = select(named, "image_phrases", len(phrases), limits["num_image_phrases"])
-        about = [
-            {"kind": "image phrase", "text": phrases[i], "characters": None, "box": None}
-            if i >= 0
-            else {"kind": "empty"}
-            for i in chosen
-        ]
-        nodes += _filled(about, inputs["image_phrase_tokens"])
-    return nodes
-
-
-def _filled(nodes: list[dict[str, Any]], slots: Tensor | None) -> list[dict[str, Any]]:
-    """As many nodes as there are slots (P, slots, ...)."""
-    width = 0 if slots is None else slots.shape[1]
-    return nodes[:width] + [{"kind": "empty"}] * (width - len(nodes))
-
-
-def _num_objects(post: dict) -> int:
-    features = post.get("object_features")
-    regions = features if post.get("image_features") is not None or has_rows(features) else post.get("boxes")
-    return 0 if regions is None else len(regions)
+        nodes.append(node("image", "image"))
+    objects = [region("object", i) if i >= 0 else {"kind": "empty"} for i in encoded.objects]
+    nodes += filled("pair_objects", objects)
+    chosen = [node("image phrase", about[i]) if i >= 0 else {"kind": "empty"} for i in encoded.chosen_phrases]
+    return nodes + filled("image_phrase_tokens", chosen)
 
 
 def explain_pair(
-    nodes: list[dict[str, Any]],
-    present: Tensor,
-    rollout: AttentionRollout,
-    incidence: Tensor,
-    families: list[str],
+    nodes: list[dict[str, Any]], present: Tensor, rollout: AttentionRollout, incidence: Tensor, families: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """One pair's rollout as plain data.
 
     Args:
         nodes: of `describe_nodes`. present: (N,) bool. rollout: of one pair, (N,), (E,), (E, N). incidence: (N, E).
-        families: the config's hyperedges.
 
     Returns:
         nodes: those present, each with its weight; hyperedges: those with members, each with name, weight, and members
@@ -141,9 +132,8 @@ def explain_pair(
     described = [{**nodes[slot], "weight": float(rollout.node_weight[slot])} for slot in index]
     hyperedges = []
     for edge, name in enumerate(names):
-        slots = incidence[:, edge].nonzero().flatten().tolist()
+        slots, weights = incidence[:, edge].nonzero().flatten().tolist(), rollout.member_weight[edge]
         if slots:
-            weights = rollout.member_weight[edge]
             members = [{"node": index[slot], "weight": float(weights[slot])} for slot in slots]
             hyperedges.append({"name": name, "weight": float(rollout.edge_weight[edge]), "members": members})
     return {"nodes": described, "hyperedges": hyperedges}

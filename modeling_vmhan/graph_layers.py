@@ -1,7 +1,8 @@
 """The four rows of Table 2 that replace V-HAN by a known graph layer, over the same nodes and hyperedges.
 
 Each layer has the signature of `VariationalHypergraphAttention.forward` and returns a `HypergraphState` with the
-hyperedges as they came in. As published, none has a residual connection. Shapes: P pairs, N nodes, E hyperedges, D.
+hyperedges as they came in. As published, none has a residual connection. All activations of means are ELU, whatever
+the papers have, so that a row differs from V-HAN in the propagation alone. Shapes: P pairs, N nodes, E hyperedges, D.
 """
 
 import torch
@@ -26,40 +27,48 @@ def _normalised_adjacency(incidence: Tensor, dtype: torch.dtype) -> Tensor:
     return scale.unsqueeze(-1) * adjacency * scale.unsqueeze(-2)
 
 
-class HypergraphConvolution(nn.Module):
+class _GraphLayer(nn.Module):
+    """A layer that propagates the means of the nodes, and nothing else unless it says so."""
+
+    def propagate(self, node_mean: Tensor, incidence: Tensor) -> Tensor:
+        """(P, N, D), (P, N, E) -> (P, N, D), before the activation."""
+        raise NotImplementedError
+
+    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
+        updated = nn.functional.elu(self.propagate(node_mean, incidence))
+        return HypergraphState(updated, node_variance, edge_mean, edge_variance, None, None)
+
+
+class HypergraphConvolution(_GraphLayer):
     """HGNN (Feng et al. 2019, https://arxiv.org/abs/1809.09401): ELU(Dv^-1/2 H W De^-1 H^T Dv^-1/2 X Theta), W = I.
 
-    H is `incidence`; Dv and De are the node and hyperedge degrees. The activation is ELU where HGNN prints a generic
-    sigma, so that the row differs from V-HAN only in the propagation.
+    H is `incidence`; Dv and De are the node and hyperedge degrees.
     """
 
     def __init__(self, *, hidden_size: int):
         super().__init__()
         self.theta = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
+    def propagate(self, node_mean, incidence):
         membership = incidence.to(node_mean.dtype)  # (P, N, E)
         node_scale = _inverse_sqrt(membership.sum(dim=2)).unsqueeze(-1)  # (P, N, 1)
         edge_size = membership.sum(dim=1).clamp(min=1).unsqueeze(-1)  # (P, E, 1)
         gathered = membership.transpose(1, 2) @ (node_scale * self.theta(node_mean)) / edge_size  # (P, E, D)
-        updated = nn.functional.elu(node_scale * (membership @ gathered))  # (P, N, D)
-        return HypergraphState(updated, node_variance, edge_mean, edge_variance, None, None)
+        return node_scale * (membership @ gathered)  # (P, N, D)
 
 
-class GraphConvolution(nn.Module):
-    """GCN (Kipf and Welling 2016, https://arxiv.org/abs/1609.02907): ELU(D^-1/2 (A + I) D^-1/2 X W), clique expansion.
+class GraphConvolution(_GraphLayer):
+    """GCN (Kipf and Welling 2016, https://arxiv.org/abs/1609.02907) over the clique expansion.
 
-    Kipf's activation is ReLU; ELU keeps the row comparable with V-HAN.
+    ELU(D^-1/2 (A + I) D^-1/2 X W).
     """
 
     def __init__(self, *, hidden_size: int):
         super().__init__()
         self.weight = nn.Linear(hidden_size, hidden_size, bias=False)
 
-    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
-        adjacency = _normalised_adjacency(incidence, node_mean.dtype)
-        updated = nn.functional.elu(adjacency @ self.weight(node_mean))  # (P, N, D)
-        return HypergraphState(updated, node_variance, edge_mean, edge_variance, None, None)
+    def propagate(self, node_mean, incidence):
+        return _normalised_adjacency(incidence, node_mean.dtype) @ self.weight(node_mean)  # (P, N, D)
 
 
 class GaussianGraphConvolution(nn.Module):
@@ -83,14 +92,11 @@ class GaussianGraphConvolution(nn.Module):
         return HypergraphState(new_mean, new_variance, edge_mean, edge_variance, None, None)
 
 
-class GraphAttention(nn.Module):
+class GraphAttention(_GraphLayer):
     """GAT (Velickovic et al. 2018, https://arxiv.org/abs/1710.10903) over the clique expansion, heads concatenated.
 
     a(i, j) = softmax over neighbours j of LeakyReLU_0.2(left . W x_i + right . W x_j); x_i' = ELU(sum_j a(i, j) W
-    x_j).
-
-    Raises:
-        ValueError: `hidden_size` is not a multiple of `num_heads`.
+    x_j). A `hidden_size` that is no multiple of `num_heads` is a ValueError.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int):
@@ -101,11 +107,10 @@ class GraphAttention(nn.Module):
         self.left = nn.Linear(hidden_size // num_heads, num_heads, bias=False)  # row k scores head k
         self.right = nn.Linear(hidden_size // num_heads, num_heads, bias=False)
 
-    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
+    def propagate(self, node_mean, incidence):
         values = self.weight(node_mean).unflatten(-1, (self.num_heads, -1))  # (P, N, heads, d_head)
         left = (values * self.left.weight).sum(dim=-1).transpose(1, 2)  # (P, heads, N)
         right = (values * self.right.weight).sum(dim=-1).transpose(1, 2)  # (P, heads, N)
         scores = nn.functional.leaky_relu(left.unsqueeze(-1) + right.unsqueeze(-2), 0.2)  # (P, heads, N, N)
         weights = masked_softmax(scores, clique_adjacency(incidence).unsqueeze(1))
-        updated = (weights @ values.transpose(1, 2)).transpose(1, 2).flatten(2)  # (P, N, D)
-        return HypergraphState(nn.functional.elu(updated), node_variance, edge_mean, edge_variance, None, None)
+        return (weights @ values.transpose(1, 2)).transpose(1, 2).flatten(2)  # (P, N, D)

@@ -8,24 +8,22 @@ import torch
 from torch import Tensor
 
 
-__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "clique_adjacency", "hyperedge_names", "num_hyperedges"]
+__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "clique_adjacency", "hyperedge_names"]
 
 HEAD, TAIL = 0, 1
 
-HYPEREDGE_FAMILIES = ("global", "intra", "inter", "pairwise")
 
-
-def _global_hyperedge(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+def _global(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
     """Equation 1: all nodes. (P, N, 1)"""
     return node_mask.unsqueeze(-1)
 
 
-def _intra_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+def _intra_modal(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
     """Equation 2: the textual nodes; the visual nodes. (P, N, 2)"""
     return torch.stack([node_mask & ~node_is_visual, node_mask & node_is_visual], dim=-1)
 
 
-def _inter_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+def _inter_modal(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
     """Equation 3: the head with the visual nodes; the tail with the visual nodes. (P, N, 2)
 
     A pair without any visual node has nothing to relate across modalities: both hyperedges are then empty.
@@ -36,7 +34,7 @@ def _inter_modal_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor
     return (visual | own) & node_mask.unsqueeze(-1) & visual.any(dim=1, keepdim=True)
 
 
-def _pairwise_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
+def _pairwise(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
     """The "no_hypergraph" row of Table 2: every pair of present nodes is an edge of size 2. (P, N, N (N - 1) / 2)"""
     num_nodes = node_mask.shape[1]
     first, second = torch.triu_indices(num_nodes, num_nodes, offset=1, device=node_mask.device)  # (E,), i < j
@@ -45,39 +43,18 @@ def _pairwise_hyperedges(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
     return ((nodes == first) | (nodes == second)) & both_present.unsqueeze(1)
 
 
-_BUILDERS = {
-    "global": _global_hyperedge,
-    "intra": _intra_modal_hyperedges,
-    "inter": _inter_modal_hyperedges,
-    "pairwise": _pairwise_hyperedges,
-}
-
-
-def _check_families(families: list[str] | tuple[str, ...]) -> None:
-    unknown = [family for family in families if family not in HYPEREDGE_FAMILIES]
-    if unknown or not families:
-        raise ValueError(
-            f"families must name at least one of {list(HYPEREDGE_FAMILIES)}, received {list(families)}. "
-            "To run without any propagation use hypergraph_encoder='none'."
-        )
-
-
-def num_hyperedges(num_nodes: int, families: list[str] | tuple[str, ...]) -> int:
-    """Number of hyperedges E that `families` give over `num_nodes` nodes (5 for the paper's three families)."""
-    _check_families(families)
-    sizes = {"global": 1, "intra": 2, "inter": 2, "pairwise": num_nodes * (num_nodes - 1) // 2}
-    return sum(sizes[family] for family in set(families))
+# Every family with its builder, in the order of the columns.
+_BUILDERS = {"global": _global, "intra": _intra_modal, "inter": _inter_modal, "pairwise": _pairwise}
+HYPEREDGE_FAMILIES = tuple(_BUILDERS)
 
 
 def hyperedge_names(node_names: list[str], families: list[str] | tuple[str, ...]) -> list[str]:
     """Names of the E hyperedges over these N nodes, in the order of `build_incidence`'s columns."""
-    _check_families(families)
-    pairs = [f"{first} + {second}" for i, first in enumerate(node_names) for second in node_names[i + 1 :]]
     names = {
         "global": ["global"],
         "intra": ["textual", "visual"],
         "inter": ["head-visual", "tail-visual"],
-        "pairwise": pairs,
+        "pairwise": [f"{first} + {second}" for i, first in enumerate(node_names) for second in node_names[i + 1 :]],
     }
     return [name for family in HYPEREDGE_FAMILIES if family in families for name in names[family]]
 
@@ -90,23 +67,15 @@ def build_incidence(
     Args:
         node_mask: (P, N) bool, True where the node is present.
         node_is_visual: (P, N) bool, True for visual nodes; what an absent node says is ignored.
-        families: which of `HYPEREDGE_FAMILIES` to build. An ablation drops a family.
+        families: which of `HYPEREDGE_FAMILIES` to build (at least one). An ablation drops a family.
 
     Returns:
         incidence (P, N, E) bool. Columns in the order global; textual, visual; head-visual, tail-visual; pairwise
         (i < j, row-major). An absent node belongs to no hyperedge; a hyperedge may have no member.
-
-    Raises:
-        ValueError: `families` is empty or names an unknown family.
-
-    Example:
-        >>> mask = torch.tensor([[True, True, True]])
-        >>> visual = torch.tensor([[False, False, True]])
-        >>> build_incidence(mask, visual, families=["intra"])[0].int().tolist()
-        [[1, 0], [1, 0], [0, 1]]
     """
-    _check_families(families)
-    builders = [_BUILDERS[family] for family in HYPEREDGE_FAMILIES if family in families]
+    if not families or not set(families) <= _BUILDERS.keys():
+        raise ValueError(f"families must name at least one of {HYPEREDGE_FAMILIES}, received {list(families)}.")
+    builders = [build for family, build in _BUILDERS.items() if family in families]
     return torch.cat([build(node_mask, node_is_visual) for build in builders], dim=-1)  # (P, N, E)
 
 

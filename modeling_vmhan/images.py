@@ -15,15 +15,9 @@ __all__ = ["image_size", "load_image", "to_rgb"]
 # EXIF tag 274 (Exif 2.32, 4.6.4 A): how the stored picture must be turned to stand upright. ImageOps.exif_transpose
 # knows it too, but also writes the metadata anew, which fails on damaged metadata of good pictures.
 ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+UPRIGHT = dict(zip(range(2, 9), (Image.Transpose[name] for name in (
+    "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"
+))))  # fmt: skip
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
@@ -31,51 +25,42 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
     """An image as every other part of the package wants it: RGB, upright, read completely.
 
     EXIF orientation is applied; transparent pixels become white; palette, grey (16 bits too) and CMYK are converted;
-    of an animation the current frame is taken (of a file the first). Reading twice changes nothing: an image that
-    already is RGB and upright comes back as it is.
-
-    Very large images: up to twice Pillow's `Image.MAX_IMAGE_PIXELS` (179 million pixels; 12,000 x 12,000 is 144
-    million) an image is read without a warning, and with `max_side` shrunk at once (a JPEG is even decoded at a
-    fraction of its size); beyond that it may be a decompression bomb and is a ValueError.
+    of an animation the current frame is taken (of a file the first). What already is so comes back as it is.
 
     Args:
         source: path, the bytes of a file, or a Pillow image (never changed).
-        max_side: an image with a longer side, in pixels, is shrunk to it, keeping its aspect. Boxes in pixels of the
-            large image do not fit the small one.
+        max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect. Boxes
+            in pixels of the large image do not fit the small one.
 
     Raises:
         OSError: the file is missing or may not be read.
-        ValueError: it is no image, damaged, truncated, empty, too large, or of float pixels, whose range is unknown;
-            or `max_side` is below 1. Both name the file.
-
-    Example:
-        >>> load_image(Image.new("LA", (3000, 1500)), max_side=1000).size
-        (1000, 500)
+        ValueError: it is no image, damaged, truncated, empty, of more than twice `Image.MAX_IMAGE_PIXELS` (perhaps a
+            decompression bomb), or of float pixels, whose range is unknown. Both name the file.
     """
     if max_side is not None and (not isinstance(max_side, int) or max_side < 1):
         raise ValueError(f"max_side must be a whole number of pixels >= 1, or None, received {max_side!r}.")
     image = _open(source)
-    name = _name(source)
     try:
         orientation = _orientation(image)  # before any copy is made, which may lose it
         if max_side is not None and max(image.size) > max_side:
             image = _shrink(image if image is not source else image.copy(), max_side)
-        upright = _upright_rgb(image, orientation)
+        image.load()
+        if image.mode == "RGB" and orientation not in UPRIGHT and "transparency" not in image.info:
+            return image
+        rgb = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
+        rgb.info = {}  # the orientation has been used up, as has the transparency
+        return rgb
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ... on damaged files
-        raise ValueError(
-            f"{name}: expected an image that Pillow can read to its end, received a damaged or truncated one "
-            f"({error}). Replace the file, or leave the image out."
-        ) from error
-    return upright
+        raise ValueError(f"{_name(source)}: expected an image that Pillow can read to its end ({error}).") from error
 
 
 def image_size(source: str | Path | bytes | Image.Image) -> tuple[int, int]:
     """(width, height) that `load_image(source)` will have, from the header alone.
 
     Raises:
-        OSError, ValueError: as `load_image`, but damage behind the header is not seen.
+        OSError, ValueError: as `load_image`, but damage after the header is not seen.
     """
     image = _open(source)
     width, height = image.size
@@ -94,48 +79,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _open(source: str | Path | bytes | Image.Image) -> Image.Image:
     """Opened, its pixels not yet read; errors name the file."""
-    name = _name(source)
-    if isinstance(source, Image.Image):
-        image = source
-    elif isinstance(source, (str, Path, bytes)):
-        file = io.BytesIO(source) if isinstance(source, bytes) else io.BytesIO(_read(Path(source)))
+    name, image = _name(source), source
+    if isinstance(source, (str, Path)):
+        try:
+            source = Path(source).read_bytes()
+        except OSError as error:
+            reason = f"cannot read the image ({error.strerror}), check the path"
+            raise type(error)(error.errno, reason, str(source)) from error
+    if isinstance(source, bytes):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # large, or with damaged metadata: neither matters here
-                image = Image.open(file)
-        except Image.DecompressionBombError as error:
-            raise ValueError(
-                f"{name}: expected an image of at most {2 * Image.MAX_IMAGE_PIXELS:,} pixels, received a larger one "
-                f"({error}). Shrink it with another program, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-            ) from error
-        except Exception as error:  # UnidentifiedImageError, and what damaged headers make the decoders raise
-            raise ValueError(
-                f"{name}: expected an image that Pillow can open, received another or a damaged file ({error}). "
-                "Replace it, or leave the image out."
-            ) from error
-    else:
-        raise ValueError(f"an image must be a path, bytes or a Pillow image, received {type(source).__name__}.")
+                image = Image.open(io.BytesIO(source))
+        except Exception as error:  # what Pillow cannot open, decompression bombs, what damaged headers raise
+            limit = f"of at most {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
+            raise ValueError(f"{name}: expected an image that Pillow can open, {limit} ({error}).") from error
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"an image must be a path, bytes or a Pillow image, received {type(image).__name__}.")
     if 0 in image.size or image.mode == "F":
-        raise ValueError(
-            f"{name}: expected an image with pixels of a known range, received mode {image.mode!r} of {image.size[0]} "
-            f"x {image.size[1]} pixels. Convert it to 8 bits a channel."
-        )
+        raise ValueError(f"{name}: expected pixels of 8 bits a channel, received mode {image.mode!r} of {image.size}.")
     return image
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = f"cannot read the image ({error.strerror}), check the path"
-        raise type(error)(error.errno, reason, str(path)) from error
 
 
 def _name(source: str | Path | bytes | Image.Image) -> str:
     if isinstance(source, bytes):
         return f"image of {len(source)} bytes"
     if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "") or "image")
+        return getattr(source, "filename", "") or "image"
     return f"image {str(source)!r}"
 
 
@@ -149,15 +119,6 @@ def _orientation(image: Image.Image) -> int:
             return image.getexif().get(ORIENTATION, 1)
     except Exception:  # a parser's errors on damaged metadata are of many kinds, and the picture may be good
         return 1
-
-
-def _upright_rgb(image: Image.Image, orientation: int) -> Image.Image:
-    image.load()
-    if image.mode == "RGB" and orientation not in UPRIGHT and "transparency" not in image.info:
-        return image
-    rgb = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
-    rgb.info = {}  # the orientation has been used up, as has the transparency
-    return rgb
 
 
 def _shrink(image: Image.Image, max_side: int) -> Image.Image:

@@ -13,10 +13,6 @@ def find_none_label(labels: Iterable[str], none_label: str | None = None) -> str
 
     Raises:
         ValueError: `none_label` is not among the labels; without it, none or several of `NONE_LABELS` are.
-
-    Example:
-        >>> find_none_label(["peer", "None"])
-        'None'
     """
     labels = list(labels)
     if none_label is not None:

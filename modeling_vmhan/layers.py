@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
 
-__all__ = ["HypergraphState", "VariationalHypergraphAttention", "check_heads", "masked_softmax"]
+__all__ = ["HypergraphState", "VariationalHypergraphAttention", "check_heads", "initialise", "masked_softmax"]
 
 
 class HypergraphState(NamedTuple):
@@ -26,10 +27,7 @@ class HypergraphState(NamedTuple):
 def check_heads(hidden_size: int, num_heads: int) -> None:
     """ValueError unless `hidden_size` splits into `num_heads` equal slices."""
     if num_heads < 1 or hidden_size % num_heads != 0:
-        raise ValueError(
-            f"hidden_size must be a multiple of num_heads, received hidden_size={hidden_size} and "
-            f"num_heads={num_heads}. Choose num_heads among the divisors of {hidden_size}."
-        )
+        raise ValueError(f"num_heads must divide hidden_size={hidden_size}, received num_heads={num_heads}.")
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -57,28 +55,16 @@ class VariationalHypergraphAttention(nn.Module):
       mean' = ELU(sum_i a x_mean W_e,mu) + mean, variance' = ReLU(sum_i a^2 x_var W_e,var) + variance;
     - node update: the same with the roles exchanged.
 
-    The paper writes one sigma for both activations and does not name it; ELU and ReLU are the pair of Zhu et al. 2019
+    Departures from the paper: the scale is sqrt(d_head), where it prints sqrt(d); and it writes one
+    sigma for both activations and does not name it, where ELU and ReLU are the pair of Zhu et al. 2019
     (https://doi.org/10.1145/3292500.3330851), whom it cites for the diagonal variance. No variance can shrink, so one
-    that starts >= eps stays >= eps.
-
-    Dense and masked: with N <= ~12 and E = 5 the matrices are too small for a sparse library to pay. By
-    `OMP_NUM_THREADS=1 python -m benchmarks.head --rounds 5 --growth 16 256` (P = 1024, N = 8, D = 768, forward and
-    backward, processor time, one CPU core) a layer takes 1.14 times (quartiles 1.11 to 1.19) its bare matrix products.
-    torch_geometric's HypergraphConv with attention, which has no variances and a third of these products, takes 0.80
-    times (0.78 to 0.81) such a layer, 1.35 times (1.34 to 1.40) one that updates no hyperedge, and 1.77 times (1.75 to
-    1.77) that without variances; two of its layers take 1.00 times (0.99 to 1.02) two of these. How it compares
-    depends on the machine and on the memory: where the process keeps what it took, it takes 0.45 of a layer and 0.55
-    (0.54 to 0.55) of the layer's bare products (docs/speed/head/kept.md), so no code with these equations is faster.
+    that starts >= eps stays >= eps. Dense and masked: with N <= ~12 and E = 5 the matrices are too small for a sparse
+    library to pay (docs/speed has the figures).
 
     Args:
-        hidden_size: D, a multiple of `num_heads`.
-        num_heads: attention heads.
-        variational: False builds no variance path.
+        hidden_size: D, a multiple of `num_heads`. variational: False builds no variance path.
         update_hyperedges: False for the last layer of a stack, whose hyperedges no node would read: its hyperedge
             values are not built and the hyperedges come back as they went in.
-
-    Raises:
-        ValueError: `hidden_size` is not a multiple of `num_heads`.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int, variational: bool = True, update_hyperedges: bool = True):
@@ -115,23 +101,9 @@ class VariationalHypergraphAttention(nn.Module):
         """Second lines of equations 6 and 8: the variance of a weighted sum has squared weights."""
         return nn.functional.relu(_aggregate(weights.square(), values)) + previous
 
-    def forward(
-        self,
-        node_mean: Tensor,
-        node_variance: Tensor | None,
-        edge_mean: Tensor,
-        edge_variance: Tensor | None,
-        incidence: Tensor,
-    ) -> HypergraphState:
-        """One layer.
-
-        Args:
-            node_mean, node_variance: (P, N, D); the variance is None without the variational path.
-            edge_mean, edge_variance: (P, E, D); likewise.
-            incidence: (P, N, E) bool.
-
-        Returns:
-            HypergraphState of layer l + 1, with the attention of both directions.
+    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
+        """Nodes (P, N, D), hyperedges (P, E, D), whose variances are None without the variational path, and incidence
+        (P, N, E) bool -> the state of layer l + 1.
         """
         scores = self._scores(edge_mean, node_mean)
         incidence = incidence.unsqueeze(1)  # (P, 1, N, E)
@@ -151,3 +123,27 @@ class VariationalHypergraphAttention(nn.Module):
         return HypergraphState(
             new_node_mean, new_node_variance, new_edge_mean, new_edge_variance, node_to_edge, edge_to_node
         )
+
+
+@torch.no_grad()
+def initialise(module: nn.Module, *, std: float) -> None:
+    """First weights of a module that is not pretrained; what was loaded is left alone (HF's `init` sees to it).
+
+    Linear layers get normal weights of deviation `std` and no bias, norms start as the identity, and convolutions are
+    He's (https://arxiv.org/abs/1502.01852); any other module is left as it is.
+    """
+    if isinstance(module, nn.Linear):
+        init.normal_(module.weight, mean=0.0, std=std)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm1d):
+        init.zeros_(module.running_mean)
+        init.ones_(module.running_var)
+        init.zeros_(module.num_batches_tracked)
+    elif isinstance(module, nn.LayerNorm) and module.weight is not None:
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):  # a frozen VGG16 or ResNet, until weights are loaded into it
+        init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if module.bias is not None:
+            init.zeros_(module.bias)

@@ -12,18 +12,26 @@ Node order: head, tail, text phrases, image, objects, image phrases.
 
 import copy
 import os
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel
-from transformers.utils import can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_vmhan import VMHANConfig
 from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
-from .nodes import Nodes, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
-from .outputs import VMHANModelOutput, VMHANRelationOutput
+from .nodes import (
+    Nodes,
+    VisualProjection,
+    join_nodes,
+    project_regions,
+    region_nodes,
+    text_nodes,
+    with_region_tails,
+)
 from .pretrained import VMHANPreTrainedModel, without_pooler
 from .text_encoding import (
     PACKED_ENCODERS,
@@ -40,67 +48,89 @@ from .variational import (
     reconstruction_error,
 )
 from .vision import build_region_encoder, encode_regions
-from .visual_projection import VisualProjection
 
 
-__all__ = ["VMHANForRelationClassification", "VMHANModel"]
+__all__ = ["VMHANForRelationClassification", "VMHANModel", "VMHANModelOutput", "VMHANRelationOutput"]
 
 _AUTO_MODEL = "modeling_vmhan.VMHANForRelationClassification"  # what AutoModel gives, as the cards say
 
 
+@dataclass
+class VMHANModelOutput(ModelOutput):
+    """Gaussians of every pair's nodes and hyperedges; variances are None in models without them."""
+
+    node_mean: Tensor | None = None  # (P, N, D), after the last layer
+    node_variance: Tensor | None = None  # (P, N, D)
+    edge_mean: Tensor | None = None  # (P, E, D), as the last layer read them (it updates nodes only)
+    edge_variance: Tensor | None = None  # (P, E, D)
+    initial_node_mean: Tensor | None = None  # (P, N, D), equation 4
+    initial_node_variance: Tensor | None = None  # (P, N, D)
+    node_mask: Tensor | None = None  # (P, N) bool
+    node_is_visual: Tensor | None = None  # (P, N) bool
+    incidence: Tensor | None = None  # (P, N, E) bool
+    # with output_attentions, of each layer: node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)
+    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
+
+
+@dataclass
+class VMHANRelationOutput(ModelOutput):
+    """Output of `VMHANForRelationClassification`; what it shares with `VMHANModelOutput` is given on request."""
+
+    loss: Tensor | None = None  # equation 12; it and its three unweighted terms are given when labels are
+    logits: Tensor | None = None  # (P, R)
+    relation_loss: Tensor | None = None  # equation 9
+    reconstruction_loss: Tensor | None = None  # equation 10
+    kl_loss: Tensor | None = None  # equation 11
+    # with output_gaussians
+    node_mean: Tensor | None = None
+    node_variance: Tensor | None = None
+    edge_mean: Tensor | None = None
+    edge_variance: Tensor | None = None
+    # with output_attentions
+    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
+    incidence: Tensor | None = None
+    node_mask: Tensor | None = None
+
+
 def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
     """One layer of what `hypergraph_encoder` names, from plain numbers."""
+    size, heads = {"hidden_size": config.hidden_size}, {"num_heads": config.num_heads}
     if config.hypergraph_encoder == "vhan":
-        return VariationalHypergraphAttention(
-            hidden_size=config.hidden_size,
-            num_heads=config.num_heads,
-            variational=config.variational,
-            update_hyperedges=not is_last,
-        )
-    if config.hypergraph_encoder == "hgnn":
-        return HypergraphConvolution(hidden_size=config.hidden_size)
-    if config.hypergraph_encoder == "gcn":
-        return GraphConvolution(hidden_size=config.hidden_size)
+        options = {"variational": config.variational, "update_hyperedges": not is_last}
+        return VariationalHypergraphAttention(**size, **heads, **options)
     if config.hypergraph_encoder == "gat":
-        return GraphAttention(hidden_size=config.hidden_size, num_heads=config.num_heads)
-    return GaussianGraphConvolution(hidden_size=config.hidden_size, variance_eps=config.variance_eps)
+        return GraphAttention(**size, **heads)
+    if config.hypergraph_encoder == "variational_gcn":
+        return GaussianGraphConvolution(**size, variance_eps=config.variance_eps)
+    return {"hgnn": HypergraphConvolution, "gcn": GraphConvolution}[config.hypergraph_encoder](**size)
 
 
 class VMHANModel(VMHANPreTrainedModel):
-    """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out.
-
-    Raises:
-        ValueError: entity_representation="packed" with an encoder that cannot take it; a vision encoder whose features
-            are not of `visual_feature_size`.
-    """
+    """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out."""
 
     def __init__(self, config: VMHANConfig):
         super().__init__(config)
         text_config = config.text_config
         if config.entity_representation == "packed" and text_config.model_type not in PACKED_ENCODERS:
             raise ValueError(
-                f"entity_representation='packed' needs a text encoder of {list(PACKED_ENCODERS)} (absolute positions, "
-                f"4-D attention mask), received {text_config.model_type!r}. Use 'marker' or 'span' with it."
+                f"entity_representation='packed' needs a text encoder of {PACKED_ENCODERS} (absolute positions, 4-D "
+                f"attention mask), received {text_config.model_type!r}. Use 'marker' or 'span' with it."
             )
         # the type of the layers around it, not the one its own checkpoint was saved in
         self.text_encoder = without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
         same_size = text_config.hidden_size == config.hidden_size
-        self.text_projection = (
-            nn.Identity() if same_size else nn.Linear(text_config.hidden_size, config.hidden_size, bias=False)
-        )
-        self.visual_projection = (
-            VisualProjection(feature_size=config.visual_feature_size, hidden_size=config.hidden_size)
-            if config.visual_feature_size
-            else None
-        )
-        self.vision_encoder = None
+        sizes = text_config.hidden_size, config.hidden_size
+        self.text_projection = nn.Identity() if same_size else nn.Linear(*sizes, bias=False)
+        self.visual_projection = self.vision_encoder = None
+        if config.visual_feature_size:
+            size = config.visual_feature_size
+            self.visual_projection = VisualProjection(feature_size=size, hidden_size=config.hidden_size)
         if config.vision_encoder is not None:
             self.vision_encoder = build_region_encoder(config.vision_encoder, config.vision_config)
-            if self.vision_encoder.feature_size != config.visual_feature_size:
-                raise ValueError(
-                    f"visual_feature_size must be {self.vision_encoder.feature_size}, the size of this vision "
-                    f"encoder's features, received {config.visual_feature_size}."
-                )
+            size = self.vision_encoder.feature_size
+            if size != config.visual_feature_size:
+                received = config.visual_feature_size
+                raise ValueError(f"visual_feature_size must be {size}, the vision encoder's, received {received}.")
         self.gaussian_nodes = GaussianNodes(
             input_size=config.hidden_size,
             hidden_size=config.hidden_size,
@@ -146,36 +176,11 @@ class VMHANModel(VMHANPreTrainedModel):
     def encode_regions(
         self, pixel_values: Tensor, image_mask: Tensor, object_mask: Tensor, boxes: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Pixels (and for "vgg16_roi_align" boxes) -> image features (B, V), object features (B, O, V).
-
-        Raises:
-            ValueError: the model has no vision encoder; shapes that do not belong together.
-        """
+        """Pixels (and for "vgg16_roi_align" boxes) -> image features (B, V), object features (B, O, V)."""
         if self.vision_encoder is None:
-            raise ValueError(
-                "this model has no vision encoder (config.vision_encoder is None) and cannot take pixel_values. Give "
-                "image_features and object_features, or build it with vision_encoder='vgg16'."
-            )
+            raise ValueError("config.vision_encoder is None, so this model takes image_features and no pixel_values.")
         features = encode_regions(self.vision_encoder, pixel_values, image_mask, object_mask, boxes)  # (B, 1 + O, V)
         return features[:, 0], features[:, 1:]
-
-    def build_nodes(self, states: Tensor, inputs: dict[str, Tensor | None]) -> Nodes:
-        """Initial node features of section 4.1, their presence and their modality: (P, N, D), (P, N), (P, N)."""
-
-        def read(name: str, *, is_visual: bool = False) -> Nodes | None:
-            tokens = inputs[name]
-            if tokens is None:
-                return None
-            return text_nodes(states, inputs["pair_to_sequence"], tokens, self.text_projection, is_visual=is_visual)
-
-        entities, text_phrases = read("entity_tokens"), read("text_phrase_tokens")
-        image_phrases, regions = read("image_phrase_tokens", is_visual=True), None
-        if self.visual_projection is not None:
-            regions = (inputs[name] for name in ("image_features", "image_mask", "object_features", "object_mask"))
-            projected, example = project_regions(self.visual_projection, *regions), inputs["pair_to_example"]
-            entities = with_region_tails(entities, projected, example, inputs["tail_object"])
-            regions = region_nodes(projected, inputs["image_mask"], example, inputs["pair_objects"])
-        return join_nodes(entities, text_phrases, regions, image_phrases)
 
     @can_return_tuple
     def forward(
@@ -190,16 +195,8 @@ class VMHANModel(VMHANPreTrainedModel):
         marker_pair: Tensor | None = None,
         text_phrase_tokens: Tensor | None = None,
         image_phrase_tokens: Tensor | None = None,
-        image_features: Tensor | None = None,
-        image_mask: Tensor | None = None,
-        object_features: Tensor | None = None,
-        object_mask: Tensor | None = None,
-        pair_objects: Tensor | None = None,
-        tail_object: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        boxes: Tensor | None = None,
         output_attentions: bool | None = None,
-        **kwargs,
+        **visual: Tensor | None,
     ) -> VMHANModelOutput:
         """Everything comes from `VMHANProcessor`.
 
@@ -208,12 +205,13 @@ class VMHANModel(VMHANPreTrainedModel):
             pair_to_sequence: (P,) encoder row of each pair. pair_to_example: (P,) example (image) of each pair.
             entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
                 in the pair's row, -1 fills up.
-            image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
-            pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), index into O of a tail that is an
-                object, -1 for a text tail.
-            pixel_values: instead of the two features, with config.vision_encoder: (B, 1 + O, 3, S, S), the image
-                first; for "vgg16_roi_align" (B, 1, 3, S, S), and boxes: (B, O, 4), divided by width and height.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
+            **visual: of models with visual_feature_size.
+                image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
+                pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), index into O of a tail that is an
+                    object, -1 for a text tail.
+                pixel_values: instead of the two features, with config.vision_encoder: (B, 1 + O, 3, S, S), the image
+                    first; for "vgg16_roi_align" (B, 1, 3, S, S), and boxes: (B, O, 4), divided by width and height.
 
         Raises:
             ValueError: the batch holds no pair, a visual model gets no visual features, or both features and pixels,
@@ -222,38 +220,24 @@ class VMHANModel(VMHANPreTrainedModel):
         if entity_tokens.shape[0] == 0:
             raise ValueError("the batch holds no entity pair (P = 0): give at least one post with one pair.")
         states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair)
-        if pixel_values is not None:
-            if image_features is not None:
-                raise ValueError("give either pixel_values or image_features, received both.")
-            image_features, object_features = self.encode_regions(pixel_values, image_mask, object_mask, boxes)
-        if self.visual_projection is not None and image_features is None:
-            raise ValueError(
-                f"this model was built with visual_feature_size={self.config.visual_feature_size} and got no "
-                "image_features: encode posts with its own processor, which fills them in for posts without an image."
-            )
-        inputs = {
-            "pair_to_sequence": pair_to_sequence,
-            "pair_to_example": pair_to_example,
-            "entity_tokens": entity_tokens,
-            "text_phrase_tokens": text_phrase_tokens,
-            "image_phrase_tokens": image_phrase_tokens,
-            "image_features": image_features,
-            "image_mask": image_mask,
-            "object_features": object_features,
-            "object_mask": object_mask,
-            "pair_objects": pair_objects,
-            "tail_object": tail_object,
-        }
-        nodes, node_mask, node_is_visual = self.build_nodes(states, inputs)
+
+        def read(tokens: Tensor | None, *, is_visual: bool = False) -> Nodes | None:
+            if tokens is None:
+                return None
+            return text_nodes(states, pair_to_sequence, tokens, self.text_projection, is_visual=is_visual)
+
+        entities, regions = self._region_nodes(read(entity_tokens), pair_to_example, visual)
+        phrases = read(text_phrase_tokens), read(image_phrase_tokens, is_visual=True)
+        nodes, node_mask, node_is_visual = join_nodes(entities, phrases[0], regions, phrases[1])  # (P, N, D), (P, N)
         incidence = build_incidence(node_mask, node_is_visual, families=self.config.hyperedges)
         initial_mean, initial_variance = self.gaussian_nodes(nodes)
         edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, incidence)
         state = HypergraphState(initial_mean, initial_variance, edge_mean, edge_variance, None, None)
-        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         attentions = []
         for layer in self.layers:
-            state = layer(state.node_mean, state.node_variance, state.edge_mean, state.edge_variance, incidence)
+            state = layer(*state[:4], incidence)
             attentions.append((state.node_to_edge, state.edge_to_node))
+        output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
         return VMHANModelOutput(
             node_mean=state.node_mean,
             node_variance=state.node_variance,
@@ -266,6 +250,27 @@ class VMHANModel(VMHANPreTrainedModel):
             incidence=incidence,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def _region_nodes(self, entities: Nodes, pair_to_example: Tensor, visual: dict) -> tuple[Nodes, Nodes | None]:
+        """Head and tail, of which the tail may be a region, and the image with its objects (None in text models)."""
+        image_features, image_mask, object_features, object_mask = (
+            visual.get(name) for name in ("image_features", "image_mask", "object_features", "object_mask")
+        )
+        if visual.get("pixel_values") is not None:
+            if image_features is not None:
+                raise ValueError("give either pixel_values or image_features, received both.")
+            pixels, boxes = visual["pixel_values"], visual.get("boxes")
+            image_features, object_features = self.encode_regions(pixels, image_mask, object_mask, boxes)
+        if self.visual_projection is None:
+            return entities, None
+        if image_features is None:
+            raise ValueError(
+                f"this model was built with visual_feature_size={self.config.visual_feature_size} and got no "
+                "image_features: encode posts with its own processor, which fills them in for posts without an image."
+            )
+        projected = project_regions(self.visual_projection, image_features, image_mask, object_features, object_mask)
+        entities = with_region_tails(entities, projected, pair_to_example, visual["tail_object"])
+        return entities, region_nodes(projected, image_mask, pair_to_example, visual["pair_objects"])
 
 
 class VMHANForRelationClassification(VMHANPreTrainedModel):
@@ -294,27 +299,17 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
         """Equations 9 to 12, in float32."""
-        config = self.config
-        relation_loss = nn.functional.cross_entropy(logits.float(), labels)
-        loss = config.relation_loss_weight * relation_loss
-        reconstruction_loss = reconstruction_error(
-            output.node_mean,
-            output.node_variance,
-            output.initial_node_mean,
-            output.initial_node_variance,
-            output.node_mask,
+        config, mean, variance, mask = self.config, output.node_mean, output.node_variance, output.node_mask
+        relation = nn.functional.cross_entropy(logits.float(), labels)
+        reconstruction = reconstruction_error(
+            mean, variance, output.initial_node_mean, output.initial_node_variance, mask
         )
-        loss = loss + config.reconstruction_loss_weight * reconstruction_loss
-        kl_loss = None
-        if output.node_variance is not None:
-            kl_loss = kl_to_standard_normal(output.node_mean, output.node_variance, output.node_mask)
-            loss = loss + config.kl_loss_weight * kl_loss
-        return {
-            "loss": loss,
-            "relation_loss": relation_loss.detach(),
-            "reconstruction_loss": reconstruction_loss.detach(),
-            "kl_loss": None if kl_loss is None else kl_loss.detach(),
-        }
+        loss = config.relation_loss_weight * relation + config.reconstruction_loss_weight * reconstruction
+        losses = {"relation_loss": relation.detach(), "reconstruction_loss": reconstruction.detach()}
+        if variance is not None:
+            kl = kl_to_standard_normal(mean, variance, mask)
+            loss, losses["kl_loss"] = loss + config.kl_loss_weight * kl, kl.detach()
+        return {"loss": loss, **losses}
 
     @can_return_tuple
     def forward(

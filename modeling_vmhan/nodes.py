@@ -7,14 +7,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .hypergraph import HEAD, TAIL
 from .text_encoding import pool_tokens
-from .visual_projection import VisualProjection
 
 
-__all__ = ["Nodes", "join_nodes", "project_regions", "region_nodes", "text_nodes", "with_region_tails"]
+__all__ = [
+    "Nodes",
+    "VisualProjection",
+    "join_nodes",
+    "masked_batch_norm",
+    "project_regions",
+    "region_nodes",
+    "text_nodes",
+    "with_region_tails",
+]
 
 
 class Nodes(NamedTuple):
@@ -33,13 +41,72 @@ def text_nodes(
     *,
     is_visual: bool = False,
 ) -> Nodes:
-    """Nodes read from the text encoder: each is the projected mean state of its tokens.
+    """Nodes read from the text encoder: each is the projected mean state of its tokens (see `pool_tokens`).
 
-    Args:
-        states, pair_to_sequence, token_index: as in `pool_tokens`. is_visual: for the phrases that describe the image.
+    is_visual is True for the phrases that describe the image.
     """
     pooled, present = pool_tokens(states, pair_to_sequence, token_index)
     return Nodes(projection(pooled).to(pooled.dtype), present, torch.full_like(present, is_visual))
+
+
+class VisualProjection(nn.Module):
+    """Projection of region features to the node size, V -> D, with both sides normalised.
+
+    Departure from the paper, which has the linear map alone: fc7 vectors are non-negative and those of different
+    regions nearly parallel (cosine 0.98 with random weights), so that attention between a word and one of several
+    regions did not learn from the raw map. LayerNorm takes out each vector's scale, a BatchNorm over the features what
+    all regions share (a running average over all of training: they are data and do not drift), and a BatchNorm over
+    the projection sets its scale.
+
+    feature_size is V, hidden_size D.
+    """
+
+    def __init__(self, *, feature_size: int, hidden_size: int):
+        super().__init__()
+        self.feature_norm = nn.LayerNorm(feature_size, elementwise_affine=False)
+        self.region_norm = nn.BatchNorm1d(feature_size, affine=False, momentum=None)
+        self.linear = nn.Linear(feature_size, hidden_size, bias=False)  # the norm behind it would take a bias out
+        self.node_norm = nn.BatchNorm1d(hidden_size, affine=False)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """features (B, O, V), mask (B, O) bool -> (B, O, D), zeros where no region is.
+
+        Statistics are those of the batch's regions in training (of a batch with two or more) and the running ones in
+        evaluation; padding takes no part, whatever it holds.
+        """
+        features = self.feature_norm(features.to(self.linear.weight.dtype)).masked_fill(~mask.unsqueeze(-1), 0)
+        regions = masked_batch_norm(self.region_norm, features, mask)  # (B, O, V)
+        return masked_batch_norm(self.node_norm, self.linear(regions), mask)  # (B, O, D)
+
+
+def masked_batch_norm(norm: nn.BatchNorm1d, values: Tensor, mask: Tensor) -> Tensor:
+    """What `norm` makes of the rows where `mask` is True, without selecting them; zeros where it is False.
+
+    Selecting rows needs their number, for which the host would wait for the device. Statistics are in float32, and
+    running ones change as `norm` changes its own; in training, fewer than two rows, of which no variance can be taken,
+    are normalised with the running statistics, which then stay. norm has no weight and bias, values (B, O, F) are
+    finite everywhere, mask is (B, O) bool.
+    """
+    rows, weight = values.float(), mask.unsqueeze(-1).float()  # (B, O, F), (B, O, 1)
+    mean, variance = norm.running_mean.float(), norm.running_var.float()  # (F,)
+    if norm.training:
+        count = weight.sum()
+        enough = count > 1
+        own_mean = (rows * weight).sum(dim=(0, 1)) / count.clamp(min=1)  # (F,)
+        own_variance = ((rows - own_mean).square() * weight).sum(dim=(0, 1)) / count.clamp(min=1)
+        _track(norm, own_mean.detach(), own_variance.detach() * count / (count - 1).clamp(min=1), enough)
+        mean, variance = torch.where(enough, own_mean, mean), torch.where(enough, own_variance, variance)
+    return ((rows - mean) * (variance + norm.eps).rsqrt() * weight).to(values.dtype)
+
+
+@torch.no_grad()
+def _track(norm: nn.BatchNorm1d, mean: Tensor, unbiased_variance: Tensor, enough: Tensor) -> None:
+    """One step of the running statistics, if there is `enough`; without a momentum, of their cumulative average."""
+    norm.num_batches_tracked.add_(enough)
+    share = 1 / norm.num_batches_tracked.clamp(min=1) if norm.momentum is None else norm.momentum
+    share = share * enough
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share.to(norm.running_mean.dtype))
+    norm.running_var.lerp_(unbiased_variance.to(norm.running_var.dtype), share.to(norm.running_var.dtype))
 
 
 def project_regions(
@@ -51,18 +118,13 @@ def project_regions(
 ) -> Tensor:
     """Regions projected once an image, (B, 1 + O, D), the image first; zeros where there is none.
 
-    Args:
-        image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
-
-    Raises:
-        ValueError: features of another size than the projection's.
+    image_features (B, V), image_mask (B,) bool, object_features (B, O, V), object_mask (B, O) bool.
     """
     size = projection.linear.in_features
     for name, features in (("image_features", image_features), ("object_features", object_features)):
         if features.shape[-1] != size:
             raise ValueError(
-                f"{name} must have config.visual_feature_size={size} numbers, received {features.shape[-1]}. Extract "
-                "them with the encoder the model was trained with."
+                f"{name} must have config.visual_feature_size={size} numbers, received {features.shape[-1]}."
             )
     features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
     return projection(features, torch.cat([image_mask.unsqueeze(1), object_mask], dim=1))
@@ -71,9 +133,7 @@ def project_regions(
 def region_nodes(projected: Tensor, image_mask: Tensor, pair_to_example: Tensor, pair_objects: Tensor) -> Nodes:
     """The image and its chosen objects, gathered for each pair from what is projected once an image.
 
-    Args:
-        projected: (B, 1 + O, D), the image first. image_mask: (B,) bool. pair_to_example: (P,).
-        pair_objects: (P, K), index into O, -1 for none.
+    projected (B, 1 + O, D), image_mask (B,) bool, pair_to_example (P,), pair_objects (P, K) into O, -1 for none.
     """
     example = pair_to_example.unsqueeze(1)  # (P, 1)
     image = projected[example, 0]  # (P, 1, D)
@@ -85,9 +145,7 @@ def region_nodes(projected: Tensor, image_mask: Tensor, pair_to_example: Tensor,
 def with_region_tails(entities: Nodes, projected: Tensor, pair_to_example: Tensor, tail_object: Tensor) -> Nodes:
     """Head and tail, where a tail that is an image object is its region.
 
-    Args:
-        entities: (P, 2, D), of the text. projected, pair_to_example: as in `region_nodes`.
-        tail_object: (P,), index into O, -1 for a text tail.
+    entities (P, 2, D), of the text; tail_object (P,), index into O, -1 for a text tail; others as in `region_nodes`.
     """
     is_region = tail_object >= 0  # (P,)
     region = projected[pair_to_example, tail_object + 1]  # (P, D)

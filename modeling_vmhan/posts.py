@@ -6,7 +6,6 @@ Every error names the post, the value and the fix.
 import operator
 import re
 from collections.abc import Mapping
-from types import NoneType
 from typing import Any
 
 import torch
@@ -16,32 +15,35 @@ from .windows import Span, Window, tokens_of_span
 
 
 __all__ = [
+    "POST_KEYS",
+    "as_index",
     "as_list",
     "check_post",
     "feature_tensor",
     "find_words",
     "has_rows",
-    "hull",
     "image_phrases_of",
     "label_id",
     "pad_nodes",
     "pad_rows",
-    "post_name",
     "row_positions",
     "select",
     "sentence_of",
     "token_span",
 ]
 
-POST_KEYS = {
-    "id", "text", "tokens", "pairs", "image", "image_id", "image_features", "boxes", "object_labels",
-    "object_features", "caption", "image_phrases", "length",
+# What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.
+POST = {
+    "text": str, "tokens": [str], "pairs": [Mapping], "caption": str, "image_phrases": [str], "boxes": [object],
+    "object_features": [object], "id": object, "image": object, "image_id": object, "image_features": object,
+    "object_labels": object, "length": object,
 }  # fmt: skip
-
-# "crops" is a column of mnre_published_objects, which nothing here reads
-KEYS_OF_A_PAIR = {"head", "tail", "tail_object", "text_phrases", "objects", "image_phrases", "relation", "crops"}
-
-PAIR = "{'head': (start, end), 'tail': (start, end)}"
+PAIR = {
+    "head": object, "tail": object, "tail_object": int, "text_phrases": [object], "objects": [object],
+    "image_phrases": [object], "relation": object, "crops": object,  # a column of mnre_published_objects, unread
+}  # fmt: skip
+KINDS = {str: "string", int: "whole number", Mapping: "dict", object: "row"}
+POST_KEYS = set(POST)
 
 
 def as_list(posts: Any) -> list[Any]:
@@ -52,61 +54,50 @@ def as_list(posts: Any) -> list[Any]:
         return [posts]
 
 
-def post_name(post: Any, index: int) -> str:
-    """How errors call a post: by its id, else by its place in the batch."""
-    return f"post {(post.get('id', index) if isinstance(post, Mapping) else index)!r}"
-
-
 def check_post(post: dict, name: str) -> None:
-    """Keys and the types of all that is text or a list; spans, boxes and features are checked where they are read.
+    """Keys, and the kinds of what is text or a list; spans, boxes and features are checked where they are read.
 
     Raises:
         ValueError: names the post, the value and the fix.
     """
-    if not isinstance(post, Mapping):
-        raise ValueError(f"{name} must be a dict, received {type(post).__name__}: {str(post)[:80]!r}.")
-    if not post.keys() <= POST_KEYS:
-        unknown = sorted(map(str, post.keys() - POST_KEYS))
-        raise ValueError(f"{name} has unknown keys {unknown}: a post has {sorted(POST_KEYS)}.")
+    _check_kinds(post, POST, name)
     if (post.get("text") is None) == (post.get("tokens") is None):
         raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
-    for key in ("text", "caption"):
-        if not isinstance(post.get(key), (str, NoneType)):
-            raise ValueError(f"{name}: {key} must be a string, received {type(post[key]).__name__}: {post[key]!r}.")
-    for key in ("tokens", "image_phrases"):
-        _check_list(post.get(key), str, f"{name}: {key} must be a list of strings")
-    _check_list(post.get("pairs"), Mapping, f"{name}: pairs must be a list of dicts like {PAIR}")
     if not has_rows(post.get("pairs")):
-        raise ValueError(f"{name} has no entity pair: give pairs=[{PAIR}].")
-    for key in ("boxes", "object_features"):
-        _check_rows(post.get(key), f"{name}: {key} must be a list or array with a row for each object")
+        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
     for i, pair in enumerate(post["pairs"]):
-        _check_pair(pair, f"{name}, pair {i}")
+        _check_kinds(pair, PAIR, f"{name}, pair {i}")
 
 
-def _check_pair(pair: Mapping, name: str) -> None:
-    """Keys and lists; what a question may write as words or a box is checked where it is read."""
-    if not pair.keys() <= KEYS_OF_A_PAIR:
-        unknown = sorted(map(str, pair.keys() - KEYS_OF_A_PAIR))
-        raise ValueError(f"{name} has unknown keys {unknown}: a pair has {sorted(KEYS_OF_A_PAIR)}.")
-    for key in ("text_phrases", "objects", "image_phrases"):
-        _check_rows(pair.get(key), f"{name}: {key} must be a list")
-    tail = pair.get("tail_object")
-    if tail is not None and _as_index(tail) is None:
-        raise ValueError(f"{name}: tail_object must be an index into boxes (a whole number), received {tail!r}.")
+def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{name} must be a dict, received {type(item).__name__}: {str(item)[:80]!r}.")
+    unknown = sorted(map(str, item.keys() - kinds))
+    if unknown:
+        raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.")
+    for key, kind in kinds.items():
+        value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
+        rule = f"a list of {KINDS[of]}s" if isinstance(kind, list) else f"a {KINDS.get(of)}"
+        values = _rows_of(value) if isinstance(kind, list) else [value]
+        wrong = [value] if values is None else [each for each in values if not _is_of(each, of)]
+        if wrong and value is not None:
+            received = f"{type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}"
+            raise ValueError(f"{name}: {key} must be {rule}, received {received}.")
 
 
-def _check_rows(values: Any, rule: str) -> None:
-    """None passes; a string or a mapping is no list, nor is what has no length, and could be read only once."""
+def _rows_of(values: Any) -> Any:
+    """`values` where it is a list or array: a string or mapping is none, nor is what has no length, read only once."""
     try:
-        is_list = values is None or (not isinstance(values, (str, bytes, Mapping)) and len(values) >= 0)
+        return None if isinstance(values, (str, bytes, Mapping)) or len(values) < 0 else values
     except TypeError:
-        is_list = False
-    if not is_list:
-        raise ValueError(f"{rule}, received {type(values).__name__}: {str(values)[:80]!r}.")
+        return None
 
 
-def _as_index(value: Any) -> int | None:
+def _is_of(value: Any, kind: type) -> bool:
+    return as_index(value) is not None if kind is int else isinstance(value, kind)
+
+
+def as_index(value: Any) -> int | None:
     """A whole number (of numpy or torch too) as an int; None for anything else."""
     try:
         return None if isinstance(value, bool) else operator.index(value)
@@ -114,11 +105,9 @@ def _as_index(value: Any) -> int | None:
         return None
 
 
-def _check_list(values: Any, of: type, rule: str) -> None:
-    _check_rows(values, rule)
-    wrong = [value for value in values if not isinstance(value, of)] if values is not None else []
-    if wrong:
-        raise ValueError(f"{rule}, received {type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}.")
+def has_rows(values: Any) -> bool:
+    """Whether a list or array is there and is not empty."""
+    return values is not None and len(values) > 0
 
 
 def sentence_of(post: dict) -> tuple[str, list[Span]]:
@@ -140,12 +129,10 @@ def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str
         start = end = 0
     if not 0 <= start < end <= len(unit_spans):
         raise ValueError(
-            f"{name}: the span must be (start, end), whole numbers with 0 <= start < end <= {len(unit_spans)}, the "
-            f"sentence's length, received {span!r}. Spans count tokens when the post has tokens, characters when it "
-            "has text."
+            f"{name}: the span must be whole numbers 0 <= start < end <= {len(unit_spans)}, of tokens when the post "
+            f"has tokens and of characters when it has text, received {span!r}."
         )
-    characters = (unit_spans[start][0], unit_spans[end - 1][1])
-    tokens = tokens_of_span(characters, offsets)
+    tokens = tokens_of_span((unit_spans[start][0], unit_spans[end - 1][1]), offsets)
     if tokens is None:
         raise ValueError(f"{name}: the tokenizer gives no token for the span {(start, end)}: is it only white space?")
     return tokens
@@ -165,11 +152,6 @@ def image_phrases_of(post: dict) -> list[str]:
     return phrases if any(phrases) else [caption] if caption else []
 
 
-def hull(spans: dict[str, Any]) -> Span:
-    mentions = [span for span in (spans["head"], spans["tail"]) if span is not None]
-    return min(start for start, _ in mentions), max(end for _, end in mentions)
-
-
 def row_positions(span: Span | None, window: Window, place: list[int], origin: int) -> list[int]:
     """Row positions of a sentence span's tokens; [] when it lies outside the window."""
     if span is None or span[0] < window.start or span[1] > window.end:
@@ -177,34 +159,26 @@ def row_positions(span: Span | None, window: Window, place: list[int], origin: i
     return [origin + place[token - window.start] for token in range(*span)]
 
 
-def select(pair: dict[str, Any], key: str, count: int, limit: int) -> list[int]:
+def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pair") -> list[int]:
     """The pair's own choice among `count` candidates, or the first ones; at most `limit`. -1 is a place left empty."""
-    given = pair["pair"].get(key)
+    given = pair.get(key)
     if not has_rows(given):
         return list(range(count))[:limit]
-    chosen = [_as_index(value) for value in given]
+    chosen = [as_index(value) for value in given]
     wrong = [value for value, i in zip(given, chosen, strict=True) if i is None or not -1 <= i < count]
     if wrong:
-        raise ValueError(
-            f"{pair['name']}: {key} must be indices below {count}, the post's number, or -1 for a place left empty, "
-            f"received {wrong}."
-        )
+        raise ValueError(f"{name}: {key} must be indices below {count}, or -1 for an empty place, received {wrong}.")
     return chosen[:limit]
 
 
-def label_id(pair: dict[str, Any], label2id: dict[str, int]) -> int:
-    relation = pair["pair"].get("relation")
+def label_id(relation: Any, label2id: dict[str, int], name: str) -> int:
+    """A relation's id from its name or id."""
     if isinstance(relation, str) and relation in label2id:
         return label2id[relation]
-    index = _as_index(relation)
+    index = as_index(relation)
     if index is not None and 0 <= index < len(label2id):
         return index
-    raise ValueError(f"{pair['name']}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
-
-
-def has_rows(values: Any) -> bool:
-    """Whether a list or array is there and is not empty."""
-    return values is not None and len(values) > 0
+    raise ValueError(f"{name}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
 
 
 def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
@@ -224,8 +198,8 @@ def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
         ) from None
     if features.shape != shape:
         raise ValueError(
-            f"{name} must have shape {shape}, received {tuple(features.shape)}. The processor's visual_feature_size "
-            f"is {shape[-1]}: extract the features with the encoder the model was trained with."
+            f"{name} must have shape {shape}, as the processor's visual_feature_size is {shape[-1]}, received "
+            f"{tuple(features.shape)}. Extract them with the encoder the model was trained with."
         )
     if features.numel() and not torch.stack(features.aminmax()).isfinite().all():  # nan is the least and the greatest
         raise ValueError(f"{name} must be finite, received nan or infinite numbers: extract them again.")
@@ -242,8 +216,7 @@ def pad_nodes(nodes: list[list[list[int]]]) -> Tensor:
     """Per pair, per node, token positions -> (P, n, L), -1 where there is none."""
     count = max(len(node) for node in nodes)
     length = max((len(tokens) for node in nodes for tokens in node), default=0)
-    filled = torch.full((len(nodes), count, length), -1)
-    for i, node in enumerate(nodes):
-        for j, tokens in enumerate(node):
-            filled[i, j, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    return filled
+    padded = [node + [[]] * (count - len(node)) for node in nodes]
+    return pad_rows([tokens + [-1] * (length - len(tokens)) for node in padded for tokens in node], -1).view(
+        len(nodes), count, length
+    )

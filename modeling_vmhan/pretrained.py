@@ -1,4 +1,4 @@
-"""What both models share: initialisation, loading, and the factory around a pretrained text encoder."""
+"""What both models share: their outputs, initialisation, loading, and the factory around a pretrained text encoder."""
 
 import os
 
@@ -7,8 +7,8 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from .configuration_vmhan import VMHANConfig
-from .initialisation import initialise
-from .vision import vision_from_weights
+from .layers import initialise
+from .regions import PixelTransform
 
 
 __all__ = ["VMHANPreTrainedModel", "without_pooler"]
@@ -28,18 +28,12 @@ class VMHANPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in transformers.
-
-        Raises:
-            OSError: also for a file of weights that is cut off or otherwise damaged.
-        """
+        """As in transformers, but a file of weights that is cut off or otherwise damaged is an OSError too."""
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
-            raise OSError(
-                f"the weights of {str(pretrained_model_name_or_path)!r} are damaged ({error}): copy model.safetensors "
-                "again, or download it again with force_download=True."
-            ) from error
+            name = str(pretrained_model_name_or_path)
+            raise OSError(f"the weights of {name!r} are damaged ({error}): copy model.safetensors again.") from error
 
     @classmethod
     def from_text_encoder(
@@ -48,7 +42,7 @@ class VMHANPreTrainedModel(PreTrainedModel):
         config: VMHANConfig | None = None,
         *,
         vocab_size: int | None = None,
-        vision_weights: str | None = None,
+        vision: tuple[nn.Module, PixelTransform] | None = None,
         **fields,
     ):
         """A new model around a pretrained text encoder; everything else has fresh weights.
@@ -57,17 +51,14 @@ class VMHANPreTrainedModel(PreTrainedModel):
 
         Args:
             text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
-            config: whose `text_config` (and `vision_config`, when the vision weights bring one) is replaced by the
-                encoder's own; or give `fields` of `VMHANConfig` instead, of which `visual_feature_size` may then be
-                left to the vision encoder.
+            config: whose `text_config` (and `vision_config`) is replaced by the encoder's own; or give `fields` of
+                `VMHANConfig` instead, of which `visual_feature_size` may then be left to the vision encoder.
             vocab_size: resize the token embeddings to it; `len(processor.tokenizer)`, whose markers are new tokens.
-            vision_weights: of the vision encoder, if there is one: "imagenet", "random:SEED", or for
-                vision_encoder="transformers" a model's name or folder; see `load_region_encoder`.
+            vision: the vision encoder that `config` names and how its pixels are made (`load_region_encoder`).
 
         Raises:
-            ValueError: both `config` and `fields` are given, or one of vision weights and vision encoder without the
-                other.
-            OSError: weights that cannot be had.
+            ValueError: both `config` and `fields` are given, or a vision encoder without its name or the other way
+                round: none is random unasked.
 
         Example:
             model = VMHANForRelationClassification.from_text_encoder(
@@ -78,13 +69,20 @@ class VMHANPreTrainedModel(PreTrainedModel):
             raise ValueError(f"give config or fields of VMHANConfig, not both; received fields {sorted(fields)}.")
         if isinstance(text_encoder, str):
             text_encoder = AutoModel.from_pretrained(text_encoder)
-        given = fields if config is None else config.to_dict()
-        vision_encoder, vision_fields = vision_from_weights(given, vision_weights)
-        model = cls(VMHANConfig(**{**given, **vision_fields, "text_config": text_encoder.config}))
+        given = dict(fields) if config is None else config.to_dict()
+        if (vision is None) != (given.get("vision_encoder") is None):
+            received = f"vision={vision and type(vision[0])} and vision_encoder={given.get('vision_encoder')!r}"
+            raise ValueError(f"vision goes with a vision_encoder, and the other way round, received {received}.")
+        if vision is not None:
+            encoder, transform = vision
+            given.setdefault("visual_feature_size", encoder.feature_size)
+            given["image_transform"] = given.get("image_transform") or transform.to_dict()
+            given["vision_config"] = encoder.backbone.config if hasattr(encoder, "backbone") else None
+        model = cls(VMHANConfig(**{**given, "text_config": text_encoder.config}))
         base = model.base_model
         base.text_encoder = without_pooler(text_encoder).to(model.dtype)
-        if vision_encoder is not None:
-            base.vision_encoder = vision_encoder.to(model.dtype)
+        if vision is not None:
+            base.vision_encoder = encoder.to(model.dtype)
         if vocab_size is not None and vocab_size != text_encoder.config.vocab_size:
             model.resize_token_embeddings(vocab_size)
         return model.eval()

@@ -4,31 +4,26 @@ A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHAN
 Shapes are those of modeling_vmhan.py's notation.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from .configuration_vmhan import (
-    ENTITY_REPRESENTATIONS,
-    VISION_ENCODERS,
-    _check_choice,
-    _check_image_transform,
-    _check_number,
-)
+from .configuration_vmhan import CHOICES, COUNTS, _check_choice, _check_image_transform, _check_number
 from .posts import (
     as_list,
     check_post,
     feature_tensor,
     find_words,
     has_rows,
-    hull,
     image_phrases_of,
     label_id,
     pad_nodes,
     pad_rows,
-    post_name,
     row_positions,
     select,
     sentence_of,
@@ -40,19 +35,44 @@ from .vision import default_transform
 from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
 
-__all__ = ["SHARED_FIELDS", "VMHANProcessor"]
+__all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
 
 PHRASE_SEPARATOR = " ; "
 
 # Fields that a processor and its model's config must agree on.
-SHARED_FIELDS = (
-    "entity_representation",
-    "num_objects",
-    "num_text_phrases",
-    "num_image_phrases",
-    "visual_feature_size",
-    "vision_encoder",
-)
+SHARED_FIELDS = ("entity_representation", "vision_encoder", *COUNTS)
+
+
+@dataclass
+class EncodedPair:
+    """One pair: its encoder row, and token positions in that row, [] for a node without any."""
+
+    row: int  # of the post's
+    entities: list[list[int]]  # head and tail
+    text_phrases: list[list[int]]
+    image_phrases: list[list[int]]  # all of the post's
+    chosen_phrases: list[int] = field(default_factory=list)  # the pair's choice of them, -1 for an empty place
+    objects: list[int] = field(default_factory=list)  # and of the post's objects
+    tail_object: int = -1
+    label: int | None = None
+
+
+@dataclass
+class EncodedPost:
+    """A post as `VMHANProcessor.encode` leaves it, for `VMHANProcessor.collate` to pad: no tensor has a batch axis."""
+
+    name: str
+    rows: list[dict[str, list[int]]]
+    pairs: list[EncodedPair]
+    image: Tensor | None = None  # (V,), the given features
+    objects: Tensor | None = None  # (O, V)
+    pixels: Tensor | None = None  # (1 + O, 3, S, S), or (1, 3, S, S) for an encoder that takes boxes
+    boxes: Tensor | None = None  # (O, 4), relative, with pixels
+
+    @property
+    def num_objects(self) -> int:
+        regions = self.objects if self.objects is not None else self.boxes
+        return 0 if regions is None else len(regions)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -61,12 +81,10 @@ class VMHANProcessor(ProcessorMixin):
     Args:
         tokenizer: a fast tokenizer; the four entity markers are added to it. Resize the model's embeddings to
             `len(processor.tokenizer)` (`from_text_encoder(vocab_size=...)` does).
-        entity_representation, num_objects, num_text_phrases, num_image_phrases, visual_feature_size, vision_encoder,
-            image_transform: as in `VMHANConfig`, and equal to the model's; `for_config` copies them. The last two are
-            for posts whose pixels the model encodes itself.
         max_length: tokens of a row, special tokens and the image text included. The four markers a pair that `packed`
             appends are not counted: they take no position of their own.
         max_image_text_length: tokens the image text may take of them, as far as the sentence leaves room.
+        Others: as in `VMHANConfig`, and equal to the model's; `for_config` copies them.
 
     Raises:
         ValueError: a slow tokenizer, or a field that breaks its rule.
@@ -90,33 +108,26 @@ class VMHANProcessor(ProcessorMixin):
         image_transform: dict[str, Any] | None = None,
         **kwargs,
     ):
+        fields = {name: value for name, value in locals().items() if name in (*SHARED_FIELDS, "image_transform")}
         if tokenizer is None or not tokenizer.is_fast:
-            raise ValueError(
-                f"tokenizer must be a fast tokenizer (character offsets are needed), received "
-                f"{type(tokenizer).__name__}. Load it with AutoTokenizer.from_pretrained(..., use_fast=True)."
-            )
-        _check_choice("entity_representation", entity_representation, ENTITY_REPRESENTATIONS)
-        _check_choice("vision_encoder", vision_encoder, VISION_ENCODERS)
+            received = type(tokenizer).__name__
+            raise ValueError(f"tokenizer must be a fast one (use_fast=True), for its offsets, received {received}.")
+        tokenizer.add_tokens(list(MARKERS), special_tokens=True)
+        for name, value in fields.items():
+            setattr(self, name, _check_number(name, value, whole=True, low=0) if name in COUNTS else value)
+        for name in ("entity_representation", "vision_encoder"):
+            _check_choice(name, fields[name], CHOICES[name])
         _check_image_transform(image_transform)
         self._transform = PixelTransform.from_dict(image_transform)
-        tokenizer.add_tokens(list(MARKERS), special_tokens=True)
-        self.entity_representation = entity_representation
         self.max_length = _check_number("max_length", max_length, whole=True, low=1)
         self.max_image_text_length = _check_number("max_image_text_length", max_image_text_length, whole=True, low=0)
-        self.num_objects = _check_number("num_objects", num_objects, whole=True, low=0)
-        self.num_text_phrases = _check_number("num_text_phrases", num_text_phrases, whole=True, low=0)
-        self.num_image_phrases = _check_number("num_image_phrases", num_image_phrases, whole=True, low=0)
-        self.visual_feature_size = _check_number("visual_feature_size", visual_feature_size, whole=True, low=0)
-        self.vision_encoder = vision_encoder
-        self.image_transform = image_transform
         super().__init__(tokenizer=tokenizer, **kwargs)
 
     @classmethod
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
         """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`.
 
-        Raises:
-            ValueError: `max_length` is beyond the positions of the config's text encoder (`num_positions`).
+        A `max_length` beyond the positions of its text encoder is a ValueError.
         """
         fields = {name: getattr(config, name) for name in SHARED_FIELDS} | fields
         if config.vision_encoder is not None:
@@ -125,10 +136,8 @@ class VMHANProcessor(ProcessorMixin):
         processor = cls(tokenizer=tokenizer, **fields)
         positions = num_positions(config.text_config)
         if positions is not None and processor.max_length > positions:
-            raise ValueError(
-                f"max_length must be at most {positions}, the positions of this {config.text_config.model_type}, "
-                f"received {processor.max_length}."
-            )
+            received = f"{config.text_config.model_type}, received {processor.max_length}"
+            raise ValueError(f"max_length must be at most {positions}, the positions of this {received}.")
         return processor
 
     @property
@@ -138,7 +147,7 @@ class VMHANProcessor(ProcessorMixin):
     def __call__(
         self, posts: dict[str, Any] | list[dict[str, Any]], label2id: dict[str, int] | None = None, **kwargs
     ) -> BatchFeature:
-        """Encode a batch of posts.
+        """Encode a batch of posts: `encode` each, then `collate` them.
 
         Args:
             posts: one post or a list. Keys of a post:
@@ -146,12 +155,11 @@ class VMHANProcessor(ProcessorMixin):
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
                     indices of the ones most relevant to the pair, best first (missing or empty: the first ones; -1:
-                    a node taken away, whose place stays empty);
-                    `relation`: name or id, needed with `label2id`.
+                    a node taken away, whose place stays empty); `relation`: name or id, needed with `label2id`.
                 image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path or
                     bytes, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.
                 caption and image_phrases: text about the image. Phrases are found in the caption; those that are
-                    not in it stand behind it; without phrases the caption is one.
+                    not in it are put after it; without phrases the caption is one.
                 id: named in errors.
             label2id: of the model's config; with it `labels` (P,) are returned.
 
@@ -159,85 +167,112 @@ class VMHANProcessor(ProcessorMixin):
             BatchFeature of tensors, the keyword arguments of `VMHANModel.forward` (and `labels`).
 
         Raises:
-            ValueError: no post, no pair, a span outside the sentence, mentions too far apart, an unknown relation or
-                key, features of the wrong size. The message names the post, the value and the fix.
+            ValueError: what a post lacks or has wrong; the message names the post, the value and the fix.
         """
         if kwargs:
-            raise ValueError(f"unknown arguments {sorted(kwargs)}: pass posts and label2id, see the class's example.")
+            raise ValueError(f"unknown arguments {sorted(kwargs)}: the processor takes posts and label2id.")
         posts = as_list(posts)
+        names = [post.get("id", i) if isinstance(post, Mapping) else i for i, post in enumerate(posts)]
+        return self.collate([self.encode(post, f"post {name!r}", label2id) for post, name in zip(posts, names)])
+
+    def encode(self, post: dict[str, Any], name: str, label2id: dict[str, int] | None = None) -> EncodedPost:
+        """One post: tokens, positions, and features or pixels. `name` is how errors call it."""
+        encoded = self._encode_text(post, name)
+        if self.visual_feature_size:
+            self._read_regions(post, encoded)
+        for i, (pair, given) in enumerate(zip(encoded.pairs, post["pairs"], strict=True)):
+            of_pair, tail, count = f"{name}, pair {i}", given.get("tail_object"), encoded.num_objects
+            if self.visual_feature_size:
+                pair.tail_object = -1 if tail is None else tail
+                if not -1 <= pair.tail_object < count:
+                    raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {tail}.")
+                pair.objects = select(given, "objects", count, self.num_objects, of_pair)
+            if self.num_image_phrases:
+                count = len(pair.image_phrases)
+                pair.chosen_phrases = select(given, "image_phrases", count, self.num_image_phrases, of_pair)
+            if label2id is not None:
+                pair.label = label_id(given.get("relation"), label2id, of_pair)
+        return encoded
+
+    def collate(self, posts: list[EncodedPost]) -> BatchFeature:
+        """Encoded posts as one padded batch, the keyword arguments of `VMHANModel.forward`."""
         if not posts:
             raise ValueError("the batch is empty: give at least one post.")
-        rows: list[dict[str, list]] = []
-        pairs: list[dict[str, Any]] = []
-        for example, post in enumerate(posts):
-            name = post_name(post, example)
-            check_post(post, name)
-            self._encode_post(post, example, name, rows, pairs)
-        batch = self._pad_rows(rows)
-        batch.update(self._pair_tensors(pairs))
+        rows, pairs = [row for post in posts for row in post.rows], [pair for post in posts for pair in post.pairs]
+        offsets = [0, *torch.tensor([len(post.rows) for post in posts]).cumsum(0).tolist()]  # rows before each post
+        inputs = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            inputs["token_type_ids"] = 0
+        if self.entity_representation == "packed":
+            inputs |= {"position_ids": 0, "marker_pair": 0}
+        batch = {key: pad_rows([row[key] for row in rows], padding) for key, padding in inputs.items()}
+        row_of = [offset + pair.row for post, offset in zip(posts, offsets) for pair in post.pairs]
+        batch["pair_to_sequence"] = torch.tensor(row_of)
+        batch["pair_to_example"] = torch.tensor([i for i, post in enumerate(posts) for _ in post.pairs])
+        batch["entity_tokens"] = pad_nodes([pair.entities for pair in pairs])
+        if self.num_text_phrases:
+            batch["text_phrase_tokens"] = pad_nodes([pair.text_phrases for pair in pairs])
+        if self.num_image_phrases:
+            chosen = [[pair.image_phrases[i] if i >= 0 else [] for i in pair.chosen_phrases] for pair in pairs]
+            batch["image_phrase_tokens"] = pad_nodes(chosen)
         if self.visual_feature_size:
-            batch.update(self._visual_tensors(posts, pairs))
-        if label2id is not None:
-            batch["labels"] = torch.tensor([label_id(pair, label2id) for pair in pairs])
+            batch |= self._visual_tensors(posts)
+            batch["pair_objects"] = pad_rows([pair.objects for pair in pairs], -1)
+            batch["tail_object"] = torch.tensor([pair.tail_object for pair in pairs])
+        if pairs[0].label is not None:
+            batch["labels"] = torch.tensor([pair.label for pair in pairs])
         return BatchFeature(batch)
 
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
-        rows: list[dict[str, list]] = []
-        name = post_name(post, 0)
-        check_post(post, name)
-        self._encode_post(post, 0, name, rows, [])
-        return [len(row["input_ids"]) for row in rows]
+        return [len(row["input_ids"]) for row in self._encode_text(post, f"post {post.get('id', 0)!r}").rows]
 
     # text ------------------------------------------------------------------------------------------------------------
 
-    def _encode_post(self, post: dict, example: int, name: str, rows: list, pairs: list) -> None:
-        """Append the post's encoder rows and pairs, in the order of `post["pairs"]`."""
+    def _encode_text(self, post: dict, name: str) -> EncodedPost:
+        """The post's encoder rows, and its pairs in their order."""
+        check_post(post, name)
         text, unit_spans = sentence_of(post)
         encoded = self._tokenized(text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-        found = [
-            self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])
-        ]
+        given = enumerate(post["pairs"])
+        found = [self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in given]
         prefix, middle, suffix = self._special_tokens()
         is_marker = self.entity_representation == "marker"
         budget = self.max_length - len(prefix) - len(suffix) - (4 if is_marker else 0)
-        hulls = [hull(spans) for spans in found]
+        borders = [[border for span in (spans["head"], spans["tail"]) if span for border in span] for spans in found]
+        hulls = [(min(of_pair), max(of_pair)) for of_pair in borders]
         try:
             windows = choose_windows(len(ids), hulls, budget, one_pair_each=is_marker)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         room = max(budget - len(ids) - len(middle), 0)  # the sentence comes first
-        image_ids, phrase_spans = self._image_text(post, min(room, self.max_image_text_length))
-        encoded_pairs: dict[int, dict] = {}
-        for window in windows:
-            row, positions = self._row(ids, window, found, image_ids, phrase_spans)
-            for pair, tokens in zip(window.pairs, positions, strict=True):
-                encoded_pairs[pair] = {"row": len(rows), "example": example, "name": f"{name}, pair {pair}", **tokens}
-            rows.append(row)
-        for i, pair in enumerate(post["pairs"]):
-            pairs.append({**encoded_pairs[i], "post": post, "pair": pair})
+        image_text = self._image_text(post, min(room, self.max_image_text_length))
+        rows, pairs = [], {}
+        for number, window in enumerate(windows):
+            row, positions = self._row(ids, window, found, *image_text)
+            rows.append(row | {"attention_mask": [1] * len(row["input_ids"])})
+            pairs |= {pair: EncodedPair(number, *of_pair) for pair, of_pair in zip(window.pairs, positions)}
+        return EncodedPost(name, rows, [pairs[i] for i in range(len(found))])
 
     def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> dict[str, Any]:
         """Token spans of a pair's head, tail (None for an object) and text phrases."""
-        mentions = {"head": pair.get("head"), "tail": pair.get("tail")}
-        if pair.get("tail_object", -1) is not None and pair.get("tail_object", -1) >= 0:
-            if not self.visual_feature_size:
-                raise ValueError(f"{name}: the tail is an object, but visual_feature_size is 0: use a visual model.")
-            del mentions["tail"]
-        spans: dict[str, Any] = {"tail": None}
-        for role, span in mentions.items():
-            spans[role] = token_span(span, unit_spans, offsets, f"{name}, {role}")
+        tail_object = pair.get("tail_object")
+        is_object = tail_object is not None and tail_object >= 0
+        if is_object and not self.visual_feature_size:
+            raise ValueError(f"{name}: the tail is an object, but visual_feature_size is 0: use a visual model.")
         phrases = pair["text_phrases"][: self.num_text_phrases] if has_rows(pair.get("text_phrases")) else []
-        spans["text_phrases"] = [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
-        return spans
+        return {
+            "head": token_span(pair.get("head"), unit_spans, offsets, f"{name}, head"),
+            "tail": None if is_object else token_span(pair.get("tail"), unit_spans, offsets, f"{name}, tail"),
+            "text_phrases": [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases],
+        }
 
     def _image_text(self, post: dict, limit: int) -> tuple[list[int], list[Span | None]]:
         """Token ids of the second segment, at most `limit`, and each phrase's token span in it.
 
-        Departure from "the text encoder over the phrase": a phrase found in a caption is read where it stands, so
-        that its state knows the words around it. Phrases behind the cut, or across it, are None, unless one is
-        the whole text; so are blank ones.
+        Departure from the paper: a phrase found in a caption is read where it stands, so that its state knows the
+        words around it. Phrases beyond or across the cut are None, unless one is the whole text; so are blank ones.
         """
         phrases = image_phrases_of(post)
         if self.num_image_phrases == 0 or not phrases:
@@ -261,17 +296,18 @@ class VMHANProcessor(ProcessorMixin):
     def _special_tokens(self) -> tuple[list[int], list[int], list[int]]:
         """What the tokenizer puts before the first, between, and after the second segment."""
         if not hasattr(self, "_special_token_cache"):
-            first, second = (self.tokenizer(word, add_special_tokens=False)["input_ids"] for word in ("a", "b"))
-            ids = self.tokenizer("a", "b")["input_ids"]
-            start = next(i for i in range(len(ids)) if ids[i : i + len(first)] == first)
-            rest = ids[start + len(first) :]
-            middle = next(i for i in range(len(rest)) if rest[i : i + len(second)] == second)
-            self._special_token_cache = (ids[:start], rest[:middle], rest[middle + len(second) :])
+            encoded = self.tokenizer("a", "b")
+            segment_of = encoded.sequence_ids()  # None for special tokens
+            ends = [i for i, segment in enumerate(segment_of) if segment is not None]
+            first, second = segment_of.index(0), segment_of.index(1)
+            last_of_first = max(i for i in ends if segment_of[i] == 0)
+            ids = encoded["input_ids"]
+            self._special_token_cache = (ids[:first], ids[last_of_first + 1 : second], ids[ends[-1] + 1 :])
         return self._special_token_cache
 
     def _row(
         self, ids: list[int], window: Window, found: list[dict], image_ids: list[int], phrase_spans: list[Span | None]
-    ) -> tuple[dict[str, list[int]], list[dict[str, list]]]:
+    ) -> tuple[dict[str, list[int]], list[tuple]]:
         """One encoder row, and for each pair of the window the positions of its text nodes' tokens."""
         prefix, middle, suffix = self._special_tokens()
         sentence = ids[window.start : window.end]
@@ -292,7 +328,7 @@ class VMHANProcessor(ProcessorMixin):
         row["marker_pair"] = [0] * len(row["input_ids"])
         origin = len(first) + len(middle)
         phrases = [[] if span is None else [origin + token for token in range(*span)] for span in phrase_spans]
-        tokens = []
+        positions = []
         for order, pair in enumerate(window.pairs):
             spans = found[pair]
             if self.entity_representation == "span":
@@ -303,8 +339,8 @@ class VMHANProcessor(ProcessorMixin):
                 entities = self._append_markers(row, spans, window.start - len(prefix), order)
             entities += [[]] * (2 - len(entities))
             text_phrases = [row_positions(span, window, place, len(prefix)) for span in spans["text_phrases"]]
-            tokens.append({"entities": entities, "text_phrases": text_phrases, "image_phrases": phrases})
-        return row, tokens
+            positions.append((entities, text_phrases, phrases))
+        return row, positions
 
     def _mentions(self, spans: dict, origin: int) -> list[tuple[Span, int, int]]:
         """A pair's textual mentions with their marker ids, in tokens counted from `origin`."""
@@ -313,7 +349,7 @@ class VMHANProcessor(ProcessorMixin):
         return [((span[0] - origin, span[1] - origin), *ids) for span, *ids in both if span is not None]
 
     def _append_markers(self, row: dict[str, list[int]], spans: dict, origin: int, order: int) -> list[list[int]]:
-        """Put a pair's markers behind a packed row, at the positions of the mentions' borders."""
+        """Append a pair's markers to a packed row, at the positions of the mentions' borders."""
         entities = []
         for (start, end), *marker_ids in self._mentions(spans, origin):
             entities.append([len(row["input_ids"])])
@@ -323,104 +359,65 @@ class VMHANProcessor(ProcessorMixin):
             row["marker_pair"] += [order + 1, order + 1]
         return entities
 
-    def _pad_rows(self, rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
-        batch = {
-            "input_ids": pad_rows([row["input_ids"] for row in rows], self.tokenizer.pad_token_id),
-            "attention_mask": pad_rows([[1] * len(row["input_ids"]) for row in rows], 0),
-        }
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            batch["token_type_ids"] = pad_rows([row["token_type_ids"] for row in rows], 0)
-        if self.entity_representation == "packed":
-            batch["position_ids"] = pad_rows([row["position_ids"] for row in rows], 0)
-            batch["marker_pair"] = pad_rows([row["marker_pair"] for row in rows], 0)
-        return batch
+    # images ----------------------------------------------------------------------------------------------------------
 
-    # pairs -----------------------------------------------------------------------------------------------------------
+    def _read_regions(self, post: dict, encoded: EncodedPost) -> None:
+        """Features where there are any, else pixels where there is an image."""
+        name, size = encoded.name, self.visual_feature_size
+        image, objects = post.get("image_features"), post.get("object_features")
+        if image is not None:
+            encoded.image = feature_tensor(image, (size,), f"{name}: image_features")
+        if has_rows(objects):
+            encoded.objects = feature_tensor(objects, (len(objects), size), f"{name}: object_features")
+        if image is None and not has_rows(objects) and post.get("image") is not None:
+            boxes = [] if post.get("boxes") is None else post["boxes"]
+            takes_boxes = self.vision_encoder == "vgg16_roi_align"
+            try:
+                inputs = region_inputs(post["image"], boxes, transform=self._transform, takes_boxes=takes_boxes)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{name}: {error}") from error
+            encoded.pixels, encoded.boxes = inputs[0], inputs[1][1:]  # the boxes of the objects
 
-    def _pair_tensors(self, pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        tensors = {
-            "pair_to_sequence": torch.tensor([pair["row"] for pair in pairs]),
-            "pair_to_example": torch.tensor([pair["example"] for pair in pairs]),
-            "entity_tokens": pad_nodes([pair["entities"] for pair in pairs]),
-        }
-        if self.num_text_phrases:
-            tensors["text_phrase_tokens"] = pad_nodes([pair["text_phrases"] for pair in pairs])
-        if self.num_image_phrases:
-            chosen = []
-            for pair in pairs:
-                wanted = select(pair, "image_phrases", len(pair["image_phrases"]), self.num_image_phrases)
-                chosen.append([pair["image_phrases"][i] if i >= 0 else [] for i in wanted])
-            tensors["image_phrase_tokens"] = pad_nodes(chosen)
-        return tensors
-
-    def _visual_tensors(self, posts: list[dict], pairs: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Features or pixels once per post, and each pair's choice among the objects."""
-        has_image = [post.get("image_features") is not None for post in posts]
-        has_features = [given or has_rows(post.get("object_features")) for post, given in zip(posts, has_image)]
-        has_pixels = [post.get("image") is not None and not given for post, given in zip(posts, has_features)]
-        if any(has_features) and any(has_pixels):
-            index = has_pixels.index(True)
+    def _visual_tensors(self, posts: list[EncodedPost]) -> dict[str, Tensor]:
+        """Features or pixels once per post: (B, ...), padded to the most objects of a post."""
+        given = [tensor for post in posts for tensor in (post.image, post.objects) if tensor is not None]
+        seen = [post for post in posts if post.pixels is not None]
+        if given and seen:
             raise ValueError(
-                f"post {posts[index].get('id', index)!r} has an image but no image_features, and others of the batch "
-                "have features: extract its features with the same encoder, or give pixels for all."
+                f"{seen[0].name} has an image but no image_features, and others of the batch have features: extract "
+                "its features with the same encoder, or give pixels for all."
             )
-        if any(has_pixels):
-            tensors, counts = self._pixel_tensors(posts)
-        else:
-            tensors, counts = self._feature_tensors(posts)
-        tensors["image_mask"] = torch.tensor([a or b for a, b in zip(has_image, has_pixels)])
-        tensors["object_mask"] = torch.arange(max(counts)) < torch.tensor(counts).unsqueeze(1)  # (B, O)
-        objects, tails = [], []
-        for pair in pairs:
-            count, tail = counts[pair["example"]], pair["pair"].get("tail_object", -1)
-            tail = -1 if tail is None else tail
-            if not -1 <= tail < count:
-                raise ValueError(
-                    f"{pair['name']}: tail_object must be an index into the post's {count} objects, or -1 for a tail "
-                    f"in the sentence, received {tail}."
-                )
-            tails.append(tail)
-            objects.append(select(pair, "objects", count, self.num_objects))
-        tensors["pair_objects"] = pad_rows(objects, -1)
-        tensors["tail_object"] = torch.tensor(tails)
-        return tensors
+        counts = torch.tensor([post.num_objects for post in posts])
+        has_image = torch.tensor([post.image is not None or post.pixels is not None for post in posts])
+        masks = {"image_mask": has_image, "object_mask": torch.arange(int(counts.max())) < counts.unsqueeze(1)}
+        if not seen:
+            is_half = given and all(tensor.dtype == torch.float16 for tensor in given)
+            size, dtype = self.visual_feature_size, torch.float16 if is_half else torch.float32
+            images = [torch.zeros(size) if post.image is None else post.image for post in posts]
+            objects = [torch.zeros(0, size) if post.objects is None else post.objects for post in posts]
+            tensors = {
+                "image_features": torch.stack([image.to(dtype) for image in images]),  # (B, V)
+                "object_features": pad_sequence([of_post.to(dtype) for of_post in objects], batch_first=True),
+            }
+            return tensors | masks
+        blank = torch.zeros(1, *seen[0].pixels.shape[1:])
+        pixels = [blank if post.pixels is None else post.pixels for post in posts]
+        tensors = {"pixel_values": pad_sequence(pixels, batch_first=True)}  # (B, 1 + O, 3, S, S), or (B, 1, ...)
+        if self.vision_encoder == "vgg16_roi_align":
+            boxes = [torch.zeros(0, 4) if post.boxes is None else post.boxes for post in posts]
+            tensors["boxes"] = pad_sequence(boxes, batch_first=True)  # (B, O, 4)
+        return tensors | masks
 
-    def _feature_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
-        """image_features (B, V) and object_features (B, O, V); in half precision where all of the posts' are."""
-        size, none = self.visual_feature_size, torch.zeros(0, self.visual_feature_size)
-        images, regions = [], []
-        for i, post in enumerate(posts):
-            name = f"post {post.get('id', i)!r}"
-            image, objects = post.get("image_features"), post.get("object_features")
-            images.append(None if image is None else feature_tensor(image, (size,), f"{name}: image_features"))
-            shape = (len(objects), size) if has_rows(objects) else None
-            regions.append(none if shape is None else feature_tensor(objects, shape, f"{name}: object_features"))
-        types = {given.dtype for given in (*images, *regions) if given is not None and given is not none}
-        dtype = torch.float16 if types == {torch.float16} else torch.float32
-        counts = [len(region) for region in regions]
-        objects = torch.nn.utils.rnn.pad_sequence([region.to(dtype) for region in regions], batch_first=True)
-        image = torch.zeros(len(posts), size, dtype=dtype)
-        for i, given in enumerate(images):
-            if given is not None:
-                image[i] = given
-        return {"image_features": image, "object_features": objects}, counts  # (B, V), (B, O, V)
 
-    def _pixel_tensors(self, posts: list[dict]) -> tuple[dict[str, Tensor], list[int]]:
-        """pixel_values (B, 1 + O, 3, S, S), or (B, 1, 3, S, S) and boxes (B, O, 4) for "vgg16_roi_align"."""
-        takes_boxes = self.vision_encoder == "vgg16_roi_align"
-        side = self._transform.size
-        pixels, boxes = [], []
-        for i, post in enumerate(posts):
-            inputs = torch.zeros(1, 3, side, side), torch.zeros(1, 4)
-            if post.get("image") is not None:
-                try:
-                    given = [] if post.get("boxes") is None else post["boxes"]
-                    inputs = region_inputs(post["image"], given, transform=self._transform, takes_boxes=takes_boxes)
-                except (OSError, ValueError) as error:
-                    raise ValueError(f"post {post.get('id', i)!r}: {error}") from error
-            pixels.append(inputs[0])
-            boxes.append(inputs[1][1:])  # of the objects
-        tensors = {"pixel_values": torch.nn.utils.rnn.pad_sequence(pixels, batch_first=True)}
-        if takes_boxes:
-            tensors["boxes"] = torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True)
-        return tensors, [len(of_image) for of_image in boxes]
+@dataclass
+class VMHANCollator:
+    """The processor as a `collate_fn`: posts in, a batch padded to its longest row out.
+
+    label2id is of the model's config; None for posts without relations.
+    """
+
+    processor: VMHANProcessor
+    label2id: dict[str, int] | None = None
+
+    def __call__(self, posts: list[dict[str, Any]]) -> BatchFeature:
+        return self.processor(posts, label2id=self.label2id)

@@ -20,33 +20,26 @@ __all__ = ["PAIR_KEYS", "Question", "read_question"]
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
 
-
 EMPTY_PLACE = -1  # among a pair's objects; without any the first ones of the post are taken
 
 
 @dataclass(frozen=True)
 class Question:
-    """A post for the processor, and whether one answer or a list of answers was asked for."""
+    """A post for the processor, its name in errors, and whether one answer or a list of answers was asked for."""
 
     post: dict[str, Any]
+    name: str
     single: bool
 
 
 def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image.Image]) -> Question:
-    """Check a question and make it a post.
+    """Check a question (see the pipeline's `__call__`; it is not changed) and make it a post.
 
-    Args:
-        question: see `MultimodalRelationClassificationPipeline.__call__`; it is not changed.
-        open_image: makes an RGB image of what `question["image"]` holds.
-
-    Raises:
-        ValueError: not a mapping, no pair, a mention that is not in the sentence once, a tail box without an image.
+    `open_image` makes an RGB image of what `question["image"]` holds. A ValueError names what cannot be read.
     """
     if not isinstance(question, Mapping):
-        raise ValueError(
-            "a question must be a dict like {'text': ..., 'head': ..., 'tail': ..., 'image': ...}, received "
-            f"{type(question).__name__}: {str(question)[:80]!r}."
-        )
+        received = f"{type(question).__name__}: {str(question)[:80]!r}"
+        raise ValueError(f"a question must be a dict with text, head, tail and perhaps image, received {received}.")
     post = dict(question)
     name = f"post {post['id']!r}" if post.get("id") is not None else "the post"
     single = "pairs" not in post
@@ -68,16 +61,15 @@ def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image
                 pair["objects"] = [*range(num_boxes), *own] or [EMPTY_PLACE]
     if post.get("image") is not None:
         post["image"] = open_image(post["image"])
-    return Question(post, single)
+    return Question(post, name, single)
 
 
 def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, list[Span]], name: str) -> None:
     """Replace, in place, a pair's strings by spans and its tail box by an object."""
-    if pair.get("head") is None or (pair.get("tail") is None and pair.get("tail_object") is None):
-        raise ValueError(
-            f"{name} needs head and tail, or pairs=[{{'head': ..., 'tail': ...}}], received {sorted(pair)}."
-        )
-    if _is_box(pair.get("tail")):
+    tail = pair.get("tail")
+    if pair.get("head") is None or (tail is None and pair.get("tail_object") is None):
+        raise ValueError(f"{name} needs head and tail, or pairs of them, received {sorted(pair)}.")
+    if not isinstance(tail, str) and hasattr(tail, "__len__") and len(tail) == 4:
         pair["tail_object"] = _object_of_box([float(value) for value in pair.pop("tail")], post, name)
     for role in ("head", "tail"):
         if pair.get(role) is not None:
@@ -85,10 +77,6 @@ def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, 
     phrases = pair.get("text_phrases")
     if phrases is not None:
         pair["text_phrases"] = [_as_span(phrase, sentence, f"{name}, text phrase") for phrase in phrases]
-
-
-def _is_box(mention: Any) -> bool:
-    return not isinstance(mention, str) and hasattr(mention, "__len__") and len(mention) == 4
 
 
 def _as_span(mention: Any, sentence: tuple[str, list[Span]], name: str) -> tuple[int, ...]:
@@ -102,16 +90,13 @@ def _as_span(mention: Any, sentence: tuple[str, list[Span]], name: str) -> tuple
 
 
 def _object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
-    """The index of `box` among the post's boxes, behind which it is put if it is not one of them."""
+    """The index of `box` among the post's boxes, to whose end it is put if it is not one of them."""
     given = post.get("boxes")
     boxes = [[float(value) for value in other] for other in given] if given is not None else []
     if box in boxes:
         return boxes.index(box)
     if post.get("image_features") is not None:
-        raise ValueError(
-            f"{name}: the tail {box} is not one of boxes={boxes}, so object_features has no row for it. Give its "
-            "feature with its box, or the image instead of features."
-        )
+        raise ValueError(f"{name}: the tail {box} must be one of boxes={boxes}, for object_features to have its row.")
     if post.get("image") is None:
         raise ValueError(f"{name}: the tail is a box, {box}, but the post has no image to look at. Give image=...")
     post["boxes"] = [*boxes, box]

@@ -44,10 +44,6 @@ class PixelTransform:
 
     Raises:
         ValueError: a field breaks its rule.
-
-    Example:
-        >>> PixelTransform(size=32)(Image.new("RGB", (64, 40))).shape
-        torch.Size([3, 32, 32])
     """
 
     size: int = 224
@@ -58,67 +54,39 @@ class PixelTransform:
     std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self):
-        _check(_is_whole(self.size, low=1), "size", "a whole number >= 1", self.size)
-        _check(self.crop_mode in CROP_MODES, "crop_mode", f"one of {list(CROP_MODES)}", self.crop_mode)
-        _check(self.resample in RESAMPLING, "resample", f"one of {list(RESAMPLING)}", self.resample)
-        if self.crop_mode == "squash":
-            _check(self.shortest_edge is None, "shortest_edge", "None with crop_mode 'squash'", self.shortest_edge)
-        elif self.shortest_edge is None:
+        def whole(value: Any) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+        def three(values: Any) -> bool:
+            is_list = isinstance(values, (list, tuple)) and len(values) == 3
+            return is_list and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
+
+        if self.crop_mode == "center" and self.shortest_edge is None:
             object.__setattr__(self, "shortest_edge", self.size)
-        else:
-            fits = _is_whole(self.shortest_edge, low=self.size)
-            _check(fits, "shortest_edge", f"a whole number >= size={self.size}", self.shortest_edge)
+        edge, fits = self.shortest_edge, self.shortest_edge is None
+        if self.crop_mode == "center":
+            fits = whole(edge) and whole(self.size) and edge >= self.size
+        for name, rule, holds in (
+            ("size", "a whole number >= 1", whole(self.size)),
+            ("crop_mode", f"one of {CROP_MODES}", self.crop_mode in CROP_MODES),
+            ("resample", f"one of {RESAMPLING}", self.resample in RESAMPLING),
+            ("shortest_edge", "None with 'squash', and a whole number >= size with 'center'", fits),
+            ("mean", "three numbers", three(self.mean)),
+            ("std", "three positive numbers", three(self.std) and min(self.std) > 0),
+        ):
+            if not holds:
+                raise ValueError(f"image_transform: {name} must be {rule}, received {getattr(self, name)!r}.")
         for name in ("mean", "std"):
-            values = getattr(self, name)
-            valid = isinstance(values, (list, tuple)) and len(values) == 3
-            valid = valid and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
-            valid = valid and (name == "mean" or min(values) > 0)
-            _check(valid, name, f"three {'positive ' if name == 'std' else ''}numbers", values)
-            object.__setattr__(self, name, tuple(map(float, values)))
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> "PixelTransform":
-        """The inverse of `to_dict`; missing fields, or None, are the defaults: VGG16's.
-
-        Raises:
-            ValueError: an unknown field, or one that breaks its rule.
-        """
+        """The inverse of `to_dict`; missing fields, or None, are the defaults: VGG16's."""
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields or ()) - set(known))
         if unknown:
             raise ValueError(f"image_transform has unknown fields {unknown}: it may have {known}.")
         return cls(**(fields or {}))
-
-    @classmethod
-    def from_image_processor(cls, processor: Any) -> "PixelTransform":
-        """What an image processor of transformers does, by its attributes.
-
-        Raises:
-            ValueError: it does something else than resize to a square (perhaps by cutting out the centre), divide by
-                255 and normalise.
-        """
-        size, crop = (getattr(processor, name, None) or {} for name in ("size", "crop_size"))
-        has_crop = bool(getattr(processor, "do_center_crop", None))
-        square = crop if has_crop else size
-        side, shortest = square.get("height"), size.get("shortest_edge") if has_crop else None
-        scale = getattr(processor, "rescale_factor", 1 / 255) if getattr(processor, "do_rescale", True) else 1.0
-        is_square = side is not None and side == square.get("width") and has_crop is (shortest is not None)
-        if not is_square or not getattr(processor, "do_resize", True) or abs(scale * 255 - 1) > 1e-6:
-            raise ValueError(
-                f"{type(processor).__name__} must resize to a square (size of equal height and width, or a "
-                f"shortest_edge and do_center_crop) and rescale by 1/255, received size={dict(size)}, "
-                f"do_center_crop={has_crop}, crop_size={dict(crop)}, rescale_factor={scale}. Give image_transform (a "
-                "dict of PixelTransform's fields) yourself."
-            )
-        normalised = getattr(processor, "do_normalize", True)
-        return cls(
-            size=side,
-            crop_mode="center" if has_crop else "squash",
-            shortest_edge=shortest,
-            resample=Image.Resampling(processor.resample).name.lower(),
-            mean=tuple(processor.image_mean) if normalised else (0.0, 0.0, 0.0),
-            std=tuple(processor.image_std) if normalised else (1.0, 1.0, 1.0),
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for configurations and provenance."""
@@ -162,7 +130,21 @@ def pixel_boxes(boxes: Sequence[Sequence[float]], image_size: tuple[int, int]) -
     Raises:
         ValueError: a box is not four finite numbers, has no area, or lies outside the image.
     """
-    return [_pixel_box(box, image_size, index) for index, box in enumerate(boxes)]
+    width, height = image_size
+    covered = []
+    for index, box in enumerate(boxes):
+        received = f"boxes[{index}] = {[float(value) for value in box]} in an image of {width} x {height} pixels"
+        if len(box) != 4 or not all(math.isfinite(value) for value in box):
+            raise ValueError(f"a box must be four finite numbers [x1, y1, x2, y2], received {received}.")
+        x1, y1, x2, y2 = box
+        if x2 <= x1 or y2 <= y1:
+            raise ValueError(f"a box must have x1 < x2 and y1 < y2 (not width and height), received {received}.")
+        if min(x1, y1) < -BORDER_TOLERANCE or x2 > width + BORDER_TOLERANCE or y2 > height + BORDER_TOLERANCE:
+            raise ValueError(f"a box must lie inside its image, in pixels of this very image, received {received}.")
+        left, top = min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1)
+        right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
+        covered.append((left, top, max(right, left + 1), max(bottom, top + 1)))
+    return covered
 
 
 def crop_regions(image: Image.Image, boxes: Sequence[Sequence[float]]) -> list[Image.Image]:
@@ -182,51 +164,16 @@ def region_inputs(
     """What a vision encoder reads of one image: the only path, for the model and for precomputed features.
 
     Args:
-        image: whatever `load_image` reads; its EXIF orientation is applied, and the boxes are those of the upright
-            image. boxes: as in `pixel_boxes`.
+        image: whatever `load_image` reads. boxes: of the upright image, as in `pixel_boxes`.
         takes_boxes: False gives every region's own pixels, True those of the image alone, for encoders that find the
             regions in its feature map.
 
     Returns:
         pixels (1 + n, 3, S, S), the image first; (1, 3, S, S) with `takes_boxes`.
         relative_boxes (1 + n, 4), the image first: whole pixels divided by width and height, in [0, 1].
-
-    Raises:
-        ValueError, OSError: as in `load_image` and `pixel_boxes`.
     """
     image = load_image(image)
     covered = [(0, 0, *image.size), *pixel_boxes(boxes, image.size)]
     regions = [image] if takes_boxes else crop_regions(image, boxes)
     relative = torch.tensor(covered, dtype=torch.float32) / torch.tensor([*image.size, *image.size])
     return torch.stack([transform(region) for region in regions]), relative
-
-
-def _pixel_box(box: Sequence[float], image_size: tuple[int, int], index: int) -> tuple[int, int, int, int]:
-    """One of `pixel_boxes`."""
-    width, height = image_size
-    received = f"boxes[{index}] = {[float(value) for value in box]} in an image of {width} x {height} pixels"
-    if len(box) != 4 or not all(math.isfinite(value) for value in box):
-        raise ValueError(f"a box must be four finite numbers [x1, y1, x2, y2] in pixels, received {received}.")
-    x1, y1, x2, y2 = box
-    if x2 <= x1 or y2 <= y1:
-        raise ValueError(
-            f"a box must have x1 < x2 and y1 < y2, received {received}. Drop empty boxes, and convert "
-            "[x, y, width, height] to [x, y, x + width, y + height]."
-        )
-    if min(x1, y1) < -BORDER_TOLERANCE or x2 > width + BORDER_TOLERANCE or y2 > height + BORDER_TOLERANCE:
-        raise ValueError(
-            f"a box must lie inside its image, received {received}. Are the boxes in pixels of this very image "
-            "(not normalised, not of a resized copy)?"
-        )
-    left, top = (min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1))
-    right, bottom = min(math.ceil(x2), width), min(math.ceil(y2), height)
-    return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def _is_whole(value: Any, *, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
-def _check(valid: bool, name: str, rule: str, value: Any) -> None:
-    if not valid:
-        raise ValueError(f"image_transform: {name} must be {rule}, received {value!r}.")

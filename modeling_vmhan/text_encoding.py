@@ -24,16 +24,13 @@ PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
 
 
 def packed_attention_mask(attention_mask: Tensor, marker_pair: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive 4-D mask of the packed encoding.
+    """Additive 4-D mask of the packed encoding, (S, 1, T, T): 0 where query i may read key j, else the least number.
 
     Sentence tokens see the sentence only; a pair's markers see the sentence and the markers of their own pair.
 
     Args:
         attention_mask: (S, T), 1 for real tokens. marker_pair: (S, T), 0 for sentence tokens, 1 + p for the markers
             of the row's p-th pair. dtype: of the encoder.
-
-    Returns:
-        (S, 1, T, T): 0 where query i may read key j, the dtype's minimum elsewhere.
     """
     key, query = marker_pair.unsqueeze(1), marker_pair.unsqueeze(2)
     visible = ((key == 0) | (key == query)) & attention_mask.unsqueeze(1).bool()  # (S, T, T)
@@ -43,8 +40,7 @@ def packed_attention_mask(attention_mask: Tensor, marker_pair: Tensor, dtype: to
 def padding_attention_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
     """Additive 4-D mask that hides the padding, (S, T) -> (S, 1, 1, T).
 
-    From the 2-D mask transformers makes the same, but first asks whether any token is padding at all: the host then
-    waits for the device at each step.
+    transformers makes the same, but first asks whether any token is padding: the host then waits for the device.
     """
     return _additive(attention_mask[:, None, None].bool(), dtype)
 
@@ -72,14 +68,10 @@ def num_positions(text_config: Any) -> int | None:
 
 
 def pool_tokens(states: Tensor, pair_to_sequence: Tensor, token_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean encoder state over each text node's tokens.
+    """Mean encoder state over each text node's tokens: (P, n, D), zeros for absent nodes, and present (P, n) bool.
 
-    Args:
-        states: (S, T, D). pair_to_sequence: (P,) row of each pair. token_index: (P, n, L), -1 fills up; a node with
-            no token is absent.
-
-    Returns:
-        pooled (P, n, D), zeros for absent nodes; present (P, n) bool.
+    states (S, T, D), pair_to_sequence (P,) row of each pair, token_index (P, n, L), -1 fills up; a node with no token
+    is absent.
     """
     valid = token_index >= 0  # (P, n, L)
     gathered = states[pair_to_sequence.view(-1, 1, 1), token_index.clamp(min=0)]  # (P, n, L, D)

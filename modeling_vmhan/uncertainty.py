@@ -3,7 +3,6 @@
 Shapes: S samples, P pairs, n labelled pairs, R relations, D hidden size. Entropies are in nats.
 """
 
-import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,11 +12,7 @@ from torch import Tensor
 from .variational import entity_features
 
 
-__all__ = ["MAX_TEMPERATURE", "PredictiveUncertainty", "fit_temperature", "monte_carlo_probabilities", "uncertainty"]
-
-logger = logging.getLogger(__name__)
-
-MAX_TEMPERATURE = 100.0  # where the likelihood wants uniform probabilities, the best temperature is infinite
+__all__ = ["PredictiveUncertainty", "monte_carlo_probabilities", "uncertainty"]
 
 
 class PredictiveUncertainty(NamedTuple):
@@ -39,15 +34,10 @@ def monte_carlo_probabilities(
 ) -> Tensor:
     """Class probabilities under S draws of the head's and the tail's position: softmax(logits_s / temperature).
 
-    Sampled are the means that equation 9's classifier reads: m_s ~ N(mean, diag(variance)) of the head and of the tail
-    after the last layer, independently. The classifier's variance inputs stay what they are, and nothing earlier is
-    sampled: the layers carry Gaussians to Gaussians without chance, so the two final ones already hold what every
-    node's variance contributes, and one encoder pass serves all samples. It is the spread of the answer under the
-    model's own statement of where the two entities lie; weights are not sampled, so it says nothing about a post
-    unlike all training data unless the variances do.
-
-    All pairs share the same S draws of standard normal noise, made on the CPU: an answer depends on the seed, and not
-    on which other pairs are in the batch, nor on the device.
+    Sampled are the means that equation 9's classifier reads, m_s ~ N(mean, diag(variance)); its variance inputs stay,
+    and nothing earlier is sampled: the layers carry Gaussians to Gaussians without chance, so one encoder pass serves
+    all samples. All pairs share the same S draws of noise, made on the CPU: an answer depends on the seed, and neither
+    on the other pairs of the batch nor on the device.
 
     Args:
         classifier: (..., 4 D) -> (..., R).
@@ -56,12 +46,7 @@ def monte_carlo_probabilities(
 
     Returns:
         (S, P, R) float32.
-
-    Raises:
-        ValueError: `num_samples` is below 1.
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, received {num_samples}.")
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_samples, 1, *entity_mean.shape[1:], generator=generator).to(entity_mean)  # (S, 1, 2, D)
     means = entity_mean + entity_variance.sqrt() * noise  # (S, P, 2, D)
@@ -75,9 +60,8 @@ def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUnc
     entropy H = -sum_r p_r log p_r of p = mean_s p_s; mutual_information = H(p) - mean_s H(p_s), which is 0 where all
     samples agree (Depeweg et al. 2018, https://arxiv.org/abs/1710.07283).
 
-    Args:
-        probabilities: (S, P, R).
-        sampled: False for a model without variances, whose one prediction has no spread: mutual_information is None.
+    probabilities: (S, P, R). sampled: False for a model without variances, whose one prediction has no spread: its
+    mutual_information is None.
     """
     mean = probabilities.mean(dim=0)  # (P, R)
     entropy = torch.special.entr(mean).sum(dim=-1)  # (P,)
@@ -85,40 +69,3 @@ def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUnc
         return PredictiveUncertainty(mean, entropy, None)
     expected = torch.special.entr(probabilities).sum(dim=-1).mean(dim=0)  # (P,)
     return PredictiveUncertainty(mean, entropy, (entropy - expected).clamp(min=0))  # below 0 by rounding only
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that makes `labels` likeliest under softmax(logits / temperature) (Guo et al. 2017, section 4.2,
-    https://arxiv.org/abs/1706.04599): it changes confidences, never which relation is best.
-
-    The negative log-likelihood is convex in 1 / temperature and is minimised over that by LBFGS, in float64. Two cases
-    have no finite optimum: without a single wrong answer it is 0, which would call every answer certain, and 1 is
-    returned; where even uniform probabilities are likelier, it is infinite, and `MAX_TEMPERATURE` is returned.
-
-    Args:
-        logits: (n, R) of pairs that were not trained on. labels: (n,) their relation ids.
-
-    Raises:
-        ValueError: no pair, or shapes that do not fit.
-    """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
-        raise ValueError(
-            "fit_temperature needs logits (n, R) and labels (n,) of n >= 1 pairs, received "
-            f"{tuple(logits.shape)} and {tuple(labels.shape)}. Give it a validation split that is not empty."
-        )
-    logits, labels = logits.detach().double(), labels.detach()
-    if torch.equal(logits.argmax(dim=-1), labels):
-        logger.warning("no wrong answer among %d pairs to calibrate on: temperature stays 1", len(labels))
-        return 1.0
-    inverse = torch.ones((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([inverse], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
-
-    def negative_log_likelihood() -> Tensor:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(inverse * logits, labels)
-        loss.backward()
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(negative_log_likelihood)
-    return 1 / max(inverse.item(), 1 / MAX_TEMPERATURE)

@@ -25,16 +25,9 @@ class GaussianNodes(nn.Module):
     needs a positive one; softplus and eps make it so.
 
     Args:
-        input_size: size of the initial node feature x.
-        hidden_size: D.
+        input_size: size of the initial node feature x. hidden_size: D.
         variance_eps: lower bound of every variance, > 0.
         variational: False builds no variance path and `forward` returns None for it.
-
-    Example:
-        >>> gaussians = GaussianNodes(input_size=8, hidden_size=4, variance_eps=1e-6)
-        >>> mean, variance = gaussians(torch.zeros(2, 3, 8))
-        >>> mean.shape, bool((variance > 0).all())
-        (torch.Size([2, 3, 4]), True)
     """
 
     def __init__(self, *, input_size: int, hidden_size: int, variance_eps: float, variational: bool = True):
@@ -61,13 +54,7 @@ def initial_hyperedges(
     """A hyperedge starts as the average of its members, taken as independent Gaussians (the paper gives no start).
 
     mean = sum of means / |e|, variance = sum of variances / |e|^2. An empty hyperedge is all zeros: it is masked
-    wherever it could be read.
-
-    Args:
-        node_mean: (P, N, D). node_variance: (P, N, D) or None. incidence: (P, N, E) bool.
-
-    Returns:
-        edge_mean (P, E, D), edge_variance (P, E, D) or None.
+    wherever it could be read. (P, N, D), (P, N, D) or None, (P, N, E) bool -> (P, E, D), (P, E, D) or None.
     """
     membership = incidence.transpose(1, 2).to(node_mean.dtype)  # (P, E, N)
     size = membership.sum(dim=-1, keepdim=True).clamp(min=1)  # (P, E, 1)
@@ -80,11 +67,7 @@ def initial_hyperedges(
 def entity_features(mean: Tensor, variance: Tensor | None) -> Tensor:
     """What equation 9's classifier reads: [h_mu; h_var; t_mu; t_var], or [h_mu; t_mu] without variances.
 
-    Args:
-        mean, variance: (..., 2, D) of head and tail, of one shape.
-
-    Returns:
-        (..., 4 D) or (..., 2 D).
+    mean and variance (..., 2, D) of head and tail -> (..., 4 D) or (..., 2 D).
     """
     if variance is None:
         return mean.flatten(-2)
@@ -99,10 +82,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 def kl_to_standard_normal(mean: Tensor, variance: Tensor, node_mask: Tensor) -> Tensor:
     """Equation 11: KL(N(mean, diag(variance)) || N(0, I)), closed form, in float32.
 
-    Averaged over D, so that its weight does not depend on the hidden size (the paper sums), then over present nodes.
-
-    Args:
-        mean, variance: (P, N, D), variance > 0. node_mask: (P, N) bool.
+    Departure from the paper, which sums over D and averages per hypergraph: averaged over D, so that its weight does
+    not depend on the hidden size, then over the batch's present nodes. mean, variance (P, N, D), node_mask (P, N).
     """
     mean, variance = mean.float(), variance.float()
     variance = variance.masked_fill(~node_mask.unsqueeze(-1), 1)  # whatever an absent node holds, its log is finite
@@ -120,11 +101,8 @@ def reconstruction_error(
     """Equation 10: squared distance of the final node Gaussians from the initial ones, in float32.
 
     The paper's "true" mean and variance are not defined; the initial Gaussian is the only node distribution there is
-    before propagation, so it is the target, detached. Averaged over D, then over present nodes; no variance, no
-    variance term.
-
-    Args:
-        mean, variance, initial_mean, initial_variance: (P, N, D). node_mask: (P, N) bool.
+    before propagation, so it is the target, detached. Averaged over D, then over the batch's present nodes; without
+    variances there is no variance term. All are (P, N, D), node_mask (P, N) bool.
     """
     error = (mean.float() - initial_mean.detach().float()).square().mean(dim=-1)  # (P, N)
     if variance is not None:

@@ -5,33 +5,20 @@ Shapes: R regions (whole images and boxes), I images, S side of the input in pix
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights, vgg16
+from torchvision.models import vgg16
 from torchvision.ops import roi_align
 
 
-__all__ = ["MIN_SIZE", "VGG16RegionEncoder", "VGG16RoIAlignEncoder", "random_seed"]
+__all__ = ["MIN_SIZE", "VGG16RegionEncoder", "VGG16RoIAlignEncoder"]
 
 MIN_SIZE = 32  # pixels: VGG16 halves the side five times
 
 
-def random_seed(weights: str) -> int | None:
-    """SEED of "random:SEED", the one way to ask for random weights; None for any other name."""
-    kind, _, seed = weights.partition(":")
-    return int(seed) if kind == "random" and seed.isdecimal() else None
-
-
 class VGG16RegionEncoder(nn.Module):
-    """VGG16 with a pass over each region's own pixels (the paper's), up to fc7: features -> avgpool ->
-    classifier[:-1], that is, without fc8.
+    """VGG16 with a pass over each region's own pixels (the paper's), up to fc7, that is, without fc8.
 
     The output is the 4096-d vector after fc7's ReLU, so it is never negative (Simonyan and Zisserman 2015,
-    https://arxiv.org/abs/1409.1556). The dropouts inside act in training mode only: call `.eval()` before extracting
-    features; `from_weights` has done so.
-
-    Example:
-        >>> encoder = VGG16RegionEncoder.from_weights("random:0")
-        >>> encoder(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 4096])
+    https://arxiv.org/abs/1409.1556). Its dropouts act in training mode only: extract features in evaluation mode.
     """
 
     feature_size = 4096  # V
@@ -44,62 +31,6 @@ class VGG16RegionEncoder(nn.Module):
         self.avgpool = network.avgpool
         self.classifier = network.classifier[:-1]
 
-    @classmethod
-    def from_weights(cls, weights: str) -> "VGG16RegionEncoder":
-        """A frozen encoder in eval mode.
-
-        Args:
-            weights: "imagenet" downloads torchvision's `VGG16_Weights.IMAGENET1K_V1` (528 MB, then cached);
-                "random:SEED" draws from torchvision's initial distribution for VGG with a generator of its own.
-
-        Raises:
-            ValueError: `weights` is neither.
-            OSError: the ImageNet weights can be neither found in the cache nor downloaded.
-        """
-        seed = random_seed(weights)
-        if weights == "imagenet":
-            encoder = cls._imagenet()
-        elif seed is not None:
-            encoder = cls._random(seed)
-        else:
-            raise ValueError(
-                f'weights must be "imagenet" or "random:SEED" with a whole number SEED >= 0, received {weights!r}. '
-                'For example "random:0" needs no download.'
-            )
-        return encoder.eval().requires_grad_(False)
-
-    @classmethod
-    def _random(cls, seed: int) -> "VGG16RegionEncoder":
-        generator = torch.Generator().manual_seed(seed)
-        with torch.device("meta"):  # no weights yet: drawing 134 million twice would take seconds
-            encoder = cls()
-        encoder.to_empty(device="cpu")
-        for module in encoder.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.01, generator=generator)
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.zeros_(module.bias)
-        return encoder
-
-    @classmethod
-    def _imagenet(cls) -> "VGG16RegionEncoder":
-        weights = VGG16_Weights.IMAGENET1K_V1
-        try:
-            state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:  # unreachable; a file that fails the hash check
-            raise OSError(
-                f'weights="imagenet" needs {weights.url}, which could not be downloaded ({error}). Either put that '
-                f'file into {torch.hub.get_dir()}/checkpoints, or pass weights="random:0" for seeded random '
-                "weights (good enough to try the code, not to compare with the paper)."
-            ) from error
-        with torch.device("meta"):
-            encoder = cls()
-        wanted = encoder.state_dict()
-        encoder.load_state_dict({key: state[key] for key in wanted}, assign=True)  # classifier.6 is left out
-        return encoder
-
     def forward(self, pixel_values: Tensor) -> Tensor:
         """fc7 features of normalised regions: (R, 3, S, S) -> (R, 4096). S is at least 32; the paper's is 224.
 
@@ -111,11 +42,9 @@ class VGG16RegionEncoder(nn.Module):
 
     def _maps(self, pixel_values: Tensor) -> Tensor:
         """(I, 3, S, S) -> (I, 512, S / 32, S / 32), after the last pooling."""
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != 3 or min(pixel_values.shape[2:]) < MIN_SIZE:
-            raise ValueError(
-                f"pixel_values must be (R, 3, S, S) with S >= {MIN_SIZE} (VGG16 halves the side five times), received "
-                f"{tuple(pixel_values.shape)}. Make it with region_inputs(image, boxes, transform=PixelTransform())."
-            )
+        shape = tuple(pixel_values.shape)
+        if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < MIN_SIZE:
+            raise ValueError(f"pixel_values must be (R, 3, S, S) with S >= {MIN_SIZE}, received {shape}.")
         return self.features(pixel_values)
 
 
@@ -127,12 +56,6 @@ class VGG16RoIAlignEncoder(VGG16RegionEncoder):
     two kinds in one data set. RoIAlign (He et al. 2017, https://arxiv.org/abs/1703.06870) to 7 x 7 with as many
     samples a bin as the map has cells in it, so that the whole image, at a multiple of 224 pixels, gets exactly the
     vector that `VGG16RegionEncoder` gives it. The weights are the same.
-
-    Example:
-        >>> encoder = VGG16RoIAlignEncoder.from_weights("random:0")
-        >>> rois = torch.tensor([[0, 0.0, 0.0, 1.0, 1.0], [0, 0.5, 0.5, 1.0, 1.0]])  # of image 0: all, a quarter
-        >>> encoder(torch.zeros(1, 3, 32, 32), rois).shape
-        torch.Size([2, 4096])
     """
 
     takes_boxes = True  # it reads whole images
@@ -144,10 +67,7 @@ class VGG16RoIAlignEncoder(VGG16RegionEncoder):
             ValueError: as for `VGG16RegionEncoder`, or rois of another shape.
         """
         if rois.ndim != 2 or rois.shape[1] != 5:
-            raise ValueError(
-                "rois must be (R, 5), an image's number and its relative box a row, received shape "
-                f"{tuple(rois.shape)}. The whole image is the box 0, 0, 1, 1."
-            )
+            raise ValueError(f"rois must be (R, 5), an image's number and its box, received {tuple(rois.shape)}.")
         maps = self._maps(pixel_values)  # (I, 512, h, w)
         height, width = maps.shape[-2:]
         in_cells = rois.float() * rois.new_tensor([1, width, height, width, height], dtype=torch.float32)

@@ -24,11 +24,7 @@ class Window(NamedTuple):
 
 
 def tokens_of_span(span: Span, offsets: list[Span]) -> Span | None:
-    """Token span of the characters [start, end), or None when no token overlaps them.
-
-    Args:
-        span: character span. offsets: character span of each token, ascending.
-    """
+    """Span of the tokens, given by their character spans, that the characters [start, end) touch; None without one."""
     inside = [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
     return (inside[0], inside[-1] + 1) if inside else None
 
@@ -42,26 +38,23 @@ def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each
 
     Args:
         length: tokens of the sentence. hulls: per pair, the token span from its first to its last mention token.
-        budget: tokens a window may hold. one_pair_each: `marker` rows, which hold one pair and need no grid.
-
-    Raises:
-        ValueError: a pair's mentions lie further apart than `budget`.
+        budget: tokens a window may hold; mentions further apart are a ValueError.
+        one_pair_each: `marker` rows, which hold one pair and need no grid.
     """
+    shared: dict[tuple[int, ...], list[int]] = {}
+    step = 1 if one_pair_each else max(budget // GRID, 1)
     for pair, (start, end) in enumerate(hulls):
         if end - start > budget:
             raise ValueError(
                 f"the mentions of pair {pair} span {end - start} tokens (tokens {start} to {end}), but only {budget} "
                 "fit. Raise max_length, shorten the sentence between them, or drop the pair."
             )
-    if one_pair_each:
-        return [Window(*_place(length, hull, budget, step=1), [pair]) for pair, hull in enumerate(hulls)]
-    shared: dict[Span, list[int]] = {}
-    for pair, hull in enumerate(hulls):
-        shared.setdefault(_place(length, hull, budget, step=max(budget // GRID, 1)), []).append(pair)
-    return [Window(*place, pairs) for place, pairs in shared.items()]
+        place = _place(length, (start, end), budget, step)
+        shared.setdefault((*place, pair) if one_pair_each else place, []).append(pair)
+    return [Window(*place[:2], pairs) for place, pairs in shared.items()]
 
 
-def _place(length: int, hull: Span, budget: int, *, step: int) -> Span:
+def _place(length: int, hull: Span, budget: int, step: int) -> Span:
     """The window [start, start + budget) that has `hull` nearest its centre, its start a multiple of `step` or forced.
 
     It is forced by the ends of the sentence, or by a hull that no window on the grid holds.
@@ -85,10 +78,8 @@ def insert_markers(tokens: list[int], mentions: list[tuple[Span, int, int]]) -> 
     """
     events = []  # (place, 0 closes before 1 opens, inner closes and outer opens first, mention, id)
     for index, ((start, end), opening, closing) in enumerate(mentions):
-        events.append((start, 1, -end, index, opening))
-        events.append((end, 0, -start, -index, closing))
-    marked, new_position = [], []
-    opened = [0] * len(mentions)
+        events += [(start, 1, -end, index, opening), (end, 0, -start, -index, closing)]
+    marked, new_position, opened = [], [], [0] * len(mentions)
     pending = sorted(events)
     for place in range(len(tokens) + 1):
         while pending and pending[0][0] == place:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 from torchvision.ops import nms
 
-from modeling_vmhan.vision import weights_digest
+from modeling_vmhan.weights import weights_digest
 
 
 __all__ = ["Detection", "DetectionSettings", "Detector", "detections_from", "keep_detections", "random_seed", "seeded"]

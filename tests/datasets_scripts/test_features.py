@@ -13,7 +13,7 @@ from transformers import AutoModel
 from datasets_scripts import features
 from datasets_scripts.builders.postcards import PostcardsConfig, make_postcard
 from datasets_scripts.features import VisualFeatureExtractor, parse_features
-from modeling_vmhan.vision import weights_digest
+from modeling_vmhan.weights import weights_digest
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_description(extractor):
 def test_the_code_digest_is_of_every_file_in_the_path(monkeypatch):
     before = features._code_digest()
     read = Path.read_bytes
-    for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "features.py"):
+    for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "weights.py", "features.py"):
         monkeypatch.setattr(Path, "read_bytes", lambda path, name=name: read(path) + b"#" * (path.name == name))
         assert features._code_digest() != before
 

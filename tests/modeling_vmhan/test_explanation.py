@@ -7,7 +7,7 @@ from PIL import Image
 
 from modeling_vmhan.drawing import EDGE_COLOURS, NODE_COLOURS, draw_explanation
 from modeling_vmhan.explanation import AttentionRollout, attention_rollout, describe_nodes, explain_pair
-from modeling_vmhan.hypergraph import build_incidence, hyperedge_names
+from modeling_vmhan.hypergraph import build_incidence
 
 
 def close(first, second):
@@ -61,40 +61,27 @@ def test_weights_are_shares_of_what_is_there(preset, make_model, encode, posts):
 def test_a_model_without_hyperedge_attention_cannot_be_explained(preset, make_model, encode, posts):
     model = make_model(preset)
     output = model(**encode(model, posts()), output_attentions=True)
-    with pytest.raises(ValueError, match="hypergraph_encoder is not 'vhan'. Ask without explain=True"):
+    with pytest.raises(ValueError, match="explain=True needs hypergraph_encoder='vhan'"):
         attention_rollout(output.attentions, output.incidence)
 
 
 # ---------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("families", [["global", "intra", "inter"], ["inter"], ["pairwise"], ["intra", "pairwise"]])
-def test_every_hyperedge_has_a_name(families):
-    mask = torch.ones(1, 4, dtype=torch.bool)
-    visual = torch.tensor([[False, False, True, True]])
-    incidence = build_incidence(mask, visual, families=families)[0]
-    names = hyperedge_names(["h", "t", "a", "b"], families)
-    assert len(names) == incidence.shape[1]
-    members = {
-        "textual": [0, 1],
-        "visual": [2, 3],
-        "head-visual": [0, 2, 3],
-        "tail-visual": [1, 2, 3],
-        "t + a": [1, 2],
-    }
-    for name, column in zip(names, incidence.T):
-        assert column.nonzero().flatten().tolist() == members.get(name, column.nonzero().flatten().tolist())
+def described(processor, posts, inputs):
+    encoded = [(post, processor.encode(post, "the post")) for post in posts]
+    pairs = [(post, *both) for post, of_post in encoded for both in zip(post["pairs"], of_post.pairs, strict=True)]
+    return [describe_nodes(*each, inputs) for each in pairs]
 
 
-def test_nodes_are_named_as_the_model_has_them(make_model, encode, posts, object_post):
+def test_nodes_are_named_as_the_model_has_them(make_model, make_processor, encode, posts, object_post):
     """Whatever slots the batch's other pairs need: a described node is present in the model, an empty one is not."""
     batch = [*posts(), object_post()]
     batch[0]["boxes"], batch[0]["object_labels"] = [[i, 0, i + 5, 5] for i in range(4)], ["cat", "dog", "", "car"]
     model = make_model()
     inputs = encode(model, batch)
     output = model(**inputs, output_attentions=True)
-    limits = {"num_objects": 3, "num_image_phrases": 3}
-    nodes = [describe_nodes(post, pair, inputs, limits) for post in batch for pair in post["pairs"]]
+    nodes = described(make_processor(model.config), batch, inputs)
     assert all(len(of_pair) == output.node_mask.shape[1] for of_pair in nodes)
     for of_pair, present in zip(nodes, output.node_mask):
         of_text = [node["kind"] not in ("image", "empty") for node in of_pair]
@@ -111,14 +98,14 @@ def test_nodes_are_named_as_the_model_has_them(make_model, encode, posts, object
     assert [node["text"] for node in nodes[-1] if node["kind"] == "image phrase"] == ["a big stage"]  # the caption
 
 
-def test_a_place_left_empty_is_described_as_empty(make_model, encode, posts):
+def test_a_place_left_empty_is_described_as_empty(make_model, make_processor, encode, posts):
     post = posts()[0]
     post["pairs"] = [post["pairs"][0] | {"objects": [2, -1, 0], "image_phrases": [-1, 1]}]
     post["image_features"] = None
     model = make_model()
     inputs = encode(model, [post])
     present = model(**inputs, output_attentions=True).node_mask[0].tolist()
-    nodes = describe_nodes(post, post["pairs"][0], inputs, {"num_objects": 3, "num_image_phrases": 3})
+    (nodes,) = described(make_processor(model.config), [post], inputs)
     kinds = ["image", "object", "empty", "object", "empty", "image phrase"]
     assert [node["kind"] for node in nodes[4:]] == kinds
     assert [node["kind"] not in ("image", "empty") for node in nodes] == present

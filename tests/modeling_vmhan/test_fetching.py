@@ -92,6 +92,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def to_ftp(self):
         self.redirect("ftp://127.0.0.1/picture.png")
 
+    def to_data(self):
+        self.redirect("data:image/png;base64,AA")
+
     def in_circles(self):
         self.redirect("/in-circles?" + self.path[-200:] + "x")
 
@@ -134,51 +137,49 @@ def test_a_picture_arrives_as_it_is(path, fetch):
 
 def test_a_picture_of_just_the_limit_arrives(fetch):
     assert fetch("picture", max_bytes=len(PICTURE)) == PICTURE
-    with pytest.raises(ValueError, match=f"at most {len(PICTURE) - 1} bytes, received {len(PICTURE)} bytes.*url_max"):
+    with pytest.raises(ValueError, match=f"url_max_bytes={len(PICTURE) - 1}"):
         fetch("picture", max_bytes=len(PICTURE) - 1)
 
 
 @pytest.mark.parametrize("path", ["stall", "drip-headers", "drip-body"])
 def test_a_slow_server_is_given_up_in_time(path, fetch):
     started = time.monotonic()
-    with pytest.raises(TimeoutError, match=rf"/{path}' did not arrive within 0.3 s. Raise url_timeout"):
+    with pytest.raises(TimeoutError, match=rf"/{path}'.* 0.3 s.*url_timeout"):
         fetch(path, timeout=0.3)
     assert time.monotonic() - started < 2
 
 
 def test_a_flood_is_cut_off(fetch, server):
     server.hung_up.clear()
-    with pytest.raises(ValueError, match="at most 100000 bytes, received more"):
+    with pytest.raises(ValueError, match="url_max_bytes=100000"):
         fetch("flood", max_bytes=100_000)
     assert server.hung_up.wait(5)  # the connection was closed, not drained
 
 
 def test_an_announced_flood_is_refused_unread(fetch):
-    with pytest.raises(ValueError, match="at most 1000 bytes, received 1000000000 bytes"):
+    with pytest.raises(ValueError, match="url_max_bytes=1000 "):
         fetch("announced", max_bytes=1000)
 
 
-@pytest.mark.parametrize(("path", "scheme"), [("to-file", "file:///etc/hostname"), ("to-ftp", "ftp://127")])
+@pytest.mark.parametrize(("path", "scheme"), [("to-file", "file"), ("to-ftp", "ftp"), ("to-data", "data")])
 def test_a_redirect_may_not_leave_http(path, scheme, fetch):
-    with pytest.raises(ValueError, match=rf"must be http:// or https:// with a host, received '{scheme}.*redirected"):
+    with pytest.raises(OSError, match=f"/{path}' cannot be had.*{scheme}"):
         fetch(path)
 
 
 def test_redirects_end(fetch):
-    with pytest.raises(OSError, match="the server answered 302"):
+    with pytest.raises(OSError, match="/in-circles' .*302"):
         fetch("in-circles")
 
 
 def test_a_missing_page_is_an_error(fetch):
-    with pytest.raises(OSError, match="/nowhere' cannot be had: the server answered 404 Not Found"):
+    with pytest.raises(OSError, match="/nowhere' cannot be had.*404"):
         fetch("nowhere")
 
 
 @pytest.mark.parametrize(("path", "start"), [("html", "<html>a page about t"), ("empty", "")])
 def test_what_is_no_image_is_refused(path, start, fetch):
-    with pytest.raises(
-        ValueError, match=rf"is not an image that can be read .* begin with b'{start}'. Give the URL of"
-    ):
+    with pytest.raises(ValueError, match=rf"/{path}' gives no image .*b'{start}'"):
         fetch(path)
 
 
@@ -187,9 +188,7 @@ def test_what_is_no_image_is_refused(path, start, fetch):
 )
 def test_other_schemes_and_local_files_are_refused(url):
     assert is_url(url)
-    with pytest.raises(
-        ValueError, match="must be http:// or https:// with a host, received .* Give a local file as a p"
-    ):
+    with pytest.raises(ValueError, match="http:// or https:// .*received " + repr(url)):
         fetch_image(url)
 
 
@@ -199,11 +198,9 @@ def test_paths_are_no_urls(path):
 
 
 def test_private_addresses_are_refused_unless_allowed(fetch, server):
-    with pytest.raises(
-        ValueError, match="host '127.0.0.1' is at 127.0.0.1, which is not a public.*allow_private_urls"
-    ):
+    with pytest.raises(ValueError, match="host '127.0.0.1' is at 127.0.0.1.*allow_private_urls"):
         fetch("picture", allow_private=False)
-    with pytest.raises(ValueError, match="host 'localhost' is at .*, which is not a public address"):
+    with pytest.raises(ValueError, match="host 'localhost' is at "):
         fetch_image(f"http://localhost:{server.server_port}/picture", timeout=5)
 
 
@@ -221,10 +218,10 @@ def test_a_proxy_may_be_private_and_its_exceptions_are_not(fetch, server, monkey
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     assert fetch_image("http://example.invalid/picture", timeout=5) == PICTURE
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(ValueError, match="not a public address"):
+    with pytest.raises(ValueError, match="host '127.0.0.1'"):
         fetch("picture", allow_private=False)
 
 
 def test_a_dead_port_is_an_error(fetch):
-    with pytest.raises(OSError, match="cannot be had: .*refused.* Is the address right, the network up"):
+    with pytest.raises(OSError, match="127.0.0.1:9/x.png' cannot be had.*refused"):
         fetch_image("http://127.0.0.1:9/x.png", allow_private=True, timeout=5)

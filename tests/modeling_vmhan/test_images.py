@@ -7,7 +7,7 @@ import pytest
 from paths import MNRE_DATA
 from PIL import Image, ImageOps
 
-from modeling_vmhan.images import ORIENTATION, image_size, load_image, to_rgb
+from modeling_vmhan.images import ORIENTATION, image_size, load_image
 
 
 REAL = MNRE_DATA / "img_org"
@@ -57,10 +57,6 @@ def test_transparent_pixels_become_white(mode, max_side):
     assert load_image(image, max_side=max_side).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_half_transparent_pixels_are_half_white():
-    assert load_image(Image.new("RGBA", (2, 2), (0, 0, 0, 51))).getpixel((0, 0)) == (204, 204, 204)
-
-
 @pytest.mark.parametrize(
     ("mode", "form"), [("CMYK", "JPEG"), ("P", "GIF"), ("P", "PNG"), ("L", "JPEG"), ("LA", "PNG")]
 )
@@ -75,10 +71,6 @@ def test_files_of_every_mode_keep_their_colours(mode, form):
 def test_sixteen_bit_grey_is_scaled_and_not_cut_off(mode):
     image = load_image(encoded(Image.new(mode, (4, 4), 32768), "TIFF"))
     assert image.getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_to_rgb_keeps_the_size():
-    assert pixels(to_rgb(Image.new("L", (3, 2), 7))) == ((3, 2), bytes([7] * 18))
 
 
 def test_an_animation_is_its_first_frame():
@@ -144,10 +136,6 @@ def test_the_callers_image_is_left_alone(max_side):
     assert opened.getpixel((39, 19)) == load_image(opened).getpixel((0, 39))
 
 
-def test_one_pixel():
-    assert pixels(load_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3))), max_side=1)) == ((1, 1), bytes([1, 2, 3]))
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the images of MNRE are not at {REAL}; they may not be redistributed")
 def test_real_pictures():
     paths = sorted(REAL.glob("*/*.jpg"))
@@ -193,7 +181,7 @@ def test_a_decompression_bomb_is_refused(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_image(encoded(Image.new("L", (20, 10)))).size == (20, 10)
-    with pytest.raises(ValueError, match=r"image of \d+ bytes: expected an image of at most 200 pixels, .*Shrink it"):
+    with pytest.raises(ValueError, match=r"image of \d+ bytes: .* 200 pixels"):
         load_image(encoded(Image.new("L", (21, 10))), max_side=5)
 
 
@@ -212,17 +200,12 @@ def test_a_missing_file(read, tmp_path):
         read(tmp_path / "gone.jpg")
 
 
-def test_a_folder(tmp_path):
-    with pytest.raises(OSError, match="cannot read the image"):
-        load_image(tmp_path)
-
-
 @pytest.mark.parametrize("read", [load_image, image_size])
 @pytest.mark.parametrize("content", [b"", b"junk" * 100, b"\xff\xd8\xff\xe0 junk", b"\x89PNG\r\n\x1a\n junk"])
 def test_a_file_that_is_no_image(read, content, tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"image '.*a.jpg': expected an image that Pillow can open, .*Replace it"):
+    with pytest.raises(ValueError, match="image '.*a.jpg': .*can open"):
         read(path)
 
 
@@ -232,23 +215,21 @@ def test_a_truncated_file(form, max_side, tmp_path):
     path = tmp_path / "cut"
     data = encoded(Image.effect_noise((60, 40), 90).convert("RGB"), form)
     path.write_bytes(data[: len(data) // 2])
-    message = "cut.*: expected an image that Pillow can read to its end, .*truncated.*Replace the file"
+    message = "cut.*: .*to its end .*truncated"
     for source in (path, Image.open(path)):
         with pytest.raises(ValueError, match=message):
             load_image(source, max_side=max_side)
     assert image_size(path) == (60, 40)
 
 
-def test_float_pixels_have_no_known_range():
-    with pytest.raises(ValueError, match="expected an image with pixels of a known range, received mode 'F' of 4 x 4"):
-        load_image(Image.new("F", (4, 4)))
-
-
-def test_an_image_without_pixels():
-    with pytest.raises(ValueError, match="expected an image with pixels .* of 0 x 5 pixels"):
-        load_image(Image.new("RGB", (0, 5)))
-
-
-def test_something_else():
-    with pytest.raises(ValueError, match="an image must be a path, bytes or a Pillow image, received NoneType"):
-        load_image(None)
+@pytest.mark.parametrize(
+    ("source", "match"),
+    [
+        (Image.new("F", (4, 4)), r"mode 'F' of \(4, 4\)"),
+        (Image.new("RGB", (0, 5)), r"\(0, 5\)"),
+        (None, "a path, bytes or a Pillow image, received NoneType"),
+    ],
+)
+def test_what_is_no_picture(source, match):
+    with pytest.raises(ValueError, match=match):
+        load_image(source)

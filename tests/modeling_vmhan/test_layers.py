@@ -125,13 +125,6 @@ def test_layer_equals_equations_5_to_8_by_hand(incidence):
         )
 
 
-def test_heads_differ_and_attention_shapes_are_as_documented():
-    state = attention_layer()(*graph(PADDED, pairs=3))
-    assert state.node_to_edge.shape == (3, HEADS, 3, 5)
-    assert state.edge_to_node.shape == (3, HEADS, 5, 3)
-    assert not torch.allclose(state.node_to_edge[:, 0], state.node_to_edge[:, 1])
-
-
 def test_attention_sums_to_one_over_members_and_is_zero_elsewhere():
     state, incidence = attention_layer()(*graph(PADDED, pairs=2)), graph(PADDED, pairs=2)[-1]
     for attention, inside in ((state.node_to_edge, incidence.mT[:, None]), (state.edge_to_node, incidence[:, None])):
@@ -164,16 +157,6 @@ def test_permuting_nodes_and_hyperedges_permutes_the_output(node_order, edge_ord
     torch.testing.assert_close(after.edge_to_node, before.edge_to_node[:, :, node_order][..., edge_order])
 
 
-def test_padding_nodes_and_hyperedges_changes_nothing():
-    layer, padded = attention_layer(), graph(PADDED)
-    small = (padded[0][:, :4], padded[1][:, :4], padded[2][:, :2], padded[3][:, :2], torch.tensor([SMALL]))
-    with_padding, without = layer(*padded), layer(*small)
-    torch.testing.assert_close(with_padding.node_mean[:, :4], without.node_mean)
-    torch.testing.assert_close(with_padding.node_variance[:, :4], without.node_variance)
-    torch.testing.assert_close(with_padding.edge_mean[:, :2], without.edge_mean)
-    torch.testing.assert_close(with_padding.edge_variance[:, :2], without.edge_variance)
-
-
 def test_content_of_absent_nodes_and_empty_hyperedges_reaches_nobody():
     layer, before = attention_layer(), graph(PADDED)
     changed = [tensor.clone() for tensor in before[:4]]
@@ -195,13 +178,6 @@ def test_absent_nodes_and_empty_hyperedges_keep_their_state():
         assert torch.equal(new[:, EMPTY_EDGE], old[:, EMPTY_EDGE])
 
 
-def test_pairs_of_a_batch_do_not_mix():
-    layer, inputs = attention_layer(), graph(PADDED, pairs=3)
-    together, alone = layer(*inputs), layer(*(tensor[1:2] for tensor in inputs))
-    for one, many in zip(alone, together, strict=True):
-        torch.testing.assert_close(one, many[1:2])
-
-
 def test_pair_without_any_node_and_batch_without_any_pair_are_defined():
     layer, inputs = attention_layer(), graph(PADDED)
     state = layer(*inputs[:4], torch.zeros_like(inputs[-1]))
@@ -210,16 +186,6 @@ def test_pair_without_any_node_and_batch_without_any_pair_are_defined():
 
 
 # ---------------------------------------------------------------- gradients
-
-
-def test_gradients_are_finite_with_empty_hyperedges_and_absent_nodes():
-    layer = attention_layer()
-    *tensors, incidence = graph(PADDED, pairs=2)
-    tensors = [tensor.clone().requires_grad_() for tensor in tensors]
-    incidence = torch.stack([incidence[0], torch.zeros_like(incidence[0])])  # the second pair has no member at all
-    state = layer(*tensors, incidence)
-    sum(tensor.square().sum() for tensor in state).backward()
-    assert all(torch.isfinite(tensor.grad).all() for tensor in [*tensors, *layer.parameters()])
 
 
 @pytest.mark.parametrize("variational", [True, False])
@@ -275,13 +241,9 @@ def test_without_variational_the_means_are_the_same_and_there_is_no_variance():
     torch.testing.assert_close(state.edge_mean, expected.edge_mean)
 
 
-def test_projections_have_no_bias():
-    assert all(name.endswith(".weight") for name, _ in attention_layer().named_parameters())
-
-
 @pytest.mark.parametrize(("hidden_size", "num_heads"), [(6, 4), (5, 2)])
 def test_hidden_size_that_heads_do_not_divide_is_refused(hidden_size, num_heads):
-    with pytest.raises(ValueError, match=rf"(?s)hidden_size.*num_heads.*{hidden_size}.*{num_heads}"):
+    with pytest.raises(ValueError, match=f"hidden_size={hidden_size}.*num_heads={num_heads}"):
         VariationalHypergraphAttention(hidden_size=hidden_size, num_heads=num_heads)
 
 
@@ -298,9 +260,3 @@ def test_masked_softmax_is_softmax_over_the_mask_and_zero_where_nothing_is_left(
     weights[:, 0].sum().backward()
     slope = first * (1 - first)
     torch.testing.assert_close(scores.grad, torch.tensor([[slope, -slope, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64))
-
-
-def test_masked_softmax_survives_very_negative_and_very_large_scores():
-    scores = torch.tensor([[-1e30, -1e30, 1e30]], dtype=torch.float32)
-    weights = masked_softmax(scores, torch.tensor([[True, True, False]]))
-    torch.testing.assert_close(weights, torch.tensor([[0.5, 0.5, 0.0]]))

@@ -16,8 +16,8 @@ from modeling_vmhan.graph_layers import (
 )
 from modeling_vmhan.hypergraph import build_incidence
 from modeling_vmhan.layers import VariationalHypergraphAttention
+from modeling_vmhan.nodes import VisualProjection
 from modeling_vmhan.variational import initial_hyperedges
-from modeling_vmhan.visual_projection import VisualProjection
 
 
 MODES = ("marker", "span", "packed")

@@ -93,19 +93,6 @@ def test_the_nodes_of_each_pair(mode, make_model, encode, posts):
     assert output.node_is_visual.tolist() == [[False] * 4 + [True] * 7] * 6
 
 
-@ALL_MODES
-@ALL_PRESETS
-def test_a_step_along_the_gradient_lowers_the_loss(preset, mode, make_model, encode, posts):
-    model = make_model(preset, entity_representation=mode, initializer_range=0.05).train()
-    inputs = encode(model, posts())
-    before = model(**inputs).loss
-    before.backward()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter -= 1e-3 * parameter.grad
-    assert model(**inputs).loss < before
-
-
 @ALL_PRESETS
 def test_every_preset_learns_four_rows(preset, make_model, encode, posts):
     model = make_model(preset, entity_representation="span", initializer_range=0.1).train()
@@ -157,19 +144,6 @@ def test_a_pairs_logits_do_not_depend_on_its_sentences_other_pairs(mode, make_mo
     for index, pair in enumerate(post["pairs"]):
         close(together[index : index + 1], predict(model, [{**post, "pairs": [pair]}]))
     close(together.flip(0), predict(model, [{**post, "pairs": post["pairs"][::-1]}]))
-
-
-@ALL_MODES
-def test_a_pair_in_a_moved_window_has_the_same_logits_in_any_company(mode, make_model, encode, posts):
-    model = make_model(entity_representation=mode)
-    words = ["and"] * 60
-    words[2], words[6], words[55], words[59] = "ann", "bob", "paris", "band"
-    pairs = [{"head": (2, 3), "tail": (6, 7), "relation": "peer"}, {"head": (59, 60), "tail": (55, 56), "relation": 0}]
-    with torch.no_grad():
-        both = model(**encode(model, {"tokens": words, "pairs": pairs}, max_length=24)).logits
-        each = [model(**encode(model, {"tokens": words, "pairs": [pair]}, max_length=24)).logits for pair in pairs]
-    close(both, torch.cat(each))
-    assert differ(both[0], both[1])
 
 
 @ALL_MODES
@@ -307,12 +281,6 @@ def test_a_visual_tail_is_read_and_its_object_may_move(preset, make_model, predi
     close(predict(model, [moved]), logits)
 
 
-def test_visual_and_textual_tails_share_a_batch(make_model, predict, posts, object_post):
-    model = make_model()
-    together = predict(model, [posts()[3], object_post(), posts()[1]])
-    close(together, torch.cat([predict(model, [post]) for post in (posts()[3], object_post(), posts()[1])]))
-
-
 # ---------------------------------------------------------------- losses and outputs
 
 
@@ -383,23 +351,6 @@ def test_a_tuple_on_request(fields, make_model, encode, posts):
     close(as_tuple[0], as_output.loss)
     close(as_tuple[1], as_output.logits)
     assert isinstance(model.vmhan(**without_labels(inputs), return_dict=False), tuple)
-
-
-def test_the_config_may_ask_for_tuples(make_model, encode, posts):
-    model = make_model()
-    inputs = encode(model, posts())
-    expected = model(**inputs).logits
-    model.config.return_dict = model.config.text_config.return_dict = False
-    output = model(**inputs)
-    assert isinstance(output, tuple)
-    close(output[1], expected)
-
-
-def test_the_config_may_ask_for_attentions(make_model, encode, posts):
-    model = make_model(output_attentions=True)
-    inputs = encode(model, posts())
-    assert len(model(**inputs).attentions) == 2
-    assert model(**inputs, output_attentions=False).attentions is None
 
 
 def test_a_trainer_must_not_rescale_the_loss():

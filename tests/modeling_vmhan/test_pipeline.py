@@ -192,16 +192,18 @@ def test_a_data_set_and_its_columns_are_questions(pipe, posts):
             same(answer, other)
 
 
-def test_no_question_no_answer(pipe):
-    assert pipe([]) == [] and pipe(()) == [] and list(pipe(iter([]))) == []
-
-
-def test_a_worker_process_opens_images(seeing, picture, tmp_path):
+def test_worker_processes_open_images_and_tokenize(seeing, picture, posts, tmp_path, monkeypatch):
+    """This process then makes no tokens at all, and the answers are those that it gives alone."""
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path in paths:
         picture.save(path)
-    questions = [{**QUESTION, "image": str(path)} for path in paths]
-    same(seeing(questions, batch_size=2, num_workers=1), [seeing(question) for question in questions])
+    questions = [{**QUESTION, "image": str(path)} for path in paths] + [{"text": TEXT, "head": "Bob", "tail": "Ann"}]
+    expected, called, tokenized = [seeing(question) for question in questions], [], seeing.processor._tokenized
+    monkeypatch.setattr(seeing.processor, "_tokenized", lambda text: called.append(text) or tokenized(text))
+    same(seeing(questions, batch_size=2, num_workers=2), expected)
+    assert called == []
+    same(seeing(questions, batch_size=2), expected)
+    assert called
 
 
 # ---------------------------------------------------------------- images
@@ -214,15 +216,6 @@ def test_every_kind_of_image_gets_the_same_answer(seeing, picture, tmp_path):
     for image in (str(path), path, path.read_bytes()):
         same(expected, seeing({**QUESTION, "image": image}))
     assert (scores(expected) - scores(seeing(QUESTION))).abs().max() > 1e-5  # and it is looked at
-
-
-def test_an_image_stands_upright_and_is_rgb(seeing, picture, tmp_path):
-    turned = tmp_path / "turned.jpg"
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees
-    picture.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif, quality=100, subsampling=0)
-    upright = seeing.preprocess({**QUESTION, "image": turned})["question"].post["image"]
-    assert upright.size == picture.size and upright.mode == "RGB"
 
 
 def test_a_box_may_be_the_tail(seeing, picture):
@@ -242,7 +235,7 @@ def test_a_tail_known_by_its_feature_alone(pipe, object_post):
 
 
 def test_an_image_for_a_model_without_eyes_is_an_error(pipe, picture):
-    with pytest.raises(ValueError, match=r"no vision encoder .*image_features of size 8 and object_features instead"):
+    with pytest.raises(ValueError, match="vision_encoder.*image_features.*size 8"):
         pipe({**QUESTION, "image": picture})
 
 
@@ -304,11 +297,6 @@ def test_explanations_of_a_batch_stay_with_their_question(pipe, posts):
         torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
 
 
-def test_a_model_that_has_no_attention_is_not_explained(make_pipe):
-    with pytest.raises(ValueError, match="its hypergraph_encoder is not 'vhan'. Ask without explain=True"):
-        make_pipe("gcn")(QUESTION, explain=True)
-
-
 # ---------------------------------------------------------------- errors
 
 
@@ -318,7 +306,7 @@ def test_a_model_that_has_no_attention_is_not_explained(make_pipe):
         ({"text": "Ann met Ann", "head": "Ann", "tail": "met"}, r"'Ann' is 2 times .*\(0, 3\).*\(8, 11\)"),
         ({**QUESTION, "tail": "Rome"}, "the post, tail: 'Rome' is not in the sentence"),
         ({"text": TEXT, "pairs": []}, "the post has no entity pair: give pairs="),
-        ({**QUESTION, "head": (3, 99)}, "the span must be"),
+        ({**QUESTION, "head": (3, 99)}, r"received \(3, 99\)"),
         ("Ann met Bob", "a question must be a dict"),
     ],
 )
@@ -332,10 +320,10 @@ def test_a_bad_question_is_a_clear_error(question, message, pipe):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_samples": 0}, "num_samples must be at least 1, received 0"),
-        ({"top_k": 0}, "top_k must be at least 1, or None for all relations, received 0"),
-        ({"abstain_below": 1.5}, r"abstain_below must be a probability in \[0, 1\], received 1.5"),
-        ({"explian": True}, r"unknown options \['explian'\]: the pipeline has \['url_timeout'"),
+        ({"num_samples": 0}, "num_samples.*received .*0"),
+        ({"top_k": 0}, "top_k.*received .*0"),
+        ({"abstain_below": 1.5}, "abstain_below.*received .*1.5"),
+        ({"explian": True}, "url_timeout.*received .*explian"),
     ],
 )
 def test_a_bad_option_is_a_clear_error(options, message, pipe, make_pipe):
@@ -347,15 +335,15 @@ def test_a_bad_option_is_a_clear_error(options, message, pipe, make_pipe):
 
 def test_a_processor_of_another_model_is_refused(make_pipe, make_model, make_processor, tokenizer):
     model = make_model(num_objects=1)
-    with pytest.raises(ValueError, match=r"another model: num_objects 1 against 3, visual_feature_size 8 against 16"):
+    with pytest.raises(ValueError, match="visual_feature_size 8 against 16, num_objects 1 against 3"):
         make_pipe(model=model, processor=make_processor(num_objects=3, visual_feature_size=16))
     with pytest.raises(ValueError, match="entity_representation 'marker' against 'span'"):
         make_pipe(model=make_model(), processor=make_processor(entity_representation="span"))
     small = make_model()
     small.resize_token_embeddings(50)
-    with pytest.raises(ValueError, match=rf"tokenizer has {len(tokenizer)} tokens, the model embeds 50"):
+    with pytest.raises(ValueError, match=f"tokens 50 against {len(tokenizer)}"):
         make_pipe(model=small)
-    with pytest.raises(ValueError, match="needs the model's processor: pass processor="):
+    with pytest.raises(ValueError, match="processor=.*received None"):
         MultimodalRelationClassificationPipeline(small)
 
 

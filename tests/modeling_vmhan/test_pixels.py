@@ -8,6 +8,7 @@ from transformers import AutoModel, CLIPImageProcessor
 
 from datasets_scripts.features import VisualFeatureExtractor
 from modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANProcessor
+from modeling_vmhan.weights import load_region_encoder
 
 
 KINDS = ("vgg16", "vgg16_roi_align", "transformers")
@@ -49,7 +50,7 @@ def model(kind, weights, extractor, make_text_config):
     return VMHANForRelationClassification.from_text_encoder(
         AutoModel.from_config(make_text_config()),
         vision_encoder=kind,
-        vision_weights=weights,
+        vision=load_region_encoder(kind, weights),
         image_transform=extractor.transform.to_dict(),
         id2label=LABELS,
         initializer_range=0.2,
@@ -161,13 +162,14 @@ def test_save_and_load_are_exact(model, processor, pixel_posts, tmp_path):
 
 def test_the_weights_and_what_belongs_to_them_are_taken(kind, weights, extractor, make_text_config):
     text_encoder = AutoModel.from_config(make_text_config())
-    model = VMHANModel.from_text_encoder(text_encoder, vision_encoder=kind, vision_weights=weights)
+    vision = load_region_encoder(kind, weights)
+    model = VMHANModel.from_text_encoder(text_encoder, vision_encoder=kind, vision=vision)
     expected = extractor.encoder.state_dict()
     assert model.vision_encoder.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in model.vision_encoder.state_dict().items())
     assert model.config.visual_feature_size == extractor.feature_size
     assert model.config.image_transform == extractor.transform.resized({"transformers": 32}.get(kind, 224)).to_dict()
-    again = VMHANModel.from_text_encoder(text_encoder, model.config, vision_weights=weights)
+    again = VMHANModel.from_text_encoder(text_encoder, model.config, vision=vision)
     assert again.config.image_transform == model.config.image_transform
     assert type(again.config.vision_config) is type(model.config.vision_config)
 
@@ -176,13 +178,6 @@ def test_the_weights_and_what_belongs_to_them_are_taken(kind, weights, extractor
 def test_a_half_precision_model_takes_pixels(model, processor, pixel_posts):
     logits = model.to(torch.bfloat16)(**processor(pixel_posts())).logits
     assert logits.dtype == torch.bfloat16 and logits.isfinite().all()
-
-
-def test_a_seed_gives_a_backbone_of_a_config(make_text_config, make_vision_config):
-    text_encoder = AutoModel.from_config(make_text_config())
-    fields = {"vision_encoder": "transformers", "vision_config": make_vision_config(), "vision_weights": "random:3"}
-    first, second = (VMHANModel.from_text_encoder(text_encoder, **fields).vision_encoder for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
 def test_the_processors_pixels_have_the_backbones_size(make_config, make_vision_config, tokenizer, pixel_posts):
@@ -217,7 +212,7 @@ def test_pixels_need_a_vision_encoder(make_model, encode, posts):
     model = make_model()
     inputs = encode(model, posts())
     del inputs["image_features"], inputs["object_features"]
-    with pytest.raises(ValueError, match="no vision encoder .*cannot take pixel_values.*vision_encoder='vgg16'"):
+    with pytest.raises(ValueError, match="vision_encoder is None.*pixel_values"):
         model(**inputs, pixel_values=torch.zeros(4, 5, 3, 32, 32))
 
 
@@ -230,7 +225,7 @@ def test_pixels_and_features_are_not_both_taken(make_model, encode, posts):
 def test_pixels_of_another_kind_of_encoder(model, kind, processor, pixel_posts):
     inputs = processor(pixel_posts())
     other = torch.zeros(3, 5 if kind == "vgg16_roi_align" else 1, 3, 32, 32)
-    with pytest.raises(ValueError, match="pixel_values must be .* and this vision encoder, received .*processor"):
+    with pytest.raises(ValueError, match="pixel_values .*received "):
         model(**{**inputs, "pixel_values": other})
 
 
@@ -245,15 +240,16 @@ def test_pixels_of_a_wrong_size(model, kind, processor, pixel_posts):
 
 def test_features_of_another_size_than_the_encoders(make_config, make_vision_config):
     config = make_config(vision_encoder="transformers", vision_config=make_vision_config(), visual_feature_size=8)
-    with pytest.raises(ValueError, match="visual_feature_size must be 32, the size of this vision encoder's .* 8"):
+    with pytest.raises(ValueError, match="visual_feature_size must be 32, .*received 8"):
         VMHANModel(config)
 
 
-@pytest.mark.parametrize("fields", [{"vision_encoder": "vgg16"}, {"vision_weights": "random:0"}])
-def test_weights_and_encoder_go_together(fields, make_text_config):
+def test_weights_and_encoder_go_together(make_text_config, make_vision_config):
     text_encoder = AutoModel.from_config(make_text_config())
-    with pytest.raises(ValueError, match="vision_weights goes with a vision_encoder, .*vision_weights="):
-        VMHANModel.from_text_encoder(text_encoder, **fields)
+    vision = load_region_encoder("transformers", "random:0", config=make_vision_config())
+    for fields in ({"vision_encoder": "vgg16"}, {"vision": vision}):
+        with pytest.raises(ValueError, match="vision goes with a vision_encoder.*received"):
+            VMHANModel.from_text_encoder(text_encoder, **fields)
 
 
 @pytest.mark.parametrize(
@@ -270,8 +266,3 @@ def test_an_image_or_box_that_cannot_be_read_names_its_post(visual, match, make_
     posts[0] |= visual
     with pytest.raises(ValueError, match=match):
         make_processor()(posts)
-
-
-def test_a_wrong_transform_is_refused_when_the_processor_is_made(make_processor):
-    with pytest.raises(ValueError, match=r"image_transform has unknown fields \['side'\]"):
-        make_processor(image_transform={"side": 32})

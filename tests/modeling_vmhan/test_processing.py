@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor, CanineTokenizer
 
-from modeling_vmhan import VMHANCollator, VMHANProcessor
+from modeling_vmhan import VMHANProcessor
 from modeling_vmhan.regions import PixelTransform, region_inputs
 from modeling_vmhan.windows import MARKERS
 
@@ -168,13 +168,6 @@ def test_packed_markers_stand_behind_the_row_at_the_mentions_positions(make_proc
     assert inputs["token_type_ids"][0].tolist() == [0] * 7 + [1] * 3 + [0] * 8
 
 
-def test_the_four_markers_are_single_tokens_added_once(make_processor, tokenizer):
-    size = len(make_processor().tokenizer)
-    assert len(make_processor().tokenizer) == size
-    ids = tokenizer("[E1] ann [/E1] [E2] bob [/E2]", add_special_tokens=False)["input_ids"]
-    assert len(ids) == 6 and tokenizer.unk_token_id not in ids
-
-
 # ---------------------------------------------------------------- windows
 
 
@@ -242,13 +235,6 @@ def test_pairs_share_a_window_only_where_it_is_the_same(mode, make_processor, lo
     assert mentions == [[["ann"], ["bob"]], [["band"], ["paris"]], [["bob"], ["ann"]]]
 
 
-@ALL_MODES
-def test_a_long_sentence_fills_its_row_to_max_length(mode, make_processor, long_post):
-    inputs = make_processor(entity_representation=mode, max_length=24)(long_post)
-    counted = inputs["attention_mask"] * (inputs["marker_pair"] == 0 if mode == "packed" else 1)
-    assert counted.sum(dim=1).tolist() == [24] * (3 if mode == "marker" else 2)
-
-
 @pytest.mark.parametrize(("mode", "rows"), [("marker", [0, 1, 2]), ("span", [0, 0, 0]), ("packed", [0, 0, 0])])
 def test_a_sentence_is_one_example_with_all_its_pairs(mode, rows, make_processor, long_post, posts):
     processor = make_processor(entity_representation=mode)
@@ -288,47 +274,51 @@ def test_a_text_phrase_around_a_mention_skips_the_markers(make_processor):
 
 @pytest.fixture
 def with_image_text(make_processor):
-    """`with_image_text(caption, phrases, **processor fields)` -> (processor, inputs) of a short post."""
+    """`with_image_text(caption, phrases, **processor fields)` -> (processor, inputs, phrases) of a short post."""
 
     def encoded(caption, phrases=None, pair_fields=None, **fields):
         processor = make_processor(**fields)
         pair = {"head": (0, 1), "tail": (2, 3), **(pair_fields or {})}
         post = {"tokens": "Ann met Bob".split(), "caption": caption, "image_phrases": phrases, "pairs": [pair]}
-        return processor, processor(post)
+        inputs = processor(post)
+        count = inputs["image_phrase_tokens"].shape[1] if "image_phrase_tokens" in inputs else 0
+        nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(count)]
+        return processor, inputs, [" ".join(node) for node in nodes]
 
     return encoded
 
 
+CAPTION = "a red car next to a big stage"
+IMAGE_TEXTS = [  # caption, phrases, what the second segment is, the phrases' nodes
+    (CAPTION, ["big stage", "red car"], CAPTION, ["big stage", "red car"]),  # found where they stand
+    ("a big stage", ["blue sky", "stage"], "a big stage ; blue sky", ["blue sky", "stage"]),  # one is not there
+    (None, ["blue sky", "red car"], "blue sky ; red car", ["blue sky", "red car"]),
+    (" a big stage ", [], "a big stage", ["a big stage"]),  # the caption is one phrase
+    (None, None, None, []),
+    ("", [], None, []),
+    ("  ", [" "], None, []),
+    ("a red car", [" ", "car", "red"], "a red car", ["", "car", "red"]),  # a blank one keeps the others' numbers
+]
+
+
 @ALL_MODES
-def test_phrases_are_found_where_they_stand_in_the_caption(mode, with_image_text):
-    caption, phrases = "a red car next to a big stage", ["big stage", "red car"]
-    processor, inputs = with_image_text(caption, phrases, entity_representation=mode)
-    row = row_tokens(processor, inputs, 0)
-    assert " ".join(row).count(f"[SEP] {caption} [SEP]") == 1
-    for node, phrase in enumerate(phrases):
-        assert " ".join(node_tokens(processor, inputs, "image_phrase_tokens", 0, node)) == phrase
-    assert (inputs["token_type_ids"][0, inputs["image_phrase_tokens"][0]] == 1).all()
+@pytest.mark.parametrize(("caption", "phrases", "segment", "expected"), IMAGE_TEXTS)
+def test_the_image_text_is_the_second_segment(caption, phrases, segment, expected, mode, with_image_text):
+    processor, inputs, nodes = with_image_text(caption, phrases, entity_representation=mode)
+    row = [token for token in row_tokens(processor, inputs, 0) if token not in MARKERS]
+    assert nodes == expected
+    assert " ".join(row).endswith("bob [SEP]" if segment is None else f"bob [SEP] {segment} [SEP]")
+    places = inputs["image_phrase_tokens"][0]
+    assert (inputs["token_type_ids"][0, places[places >= 0]] == 1).all()
+    assert (inputs["token_type_ids"] == 0).all() == (segment is None)
 
 
 def test_a_phrase_inside_a_longer_word_is_not_the_phrase(with_image_text):
-    processor, inputs = with_image_text("a woman , a man and a red-car car", ["man", "car", "red-car"])
+    processor, inputs, nodes = with_image_text("a woman , a man and a red-car car", ["man", "car", "red-car"])
     row = row_tokens(processor, inputs, 0)
     first = inputs["image_phrase_tokens"][0, 0, 0].item()
     assert row[first - 2 : first] == [",", "a"]
-    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == processor.tokenizer.tokenize("man")
-    assert " ".join(node_tokens(processor, inputs, "image_phrase_tokens", 0, 2)) == "red - car"
-
-
-def test_a_phrase_that_is_not_in_the_caption_stands_behind_it(with_image_text):
-    processor, inputs = with_image_text("a big stage", ["blue sky", "stage"])
-    assert "[SEP] a big stage ; blue sky [SEP]" in " ".join(row_tokens(processor, inputs, 0))
-    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == ["blue", "sky"]
-    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 1) == ["stage"]
-
-
-def test_phrases_without_a_caption_stand_alone(with_image_text):
-    processor, inputs = with_image_text(None, ["blue sky", "red car"])
-    assert "[SEP] blue sky ; red car [SEP]" in " ".join(row_tokens(processor, inputs, 0))
+    assert nodes == [" ".join(processor.tokenizer.tokenize("man")), "car", "red - car"]
 
 
 @ALL_MODES
@@ -342,24 +332,13 @@ def test_special_tokens_that_somebody_wrote_are_words(mode, make_processor):
     assert mention_tokens(processor, inputs, 0, 1) == ["bob"]
 
 
-def test_a_caption_without_phrases_is_one_phrase(with_image_text):
-    processor, inputs = with_image_text(" a big stage ", [])
-    assert inputs["image_phrase_tokens"].shape[1] == 1
-    assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == ["a", "big", "stage"]
-
-
-def test_a_phrase_behind_the_cut_is_absent(with_image_text):
-    caption = "a red car next to a big stage"
-    processor, inputs = with_image_text(caption, ["red car", "to a big", "stage"], max_image_text_length=6)
+@pytest.mark.parametrize(
+    ("phrases", "expected"), [(["red car", "to a big", "stage"], ["red car", "", ""]), ([], ["a red car next to a"])]
+)
+def test_a_long_image_text_is_cut_and_half_a_phrase_is_none(phrases, expected, with_image_text):
+    processor, inputs, nodes = with_image_text(CAPTION, phrases, max_image_text_length=6)
     assert " ".join(row_tokens(processor, inputs, 0)).endswith("[SEP] a red car next to a [SEP]")
-    nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(3)]
-    assert nodes == [["red", "car"], [], []]  # half a phrase is no phrase
-
-
-def test_a_long_caption_without_phrases_is_cut(with_image_text):
-    processor, inputs = with_image_text("a red car next to a big stage", [], max_image_text_length=6)
-    node = node_tokens(processor, inputs, "image_phrase_tokens", 0, 0)
-    assert node == ["a", "red", "car", "next", "to", "a"]
+    assert nodes == expected
 
 
 @ALL_MODES
@@ -375,33 +354,6 @@ def test_the_image_text_takes_what_the_sentence_leaves(mode, room, kept, make_pr
     assert node_tokens(processor, inputs, "image_phrase_tokens", 0, 0) == ["a", "red", "car"][:kept]
 
 
-def test_a_long_sentence_leaves_no_room_for_the_image_text(make_processor, long_post):
-    processor = make_processor(entity_representation="span", max_length=24)
-    inputs = processor({**long_post, "caption": "a red car"})
-    assert all(row_tokens(processor, inputs, row).count("[SEP]") == 1 for row in range(2))
-    assert (inputs["image_phrase_tokens"] == -1).all()
-
-
-@pytest.mark.parametrize(("caption", "phrases"), [(None, None), ("", []), ("  ", [" "])])
-def test_no_image_text_no_second_segment(caption, phrases, with_image_text):
-    processor, inputs = with_image_text(caption, phrases)
-    assert row_tokens(processor, inputs, 0).count("[SEP]") == 1
-    assert inputs["image_phrase_tokens"].shape[:2] == (1, 0)
-    assert (inputs["token_type_ids"] == 0).all()
-
-
-def test_a_blank_phrase_keeps_the_numbers_of_the_others(with_image_text):
-    processor, inputs = with_image_text("a red car", [" ", "car", "red"], {"image_phrases": [2, 1]})
-    nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(2)]
-    assert nodes == [["red"], ["car"]]
-
-
-def test_without_image_phrase_nodes_the_image_text_is_not_read(with_image_text):
-    processor, inputs = with_image_text("a red car", ["red car"], num_image_phrases=0)
-    assert "image_phrase_tokens" not in inputs
-    assert row_tokens(processor, inputs, 0).count("[SEP]") == 1
-
-
 @pytest.mark.parametrize(
     ("chosen", "limit", "expected"),
     [
@@ -409,15 +361,13 @@ def test_without_image_phrase_nodes_the_image_text_is_not_read(with_image_text):
         ([], 2, ["a", "big"]),  # an empty choice is no choice
         ([3, 0], 3, ["car", "a"]),
         ([3, 0, 1], 1, ["car"]),
+        ([3, 0], 0, []),  # and the image text is not read
     ],
 )
 def test_a_pair_chooses_its_image_phrases(chosen, limit, expected, with_image_text):
-    words = ["a", "big", "red", "car"]
-    pair_fields = {"image_phrases": chosen}
-    processor, inputs = with_image_text("a big red car", words, pair_fields, num_image_phrases=limit)
-    count = inputs["image_phrase_tokens"].shape[1]
-    nodes = [node_tokens(processor, inputs, "image_phrase_tokens", 0, node) for node in range(count)]
-    assert nodes == [[word] for word in expected]
+    words, choice = ["a", "big", "red", "car"], {"image_phrases": chosen}
+    processor, inputs, nodes = with_image_text("a big red car", words, choice, num_image_phrases=limit)
+    assert nodes == expected and row_tokens(processor, inputs, 0).count("[SEP]") == 1 + (limit > 0)
 
 
 def test_text_phrases_are_cut_at_their_number(make_processor, posts):
@@ -483,20 +433,6 @@ def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
     assert "[E2]" not in first and first.count("[E1]") == {"marker": 1, "span": 0, "packed": 2}[mode]
 
 
-def test_a_text_model_gets_nothing_visual(make_processor, posts):
-    inputs = make_processor(visual_feature_size=0)(posts())
-    visual = {
-        "image_features",
-        "image_mask",
-        "object_features",
-        "object_mask",
-        "pair_objects",
-        "tail_object",
-        "pixel_values",
-    }
-    assert not visual & set(inputs)
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "1", "LA"])
 def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, posts):
     gradient = np.arange(60 * 40 * 3, dtype=np.uint8).reshape(40, 60, 3)
@@ -513,14 +449,6 @@ def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, p
     torch.testing.assert_close(inputs["pixel_values"][1], expected)
     assert inputs["pair_objects"].tolist() == [[-1, -1], [0, 1]]
     assert "image_features" not in inputs and "object_features" not in inputs
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
-def test_features_that_are_no_numbers_are_an_error(make_processor, posts, value):
-    posts = posts()
-    posts[0]["image_features"] = [value] * 8
-    with pytest.raises(ValueError, match="image_features must be finite, received nan or infinite numbers"):
-        make_processor()(posts)
 
 
 def test_given_features_spare_the_pixels(make_processor, posts):
@@ -561,10 +489,6 @@ def test_the_batch_changes_nothing_for_a_post(mode, make_processor, posts):
             pair += 1
 
 
-def test_one_post_is_a_batch_of_one(make_processor, posts):
-    same(make_processor()(posts()[0]), make_processor()(posts()[:1]))
-
-
 def test_the_post_is_left_as_it_was(make_processor, posts):
     given_posts = posts()
     make_processor()(given_posts)
@@ -597,26 +521,7 @@ def test_numbers_of_numpy_are_whole_numbers(make_processor, make_config, posts):
     same(make_processor(**lengths)(arrays, label2id), make_processor(num_objects=2)(given_posts, label2id))
 
 
-def test_the_collator_is_the_processor(make_processor, make_config, posts):
-    processor, label2id = make_processor(), make_config().label2id
-    same(VMHANCollator(processor, label2id)(posts()), processor(posts(), label2id=label2id))
-    same(VMHANCollator(processor)(posts()), processor(posts()))
-
-
 # ---------------------------------------------------------------- the processor itself
-
-
-def test_for_config_takes_what_the_model_has(make_config, tokenizer):
-    shared = {
-        "entity_representation": "packed",
-        "num_objects": 2,
-        "num_text_phrases": 1,
-        "num_image_phrases": 5,
-        "visual_feature_size": 6,
-    }
-    processor = VMHANProcessor.for_config(make_config(**shared), tokenizer, max_length=99)
-    assert {name: getattr(processor, name) for name in shared} == shared
-    assert processor.max_length == 99
 
 
 @pytest.mark.parametrize("loader", [VMHANProcessor, AutoProcessor])
@@ -647,59 +552,39 @@ def test_save_and_load_keep_fields_and_markers(name, loader, request, make_proce
     same(loaded(posts()), expected)
 
 
-def test_a_saved_field_can_be_replaced_at_loading(make_processor, tmp_path):
-    make_processor().save_pretrained(tmp_path)
-    assert VMHANProcessor.from_pretrained(tmp_path, max_length=33).max_length == 33
-
-
-def test_input_names_hold_the_tokenizers(make_processor, roberta_tokenizer):
-    assert {"input_ids", "token_type_ids", "entity_tokens"} <= set(make_processor().model_input_names)
-    assert "token_type_ids" not in make_processor(tokenizer=roberta_tokenizer).model_input_names
-
-
 # ---------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize("tokenizer", [None, CanineTokenizer()], ids=["none", "slow"])
 def test_a_tokenizer_without_offsets_is_refused(tokenizer):
-    with pytest.raises(ValueError, match=rf"fast tokenizer .*received {type(tokenizer).__name__}\..*use_fast=True"):
+    with pytest.raises(ValueError, match=rf"tokenizer .*use_fast=True.* {type(tokenizer).__name__}"):
         VMHANProcessor(tokenizer)
 
 
-def test_an_unknown_entity_representation_is_refused(tokenizer):
-    with pytest.raises(ValueError, match=r"entity_representation must be one of .*received 'mean'"):
-        VMHANProcessor(tokenizer, entity_representation="mean")
-
-
 @pytest.mark.parametrize(
-    ("field", "value", "rule"),
+    ("field", "value"),
     [
-        ("max_length", 0, "a whole number >= 1"),
-        ("max_length", "128", "a whole number >= 1"),
-        ("max_length", 128.0, "a whole number >= 1"),
-        ("max_image_text_length", -1, "a whole number >= 0"),
-        ("num_objects", -1, "a whole number >= 0"),
-        ("num_text_phrases", None, "a whole number >= 0"),
-        ("num_image_phrases", 1.5, "a whole number >= 0"),
-        ("visual_feature_size", True, "a whole number >= 0"),
-        ("vision_encoder", "vgg19", r"one of \[None, 'vgg16'"),
-        ("image_transform", 224, "a dict of PixelTransform's fields"),
+        ("entity_representation", "mean"),
+        ("max_length", 0),
+        ("max_length", 128.0),
+        ("max_image_text_length", -1),
+        ("num_objects", -1),
+        ("num_image_phrases", 1.5),
+        ("visual_feature_size", True),
+        ("vision_encoder", "vgg19"),
+        ("image_transform", 224),
     ],
 )
-def test_a_field_that_breaks_its_rule_is_refused(field, value, rule, make_processor):
-    with pytest.raises(ValueError, match=f"{field} must be {rule}.*received {value!r}"):
+def test_a_field_that_breaks_its_rule_is_refused(field, value, make_processor):
+    with pytest.raises(ValueError, match=f"{field} must be .*received {value!r}"):
         make_processor(**{field: value})
 
 
-def test_unknown_arguments_are_refused(make_processor, posts):
-    with pytest.raises(ValueError, match=r"unknown arguments \['return_tensors'\]"):
+def test_unknown_arguments_and_an_empty_batch_are_refused(make_processor, posts):
+    with pytest.raises(ValueError, match="return_tensors"):
         make_processor()(posts(), return_tensors="pt")
-
-
-@pytest.mark.parametrize("batch", [[], ()])
-def test_an_empty_batch_is_refused(batch, make_processor):
     with pytest.raises(ValueError, match="the batch is empty"):
-        make_processor()(batch)
+        make_processor()([])
 
 
 def changed(*path):
@@ -716,55 +601,44 @@ def changed(*path):
 
 BAD_POSTS = {
     "no pairs": (changed("pairs", []), r"post 'everything' has no entity pair: give pairs="),
-    "pairs is None": (changed("pairs", None), "has no entity pair"),
-    "unknown key": (changed("imge", 1), r"has unknown keys \['imge'\]: a post has \['boxes'"),
+    "unknown key": (changed("imge", 1), r"unknown keys \['imge'\]: .*'boxes'"),
     "text and tokens": (changed("text", "Ann"), "must have either text or tokens, received .*'text', 'tokens'"),
-    "neither text nor tokens": (changed("tokens", None), "must have either text or tokens"),
     "span outside": (changed("pairs", 1, "head", (7, 10)), r"pair 1, head: .*end <= 9.*received \(7, 10\)"),
     "span before": (changed("pairs", 0, "tail", (-1, 2)), r"pair 0, tail: .*received \(-1, 2\)"),
     "span empty": (changed("pairs", 0, "tail", (3, 3)), r"pair 0, tail: .*start < end.*received \(3, 3\)"),
-    "span backwards": (changed("pairs", 0, "tail", (3, 1)), r"received \(3, 1\)"),
     "no span": (changed("pairs", 0, "head", None), "pair 0, head: .*received None"),
     "no tail of any kind": (changed("pairs", 0, "tail", []), r"pair 0, tail: .*received \[\]"),
-    "span of three": (changed("pairs", 0, "head", (0, 1, 2)), r"received \(0, 1, 2\)"),
-    "span that is a number": (changed("pairs", 0, "head", 3), "pair 0, head: .*whole numbers .*received 3"),
     "span of fractions": (changed("pairs", 0, "tail", (0.0, 3.0)), r"pair 0, tail: .*received \(0\.0, 3\.0\)"),
     "span of words": (changed("pairs", 0, "head", "An"), "pair 0, head: .*received 'An'"),
-    "span that is a dict": (changed("pairs", 0, "head", {"start": 0}), "pair 0, head: .*received {'start': 0}"),
-    "span with None": (changed("pairs", 0, "head", (None, 3)), r"pair 0, head: .*received \(None, 3\)"),
     "text phrase of words": (changed("pairs", 0, "text_phrases", ["An"]), "pair 0, text phrase: .*received 'An'"),
-    "text phrase with None": (changed("pairs", 0, "text_phrases", [(None, 3)]), r"text phrase: .*\(None, 3\)"),
-    "text phrases are no list": (changed("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list, .*int"),
+    "text phrases are no list": (changed("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list .*int"),
     "text phrase outside": (changed("pairs", 0, "text_phrases", [(0, 12)]), r"text phrase: .*received \(0, 12\)"),
     "white space": (changed("tokens", "Ann met   in Paris a b c d".split(" ")), r"no token for the span \(2, 3\)"),
     "relation name": (changed("pairs", 0, "relation", "enemy"), r"unknown relation 'enemy'; .*\['peer', 'None'"),
     "relation id": (changed("pairs", 0, "relation", 4), "unknown relation 4"),
-    "relation in a list": (changed("pairs", 0, "relation", ["peer"]), r"pair 0: unknown relation \['peer'\]"),
-    "relation of no kind": (changed("pairs", 0, "relation", True), "pair 0: unknown relation True"),
-    "no relation": (changed("pairs", 0, "relation", None), "pair 0: unknown relation None"),
+    "features that are not finite": (changed("image_features", [float("inf")] * 8), "image_features must be finite"),
     "image features": (changed("image_features", [0.0] * 9), r"image_features must have shape \(8,\), .* \(9,\)"),
     "object features": (
         changed("object_features", [[0.0] * 9] * 2),
-        r"object_features must have shape \(2, 8\), received \(2, 9\)\. The processor's visual_feature_size is 8",
+        r"object_features must have shape \(2, 8\).* received \(2, 9\)",
     ),
-    "object features are no list": (changed("object_features", 3), "object_features must be a list or .*int: '3'"),
-    "boxes are no list": (changed("boxes", 3), "boxes must be a list or array .*received int: '3'"),
+    "object features are no list": (changed("object_features", 3), "object_features must be a list .*int: '3'"),
+    "boxes are no list": (changed("boxes", 3), "boxes must be a list .*received int: '3'"),
     "ragged features": (changed("object_features", [[0.0] * 8, [0.0]]), r"must be numbers of shape \(2, 8\)"),
     "tail object": (changed("pairs", 0, "tail_object", 4), r"pair 0: tail_object must be .*4 objects.*received 4"),
     "tail object below -1": (changed("pairs", 0, "tail_object", -2), "pair 0: tail_object must be .*received -2"),
-    "tail object in words": (changed("pairs", 0, "tail_object", "0"), "pair 0: tail_object must be .*received '0'"),
-    "half a tail object": (changed("pairs", 0, "tail_object", 0.5), "pair 0: tail_object must be .*received 0.5"),
-    "no tail object": (changed("pairs", 0, "tail_object", False), "pair 0: tail_object must be .*received False"),
+    "tail object in words": (
+        changed("pairs", 0, "tail_object", "0"),
+        "pair 0: tail_object must be .*received str: '0'",
+    ),
     "unknown key of a pair": (
         changed("pairs", 1, "objcts", [1]),
-        r"pair 1 has unknown keys \['objcts'\]: a pair has \['crops', 'head', 'image_phrases', 'objects'",
+        r"pair 1 has unknown keys \['objcts'\]: .*'objects'",
     ),
-    "objects are no list": (changed("pairs", 0, "objects", 1), "pair 0: objects must be a list, received int: '1'"),
+    "objects are no list": (changed("pairs", 0, "objects", 1), "pair 0: objects must be a list .*received int: '1'"),
     "object in words": (changed("pairs", 0, "objects", ["man"]), r"objects must be indices .*received \['man'\]"),
-    "half an object": (changed("pairs", 0, "objects", [0, 0.5]), r"objects must be indices .*received \[0\.5\]"),
     "phrase in words": (changed("pairs", 0, "image_phrases", ["man"]), r"image_phrases must be .*received \['man'\]"),
     "object index": (changed("pairs", 0, "objects", [0, 4]), r"objects must be indices below 4.*received \[4\]"),
-    "object index below 0": (changed("pairs", 0, "objects", [-2]), r"objects must be indices .*received \[-2\]"),
     "phrase index": (changed("pairs", 0, "image_phrases", [3]), r"image_phrases must be indices below 3.*\[3\]"),
 }
 
@@ -786,34 +660,13 @@ def test_posts_come_in_any_container(make_processor, posts):
         assert processor(batch)["input_ids"].equal(expected)
     arrays = {**given[0], "tokens": np.array(given[0]["tokens"]), "image_phrases": np.array(given[0]["image_phrases"])}
     assert processor(arrays)["input_ids"].equal(processor(given[0])["input_ids"])
-    with pytest.raises(ValueError, match="post 'everything': image_phrases must be a list of strings, received gener"):
+    with pytest.raises(ValueError, match="post 'everything': image_phrases must be .*received generator"):
         processor({**given[0], "image_phrases": (phrase for phrase in ["a"])})
-
-
-@pytest.mark.parametrize("post", [None, "abc", 3])
-def test_a_post_that_is_no_dict_is_refused(post, make_processor, posts):
-    received = f"must be a dict, received {type(post).__name__}: '{post}'"
-    for batch, place in ((post, 0), ([*posts(), post], 4)):
-        with pytest.raises(ValueError, match=f"post {place} {received}"):
-            make_processor()(batch)
-
-
-def test_a_post_without_id_is_named_by_its_place(make_processor, posts):
-    batch = posts()
-    del batch[1]["id"], batch[1]["pairs"]
-    with pytest.raises(ValueError, match="post 1 has no entity pair"):
-        make_processor()(batch)
 
 
 def test_an_object_tail_needs_a_visual_processor(make_processor, object_post):
     with pytest.raises(ValueError, match="post 'more', pair 0: the tail is an object, but visual_feature_size is 0"):
         make_processor(visual_feature_size=0)(object_post())
-
-
-def test_an_object_tail_needs_an_image(make_processor, object_post):
-    post = object_post() | {"image_features": None, "object_features": None}
-    with pytest.raises(ValueError, match="tail_object must be .*0 objects.*received 2"):
-        make_processor()(post)
 
 
 def test_features_and_pixels_do_not_mix(make_processor, posts):
@@ -823,22 +676,13 @@ def test_features_and_pixels_do_not_mix(make_processor, posts):
         make_processor()(batch)
 
 
-def test_a_box_outside_its_image_names_the_post(make_processor, posts):
-    post = posts()[1] | {"image": Image.new("RGB", (40, 30)), "boxes": [[0, 0, 9, 9], [0, 0, 90, 9]]}
-    with pytest.raises(ValueError, match=r"post 'no image': a box must lie inside .*boxes\[1\] .*40 x 30"):
-        make_processor(image_transform={"size": 32})(post)
-
-
-@pytest.mark.parametrize(("model_type", "positions"), [("bert", 64), ("roberta", 62)])
-def test_a_max_length_beyond_the_encoder_s_positions_is_an_error(make_config, tokenizer, model_type, positions):
-    config = make_config()
+@pytest.mark.parametrize(("model_type", "positions"), [("bert", 64), ("roberta", 62), ("deberta-v2", None)])
+def test_max_length_is_at_most_the_encoder_s_absolute_positions(make_config, tokenizer, model_type, positions):
+    config = make_config(num_objects=2, num_text_phrases=1, visual_feature_size=6)
     config.text_config = AutoConfig.for_model(model_type, max_position_embeddings=64)
-    assert VMHANProcessor.for_config(config, tokenizer, max_length=positions).max_length == positions
-    with pytest.raises(ValueError, match=f"at most {positions}, the positions of this {model_type}, received 65"):
-        VMHANProcessor.for_config(config, tokenizer, max_length=65)
-
-
-def test_an_encoder_with_relative_positions_has_no_longest_row(make_config, tokenizer):
-    config = make_config()
-    config.text_config = AutoConfig.for_model("deberta-v2", max_position_embeddings=64)
-    assert VMHANProcessor.for_config(config, tokenizer, max_length=999).max_length == 999
+    processor = VMHANProcessor.for_config(config, tokenizer, max_length=positions or 999)
+    assert processor.max_length == (positions or 999)
+    assert (processor.num_objects, processor.num_text_phrases, processor.visual_feature_size) == (2, 1, 6)
+    if positions is not None:
+        with pytest.raises(ValueError, match=f"at most {positions}.*{model_type}, received 65"):
+            VMHANProcessor.for_config(config, tokenizer, max_length=65)

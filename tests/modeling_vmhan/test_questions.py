@@ -49,7 +49,7 @@ def test_in_tokens_a_mention_is_the_tokens_it_touches():
 
 
 def test_an_ambiguous_mention_lists_every_place_with_its_span():
-    message = r"post 'x', head: 'Bob' is 2 times in the sentence, so give its span instead"
+    message = r"post 'x', head: 'Bob' is 2 times"
     with pytest.raises(ValueError, match=message) as caught:
         found("Bob")
     spans = re.findall(r"at characters \((\d+), (\d+)\)", str(caught.value))
@@ -57,21 +57,13 @@ def test_an_ambiguous_mention_lists_every_place_with_its_span():
     assert "[Bob]'s sister" in str(caught.value)
 
 
-def test_in_tokens_the_places_are_given_in_tokens():
-    sentence = sentence_of({"tokens": ["Ann", "saw", "New", "York", "and", "Ann"]})
-    with pytest.raises(
-        ValueError, match=r"at tokens \(0, 1\) \(characters \(0, 3\)\).*at tokens \(5, 6\) \(characters"
-    ):
-        find_mention("Ann", *sentence, "x")
-
-
 @pytest.mark.parametrize(
     ("mention", "nearest"),
     [
-        ("bob", "'Bob' at characters (0, 3)"),  # another case
-        ("siste", "'siste' at characters (21, 26)"),  # inside a word
-        ("Nw York", "'New York' at characters (53, 61)"),  # misspelt
-        ("Zulo band", "'Zulu band' at characters (40, 49)"),
+        ("bob", "[Bob] met Anna ,  at characters (0, 3)"),  # another case
+        ("siste", "[siste]r Ann and th at characters (21, 26)"),  # inside a word
+        ("Nw York", "[New York] at characters (53, 61)"),  # misspelt
+        ("Zulo band", "[Zulu band] in New York at characters (40, 49)"),
     ],
 )
 def test_an_absent_mention_lists_what_is_near(mention, nearest):
@@ -80,7 +72,7 @@ def test_an_absent_mention_lists_what_is_near(mention, nearest):
 
 
 def test_an_absent_mention_near_nothing():
-    with pytest.raises(ValueError, match="'qqqq' is not in the sentence .* as words of their own. Nothing is like it"):
+    with pytest.raises(ValueError, match="'qqqq' is not in the sentence .*nothing"):
         found("qqqq")
 
 
@@ -142,27 +134,23 @@ def test_a_data_sets_row_is_a_question():
     assert post["pairs"][0]["tail_object"] == 0 and post["image"] is None
 
 
-def test_the_image_is_opened_by_the_given_function():
-    assert read(text=TEXT, head="Anna", tail="Ann", image=b"raw").post["image"] == ("opened", b"raw")
-
-
 @pytest.mark.parametrize(
     ("question", "message"),
     [
-        ({"text": TEXT, "head": "Anna"}, r"the post needs head and tail, or pairs=.*received \['head'\]"),
+        ({"text": TEXT, "head": "Anna"}, r"the post needs head and tail.*received \['head'\]"),
         ({"text": TEXT, "pairs": [{"tail": "Ann"}], "id": 7}, r"post 7, pair 0 needs head and tail"),
         ({"text": TEXT, "pairs": []}, "the post has no entity pair"),
         ({"text": TEXT, "pairs": None}, "the post has no entity pair"),
         ({"text": TEXT, "pairs": [], "head": "Ann"}, r"has pairs and also \['head'\]: put these into the pairs"),
         ({"head": "Ann", "tail": "Bob"}, "must have either text or tokens"),
         ({"text": TEXT, "haed": "Ann", "head": "Ann", "tail": "Bob"}, r"unknown keys \['haed'\]"),
-        ({"text": 5, "head": "a", "tail": "b"}, "the post: text must be a string, received int: 5"),
+        ({"text": 5, "head": "a", "tail": "b"}, "the post: text must be a string, received int: '5'"),
         ({"tokens": "Ann met Bob", "head": [0, 1], "tail": [2, 3]}, "tokens must be a list of str.*received str"),
         ({"text": TEXT, "head": "Anna", "tail": "Ann", "caption": ["a"]}, "caption must be a string, received list"),
         ({"text": TEXT, "head": "Anna", "tail": "Ann", "image_phrases": "a man"}, "phrases must be a list of str"),
         ({"text": TEXT, "head": "Anna", "tail": "Ann", "image_phrases": ["a", 3]}, "phrases .* received int: '3'"),
-        ({"text": TEXT, "pairs": [["Anna", "Ann"]]}, "the post: pairs must be a list of dicts like .* received list"),
-        ({"text": TEXT, "pairs": {"head": "Anna", "tail": "Ann"}}, "must be a list of dicts like .* received dict"),
+        ({"text": TEXT, "pairs": [["Anna", "Ann"]]}, "the post: pairs must be a list of dicts, received list"),
+        ({"text": TEXT, "pairs": {"head": "Anna", "tail": "Ann"}}, "must be a list of dicts, received dict"),
         ({"text": TEXT, "head": 3, "tail": "Ann"}, r"the post, head must be a string or a span .*, received 3"),
         ({"text": TEXT, "head": ("a", "b"), "tail": "Ann"}, "the post, head must be a string or a span"),
         ({"text": TEXT, "head": (0.5, 3.0), "tail": "Ann"}, "head must be a string or a span .* received .0.5, 3.0"),
@@ -170,7 +158,7 @@ def test_the_image_is_opened_by_the_given_function():
         ({"text": TEXT, "head": "Ann", "tail": (1, 2, 3, 4)}, "the tail is a box, .* but the post has no image"),
         (
             {"text": TEXT, "head": "Ann", "tail": (1, 2, 3, 4), "image_features": [0.0], "boxes": [[0, 0, 9, 9]]},
-            r"the tail \[1.0, 2.0, 3.0, 4.0\] is not one of boxes=.*object_features has no row for it",
+            r"the tail \[1.0, 2.0, 3.0, 4.0\] .*boxes=\[\[0.0, .*object_features",
         ),
     ],
 )  # fmt: skip
@@ -181,5 +169,5 @@ def test_what_cannot_be_read_is_an_error_that_says_why(question, message):
 
 @pytest.mark.parametrize("question", ["Ann met Bob", ["Ann"], None])
 def test_a_question_is_a_dict(question):
-    with pytest.raises(ValueError, match=r"a question must be a dict like \{'text'.*received (str|list|NoneType)"):
+    with pytest.raises(ValueError, match="a question must be a dict .*received (str|list|NoneType)"):
         read_question(question, None)

@@ -16,6 +16,7 @@ from modeling_vmhan.regions import (
     pixel_boxes,
     region_inputs,
 )
+from modeling_vmhan.weights import transform_of
 
 
 def test_crops_are_the_whole_image_then_the_boxes():
@@ -27,61 +28,30 @@ def test_crops_are_the_whole_image_then_the_boxes():
     assert widened.size == (12, 20)
 
 
-def test_no_boxes_gives_the_whole_image():
-    assert len(crop_regions(Image.new("RGB", (40, 30)), [])) == 1
-
-
 def test_a_box_that_crosses_the_border_by_a_rounding_is_cut():
     _, crop = crop_regions(Image.new("RGB", (40, 30)), [[-0.4, 0, 40.6, 30.9]])
     assert crop.size == (40, 30)
 
 
-@pytest.mark.parametrize("box", [[5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10]])
-def test_box_without_area(box):
-    with pytest.raises(
-        ValueError, match=r"x1 < x2 and y1 < y2, received boxes\[1\] = .* in an image of 40 x 30 pixels"
-    ):
-        crop_regions(Image.new("RGB", (40, 30)), [[0, 0, 5, 5], box])
-
-
-@pytest.mark.parametrize("box", [[-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60]])
-def test_box_outside_the_image(box):
-    with pytest.raises(ValueError, match=r"must lie inside its image, received boxes\[0\] = .* of 40 x 30 pixels"):
-        crop_regions(Image.new("RGB", (40, 30)), [box])
-
-
-@pytest.mark.parametrize("box", [[0, 0, 10], [0, 0, float("nan"), 10], [0, 0, float("inf"), 10]])
-def test_box_that_is_not_four_finite_numbers(box):
-    with pytest.raises(ValueError, match="a box must be four finite numbers"):
-        crop_regions(Image.new("RGB", (40, 30)), [box])
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA", "I;16"])
-def test_every_image_mode_becomes_rgb(mode):
-    image = Image.new("RGB", (40, 40), "white")
-    image = Image.new(mode, (40, 40)) if mode == "I;16" else image.convert(mode)
-    crops = crop_regions(image, [[0, 0, 10, 10]])
-    assert [crop.mode for crop in crops] == ["RGB", "RGB"]
-    if mode != "I;16":
-        assert crops[1].getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_transparent_pixels_become_white():
-    assert crop_regions(Image.new("RGBA", (8, 8), (255, 0, 0, 0)), [])[0].getpixel((0, 0)) == (255, 255, 255)
-
-
 # ---------------------------------------------------------------- boxes
+
+
+@pytest.mark.parametrize(
+    ("box", "match"),
+    [
+        *((box, "x1 < x2 and y1 < y2") for box in ([5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10])),
+        *((box, "inside its image") for box in ([-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60])),
+        *((box, "four finite numbers") for box in ([0, 0, 10], [0, 0, float("nan"), 10], [0, 0, float("inf"), 10])),
+    ],
+)
+def test_a_box_that_is_none(box, match):
+    with pytest.raises(ValueError, match=rf"{match}.*boxes\[1\] = .* 40 x 30"):
+        crop_regions(Image.new("RGB", (40, 30)), [[0, 0, 5, 5], box])
 
 
 def test_boxes_are_widened_to_whole_pixels_inside_the_image():
     boxes = [[0.2, 1.0, 3.5, 2.0], [-1, -1, 41, 31], [39.9, 0, 40.5, 5], [0, 0, 0.001, 0.001]]
     assert pixel_boxes(boxes, (40, 30)) == [(0, 1, 4, 2), (0, 0, 40, 30), (39, 0, 40, 5), (0, 0, 1, 1)]
-
-
-def test_boxes_of_one_pixel():
-    pixels, relative = region_inputs(Image.new("RGB", (1, 1), "white"), [[0, 0, 1, 1]], transform=PixelTransform())
-    assert pixels.shape == (2, 3, 224, 224) and torch.equal(pixels[0], pixels[1])
-    assert relative.tolist() == [[0, 0, 1, 1]] * 2
 
 
 # ---------------------------------------------------------------- pixels
@@ -127,12 +97,6 @@ def test_the_default_normalisation_is_torchvisions_own_for_vgg16():
     assert transform.crop_size == [PixelTransform().size]
 
 
-def test_a_wrong_image_is_named(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"junk")
-    with pytest.raises(ValueError, match="a.jpg.*expected an image that Pillow can open"):
-        region_inputs(tmp_path / "a.jpg", [], transform=PixelTransform())
-
-
 # ---------------------------------------------------------------- the transform of an image processor
 
 PROCESSORS = {
@@ -154,7 +118,7 @@ def make_image_processor():
 @pytest.mark.parametrize(("name", "fields"), PROCESSORS.values(), ids=PROCESSORS)
 def test_pixels_are_those_of_the_image_processor(name, fields, size, image, make_image_processor):
     processor = make_image_processor(name, **fields)
-    transform = PixelTransform.from_image_processor(processor)
+    transform = transform_of(processor)
     picture = image.resize(size)
     expected = processor(picture, return_tensors="pt")["pixel_values"][0]
     step = 1 / 255 / min(transform.std)  # one of 256 grey values: resizing is rounded in another order there
@@ -180,8 +144,8 @@ def test_a_thin_region_is_not_blown_up():
     ],
 )
 def test_an_image_processor_that_does_something_else(fields, make_image_processor):
-    with pytest.raises(ValueError, match="CLIPImageProcessor must resize to a square .*Give image_transform"):
-        PixelTransform.from_image_processor(make_image_processor("CLIPImageProcessor", **fields))
+    with pytest.raises(ValueError, match="CLIPImageProcessor must .*image_transform"):
+        transform_of(make_image_processor("CLIPImageProcessor", **fields))
 
 
 @pytest.mark.parametrize("fields", [{}, {"size": 32, "crop_mode": "center", "shortest_edge": 40, "mean": [0, 0, 0.5]}])
@@ -202,10 +166,10 @@ def test_another_size_keeps_the_share_of_the_centre():
     [
         ({"size": 0}, "size must be a whole number >= 1, received 0"),
         ({"size": 32.0}, "size must be a whole number >= 1, received 32.0"),
-        ({"crop_mode": "pad"}, r"crop_mode must be one of \['squash', 'center'\], received 'pad'"),
+        ({"crop_mode": "pad"}, "crop_mode must be .*'squash', 'center'.*received 'pad'"),
         ({"resample": "cubic"}, "resample must be one of .*'bicubic'.*, received 'cubic'"),
-        ({"shortest_edge": 256}, "shortest_edge must be None with crop_mode 'squash', received 256"),
-        ({"crop_mode": "center", "shortest_edge": 8}, "shortest_edge must be a whole number >= size=224, received 8"),
+        ({"shortest_edge": 256}, "shortest_edge must be .*received 256"),
+        ({"crop_mode": "center", "shortest_edge": 8}, "shortest_edge must be .*received 8"),
         ({"mean": 0.5}, "mean must be three numbers, received 0.5"),
         ({"std": [1, 1, 0]}, r"std must be three positive numbers, received \[1, 1, 0\]"),
         ({"side": 32}, r"image_transform has unknown fields \['side'\]: it may have \['size', "),

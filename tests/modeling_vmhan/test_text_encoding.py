@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from modeling_vmhan import VMHANForRelationClassification, VMHANModel
-from modeling_vmhan.text_encoding import position_offset, takes_4d_mask
 
 
 MODES = ("marker", "span", "packed")
@@ -109,19 +108,6 @@ def test_padding_is_hidden_as_transformers_hides_it(
     close(states[real], expected[real])
 
 
-@pytest.mark.parametrize(
-    ("model_type", "attention", "takes"),
-    [
-        ("bert", "sdpa", True),
-        ("roberta", "eager", True),
-        ("bert", "flash_attention_2", False),
-        ("modernbert", "sdpa", False),
-    ],
-)
-def test_who_takes_a_4d_mask(model_type, attention, takes):
-    assert takes_4d_mask(model_type, attention) is takes
-
-
 @ALL_MODES
 def test_a_text_node_is_the_mean_state_of_its_tokens(mode, make_model, encode, posts):
     model = make_model(entity_representation=mode)
@@ -137,11 +123,6 @@ def test_a_text_node_is_the_mean_state_of_its_tokens(mode, make_model, encode, p
                 if len(positions):
                     expected = base.gaussian_nodes(states[row, positions].mean(dim=0))[0]
                     close(nodes[pair, first_node + index], expected)
-
-
-def test_roberta_counts_positions_from_behind_its_padding(make_text_config):
-    assert position_offset("bert", 0) == 0
-    assert position_offset("roberta", make_text_config("roberta").pad_token_id) == 2
 
 
 # ---------------------------------------------------------------- text encoders
@@ -192,23 +173,6 @@ def test_sdpa_and_eager_give_the_same_logits(mode, make_model, predict, posts, t
         assert model.vmhan.text_encoder.config._attn_implementation == attention
         logits.append(predict(model, posts()))
     close(*logits)
-
-
-@ALL_MODES
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
-def test_gradient_checkpointing_changes_nothing(mode, make_model, encode, posts):
-    plain = make_model(entity_representation=mode).train()
-    checkpointed = make_model(entity_representation=mode).train()
-    checkpointed.gradient_checkpointing_enable()
-    assert checkpointed.is_gradient_checkpointing
-    inputs = encode(plain, posts())
-    losses = [model(**inputs).loss for model in (plain, checkpointed)]
-    close(*losses)
-    for loss in losses:
-        loss.backward()
-    gradients = [model.get_input_embeddings().weight.grad for model in (plain, checkpointed)]
-    assert gradients[0].any()
-    close(*gradients)
 
 
 @ALL_MODES

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from modeling_vmhan.uncertainty import MAX_TEMPERATURE, fit_temperature, monte_carlo_probabilities, uncertainty
+from modeling_vmhan.uncertainty import monte_carlo_probabilities, uncertainty
 from modeling_vmhan.variational import entity_features
 
 
@@ -21,10 +21,6 @@ def gaussians(pairs=3, size=5, seed=0):
 def classifier(size=5, relations=4, seed=1):
     torch.manual_seed(seed)
     return nn.Linear(4 * size, relations).requires_grad_(False)
-
-
-def negative_log_likelihood(logits, labels, temperature):
-    return nn.functional.cross_entropy(logits.double() / temperature, labels).item()
 
 
 # ---------------------------------------------------------------- entity features
@@ -88,11 +84,6 @@ def test_a_higher_temperature_flattens_the_samples():
     assert (hot.entropy > cold.entropy).all()
 
 
-def test_no_sample_is_an_error():
-    with pytest.raises(ValueError, match="num_samples must be at least 1, received 0"):
-        monte_carlo_probabilities(classifier(), *gaussians(), num_samples=0)
-
-
 # ---------------------------------------------------------------- entropies
 
 
@@ -119,48 +110,3 @@ def test_information_by_hand():
 def test_a_model_without_variances_has_no_information():
     worth = uncertainty(torch.full((1, 2, 4), 0.25), sampled=False)
     assert worth.mutual_information is None and worth.entropy.tolist() == pytest.approx([math.log(4)] * 2)
-
-
-# ---------------------------------------------------------------- temperature
-
-
-@settings(max_examples=20)
-@given(st.integers(0, 10_000), st.sampled_from([0.02, 1.0, 50.0]))
-def test_the_fitted_temperature_is_the_likeliest_of_a_fine_grid(seed, scale):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(4, (60,), generator=generator)
-    logits = torch.randn(60, 4, generator=generator)
-    logits[range(60), labels] += 1.5
-    temperature = fit_temperature(logits * scale, labels)
-    best = negative_log_likelihood(logits * scale, labels, temperature)
-    grid = [temperature * 1.01**step for step in range(-200, 201)]
-    grid = [value for value in grid if value <= MAX_TEMPERATURE]
-    assert best <= min(negative_log_likelihood(logits * scale, labels, value) for value in grid) + 1e-7
-
-
-def test_it_finds_the_temperature_that_labels_were_drawn_with():
-    generator = torch.Generator().manual_seed(0)
-    logits = 4 * torch.randn(20_000, 5, generator=generator)
-    labels = torch.multinomial((logits / 2.5).softmax(dim=-1), 1, generator=generator).squeeze(1)
-    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
-
-
-def test_no_gradient_context_is_needed():
-    with torch.no_grad():
-        assert fit_temperature(torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]), torch.tensor([0, 0, 1])) > 0
-
-
-def test_without_a_wrong_answer_it_stays_1(caplog):
-    assert fit_temperature(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1])) == 1.0
-    assert "no wrong answer among 2 pairs" in caplog.text
-
-
-def test_where_nothing_is_known_probabilities_become_uniform():
-    assert fit_temperature(torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([1, 0])) == MAX_TEMPERATURE
-
-
-@pytest.mark.parametrize("shapes", [((0, 3), (0,)), ((2, 3), (3,)), ((6,), (6,))])
-def test_what_cannot_be_fitted_is_an_error(shapes):
-    logits, labels = torch.zeros(shapes[0]), torch.zeros(shapes[1], dtype=torch.long)
-    with pytest.raises(ValueError, match=r"needs logits \(n, R\) and labels \(n,\) of n >= 1 pairs, received"):
-        fit_temperature(logits, labels)

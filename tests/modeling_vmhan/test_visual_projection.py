@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_vmhan.visual_projection import VisualProjection, masked_batch_norm
+from modeling_vmhan.nodes import VisualProjection, masked_batch_norm
 
 
 def test_visual_projection_normalises_what_the_docstring_says():

@@ -43,10 +43,6 @@ def test_token_span_covers_every_token_the_characters_touch(span, expected):
     assert tokens_of_span(span, offsets) == expected
 
 
-def test_no_tokens_no_span():
-    assert tokens_of_span((0, 5), []) is None
-
-
 # ---------------------------------------------------------------- windows
 
 
@@ -105,36 +101,7 @@ def test_pairs_near_each_other_share_a_window():
     assert len(choose_windows(100, hulls, 100, one_pair_each=False)) == 1
 
 
-def test_mentions_too_far_apart_name_the_pair_and_the_fix():
-    with pytest.raises(ValueError, match=r"pair 1 span 30 tokens .*10 to 40.* only 20 fit\. Raise max_length"):
-        choose_windows(50, [(0, 5), (10, 40)], 20, one_pair_each=False)
-
-
 # ---------------------------------------------------------------- markers
-
-
-def marked_text(words, head, tail):
-    """`insert_markers` with readable ids: words and markers as strings."""
-    tokens, _, _ = insert_markers(list(words), [(head, OPEN[1], CLOSE[1]), (tail, OPEN[2], CLOSE[2])])
-    return " ".join(tokens)
-
-
-@pytest.mark.parametrize(
-    ("head", "tail", "expected"),
-    [
-        ((0, 1), (2, 3), "<1> a </1> b <2> c </2> d"),
-        ((2, 3), (0, 1), "<2> a </2> b <1> c </1> d"),  # head after tail
-        ((0, 2), (2, 4), "<1> a b </1> <2> c d </2>"),  # adjacent, and ending the sentence
-        ((0, 4), (1, 2), "<1> a <2> b </2> c d </1>"),  # nested
-        ((0, 2), (0, 3), "<2> <1> a b </1> c </2> d"),  # nested, same start
-        ((1, 4), (2, 4), "a <1> b <2> c d </2> </1>"),  # nested, same end
-        ((1, 3), (1, 3), "a <1> <2> b c </2> </1> d"),  # identical
-        ((0, 3), (2, 4), "<1> a b <2> c </1> d </2>"),  # overlapping
-        ((3, 4), (3, 4), "a b c <1> <2> d </2> </1>"),
-    ],
-)
-def test_markers_stand_around_their_mentions(head, tail, expected):
-    assert marked_text("abcd", head, tail) == expected
 
 
 @given(st.data(), st.integers(1, 12))
@@ -149,7 +116,3 @@ def test_markers_move_tokens_and_change_none(data, length):
         assert marked[position] == opening
         inside = marked[position : marked.index(closing)]
         assert [token for token in inside if token < 100] == list(range(*span))
-
-
-def test_one_mention_gets_one_pair_of_markers():
-    assert insert_markers([7, 8], [((1, 2), 101, 102)]) == ([7, 101, 8, 102], [0, 2], [1])

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
-from modeling_vmhan.initialisation import initialise
-from modeling_vmhan.nodes import project_regions, region_nodes
+from modeling_vmhan.layers import initialise
+from modeling_vmhan.nodes import VisualProjection, project_regions, region_nodes
 from modeling_vmhan.text_encoding import PACKED_ENCODERS, pool_tokens
-from modeling_vmhan.visual_projection import VisualProjection
 from vmhan.baselines.configuration import BaselineConfig
 
 

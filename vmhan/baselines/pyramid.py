@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from modeling_vmhan.regions import PixelTransform
-from modeling_vmhan.vgg16 import random_seed
+from modeling_vmhan.weights import random_seed
 
 
 __all__ = ["FEATURE_SIZES", "POSITIONS", "PyramidEncoder", "pyramid_transform"]

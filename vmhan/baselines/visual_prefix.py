@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from modeling_vmhan.visual_projection import masked_batch_norm
+from modeling_vmhan.nodes import masked_batch_norm
 from vmhan.baselines.base import EncoderBaseline
 from vmhan.baselines.bert_layers import attend, embed, finish_layer, project, rows_of_pairs, split_heads
 from vmhan.baselines.configuration import BaselineConfig

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from datasets_scripts.ray_engine import connected
 from model_cards.files import sha256_of
 from modeling_vmhan.pipeline_vmhan import TASK
-from modeling_vmhan.vision import weights_digest
+from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_graph, write_jsonl, write_parquet
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sklearn.calibration import CalibrationDisplay
 
-from modeling_vmhan.uncertainty import fit_temperature
 from vmhan.scoring.pictures import BLUE, ORANGE, picture
+from vmhan.scoring.temperature import fit_temperature
 
 
 __all__ = ["Reliability", "calibrate", "calibration_metrics", "draw_reliability_diagram", "reliability", "softmax"]

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 
 from datasets_scripts.builders.building import visual_feature_description
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
+from modeling_vmhan.weights import load_region_encoder
 from vmhan.baselines import BaselineForRelationClassification, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model
@@ -41,15 +42,18 @@ def build_model(
     }
     if data_args.no_visual:
         config_fields |= {"num_image_phrases": 0, "num_objects": 0}
-    vision_weights = None
+    vision = None
     if model_args.vision_in_model and not data_args.no_visual:
         if vector is None:
             raise ValueError(
                 "--vision_in_model saves the encoder that made the visual features, received posts without any. Build "
                 "them with --features (a prepared data set: datasets_scripts.prepare.command --features), or leave it out."
             )
-        vision_weights, vision_fields = vision_of(posts)
+        weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
+        vision = load_region_encoder(
+            vision_fields["vision_encoder"], weights, config=vision_fields.get("vision_config")
+        )
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
     processor = VMHANProcessor.for_config(
@@ -59,7 +63,7 @@ def build_model(
         max_image_text_length=model_args.max_image_text_length,
     )
     model = VMHANForRelationClassification.from_text_encoder(
-        text_encoder, config, vocab_size=len(processor.tokenizer), vision_weights=vision_weights
+        text_encoder, config, vocab_size=len(processor.tokenizer), vision=vision
     )
     return model, processor
 

@@ -1,0 +1,50 @@
+"""Temperature scaling: the one number that makes a model's probabilities honest on a validation split."""
+
+import logging
+
+import torch
+from torch import Tensor
+
+
+__all__ = ["MAX_TEMPERATURE", "fit_temperature"]
+
+logger = logging.getLogger(__name__)
+
+MAX_TEMPERATURE = 100.0  # where the likelihood wants uniform probabilities, the best temperature is infinite
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that makes `labels` likeliest under softmax(logits / temperature) (Guo et al. 2017, section 4.2,
+    https://arxiv.org/abs/1706.04599): it changes confidences, never which relation is best.
+
+    The negative log-likelihood, convex in 1 / temperature, is minimised by LBFGS in float64. Two cases have no finite
+    optimum: without a single wrong answer it is 0, which would call every answer certain, and 1 is returned; where
+    even uniform probabilities are likelier, it is infinite, and `MAX_TEMPERATURE` is returned.
+
+    Args:
+        logits: (n, R) of pairs that were not trained on. labels: (n,) their relation ids.
+
+    Raises:
+        ValueError: no pair, or shapes that do not fit.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
+        raise ValueError(
+            "logits must be (n, R) and labels (n,) of n >= 1 validation pairs, received "
+            f"{tuple(logits.shape)} and {tuple(labels.shape)}."
+        )
+    logits, labels = logits.detach().double(), labels.detach()
+    if torch.equal(logits.argmax(dim=-1), labels):
+        logger.warning("no wrong answer among %d pairs to calibrate on: temperature stays 1", len(labels))
+        return 1.0
+    inverse = torch.ones((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([inverse], max_iter=100, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def negative_log_likelihood() -> Tensor:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(inverse * logits, labels)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(negative_log_likelihood)
+    return 1 / max(inverse.item(), 1 / MAX_TEMPERATURE)
