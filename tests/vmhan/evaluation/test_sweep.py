@@ -121,14 +121,14 @@ def finish(run, **metrics):
 
 
 def test_flags_and_entries_are_inverse(tmp_path):
-    entries = {"seed": "1", "no_visual": True, "label_names": ["a", "b"], "preset": "gcn"}
-    assert to_entries(["--no_visual", "--seed", "2", *flags_of({**entries, "no_visual": True})]) == {
+    entries = {"seed": "1", "streaming": True, "label_names": ["a", "b"], "preset": "gcn"}
+    assert to_entries(["--streaming", "--seed", "2", *flags_of(entries)]) == {
         **entries,
-        "no_visual": "True",
+        "streaming": "True",
     }
-    assert to_entries(["--preset=gcn", "--no_visual"]) == {"preset": "gcn", "no_visual": True}
+    assert to_entries(["--preset=gcn", "--streaming"]) == {"preset": "gcn", "streaming": True}
     assert same_value("1e-4", 0.0001) and same_value(True, "True") and not same_value("1", "2")
-    with pytest.raises(ValueError, match="expected flags of run_mmre.py .* received 'gcn' before any --name"):
+    with pytest.raises(ValueError, match="expected flags of .* received 'gcn' before any --name"):
         to_entries(["gcn", "--seed", "1"])
 
 
@@ -336,7 +336,7 @@ def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(plac
 def real_sweep(workplace):  # noqa: F811
     """A sweep over two rows of the tiny postcards, done in this process."""
     rows = {"full": {"title": "VM-HAN"}, "no_kl": {"title": "w/o KL loss", "preset": "no_kl"}}
-    flags = {"config": "tiny.yaml", "num_train_epochs": 1, "no_visual": True}  # without images: no VGG16 to build
+    flags = {"config": "tiny.yaml", "num_train_epochs": 1, "visual": "none"}  # without images: no VGG16 to build
     content = {"datasets": {"postcards": flags}, "rows": rows}
     (workplace / "sweep.yaml").write_text(yaml.safe_dump(content))
     runs = plan_runs(read_sweep(workplace / "sweep.yaml"), workplace / "results")
