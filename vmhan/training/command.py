@@ -5,6 +5,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +68,20 @@ def make_trainer(
     posts: datasets.DatasetDict,
     data_args: DataArguments,
     run_args: RunArguments,
-    **options: Any,
+    model_init: Callable | None = None,
 ) -> RelationTrainer:
-    """The Trainer of these posts; `options` are over what it is made with."""
+    """The Trainer of these posts, whose model is `model` or, for a search, what `model_init` makes like it."""
     labels, none_label = model.config.labels, model.config.none_label
-    defaults = {
-        "model": model,
-        "args": run_args,
-        "train_dataset": posts.get("train"),
-        "eval_dataset": posts.get("validation"),
-        "data_collator": make_collator(processor, model.config.label2id, data_args.visual_share),
-        "compute_metrics": lambda evaluation: score_evaluation(evaluation, labels, none_label),
-        "callbacks": callbacks(run_args),
-    }
-    return RelationTrainer(**{**defaults, **options})
+    return RelationTrainer(
+        model=model if model_init is None else None,
+        model_init=model_init,
+        args=run_args,
+        train_dataset=posts.get("train"),
+        eval_dataset=posts.get("validation"),
+        data_collator=make_collator(processor, model.config.label2id, data_args.visual_share),
+        compute_metrics=lambda evaluation: score_evaluation(evaluation, labels, none_label),
+        callbacks=callbacks(run_args),
+    )
 
 
 def measure(

@@ -55,6 +55,8 @@ def build_model(
     model = VMHANForRelationClassification.from_text_encoder(
         text_encoder, config, vocab_size=len(processor.tokenizer), vision_weights=vision_weights
     )
+    if model.config.vision_config is not None:
+        model.config.vision_config._name_or_path = public_name(vision_weights)
     return model, processor
 
 
@@ -81,5 +83,4 @@ def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:
     if made["encoder"] == "transformers":
         config = transformers.AutoConfig.from_pretrained(made["weights"])
         fields["vision_config"] = getattr(config, "vision_config", config)
-        fields["vision_config"]._name_or_path = public_name(made["weights"])
     return made["weights"], fields

@@ -104,9 +104,7 @@ class _Trials:
         model, processor = build_model(model_args, data_args, self._posts)
         posts = with_lengths(self._posts, processor, run_args)
         self.trainer = None
-        self.trainer = make_trainer(
-            model, processor, posts, data_args, run_args, **{"model": None, "model_init": self.model}
-        )
+        self.trainer = make_trainer(model, processor, posts, data_args, run_args, model_init=self.model)
 
     def model(self, trial):
         """A fresh model of the trial's fields; the collator gets the processor that belongs to it."""

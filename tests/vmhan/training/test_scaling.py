@@ -118,10 +118,7 @@ def test_a_stream_trains_and_evaluates_like_stored_posts(recipe, tmp_path):
     streamed = run(recipe, tmp_path / "streamed", streaming="true", shuffle_buffer=0, **flags)
     assert losses(tmp_path / "streamed") == pytest.approx(losses(tmp_path / "stored"), abs=1e-5)
     assert streamed["test_loss"] == pytest.approx(stored["test_loss"], abs=1e-5)
-    answers = [
-        json.loads((tmp_path / name / "metrics.json").read_text())["test_f1"] for name in ("stored", "streamed")
-    ]
-    assert answers[0] == answers[1]
+    assert streamed["test_f1"] == stored["test_f1"]
 
 
 def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_path):
@@ -142,12 +139,9 @@ def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--streaming needs --max_steps, as a stream has no length, received -1"),
-        (
-            ["--max_steps", "2", "--dataset", "mnre"],
-            "--streaming reads posts that are ready, .* received --dataset mnre",
-        ),
-        (["--max_steps", "2", "--tokens_per_batch", "99"], "--tokens_per_batch needs every post's length beforehand"),
+        ([], "--streaming .*--max_steps.* -1"),
+        (["--max_steps", "2", "--dataset", "mnre"], "--streaming .* --dataset mnre"),
+        (["--max_steps", "2", "--tokens_per_batch", "99"], "--tokens_per_batch .* --streaming"),
     ],
 )
 def test_what_a_stream_cannot_do_is_an_error(recipe, tmp_path, flags, message):
