@@ -1,7 +1,7 @@
 """Every flag of run_mmre.py, in three groups, and how a YAML file and the command line make them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from datasets_scripts.commands import nearest, parse_dataclasses
 from datasets_scripts.registry import BUILDERS
+from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES, Baseline, get_baseline
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
@@ -35,7 +36,7 @@ class ModelArguments:
     """The model. Fields left at None keep VMHANConfig's value or the preset's.
 
     Raises:
-        ValueError: an unknown model; a preset of VM-HAN with another model; --model_kwargs that it does not take.
+        ValueError: an unknown model or preset; a preset of VM-HAN with another model; --model_kwargs that it does not take.
     """
 
     model: str = _help(f"vmhan, or a baseline: {', '.join(BASELINES)}.", "vmhan")
@@ -71,6 +72,10 @@ class ModelArguments:
         """Checks --model and --model_kwargs, which becomes a dict; a baseline of Table 2 sets the preset."""
         if isinstance(self.model_kwargs, str):
             self.model_kwargs = yaml.safe_load(self.model_kwargs)
+        if self.preset not in PRESETS:
+            raise ValueError(
+                f"--preset: expected one of {list(PRESETS)}, received {self.preset!r}{nearest(self.preset, PRESETS)}"
+            )
         known = ()
         if self.model != "vmhan":
             baseline = get_baseline(self.model)
@@ -219,9 +224,16 @@ class RunArguments(TrainingArguments):
 
 
 def parse_arguments(
-    argv: Sequence[str], *, before: Sequence[str] = (), usage: str = "vmhan train [CONFIG] [--flag value ...]"
-) -> tuple[ModelArguments, DataArguments, RunArguments]:
-    """The flags `before`, then the entries of the YAML file CONFIG, then the given flags, of which the last one wins.
+    argv: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    usage: str = "vmhan train [CONFIG] [--flag value ...]",
+    also: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple:
+    """The three groups: of the flags `before`, of the YAML file CONFIG and of the given flags the last one wins.
+
+    Args:
+        also: further flags, {name: options of argparse}; their namespace is then the fourth group.
 
     Raises:
         ValueError: the file is not a mapping, a key or flag is unknown, or two of them do not go together.
@@ -230,8 +242,10 @@ def parse_arguments(
     if argv and not argv[0].startswith("-"):
         flags += flags_of(read_entries(find_config(argv.pop(0))))
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False, usage=usage)
+    for name, options in (also or {}).items():
+        parser.add_argument(name, **options)
     groups = parse_dataclasses(parser, [*flags, *argv])
-    model_args, data_args, run_args = groups
+    model_args, data_args, run_args, *_ = groups
     if model_args.baseline is not None and run_args.publish:
         raise ValueError(
             f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "

@@ -5,7 +5,6 @@ the run's seed. Trials are kept in search.db: a killed search goes on with the p
 looked at. Optuna (`pip install 'vmhan[search]'`) draws the points, and Trainer.hyperparameter_search runs the trials.
 """
 
-import argparse
 import json
 import logging
 import math
@@ -36,7 +35,11 @@ logger = logging.getLogger(__name__)
 USAGE = "vmhan search CONFIG --space SPACE [--n_trials 5] [--flag value ...]"
 SETTINGS = "settings"  # of a study's trials, noted in it
 UNIMPORTANT = ("cache_dir", "disable_tqdm")  # a trial's score does not depend on these
-NOT_TRIED = ("output_dir", "resume_from_checkpoint", "seed")
+OWN = {
+    "--space": {"default": "search_space", "help": "YAML file of fields, each with the list of values to try."},
+    "--n_trials": {"type": int, "default": 5, "help": "Trials of the search; the paper has five."},
+}
+NOT_TRIED = ("output_dir", "resume_from_checkpoint", "space", "n_trials", "seed")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -48,11 +51,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         ValueError: no Optuna; a space that does not fit; several processes; no validation split; trials of other
             settings in --output_dir.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--space", default="search_space")
-    parser.add_argument("--n_trials", type=int, default=5)
-    own, argv = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    model_args, data_args, run_args = parse_arguments(argv, usage=USAGE)
+    argv = sys.argv[1:] if argv is None else argv
+    model_args, data_args, run_args, own = parse_arguments(argv, usage=USAGE, also=OWN)
     try:
         import optuna
     except ImportError as error:
@@ -154,7 +154,7 @@ def _entries(argv: Sequence[str]) -> dict[str, Any]:
     """The run's settings, of its file and flags, without those of the search's place, and without tokens."""
     from_file = bool(argv) and not argv[0].startswith("-")
     entries = (read_entries(find_config(argv[0])) if from_file else {}) | to_entries(argv[from_file:])
-    return {name: value for name, value in entries.items() if name not in NOT_TRIED[:2] and "token" not in name}
+    return {name: value for name, value in entries.items() if name not in NOT_TRIED[:-1] and "token" not in name}
 
 
 def _check_settings(study, entries: dict[str, Any], output_dir: Path) -> None:

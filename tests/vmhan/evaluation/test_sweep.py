@@ -367,5 +367,5 @@ def test_a_real_failure_is_recorded(real_sweep):
     folder, _ = real_sweep
     wrong = plan_runs(read_sweep(folder / "sweep.yaml"), folder / "wrong", rows=["full"], flags={"preset": "fool"})[0]
     assert do_run(wrong, keep_weights=False) == FAILED
-    assert "preset must be one of" in (wrong.folder / "failed.txt").read_text()
+    assert "--preset: expected one of" in (wrong.folder / "failed.txt").read_text()
     assert read_entries(folder / "tiny.yaml")["num_train"] == 10

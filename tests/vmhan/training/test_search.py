@@ -81,7 +81,7 @@ def test_trials_go_on_after_a_kill_and_the_test_split_is_not_touched(flags, tmp_
 def test_trials_of_other_settings_are_not_mixed(flags, tmp_path):
     optuna = pytest.importorskip("optuna")
     study = optuna.create_study()
-    settings = search_module._entries([*flags[:-2], "--hub_token", "hf_secret"])
+    settings = search_module._entries([*flags, "--hub_token", "hf_secret"])
     assert "hf_secret" not in str(settings)
     assert settings["visual"] == "none" and "output_dir" not in settings
     search_module._check_settings(study, {**settings, "num_train_epochs": "9"}, tmp_path)
