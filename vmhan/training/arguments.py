@@ -188,34 +188,39 @@ class RunArguments(TrainingArguments):
                 patience; label smoothing.
         """
         super().__post_init__()
-        if self.label_smoothing_factor:
-            raise ValueError(
-                f"--label_smoothing_factor must be 0, received {self.label_smoothing_factor}: Trainer's smoothed loss "
-                "would take the place of equation 12, without its reconstruction and KL terms."
-            )
-        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
-            raise ValueError(
-                f"--early_stopping_patience must be at least 1 evaluation, received {self.early_stopping_patience}; "
-                "left out: no early stopping."
-            )
+        self.publish, self.push_to_hub = self.push_to_hub, False
+        refused = {  # flag: (whether it is wrong, what is expected and why)
+            "label_smoothing_factor": (
+                self.label_smoothing_factor != 0,
+                "0: Trainer's smoothed loss would replace equation 12, without its reconstruction and KL terms",
+            ),
+            "early_stopping_patience": (
+                self.early_stopping_patience is not None and self.early_stopping_patience < 1,
+                "at least 1 evaluation; left out: no early stopping",
+            ),
+            "tokens_per_batch": (
+                self.tokens_per_batch is not None and self.tokens_per_batch < 1,
+                "a positive number of tokens: 2048 are about 16 rows of 128",
+            ),
+            "hub_revision": (
+                self.publish and self.hub_revision is not None,
+                "none: --push_to_hub publishes to the main branch",
+            ),
+            "hub_strategy": (
+                self.publish and "checkpoint" in self.hub_strategy.value,
+                "every_save or end: --push_to_hub publishes once, at the end",
+            ),
+        }
+        for flag, (is_wrong, expected) in refused.items():
+            if is_wrong:
+                raise ValueError(f"--{flag}: received {getattr(self, flag)!r}, expected {expected}.")
         if not self.do_train:
             self.evaluate_at_the_end_only()
         if self.n_gpu > 1:
             logger.warning("one of %d GPUs is used: start with `accelerate launch` to use all", self.n_gpu)
             self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
-        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise ValueError(
-                f"--tokens_per_batch must be a positive number of tokens, received {self.tokens_per_batch}: 2048 are "
-                "about 16 rows of 128."
-            )
         if self.accelerator_config.dispatch_batches is None:
             self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
-        self.publish, self.push_to_hub = self.push_to_hub, False
-        if self.publish and (self.hub_revision or "checkpoint" in self.hub_strategy.value):
-            raise ValueError(
-                "--push_to_hub publishes once, at the end, to the main branch: expected no --hub_revision and the "
-                f"--hub_strategy every_save or end, received {self.hub_revision!r} and {self.hub_strategy.value!r}."
-            )
 
     def evaluate_at_the_end_only(self) -> None:
         """No epoch is selected, the last one counts, and there need be no validation split."""

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 
-__all__ = ["flags_of", "read_entries", "same_value", "to_entries"]
+__all__ = ["flags_of", "normal", "read_entries", "same_value", "to_entries"]
 
 
 def read_entries(path: str | Path) -> dict[str, Any]:
@@ -69,12 +69,13 @@ def same_value(one: Any, other: Any) -> bool:
         >>> same_value("1e-4", 0.0001), same_value(True, "true"), same_value("gcn", "gat")
         (True, True, False)
     """
-    return _normal(one) == _normal(other)
+    return normal(one) == normal(other)
 
 
-def _normal(value: Any) -> Any:
+def normal(value: Any) -> Any:
+    """A value of a flag in the one form that all ways of writing it have."""
     if isinstance(value, (list, tuple)):
-        return [_normal(item) for item in value]
+        return [normal(item) for item in value]
     text = str(value)
     if text.lower() in ("true", "false"):
         return text.lower()

@@ -1,10 +1,11 @@
 """`vmhan search CONFIG --space SPACE --n_trials 5 [--flag value ...]`: grid search on the validation split.
 
 The space is a YAML file of fields, each with the list of values to try; a trial is one point of their grid, drawn by
-the run's seed. Trials are kept in search.db: a killed search goes on with the point it was at. The test split is never
-looked at. Optuna (`pip install 'vmhan[search]'`) draws the points, and Trainer.hyperparameter_search runs the trials.
+the run's seed. Trials are kept in search.db: a killed search of the same settings goes on with the point it was at. The
+test split is never looked at. Optuna (`pip install 'vmhan[search]'`) draws the points, and Trainer.hyperparameter_search runs the trials.
 """
 
+import hashlib
 import json
 import logging
 import math
@@ -24,7 +25,7 @@ from vmhan.configs import find_config
 from vmhan.training.arguments import ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, set_up_logging
 from vmhan.training.data import load_posts, make_collator, with_lengths
-from vmhan.training.flags import read_entries, same_value, to_entries
+from vmhan.training.flags import normal, read_entries, to_entries
 from vmhan.training.models import build_model
 
 
@@ -33,7 +34,6 @@ __all__ = ["main", "read_space"]
 logger = logging.getLogger(__name__)
 
 USAGE = "vmhan search CONFIG --space SPACE [--n_trials 5] [--flag value ...]"
-SETTINGS = "settings"  # of a study's trials, noted in it
 UNIMPORTANT = ("cache_dir", "disable_tqdm")  # a trial's score does not depend on these
 OWN = {
     "--space": {"default": "search_space", "help": "YAML file of fields, each with the list of values to try."},
@@ -48,8 +48,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     A trial's value is its best validation F1 over the evaluations of its training, in [0, 1].
 
     Raises:
-        ValueError: no Optuna; a space that does not fit; several processes; no validation split; trials of other
-            settings in --output_dir.
+        ValueError: no Optuna; a space that does not fit; several processes; no validation split.
     """
     argv = sys.argv[1:] if argv is None else argv
     model_args, data_args, run_args, own = parse_arguments(argv, usage=USAGE, also=OWN)
@@ -70,10 +69,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if run_args.eval_strategy == IntervalStrategy.NO:
         run_args.eval_strategy = IntervalStrategy.EPOCH
     trials = _Trials(space, model_args, data_args, run_args)
-    place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "study_name": "search", "load_if_exists": True}
-    place |= {"sampler": optuna.samplers.GridSampler(space, seed=run_args.seed)}
+    place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "load_if_exists": True}
+    place |= {
+        "study_name": _study_name(_entries(argv)),
+        "sampler": optuna.samplers.GridSampler(space, seed=run_args.seed),
+    }
     study = optuna.create_study(direction="maximize", **place)
-    _check_settings(study, _entries(argv), output_dir)
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # cut short by a kill
         study.tell(trial.number, state=states.FAIL)
@@ -157,20 +158,10 @@ def _entries(argv: Sequence[str]) -> dict[str, Any]:
     return {name: value for name, value in entries.items() if name not in NOT_TRIED[:-1] and "token" not in name}
 
 
-def _check_settings(study, entries: dict[str, Any], output_dir: Path) -> None:
-    """ValueError where finished trials have other settings than these; without any, notes these as theirs."""
-    compared = {name: value for name, value in entries.items() if name not in UNIMPORTANT}
-    if not any(trial.state.name == "COMPLETE" for trial in study.get_trials()):
-        study.set_user_attr(SETTINGS, compared)
-        return
-    recorded = study.user_attrs.get(SETTINGS, {})
-    names = [n for n in sorted(recorded | compared) if not same_value(recorded.get(n), compared.get(n))]
-    if names:
-        changes = ", ".join(f"{name} {recorded.get(name)!r} -> {compared.get(name)!r}" for name in names)
-        raise ValueError(
-            f"{output_dir / 'search.db'} has trials of other settings ({changes}): expected the same ones to go on "
-            "with them. Choose another --output_dir."
-        )
+def _study_name(entries: Mapping[str, Any]) -> str:
+    """One study a set of settings: search.db may hold several, whose trials are not mixed."""
+    compared = {name: normal(value) for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
+    return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
 
 
 def _write(study, argv: Sequence[str], run_args: RunArguments, output_dir: Path) -> dict[str, Any]:

@@ -78,22 +78,16 @@ def test_trials_go_on_after_a_kill_and_the_test_split_is_not_touched(flags, tmp_
     assert model_args.classifier_dropout == best["classifier_dropout"] and data_args.visual == "none"
 
 
-def test_trials_of_other_settings_are_not_mixed(flags, tmp_path):
-    optuna = pytest.importorskip("optuna")
-    study = optuna.create_study()
-    settings = search_module._entries([*flags, "--hub_token", "hf_secret"])
-    assert "hf_secret" not in str(settings)
-    assert settings["visual"] == "none" and "output_dir" not in settings
-    search_module._check_settings(study, {**settings, "num_train_epochs": "9"}, tmp_path)
-    search_module._check_settings(study, settings, tmp_path)  # nothing is finished: a flag may be put right
-    study.add_trial(optuna.trial.create_trial(value=0.5))
-    search_module._check_settings(study, {**settings, "num_train_epochs": "1.0", "cache_dir": "x"}, tmp_path)
-    for changed, message in (
-        ({"num_train_epochs": "5"}, "num_train_epochs '1' -> '5'"),
-        ({"seed": "7"}, "seed None -> '7'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            search_module._check_settings(study, settings | changed, tmp_path)
+def test_trials_of_other_settings_are_not_mixed(flags):
+    settings = search_module._entries([*flags, "--hub_token", "hf_secret", "--learning_rate", "1e-3"])
+    assert (
+        "hf_secret" not in str(settings)
+        and settings["visual"] == "none"
+        and not {"output_dir", "space"} & set(settings)
+    )
+    same, others = {"learning_rate": 0.001, "cache_dir": "x"}, [{"num_train_epochs": "5"}, {"warmup_steps": "7"}]
+    names = [search_module._study_name(settings | changed) for changed in ({}, same, *others)]
+    assert names[0] == names[1] and len(set(names)) == 3
 
 
 def test_a_trial_has_its_own_fields(flags):
