@@ -176,6 +176,7 @@ class RunArguments(TrainingArguments):
         "padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. One process "
         "evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
     )
+    remove_unused_columns: bool = _help("Must stay false: a post's columns are no arguments of the model.", False)
     show_example: bool = _help("Predict one test post with the saved folder.", False)
     hub_license: str = _help("Licence of the weights, for the card.", "apache-2.0")
     hub_predictions: bool = _help("Publish predictions.jsonl, too: it quotes the entities of the data.", False)

@@ -41,7 +41,7 @@ def test_a_finished_run_is_evaluated_into_another_folder(workplace, finished):
     trained, metrics = finished
     before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
     local = ["--cache_dir", str(workplace / "cache"), "--use_cpu", "true", "--disable_tqdm", "true"]
-    evaluated = evaluate.main([str(trained), *local, "--remove_unused_columns", "false"])
+    evaluated = evaluate.main([str(trained), *local])
     assert {name: evaluated[name] for name in SCORES} == {name: pytest.approx(metrics[name]) for name in SCORES}
     again = trained / "evaluated"
     rows = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (trained, again)]

@@ -53,7 +53,6 @@ def recipe(tmp_path_factory, make_text_config, tokenizer):
         "logging_steps": 1,
         "save_strategy": "no",
         "eval_strategy": "no",
-        "remove_unused_columns": False,
         "disable_tqdm": True,
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
@@ -98,7 +97,7 @@ def test_pictures_with_features_are_not_decoded_for_training(tmp_path):
     posts = scaling_posts(2).remove_columns("image_id")
     damaged = datasets.Features({**posts.features, "image": datasets.Image()})
     posts = datasets.Dataset.from_list([{**row, "image": {"bytes": b"no picture"}} for row in posts], features=damaged)
-    run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True, remove_unused_columns=False)
+    run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True)
     trainer = RelationTrainer(model=torch.nn.Linear(1, 1), args=run_args, train_dataset=posts, data_collator=list)
     assert {"image" in row for batch in trainer.get_train_dataloader() for row in batch} == {False}
     trainer.train_dataset = datasets.Dataset.from_list(
@@ -169,7 +168,6 @@ def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, b
         learning_rate=0.01,
         logging_steps=1,
         save_strategy="no",
-        remove_unused_columns=False,
         disable_tqdm=True,
         **options,
     )
