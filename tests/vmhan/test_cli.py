@@ -1,4 +1,4 @@
-"""The command `vmhan`: a user's mistake is one line and exit code 2 in every command, and the wheel has all it needs."""
+"""`vmhan`: a user's mistake is one line and exit code 2 in every command; the wheel has all that it needs."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from vmhan import cli
 from vmhan.configs import CONFIGS, current_settings
 
 
-# (command, what its line of error says); {run} is the folder of a run, {file} a file of questions, {none} is not there.
+# (command, what its error says); {run} is the folder of a run, {file} a file of questions, {none} is not there.
 MISTAKES = [
     ("trian demo", "'train'"),
     ("train demoo --output_dir {none}", "'demo'"),
@@ -122,7 +122,8 @@ import vmhan
 from vmhan import cli
 from vmhan.configs import find_config
 
-said = {"file": vmhan.__file__, "configs": [str(find_config("demo")), str(find_config("table2", "sweeps"))], "help": {}}
+configs = [str(find_config("demo")), str(find_config("table2", "sweeps"))]
+said = {"file": vmhan.__file__, "configs": configs, "help": {}}
 for name in cli.COMMANDS:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
         cli.main([name, "--help"])

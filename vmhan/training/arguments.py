@@ -36,7 +36,7 @@ class ModelArguments:
     """The model. Fields left at None keep VMHANConfig's value or the preset's.
 
     Raises:
-        ValueError: an unknown model or preset; a preset of VM-HAN with another model; --model_kwargs that it does not take.
+        ValueError: an unknown model or preset; a preset with a baseline; --model_kwargs that it does not take.
     """
 
     model: str = _help(f"vmhan, or a baseline: {', '.join(BASELINES)}.", "vmhan")
@@ -81,8 +81,8 @@ class ModelArguments:
             baseline = get_baseline(self.model)
             if self.preset not in ("full", baseline.preset):
                 raise ValueError(
-                    f"--preset is a row of VM-HAN's Table 2 and goes with --model vmhan, received --model {self.model} "
-                    f"--preset {self.preset}. Leave out one of them."
+                    f"--preset is a row of VM-HAN's Table 2 and goes with --model vmhan, received --model "
+                    f"{self.model} --preset {self.preset}. Leave out one of them."
                 )
             self.preset = baseline.preset or self.preset
             known = ("word_vectors",) if baseline.reads_words else ()
@@ -133,8 +133,8 @@ class DataArguments:
     phrase_text: bool | None = _help("mnre_published_objects: read phrase_text_*.json, which leaks, as well.")
     visual: str | None = _help(
         "What the model sees of the pictures. none: nothing, the text-only baseline; features: visual features, which "
-        "the data have or --features makes; pixels: as features, and their encoder is saved with the model, which then "
-        "takes pictures. Left out: features where there are some; the log says what was decided."
+        "the data have or --features makes; pixels: as features, and their encoder is saved with the model, which "
+        "then takes pictures. Left out: features where there are some; the log says what was decided."
     )
     features: str | None = _help(
         "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), vgg16:random:SEED "
@@ -260,7 +260,7 @@ def parse_arguments(
     impossible = {"pixels": ("none", "features"), "features": ("none",), "text": ()}[model_args.reads]
     if model_args.baseline is not None and data_args.visual in impossible:
         raise ValueError(
-            f"--model {model_args.model} reads the pictures' {model_args.reads}, which --visual {data_args.visual} does "
-            "not give: leave --visual out."
+            f"--model {model_args.model} reads the pictures' {model_args.reads}, which --visual {data_args.visual} "
+            "does not give: leave --visual out."
         )
     return groups

@@ -106,7 +106,7 @@ def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.Datase
 def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
     """Ask the saved folder, as a user would, about the test post with the most pairs, and log its answers.
 
-    Leaves example.png and, where the model takes pictures, example.json: the question, whose image is the file beside it.
+    Leaves example.png and, where the model takes pictures, example.json: the question, whose image is that file.
     """
     pipe = transformers.pipeline(model=str(output_dir))
     post = posts[max(range(len(posts)), key=lambda i: len(posts[i]["pairs"]))]

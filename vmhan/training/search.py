@@ -1,8 +1,8 @@
 """`vmhan search CONFIG --space SPACE --n_trials 5 [--flag value ...]`: grid search on the validation split.
 
 The space is a YAML file of fields, each with the list of values to try; a trial is one point of their grid, drawn by
-the run's seed. Trials are kept in search.db: a killed search of the same settings goes on with the point it was at. The
-test split is never looked at. Optuna (`pip install 'vmhan[search]'`) draws the points, and Trainer.hyperparameter_search runs the trials.
+the run's seed. Trials are kept in search.db: a killed search of the same settings goes on with the point it was at.
+The test split is never looked at. Optuna (`pip install 'vmhan[search]'`) draws the points.
 """
 
 import hashlib

@@ -204,7 +204,7 @@ def test_probabilities_are_calibrated(make_small, make_processor):
 
 def test_a_vision_encoder_inside_is_refused(make_model, make_processor, make_vision_config):
     model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
-    with pytest.raises(ValueError, match="vision_in_model false"):
+    with pytest.raises(ValueError, match="--visual features"):
         export_program(model, make_processor(model.config))
 
 

@@ -1,4 +1,4 @@
-"""Visual node dropout: nested shares, order that does not matter, places left empty, and a model that sees no more than that."""
+"""Visual node dropout: nested shares, any order, places left empty, and a model that sees no more than that."""
 
 import copy
 

@@ -62,7 +62,7 @@ def _process() -> ProcessPoolExecutor:
 
 
 def _begin() -> None:
-    """With one thread the results do not depend on how many runs there are at a time; torch reads this when imported."""
+    """With one thread, results do not depend on how many runs there are at a time; torch reads it when imported."""
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
