@@ -84,7 +84,7 @@ def _check_loaded(data_args: DataArguments, posts: datasets.DatasetDict) -> None
         if missing:
             raise ValueError(
                 f"--dataset {data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, "
-                f"received none called {missing} among {sorted(rows.features)}. `vmhan prepare` makes them of raw posts."
+                f"received no {missing} among {sorted(rows.features)}. `vmhan prepare` makes them of raw posts."
             )
     unused = {*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])}
     if unused:
@@ -111,7 +111,7 @@ def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads:
         flags = " ".join(f"{name} {value}" for name, value in asked.items() if value)
         raise ValueError(
             f"{flags} needs visual features, and --dataset {data_args.dataset} has no image_features: --features "
-            "makes them for data that are built here, `vmhan prepare --features` for a folder. To do without: --visual none."
+            "makes them for data that are built here, `vmhan prepare --features` for a folder. Or: --visual none."
         )
     else:
         seen = "no pictures, only what the data say of them in words: there are no features, and no --features"
