@@ -56,9 +56,7 @@ def data(tmp_path_factory):
         rows.append(json.dumps({"id": str(i), "text": text, "pairs": pairs}) + "\n")
     for split in ("train", "validation"):
         (folder / f"{split}.jsonl").write_text("".join(rows))
-    return (
-        f"--dataset jsonl --data_dir {folder} --cache_dir {folder / 'cache'} --no_visual true --use_cpu true".split()
-    )
+    return f"--dataset jsonl --data_dir {folder} --cache_dir {folder / 'cache'} --visual none --use_cpu true".split()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from model_cards.run_metadata import RunMetadata
-from vmhan.configs import current_settings
 
 
 __all__ = ["KINDS", "WrongPair", "explain", "why_no_attention", "wrong_pairs"]
