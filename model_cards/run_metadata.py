@@ -24,6 +24,7 @@ ENCODERS = {"offline:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # A hyphen does as well as an underscore, and argparse takes the beginning of a flag: --hub_t is --hub_token.
 SECRET_FLAG = re.compile(r"--([\w-]*token|hub[_-]t\w*)")
+LOCAL_FOLDERS = re.compile(r"""(?<![\w./])/(?:[^/\s"']+/)+""")  # as in transformers:/home/ann/encoder
 LOCAL_FIELDS = ("data_dir", "cache_dir", "text_encoder")
 TRAINING_FIELDS = (
     "learning_rate", "head_learning_rate", "weight_decay", "num_train_epochs", "early_stopping_patience",
@@ -142,7 +143,7 @@ def _public_command(argv: Sequence[str]) -> str:
             word = "..."
         elif equals and flag.startswith("--"):
             word = f"{flag}={_public_value(value)}"
-        words.append(_public_value(word))
+        words.append(LOCAL_FOLDERS.sub("", _public_value(word)))
     return shlex.join(words)
 
 
@@ -154,4 +155,6 @@ def _public_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _public_value(value: Any) -> Any:
     """An absolute path says more about the user's machine than about the model: only its last part is kept."""
+    if isinstance(value, Mapping):
+        return {name: _public_value(inner) for name, inner in value.items()}
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -11,6 +11,8 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "train": ("vmhan.training.command", "train a model, or a baseline, and evaluate it"),
+    "evaluate": ("vmhan.training.evaluate", "score a finished run, on its own data or on other data"),
+    "search": ("vmhan.training.search", "search a grid of settings on the validation split"),
     "predict": ("vmhan.inference.command", "answer a file of questions with a trained model"),
     "prepare": ("datasets_scripts.prepare.command", "make a data set folder from raw posts"),
     "audit": ("datasets_scripts.audit.command", "measure what each field that is not text tells of the label"),

@@ -1,14 +1,17 @@
-"""Where the configurations and sweeps are: beside the package in a checkout, inside it in an installed wheel."""
+"""Where the configurations and sweeps are, and what settings of older runs are called today. Imports nothing heavy."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from datasets_scripts.commands import nearest
 
 
-__all__ = ["CONFIGS", "find_config"]
+__all__ = ["CONFIGS", "current_settings", "find_config"]
 
-_INSTALLED = Path(__file__).with_name("configs")
+_INSTALLED = Path(__file__).with_name("configs")  # in a wheel; in a checkout they are beside the package
 CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).resolve().parents[1] / "configs"
+_MODEL_KWARGS = ("word_vectors", "pyramid", "pyramid_size_px")
 
 
 def find_config(name: str | Path, kind: str = "") -> Path:
@@ -31,3 +34,20 @@ def find_config(name: str | Path, kind: str = "") -> Path:
         f"There is no configuration {str(name)!r}: expected a YAML file or one of {list(known)}"
         f"{nearest(path.stem, known)}"
     )
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run as flags are called today: before --visual and --model_kwargs others did their work.
+
+    Example:
+        >>> current_settings({"num_train": 5, "no_visual": True, "images": False})
+        {'num_train': 5, 'visual': 'none'}
+    """
+    found = dict(settings)
+    is_set = {
+        name: str(found.pop(name, None)).lower() == "true" for name in ("no_visual", "vision_in_model", "images")
+    }
+    if is_set["no_visual"] or is_set["vision_in_model"]:
+        found["visual"] = "none" if is_set["no_visual"] else "pixels"
+    kwargs = {name: found.pop(name) for name in _MODEL_KWARGS if name in found}
+    return found | ({"model_kwargs": kwargs} if kwargs else {})

@@ -43,7 +43,6 @@ def workplace(tmp_path_factory):
         "metric_for_best_model": "f1",
         "train_sampling_strategy": "group_by_length",
         "logging_steps": 1,
-        "remove_unused_columns": False,
         "disable_tqdm": True,
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))

@@ -7,6 +7,8 @@ from typing import Any
 
 import datasets
 
+from vmhan.configs import current_settings
+
 
 __all__ = ["load_run_posts"]
 
@@ -34,12 +36,16 @@ def load_run_posts(
     from vmhan.training.arguments import DataArguments, RunArguments  # here: these bring in torch
     from vmhan.training.data import load_posts
 
+    data = current_settings(data)
     unknown = sorted(set(data) - {field.name for field in fields(DataArguments)})
     if unknown:
         raise ValueError(f"run.json: this version knows no data arguments {unknown}. Use the one that made the run.")
+    if "features" in without and data.get("visual") != "none":
+        without = [*without, "visual"]  # which may ask for features
     given = {name: value for name, value in data.items() if name not in without}
     given |= {name: value for name, value in local.items() if value is not None}
-    splits = load_posts(DataArguments(**given), RunArguments(output_dir="unused", do_train=False, use_cpu=True))
+    run_args = RunArguments(output_dir="unused", do_train=False, use_cpu=True)
+    splits = load_posts(DataArguments(**given), run_args, "either")
     split = rows[0]["split"]
     if split not in splits:
         raise ValueError(f"split: expected one of the data set's, {list(splits)}, received {split!r}.")

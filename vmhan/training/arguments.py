@@ -1,14 +1,17 @@
 """Every flag of run_mmre.py, in three groups, and how a YAML file and the command line make them."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
-from datasets_scripts.commands import parse_dataclasses
+from datasets_scripts.commands import nearest, parse_dataclasses
 from datasets_scripts.registry import BUILDERS
+from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES, Baseline, get_baseline
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
@@ -19,37 +22,37 @@ __all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
 
 logger = logging.getLogger(__name__)
 
+VISUAL = ("none", "features", "pixels")
+NOT_CONFIG = ("model", "model_kwargs", "text_encoder", "text_encoder_layers", "preset", "max_length")
+NOT_CONFIG += ("max_image_text_length",)
+
+
+def _help(text: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": text})
+
 
 @dataclass
 class ModelArguments:
     """The model. Fields left at None keep VMHANConfig's value or the preset's.
 
     Raises:
-        ValueError: an unknown model; a preset of VM-HAN, or word vectors, with a model that has none.
+        ValueError: an unknown model or preset; a preset with a baseline; --model_kwargs that it does not take.
     """
 
-    model: str = field(default="vmhan", metadata={"help": f"vmhan, or a baseline: {', '.join(BASELINES)}."})
-    trained_model: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder of a finished run to evaluate, with --do_train false and another --output_dir; what the "
-            "model is comes from there."
-        },
+    model: str = _help(f"vmhan, or a baseline: {', '.join(BASELINES)}.", "vmhan")
+    model_kwargs: str = _help(
+        "What one baseline alone reads, as a JSON or YAML mapping. cnn, pcnn: word_vectors, a text file of pretrained "
+        "vectors as GloVe's (else they are learned). hvpnet: pyramid, its ResNet and weights, such as "
+        "resnet18:random:0 (else resnet50:imagenet), and pyramid_size_px, the side of the crops it sees (else 224).",
+        "{}",
     )
-    text_encoder: str = field(
-        default="bert-base-uncased",
-        metadata={
-            "help": f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it."
-        },
+    text_encoder: str = _help(
+        f"Hub name or folder of the text encoder; {OFFLINE_ENCODER!r}: the PyPI package that has it.",
+        "bert-base-uncased",
     )
-    word_vectors: str | None = field(
-        default=None, metadata={"help": "cnn, pcnn: text file of pretrained word vectors, as GloVe's; None: learned."}
-    )
-    text_encoder_layers: int | None = field(
-        default=None, metadata={"help": "Keep only the text encoder's first layers; None: all."}
-    )
-    preset: str = field(default="full", metadata={"help": "A row of the paper's Table 2."})
-    entity_representation: str | None = field(default=None, metadata={"help": "marker, span or packed."})
+    text_encoder_layers: int | None = _help("Keep only the text encoder's first layers; None: all.")
+    preset: str = _help("A row of the paper's Table 2.", "full")
+    entity_representation: str | None = _help("marker, span or packed.")
     num_objects: int | None = None
     num_text_phrases: int | None = None
     num_image_phrases: int | None = None
@@ -62,34 +65,34 @@ class ModelArguments:
     relation_loss_weight: float | None = None
     reconstruction_loss_weight: float | None = None
     kl_loss_weight: float | None = None
-    max_length: int = field(default=128, metadata={"help": "Tokens of a row."})
-    max_image_text_length: int = field(default=64, metadata={"help": "Tokens of it that the image's text may take."})
-    vision_in_model: bool = field(
-        default=False,
-        metadata={"help": "Save the vision encoder that made the features with the model, which then takes images."},
-    )
-
-    pyramid: str = field(
-        default="resnet50:imagenet",
-        metadata={"help": "hvpnet: ResNet and its weights, such as resnet50:imagenet or resnet18:random:0."},
-    )
-    pyramid_size_px: int = field(default=224, metadata={"help": "hvpnet: side of the crops its ResNet sees."})
+    max_length: int = _help("Tokens of a row.", 128)
+    max_image_text_length: int = _help("Tokens of it that the image's text may take.", 64)
 
     def __post_init__(self):
-        """Checks --model; a baseline that is a row of Table 2 sets the preset."""
-        if self.word_vectors is not None and (self.baseline is None or not self.baseline.reads_words):
+        """Checks --model and --model_kwargs, which becomes a dict; a baseline of Table 2 sets the preset."""
+        if isinstance(self.model_kwargs, str):
+            self.model_kwargs = yaml.safe_load(self.model_kwargs)
+        if self.preset not in PRESETS:
             raise ValueError(
-                f"--word_vectors goes with a model that reads words ('cnn', 'pcnn'), received --model {self.model}."
+                f"--preset: expected one of {list(PRESETS)}, received {self.preset!r}{nearest(self.preset, PRESETS)}"
             )
-        if self.model == "vmhan":
-            return
-        baseline = get_baseline(self.model)
-        if self.preset not in ("full", baseline.preset):
+        known = ()
+        if self.model != "vmhan":
+            baseline = get_baseline(self.model)
+            if self.preset not in ("full", baseline.preset):
+                raise ValueError(
+                    f"--preset is a row of VM-HAN's Table 2 and goes with --model vmhan, received --model "
+                    f"{self.model} --preset {self.preset}. Leave out one of them."
+                )
+            self.preset = baseline.preset or self.preset
+            known = ("word_vectors",) if baseline.reads_words else ()
+            known = ("pyramid", "pyramid_size_px") if "pixels" in baseline.inputs else known
+        if not isinstance(self.model_kwargs, dict) or not set(self.model_kwargs) <= set(known):
+            unknown = sorted(set(self.model_kwargs) - set(known)) if isinstance(self.model_kwargs, dict) else []
             raise ValueError(
-                f"--preset is a row of VM-HAN's Table 2 and goes with --model vmhan, received --model {self.model} "
-                f"--preset {self.preset}. Leave out one of them."
+                f"--model_kwargs: expected a mapping with keys of {list(known)} for --model {self.model}, received "
+                f"{self.model_kwargs!r}{nearest(str(unknown[0]), known) if unknown else ''}"
             )
-        self.preset = baseline.preset or self.preset
 
     @property
     def baseline(self) -> Baseline | None:
@@ -98,33 +101,14 @@ class ModelArguments:
         return None if baseline is None or baseline.preset else baseline
 
     @property
-    def reads_pixels(self) -> bool:
-        """Whether the model takes images as such and has no use for the features of the posts."""
-        return self.baseline is not None and "pixels" in self.baseline.inputs
-
-    @property
-    def reads_features(self) -> bool:
-        """Whether the model has a use for visual features."""
-        return not self.reads_pixels and (
-            self.baseline is None or bool({"image", "objects"} & set(self.baseline.inputs))
-        )
+    def reads(self) -> str:
+        """What the model reads of a picture: "features" of it, its "pixels", or nothing, "text" alone."""
+        inputs = {"image"} if self.baseline is None else set(self.baseline.inputs)
+        return "pixels" if "pixels" in inputs else "features" if inputs & {"image", "objects"} else "text"
 
     def config_fields(self) -> dict[str, Any]:
         """The fields that are set and that VMHANConfig has."""
-        own = {
-            "model",
-            "trained_model",
-            "word_vectors",
-            "text_encoder",
-            "text_encoder_layers",
-            "preset",
-            "max_length",
-            "max_image_text_length",
-            "vision_in_model",
-            "pyramid",
-            "pyramid_size_px",
-        }
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_CONFIG}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -132,60 +116,52 @@ class ModelArguments:
 class DataArguments:
     """The posts to learn from."""
 
-    dataset: str = field(
-        default="mnre",
-        metadata={"help": f"{', '.join(BUILDERS)}, or a folder or Hub name of posts for load_dataset."},
+    dataset: str = _help(f"{', '.join(BUILDERS)}, or a folder or Hub name of posts for load_dataset.", "mnre")
+    dataset_config: str | None = _help("Second argument of load_dataset.")
+    streaming: bool = _help(
+        "Read the train split of a folder or Hub name while training, for --max_steps, instead of storing it first. "
+        "Several processes evaluate and save by --eval_strategy steps: they may end an epoch apart.",
+        False,
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "Second argument of load_dataset."})
-    streaming: bool = field(
-        default=False,
-        metadata={
-            "help": "Read the train split of a folder or Hub name while training, for --max_steps, instead of storing "
-            "it first. Several processes evaluate and save by --eval_strategy steps: they may end an epoch apart."
-        },
+    shuffle_buffer: int = _help(
+        "--streaming: posts of which the next one is drawn at random; 0: in order.", default=1000
     )
-    shuffle_buffer: int = field(
-        default=1000, metadata={"help": "--streaming: posts of which the next one is drawn at random; 0: in order."}
+    data_dir: str | None = _help("Folder of the downloaded data (mnre, more) or of one's own (jsonl).")
+    cache_dir: str | None = _help("Where built data sets are kept.")
+    captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on.")
+    max_phrases: int | None = _help("mnre: noun phrases taken from a caption.")
+    phrase_text: bool | None = _help("mnre_published_objects: read phrase_text_*.json, which leaks, as well.")
+    visual: str | None = _help(
+        "What the model sees of the pictures. none: nothing, the text-only baseline; features: visual features, which "
+        "the data have or --features makes; pixels: as features, and their encoder is saved with the model, which "
+        "then takes pictures. Left out: features where there are some; the log says what was decided."
     )
-    data_dir: str | None = field(
-        default=None, metadata={"help": "Folder of the downloaded data (mnre, more) or of one's own (jsonl)."}
+    features: str | None = _help(
+        "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), vgg16:random:SEED "
+        "(or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Where built data sets are kept."})
-    captions: str | None = field(default=None, metadata={"help": "mnre: NAME of captions/NAME_train.txt and so on."})
-    max_phrases: int | None = field(default=None, metadata={"help": "mnre: noun phrases taken from a caption."})
-    images: bool | None = field(default=None, metadata={"help": "mnre: need (true) or leave out (false) the images."})
-    phrase_text: bool | None = field(
-        default=None, metadata={"help": "mnre_published_objects: read phrase_text_*.json, which leaks, as well."}
-    )
-    features: str | None = field(
-        default=None,
-        metadata={
-            "help": "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), "
-            "vgg16:random:SEED (or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
-        },
-    )
-    feature_size_px: int | None = field(
-        default=None, metadata={"help": "Side of the crops the encoder sees; its own (VGG16: 224) when left out."}
-    )
-    num_train: int | None = field(default=None, metadata={"help": "postcards: posts to draw."})
+    feature_size_px: int | None = _help("Side of the crops the encoder sees; its own (VGG16: 224) when left out.")
+    num_train: int | None = _help("postcards: posts to draw.")
     num_validation: int | None = None
     num_test: int | None = None
-    no_visual: bool = field(
-        default=False, metadata={"help": "Drop everything about the image: the text-only baseline."}
+    visual_share: float | None = _help(
+        "Keep only this share, 0 to 1, of each post's visual nodes, in every split (Figure 5)."
     )
-    visual_share: float | None = field(
-        default=None,
-        metadata={"help": "Keep only this share, 0 to 1, of each post's visual nodes, in every split (Figure 5)."},
-    )
-    max_samples: int | None = field(default=None, metadata={"help": "Use only the first posts of each split."})
+    max_samples: int | None = _help("Use only the first posts of each split.")
 
     def __post_init__(self):
+        if self.visual not in (None, *VISUAL):
+            raise ValueError(
+                f"--visual: expected one of {list(VISUAL)}, received {self.visual!r}{nearest(self.visual, VISUAL)}"
+            )
+        if self.visual == "none" and self.visual_share is not None:
+            raise ValueError(f"--visual none leaves no nodes for --visual_share {self.visual_share}: leave one out.")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"--max_samples must be at least 1, received {self.max_samples}; left out: every post.")
 
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
-        names = ("captions", "max_phrases", "images", "phrase_text", "num_train", "num_validation", "num_test")
+        names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -193,33 +169,17 @@ class DataArguments:
 class RunArguments(TrainingArguments):
     """transformers.TrainingArguments and what this script adds."""
 
-    head_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of everything but the text encoder; None: the same."}
+    head_learning_rate: float | None = _help("Learning rate of everything but the text encoder; None: the same.")
+    early_stopping_patience: int | None = _help("Stop after so many evaluations without a better validation F1.")
+    tokens_per_batch: int | None = _help(
+        "Instead of --per_device_train_batch_size posts, as many of like lengths as have so many encoder tokens, "
+        "padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. One process "
+        "evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
     )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after so many evaluations without a better validation F1."}
-    )
-    tokens_per_batch: int | None = field(
-        default=None,
-        metadata={
-            "help": "Instead of --per_device_train_batch_size posts, as many of like lengths as have so many encoder "
-            "tokens, padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. "
-            "One process evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
-        },
-    )
-    hyperparameter_search: str | None = field(
-        default=None,
-        metadata={
-            "help": "YAML file of fields and the values to try: search on the validation split instead of one run; "
-            "best.yaml is then a config with the best ones."
-        },
-    )
-    n_trials: int = field(default=5, metadata={"help": "Trials of --hyperparameter_search; the paper has five."})
-    show_example: bool = field(default=False, metadata={"help": "Predict one test post with the saved folder."})
-    hub_license: str = field(default="apache-2.0", metadata={"help": "Licence of the weights, for the card."})
-    hub_predictions: bool = field(
-        default=False, metadata={"help": "Publish predictions.jsonl, too: it quotes the entities of the data."}
-    )
+    remove_unused_columns: bool = _help("Must stay false: a post's columns are no arguments of the model.", False)
+    show_example: bool = _help("Predict one test post with the saved folder.", False)
+    hub_license: str = _help("Licence of the weights, for the card.", "apache-2.0")
+    hub_predictions: bool = _help("Publish predictions.jsonl, too: it quotes the entities of the data.", False)
 
     def __post_init__(self):
         """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
@@ -229,34 +189,39 @@ class RunArguments(TrainingArguments):
                 patience; label smoothing.
         """
         super().__post_init__()
-        if self.label_smoothing_factor:
-            raise ValueError(
-                f"--label_smoothing_factor must be 0, received {self.label_smoothing_factor}: Trainer's smoothed loss "
-                "would take the place of equation 12, without its reconstruction and KL terms."
-            )
-        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
-            raise ValueError(
-                f"--early_stopping_patience must be at least 1 evaluation, received {self.early_stopping_patience}; "
-                "left out: no early stopping."
-            )
+        self.publish, self.push_to_hub = self.push_to_hub, False
+        refused = {  # flag: (whether it is wrong, what is expected and why)
+            "label_smoothing_factor": (
+                self.label_smoothing_factor != 0,
+                "0: Trainer's smoothed loss would replace equation 12, without its reconstruction and KL terms",
+            ),
+            "early_stopping_patience": (
+                self.early_stopping_patience is not None and self.early_stopping_patience < 1,
+                "at least 1 evaluation; left out: no early stopping",
+            ),
+            "tokens_per_batch": (
+                self.tokens_per_batch is not None and self.tokens_per_batch < 1,
+                "a positive number of tokens: 2048 are about 16 rows of 128",
+            ),
+            "hub_revision": (
+                self.publish and self.hub_revision is not None,
+                "none: --push_to_hub publishes to the main branch",
+            ),
+            "hub_strategy": (
+                self.publish and "checkpoint" in self.hub_strategy.value,
+                "every_save or end: --push_to_hub publishes once, at the end",
+            ),
+        }
+        for flag, (is_wrong, expected) in refused.items():
+            if is_wrong:
+                raise ValueError(f"--{flag}: received {getattr(self, flag)!r}, expected {expected}.")
         if not self.do_train:
             self.evaluate_at_the_end_only()
         if self.n_gpu > 1:
             logger.warning("one of %d GPUs is used: start with `accelerate launch` to use all", self.n_gpu)
             self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
-        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise ValueError(
-                f"--tokens_per_batch must be a positive number of tokens, received {self.tokens_per_batch}: 2048 are "
-                "about 16 rows of 128."
-            )
         if self.accelerator_config.dispatch_batches is None:
             self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
-        self.publish, self.push_to_hub = self.push_to_hub, False
-        if self.publish and (self.hub_revision or "checkpoint" in self.hub_strategy.value):
-            raise ValueError(
-                "--push_to_hub publishes once, at the end, to the main branch: expected no --hub_revision and the "
-                f"--hub_strategy every_save or end, received {self.hub_revision!r} and {self.hub_strategy.value!r}."
-            )
 
     def evaluate_at_the_end_only(self) -> None:
         """No epoch is selected, the last one counts, and there need be no validation split."""
@@ -264,27 +229,38 @@ class RunArguments(TrainingArguments):
         self.load_best_model_at_end, self.early_stopping_patience = False, None
 
 
-def parse_arguments(argv: list[str]) -> tuple[ModelArguments, DataArguments, RunArguments]:
-    """The YAML file's entries become flags in front of the given ones, so that the last one wins.
+def parse_arguments(
+    argv: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    usage: str = "vmhan train [CONFIG] [--flag value ...]",
+    also: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple:
+    """The three groups: of the flags `before`, of the YAML file CONFIG and of the given flags the last one wins.
+
+    Args:
+        also: further flags, {name: options of argparse}; their namespace is then the fourth group.
 
     Raises:
-        ValueError: the file is not a mapping, a key or flag is unknown, --push_to_hub is asked for a baseline, or
-            --trained_model with what does not go with it.
+        ValueError: the file is not a mapping, a key or flag is unknown, or two of them do not go together.
     """
-    flags: list[str] = []
+    argv, flags = list(argv), list(before)
     if argv and not argv[0].startswith("-"):
-        flags, argv = flags_of(read_entries(find_config(argv[0]))), argv[1:]
-    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False)
+        flags += flags_of(read_entries(find_config(argv.pop(0))))
+    parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False, usage=usage)
+    for name, options in (also or {}).items():
+        parser.add_argument(name, **options)
     groups = parse_dataclasses(parser, [*flags, *argv])
-    model_args, _, run_args = groups
+    model_args, data_args, run_args, *_ = groups
     if model_args.baseline is not None and run_args.publish:
         raise ValueError(
             f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
             "leave --push_to_hub out for a baseline."
         )
-    if model_args.trained_model is not None and (run_args.do_train or run_args.publish):
+    impossible = {"pixels": ("none", "features"), "features": ("none",), "text": ()}[model_args.reads]
+    if model_args.baseline is not None and data_args.visual in impossible:
         raise ValueError(
-            f"--trained_model {model_args.trained_model} is evaluated: expected --do_train false and no --push_to_hub "
-            "(vmhan publish publishes a finished folder)."
+            f"--model {model_args.model} reads the pictures' {model_args.reads}, which --visual {data_args.visual} "
+            "does not give: leave --visual out."
         )
     return groups

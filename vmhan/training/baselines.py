@@ -19,6 +19,7 @@ __all__ = ["build_baseline_model", "baseline_fields", "word_inputs"]
 
 logger = logging.getLogger(__name__)
 
+PYRAMID, PYRAMID_SIZE_PX = "resnet50:imagenet", 224  # of hvpnet, unless --model_kwargs says otherwise
 # Fields of BaselineConfig that flags set, and the input without which a baseline has no use for them.
 NODE_FIELDS = {"num_objects": "objects", "num_text_phrases": "text_phrases", "num_image_phrases": "image_phrases"}
 DEFAULT_NODES = 3  # as VMHANConfig's
@@ -33,7 +34,7 @@ def build_baseline_model(
     """
     fields, text_encoder, vectors = baseline_fields(model_args, posts), None, {}
     if model_args.baseline.reads_words:
-        tokenizer, vectors = word_inputs(posts, model_args.word_vectors)
+        tokenizer, vectors = word_inputs(posts, model_args.model_kwargs.get("word_vectors"))
         shape = {"word_embedding_size": len(next(iter(vectors.values())))} if vectors else {}
         text_config = WordConvolutionConfig(vocab_size=len(tokenizer), **shape)
     else:
@@ -41,15 +42,18 @@ def build_baseline_model(
         text_config = text_encoder.config
     config = BaselineConfig(text_config=text_config, **fields)
     lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
-    is_pyramid = model_args.reads_pixels
-    pixels = {"image_transform": pyramid_transform(model_args.pyramid_size_px).to_dict()} if is_pyramid else {}
+    pyramid_weights, pixels = None, {}
+    if model_args.reads == "pixels":
+        pyramid_weights = model_args.model_kwargs.get("pyramid", PYRAMID).partition(":")[2]
+        size_px = model_args.model_kwargs.get("pyramid_size_px", PYRAMID_SIZE_PX)
+        pixels["image_transform"] = pyramid_transform(size_px).to_dict()
     processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **pixels)
     model = build_baseline(
         config,
         text_encoder=text_encoder,
         vocab_size=len(processor.tokenizer),
         word_vectors=vectors or None,
-        pyramid_weights=model_args.pyramid.partition(":")[2] if is_pyramid else None,
+        pyramid_weights=pyramid_weights,
     )
     return model, processor
 
@@ -72,7 +76,7 @@ def word_inputs(
 
 
 def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> dict[str, Any]:
-    """Fields of BaselineConfig but `text_config`: of the flags those that the baseline reads, the others are logged."""
+    """Fields of BaselineConfig but `text_config`: of the flags those that it reads; the others are logged."""
     baseline, flags = model_args.baseline, model_args.config_fields()
     columns = next(iter(posts.values())).features
     fields = {
@@ -82,8 +86,8 @@ def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> 
     }
     if {"image", "objects"} & set(baseline.inputs) and "image_features" in columns:
         fields["visual_feature_size"] = columns["image_features"].length
-    if model_args.reads_pixels:
-        fields["pyramid"] = model_args.pyramid.partition(":")[0]
+    if model_args.reads == "pixels":
+        fields["pyramid"] = model_args.model_kwargs.get("pyramid", PYRAMID).partition(":")[0]
         if "image" in columns:
             fields["visual_feature_size"] = FEATURE_SIZES.get(fields["pyramid"], 1)  # the model names a wrong network
     for name, needed in NODE_FIELDS.items():
@@ -91,7 +95,7 @@ def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> 
             fields[name] = flags.get(name, DEFAULT_NODES)
     if "classifier_dropout" in flags:
         fields["classifier_dropout"] = flags["classifier_dropout"]
-    ignored = sorted(set(flags) - set(fields)) + ["vision_in_model"] * model_args.vision_in_model
+    ignored = sorted(set(flags) - set(fields))
     if flags.get("entity_representation", baseline.entity_representation) != baseline.entity_representation:
         ignored.append("entity_representation")
     if ignored:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import datasets
@@ -10,59 +11,48 @@ from datasets_scripts.builders.building import build
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
-from vmhan.training.mapped_features import FEATURE_COLUMNS, with_mapped_features
+from vmhan.training.mapped_features import FEATURE_COLUMNS
 from vmhan.training.streaming import load_streamed
-from vmhan.training.visual_dropout import ThinningCollator
+from vmhan.training.visual_dropout import VisualDropoutCollator
 
 
-__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths", "without_images"]
+__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths"]
 
 logger = logging.getLogger(__name__)
 
-VISUAL_COLUMNS = (
-    "image", "image_features", "boxes", "object_labels", "object_features", "caption", "image_phrases",
-)  # fmt: skip
+VISUAL_COLUMNS = (*FEATURE_COLUMNS, "image", "boxes", "object_labels", "caption", "image_phrases")
 NEEDED_COLUMNS = ("id", "tokens", "pairs")
 TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 
 
-def load_posts(
-    data_args: DataArguments, run_args: RunArguments, *, with_features: bool = True, needs_features: bool = True
-) -> datasets.DatasetDict:
+def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "features") -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; the first process builds while the others wait.
 
-    With --streaming the train split is a `datasets.IterableDataset`.
+    With --streaming the train split is a `datasets.IterableDataset`. Says in the log what the model will see of the
+    pictures, and sets --visual to it where it was left out.
 
     Args:
-        with_features: False for a model that reads pixels: features are neither made nor kept.
-        needs_features: False for one that reads text alone: data without those that --features asks for will do.
+        reads: what the model can read of a picture: "features"; "pixels", so that features are neither made nor kept;
+            "either", as a trained model with its encoder, or a page of errors; or nothing, "text".
 
     Raises:
         ValueError: no train split to train on; a split without the columns that are needed, or without the features
-            that --features asks for; as `load_streamed`.
+            that --visual or --features asks for; as `load_streamed`.
     """
     with run_args.main_process_first(desc="build the data set"):
         if data_args.streaming:
             posts = load_streamed(data_args, run_args)
         elif data_args.dataset in BUILDERS:
-            posts = build(
-                BUILDERS[data_args.dataset].builder_class(),
-                config_name=data_args.dataset,
-                data_dir=data_args.data_dir,
-                cache_dir=data_args.cache_dir,
-                features=data_args.features if with_features and not data_args.no_visual else None,
-                feature_size_px=data_args.feature_size_px,
-                **data_args.builder_fields(),
-            )
+            posts = _build(data_args, reads)
         else:
             posts = datasets.load_dataset(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
     if run_args.do_train and "train" not in posts:
         raise ValueError(
-            f"there is no train split in {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
+            f"there is no train split in --dataset {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
     if data_args.dataset not in BUILDERS:
-        check_loaded(data_args, posts, needs_features=with_features and needs_features and not data_args.no_visual)
-    unread = VISUAL_COLUMNS if data_args.no_visual else () if with_features else FEATURE_COLUMNS
+        _check_loaded(data_args, posts)
+    unread = _settle_visual(data_args, posts, reads)
     for split, rows in posts.items():
         rows = rows.remove_columns([name for name in unread if name in rows.features])
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
@@ -70,34 +60,64 @@ def load_posts(
     return posts
 
 
-def without_images(posts: datasets.DatasetDict, data_args: DataArguments) -> datasets.DatasetDict:
-    """For a model that takes no pixels: pictures without features are not read, so they need not be decoded."""
-    featureless = [split for split, rows in posts.items() if "image_features" not in rows.features]
-    if data_args.images and not data_args.no_visual and featureless:
-        logger.warning("the images are not read: --features ENCODER:WEIGHTS makes features of them, as vgg16:imagenet")
-    for split in featureless:
-        posts[split] = posts[split].remove_columns([name for name in posts[split].features if name == "image"])
-    return posts
+def _build(data_args: DataArguments, reads: str) -> datasets.DatasetDict:
+    builder, options = BUILDERS[data_args.dataset].builder_class(), data_args.builder_fields()
+    features = data_args.features if reads in ("features", "either") and data_args.visual != "none" else None
+    needs_images = features is not None or reads == "pixels"
+    if "images" in {f.name for f in fields(builder.BUILDER_CONFIG_CLASS)}:
+        options |= {"images": False} if data_args.visual == "none" else {"images": True} if needs_images else {}
+    return build(
+        builder,
+        config_name=data_args.dataset,
+        data_dir=data_args.data_dir,
+        cache_dir=data_args.cache_dir,
+        features=features,
+        feature_size_px=data_args.feature_size_px,
+        **options,
+    )
 
 
-def check_loaded(data_args: DataArguments, posts: datasets.DatasetDict, *, needs_features: bool) -> None:
-    """ValueError where posts that no builder made lack what is needed; a warning of flags that only builders read."""
+def _check_loaded(data_args: DataArguments, posts: datasets.DatasetDict) -> None:
+    """ValueError where posts that no builder made lack a column; a warning of flags that only builders read."""
     for split, rows in posts.items():
         missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
         if missing:
             raise ValueError(
-                f"{data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, received none "
-                f"called {missing} among {sorted(rows.features)}. datasets_scripts.prepare.command makes them of raw posts."
+                f"--dataset {data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, "
+                f"received no {missing} among {sorted(rows.features)}. `vmhan prepare` makes them of raw posts."
             )
-        if data_args.features and needs_features and "image_features" not in rows.features:
-            raise ValueError(
-                f"--features {data_args.features} is for data that is built here, and {data_args.dataset!r} has no "
-                f"image_features: prepare it with datasets_scripts.prepare.command --features {data_args.features}, or leave "
-                "--features out to train without pictures."
-            )
-    unused = {*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])} - {"images"}
+    unused = {*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])}
     if unused:
         logger.warning("not used with a data set that is ready: %s", ", ".join(f"--{name}" for name in sorted(unused)))
+
+
+def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads: str) -> tuple[str, ...]:
+    """Decide what is seen of the pictures, say so, and return the columns that are not."""
+    has_features = all("image_features" in rows.features for rows in posts.values())
+    asked = {"--visual": data_args.visual, "--features": data_args.features}
+    if data_args.visual == "none":
+        seen, unread = "nothing, as --visual none asks for: text only", VISUAL_COLUMNS
+    elif reads == "text":
+        seen, unread = "nothing: this model reads text alone", ("image",)
+    elif reads == "pixels":
+        data_args.visual, seen, unread = "pixels", "the pictures themselves", FEATURE_COLUMNS
+    elif has_features:
+        data_args.visual = data_args.visual or "features"
+        made_by = f"that {data_args.features} makes" if data_args.dataset in BUILDERS else "that the data have"
+        seen, unread = f"visual features {made_by}", ()
+    elif reads == "either":
+        seen, unread = "the pictures, through the encoder that is saved with the model", ()
+    elif any(asked.values()):
+        flags = " ".join(f"{name} {value}" for name, value in asked.items() if value)
+        raise ValueError(
+            f"{flags} needs visual features, and --dataset {data_args.dataset} has no image_features: --features "
+            "makes them for data that are built here, `vmhan prepare --features` for a folder. Or: --visual none."
+        )
+    else:
+        seen = "no pictures, only what the data say of them in words: there are no features, and no --features"
+        unread = ("image",)
+    logger.info("what the model sees of the pictures (--visual %s): %s", data_args.visual or "not given", seen)
+    return unread
 
 
 def make_collator(
@@ -109,27 +129,25 @@ def make_collator(
         ValueError: a share outside [0, 1].
     """
     collator = VMHANCollator(processor, label2id)
-    return collator if visual_share is None else ThinningCollator(collator, visual_share, seed=seed)
+    return collator if visual_share is None else VisualDropoutCollator(collator, visual_share, seed=seed)
 
 
 def with_lengths(
     posts: datasets.DatasetDict, processor: VMHANProcessor, run_args: RunArguments
 ) -> datasets.DatasetDict:
-    """Adds `length`, where batches are made by length; visual features come as views of the mapped file.
+    """Adds the column `length` where batches are made by length.
 
     With --tokens_per_batch it is a list, the tokens of each of a post's encoder rows, in every split; otherwise the
     tokens of the longest one, for training by Trainer's group_by_length.
     """
     by_length = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
-    for split in posts:
-        if isinstance(posts[split], datasets.IterableDataset):
+    for split, rows in posts.items():
+        if isinstance(rows, datasets.IterableDataset):
             continue
         if run_args.tokens_per_batch is not None:
-            posts[split] = posts[split].add_column("length", row_lengths(posts[split], processor))
+            posts[split] = rows.add_column("length", row_lengths(rows, processor))
         elif by_length and split == "train":
-            longest = [max(lengths) for lengths in row_lengths(posts[split], processor)]
-            posts[split] = posts[split].add_column("length", longest)
-        posts[split] = with_mapped_features(posts[split])
+            posts[split] = rows.add_column("length", [max(lengths) for lengths in row_lengths(rows, processor)])
     return posts
 
 

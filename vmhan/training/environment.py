@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,16 @@ def describe_environment() -> dict[str, Any]:
     """`python`, `packages` (name: version), `platform`, `cpu_count`, `git_revision` of this code and `git_dirty`.
 
     The last two are None where the code is not in a git checkout of its own.
-
-    Example:
-        >>> sorted(describe_environment())
-        ['cpu_count', 'git_dirty', 'git_revision', 'packages', 'platform', 'python']
     """
+    packages = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     revision = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
     changes = None if revision is None else _git("status", "--porcelain", "--untracked-files=no")
     return {
         "python": platform.python_version(),
-        "packages": {name: number for name in PACKAGES if (number := _version(name)) is not None},
+        "packages": packages,
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "git_revision": revision,
@@ -35,16 +36,8 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _git(*arguments: str) -> str | None:
-    try:
+    with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+        return done.stdout.strip()
+    return None

@@ -1,4 +1,4 @@
-"""Flags of run_mmre.py as a mapping and back: a YAML file's entries, `--name value` words. Imports nothing heavy."""
+"""Flags of `vmhan train` as a mapping and back: a YAML file's entries, `--name value` words. Imports nothing heavy."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 
-__all__ = ["flags_of", "read_entries", "same_value", "to_entries"]
+__all__ = ["flags_of", "normal", "read_entries", "same_value", "to_entries"]
 
 
 def read_entries(path: str | Path) -> dict[str, Any]:
@@ -45,8 +45,8 @@ def to_entries(words: Sequence[str]) -> dict[str, Any]:
         ValueError: a value stands before the first flag.
 
     Example:
-        >>> to_entries(["--seed", "1", "--no_visual", "--preset=gcn"])
-        {'seed': '1', 'no_visual': True, 'preset': 'gcn'}
+        >>> to_entries(["--seed", "1", "--streaming", "--preset=gcn"])
+        {'seed': '1', 'streaming': True, 'preset': 'gcn'}
     """
     entries: dict[str, Any] = {}
     name = None
@@ -55,7 +55,7 @@ def to_entries(words: Sequence[str]) -> dict[str, Any]:
             name, equals, value = word[2:].partition("=")
             entries[name] = [value] if equals else []
         elif name is None:
-            raise ValueError(f"expected flags of run_mmre.py (--name value), received {word!r} before any --name.")
+            raise ValueError(f"expected flags of vmhan train (--name value), received {word!r} before any --name.")
         else:
             entries[name].append(word)
     one_or_all = {1: lambda values: values[0], 0: lambda values: True}
@@ -69,12 +69,13 @@ def same_value(one: Any, other: Any) -> bool:
         >>> same_value("1e-4", 0.0001), same_value(True, "true"), same_value("gcn", "gat")
         (True, True, False)
     """
-    return _normal(one) == _normal(other)
+    return normal(one) == normal(other)
 
 
-def _normal(value: Any) -> Any:
+def normal(value: Any) -> Any:
+    """A value of a flag in the one form that all ways of writing it have."""
     if isinstance(value, (list, tuple)):
-        return [_normal(item) for item in value]
+        return [normal(item) for item in value]
     text = str(value)
     if text.lower() in ("true", "false"):
         return text.lower()

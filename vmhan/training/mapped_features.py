@@ -1,42 +1,47 @@
 """Rows of a data set whose visual features are views of the memory-mapped file, in the type they are stored in.
 
-The numpy format of `datasets` makes float16 float32, a copy of twice the size.
+The numpy format of `datasets` makes float16 float32, a copy of twice the size, and takes no batch whose first is null.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
-from datasets.formatting import PythonFormatter, _register_formatter
+from torch.utils.data import Dataset
 
 
-__all__ = ["FEATURE_COLUMNS", "MappedFormatter", "with_mapped_features"]
+__all__ = ["FEATURE_COLUMNS", "MappedPosts", "with_mapped_features"]
 
 FEATURE_COLUMNS = ("image_features", "object_features")
-FORMAT = "mapped_features"
 
 
-class MappedFormatter(PythonFormatter):
-    """Columns of vectors, or of lists of vectors, of one length: read-only arrays (V,) or (O, V); None where null."""
+class MappedPosts(Dataset):
+    """Posts whose vectors (V,), or lists of vectors (O, V), are read-only arrays without a copy; None where null."""
 
-    def format_row(self, pa_table: pa.Table) -> dict[str, np.ndarray | None]:
-        return {name: _views(pa_table[name])[0] for name in pa_table.column_names}
+    def __init__(self, posts: datasets.Dataset, columns: Sequence[str]):
+        self.vectors = posts.select_columns(list(columns)).with_format("arrow")
+        self.rest = posts.remove_columns(list(columns))
 
-    def format_column(self, pa_table: pa.Table) -> list[np.ndarray | None]:
-        return _views(pa_table.column(0))
+    def __len__(self) -> int:
+        return len(self.rest)
 
-    def format_batch(self, pa_table: pa.Table) -> dict[str, list[np.ndarray | None]]:
-        return {name: _views(pa_table[name]) for name in pa_table.column_names}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        table = self.vectors[indices]
+        views = {name: [_view(row) for row in _rows(table[name])] for name in table.column_names}
+        return [
+            row | {name: views[name][i] for name in views} for i, row in enumerate(self.rest.__getitems__(indices))
+        ]
 
 
-_register_formatter(MappedFormatter, FORMAT)
-
-
-def with_mapped_features(posts: datasets.Dataset) -> datasets.Dataset:
-    """The same posts with their visual features, if they have some of a fixed length, as views; the rest as it was."""
+def with_mapped_features(posts: datasets.Dataset) -> datasets.Dataset | MappedPosts:
+    """The posts with their visual features as views, if they have some of a fixed length."""
     columns = [name for name in FEATURE_COLUMNS if name in posts.column_names and _is_vector(posts.features[name])]
-    return posts.with_format(FORMAT, columns=columns, output_all_columns=True) if columns else posts
+    return MappedPosts(posts, columns) if columns else posts
 
 
 def _is_vector(feature: Any) -> bool:
@@ -44,8 +49,8 @@ def _is_vector(feature: Any) -> bool:
     return getattr(feature, "length", -1) > 0 or getattr(inner, "length", -1) > 0
 
 
-def _views(column: pa.ChunkedArray) -> list[np.ndarray | None]:
-    return [_view(chunk.slice(i, 1)) for chunk in column.chunks for i in range(len(chunk))]
+def _rows(column: pa.ChunkedArray) -> list[pa.Array]:
+    return [chunk.slice(i, 1) for chunk in column.chunks for i in range(len(chunk))]
 
 
 def _view(row: pa.Array) -> np.ndarray | None:

@@ -1,5 +1,7 @@
 """The model and the processor that a run trains, or of a finished one evaluates."""
 
+import logging
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -12,43 +14,39 @@ from modeling_vmhan.weights import load_region_encoder
 from vmhan.baselines import BaselineForRelationClassification, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model
-from vmhan.training.text_encoders import load_text_encoder
+from vmhan.training.text_encoders import load_text_encoder, public_name
 
 
 __all__ = ["build_model", "load_trained", "vision_of"]
 
+logger = logging.getLogger(__name__)
+
+Model = VMHANForRelationClassification | BaselineForRelationClassification
+
 
 def build_model(
     model_args: ModelArguments, data_args: DataArguments, posts: datasets.DatasetDict
-) -> tuple[VMHANForRelationClassification | BaselineForRelationClassification, VMHANProcessor]:
+) -> tuple[Model, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
 
-    With --trained_model, that one.
-
     Raises:
-        ValueError: --vision_in_model without visual features; as `load_trained`.
+        ValueError: --visual pixels, of an encoder that nobody named.
     """
-    if model_args.trained_model is not None:
-        return load_trained(model_args, posts)
     if model_args.baseline is not None:
+        if data_args.visual == "pixels" and model_args.reads != "pixels":
+            logger.info("%s holds no vision encoder: it gets --visual features", model_args.model)
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features
-    labels = columns["pairs"].feature["relation"].names
     vector = columns.get("image_features")
     config_fields = {
-        "id2label": dict(enumerate(labels)),
+        "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
         "visual_feature_size": vector.length if vector is not None else 0,
         **model_args.config_fields(),
     }
-    if data_args.no_visual:
+    vision, weights = None, None
+    if data_args.visual == "none":
         config_fields |= {"num_image_phrases": 0, "num_objects": 0}
-    vision = None
-    if model_args.vision_in_model and not data_args.no_visual:
-        if vector is None:
-            raise ValueError(
-                "--vision_in_model saves the encoder that made the visual features, received posts without any. Build "
-                "them with --features (a prepared data set: datasets_scripts.prepare.command --features), or leave it out."
-            )
+    elif data_args.visual == "pixels":
         weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
         vision = load_region_encoder(
@@ -56,39 +54,20 @@ def build_model(
         )
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
-    processor = VMHANProcessor.for_config(
-        config,
-        tokenizer,
-        max_length=model_args.max_length,
-        max_image_text_length=model_args.max_image_text_length,
-    )
+    lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
+    processor = VMHANProcessor.for_config(config, tokenizer, **lengths)
     model = VMHANForRelationClassification.from_text_encoder(
         text_encoder, config, vocab_size=len(processor.tokenizer), vision=vision
     )
+    if model.config.vision_config is not None:
+        model.config.vision_config._name_or_path = public_name(weights)
     return model, processor
 
 
-def load_trained(
-    model_args: ModelArguments, posts: datasets.DatasetDict
-) -> tuple[VMHANForRelationClassification | BaselineForRelationClassification, VMHANProcessor]:
-    """The model and processor of a finished run's folder, as they were saved: no flag of the model changes them.
-
-    Raises:
-        ValueError: it is another model than --model, or its labels are not the data's. OSError: there is no model.
-    """
-    folder, is_baseline = model_args.trained_model, model_args.baseline is not None
-    name = PreTrainedConfig.get_config_dict(folder)[0].get("baseline", "vmhan")
-    if name != (model_args.model if is_baseline else "vmhan"):
-        raise ValueError(
-            f"--trained_model {folder} holds {name!r}, received --model {model_args.model}: pass --model {name}."
-        )
+def load_trained(folder: Path) -> tuple[Model, VMHANProcessor]:
+    """The model and processor of a finished run's folder, as they were saved."""
+    is_baseline = "baseline" in PreTrainedConfig.get_config_dict(folder)[0]
     model = load_baseline(folder) if is_baseline else VMHANForRelationClassification.from_pretrained(folder)
-    labels = next(iter(posts.values())).features["pairs"].feature["relation"].names
-    if labels != model.config.labels:
-        raise ValueError(
-            f"--trained_model {folder} was trained on the relations {model.config.labels}, received data with "
-            f"{labels}: they must be the same, in the same order."
-        )
     return model, VMHANProcessor.from_pretrained(folder)
 
 
@@ -101,8 +80,8 @@ def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:
     made = visual_feature_description(posts)
     if made is None:
         raise ValueError(
-            "--vision_in_model needs features that say what made them, received a data set without that note. Build "
-            "it with --features, or with datasets_scripts.prepare.command."
+            "--visual pixels needs features that say what made them, received a data set without that note. Build it "
+            "with --features, or with `vmhan prepare --features`, or pass --visual features."
         )
     fields = {"vision_encoder": made["encoder"], "image_transform": made["transform"]}
     if made["encoder"] == "transformers":

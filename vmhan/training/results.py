@@ -21,7 +21,7 @@ from vmhan.training.environment import describe_environment
 from vmhan.training.trainer import real_pairs
 
 
-__all__ = ["complete", "describe", "prediction_rows", "publish", "show_example", "write_results"]
+__all__ = ["complete", "describe", "prediction_rows", "show_example", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,36 +79,24 @@ def prediction_rows(
 def describe(
     argv: list[str], model_args: ModelArguments, data_args: DataArguments, run_args: RunArguments
 ) -> dict[str, Any]:
-    """What the card says of this run beside its metrics; a trained model's own run.json says how that was made."""
+    """What run.json and the card say of this run beside its metrics."""
     training = {**run_args.to_dict(), "world_size": run_args.world_size}
     groups = {"model": asdict(model_args), "data": asdict(data_args), "training": training}
-    run = describe_run(argv, **groups, licence=run_args.hub_license)
-    if model_args.trained_model is None:
-        return run
-    file = Path(model_args.trained_model) / RUN_FILE
-    made = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    of_model = {name: made.get(name) for name in ("licence", "base_model", "model", "training")}
-    return run | of_model | {"trained_model": Path(model_args.trained_model).name}
+    return describe_run(argv, **groups, licence=run_args.hub_license)
 
 
 def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
-    """A trained VM-HAN: an answered example if asked for, the card, the upload; of any other run, run.json."""
+    """A trained VM-HAN: an answered example if asked for, the card, the upload; of a baseline, run.json."""
     folder = Path(run_args.output_dir)
     if run_args.show_example and not (is_repository and "test" in posts):
-        elsewhere = "a baseline has no pipeline, and an evaluated model its own folder"
-        reason = "there is no test split" if is_repository else elsewhere
+        reason = "there is no test split" if is_repository else "a baseline has no pipeline"
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
     elif run_args.show_example:
         show_example(folder, posts["test"])
-    if is_repository:
-        publish(run_args, run)
-    else:
+    if not is_repository:
         write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
-
-
-def publish(run_args: RunArguments, run: dict[str, Any]) -> None:
-    """Write the card, so that the folder is a complete repository; with --push_to_hub, publish it."""
-    folder, repo_id = Path(run_args.output_dir), run_args.hub_model_id or Path(run_args.output_dir).absolute().name
+        return
+    repo_id = run_args.hub_model_id or folder.absolute().name
     write_model_card(folder, run, repo_id=run_args.hub_model_id)
     if run_args.publish:
         choice = {"private": run_args.hub_private_repo, "predictions": run_args.hub_predictions}
@@ -118,7 +106,7 @@ def publish(run_args: RunArguments, run: dict[str, Any]) -> None:
 def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
     """Ask the saved folder, as a user would, about the test post with the most pairs, and log its answers.
 
-    Leaves example.png and, where the model takes pictures, example.json: the question that was asked.
+    Leaves example.png and, where the model takes pictures, example.json: the question, whose image is that file.
     """
     pipe = transformers.pipeline(model=str(output_dir))
     post = posts[max(range(len(posts)), key=lambda i: len(posts[i]["pairs"]))]
@@ -128,9 +116,10 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
         post["image"].save(picture)
         logger.info("picture:  %s", picture)
         if pipe.model.config.vision_encoder is not None:
-            given = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
-            post = {**given, "image": str(picture)}
-            write_atomically(output_dir / "example.json", json.dumps(post, indent=2) + "\n")
+            post = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
+            question = json.dumps({**post, "image": picture.name}, indent=2)
+            write_atomically(output_dir / "example.json", question + "\n")
+            post["image"] = str(picture)
     logger.info("sentence: %s", " ".join(post["tokens"]))
     for answer, relation in zip(pipe(post), gold, strict=True):
         words = (answer["head"], answer["tail"], answer["relation"], answer["score"], relation)

@@ -1,67 +1,86 @@
-"""Grid search on the validation split: `run_mmre.py CONFIG --hyperparameter_search SPACE.yaml --n_trials 5`.
+"""`vmhan search CONFIG --space SPACE --n_trials 5 [--flag value ...]`: grid search on the validation split.
 
-The space is a YAML file of fields, each with the list of values to try; a trial is one point of their grid. The points
-are drawn with the run's seed, without repetition, before the first trial, and trials are kept in search.db: a killed
-search goes on with the point it was at. The test split is never looked at. Trainer.hyperparameter_search (Optuna,
-`pip install 'vmhan[search]'`) runs the trials.
+The space is a YAML file of fields, each with the list of values to try; a trial is one point of their grid, drawn by
+the run's seed. Trials are kept in search.db: a killed search of the same settings goes on with the point it was at.
+The test split is never looked at. Optuna (`pip install 'vmhan[search]'`) draws the points.
 """
 
+import hashlib
 import json
 import logging
 import math
-import random
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from datasets_scripts.commands import nearest
 from model_cards.run_metadata import write_atomically
-from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
+from vmhan.configs import find_config
+from vmhan.training.arguments import ModelArguments, RunArguments, parse_arguments
+from vmhan.training.command import make_trainer, set_up_logging
 from vmhan.training.data import load_posts, make_collator, with_lengths
-from vmhan.training.flags import read_entries, same_value, to_entries
+from vmhan.training.flags import normal, read_entries, to_entries
 from vmhan.training.models import build_model
-from vmhan.training.trainer import RelationTrainer, score_evaluation
 
 
-__all__ = ["draw_points", "read_space", "search"]
+__all__ = ["main", "read_space"]
 
 logger = logging.getLogger(__name__)
 
-METRIC = "eval_f1"
-SETTINGS = "settings"  # of a study's trials, noted in it
+USAGE = "vmhan search CONFIG --space SPACE [--n_trials 5] [--flag value ...]"
 UNIMPORTANT = ("cache_dir", "disable_tqdm")  # a trial's score does not depend on these
-NOT_TRIED = ("output_dir", "hyperparameter_search", "n_trials", "resume_from_checkpoint")
+OWN = {
+    "--space": {"default": "search_space", "help": "YAML file of fields, each with the list of values to try."},
+    "--n_trials": {"type": int, "default": 5, "help": "Trials of the search; the paper has five."},
+}
+NOT_TRIED = ("output_dir", "resume_from_checkpoint", "space", "n_trials", "seed")
 
 
-def search(
-    argv: Sequence[str], model_args: ModelArguments, data_args: DataArguments, run_args: RunArguments
-) -> dict[str, Any]:
-    """Try the points, write search.json (all trials) and best.yaml (a config of run_mmre.py); returns the former.
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Try the points, write search.json (all trials) and best.yaml (a config of `vmhan train`); returns the former.
 
     A trial's value is its best validation F1 over the evaluations of its training, in [0, 1].
 
     Raises:
-        ValueError: no Optuna; a space that does not fit; several processes; no validation split; trials of other
-            settings in --output_dir.
+        ValueError: no Optuna; a space that does not fit; several processes; no validation split.
     """
-    optuna = _optuna()
+    argv = sys.argv[1:] if argv is None else argv
+    model_args, data_args, run_args, own = parse_arguments(argv, usage=USAGE, also=OWN)
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("vmhan search needs Optuna: pip install 'vmhan[search]'") from error
+    set_up_logging(run_args)
+    set_seed(run_args.seed)
     if run_args.world_size > 1:
-        raise ValueError(f"--hyperparameter_search runs in one process, received {run_args.world_size}.")
-    space = read_space(run_args.hyperparameter_search)
+        raise ValueError(f"vmhan search runs in one process, received {run_args.world_size}.")
+    space = read_space(own.space)
+    n_trials = min(own.n_trials, math.prod(map(len, space.values())))
     output_dir = Path(run_args.output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     run_args.save_strategy, run_args.load_best_model_at_end = SaveStrategy.NO, False  # a trial leaves its score only
+    run_args.early_stopping_patience = None
     if run_args.eval_strategy == IntervalStrategy.NO:
         run_args.eval_strategy = IntervalStrategy.EPOCH
     trials = _Trials(space, model_args, data_args, run_args)
-    place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "study_name": "search", "load_if_exists": True}
+    place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "load_if_exists": True}
+    place |= {
+        "study_name": _study_name(_entries(argv)),
+        "sampler": optuna.samplers.GridSampler(space, seed=run_args.seed),
+    }
     study = optuna.create_study(direction="maximize", **place)
-    _check_settings(study, _entries(argv), output_dir)
-    missing = _enqueue(study, draw_points(space, run_args.n_trials, run_args.seed), optuna)
-    if missing:
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(states=(states.RUNNING,)):  # cut short by a kill
+        study.tell(trial.number, state=states.FAIL)
+        study.enqueue_trial(trial.params)
+    missing = n_trials - len(study.get_trials(states=(states.COMPLETE,)))
+    if missing > 0:
         trials.trainer.hyperparameter_search(
             hp_space=trials.training_fields,
             compute_objective=trials.best_so_far,
@@ -78,31 +97,21 @@ class _Trials:
     """The Trainer whose model is built anew for each trial, and what it asks for on the way."""
 
     def __init__(self, space: dict[str, list], model_args, data_args, run_args):
-        self._space, self._model_args, self._data_args = space, model_args, data_args
-        posts = load_posts(data_args, run_args)
-        posts.pop("test", None)
-        if "validation" not in posts:
-            raise ValueError(f"--hyperparameter_search needs a validation split, received only {list(posts)}.")
-        self._posts, self._best = posts, -math.inf
-        model, processor = build_model(model_args, data_args, posts)
-        posts = with_lengths(posts, processor, run_args)
-        labels, none_label = model.config.labels, model.config.none_label
+        self._space, self._model_args, self._data_args, self._best = space, model_args, data_args, -math.inf
+        self._posts = load_posts(data_args, run_args)
+        self._posts.pop("test", None)
+        if "validation" not in self._posts:
+            raise ValueError(f"vmhan search needs a validation split, received only {list(self._posts)}.")
+        model, processor = build_model(model_args, data_args, self._posts)
+        posts = with_lengths(self._posts, processor, run_args)
         self.trainer = None
-        self.trainer = RelationTrainer(
-            model_init=self.model,
-            args=run_args,
-            train_dataset=posts["train"],
-            eval_dataset=posts["validation"],
-            data_collator=make_collator(processor, model.config.label2id, data_args.visual_share),
-            compute_metrics=lambda evaluation: score_evaluation(evaluation, labels, none_label),
-        )
+        self.trainer = make_trainer(model, processor, posts, data_args, run_args, model_init=self.model)
 
     def model(self, trial):
         """A fresh model of the trial's fields; the collator gets the processor that belongs to it."""
         self._best = -math.inf
-        changed = (
-            {} if trial is None else {k: v for k, v in self._point(trial).items() if hasattr(self._model_args, k)}
-        )
+        point = {} if trial is None else self._point(trial)
+        changed = {name: value for name, value in point.items() if hasattr(self._model_args, name)}
         model, processor = build_model(replace(self._model_args, **changed), self._data_args, self._posts)
         if self.trainer is not None:
             share = self._data_args.visual_share
@@ -113,24 +122,27 @@ class _Trials:
         return {name: value for name, value in self._point(trial).items() if not hasattr(self._model_args, name)}
 
     def best_so_far(self, metrics: Mapping[str, float]) -> float:
-        self._best = max(self._best, metrics[METRIC])
+        self._best = max(self._best, metrics["eval_f1"])
         return self._best
 
     def _point(self, trial) -> dict[str, Any]:
         return {name: trial.suggest_categorical(name, values) for name, values in self._space.items()}
 
 
-def read_space(path: str) -> dict[str, list]:
-    """Field -> values to try.
+def read_space(name: str | Path) -> dict[str, list]:
+    """Field -> values to try, of a YAML file or one that comes with the package.
 
     Raises:
         ValueError: a name is no field of the model or of the training, or has no list of single values.
     """
+    path = find_config(name)
+    known = {f.name for group in (ModelArguments, RunArguments) for f in fields(group)} - set(NOT_TRIED)
     space = read_entries(path)
-    known = {f.name for group in (ModelArguments, RunArguments) for f in fields(group)} - {*NOT_TRIED, "seed"}
     for name, values in space.items():
         if name not in known:
-            raise ValueError(f"{path}: expected fields of the model or of the training, received {name!r}.")
+            raise ValueError(
+                f"{path}: expected fields of the model or of the training, received {name!r}{nearest(name, known)}"
+            )
         single = isinstance(values, list) and all(isinstance(v, (str, int, float, bool)) for v in values)
         if not single or not values or len(set(map(str, values))) != len(values):
             raise ValueError(
@@ -139,74 +151,17 @@ def read_space(path: str) -> dict[str, list]:
     return space
 
 
-def draw_points(space: Mapping[str, Sequence], n_trials: int, seed: int) -> list[dict[str, Any]]:
-    """`n_trials` points of the grid, or all of a smaller one; more trials of one seed begin with those of fewer.
-
-    Example:
-        >>> len(draw_points({"learning_rate": [0.1, 0.2], "num_layers": [1, 2]}, 9, seed=0))
-        4
-    """
-    size, generator = math.prod(len(values) for values in space.values()), random.Random(seed)
-    chosen: dict[int, None] = {}
-    while len(chosen) < min(n_trials, size):
-        chosen[generator.randrange(size)] = None
-    points = []
-    for index in chosen:
-        point = {}
-        for name, values in space.items():
-            index, digit = divmod(index, len(values))
-            point[name] = values[digit]
-        points.append(point)
-    return points
-
-
-def _optuna():
-    try:
-        import optuna
-    except ImportError as error:
-        raise ValueError("--hyperparameter_search needs Optuna: pip install 'vmhan[search]'") from error
-    return optuna
-
-
 def _entries(argv: Sequence[str]) -> dict[str, Any]:
-    """The run's settings, of its file and flags, without those of the search and its place, and without tokens."""
-    from_file = bool(argv) and argv[0].endswith((".yaml", ".yml"))
-    entries = (read_entries(argv[0]) if from_file else {}) | to_entries(argv[from_file:])
-    return {name: value for name, value in entries.items() if name not in NOT_TRIED and "token" not in name}
+    """The run's settings, of its file and flags, without those of the search's place, and without tokens."""
+    from_file = bool(argv) and not argv[0].startswith("-")
+    entries = (read_entries(find_config(argv[0])) if from_file else {}) | to_entries(argv[from_file:])
+    return {name: value for name, value in entries.items() if name not in NOT_TRIED[:-1] and "token" not in name}
 
 
-def _check_settings(study, entries: dict[str, Any], output_dir: Path) -> None:
-    """Finished trials go on with the settings that they were made with; a study without any notes new ones."""
-    compared = {name: value for name, value in entries.items() if name not in UNIMPORTANT}
-    recorded = study.user_attrs.get(SETTINGS)
-    is_begun = any(trial.state.name == "COMPLETE" for trial in study.get_trials())
-    if recorded is None and is_begun:
-        raise ValueError(f"{output_dir / 'search.db'} does not say of what settings its trials are: choose another.")
-    if not is_begun:
-        study.set_user_attr(SETTINGS, compared)
-        return
-    names = sorted({*recorded, *compared})
-    different = [name for name in names if not same_value(recorded.get(name), compared.get(name))]
-    if different:
-        changes = ", ".join(f"{name} {recorded.get(name)!r} -> {compared.get(name)!r}" for name in different)
-        raise ValueError(
-            f"{output_dir / 'search.db'} has trials of other settings ({changes}): expected the same ones to go on "
-            "with them. Choose another --output_dir."
-        )
-
-
-def _enqueue(study, points: list[dict[str, Any]], optuna) -> int:
-    """Queue the points that have no finished trial; returns how many. A trial that was cut short counts as failed."""
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(states=(states.RUNNING,)):
-        study.tell(trial.number, state=states.FAIL)
-    finished = [trial.params for trial in study.get_trials(states=(states.COMPLETE,))]
-    queued = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(states=(states.WAITING,))]
-    missing = [point for point in points if point not in finished]
-    for point in missing:
-        if point not in queued:
-            study.enqueue_trial(point)
-    return len(missing)
+def _study_name(entries: Mapping[str, Any]) -> str:
+    """One study a set of settings: search.db may hold several, whose trials are not mixed."""
+    compared = {name: normal(value) for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
+    return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
 
 
 def _write(study, argv: Sequence[str], run_args: RunArguments, output_dir: Path) -> dict[str, Any]:
@@ -222,8 +177,8 @@ def _write(study, argv: Sequence[str], run_args: RunArguments, output_dir: Path)
         "trials": trials,
     }
     write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
-    entries = _entries(argv) | best.params
     words = f"# Trial {best.number} of search.json: validation F1 {best.value:.4f}.\n"
-    write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(entries, sort_keys=False))
+    best_config = yaml.safe_dump(_entries(argv) | best.params, sort_keys=False)
+    write_atomically(output_dir / "best.yaml", words + best_config)
     logger.info("best of %d trials: validation F1 %.4f with %s", len(trials), best.value, best.params)
     return found

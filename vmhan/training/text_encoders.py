@@ -7,7 +7,7 @@ from pathlib import Path
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
-__all__ = ["OFFLINE_ENCODER", "load_text_encoder", "resolve_text_encoder"]
+__all__ = ["OFFLINE_ENCODER", "load_text_encoder", "public_name", "resolve_text_encoder"]
 
 OFFLINE_ENCODER = "offline:all-MiniLM-L6-v2"
 OFFLINE_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -34,7 +34,14 @@ def resolve_text_encoder(name: str) -> str:
 
 
 def load_text_encoder(name: str, num_layers: int | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The pretrained encoder, or its first `num_layers` layers, and its tokenizer."""
-    name = resolve_text_encoder(name)
+    """The pretrained encoder, or its first `num_layers` layers, and its tokenizer; neither names a local folder."""
+    place = resolve_text_encoder(name)
     fields = {} if num_layers is None else {"num_hidden_layers": num_layers}
-    return AutoModel.from_pretrained(name, **fields), AutoTokenizer.from_pretrained(name)
+    encoder, tokenizer = AutoModel.from_pretrained(place, **fields), AutoTokenizer.from_pretrained(place)
+    encoder.config._name_or_path = tokenizer.name_or_path = public_name(name)
+    return encoder, tokenizer
+
+
+def public_name(name: str) -> str:
+    """What saved files call it: a name on the Hub as it is, of a local folder the last part."""
+    return Path(name).name if Path(name).is_dir() else name

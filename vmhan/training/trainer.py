@@ -12,13 +12,14 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import get_last_checkpoint, seed_worker
 
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
 from vmhan.training.batching import TokenBudgetSampler
+from vmhan.training.mapped_features import with_mapped_features
 
 
 __all__ = ["RelationTrainer", "callbacks", "gathered_weights", "real_pairs", "score_evaluation", "train"]
@@ -105,13 +106,17 @@ class RelationTrainer(Trainer):
         )
         return self.accelerator.prepare(loader)
 
-    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> datasets.Dataset:
-        """Also the pictures, where every one has its features: none need be decoded."""
+    def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> Dataset:
+        """Also the pictures, where every one has its features: none need be decoded. Features become views."""
         dataset = super()._remove_unused_columns(dataset, description)
-        if not {"image", "image_features"} <= set(dataset.column_names):
-            return dataset
-        images, features = (dataset.data[name].null_count for name in ("image", "image_features"))
-        return dataset.remove_columns("image") if features <= images else dataset
+        if {"image", "image_features"} <= set(dataset.column_names):
+            images, features = (dataset.data[name].null_count for name in ("image", "image_features"))
+            dataset = dataset.remove_columns("image") if features <= images else dataset
+        return with_mapped_features(dataset)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        """By the lengths that the posts have as a column; their views have none."""
+        return super()._get_train_sampler(self.train_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
-__all__ = ["ThinningCollator", "check_share", "kept_nodes", "thin_post", "visual_nodes"]
+__all__ = ["VisualDropoutCollator", "check_share", "kept_nodes", "drop_visual_nodes", "visual_nodes"]
 
 Node = tuple[str, int]  # ("image", 0), ("object", index into boxes) or ("image phrase", index into image_phrases)
 EMPTY = -1  # in a pair's `objects` and `image_phrases`: a place that no node takes
@@ -45,7 +45,9 @@ def kept_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> set[Node
     """
     check_share(share)
     if post.get("id") is None:
-        raise ValueError("a post is thinned by draws that belong to its id: expected post['id'], received none.")
+        raise ValueError(
+            "visual nodes are dropped by draws that belong to the post's id: expected post['id'], received none."
+        )
     tails = {("object", pair.get("tail_object", -1)) for pair in post["pairs"]}
     kept = {node for node in visual_nodes(post) if node in tails or _draw(seed, post["id"], node) < share}
     if post.get("image_features") is None and post.get("image") is not None and any(n == "object" for n, _ in kept):
@@ -53,7 +55,7 @@ def kept_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> set[Node
     return kept
 
 
-def thin_post(post: dict[str, Any], share: float, *, seed: int = 0) -> dict[str, Any]:
+def drop_visual_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> dict[str, Any]:
     """The post with about `share` of its visual nodes; a new dict, nothing of the given one is changed.
 
     Objects keep their places in `boxes`, and `tail_object` its meaning: a pair's own choice among them reads -1 where
@@ -65,16 +67,16 @@ def thin_post(post: dict[str, Any], share: float, *, seed: int = 0) -> dict[str,
 
     Example:
         >>> post = {"id": "a", "object_features": [[0.5]], "pairs": [{"head": [0, 1], "tail": [1, 2], "objects": []}]}
-        >>> thin_post(post, 0.0)["pairs"][0]["objects"]
+        >>> drop_visual_nodes(post, 0.0)["pairs"][0]["objects"]
         [-1]
     """
     kept = kept_nodes(post, share, seed=seed)
     gone = [node for node in visual_nodes(post) if node not in kept]
     if not gone:
         return dict(post)
-    thinned, pairs = dict(post), [dict(pair) for pair in post["pairs"]]
+    changed, pairs = dict(post), [dict(pair) for pair in post["pairs"]]
     if ("image", 0) in gone:
-        thinned |= {name: None for name in ("image", "image_features") if name in post}
+        changed |= {name: None for name in ("image", "image_features") if name in post}
     objects = {index for kind, index in gone if kind == "object"}
     if objects:
         for pair in pairs:
@@ -82,17 +84,17 @@ def thin_post(post: dict[str, Any], share: float, *, seed: int = 0) -> dict[str,
             pair["objects"] = [EMPTY if index in objects else index for index in chosen]
     phrases = {index for kind, index in gone if kind == "image phrase"}
     if phrases:
-        thinned |= _without_phrases(post, phrases)
-        if not thinned["image_phrases"]:
+        changed |= _without_phrases(post, phrases)
+        if not changed["image_phrases"]:
             pairs = [pair | {"image_phrases": []} for pair in pairs]
-    return thinned | {"pairs": pairs}
+    return changed | {"pairs": pairs}
 
 
-class ThinningCollator:
-    """A collator whose posts are thinned before another one encodes them.
+class VisualDropoutCollator:
+    """A collator whose posts lose visual nodes before another one encodes them.
 
     Args:
-        collator: called with the thinned posts. share, seed: as in `thin_post`.
+        collator: called with these posts. share, seed: as in `drop_visual_nodes`.
 
     Raises:
         ValueError: a share outside [0, 1].
@@ -102,7 +104,7 @@ class ThinningCollator:
         self.collator, self.share, self.seed = collator, check_share(share), seed
 
     def __call__(self, posts: Iterable[dict[str, Any]]) -> Any:
-        return self.collator([thin_post(post, self.share, seed=self.seed) for post in posts])
+        return self.collator([drop_visual_nodes(post, self.share, seed=self.seed) for post in posts])
 
 
 def _draw(seed: int, post_id: str, node: Node) -> float:

@@ -349,7 +349,8 @@ class TestHVPNeT:
         shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
         BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "encoder")
         tokenizer.save_pretrained(tmp_path / "encoder")
-        flags = {"model": "hvpnet", "pyramid": "resnet18:random:0", "pyramid_size_px": SIDE, "do_train": True}
+        kwargs = f"{{pyramid: 'resnet18:random:0', pyramid_size_px: {SIDE}}}"
+        flags = {"model": "hvpnet", "model_kwargs": kwargs, "do_train": True}
         flags |= {"text_encoder": tmp_path / "encoder", "num_train_epochs": 1, "use_cpu": True, "save_strategy": "no"}
         flags |= {"dataset": "postcards", "num_train": 2, "num_validation": 1, "num_test": 2, "features": "random:0"}
         flags |= {"cache_dir": tmp_path / "cache", "output_dir": tmp_path / "out", "remove_unused_columns": False}
@@ -357,7 +358,7 @@ class TestHVPNeT:
         run_mmre.main(argv)
         assert not list((tmp_path / "cache").rglob("features-*"))
         _, data_args, run_args = parse_arguments(argv)
-        test = load_posts(data_args, run_args, with_features=False)["test"]
+        test = load_posts(data_args, run_args, "pixels")["test"]
         model, processor = load_baseline(tmp_path / "out"), VMHANProcessor.from_pretrained(tmp_path / "out")
         inputs = processor(list(test))
         assert inputs["pixel_values"].shape[2:] == (3, SIDE, SIDE) and model.config.pyramid == "resnet18"

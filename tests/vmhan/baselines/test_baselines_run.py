@@ -100,11 +100,11 @@ def test_a_graph_baseline_is_the_preset(workplace):
 def test_flags_that_a_baseline_does_not_read_are_named(workplace, caplog):
     posts = DatasetDict(train=Dataset.from_parquet(str(workplace / "posts" / "train.parquet")))
     flags = ["--model", "bert_sg", "--num_objects", "2", "--hidden_size", "8", "--classifier_dropout", "0.3"]
-    model_args, data_args, _ = arguments_of(workplace, *flags, "--vision_in_model", "true")
+    model_args, data_args, _ = arguments_of(workplace, *flags, "--visual", "pixels")
     with caplog.at_level("INFO"):
         config = build_model(model_args, data_args, posts)[0].config
     assert (config.num_objects, config.num_text_phrases, config.classifier_dropout) == (2, 0, 0.3)
-    ignored = "hidden_size, num_text_phrases, vision_in_model, entity_representation: not used"
+    ignored = "hidden_size, num_text_phrases, entity_representation: not used"
     assert f"bert_sg takes no {ignored}" in caplog.text
 
 
@@ -135,7 +135,7 @@ def test_the_vocabulary_is_the_training_split_s_and_the_vectors(workplace, tmp_p
     assert {"ann", "waves", "sings"} <= set(tokenizer.get_vocab()) and "zebra" not in tokenizer.get_vocab()
     assert vectors[tokenizer.convert_tokens_to_ids("sings")].tolist() == [3, 4]
     model_args, data_args, _ = arguments_of(
-        workplace, "--model", "cnn", "--word_vectors", str(tmp_path / "vectors.txt")
+        workplace, "--model", "cnn", "--model_kwargs", json.dumps({"word_vectors": str(tmp_path / "vectors.txt")})
     )
     train = Dataset.from_parquet(str(workplace / "posts" / "train.parquet"))
     (tmp_path / "vectors.txt").write_text("ann 1 2\nbob 3 4\n")

@@ -1,4 +1,4 @@
-"""vmhan.evaluation.sweep.command: plans, locks, workers, a kill (with a run_mmre of milliseconds), and real runs of seconds."""
+"""vmhan sweep: plans, locks, workers, a kill (with a training of milliseconds), and real runs of seconds."""
 
 import importlib
 import json
@@ -74,7 +74,7 @@ sys.modules["vmhan.training.command"] = __import__("stand_in")
 
 @pytest.fixture
 def place(tmp_path):
-    """A folder to sweep in: sweep.yaml with three rows and two seeds, and the stand-in in front of the training command."""
+    """A folder to sweep in: sweep.yaml with three rows and two seeds, and the stand-in in front of `vmhan train`."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     (tmp_path / "sitecustomize.py").write_text(IN_FRONT)
     (tmp_path / "base.yaml").write_text("learning_rate: 0.001\ncache_dir: cache\n")
@@ -82,6 +82,12 @@ def place(tmp_path):
     content = {"datasets": {"cards": {"config": "base.yaml", "num_train": 5}}, "rows": rows, "seeds": [1, 2]}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return tmp_path
+
+
+def change_sweep(place, **change):
+    content = yaml.safe_load((place / "sweep.yaml").read_text()) | change
+    (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return content
 
 
 def start(place, *arguments, results="results"):
@@ -121,51 +127,39 @@ def finish(run, **metrics):
 
 
 def test_flags_and_entries_are_inverse(tmp_path):
-    entries = {"seed": "1", "no_visual": True, "label_names": ["a", "b"], "preset": "gcn"}
-    assert to_entries(["--no_visual", "--seed", "2", *flags_of({**entries, "no_visual": True})]) == {
-        **entries,
-        "no_visual": "True",
-    }
-    assert to_entries(["--preset=gcn", "--no_visual"]) == {"preset": "gcn", "no_visual": True}
+    entries = {"seed": "1", "streaming": True, "label_names": ["a", "b"], "preset": "gcn"}
+    assert to_entries(["--streaming", "--seed", "2", *flags_of(entries)]) == entries | {"streaming": "True"}
+    assert to_entries(["--preset=gcn", "--streaming"]) == {"preset": "gcn", "streaming": True}
     assert same_value("1e-4", 0.0001) and same_value(True, "True") and not same_value("1", "2")
-    with pytest.raises(ValueError, match="expected flags of run_mmre.py .* received 'gcn' before any --name"):
+    with pytest.raises(ValueError, match="expected flags of .* received 'gcn' before any --name"):
         to_entries(["gcn", "--seed", "1"])
 
 
 def test_the_plan_has_seeds_outside_and_rows_inside(place):
     runs = plan_runs(read_sweep(place / "sweep.yaml"), "R", flags={"num_train": "9"})
-    assert [run.name for run in runs[:4]] == [
-        "cards/full/seed-1",
-        "cards/small/seed-1",
-        "cards/plain/seed-1",
-        "cards/full/seed-2",
-    ]
+    assert [run.name[6:] for run in runs[:4]] == ["full/seed-1", "small/seed-1", "plain/seed-1", "full/seed-2"]
     assert runs[1].folder == Path("R/cards/small/seed-1")
     settings = runs[1].settings()
     assert settings == {"hidden_size": 8, "learning_rate": 0.001, "num_train": "9", "seed": 1}  # no cache_dir
     assert runs[1].argv()[1:5] == ["--num_train", "9", "--hidden_size", "8"]
-    assert [r.name for r in plan_runs(read_sweep(place / "sweep.yaml"), "R", rows=["plain"], seeds=[7])] == [
-        "cards/plain/seed-7"
-    ]
+    (run,) = plan_runs(read_sweep(place / "sweep.yaml"), "R", rows=["plain"], seeds=[7])
+    assert run.name == "cards/plain/seed-7"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": None}, "expected reference to be one of rows, received 'full'"),
-        ({"rwos": {}}, "expected datasets and rows, and perhaps seeds, flags, reference; received"),
-        ({"rows": {"full": "gcn"}}, "expected rows to be 'name: {flag: value}' entries"),
-        ({"seeds": 3}, "expected seeds to be a list of whole numbers, received 3"),
-        (
-            {"datasets": {"cards": {"config": "nowhere.yaml"}}},
-            "datasets.cards: expected config: FILE.*received 'nowhere.yaml'",
-        ),
-        ({"reference": "fool"}, "expected reference to be one of rows, received 'fool'"),
+        ({"rows": None}, "reference .* 'full'"),
+        ({"rwos": {}}, "'rwos'"),
+        ({"rows": {"full": "gcn"}}, "rows .* 'gcn'"),
+        ({"rows": {"full": {}, "small": {"num_heads": None}}}, r"small: .*\['num_heads'\]"),
+        ({"seeds": 3}, "seeds .* 3"),
+        ({"datasets": {"cards": {"config": "nowhere.yaml"}}}, "datasets.cards: .*'nowhere.yaml'"),
+        ({"reference": "fool"}, "reference .* 'fool'"),
     ],
 )
 def test_a_wrong_sweep_file_is_an_error(place, change, message):
-    content = {**yaml.safe_load((place / "sweep.yaml").read_text()), **change}
-    (place / "sweep.yaml").write_text(yaml.safe_dump(content))
+    change_sweep(place, **change)
     with pytest.raises(ValueError, match=message):
         read_sweep(place / "sweep.yaml")
 
@@ -177,14 +171,6 @@ def test_wrong_names_are_errors(place, capsys):
         plan_runs(read_sweep(place / "sweep.yaml"), "R", rows=["fool"])
     assert cli.main(["sweep", str(place / "sweep.yaml"), "--keep_weights", "fool"]) == 2
     assert "--keep_weights: expected some of ['full', 'small', 'plain'], received ['fool']" in capsys.readouterr().err
-
-
-def test_a_flag_without_a_value_is_an_error(place):
-    content = yaml.safe_load((place / "sweep.yaml").read_text())
-    content["rows"]["small"]["num_heads"] = None
-    (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.raises(ValueError, match=r"small: expected a value of \['num_heads'\], received none"):
-        read_sweep(place / "sweep.yaml")
 
 
 def test_the_shipped_sweeps_have_all_rows_and_parse():
@@ -220,15 +206,14 @@ def test_a_killed_sweep_goes_on_to_the_same_table(place):
 
 
 def test_failed_and_dying_runs_are_recorded_and_the_others_go_on(place):
-    content = yaml.safe_load((place / "sweep.yaml").read_text())
-    content["rows"] |= {"failing": {"fail": True}, "dying": {"die": True}}
-    content["seeds"] = [1]
-    (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    content = change_sweep(
+        place, seeds=[1], rows={"full": {}, "plain": {}, "failing": {"fail": True}, "dying": {"die": True}}
+    )
     code, errors = run_sweep(place, "--keep_weights", "full")
     folders = {name: place / "results" / "cards" / name / "seed-1" for name in content["rows"]}
-    assert code == 1 and "3 runs finished, 0 of them before; 2 failed" in errors
+    assert code == 1 and "2 runs finished, 0 of them before; 2 failed" in errors
     assert "ValueError: this row is meant to fail" in (folders["failing"] / "failed.txt").read_text()
-    assert "The process ended with exit code -9" in (folders["dying"] / "failed.txt").read_text()
+    assert "The process died" in (folders["dying"] / "failed.txt").read_text()
     assert (folders["plain"] / "metrics.json").is_file() and not (folders["plain"] / "failed.txt").exists()
     assert "a word of the run" in (folders["plain"] / "log.txt").read_text()
     assert (folders["full"] / "model.safetensors").is_file() and not (folders["full"] / "checkpoint-1").exists()
@@ -236,9 +221,7 @@ def test_failed_and_dying_runs_are_recorded_and_the_others_go_on(place):
 
 
 def test_a_run_that_failed_behind_its_metrics_has_not_finished(place):
-    content = yaml.safe_load((place / "sweep.yaml").read_text())
-    content |= {"rows": {"full": {"fail_late": True}}, "seeds": [1]}
-    (place / "sweep.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    change_sweep(place, rows={"full": {"fail_late": True}}, seeds=[1])
     for _ in range(2):
         code, errors = run_sweep(place)
         assert code == 1 and "0 runs finished, 0 of them before; 1 failed" in errors
@@ -248,9 +231,7 @@ def test_a_run_that_failed_behind_its_metrics_has_not_finished(place):
 def test_weights_that_are_gone_are_said_to_be(place):
     assert run_sweep(place, "--rows", "full")[0] == 0
     code, errors = run_sweep(place, "--rows", "full", "--keep_weights", "full")
-    assert (
-        code == 0 and "have no weights, as they finished without --keep_weights: results/cards/full/seed-1" in errors
-    )
+    assert code == 0 and "without --keep_weights: results/cards/full/seed-1" in errors
     assert run_sweep(place, "--rows", "full", "--keep_weights", "full", "--overwrite")[0] == 0
     assert len(list(place.glob("results/cards/full/*/model.safetensors"))) == 2
 
@@ -258,9 +239,8 @@ def test_weights_that_are_gone_are_said_to_be(place):
 def test_two_sweeps_of_one_folder_share_the_runs(place):
     both = [start(place, "--num_proc", "1", "--", "--sleep", "0.2") for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
-    assert sorted(call[:2] for call in calls(place)) == sorted(
-        [row, s] for row in ("full", "small", "plain") for s in "12"
-    )
+    every = [[row, seed] for row in ("full", "small", "plain") for seed in "12"]
+    assert sorted(call[:2] for call in calls(place)) == sorted(every)
     for process in both:
         process.stderr.close()
 
@@ -276,11 +256,7 @@ def test_a_run_that_another_process_does_is_left_alone(place):
 def test_other_settings_of_a_finished_run_are_an_error(place, capsys):
     finish(small_run(place))
     check_settings(small_run(place, learning_rate="1e-3"))  # the same in other letters
-    with pytest.raises(
-        ValueError,
-        match=r"run of other settings \(hidden_size: recorded 8, asked for '16'; num_test: recorded 'nothing', asked "
-        r"for 4\).*--overwrite",
-    ):
+    with pytest.raises(ValueError, match=r"hidden_size: .* 8, .* '16'; num_test: .*'nothing', .* 4\).*--overwrite"):
         check_settings(small_run(place, hidden_size="16", num_test=4))
     (small_run(place).folder / "settings.json").unlink()
     with pytest.raises(ValueError, match="finished run that no sweep made .*--overwrite"):
@@ -315,11 +291,7 @@ def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(plac
     monkeypatch.chdir(place)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     run = small_run(place)
-    for whole, recorded, expected in (
-        (True, run, True),
-        (False, run, False),
-        (True, small_run(place, num_test=3), False),
-    ):
+    for whole, recorded, expected in ((1, run, True), (0, run, False), (1, small_run(place, num_test=3), False)):
         run.folder.mkdir(parents=True)
         (run.folder / "leftover").write_text("")
         (run.folder / "settings.json").write_text(json.dumps({"settings": recorded.settings()}))
@@ -336,7 +308,7 @@ def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(plac
 def real_sweep(workplace):  # noqa: F811
     """A sweep over two rows of the tiny postcards, done in this process."""
     rows = {"full": {"title": "VM-HAN"}, "no_kl": {"title": "w/o KL loss", "preset": "no_kl"}}
-    flags = {"config": "tiny.yaml", "num_train_epochs": 1, "no_visual": True}  # without images: no VGG16 to build
+    flags = {"config": "tiny.yaml", "num_train_epochs": 1, "visual": "none"}  # without images: no VGG16 to build
     content = {"datasets": {"postcards": flags}, "rows": rows}
     (workplace / "sweep.yaml").write_text(yaml.safe_dump(content))
     runs = plan_runs(read_sweep(workplace / "sweep.yaml"), workplace / "results")
@@ -367,5 +339,5 @@ def test_a_real_failure_is_recorded(real_sweep):
     folder, _ = real_sweep
     wrong = plan_runs(read_sweep(folder / "sweep.yaml"), folder / "wrong", rows=["full"], flags={"preset": "fool"})[0]
     assert do_run(wrong, keep_weights=False) == FAILED
-    assert "preset must be one of" in (wrong.folder / "failed.txt").read_text()
+    assert "--preset: expected one of" in (wrong.folder / "failed.txt").read_text()
     assert read_entries(folder / "tiny.yaml")["num_train"] == 10

@@ -56,9 +56,7 @@ def data(tmp_path_factory):
         rows.append(json.dumps({"id": str(i), "text": text, "pairs": pairs}) + "\n")
     for split in ("train", "validation"):
         (folder / f"{split}.jsonl").write_text("".join(rows))
-    return (
-        f"--dataset jsonl --data_dir {folder} --cache_dir {folder / 'cache'} --no_visual true --use_cpu true".split()
-    )
+    return f"--dataset jsonl --data_dir {folder} --cache_dir {folder / 'cache'} --visual none --use_cpu true".split()
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +202,7 @@ def test_probabilities_are_calibrated(make_small, make_processor):
 
 def test_a_vision_encoder_inside_is_refused(make_model, make_processor, make_vision_config):
     model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
-    with pytest.raises(ValueError, match="vision_in_model false"):
+    with pytest.raises(ValueError, match="--visual features"):
         export_program(model, make_processor(model.config))
 
 

@@ -79,7 +79,7 @@ def test_a_post_above_the_budget_is_alone_and_said_to_be(caplog):
     with caplog.at_level(logging.WARNING):
         batches = list(TokenBudgetSampler([[5], [9, 30], [5]], 20, shuffle=False))
     assert batches == [[0], [1], [2]]
-    assert "1 of 3 posts take more than the 20 tokens of a batch, the largest 60" in caplog.text
+    assert "1 of 3 posts" in caplog.text and "largest 60" in caplog.text
 
 
 @pytest.mark.parametrize("representation", ["marker", "span", "packed"])
@@ -104,11 +104,6 @@ def test_the_lengths_become_a_column(make_processor, tmp_path):
         run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True, **flags)
         splits = with_lengths(DatasetDict(train=rows, test=rows), processor, run_args)
         columns[str(flags)] = [
-            splits[name]["length"][:] if "length" in splits[name].column_names else None for name in splits
+            rows["length"][:] if "length" in rows.column_names else None for rows in splits.values()
         ]
     assert list(columns.values()) == [[expected, expected], [[9, 9], None], [None, None]]
-
-
-def test_a_budget_of_no_token_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="--tokens_per_batch must be a positive number of tokens, received 0"):
-        RunArguments(output_dir=str(tmp_path), tokens_per_batch=0, use_cpu=True)

@@ -1,95 +1,90 @@
-"""run_mmre.py on a finished run, on data that no builder made, and what it refuses before anything is computed."""
+"""vmhan evaluate, runs on data that no builder made, and what the model sees of the pictures."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
-from datasets import DatasetDict
 from transformers import TrainingArguments
 
 import run_mmre
-from vmhan import cli
+from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
-from vmhan.training.data import load_posts, without_images
-from vmhan.training.models import build_model
+from vmhan.training.data import load_posts
 from vmhan.training.results import complete
 
 
 SCORES = ("validation_f1", "test_f1", "test_accuracy", "test_precision", "temperature")
+FEATURES = ("image_features", "object_features")
+ONE_STEP = ["--max_steps", "1", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--save_strategy", "no"]
 
 
-@pytest.fixture
-def config(workplace):  # noqa: F811
+@pytest.fixture(scope="module")
+def config(workplace):
     return str(workplace / "tiny.yaml")
 
 
-@pytest.fixture
-def posts(config, tmp_path):
-    _, data_args, run_args = parse_arguments([config, "--output_dir", str(tmp_path)])
+@pytest.fixture(scope="module")
+def built(config):
+    _, data_args, run_args = parse_arguments([config, "--output_dir", "x"])
     return load_posts(data_args, run_args)
 
 
-def evaluate(config, trained, output, *flags):
-    return run_mmre.main(
-        [config, "--do_train", "false", "--trained_model", str(trained), "--output_dir", str(output), *flags]
-    )
+@pytest.fixture
+def posts(built):
+    return built.copy()
 
 
-def test_a_finished_run_is_evaluated_into_another_folder(config, finished, tmp_path):  # noqa: F811
+# ---------------------------------------------------------------- vmhan evaluate
+
+
+def test_a_finished_run_is_evaluated_into_another_folder(workplace, finished):
+    """Alone by its own settings, of which run.json does not have the cache."""
     trained, metrics = finished
-    before = (trained / "metrics.json").read_bytes()
-    evaluated = evaluate(config, trained, tmp_path / "again", "--entity_representation", "marker")  # its own is packed
+    before = {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()}
+    local = ["--cache_dir", str(workplace / "cache"), "--use_cpu", "true", "--disable_tqdm", "true"]
+    evaluated = evaluate.main([str(trained), *local])
     assert {name: evaluated[name] for name in SCORES} == {name: pytest.approx(metrics[name]) for name in SCORES}
-    rows = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (trained, tmp_path / "again")]
+    again = trained / "evaluated"
+    rows = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (trained, again)]
     assert [json.loads(row)["predicted"] for row in rows[0]] == [json.loads(row)["predicted"] for row in rows[1]]
-    assert (trained / "metrics.json").read_bytes() == before
-    run, made = (json.loads((folder / "run.json").read_text()) for folder in (tmp_path / "again", trained))
+    assert {path.name: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
+    run, made = (json.loads((folder / "run.json").read_text()) for folder in (again, trained))
     assert (run["model"], run["training"], run["base_model"]) == (made["model"], made["training"], made["base_model"])
-    assert run["trained_model"] == "full" and "--trained_model full" in run["command"]
-    assert not (tmp_path / "again" / "README.md").exists()
+    assert run["trained_model"] == "full" and run["command"].startswith("vmhan evaluate full ")
+    assert (again / "config.json").exists() and not (again / "model.safetensors").exists()
 
 
-def test_an_evaluated_model_keeps_its_temperature(config, finished, posts, tmp_path):  # noqa: F811
+def test_an_evaluated_model_keeps_its_temperature(config, finished, posts, tmp_path):
     trained, metrics = finished
     posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
-    evaluated = evaluate(config, trained, tmp_path / "again", "--dataset", str(tmp_path / "posts"))
+    flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "again")]
+    evaluated = evaluate.main([str(trained), config, *flags])
     assert evaluated["temperature"] == metrics["temperature"] != 1 and "validation_f1" not in evaluated
     assert evaluated["test_ece"] == pytest.approx(metrics["test_ece"])
 
 
-def test_a_baseline_is_evaluated_too_and_by_its_name_only(config, tmp_path):
-    flags = ["--model", "mtb", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--save_strategy", "no"]
-    trained = run_mmre.main([config, "--output_dir", str(tmp_path / "mtb"), "--max_steps", "1", *flags])
-    evaluated = evaluate(config, tmp_path / "mtb", tmp_path / "again", "--model", "mtb")
+def test_a_baseline_is_evaluated_too(config, tmp_path):
+    trained = run_mmre.main([config, "--output_dir", str(tmp_path / "mtb"), "--model", "mtb", *ONE_STEP])
+    evaluated = evaluate.main([str(tmp_path / "mtb"), config, "--output_dir", str(tmp_path / "again")])
     assert evaluated["test_loss"] == pytest.approx(trained["test_loss"])
-    with pytest.raises(ValueError, match="holds 'mtb', received --model vmhan: pass --model mtb"):
-        evaluate(config, tmp_path / "mtb", tmp_path / "third")
 
 
-def test_without_training_no_model_is_written_over(config, finished):  # noqa: F811
+def test_what_cannot_be_evaluated_is_an_error(config, finished, posts, tmp_path):
     trained, _ = finished
     before = (trained / "model.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=f"pass --trained_model {trained} and another --output_dir"):
+    with pytest.raises(ValueError, match=f"--output_dir {trained}.*vmhan evaluate {trained}"):
         run_mmre.main([config, "--output_dir", str(trained), "--do_train", "false"])
-    with pytest.raises(ValueError, match="would write over the model"):
-        evaluate(config, trained, trained)
+    with pytest.raises(ValueError, match=f"--output_dir.*{trained}"):
+        evaluate.main([str(trained), config, "--output_dir", str(trained)])
     assert (trained / "model.safetensors").read_bytes() == before
-
-
-@pytest.mark.parametrize("flags", [["--do_train", "true"], ["--do_train", "false", "--push_to_hub", "true"]])
-def test_a_trained_model_is_only_evaluated(config, flags):
-    with pytest.raises(ValueError, match="expected --do_train false and no --push_to_hub"):
-        parse_arguments([config, "--output_dir", "x", "--trained_model", "y", *flags])
-
-
-def test_a_trained_model_of_other_relations_is_an_error(config, finished, posts):  # noqa: F811
-    trained, _ = finished
-    flags = ["--do_train", "false", "--trained_model", str(trained)]
-    model_args, data_args, _ = parse_arguments([config, "--output_dir", "x", *flags])
-    columns = posts["train"].features
-    columns["pairs"].feature["relation"].names.reverse()
-    with pytest.raises(ValueError, match="they must be the same, in the same order"):
-        build_model(model_args, data_args, {"train": SimpleNamespace(features=columns)})
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        evaluate.main([str(tmp_path), config])
+    names = posts["test"].features["pairs"].feature["relation"].names
+    features = posts["test"].features.copy()
+    features["pairs"].feature["relation"] = type(features["pairs"].feature["relation"])(names=names[::-1])
+    posts["test"].cast(features).to_parquet(tmp_path / "posts" / "test.parquet")
+    flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "again")]
+    with pytest.raises(ValueError, match="relations .* same order"):
+        evaluate.main([str(trained), config, *flags])
 
 
 # ---------------------------------------------------------------- data that no builder made
@@ -97,19 +92,47 @@ def test_a_trained_model_of_other_relations_is_an_error(config, finished, posts)
 
 @pytest.fixture
 def loading(config, posts, tmp_path):
-    """A function: posts without these columns, saved and loaded again with these flags."""
+    """`load(*flags, without=columns, reads=...)`: the posts without these columns, saved and loaded again."""
 
-    def load(*flags, without=()):
+    def load(*flags, without=(), reads="features"):
         for split, rows in posts.items():
             rows.remove_columns(list(without)).to_parquet(tmp_path / "posts" / f"{split}.parquet")
         arguments = [config, "--output_dir", str(tmp_path), "--dataset", str(tmp_path / "posts"), *flags]
-        model_args, data_args, run_args = parse_arguments(arguments)
-        return model_args, data_args, load_posts(data_args, run_args)
+        _, data_args, run_args = parse_arguments(arguments)
+        return data_args.visual, load_posts(data_args, run_args, reads), data_args
 
     return load
 
 
-FEATURES = ("image_features", "object_features")
+@pytest.mark.parametrize("without", [(), FEATURES], ids=["features", "pictures"])
+@pytest.mark.parametrize("reads", ["features", "pixels", "text"])
+@pytest.mark.parametrize("visual", [None, "none", "features", "pixels"])
+def test_what_the_model_sees_of_the_pictures(loading, caplog, visual, reads, without):
+    """Decided by the flag, the model and what the data have; said in one line of the log."""
+    flags = ["--features=", *(["--visual", visual] if visual else [])]
+    if reads == "features" and without and visual in ("features", "pixels"):
+        with pytest.raises(ValueError, match=f"--visual {visual} .*--dataset .* --features"):
+            loading(*flags, without=without, reads=reads)
+        return
+    with caplog.at_level("INFO"):
+        _, posts, data_args = loading(*flags, without=without, reads=reads)
+    columns = set(posts["train"].column_names)
+    has_features = not without and visual != "none" and reads != "pixels"
+    assert ("image_features" in columns) is has_features
+    assert ("image" in columns) is (visual != "none" and (reads == "pixels" or (reads == "features" and not without)))
+    assert ("caption" in columns) is (visual != "none")
+    expected = visual or {"pixels": "pixels", "features": None if without else "features", "text": None}[reads]
+    assert data_args.visual == ("pixels" if reads == "pixels" and visual != "none" else expected)
+    assert caplog.text.count("--visual") == 1 or visual == "none"
+
+
+def test_features_that_ready_data_do_not_have_are_an_error(loading, config, tmp_path):
+    with pytest.raises(ValueError, match="--features random:0 .*--dataset .*image_features"):
+        loading(without=FEATURES)
+    flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "out"), *ONE_STEP]
+    assert "test_f1" in run_mmre.main([config, *flags, "--model", "mtb"])  # which does not miss them
+    with pytest.raises(ValueError, match="image_features"):
+        run_mmre.main([config, *flags, "--model", "visualbert"])
 
 
 def test_without_a_validation_split_the_last_epoch_counts(config, posts, tmp_path, capsys):
@@ -124,89 +147,40 @@ def test_without_a_validation_split_the_last_epoch_counts(config, posts, tmp_pat
         "false",
     ]
     metrics = run_mmre.main([config, "--output_dir", str(tmp_path / "out"), *flags])
-    assert "there is no validation split: no epoch is selected, the last one is saved" in capsys.readouterr().err
+    assert "there is no validation split" in capsys.readouterr().err
     assert metrics["epoch"] == 2 and "test_f1" in metrics and "validation_f1" not in metrics
-
-
-def test_pictures_that_nothing_reads_are_not_decoded(loading, caplog):
-    _, data_args, posts = loading("--images", "true", "--features", "", without=FEATURES)
-    assert "image" in posts["train"].features  # for baselines that read pixels
-    assert "image" not in without_images(posts, data_args)["train"].features
-    assert "the images are not read: --features" in caplog.text
-
-
-def test_features_that_the_data_do_not_have_are_an_error(loading):
-    with pytest.raises(
-        ValueError, match="--features random:0 is for data that is built here, and .* has no image_fea"
-    ):
-        loading(without=FEATURES)
-    _, _, posts = loading("--no_visual", "true", without=FEATURES)
-    assert "image" not in posts["train"].features
-
-
-def test_a_baseline_that_reads_no_features_does_not_miss_them(loading, config, tmp_path):
-    loading("--no_visual", "true", without=FEATURES)
-    flags = [
-        "--dataset",
-        str(tmp_path / "posts"),
-        "--max_steps",
-        "1",
-        "--eval_strategy",
-        "no",
-        "--save_strategy",
-        "no",
-    ]
-    flags += ["--load_best_model_at_end", "false", "--output_dir", str(tmp_path / "out")]
-    assert "test_f1" in run_mmre.main([config, *flags, "--model", "mtb"])
-    with pytest.raises(ValueError, match="has no image_features"):
-        run_mmre.main([config, *flags, "--model", "visualbert"])
-
-
-def test_a_vision_encoder_of_no_features_is_an_error(config, posts):
-    model_args, data_args, _ = parse_arguments([config, "--output_dir", "x", "--vision_in_model", "true"])
-    with pytest.raises(
-        ValueError, match="--vision_in_model saves the encoder that made .* received posts without any"
-    ):
-        build_model(model_args, data_args, DatasetDict({s: p.remove_columns(FEATURES) for s, p in posts.items()}))
 
 
 @pytest.mark.parametrize("column", ["id", "tokens"])
 def test_a_missing_column_is_an_error_before_training(loading, column):
-    with pytest.raises(ValueError, match=rf"split \w+: expected the columns .* received none called \['{column}'\]"):
+    with pytest.raises(ValueError, match=rf"split \w+: .*\['{column}'\]"):
         loading(without=[column])
 
 
+def test_without_train_split_there_is_nothing_to_train_on(config, posts, tmp_path):
+    posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
+    _, data_args, run_args = parse_arguments([config, "--output_dir", "x", "--dataset", str(tmp_path / "posts")])
+    with pytest.raises(ValueError, match="no train split .* --do_train false"):
+        load_posts(data_args, run_args)
+
+
 def test_flags_of_builders_are_said_not_to_be_used(loading, caplog):
-    loading("--captions", "llava_next", "--images", "false")
+    loading("--captions", "llava_next")
     assert "not used with a data set that is ready: --captions, --num_test, --num_train" in caplog.text
-    assert "--images" not in caplog.text
 
 
-def test_an_example_without_test_split_is_a_warning(config, finished, posts, caplog, monkeypatch):  # noqa: F811
+def test_an_example_without_test_split_is_a_warning(config, finished, posts, caplog, monkeypatch):
     trained, _ = finished
     _, _, run_args = parse_arguments([config, "--output_dir", str(trained), "--show_example", "true"])
-    published = []
-    monkeypatch.setattr("vmhan.training.results.publish", lambda *arguments: published.append(arguments))
+    cards = []
+    monkeypatch.setattr("vmhan.training.results.write_model_card", lambda *a, **k: cards.append(a))
     posts.pop("test")
     complete(run_args, {}, posts, is_repository=True)
-    assert "no example is shown: there is no test split" in caplog.text and len(published) == 1
-
-
-# ---------------------------------------------------------------- what does not go with this model
-
-
-def test_label_smoothing_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="--label_smoothing_factor must be 0, received 0.1"):
-        RunArguments(output_dir=str(tmp_path), use_cpu=True, label_smoothing_factor=0.1)
+    assert "no example is shown: there is no test split" in caplog.text and len(cards) == 1
 
 
 def test_several_gpus_without_a_launcher_are_not_cut_up(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: self.__dict__.get("_n_gpu") or 2))
     arguments = RunArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
     assert arguments.n_gpu == 1 and arguments.train_batch_size == 4
-    assert "one of 2 GPUs is used: start with `accelerate launch`" in caplog.text
-
-
-def test_the_installed_command_ends_well(monkeypatch):
-    monkeypatch.setattr("vmhan.training.command.main", lambda argv: {"test_f1": 0.5})
-    assert cli.main(["train", "demo"]) == 0
+    assert "one of 2 GPUs is used" in caplog.text

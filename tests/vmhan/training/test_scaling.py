@@ -53,7 +53,6 @@ def recipe(tmp_path_factory, make_text_config, tokenizer):
         "logging_steps": 1,
         "save_strategy": "no",
         "eval_strategy": "no",
-        "remove_unused_columns": False,
         "disable_tqdm": True,
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
@@ -98,7 +97,7 @@ def test_pictures_with_features_are_not_decoded_for_training(tmp_path):
     posts = scaling_posts(2).remove_columns("image_id")
     damaged = datasets.Features({**posts.features, "image": datasets.Image()})
     posts = datasets.Dataset.from_list([{**row, "image": {"bytes": b"no picture"}} for row in posts], features=damaged)
-    run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True, remove_unused_columns=False)
+    run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True)
     trainer = RelationTrainer(model=torch.nn.Linear(1, 1), args=run_args, train_dataset=posts, data_collator=list)
     assert {"image" in row for batch in trainer.get_train_dataloader() for row in batch} == {False}
     trainer.train_dataset = datasets.Dataset.from_list(
@@ -118,10 +117,7 @@ def test_a_stream_trains_and_evaluates_like_stored_posts(recipe, tmp_path):
     streamed = run(recipe, tmp_path / "streamed", streaming="true", shuffle_buffer=0, **flags)
     assert losses(tmp_path / "streamed") == pytest.approx(losses(tmp_path / "stored"), abs=1e-5)
     assert streamed["test_loss"] == pytest.approx(stored["test_loss"], abs=1e-5)
-    answers = [
-        json.loads((tmp_path / name / "metrics.json").read_text())["test_f1"] for name in ("stored", "streamed")
-    ]
-    assert answers[0] == answers[1]
+    assert streamed["test_f1"] == stored["test_f1"]
 
 
 def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_path):
@@ -142,12 +138,9 @@ def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--streaming needs --max_steps, as a stream has no length, received -1"),
-        (
-            ["--max_steps", "2", "--dataset", "mnre"],
-            "--streaming reads posts that are ready, .* received --dataset mnre",
-        ),
-        (["--max_steps", "2", "--tokens_per_batch", "99"], "--tokens_per_batch needs every post's length beforehand"),
+        ([], "--streaming .*--max_steps.* -1"),
+        (["--max_steps", "2", "--dataset", "mnre"], "--streaming .* --dataset mnre"),
+        (["--max_steps", "2", "--tokens_per_batch", "99"], "--tokens_per_batch .* --streaming"),
     ],
 )
 def test_what_a_stream_cannot_do_is_an_error(recipe, tmp_path, flags, message):
@@ -175,7 +168,6 @@ def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, b
         learning_rate=0.01,
         logging_steps=1,
         save_strategy="no",
-        remove_unused_columns=False,
         disable_tqdm=True,
         **options,
     )

@@ -1,4 +1,4 @@
-"""Thinning: nested shares, order that does not matter, places left empty, and a model that sees no more than that."""
+"""Visual node dropout: nested shares, any order, places left empty, and a model that sees no more than that."""
 
 import copy
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmhan.training.visual_dropout import ThinningCollator, kept_nodes, thin_post, visual_nodes
+from vmhan.training.visual_dropout import VisualDropoutCollator, drop_visual_nodes, kept_nodes, visual_nodes
 
 
 SHARES = st.floats(0, 1)
@@ -45,9 +45,9 @@ def test_what_stays_at_a_share_stays_at_a_larger_one(post, one, other):
 @given(any_post())
 def test_all_stay_at_one_and_only_tails_at_zero(post):
     tails = {("object", pair["tail_object"]) for pair in post["pairs"] if pair["tail_object"] >= 0}
-    assert thin_post(post, 1.0) == post and kept_nodes(post, 1.0) == set(visual_nodes(post))
+    assert drop_visual_nodes(post, 1.0) == post and kept_nodes(post, 1.0) == set(visual_nodes(post))
     assert kept_nodes(post, 0.0) == tails
-    nothing = thin_post(post, 0.0)
+    nothing = drop_visual_nodes(post, 0.0)
     assert nothing["image_features"] is None
     assert not any((nothing["caption"] or "").split()) and not any(p.strip() for p in nothing["image_phrases"])
 
@@ -56,24 +56,22 @@ def test_all_stay_at_one_and_only_tails_at_zero(post):
 def test_a_node_that_goes_leaves_its_place_empty(post, share):
     """Places, tails, boxes and everything textual are as before; the post itself is not changed."""
     before, kept = copy.deepcopy(post), kept_nodes(post, share)
-    thinned = thin_post(post, share)
+    fewer = drop_visual_nodes(post, share)
     assert post == before
     for name in ("id", "tokens", "object_features"):
-        assert thinned[name] == post[name]
-    for new, old in zip(thinned["pairs"], post["pairs"], strict=True):
-        assert {k: new[k] for k in ("head", "tail", "tail_object")} == {
-            k: old[k] for k in ("head", "tail", "tail_object")
-        }
+        assert fewer[name] == post[name]
+    for new, old in zip(fewer["pairs"], post["pairs"], strict=True):
+        assert all(new[name] == old[name] for name in ("head", "tail", "tail_object"))
         chosen = old["objects"] or list(range(len(post["object_features"])))
         expected = [index if ("object", index) in kept else -1 for index in chosen]
         assert (new["objects"] or list(range(len(post["object_features"])))) == expected
-    stay = [p for i, p in enumerate(thinned["image_phrases"]) if p.strip() and ("image phrase", i) in kept]
-    assert stay == [p for p in thinned["image_phrases"] if p.strip()]
+    stay = [p for i, p in enumerate(fewer["image_phrases"]) if p.strip() and ("image phrase", i) in kept]
+    assert stay == [p for p in fewer["image_phrases"] if p.strip()]
 
 
 @given(any_post(), SHARES)
-def test_thinning_again_changes_nothing_more(post, share):
-    once = thin_post(post, share)
+def test_dropping_again_changes_nothing_more(post, share):
+    once = drop_visual_nodes(post, share)
     nodes = {node for node in kept_nodes(once, share) if node[0] != "object"}
     assert nodes == {node for node in kept_nodes(post, share) if node[0] != "object"}
 
@@ -95,10 +93,10 @@ def test_about_the_share_stays_and_posts_and_seeds_differ():
     assert kept != [kept_nodes(post, 0.25, seed=1) for post in posts]
 
 
-def test_a_collator_thins_what_it_is_given_in_any_order():
+def test_a_collator_drops_from_what_it_is_given_in_any_order():
     posts = many_posts(5)
-    collate = ThinningCollator(lambda batch: {post["id"]: post for post in batch}, 0.5)
-    assert collate(posts) == collate(posts[::-1]) == {post["id"]: thin_post(post, 0.5) for post in posts}
+    collate = VisualDropoutCollator(lambda batch: {post["id"]: post for post in batch}, 0.5)
+    assert collate(posts) == collate(posts[::-1]) == {post["id"]: drop_visual_nodes(post, 0.5) for post in posts}
 
 
 def test_the_words_of_a_phrase_leave_the_caption_with_it():
@@ -106,34 +104,34 @@ def test_the_words_of_a_phrase_leave_the_caption_with_it():
     post["pairs"] = [{"head": [0, 1], "tail": [1, 2], "image_phrases": [1, 0]}]
     draws = {share: kept_nodes(post, share) for share in (i / 50 for i in range(51))}
     share = next(share for share, kept in draws.items() if len(kept) == 1)
-    thinned = thin_post(post, share)
+    fewer = drop_visual_nodes(post, share)
     if ("image phrase", 0) in draws[share]:
-        assert thinned["caption"] == "a red car near a , red car" and thinned["image_phrases"] == ["red car", ""]
+        assert fewer["caption"] == "a red car near a , red car" and fewer["image_phrases"] == ["red car", ""]
     else:
-        assert thinned["caption"] == "a near a redcar ," and thinned["image_phrases"] == ["", "redcar"]
-    assert thinned["pairs"][0]["image_phrases"] == [1, 0]
-    assert thin_post(post, 0.0)["pairs"][0]["image_phrases"] == []
+        assert fewer["caption"] == "a near a redcar ," and fewer["image_phrases"] == ["", "redcar"]
+    assert fewer["pairs"][0]["image_phrases"] == [1, 0]
+    assert drop_visual_nodes(post, 0.0)["pairs"][0]["image_phrases"] == []
 
 
 def test_an_image_of_pixels_stays_with_an_object_that_is_cut_out_of_it():
     post = {"id": "a", "image": "a.png", "boxes": [[0, 0, 1, 1], [0, 0, 2, 2]]}
     post["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 1, "objects": []}]
-    thinned = thin_post(post, 0.0)
-    assert thinned["image"] == "a.png" and thinned["pairs"][0]["objects"] == [-1, 1]
+    fewer = drop_visual_nodes(post, 0.0)
+    assert fewer["image"] == "a.png" and fewer["pairs"][0]["objects"] == [-1, 1]
     post["pairs"] = [{"head": [0, 1], "tail": [1, 2]}]
-    assert thin_post(post, 0.0)["image"] is None
+    assert drop_visual_nodes(post, 0.0)["image"] is None
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, 25, float("nan")])
 def test_a_share_that_is_no_fraction_is_an_error(share):
-    for thin in (lambda: thin_post(many_posts(1)[0], share), lambda: ThinningCollator(list, share)):
-        with pytest.raises(ValueError, match="share of visual nodes kept: expected a fraction from 0 to 1, received"):
-            thin()
+    for drop in (lambda: drop_visual_nodes(many_posts(1)[0], share), lambda: VisualDropoutCollator(list, share)):
+        with pytest.raises(ValueError, match="share of visual nodes .* received"):
+            drop()
 
 
 def test_a_post_without_id_is_an_error():
     with pytest.raises(ValueError, match=r"expected post\['id'\], received none"):
-        thin_post({"pairs": []}, 0.5)
+        drop_visual_nodes({"pairs": []}, 0.5)
 
 
 # ---------------------------------------------------------------- what the model makes of it
@@ -150,8 +148,8 @@ def test_the_model_has_the_visual_nodes_that_stay_and_no_other(share, make_model
     """num_objects and num_image_phrases are as many as there are, so that every kept node is in the graph."""
     model = make_model(num_objects=4, num_image_phrases=3)
     for post in posts():
-        thinned, kept = thin_post(post, share), kept_nodes(post, share)
-        present = nodes_of(model, encode, [thinned])
+        fewer, kept = drop_visual_nodes(post, share), kept_nodes(post, share)
+        present = nodes_of(model, encode, [fewer])
         for pair, mask in zip(post["pairs"], present, strict=True):
             chosen = pair.get("objects") or range(len(post.get("object_features", [])))
             objects = {("object", index) for index in chosen}
@@ -165,12 +163,14 @@ def test_without_any_visual_node_the_model_answers_as_without_the_image(make_mod
     bare = [{name: value for name, value in post.items() if name not in names} for post in posts()]
     for post in bare:
         post["pairs"] = [{k: v for k, v in pair.items() if k != "objects"} for pair in post["pairs"]]
-    torch.testing.assert_close(predict(model, [thin_post(post, 0.0) for post in posts()]), predict(model, bare))
+    torch.testing.assert_close(
+        predict(model, [drop_visual_nodes(post, 0.0) for post in posts()]), predict(model, bare)
+    )
 
 
 def test_a_tail_in_the_image_is_still_there(make_model, encode, object_post):
     model = make_model(num_objects=3)
     post = {**object_post(), "id": "more"}
-    present = nodes_of(model, encode, [thin_post(post, 0.0)])
+    present = nodes_of(model, encode, [drop_visual_nodes(post, 0.0)])
     assert present[:, 1].all()  # the tail
     assert present.sum(dim=1).tolist() == [3, 3]  # and the two objects that are tails

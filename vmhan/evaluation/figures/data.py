@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from model_cards.run_metadata import RUN_FILE
+from vmhan.configs import current_settings
 from vmhan.evaluation.figures.groups import GROUPINGS
 from vmhan.evaluation.visual_share import read_shares
 from vmhan.scoring.bootstrap import LEVEL, bootstrap_f1, bootstrap_ratio, sentence_counts
@@ -25,7 +26,7 @@ __all__ = ["Scorer", "calibration", "detection", "grouped", "grouped_panel", "ti
 
 SECONDS = "train_seconds_per_epoch"
 REFERENCES = ("bert", "mtb")  # rows that may stand for bare BERT, the first one that is there
-SHARE_FIELDS = ("no_visual", "visual", "visual_share")  # the data arguments that say how much of an image is read
+SHARE_FIELDS = ("visual", "visual_share")  # the data arguments that say how much of an image is read
 POSITIVE = "positive"
 BINS = 10  # of confidence in the reliability diagram
 
@@ -141,8 +142,8 @@ def _trained(systems: Sequence[System], scorer: Scorer, notes: list[str]) -> dic
     partial, lines = set(), {}
     for system in systems:
         run = system.contents(RUN_FILE)[0]
-        data = run["data"]
-        share = 0.0 if data.get("no_visual") or data.get("visual") == "none" else data.get("visual_share", 1.0)
+        data = current_settings(run["data"])
+        share = 0.0 if data.get("visual") == "none" else data.get("visual_share", 1.0)
         rest = {key: value for key, value in data.items() if key not in SHARE_FIELDS}
         common = json.dumps([run["model"], rest, run.get("training")], sort_keys=True)
         alike[common].setdefault(share, []).append(system)

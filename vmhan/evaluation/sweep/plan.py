@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
 
@@ -76,10 +74,11 @@ def read_sweep(path: str | Path) -> Sweep:
         ValueError: an entry is missing, unknown or of another shape than `Sweep` says.
     """
     path = find_config(path, "sweeps")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not {"datasets", "rows"} <= set(content) <= ENTRIES:
-        names = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path}: expected datasets and rows, and perhaps seeds, flags, reference; received {names}.")
+    content = read_entries(path)
+    if not {"datasets", "rows"} <= set(content) <= ENTRIES:
+        raise ValueError(
+            f"{path}: expected datasets and rows, and perhaps seeds, flags, reference; received {sorted(content)}."
+        )
     groups = {name: content.get(name) or {} for name in ("datasets", "rows", "flags")}
     for name, group in groups.items():
         if not isinstance(group, dict) or name != "flags" and not all(isinstance(v, dict) for v in group.values()):

@@ -4,9 +4,10 @@ import multiprocessing
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from queue import SimpleQueue
 
 from vmhan.evaluation.sweep.plan import Run
 from vmhan.evaluation.sweep.runs import BUSY, FAILED, do_run, record_failure
@@ -15,8 +16,6 @@ from vmhan.evaluation.sweep.runs import BUSY, FAILED, do_run, record_failure
 __all__ = ["do_runs"]
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at a run that another sweep is doing
-# Of a worker; with one thread the results do not depend on how many runs there are at a time.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def do_runs(
@@ -27,86 +26,47 @@ def do_runs(
     A run that another sweep is doing is waited for. A process that dies takes only its own run with it.
 
     Args:
-        keep_weights: rows whose weights stay.
-        overwrite: do finished ones again.
+        keep_weights: rows whose weights stay. overwrite: do finished ones again.
     """
-    waiting, pool = deque(runs), _Pool()
-    try:
-        while waiting or pool.busy:
-            while waiting and len(pool.busy) < num_proc:
-                run = waiting.popleft()
-                pool.give(run, (run, run.row in keep_weights, overwrite))
-            for run, outcome in pool.ended():
-                if outcome == BUSY:
-                    waiting.append(run)
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
-                else:
-                    yield run, outcome
-    finally:
-        pool.close()
+    idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+    for _ in range(num_proc):
+        idle.put(_process())
 
-
-class _Pool:
-    """Workers by their connection; a worker gets one run at a time."""
-
-    def __init__(self):
-        self.busy: dict[Connection, Run] = {}
-        self._idle: list[Connection] = []
-        self._processes: dict[Connection, multiprocessing.process.BaseProcess] = {}
-
-    def give(self, run: Run, task: tuple) -> None:
-        connection = self._idle.pop() if self._idle else self._start()
-        connection.send(task)
-        self.busy[connection] = run
-
-    def ended(self) -> list[tuple[Run, str]]:
-        """Waits until at least one run has ended."""
-        found = []
-        for connection in wait(list(self.busy)):
-            run = self.busy.pop(connection)
+    def do(run: Run) -> str:
+        outcome, options = BUSY, {"keep_weights": run.row in keep_weights, "overwrite": overwrite}
+        while outcome == BUSY:
+            process = idle.get()
             try:
-                found.append((run, connection.recv()))
-                self._idle.append(connection)
-            except EOFError:
-                process = self._processes.pop(connection)
-                process.join()
-                record_failure(run, f"The process ended with exit code {process.exitcode} (-9: killed, or no memory).")
-                found.append((run, FAILED))
-        return found
+                outcome = process.submit(do_run, run, **options).result()
+            except BrokenProcessPool as error:
+                record_failure(run, f"The process died: killed, or no memory ({error}).")
+                process, outcome = _process(), FAILED
+            finally:
+                idle.put(process)
+            if outcome == BUSY:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        return outcome
 
-    def close(self) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        for process in self._processes.values():
-            process.join()
-
-    def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")  # forked processes may use neither CUDA nor threads
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=True)
-        before = {name: os.environ.get(name) for name in ONE_THREAD}
-        os.environ.update(ONE_THREAD)
-        try:
-            process.start()
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-        theirs.close()
-        self._processes[ours] = process
-        return ours
+    with ThreadPoolExecutor(num_proc) as threads:
+        futures = {threads.submit(do, run): run for run in runs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    for _ in range(num_proc):
+        idle.get().shutdown()
 
 
-def _work(connection: Connection) -> None:
-    """A worker: runs come in, outcomes go out, until the other side is gone."""
+def _process() -> ProcessPoolExecutor:
+    """One process; a pool of several would break as a whole when one dies."""
+    context = multiprocessing.get_context("spawn")  # forked processes may use neither CUDA nor threads
+    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
+
+
+def _begin() -> None:
+    """With one thread, results do not depend on how many runs there are at a time; torch reads it when imported."""
+    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while True:
-        try:
-            run, keep_weights, overwrite = connection.recv()
-        except EOFError:
-            return
-        connection.send(do_run(run, keep_weights=keep_weights, overwrite=overwrite))
 
 
 def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
+    multiprocessing.parent_process().join()
     os._exit(1)  # in the middle of a run: it starts again at the next sweep

@@ -78,7 +78,7 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
         raise ValueError(
             f"a model with its vision encoder inside cannot be exported, received vision_encoder="
             f"{config.vision_encoder!r}: the graph takes image_features and object_features. Train it with "
-            "run_mmre.py --vision_in_model false, and give posts the features of --features."
+            "run_mmre.py --visual features, and give posts the features of --features."
         )
     traced = processor(check_batches(model)[-1])
     axes = input_axes(config, list(traced))

@@ -1,0 +1,75 @@
+"""`vmhan evaluate RUN_FOLDER [CONFIG] [--flag value ...]`: a finished run's scores, on its own data or on other data.
+
+The data are those that the run was trained on, as its run.json says, unless CONFIG or flags of `vmhan train` say
+otherwise; run.json has no folders of the machine, so that --data_dir is given again. Writes metrics.json,
+predictions.jsonl, environment.json, config.json and run.json to --output_dir (RUN_FOLDER/evaluated if left out).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import CONFIG_NAME
+
+from datasets_scripts.leaks import leak_record
+from model_cards.run_metadata import RUN_FILE, read_metadata, write_atomically
+from vmhan.configs import current_settings
+from vmhan.training.arguments import parse_arguments
+from vmhan.training.command import make_trainer, measure, set_up_logging
+from vmhan.training.data import load_posts, with_lengths
+from vmhan.training.flags import flags_of
+from vmhan.training.models import load_trained
+from vmhan.training.results import describe, write_results
+
+
+__all__ = ["main"]
+
+USAGE = "vmhan evaluate RUN_FOLDER [CONFIG] [--flag value ...]"
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    """Evaluate and write; returns the metrics.
+
+    Raises:
+        ValueError: no finished run; its labels are not the data's; --output_dir is the run's own folder.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0].startswith("-"):
+        parse_arguments([word for word in argv if word in ("-h", "--help")], before=["--output_dir", "x"], usage=USAGE)
+        raise ValueError(f"expected the folder of a finished run first: {USAGE}")
+    folder, rest = Path(argv[0]), argv[1:]
+    made = read_metadata(folder).run
+    before = {**current_settings(made["data"]), "output_dir": folder / "evaluated"}
+    before |= {name: made["training"][name] for name in ("bf16", "fp16") if name in made["training"]}
+    after = ["--do_train", "false", "--push_to_hub", "false"]
+    model_args, data_args, run_args = parse_arguments([*rest, *after], before=flags_of(before), usage=USAGE)
+    set_up_logging(run_args)
+    output_dir = Path(run_args.output_dir)
+    if (output_dir / CONFIG_NAME).exists() and output_dir.resolve() == folder.resolve():
+        raise ValueError(f"--output_dir: expected another folder than the run's own, {folder}, received that one.")
+    model, processor = load_trained(folder)
+    sees = getattr(model.config, "vision_encoder", None) is not None
+    baseline = getattr(model.config, "baseline", None)
+    model_args.model = baseline or "vmhan"
+    posts = load_posts(data_args, run_args, "either" if sees else model_args.reads)
+    labels = next(iter(posts.values())).features["pairs"].feature["relation"].names
+    if labels != model.config.labels:
+        raise ValueError(
+            f"{folder} was trained on the relations {model.config.labels}, received data with {labels}: they must be "
+            "the same, in the same order. Name the --dataset that it was trained on."
+        )
+    posts = with_lengths(posts, processor, run_args)
+    trainer = make_trainer(model, processor, posts, data_args, run_args)
+    metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
+    results = measure(trainer, posts, metrics, temperature=model.config.calibration_temperature)
+    if trainer.is_world_process_zero():
+        model.config.save_pretrained(output_dir)
+        write_results(output_dir, metrics, results, posts, model.config)
+        run = describe(argv, model_args, data_args, run_args)
+        run["command"] = run["command"].replace("python run_mmre.py", "vmhan evaluate", 1)
+        run |= {name: made.get(name) for name in ("licence", "base_model", "model", "training")}
+        run["trained_model"] = folder.resolve().name
+        write_atomically(output_dir / RUN_FILE, json.dumps(run, indent=2) + "\n")
+    trainer.accelerator.end_training()
+    return metrics
