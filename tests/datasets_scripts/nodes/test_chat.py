@@ -105,7 +105,11 @@ def test_a_cut_answer_an_empty_one_and_half_a_surrogate():
 # failures ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", [Status(500), Status(408), Status(429), DROP, HALF, STALL], ids=["500", "408", "429", "drop", "half", "stall"])
+@pytest.mark.parametrize(
+    "failure",
+    [Status(500), Status(408), Status(429), DROP, HALF, STALL],
+    ids=["500", "408", "429", "drop", "half", "stall"],
+)
 def test_a_passing_failure_is_tried_again_and_one_that_stays_is_an_error(failure):
     with ChatServer(first_times(failure)) as server:
         assert complete(model_of(server, timeout=0.5), ask()) == [ChatAnswer("answer to hello")]
