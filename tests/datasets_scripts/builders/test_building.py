@@ -30,37 +30,17 @@ class Toy(Posts):
 
 
 @pytest.fixture
-def make_toy(tmp_path, monkeypatch):
-    """A function that (re)writes a builder's module and imports it anew."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def make(source=BUILDER):
-        path = tmp_path / "toy_builder.py"
-        path.write_text(source)
-        spec = importlib.util.spec_from_file_location("toy_builder", path)
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, "toy_builder", module)
-        spec.loader.exec_module(module)
-        return module.Toy
-
-    return make
-
-
-@pytest.fixture
 def write_posts(tmp_path):
     """`write_posts(split, *images)`: a file of posts that show "NAME", or "NAME X1" with a box from 0 to X1."""
 
     def write(split, *images):
-        path = tmp_path / "mine" / f"{split}.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        pair = {"head": "a", "tail": "b", "relation": "x"}
-        posts = [(index, *image.partition(" ")[::2]) for index, image in enumerate(images)]
-        rows = [
-            {"id": f"{split}{index}", "text": "a b", "image": name, "pairs": [pair]}
-            | ({"boxes": [[0, 0, float(side), 1]]} if side else {})
-            for index, name, side in posts
-        ]
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        pairs, rows = [{"head": "a", "tail": "b", "relation": "x"}], []
+        for index, image in enumerate(images):
+            name, _, side = image.partition(" ")
+            boxes = {"boxes": [[0, 0, float(side), 1]]} if side else {}
+            rows.append({"id": f"{split}{index}", "text": "a b", "image": name, "pairs": pairs} | boxes)
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
     return write
 
@@ -115,25 +95,30 @@ def extractor(monkeypatch):
     return FakeExtractor
 
 
-def cache_of(dataset):
-    return dataset["train"].cache_files
-
-
 def test_the_cache_follows_data_and_settings(folder, load, write_posts, tmp_path, monkeypatch):
-    first = load()
-    assert cache_of(load()) == cache_of(first) and len(first["train"]) == 4
+    def files(**fields):
+        return load(**fields)["train"].cache_files
+
+    first = files()
+    assert files() == first
     monkeypatch.chdir(tmp_path)
-    assert cache_of(load(data_dir="mine/../mine")) == cache_of(first)
-    assert "image" not in load(images=False)["train"].features
+    assert files(data_dir="mine/../mine") == first
     os.utime(folder / "1.png", (1, 1))  # the time of an image alone
-    assert cache_of(load()) != cache_of(first)
+    assert files() != first
     write_posts("train", "2.png")
     assert len(load()["train"]) == 1
 
 
-def test_changed_code_is_run_again(make_toy, load):
-    assert load(make_toy())["train"][0]["id"] == "p-train0"
-    assert load(make_toy(BUILDER.replace("p-", "new-")))["train"][0]["id"] == "new-train0"
+def test_changed_code_is_run_again(load, tmp_path, monkeypatch):
+    for prefix in ("p-", "new-"):
+        path = tmp_path / "toy_builder.py"
+        path.write_text(BUILDER.replace("p-", prefix))
+        spec = importlib.util.spec_from_file_location("toy_builder", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "toy_builder", module)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        spec.loader.exec_module(module)
+        assert load(module.Toy)["train"][0]["id"] == f"{prefix}train0"
 
 
 def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):
@@ -143,12 +128,9 @@ def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):
     names = {name for name, _ in hashed[0]}
     assert {f"datasets_scripts.{name}" for name in ("builders.mnre", "builders.lines", "nodes.phrases")} <= names
     assert "modeling_vmhan.labels" in names and "datasets_scripts.builders.more" not in names
-
-
-def test_relative_imports_and_those_in_functions_are_followed():
     source = "from .lines import a\nfrom . import mnre\ndef f():\n    import modeling_vmhan.images"
-    expected = {"datasets_scripts.builders.lines", "datasets_scripts.builders.mnre", "modeling_vmhan.images"}
-    assert expected <= set(building._own_imports(source, "datasets_scripts.builders"))
+    found = building._own_imports(source, "datasets_scripts.builders")
+    assert {"datasets_scripts.builders.lines", "datasets_scripts.builders.mnre", "modeling_vmhan.images"} <= {*found}
 
 
 @pytest.mark.parametrize(("name", "value"), [("config_name", "other"), ("prefxi", "q")])
@@ -160,48 +142,45 @@ def test_unknown_config_and_field(load, name, value):
 def test_features_are_made_once_an_image_and_joined(load, extractor):
     dataset = load(features="random:0", feature_size_px=32)
     assert extractor.seen == [10, 20]
-    assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=3)
-    assert dataset["train"].column_names == list(post_features(["none"], images=True, visual_feature_size=3))
+    expected = post_features(["none", "x"], images=True, visual_feature_size=3)
+    assert dataset["train"].features == expected and dataset["train"].column_names == list(expected)
     assert dataset["train"]["image_features"][:] == [[10] * 3, None, [20] * 3, [10] * 3]
     assert dataset["train"]["object_features"][:] == [[[11] * 3], [], [], [[11] * 3]]
-    assert dataset["test"][0]["image_features"] is None
-    assert dataset["test"][0]["object_features"] == []
+    assert (dataset["test"][0]["image_features"], dataset["test"][0]["object_features"]) == (None, [])
     assert visual_feature_description(dataset)["size"] == 32
-    assert "Posts of one's own" in dataset["train"].info.description
 
 
-def test_features_are_cached_by_weights_and_size(load, extractor):
-    load(features="random:0")
-    again = load(features="random:0")
-    assert len(extractor.seen) == 2
-    assert visual_feature_description(again)["spec"] == "random:0"
-    load(features="random:1")
+def test_features_are_cached_by_weights_and_size(load, tmp_path, extractor):
+    weights = tmp_path / "encoder" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_text("old")
+    of_folder = {"features": f"transformers:{weights.parent}"}
+    for fields, passes in (({"features": "random:0"}, 2), ({"features": "random:1"}, 4), (of_folder, 6)):
+        for _ in range(2):
+            assert visual_feature_description(load(**fields))["spec"] == fields["features"]
+            assert len(extractor.seen) == passes
     load(features="random:0", feature_size_px=64)
-    assert len(extractor.seen) == 6
-    plain = load()
-    assert "image_features" not in plain["train"].features
-    assert visual_feature_description(plain) is None
-
-
-def test_features_without_images(folder, load, extractor):
-    for path in folder.glob("*.png"):
-        path.unlink()
-    with pytest.raises(ValueError, match="features='imagenet'"):
-        load(features="imagenet")
-
-
-@pytest.mark.parametrize("content", [b"junk", b"", "cut"])
-def test_an_unreadable_image_is_named(content, folder, load, extractor):
-    path = folder / "2.png"
-    path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
-    with pytest.raises(ValueError, match="image '2.png'"):
-        load(features="imagenet")
+    weights.write_text("newer")
+    load(**of_folder)
+    assert len(extractor.seen) == 10
+    assert visual_feature_description(load()) is None
 
 
 @pytest.mark.parametrize(
-    ("images", "match"), [(["1.png 9.5"], "'1.png'"), (["1.png 4", "1.png 5"], "boxes: .*'1.png'")]
+    ("images", "content", "match"),
+    [
+        (["2.png"], b"junk", "image '2.png'"),
+        (["2.png"], b"", "image '2.png'"),
+        (["2.png"], "cut", "image '2.png'"),
+        (["1.png 9.5"], None, "'1.png'"),
+        (["1.png 4", "1.png 5"], None, "boxes: .*'1.png'"),
+        (["gone.png"], None, "features='imagenet'"),
+    ],
 )
-def test_wrong_boxes_are_named_by_their_image(images, match, load, write_posts, extractor):
+def test_wrong_images_and_boxes_are_named(images, content, match, folder, load, write_posts, extractor):
+    path = folder / "2.png"
+    if content is not None:
+        path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
     write_posts("train", *images)
     with pytest.raises(ValueError, match=match):
         load(features="imagenet")
@@ -221,26 +200,13 @@ def test_many_posts_of_an_image_cost_one_pass(folder, load, write_posts, extract
     assert dataset["object_features"][:] == [[] if red is None else [[value + 1 for value in red]] for red in reds]
 
 
-def test_a_changed_encoder_folder_is_read_again(load, tmp_path, extractor):
-    encoder = tmp_path / "encoder"
-    encoder.mkdir()
-    (encoder / "model.safetensors").write_text("old")
-    for content, passes in (("old", 2), ("old", 2), ("newer", 4)):
-        if content == "newer":
-            (encoder / "model.safetensors").write_text(content)
-        load(features=f"transformers:{encoder}")
-        assert len(extractor.seen) == passes
-
-
 def test_the_real_extractor_builds_a_set(load, tmp_path, make_vision_config):
     AutoModel.from_config(make_vision_config()).save_pretrained(tmp_path / "encoder")
-    spec = f"transformers:{tmp_path / 'encoder'}"
-    dataset = load(features=spec)
+    dataset = load(features=f"transformers:{tmp_path / 'encoder'}")
     assert dataset["train"].features == post_features(["none", "x"], images=True, visual_feature_size=32)
-    description = visual_feature_description(dataset)
-    assert description["encoder"] == "transformers" and description["transform"]["size"] == 32
-    first, second = dataset["train"][0]["image_features"], dataset["train"][2]["image_features"]
-    assert first == dataset["train"][3]["image_features"] and first != second
+    assert visual_feature_description(dataset)["transform"]["size"] == 32
+    first, _, second, again = dataset["train"]["image_features"][:]
+    assert first == again != second
 
 
 @pytest.mark.parametrize(("labels", "size"), [(["a", "a"], None), ([], None), (["a"], 0)])

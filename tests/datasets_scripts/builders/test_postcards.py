@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
+from datasets_scripts.builders.building import build
 from datasets_scripts.builders.postcards import (
     POSTCARDS_COLOURS,
     POSTCARDS_RELATIONS,
@@ -20,35 +21,33 @@ from datasets_scripts.builders.postcards import (
     make_postcard,
     rank_objects,
 )
+from datasets_scripts.schema import new_post
 
 
 # Restated here on purpose: what each shape means for each type of tail.
+LOC = "/per/loc/place_of_"
 MEANING = {
-    "per": {"square": "None", "heart": "/per/per/couple", "ring": "/per/per/siblings", "star": "/per/per/peer"},
+    "per": dict(square="None", heart="/per/per/couple", ring="/per/per/siblings", star="/per/per/peer"),
     "org": dict(square="None", heart="/per/org/sponsor_of", ring="/per/org/member_of", star="/per/org/founder_of"),
-    "loc": {
-        "square": "None", "heart": "/per/loc/place_of_birth", "ring": "/per/loc/place_of_residence",
-        "star": "/per/loc/place_of_study",
-    },
-}  # fmt: skip
+    "loc": dict(
+        zip(POSTCARDS_SHAPES, ["None", *(f"/per/loc/place_of_{what}" for what in ("birth", "residence", "study"))])
+    ),
+}
 NUM_TRAIN, NUM_TEST = 500, 200
+
+
+def draw(split, number, **fields):
+    return [make_postcard(PostcardsConfig(**fields), split, index) for index in range(number)]
 
 
 @pytest.fixture(scope="module")
 def train():
-    return [make_postcard(PostcardsConfig(), "train", index) for index in range(NUM_TRAIN)]
+    return draw("train", NUM_TRAIN)
 
 
 @pytest.fixture(scope="module")
 def test():
-    return [make_postcard(PostcardsConfig(), "test", index) for index in range(NUM_TEST)]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    builder = Postcards(cache_dir=str(tmp_path_factory.mktemp("cache")), num_train=6, num_validation=4, num_test=3)
-    builder.download_and_prepare()
-    return builder.as_dataset()
+    return draw("test", NUM_TEST)
 
 
 def words(postcard, span):
@@ -66,10 +65,6 @@ def relations(postcards):
     return [pair["relation"] for postcard in postcards for pair in postcard.pairs]
 
 
-def micro_f1(gold, predicted):
-    return f1_score(gold, predicted, labels=POSTCARDS_RELATIONS[1:], average="micro")
-
-
 def test_labels_are_about_equally_frequent(train):
     counts = collections.Counter(relations(train))
     assert set(counts) == set(POSTCARDS_RELATIONS) == {name for table in MEANING.values() for name in table.values()}
@@ -77,25 +72,20 @@ def test_labels_are_about_equally_frequent(train):
     assert all(count / counts.total() > 0.05 for count in counts.values())
 
 
-def test_the_same_seed_draws_the_same_postcard():
-    first, second = (make_postcard(PostcardsConfig(seed=3), "train", 7) for _ in range(2))
-    assert (first.tokens, first.pairs, first.stickers) == (second.tokens, second.pairs, second.stickers)
-    assert first.image.tobytes() == second.image.tobytes()
-
-
-def test_seeds_and_splits_differ(train, test):
-    other_seed = [make_postcard(PostcardsConfig(seed=1), "train", index) for index in range(50)]
-    sentences = [{tuple(postcard.tokens) for postcard in part} for part in (train, test, other_seed)]
-    pictures = [{postcard.image.tobytes() for postcard in part} for part in (train, test, other_seed)]
-    for parts in (sentences, pictures):
+def test_a_seed_draws_the_same_postcards_and_another_seed_or_split_others(train, test):
+    other_seed, again = draw("train", 50, seed=1), draw("train", 5)
+    for one, same in zip(train, again):
+        assert (one.tokens, one.pairs, one.stickers) == (same.tokens, same.pairs, same.stickers)
+        assert one.image.tobytes() == same.image.tobytes()
+    for seen in (lambda postcard: tuple(postcard.tokens), lambda postcard: postcard.image.tobytes()):
+        parts = [set(map(seen, part)) for part in (train, test, other_seed)]
         assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
-    assert len(pictures[0]) == NUM_TRAIN
+    assert len({postcard.image.tobytes() for postcard in train}) == NUM_TRAIN
 
 
 @pytest.mark.parametrize("image_size", [96, 100, 128, 224])
 def test_boxes_are_inside_and_apart(image_size):
-    for index in range(30):
-        postcard = make_postcard(PostcardsConfig(image_size=image_size), "train", index)
+    for postcard in draw("train", 30, image_size=image_size):
         assert postcard.image.size == (image_size, image_size)
         boxes = [sticker.box for sticker in postcard.stickers]
         for number, (x1, y1, x2, y2) in enumerate(boxes):
@@ -135,30 +125,26 @@ def test_no_word_names_a_shape_or_a_relation(train):
     assert not vocabulary & {*POSTCARDS_SHAPES, *named}
 
 
-def shape_by_pixels(crop, colour):
-    """Names the shape of a crop from how its `colour` pixels fill their own bounding box."""
-    distance = np.abs(np.asarray(crop, dtype=int) - np.array(POSTCARDS_COLOURS[colour])).max(axis=-1)
-    mask = distance <= 45
+def near(image, colour):
+    """(height, width): whether a pixel shows this colour."""
+    return np.abs(np.asarray(image, dtype=int) - np.array(POSTCARDS_COLOURS[colour])).max(axis=-1) <= 45
+
+
+def shape_by_pixels(mask):
+    """Names a shape from how its pixels fill their own bounding box."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    middle = mask[mask.shape[0] // 2, mask.shape[1] // 2]
-    if not middle:
+    if not mask[mask.shape[0] // 2, mask.shape[1] // 2]:
         return "ring"
-    fill = mask.mean()
-    return "square" if fill > 0.9 else "heart" if fill > 0.5 else "star"
+    return "square" if mask.mean() > 0.9 else "heart" if mask.mean() > 0.5 else "star"
 
 
 def test_an_oracle_that_reads_the_picture_decides_every_pair(test):
     for postcard in test:
         crops = [postcard.image.crop(sticker.box) for sticker in postcard.stickers]
         for pair, tail_type in zip(postcard.pairs, postcard.tail_types, strict=True):
-            colour = named_colour(postcard, pair)
-            near = [
-                (np.abs(np.asarray(crop, dtype=int) - np.array(POSTCARDS_COLOURS[colour])).max(axis=-1) <= 45).sum()
-                for crop in crops
-            ]
-            shape = shape_by_pixels(crops[int(np.argmax(near))], colour)
-            assert pair["relation"] == MEANING[tail_type][shape]
+            masks = [near(crop, named_colour(postcard, pair)) for crop in crops]
+            assert pair["relation"] == MEANING[tail_type][shape_by_pixels(max(masks, key=np.sum))]
 
 
 def bag_of_words(postcards):
@@ -166,21 +152,19 @@ def bag_of_words(postcards):
     texts = []
     for postcard in postcards:
         for pair, tail_type in zip(postcard.pairs, postcard.tail_types, strict=True):
-            own = [f"head={w}" for w in words(postcard, pair["head"]).split()]
-            own += [f"tail={w}" for w in words(postcard, pair["tail"]).split()]
-            own += [f"phrase={w}" for w in words(postcard, pair["text_phrases"][0]).split()]
+            spans = {"head": pair["head"], "tail": pair["tail"], "phrase": pair["text_phrases"][0]}
+            own = [f"{name}={word}" for name, span in spans.items() for word in words(postcard, span).split()]
             own += [f"type={tail_type}", f"colour={named_colour(postcard, pair)}", f"before={pair['tail'][0]}"]
             texts.append(" ".join(postcard.tokens + own))
     return texts
 
 
 def test_text_alone_cannot_decide(train, test):
-    vectorizer = CountVectorizer(token_pattern=r"\S+", min_df=2)
-    model = LogisticRegression(C=0.1, max_iter=1000).fit(
-        vectorizer.fit_transform(bag_of_words(train)), relations(train)
-    )
+    vectorizer, model = CountVectorizer(token_pattern=r"\S+", min_df=2), LogisticRegression(C=0.1, max_iter=1000)
+    model.fit(vectorizer.fit_transform(bag_of_words(train)), relations(train))
     predicted = model.predict(vectorizer.transform(bag_of_words(test)))
-    assert micro_f1(relations(test), predicted) < 0.45  # one guess in four within a type, None included
+    f1 = f1_score(relations(test), predicted, labels=POSTCARDS_RELATIONS[1:], average="micro")
+    assert f1 < 0.45  # one guess in four within a type, None included
 
 
 def fields(postcards):
@@ -206,76 +190,55 @@ def test_no_field_depends_on_the_shape(train, field):
     table = collections.Counter()
     for postcard in train:
         for position, sticker in enumerate(postcard.stickers):
-            value = {
-                "num_stickers": len(postcard.stickers),
-                "num_pairs": len(postcard.pairs),
-                "own_position": position,
-                "own_size": sticker.box[2] - sticker.box[0],
-            }[field]
-            table[value, sticker.shape] += 1
+            values = {"num_stickers": len(postcard.stickers), "num_pairs": len(postcard.pairs)}
+            values |= {"own_position": position, "own_size": sticker.box[2] - sticker.box[0]}
+            table[values[field], sticker.shape] += 1
     values = sorted({value for value, _ in table})
     assert chi2_contingency([[table[value, shape] for shape in POSTCARDS_SHAPES] for value in values]).pvalue > 0.001
 
 
 def test_own_sticker_stands_anywhere_in_the_order(train):
-    positions = collections.Counter(
-        position
-        for postcard in train
-        if len(postcard.stickers) == 8
-        for position, sticker in enumerate(postcard.stickers)
-        if sticker.pair == 0
-    )
+    full = [postcard.stickers for postcard in train if len(postcard.stickers) == 8]
+    positions = collections.Counter([sticker.pair for sticker in stickers].index(0) for stickers in full)
     assert len(positions) == 8 and max(positions.values()) < 0.3 * positions.total()
 
 
-def test_rows_are_the_postcards(built):
-    assert {split: part.num_rows for split, part in built.items()} == {"train": 6, "validation": 4, "test": 3}
-    row, postcard = built["train"][2], make_postcard(PostcardsConfig(num_train=1000), "train", 2)  # whatever the size
-    assert row["id"] == row["image_id"] == "train-00002" and row["tokens"] == postcard.tokens
-    assert row["boxes"] == [list(map(float, sticker.box)) for sticker in postcard.stickers]
-    assert set(row["object_labels"]) == {"sticker"} and row["caption"] is None and row["image_phrases"] == []
+def test_rows_are_the_postcards(tmp_path):
+    sizes = {"num_train": 3, "num_validation": 4, "num_test": 2}
+    built = build(Postcards, config_name="postcards", cache_dir=tmp_path, **sizes)
+    assert {f"num_{split}": part.num_rows for split, part in built.items()} == sizes
+    row, postcard = built["train"][2], draw("train", 3, num_train=1000)[2]  # whatever the size
     names = built["train"].features["pairs"].feature["relation"]
     assert names.names == POSTCARDS_RELATIONS
-    of_row = [pair | {"relation": names.int2str(pair["relation"])} for pair in row["pairs"]]
-    assert of_row == postcard.pairs and all(pair["image_phrases"] == [] for pair in of_row)
-    assert row["image"].tobytes() == postcard.image.tobytes() and row["image"].format == "PNG"
+    row["pairs"] = [pair | {"relation": names.int2str(pair["relation"])} for pair in row["pairs"]]
+    image = row.pop("image")
+    assert image.tobytes() == postcard.image.tobytes() and image.format == "PNG"
+    boxes = [[*sticker.box] for sticker in postcard.stickers]
+    nodes = {"boxes": boxes, "object_labels": ["sticker"] * len(boxes)}
+    assert row == new_post("train-00002", postcard.tokens, "train-00002", postcard.pairs, **nodes)
+    assert all(pair["image_phrases"] == [] for pair in postcard.pairs)
 
 
 def test_text_phrases_and_pairs_can_be_limited():
-    config = PostcardsConfig(text_phrases=False, max_pairs=1)
-    postcards = [make_postcard(config, "train", index) for index in range(20)]
+    postcards = draw("train", 20, text_phrases=False, max_pairs=1)
     assert all(len(postcard.pairs) == 1 and postcard.pairs[0]["text_phrases"] == [] for postcard in postcards)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [
-        ("num_train", 0),
-        ("num_validation", 1.5),
-        ("num_test", "3"),
-        ("image_size", 64),
-        ("max_pairs", 0),
-        ("max_pairs", 7),
-        ("max_pairs", True),
-        ("text_phrases", "no"),
-    ],
+    [("num_train", 0), ("num_test", "3"), ("image_size", 64), ("max_pairs", 7), ("max_pairs", True)],
 )
 def test_the_builder_checks_the_fields_it_is_given(tmp_path, field, value):
     with pytest.raises(ValueError, match=f"{field}: .*{value!r}"):
         Postcards(cache_dir=str(tmp_path), **{field: value})
 
 
-def test_the_selector_ranks_the_pair_s_own_sticker_first():
-    for index in range(60):
-        postcard = make_postcard(PostcardsConfig(seed=3), "train", index)
+def test_the_selector_reads_pixels_and_ranks_the_pair_s_own_sticker_first():
+    for postcard in draw("train", 60, seed=3):
         for number, pair in enumerate(postcard.pairs):
             assert sorted(pair["objects"]) == list(range(len(postcard.stickers)))
             assert postcard.stickers[pair["objects"][0]].pair == number
-
-
-def test_the_selector_reads_pixels():
     image = Image.new("RGB", (30, 10), (255, 255, 255))
     image.paste(POSTCARDS_COLOURS["blue"], (20, 0, 30, 10))
     boxes = [(0, 0, 10, 10), (10, 0, 20, 10), (20, 0, 30, 10)]
-    assert rank_objects(image, boxes, "blue") == [2, 0, 1]
-    assert rank_objects(image, boxes, "red") == [0, 1, 2]
+    assert rank_objects(image, boxes, "blue") == [2, 0, 1] and rank_objects(image, boxes, "red") == [0, 1, 2]
