@@ -29,9 +29,7 @@ LOC = "/per/loc/place_of_"
 MEANING = {
     "per": dict(square="None", heart="/per/per/couple", ring="/per/per/siblings", star="/per/per/peer"),
     "org": dict(square="None", heart="/per/org/sponsor_of", ring="/per/org/member_of", star="/per/org/founder_of"),
-    "loc": dict(
-        zip(POSTCARDS_SHAPES, ["None", *(f"/per/loc/place_of_{what}" for what in ("birth", "residence", "study"))])
-    ),
+    "loc": dict(square="None", heart=f"{LOC}birth", ring=f"{LOC}residence", star=f"{LOC}study"),
 }
 NUM_TRAIN, NUM_TEST = 500, 200
 
