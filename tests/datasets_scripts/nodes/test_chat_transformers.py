@@ -21,6 +21,7 @@ from transformers import (
 from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest, request_key
 from datasets_scripts.nodes.chat_transformers import TransformersChatModel
 from datasets_scripts.nodes.selection import make_selector
+from datasets_scripts.schema import new_pair, new_post
 
 
 SAY = '{"phrases": ["met"]}'
@@ -39,24 +40,20 @@ def make_tokenizer(template=None):
     backend = Tokenizer(models.BPE(unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    special, alphabet = ["<s>", "</s>", "<unk>", "<image>"], pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
+    special = {"special_tokens": ["<s>", "</s>", "<unk>", "<image>"], "show_progress": False}
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, **special)
     backend.train_from_iterator(["user assistant", SAY], trainer)
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
-    tokenizer.chat_template = template
-    return tokenizer
+    return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template, **names)
 
 
 SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 def llama_config(tokenizer):
-    return LlamaConfig(
-        **SMALL, vocab_size=len(tokenizer), max_position_embeddings=4096, bos_token_id=0, eos_token_id=1
-    )
+    ids = {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 1}
+    return LlamaConfig(**SMALL, **ids, max_position_embeddings=4096)
 
 
 @pytest.fixture(scope="session")
@@ -86,24 +83,15 @@ def llava(tmp_path_factory):
     """A LLaVA-NeXT, which cuts an image into a number of patches that depends on its shape."""
     folder, tokenizer = tmp_path_factory.mktemp("llava"), make_tokenizer()
     grid = {"image_grid_pinpoints": [[28, 56], [56, 28], [56, 56]]}
+    configs = {"vision_config": CLIPVisionConfig(**SMALL, image_size=28, patch_size=14)}
+    configs |= {"text_config": llama_config(tokenizer), "vision_feature_layer": -1}
     torch.manual_seed(0)
-    config = LlavaNextConfig(
-        vision_config=CLIPVisionConfig(**SMALL, image_size=28, patch_size=14),
-        text_config=llama_config(tokenizer),
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        vision_feature_layer=-1,
-        **grid,
-    )
+    config = LlavaNextConfig(**configs, **grid, image_token_index=tokenizer.convert_tokens_to_ids("<image>"))
     LlavaNextForConditionalGeneration(config).save_pretrained(folder)
     sizes = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
-    LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessor(**sizes, **grid),
-        tokenizer=tokenizer,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=IMAGE_TEMPLATE,
-    ).save_pretrained(folder)
+    patches = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    images = LlavaNextImageProcessor(**sizes, **grid)
+    LlavaNextProcessor(images, tokenizer, chat_template=IMAGE_TEMPLATE, **patches).save_pretrained(folder)
     return folder
 
 
@@ -127,15 +115,15 @@ def complete(model, requests):
 LONG = "a much longer question that is padded to nothing " * 3
 
 
-def test_a_text_model_answers_in_any_batch(llama):
-    requests = [ask("hi"), ask(LONG), ask("who?"), ask("")]
-    model = TransformersChatModel(str(llama), "text", batch_size=3, max_new_tokens=40, device="cpu")
-    assert complete(model, requests) == [ChatAnswer(SAY)] * 4
+def text_model(folder, **options):
+    return TransformersChatModel(str(folder), "text", device="cpu", **options)
+
+
+def test_a_text_model_answers_in_any_batch_and_is_cut_at_the_limit(llama):
+    model = text_model(llama, batch_size=3, max_new_tokens=40)
+    assert complete(model, [ask("hi"), ask(LONG), ask("who?"), ask("")]) == [ChatAnswer(SAY)] * 4
     assert model._pipeline.task == "text-generation"
-
-
-def test_an_answer_that_reaches_the_limit_is_cut(llama):
-    model = TransformersChatModel(str(llama), "text", max_new_tokens=3, device="cpu")
+    model.max_new_tokens = 3
     (answer,) = complete(model, [ask("hi")])
     assert answer.truncated and SAY.startswith(answer.text)
 
@@ -143,9 +131,9 @@ def test_an_answer_that_reaches_the_limit_is_cut(llama):
 def test_an_image_model_answers_alike_alone_and_in_a_batch(llava):
     wide, square = jpeg("red", (60, 20)), jpeg("blue", (50, 52))
     requests = [ask("hi", wide), ask(LONG, square), ask("hi", square), ask(LONG), ask("hi")]
-    turns = [("user", "q"), ("assistant", "a"), ("user", "again")]
-    requests.append(ChatRequest(tuple({"role": role, "content": text} for role, text in turns), image=wide))
+    turns = tuple({"role": role, "content": role} for role in ("user", "assistant", "user"))
     model = TransformersChatModel(str(llava), "image", batch_size=8, max_new_tokens=6, device="cpu")
+    requests.append(ChatRequest(turns, image=wide))
     together = complete(model, requests)
     model.batch_size = 1
     assert complete(model, requests) == together
@@ -154,38 +142,28 @@ def test_an_image_model_answers_alike_alone_and_in_a_batch(llava):
 
 
 def test_the_key_follows_the_weights_and_nothing_is_loaded_for_kept_answers(llama, tmp_path):
-    model = TransformersChatModel(str(llama), "text", max_new_tokens=40, device="cpu")
-    answers = CachedChatModel(model, tmp_path / "answers").complete([ask("hi")])
-    again = TransformersChatModel(str(llama), "text", max_new_tokens=40, device="cpu")
+    answers = CachedChatModel(text_model(llama), tmp_path / "answers").complete([ask("hi")])
+    again = text_model(llama)
     assert CachedChatModel(again, tmp_path / "answers").complete([ask("hi")]) == answers
     assert "_pipeline" not in vars(again)
-    other = tmp_path / "other"
-    shutil.copytree(llama, other)
-    weights = other / "model.safetensors"
-    same = TransformersChatModel(str(other), "text").model.rpartition("@")[2]
-    assert same == model.model.rpartition("@")[2]
+    weights = shutil.copytree(llama, tmp_path / "other") / "model.safetensors"
+    assert text_model(weights.parent).model.rpartition("@")[2] == again.model.rpartition("@")[2]
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
-    changed = TransformersChatModel(str(other), "text", max_new_tokens=40)
-    assert changed.model.rpartition("@")[2] != same
+    changed = text_model(weights.parent)
+    assert changed.model.rpartition("@")[2] != again.model.rpartition("@")[2]
     assert request_key(changed, ask("hi")) != request_key(again, ask("hi"))
 
 
-def test_an_image_for_a_text_model_is_an_error(llama):
-    with pytest.raises(ValueError, match="image: .*text"):
-        complete(TransformersChatModel(str(llama), "text"), [ask("hi", jpeg("red", (9, 9)))])
-
-
-def test_a_checkpoint_without_a_chat_template(llama, tmp_path):
-    shutil.copytree(llama, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.jinja"))
-    with pytest.raises(ValueError, match="model: .*chat template"):
-        complete(TransformersChatModel(str(tmp_path), "text"), [ask("hi")])
-
-
 @pytest.mark.parametrize("is_folder", [True, False])
-def test_a_checkpoint_that_is_not_there(is_folder, tmp_path):
+def test_a_checkpoint_that_cannot_be_used(is_folder, llama, tmp_path):
+    with pytest.raises(ValueError, match="image: .*text"):
+        complete(text_model(llama), [ask("hi", jpeg("red", (9, 9)))])
     name = str(tmp_path) if is_folder else "nobody/nothing"
     with pytest.raises(OSError, match=f"model: .*received '{name}'"):
-        CachedChatModel(TransformersChatModel(name, "text"), tmp_path / "unused").complete([ask("hi")])
+        CachedChatModel(text_model(name), tmp_path / "unused").complete([ask("hi")])
+    shutil.copytree(llama, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.jinja"))
+    with pytest.raises(ValueError, match="model: .*chat template"):
+        complete(text_model(tmp_path), [ask("hi")])
 
 
 @pytest.mark.parametrize(
@@ -200,15 +178,13 @@ def test_selection_in_process(llama, llava, tmp_path):
     """The Llama names a word of the sentence; the random LLaVA talks nonsense, is asked twice, and it is recorded."""
     spec = f"transformers:{llama},{llava}"
     selector = make_selector(spec, cache_dir=tmp_path, max_new_tokens=30, device="cpu", batch_size=4)
-    pairs = [{"head": [0, 1], "tail": [2, 3], "tail_object": -1}, {"head": [2, 3], "tail": [0, 1], "tail_object": -1}]
-    boxes, labels = [[0, 0, 5, 5], [5, 5, 20, 20]], ["person", "dog"]
-    post = {"id": "p", "tokens": "Ann met Bob".split(), "boxes": boxes, "object_labels": labels, "pairs": pairs}
+    boxes = {"boxes": [[0, 0, 5, 5], [5, 5, 20, 20]], "object_labels": ["person", "dog"]}
+    post = new_post("p", "Ann met Bob".split(), None, [new_pair([0, 1], [2, 3]), new_pair([2, 3], [0, 1])], **boxes)
     selections = selector.select(post, Image.new("RGB", (40, 30)))
     for selection in selections:
-        assert selection.text_phrases == [(1, 2)]
-        assert selection.image_phrases == selection.objects == []
-        assert all("answer was not JSON" in selection.reasons[field] for field in ("image_phrases", "objects"))
-        assert all("asked twice" in reason for reason in selection.reasons.values())
+        assert (selection.text_phrases, selection.image_phrases, selection.objects) == ([(1, 2)], [], [])
+        assert set(selection.reasons) == {"image_phrases", "objects"}
+        assert all("JSON" in reason and "asked twice" in reason for reason in selection.reasons.values())
     assert selector.select(post, Image.new("RGB", (40, 30))) == selections
 
 
