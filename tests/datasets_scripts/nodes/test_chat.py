@@ -12,6 +12,7 @@ from chat_server import DROP, HALF, STALL, ChatServer, Say, Status, image_of, pr
 
 from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatError, ChatRequest, request_key
 from datasets_scripts.nodes.chat_openai import OpenAIChatModel
+from datasets_scripts.nodes.prompts import parse_answer
 
 
 KEY = "sk-verysecret0123456789"
@@ -197,10 +198,13 @@ def test_bad_arguments(argument, value, monkeypatch):
     assert "sk-" not in str(caught.value)
 
 
-def test_without_the_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "openai", None)
+def test_without_the_packages(monkeypatch):
+    for name in ("openai", "jsonschema"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r"vmhan\[llm\]"):
         complete(OpenAIChatModel("m", "http://127.0.0.1:1/v1"), ask())
+    with pytest.raises(ImportError, match=r"vmhan\[llm\]"):
+        parse_answer(ChatAnswer("{}"), SCHEMA)
 
 
 # the cache -----------------------------------------------------------------------------------------------------------

@@ -166,14 +166,6 @@ def test_a_checkpoint_that_cannot_be_used(is_folder, llama, tmp_path):
         complete(text_model(tmp_path), [ask("hi")])
 
 
-@pytest.mark.parametrize(
-    ("argument", "value"), [("kind", "video"), ("batch_size", 0), ("max_new_tokens", 0.5), ("model", "@main")]
-)
-def test_bad_arguments(argument, value):
-    with pytest.raises(ValueError, match=f"{argument}: .*received {value!r}"):
-        TransformersChatModel(**{"model": "m", "kind": "text"} | {argument: value})
-
-
 def test_selection_in_process(llama, llava, tmp_path):
     """The Llama names a word of the sentence; the random LLaVA talks nonsense, is asked twice, and it is recorded."""
     spec = f"transformers:{llama},{llava}"

@@ -11,6 +11,9 @@ from datasets_scripts.nodes.phrases import MAX_WORDS, content_words, noun_phrase
 CAPTIONS = MNRE_DATA / "captions" / "llava_next_val.txt"
 
 
+LONG = [f"noun{i}" for i in range(MAX_WORDS + 3)]
+
+
 @pytest.mark.parametrize(
     ("caption", "phrases"),
     [
@@ -19,31 +22,16 @@ CAPTIONS = MNRE_DATA / "captions" / "llava_next_val.txt"
         ("A tall building, two men, and a parking lot", ["tall building", "two men", "parking lot"]),
         ("Will Smith smiles; Beijing at night", ["Will Smith smiles", "Beijing", "night"]),
         ("black and white", []),
-        ("", []),
         ("   ...  ", []),
+        # verbatim, in order, each once without case
+        ("A Red  Car near the red car: a man's   dog, Red  Car", ["Red  Car", "red car", "man's   dog"]),
+        ("The Dog and the dog", ["Dog"]),
+        (" ".join(LONG), [" ".join(LONG[:MAX_WORDS]), " ".join(LONG[MAX_WORDS:])]),
     ],
 )
 def test_phrases_are_runs_between_function_words_and_punctuation(caption, phrases):
     assert noun_phrases(caption) == phrases
-
-
-def test_phrases_are_verbatim_ordered_and_distinct_without_case():
-    caption = "A Red  Car near the red car: the red car, a man's   dog, Red  Car"
-    phrases = noun_phrases(caption)
-    assert phrases == ["Red  Car", "red car", "man's   dog"]
-    assert all(phrase in caption for phrase in phrases)
-    assert noun_phrases("The Dog and the dog") == ["Dog"]
-
-
-def test_a_long_run_is_cut_into_pieces():
-    words = [f"noun{i}" for i in range(MAX_WORDS + 1)]
-    assert noun_phrases(" ".join(words)) == [" ".join(words[:MAX_WORDS]), words[-1]]
-
-
-def test_limit_keeps_the_first_phrases():
-    caption = "a cat on a mat with a hat"
-    assert noun_phrases(caption, 2) == ["cat", "mat"]
-    assert noun_phrases(caption, 0) == []
+    assert [noun_phrases(caption, limit) for limit in (0, 1)] == [[], phrases[:1]]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +51,8 @@ def test_phrases_of_tokens(sentence, phrases):
 
 
 def test_phrases_of_tokens_stop_at_blocked_ones_and_are_cut():
-    tokens = [f"noun{index}" for index in range(MAX_WORDS + 3)]
-    assert token_phrases(tokens) == [(0, MAX_WORDS), (MAX_WORDS, MAX_WORDS + 3)]
-    assert token_phrases(tokens, blocked={1, 2}) == [(0, 1), (3, MAX_WORDS + 3)]
+    assert token_phrases(LONG) == [(0, MAX_WORDS), (MAX_WORDS, MAX_WORDS + 3)]
+    assert token_phrases(LONG, blocked={1, 2}) == [(0, 1), (3, MAX_WORDS + 3)]
     assert token_phrases(["", " ", "a"]) == []
 
 

@@ -11,24 +11,22 @@ import time
 
 import pytest
 from chat_server import ChatServer, Say, Status, image_of, prompt_of
-from paths import ROOT, SHARED
+from paths import PAPER, ROOT
 from PIL import Image
 from selection_posts import Blind, make_post, words
 
-from datasets_scripts.nodes.chat import ChatAnswer
 from datasets_scripts.nodes.pairs import PairSelection
 from datasets_scripts.nodes.prompts import (
     PROMPTS,
     answer_schema,
-    parse_answer,
     take_image_phrases,
     take_objects,
     take_text_phrases,
 )
 from datasets_scripts.nodes.selection import make_selector, select_posts
+from datasets_scripts.schema import new_pair
 
 
-PAPER = SHARED / "paper"
 IMAGE = Image.new("RGB", (60, 40), "red")
 POST = make_post(pairs=make_post()["pairs"][:1])
 FAST = {"timeout": 5.0, "max_retries": 1}
@@ -37,7 +35,7 @@ FAST = {"timeout": 5.0, "max_retries": 1}
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("VMHAN_LLM_API_KEY", raising=False)
+    monkeypatch.setenv("VMHAN_LLM_API_KEY", "sk-verysecret")
 
 
 def field_of(body):
@@ -56,14 +54,13 @@ GOOD = {
 
 def answering(**answers):
     """A reply function: a text or a list of texts (the last one is repeated) by field."""
-    asked = dict.fromkeys(GOOD, 0)
+    left = {
+        field: [answer] if not isinstance(answer, list) else [*answer] for field, answer in (GOOD | answers).items()
+    }
 
     def reply(number, body):
-        field = field_of(body)
-        texts = answers.get(field, GOOD[field])
-        texts = texts if isinstance(texts, list) else [texts]
-        asked[field] += 1
-        return texts[min(asked[field], len(texts)) - 1]
+        texts = left[field_of(body)]
+        return texts.pop(0) if len(texts) > 1 else texts[0]
 
     return reply
 
@@ -75,11 +72,9 @@ def selector_for(server, folder, **options):
 # prompts -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not PAPER.is_file(), reason=f"the paper is not at {PAPER}")
 def test_the_prompts_are_the_paper_s_words():
-    papers = list(PAPER.glob("*.txt"))
-    if not papers:
-        pytest.skip(f"the paper is not at {PAPER}")
-    text = " ".join(papers[0].read_text(encoding="utf-8").split())
+    text = " ".join(PAPER.read_text(encoding="utf-8").split())
     for (paper, _), number in zip(PROMPTS.values(), "mnk", strict=True):
         assert paper.format(number=number, head="h", tail="t") in text
 
@@ -87,12 +82,10 @@ def test_the_prompts_are_the_paper_s_words():
 def test_what_is_asked_about_a_pair(tmp_path):
     with ChatServer(answering()) as server:
         (selection,) = selector_for(server, tmp_path, num_text_phrases=4, max_image_side=30).select(POST, IMAGE)
-        by_field = {field_of(body): body for body in server.bodies}
-        assert len(server.bodies) == 3
+        text, image, objects = sorted(server.bodies, key=lambda body: list(GOOD).index(field_of(body)))
     assert words(POST, selection.text_phrases) == ["sings at", "Gus Stewart"]
-    assert selection.image_phrases == ["a man singing", "stage"]
-    assert selection.objects == [3, 0] and selection.reasons == {}
-    text, image, objects = (by_field[field] for field in GOOD)
+    assert (selection.image_phrases, selection.objects) == (["a man singing", "stage"], [3, 0])
+    assert selection.reasons == {}
     assert (text["model"], image["model"], objects["model"]) == ("llama3", "llava", "llava")
     assert "the top 4 entities" in prompt_of(text) and "entity pair (David Bowie,Earls Court)." in prompt_of(text)
     assert f"Sentence: {' '.join(POST['tokens'])}\n" in prompt_of(text) and image_of(text) is None
@@ -122,36 +115,37 @@ def test_a_tail_object_is_named_by_label_and_place_and_not_offered(tmp_path):
 
 
 def test_what_need_not_be_asked_is_not(tmp_path):
+    without = {"boxes": [], "object_labels": []}
+    single = {"boxes": [[0, 0, 3, 3]], "object_labels": ["cup"]}
+    only_objects = {"num_text_phrases": 0, "num_image_phrases": 0}
     with ChatServer(answering()) as server:
         blind = selector_for(server, tmp_path).select(POST, None)[0]
         assert set(blind.reasons) == {"image_phrases", "objects"}
         assert [field_of(body) for body in server.bodies] == ["text_phrases"]
-        numbers = {"num_text_phrases": 0, "num_image_phrases": 0}
-        bare = selector_for(server, tmp_path, **numbers).select(POST | {"boxes": [], "object_labels": []}, IMAGE)[0]
-        assert set(bare.reasons) == {"objects"}
-        single = POST | {"boxes": [[0, 0, 3, 3]], "object_labels": ["cup"]}
-        assert selector_for(server, tmp_path, **numbers).select(single, IMAGE)[0] == PairSelection(objects=[0])
-        nothing = selector_for(server, tmp_path, **numbers, num_objects=0).select(POST, IMAGE)[0]
-        assert nothing == PairSelection()
-        assert len(server.bodies) == 1
+        selector = selector_for(server, tmp_path, **only_objects)
+        assert set(selector.select(POST | without, IMAGE)[0].reasons) == {"objects"}
+        assert selector.select(POST | single, IMAGE)[0] == PairSelection(objects=[0])
+        nothing = selector_for(server, tmp_path, **only_objects, num_objects=0).select(POST, IMAGE)[0]
+        assert nothing == PairSelection() and len(server.bodies) == 1
 
 
 # nonsense ------------------------------------------------------------------------------------------------------------
 
 CUT = Say('{"phrases": ["sin')
 CUT.finish = "length"
+ONLY_TEXT = {"num_image_phrases": 0, "num_objects": 0}
+CUT.finish = "length"
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ("I cannot help with that.", "JSON: 'I cannot help with that.'"),
-        ('Sure! {"phrases": ["sings"]}', "JSON: 'Sure!"),
-        ('```json\n{"phrases": ["sings"]}\n```', "JSON: '```json"),
+        ("I cannot help with that.", "JSON.*'I cannot help with that.'"),
+        ('Sure! {"phrases": ["sings"]}', "JSON.*'Sure!"),
+        ('```json\n{"phrases": ["sings"]}\n```', "JSON.*'```json"),
         ('{"phrases": ["sings"]} Enjoy!', "JSON"),
-        ("", "JSON: ''"),
-        (None, "JSON: ''"),
-        (CUT, "JSON and was cut off"),
+        (None, "JSON.*''"),
+        (CUT, "JSON.*cut off"),
         ("[" * 50_000, "JSON"),
         ('["sings"]', "schema.*'object'"),
         ('{"phrases": "sings"}', "schema.*'array'"),
@@ -162,20 +156,17 @@ CUT.finish = "length"
     ],
 )
 def test_an_answer_of_the_wrong_form_is_repaired_once_or_stays_empty(answer, reason, tmp_path):
-    only = {"num_image_phrases": 0, "num_objects": 0}
     with ChatServer(answering(text_phrases=[answer, '{"phrases": ["sings"]}'])) as server:
-        (selection,) = selector_for(server, tmp_path / "1", **only).select(POST, IMAGE)
+        (selection,) = selector_for(server, tmp_path / "1", **ONLY_TEXT).select(POST, IMAGE)
         assert (words(POST, selection.text_phrases), selection.reasons) == (["sings"], {})
-        assert len(server.bodies) == 2
         first, said, repair = server.bodies[1]["messages"]
         assert first["content"] == prompt_of(server.bodies[0])
         assert said == {"role": "assistant", "content": (answer or "").strip() or "(nothing)"}
         assert re.search(reason, repair["content"])
     with ChatServer(answering(text_phrases=answer)) as server:
-        (selection,) = selector_for(server, tmp_path / "2", **only).select(POST, IMAGE)
+        for _ in range(2):  # nonsense is remembered too
+            (selection,) = selector_for(server, tmp_path / "2", **ONLY_TEXT).select(POST, IMAGE)
         assert len(server.bodies) == 2
-        selector_for(server, tmp_path / "2", **only).select(POST, IMAGE)
-        assert len(server.bodies) == 2  # nonsense is remembered too
     assert selection.text_phrases == [] and re.search(reason, selection.reasons["text_phrases"])
 
 
@@ -192,10 +183,9 @@ def test_valid_answers_with_things_that_are_not_there(tmp_path):
     assert (selection.image_phrases, selection.objects) == (["stage"], [4])
     left_out = {"text_phrases": ["Ziggy", "David"], "image_phrases": ["''", "STAGE"], "objects": ["'5'", "'-1'"]}
     assert all(word in selection.reasons[field] for field, words in left_out.items() for word in words)
-    with ChatServer(answering(text_phrases='{"phrases": []}', objects='{"objects": [9]}')) as server:
+    with ChatServer(answering(text_phrases='{"phrases": []}')) as server:
         (selection,) = selector_for(server, tmp_path / "2").select(POST, IMAGE)
-    assert selection.text_phrases == selection.objects == []
-    assert set(selection.reasons) == {"text_phrases", "objects"}
+    assert selection.text_phrases == [] and set(selection.reasons) == {"text_phrases"}
 
 
 def test_a_request_without_answer_is_raised_or_recorded(tmp_path):
@@ -261,12 +251,6 @@ def test_image_phrases_are_printable_and_short_and_objects_whole_numbers():
     assert taken == [1, 0] and type(taken[0]) is int and "'1'" in reason
 
 
-def test_without_jsonschema(monkeypatch):
-    monkeypatch.setitem(sys.modules, "jsonschema", None)
-    with pytest.raises(ImportError, match=r"vmhan\[llm\]"):
-        parse_answer(ChatAnswer("{}"), answer_schema("objects", 1))
-
-
 # no label, no line number --------------------------------------------------------------------------------------------
 
 
@@ -286,8 +270,8 @@ def test_what_is_asked_and_chosen_depends_on_the_words_and_the_image_alone(tmp_p
 
 
 def make_posts(number):
+    pairs = [new_pair([0, 1], [2, 3]), new_pair([0, 1], [4, 5])]
     tokens = "Ann met Bob in Oslo number".split()
-    pairs = [{"head": [0, 1], "tail": [2, 3], "tail_object": -1}, {"head": [0, 1], "tail": [4, 5], "tail_object": -1}]
     return [make_post(id=str(index), tokens=[*tokens, str(index)], pairs=pairs) for index in range(number)]
 
 
@@ -304,10 +288,8 @@ def test_windows_ask_several_posts_at_once(tmp_path):
         selector = selector_for(server, tmp_path, window=4, concurrency=3)
         together = list(select_posts(selector, posts))
         assert server.high_water == 3
-        num_asked = len(server.bodies)
         assert [selector.select(post, image) for post, image in posts] == together
-        assert len(server.bodies) == num_asked
-    assert num_asked == 12 + 4  # the images are the same and so are the pairs' words: asked once a pair
+        assert len(server.bodies) == 12 + 4  # the images are the same and so are the pairs' words: asked once a pair
     assert all(selection.text_phrases == [(1, 2)] for of_post in together for selection in of_post)
 
 
@@ -316,12 +298,12 @@ import json, sys
 from datasets_scripts.nodes.selection import make_selector, select_posts
 address, folder, posts = sys.argv[1:]
 selector = make_selector(f"openai:m@{address}", cache_dir=folder, window=2, concurrency=2)
-print(list(select_posts(selector, [(post, None) for post in json.loads(posts)])))
+list(select_posts(selector, [(post, None) for post in json.loads(posts)]))
 """
 
 
 def test_kill_9_and_run_again(tmp_path):
-    killed = []
+    killed, posts = [], make_posts(10)
 
     def reply(number, body):
         if number == 7 and not killed:
@@ -329,18 +311,15 @@ def test_kill_9_and_run_again(tmp_path):
         return '{"phrases": ["met"]}'
 
     with ChatServer(reply, latency=0.02) as server:
-        command = [sys.executable, "-c", SCRIPT, server.url, str(tmp_path), json.dumps(make_posts(10))]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", SCRIPT, server.url, str(tmp_path), json.dumps(posts)]
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
         assert process.wait(60) == -signal.SIGKILL
-        process.stdout.close()
         time.sleep(0.3)  # until the server has read what the dead process had sent
         num_kept = sum(path.stat().st_size > 0 for path in tmp_path.rglob("*.json"))  # not one just begun
         num_sent = len(server.bodies)
         assert 4 <= num_kept < 20 and num_kept <= num_sent < 20
-        options = FAST | {"cache_dir": tmp_path}
-        posts = [(post, None) for post in make_posts(10)]
-        selections = list(select_posts(make_selector(f"openai:m@{server.url}", **options), posts))
+        selector = make_selector(f"openai:m@{server.url}", **FAST, cache_dir=tmp_path)
+        selections = list(select_posts(selector, [(post, None) for post in posts]))
         assert len(server.bodies) == num_sent + 20 - num_kept
     assert [selection.text_phrases for of_post in selections for selection in of_post] == [[(1, 2)]] * 20
 
@@ -372,14 +351,12 @@ def test_specs(spec, text_model, image_model):
         ("openai:a,b,c@http://h/v1", {}, "spec: .*received 'openai:a,b,c@http"),
         ("transformers:a,", {}, "spec: .*received 'transformers:a,'"),
         ("openai:m@ftp://h/v1", {}, "spec: .*received 'm@ftp"),
-        ("openai:m@httpx://h/v1", {}, "base_url: .*received 'httpx"),
-        ("openai:@http://h/v1", {}, "model: expected"),
         ("openai:m@http://h/v1", {"batch_size": 2}, r"options: .*'timeout'.*received \['batch_size'\]"),
         ("transformers:m", {"timeout": 2}, r"options: .*'batch_size'.*received \['timeout'\]"),
-        *(
-            ("transformers:m", {name: value}, f"{name}: .*received {value}")
-            for name, value in {"num_objects": -1, "window": 0, "max_image_side": 0}.items()
-        ),
+        ("transformers:m", {"num_objects": -1}, "num_objects: .*received -1"),
+        *(("transformers:m", {name: 0}, f"{name}: .*received 0") for name in ("window", "max_image_side")),
+        *(("transformers:m", {name: 0}, f"{name}: .*received 0") for name in ("batch_size", "max_new_tokens")),
+        ("transformers:@main", {}, "model: .*received '@main'"),
     ],
 )
 def test_bad_specs_and_options(spec, options, message):
@@ -395,8 +372,7 @@ def test_an_unreadable_image_names_its_post(tmp_path):
         make_selector("openai:m@http://h/v1", cache_dir=tmp_path).select(make_post(), cut)
 
 
-def test_description_says_models_prompts_and_host_and_no_secret(monkeypatch):
-    monkeypatch.setenv("VMHAN_LLM_API_KEY", "sk-verysecret")
+def test_description_says_models_prompts_and_host_and_no_secret():
     spec = "openai:llama3@http://gpu7:8000/v1,llava@http://gpu8/v1"
     description = make_selector(spec, num_objects=4, parameters={"max_tokens": 9}).description
     assert description["text_model"]["model"] == "llama3" and description["text_model"]["endpoint"] == "gpu7:8000"
