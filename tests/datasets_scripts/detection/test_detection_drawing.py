@@ -20,47 +20,33 @@ def image():
     return Image.new("RGB", (200, 160), "white")
 
 
-def test_every_box_has_its_colour_on_its_border(image):
+def test_every_box_has_its_colour_on_its_border_and_those_not_chosen_are_grey(image):
     drawn = draw_detections(image, DETECTIONS)
     assert drawn.size == image.size and image.getcolors() == [(200 * 160, (255, 255, 255))]  # the image is untouched
     for x, y in [(20, 80), (79, 80), (50, 99)]:
         assert drawn.getpixel((x, y)) == rgb(FIRST)
     assert drawn.getpixel((100, 130)) == drawn.getpixel((179, 130)) == rgb(SECOND)
     assert drawn.getpixel((50, 80)) == (255, 255, 255)
-
-
-def test_chosen_are_in_colour_and_the_others_grey(image):
     drawn = draw_detections(image, DETECTIONS, chosen=[1])
     assert drawn.getpixel((20, 80)) == rgb(GREY) and drawn.getpixel((100, 130)) == rgb(FIRST)
-    assert draw_detections(image, DETECTIONS, chosen=[]).getpixel((100, 130)) == rgb(GREY)
-
-
-def test_boxes_scale_with_the_image(image):
     drawn = draw_detections(image, DETECTIONS, side=400)
     assert drawn.size == (400, 320) and drawn.getpixel((40, 160)) == rgb(FIRST)
 
 
-def test_labels_do_not_cover_each_other(image):
-    here = [Detection((20, 60, 80, 100), 0.9 - index / 10, "cat") for index in range(3)]
-    drawn = draw_detections(image, here)
+def test_labels_do_not_cover_each_other_and_may_have_no_score(image):
+    drawn = draw_detections(image, [Detection((20, 60, 80, 100), 0.9 - index / 10, "cat") for index in range(3)])
     for colour in list(COLOURS)[1:3]:  # their boxes are below the first one's, their labels are not
         assert rgb(colour) in {pixel for _, pixel in drawn.getcolors(maxcolors=10**6)}
-
-
-def test_a_box_that_nobody_scored_has_a_label_without_score(image):
     scored, unscored = (draw_detections(image, [Detection((20, 60, 80, 100), score, "cat")]) for score in (1.0, None))
     assert scored.tobytes() != unscored.tobytes() and unscored.getpixel((20, 80)) == rgb(FIRST)
 
 
-def test_any_image():
+def test_any_image_and_sheets_in_columns(image):
     for mode, size in [("RGB", (1, 1)), ("L", (3, 2)), ("RGB", (500, 3))]:
         one = Image.new(mode, size)
         whole = Detection((0.0, 0.0, *map(float, size)), 1.0, "a label that is far longer than the image is wide")
         assert draw_detections(one, [whole]).mode == "RGB"
         contact_sheet([(one, [whole], None, "")])
-
-
-@pytest.mark.parametrize(("columns", "width"), [(1, 116), (2, 224), (4, 332)])
-def test_sheet_has_columns(image, columns, width):
-    sheet = contact_sheet([(image, DETECTIONS, [0], "a title " * 9)] * 3, columns=columns, side=100)
-    assert sheet.size == (width, -(-3 // columns) * (80 + 20 + 8) + 8)
+    for columns, width in [(1, 116), (2, 224), (4, 332)]:
+        sheet = contact_sheet([(image, DETECTIONS, [0], "a title " * 9)] * 3, columns=columns, side=100)
+        assert sheet.size == (width, -(-3 // columns) * (80 + 20 + 8) + 8)

@@ -3,6 +3,7 @@
 Skipped but for the last when the extra `ultralytics` (AGPL-3.0) is not installed.
 """
 
+import io
 import os
 import pickle
 import socket
@@ -32,22 +33,17 @@ def no_network(monkeypatch):
 
 
 def test_local_weights_need_no_network_and_write_nothing(weights, no_network, tmp_path, monkeypatch):
+    """Nor is Pillow's `open` ultralytics' own, which looks for a package to install when a file is no image."""
     monkeypatch.chdir(tmp_path)
-    detector = make_detector(f"ultralytics:{weights}", device="cpu", score_threshold=1e-5, image_size=64)
-    assert detector.detect([picture(60, 40)])[0]
-    assert (
-        detector.description["model"] == detector.description["weights"] == weights.name
-    )  # no folder of this machine
+    options = {"device": "cpu", "score_threshold": 1e-5}
+    small, large = (make_detector(f"ultralytics:{weights}", **options, image_size=size) for size in (64, 128))
+    (found,) = small.detect([picture(60, 40)])
+    assert found and large.detect([picture(60, 40)]) != [found] and large.description["image_size"] == 128
+    assert small.description["model"] == small.description["weights"] == weights.name  # no folder of this machine
     assert list(tmp_path.iterdir()) == []
     assert all(os.environ[name] for name in ("YOLO_OFFLINE", "YOLO_AUTOINSTALL", "ULTRALYTICS_SAFE_LOAD"))
-
-
-def test_pillow_and_torch_stay_as_they_were(weights, tmp_path):
-    """ultralytics' own `Image.open` looks for a package to install when a file is no image."""
-    broken = tmp_path / "broken.jpg"
-    broken.write_bytes(b"no image")
     with pytest.raises(UnidentifiedImageError, match="cannot identify image file"):
-        Image.open(broken)
+        Image.open(io.BytesIO(b"no image"))
     assert Image.open.__module__ == "PIL.Image" and torch.save.__module__ == "torch.serialization"
 
 
@@ -63,15 +59,6 @@ def test_weights_by_name_in_the_cache_of_torch(weights, no_network, tmp_path, mo
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     with pytest.raises(OSError):
         make_detector("ultralytics:yolov5nu.pt")
-
-
-def test_image_size_changes_what_is_seen(weights):
-    makes = [
-        make_detector(f"ultralytics:{weights}", device="cpu", score_threshold=1e-5, image_size=size)
-        for size in (64, 128)
-    ]
-    assert makes[0].detect([picture(60, 40)]) != makes[1].detect([picture(60, 40)])
-    assert makes[1].description["image_size"] == 128
 
 
 @pytest.mark.parametrize(
@@ -91,20 +78,17 @@ def test_wrong_names(weights, spec, message):
 
 
 class Trap:
-    """Unpickled without care, it makes a folder."""
-
-    def __init__(self, path):
-        self.path = path
+    """Unpickled without care, it makes the folder "sprung"."""
 
     def __reduce__(self):
-        return os.mkdir, (str(self.path),)
+        return os.mkdir, ("sprung",)
 
 
-def test_files_that_are_not_weights(weights, tmp_path):
-    damaged = tmp_path / "damaged.pt"
+def test_files_that_are_not_weights(weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    damaged, trap = tmp_path / "damaged.pt", tmp_path / "trap.pt"
     damaged.write_bytes(weights.read_bytes()[:1000])
-    trap = tmp_path / "trap.pt"
-    torch.save({"model": Trap(tmp_path / "sprung")}, trap, pickle_module=pickle)
+    torch.save({"model": Trap()}, trap, pickle_module=pickle)
     for path in (damaged, trap):
         with pytest.raises(ValueError, match=str(path)):
             make_detector(f"ultralytics:{path}")
