@@ -1,7 +1,7 @@
 """Build a data set with a builder class, and never hand back one that stale code or stale files made.
 
-`datasets` keys its cache of built sets by module name, config and version only: changed code or data would silently
-load the old set. Here the key has a digest of both.
+`datasets` keys its cache of built sets by module name, config and version only. Here the key has a digest of code and
+data as well.
 """
 
 import ast
@@ -16,6 +16,8 @@ from typing import Any
 
 import datasets
 from datasets.fingerprint import Hasher
+
+from datasets_scripts.schema import post_features
 
 
 __all__ = ["SIDECAR", "build", "builder_config", "code_digest", "visual_feature_description"]
@@ -39,23 +41,24 @@ def build(
 
     Args:
         builder_class: if it reads files, its classmethod `source_files(config)` lists them.
-        config_name: one of `builder_class.BUILDER_CONFIGS`.
-        data_dir: the user's folder, for builders that read one.
+        config_name: one of `builder_class.BUILDER_CONFIGS`. data_dir: the user's folder, for builders that read one.
         cache_dir: where built sets are kept; None is the cache of `datasets`.
-        features: None, or the encoder and its weights with which to fill `image_features` and `object_features`, such
-            as "vgg16:imagenet", see `datasets_scripts.features.parse_features`.
-        feature_size_px: side in pixels to which each region is resized for `features`; None is the encoder's own.
+        features: None, or the encoder that fills `image_features` and `object_features`, such as "vgg16:imagenet", see
+            `datasets_scripts.features.parse_features`. feature_size_px: side in pixels to which it resizes each
+            region.
         config_fields: fields of the builder's config, for example `captions="llava_next"`.
 
     Raises:
-        ValueError: no such config or config field; `features` of a set without any image, of an unreadable image, or
-            of an image with different boxes in two posts; whatever the builder finds wrong in the files.
+        ValueError: no such config or field; `features` of a set without any image, or of an unreadable image; whatever
+            the builder finds wrong in the files.
     """
     config = builder_config(builder_class, config_name, data_dir, config_fields)
+    files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []
+    settings = [config.name, str(config.version), sorted(config_fields.items())]
     builder = builder_class(
         config_name=config_name,
         cache_dir=str(cache_dir) if cache_dir is not None else None,
-        hash=_digest(builder_class, config, config_fields),
+        hash=Hasher.hash([settings, code_digest([builder_class.__module__]), _states(files)]),
         data_dir=config.data_dir,
         **config_fields,
     )
@@ -121,13 +124,6 @@ def _own_imports(source: str, package: str) -> list[str]:
     return [name for name in names if name.split(".")[0] in OWN_PACKAGES]
 
 
-def _digest(builder_class: type, config: datasets.BuilderConfig, config_fields: dict[str, Any]) -> str:
-    """A hash of the builder's source, its config and the state of its input files."""
-    files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []
-    settings = [config.name, str(config.version), sorted(config_fields.items())]
-    return Hasher.hash([settings, code_digest([builder_class.__module__]), _states(files)])
-
-
 def _states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     """Name, size and time of the files that are there; one that is not is the builder's error to tell."""
     states = [(str(path), path.stat()) for path in sorted(files) if path.is_file()]
@@ -166,23 +162,21 @@ def _with_visual_features(
 def _joined(split: datasets.Dataset, make_extractor: Any, description: dict[str, Any], fingerprint: str) -> Any:
     """The split with both columns of features; a post without image gets None and []."""
     rows, order = _distinct_images(split)
-    vector = datasets.List(datasets.Value("float16"), length=description["feature_size"])
-    columns = datasets.Features({"image_features": vector, "object_features": datasets.List(vector)})
     images = split.select(rows).select_columns(["image_id", "image", "boxes"])
+    vector = datasets.List(datasets.Value("float16"), length=description["feature_size"])
     vectors = images.cast_column("image", datasets.Image(decode=False)).map(
         lambda batch: _encoded(batch, make_extractor),
         batched=True,
         batch_size=IMAGES_AT_ONCE,
         writer_batch_size=IMAGES_AT_ONCE,
         remove_columns=images.column_names,
-        features=columns,
+        features=datasets.Features({"image_features": vector, "object_features": datasets.List(vector)}),
         new_fingerprint=fingerprint,
         desc="visual features",
     )
-    names = []
-    for name in split.column_names:
-        names += ["image_features"] * (name == "boxes") + ["object_features"] * (name == "caption") + [name]
-    joined = datasets.concatenate_datasets([split, vectors.select(order)], axis=1).select_columns(names)
+    joined = datasets.concatenate_datasets([split, vectors.select(order)], axis=1)
+    places = [name for name in post_features(["None"], images=True, visual_feature_size=1) if name in joined.features]
+    joined = joined.select_columns([*places, *(name for name in joined.features if name not in places)])
     joined.info.description = f"{split.info.description}\n{SIDECAR}: {json.dumps(description)}"
     return joined
 
@@ -192,11 +186,7 @@ def _has_image(split: datasets.Dataset) -> list[bool]:
 
 
 def _distinct_images(split: datasets.Dataset) -> tuple[list[int], list[int]]:
-    """The first row of each image (and of posts without one), and for each row the place of its image among these.
-
-    Raises:
-        ValueError: two posts give one image different boxes.
-    """
+    """The first row of each image (and of posts without one), and for each row the place of its image among these."""
     places: dict[str | None, int] = {}
     rows, order, boxes = [], [], {}  # of boxes the hashes alone, as they are many
     for row, (post, has_image) in enumerate(zip(split.select_columns(["image_id", "boxes"]), _has_image(split))):
@@ -214,22 +204,20 @@ def _distinct_images(split: datasets.Dataset) -> tuple[list[int], list[int]]:
 
 
 def _encoded(batch: dict[str, list[Any]], make_extractor: Any) -> dict[str, list[Any]]:
-    """The vectors of a batch of posts."""
-    vectors = make_extractor().extract(_images_and_boxes(batch), progress=False)
-    found = [(None, []) if stored is None else next(vectors) for stored in batch["image"]]
-    return {"image_features": [one for one, _ in found], "object_features": [list(many) for _, many in found]}
-
-
-def _images_and_boxes(batch: dict[str, list[Any]]) -> Iterator[tuple[Any, list[list[float]]]]:
-    """One image at a time with its boxes; an unreadable image or a wrong box is named by the image's id."""
+    """The vectors of a batch of posts; an unreadable image or a wrong box is named by the image's id."""
     from modeling_vmhan.images import load_image  # here, as they bring in torch
     from modeling_vmhan.regions import pixel_boxes
 
-    for image_id, stored, boxes in zip(batch["image_id"], batch["image"], batch["boxes"]):
-        if stored is not None:
-            try:
-                image = load_image(stored["bytes"] or stored["path"])
-                pixel_boxes(boxes, image.size)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"image {image_id!r}: {error}") from error
-            yield image, boxes
+    def images_and_boxes() -> Iterator[tuple[Any, list[list[float]]]]:
+        for image_id, stored, boxes in zip(batch["image_id"], batch["image"], batch["boxes"]):
+            if stored is not None:
+                try:
+                    image = load_image(stored["bytes"] or stored["path"])
+                    pixel_boxes(boxes, image.size)
+                except (OSError, ValueError) as error:
+                    raise ValueError(f"image {image_id!r}: {error}") from error
+                yield image, boxes
+
+    vectors = make_extractor().extract(images_and_boxes(), progress=False)
+    found = [(None, []) if stored is None else next(vectors) for stored in batch["image"]]
+    return {"image_features": [one for one, _ in found], "object_features": [list(many) for _, many in found]}

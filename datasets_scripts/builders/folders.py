@@ -121,11 +121,11 @@ class TextFact(Record):
 def read_facts(path: Path, *, labels: list[str] | None, form: type[TextFact] = TextFact) -> Iterator[Fact]:
     """Yield (tokens, image_id, pair) for each line of the text file of a split, in file order.
 
-    A mention whose name is not the text of its span is kept: the span counts, and one warning tells how many there
-    were. A tail that is an object is `pair["object"]`, its name and box.
+    One warning counts the mentions whose name is not the text of their span; the span is what counts. A tail that is
+    an object is `pair["object"]`, its name and box.
 
     Args:
-        path: of the file. labels: the relations there are; None accepts every one. form: what a line holds.
+        labels: the relations there are; None accepts every one. form: what a line holds.
 
     Raises:
         ValueError: a malformed line or an unknown relation, with file, line and field; a file without any line.

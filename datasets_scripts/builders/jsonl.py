@@ -54,11 +54,7 @@ class PostsConfig(datasets.BuilderConfig):
 
 
 class Posts(FolderBuilder):
-    """Posts of a folder as described above; use it through `datasets_scripts.builders.building.build`.
-
-    Example:
-        >>> build(Posts, config_name="jsonl", data_dir="my_data")  # doctest: +SKIP
-    """
+    """Posts of a folder as described above; use it through `datasets_scripts.builders.building.build`."""
 
     TITLE = "posts of one's own"
     SPLITS = {"train": "train", "validation": "validation", "test": "test"}

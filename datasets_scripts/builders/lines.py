@@ -42,10 +42,7 @@ def no_records(path: Path) -> ValueError:
 
 
 def read_literals(path: Path, form: type[Record]) -> Iterator[tuple[str, Any]]:
-    """Yield (place, record) for each line of a file with one Python dict literal a line; blank lines are skipped.
-
-    `place` reads "FILE, line NUMBER" and begins the ValueError about a line that is no literal or no such record.
-    """
+    """Yield (place, record) for each line of a file with one Python dict literal a line; blank lines are skipped."""
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -102,7 +99,6 @@ def read_pth(path: Path, form: Any) -> Any:
     """What torch.save wrote into a file, as `form` has it; it is loaded without running any code of the file.
 
     Raises:
-        OSError: it cannot be read.
         ValueError: it is damaged, holds more than dicts, lists, strings, numbers and tensors, or does not fit `form`.
     """
     import torch  # here, since most of the files that people download are text

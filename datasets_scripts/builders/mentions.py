@@ -38,8 +38,7 @@ class Sentence:
     """A sentence in which mentions are looked up.
 
     Args:
-        text: the raw sentence; integer spans count its characters.
-        tokens: or its tokens; integer spans count these.
+        text: the raw sentence; integer spans count its characters. tokens: or its tokens; integer spans count these.
 
     Example:
         >>> Sentence(text="Ann met Bob").span("Bob", place="rows.jsonl, line 1", field="tail")
@@ -60,8 +59,8 @@ class Sentence:
         """The [start, end) token span of a mention given as such a span, as characters or as an exact string.
 
         Raises:
-            ValueError: neither a span nor a string; a span outside the sentence or through a token; a string that
-                occurs never or more than once. The message names place, field, what would be right.
+            ValueError: neither of these; a span outside the sentence or through a token; a string that occurs never or
+                more than once. The message names place, field and what would be right.
         """
         place = f"{place}, field {field!r}"
         if isinstance(mention, str):

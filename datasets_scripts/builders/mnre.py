@@ -87,11 +87,7 @@ class MNREConfig(datasets.BuilderConfig):
 
 
 class MNRE(FolderBuilder):
-    """Posts of MNRE; use it through `datasets_scripts.builders.building.build`, which never serves a stale cache.
-
-    Example:
-        >>> build(MNRE, config_name="mnre", data_dir="data/mnre", captions="llava_next")  # doctest: +SKIP
-    """
+    """Posts of MNRE; use it through `datasets_scripts.builders.building.build`, which never serves a stale cache."""
 
     TITLE, HOW_TO_GET = "MNRE", HOW_TO_GET
     BUILDER_CONFIG_CLASS = MNREConfig
@@ -116,8 +112,7 @@ class MNRE(FolderBuilder):
         files = [first_existing(_label_paths(folder))]
         for split, path in cls.text_files(folder).items():
             files += [path, cls.caption_file(config, folder, split)]
-            if config.name == PUBLISHED:
-                files += published_files(folder, split, config.phrase_text)
+            files += published_files(folder, split, config.phrase_text) if config.name == PUBLISHED else []
             files += [] if config.images is False else list_images(cls.image_folder(folder, split)).values()
         return [path for path in files if path]
 
@@ -130,22 +125,18 @@ class MNRE(FolderBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
-        labels = read_labels(self.folder, self.text_files(self.folder), version=str(self.config.version))
-        info = self.new_info(labels, images=self._has_images(), homepage="https://github.com/thecharm/MNRE")
+        files, images = self.text_files(self.folder), False
+        if self.config.images is not False:
+            places = [self.image_folder(self.folder, split) for split in files]
+            images = any(map(list_images, places))
+            if self.config.images and not images:
+                raise FileNotFoundError(
+                    f"images=True: expected images in {', '.join(map(str, places))}, found none. {HOW_TO_GET} Or "
+                    "build without them: images=False"
+                )
+        labels = read_labels(self.folder, files, version=str(self.config.version))
+        info = self.new_info(labels, images=images, homepage="https://github.com/thecharm/MNRE")
         return leaky_info(info, self.config.phrase_text) if self.config.name == PUBLISHED else info
-
-    def _has_images(self) -> bool:
-        """Whether to have an image column; FileNotFoundError if images are asked for and there is none."""
-        if self.config.images is False:
-            return False
-        places = [self.image_folder(self.folder, split) for split in self.text_files(self.folder)]
-        found = any(map(list_images, places))
-        if self.config.images and not found:
-            raise FileNotFoundError(
-                f"images=True: expected images in {', '.join(map(str, places))}, found none. {HOW_TO_GET} Or build "
-                "without: images=False"
-            )
-        return found
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         image_folder, wants_images = self.image_folder(self.folder, split), "image" in self.info.features
@@ -189,13 +180,11 @@ def read_captions(path: Path) -> dict[str, str | None]:
     """{image id: caption} of a file of {'img_id', 'text'} lines; texts are stripped, an empty one is None.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a malformed line, or two different captions of one image.
+        FileNotFoundError: there is no such file. ValueError: a malformed line, or two captions of one image.
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"captions: expected the file {path}. Pass the name NAME of captions/NAME_{{train,val,test}}.txt in "
-            "data_dir, or captions=None"
+            f"captions: expected the file {path}. Pass NAME of captions/NAME_{{train,val,test}}.txt, or None"
         )
     captions: dict[str, str | None] = {}
     for place, record in read_literals(path, Caption):

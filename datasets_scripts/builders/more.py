@@ -56,11 +56,8 @@ class ObjectFact(TextFact):
 class MORE(FolderBuilder):
     """Posts of MORE, whose tails are image objects; use it through `datasets_scripts.builders.building.build`.
 
-    `boxes` are the image's detected objects in the archive's order; a tail that the detector does not have is
-    appended, for all posts of that image alike.
-
-    Example:
-        >>> build(MORE, config_name="more", data_dir="data/more")  # doctest: +SKIP
+    `boxes` are the image's detected objects in the archive's order, then tails that are not among them, for all posts
+    of the image alike.
     """
 
     TITLE = "MORE"
@@ -131,10 +128,7 @@ class MORE(FolderBuilder):
             if self.config.missing_images == "none":
                 return None
             if isinstance(error, FileNotFoundError):
-                raise FileNotFoundError(
-                    f"img_id: expected the image {image_path}, which is not there; boxes in pixels need its size. "
-                    f"{self.HOW_TO_GET}"
-                ) from None
+                raise FileNotFoundError(f"img_id: expected the image {image_path}. {self.HOW_TO_GET}") from None
             raise
 
 
@@ -157,10 +151,7 @@ def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: st
 
 
 def _with_tails(detected: Objects, facts: Iterable[tuple[str, dict[str, Any]]]) -> Objects:
-    """The detected objects, then the tails that are not among them by name.
-
-    Tails of all posts of an image are gathered first: its boxes are a function of the image, never of the post.
-    """
+    """The detected objects, then the tails that are not among them: boxes are a function of the image, not of a post."""
     objects = {image_id: dict(boxes) for image_id, boxes in detected.items()}
     appended, moved = [], []
     for image_id, pair in facts:
@@ -171,8 +162,7 @@ def _with_tails(detected: Objects, facts: Iterable[tuple[str, dict[str, Any]]]) 
         elif not all(math.isclose(a, b, abs_tol=TOLERANCE) for a, b in zip(of_image[name], box)):
             moved.append(f"{name} of {image_id}")
         of_image.setdefault(name, box)
-    if appended:
-        logger.warning("%d tails are no detected object and were appended, the first: %s", len(appended), appended[0])
-    if moved:
-        logger.warning("%d tails have another box than their object, which was kept: %s", len(moved), moved[0])
+    for names, what in ((appended, "are no detected object and were appended"), (moved, "have a box of their own")):
+        if names:
+            logger.warning("%d tails %s, the first: %s", len(names), what, names[0])
     return objects

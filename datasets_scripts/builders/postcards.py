@@ -30,17 +30,8 @@ from datasets_scripts.builders.checking import check_config
 from datasets_scripts.schema import new_pair, new_post, post_features
 
 
-__all__ = [
-    "POSTCARDS_COLOURS",
-    "POSTCARDS_RELATIONS",
-    "POSTCARDS_SHAPES",
-    "Postcard",
-    "Postcards",
-    "PostcardsConfig",
-    "Sticker",
-    "make_postcard",
-    "rank_objects",
-]
+__all__ = ["POSTCARDS_COLOURS", "POSTCARDS_RELATIONS", "POSTCARDS_SHAPES", "Postcard", "Postcards"]
+__all__ += ["PostcardsConfig", "Sticker", "make_postcard", "rank_objects"]
 
 MIN_STICKERS, MAX_STICKERS, MAX_PAIRS, MAX_TAILS_OF_A_HEAD = 4, 8, 6, 3
 NUM_PAIRS_WEIGHTS = (35, 25, 15, 10, 8, 7)  # of 1, 2, ... MAX_PAIRS pairs
@@ -156,20 +147,14 @@ def _draw_names(rng: random.Random, tail_types: list[str], num_heads: int) -> tu
     return people[:num_heads], tails
 
 
-def _tails_of_heads(rng: random.Random, num_pairs: int) -> list[int]:
-    """How many tails each head gets, in sentence order: pairs that share a head stand in one clause."""
-    sizes: list[int] = []
-    for _ in range(num_pairs):
+def _write_sentence(rng: random.Random, tail_types: list[str], colours: list[str]) -> tuple[list[str], list[dict]]:
+    """The sentence and its pairs, without relations: these are not known here, so that no word can depend on them."""
+    sizes: list[int] = []  # how many tails each head gets: pairs that share a head stand in one clause
+    for _ in tail_types:
         if sizes and sizes[-1] < MAX_TAILS_OF_A_HEAD and rng.random() < 0.5:
             sizes[-1] += 1
         else:
             sizes.append(1)
-    return sizes
-
-
-def _write_sentence(rng: random.Random, tail_types: list[str], colours: list[str]) -> tuple[list[str], list[dict]]:
-    """The sentence and its pairs, without relations: these are not known here, so that no word can depend on them."""
-    sizes = _tails_of_heads(rng, len(tail_types))
     heads, tails = _draw_names(rng, tail_types, len(sizes))
     tokens: list[str] = []
     pairs: list[dict] = []
@@ -222,10 +207,7 @@ def _shape_mask(shape: str, side: int) -> Image.Image:
 def _paste_stickers(
     rng: random.Random, image_size: int, looks: list[tuple[str, str, int | None]]
 ) -> tuple[Image.Image, list[Sticker]]:
-    """Draws (colour, shape, pair) `looks` on paper, each in a random cell of the grid, size and place jittered.
-
-    The paper is pale, slightly grained, and a little different for every postcard.
-    """
+    """Draws (colour, shape, pair) `looks` on pale, grained paper, each in a random cell of the grid."""
     noise = np.random.default_rng(rng.getrandbits(64))
     tone = np.array([226, 217, 198]) + noise.integers(-12, 13, size=3)
     grain = noise.normal(0, 4, size=(image_size, image_size, 1))
@@ -246,8 +228,7 @@ def _paste_stickers(
 def rank_objects(image: Image.Image, boxes: list[tuple[int, int, int, int]], colour: str) -> list[int]:
     """Indices of the boxes, pixels xyxy, those that show most of the named colour first (ties in the boxes' order).
 
-    The stand-in for the paper's object selector (section 4.1: the k objects most relevant to the pair): it reads the
-    pixels and the pair's own words, never a label.
+    It stands in for the paper's object selector (section 4.1): it reads pixels and the pair's words, never a label.
     """
     pixels = np.asarray(image, dtype=np.int64)
     near = np.square(pixels - np.array(POSTCARDS_COLOURS[colour])).sum(axis=-1) < SAME_COLOUR**2  # (height, width)
@@ -278,11 +259,7 @@ def make_postcard(config: PostcardsConfig, split: str, index: int) -> Postcard:
 
 
 class Postcards(datasets.GeneratorBasedBuilder):
-    """Builder of the Postcards data set; nothing is downloaded.
-
-    Example:
-        >>> build(Postcards, config_name="postcards", num_train=10)["train"][0]["tokens"]  # doctest: +SKIP
-    """
+    """Builder of the Postcards data set; nothing is downloaded."""
 
     BUILDER_CONFIG_CLASS = PostcardsConfig
     BUILDER_CONFIGS: ClassVar = [PostcardsConfig(description="Drawn postcards: the picture decides every relation.")]
@@ -301,10 +278,10 @@ class Postcards(datasets.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str, num_posts: int) -> Iterator[tuple[int, dict]]:
         for index in range(num_posts):
-            postcard = make_postcard(self.config, split, index)
-            identifier, picture = f"{split}-{index:05d}", io.BytesIO()
+            postcard, picture = make_postcard(self.config, split, index), io.BytesIO()
             postcard.image.save(picture, format="PNG")
-            boxes = [list(sticker.box) for sticker in postcard.stickers]
-            labels = ["sticker"] * len(boxes)  # neither colour nor shape
-            nodes = {"image": {"bytes": picture.getvalue(), "path": None}, "boxes": boxes, "object_labels": labels}
-            yield index, new_post(identifier, postcard.tokens, identifier, postcard.pairs, **nodes)
+            nodes = {"image": {"bytes": picture.getvalue(), "path": None}}
+            nodes["boxes"] = [list(sticker.box) for sticker in postcard.stickers]
+            nodes["object_labels"] = ["sticker"] * len(postcard.stickers)  # neither colour nor shape
+            name = f"{split}-{index:05d}"
+            yield index, new_post(name, postcard.tokens, name, postcard.pairs, **nodes)

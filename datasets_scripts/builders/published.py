@@ -52,20 +52,15 @@ def published_files(folder: Path, split: str, phrase_text: bool) -> list[Path]:
 def with_published(
     facts: list[Fact], files: list[Path], images: dict[str, Path]
 ) -> tuple[list[Fact], dict[str, tuple[list[list[int]], list[str]]]]:
-    """Give each pair what its line of the published files holds.
-
-    A pair's `crops` are the names as they stand, its `image_phrases` the line's phrase. Where the post's image is at
-    hand, each crop is an object too, whose box is the whole image, so that a model sees as many visual nodes a pair as
-    the published systems did. The post's objects are those of all lines of the image.
+    """Give each pair what its line of the published files holds: `crops` are the names as they stand, its one image
+    phrase the line's. Where the post's image is at hand, each crop is an object too, whose box is the whole image, so
+    that a model sees as many visual nodes a pair as the published systems did.
 
     Args:
         facts: in the order of the lines. files: of `published_files`. images: {image id: path}.
 
     Returns:
         the facts, and {image id: (boxes, object_labels)} of the images at hand.
-
-    Raises:
-        ValueError: as `read_line_file`. OSError: an image that Pillow cannot open.
     """
     crops, *phrases = [read_line_file(path, len(facts)) for path in files]
     names: dict[str, list[str]] = {}
