@@ -151,7 +151,7 @@ def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: st
 
 
 def _with_tails(detected: Objects, facts: Iterable[tuple[str, dict[str, Any]]]) -> Objects:
-    """The detected objects, then the tails that are not among them: boxes are a function of the image, not of a post."""
+    """The detected objects, then all missing tails: an image's boxes are a function of the image, never of a post."""
     objects = {image_id: dict(boxes) for image_id, boxes in detected.items()}
     appended, moved = [], []
     for image_id, pair in facts:

@@ -80,9 +80,8 @@ def _parts(model: ChatModel, request: ChatRequest) -> dict[str, Any]:
 class CachedChatModel:
     """A chat model that remembers: each answer is a JSON file, `FOLDER/KEY[:2]/KEY.json`, written as it arrives.
 
-    An interrupted run therefore asks only for the rest. A file holds the request beside the answer, so that people can
-    read it. A file that cannot be read back, as after a kill in the middle of writing, is asked for again with a
-    warning. Errors are not kept. Several processes may share a folder.
+    An interrupted run therefore asks only for the rest, and several processes may share a folder. A file holds the
+    request beside the answer. One that cannot be read, as after a kill, is asked for again. Errors are not kept.
 
     Example:
         >>> model = CachedChatModel(OpenAIChatModel("llama3", "http://localhost:11434/v1"), "answers")
@@ -97,7 +96,6 @@ class CachedChatModel:
 
         Raises:
             ChatError: a request got no answer and the model is set to raise. The answers that did arrive are kept.
-            OSError: an answer cannot be written.
         """
         keys = [request_key(self.model, request) for request in requests]
         answers: dict[str, ChatAnswer | ChatError | None] = {key: self._read(key) for key in dict.fromkeys(keys)}
@@ -105,26 +103,25 @@ class CachedChatModel:
         order = list(missing)
 
         def keep(index: int, answer: ChatAnswer) -> None:
-            self._write(order[index], missing[order[index]], answer)
+            key = order[index]
+            kept = {"text": answer.text, "truncated": answer.truncated, "request": _parts(self.model, missing[key])}
+            self._path(key).parent.mkdir(parents=True, exist_ok=True)
+            self._path(key).write_text(json.dumps(kept, indent=1), encoding="utf-8")
 
         if missing:
             answers |= zip(order, self.model.complete(list(missing.values()), keep), strict=True)
         return [answers[key] for key in keys]
 
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.json"
-
     def _read(self, key: str) -> ChatAnswer | None:
+        path = self._path(key)
         try:
-            kept = json.loads(self._path(key).read_text(encoding="utf-8"))
+            kept = json.loads(path.read_text(encoding="utf-8"))
             return ChatAnswer(str(kept["text"]), bool(kept["truncated"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("%s: not a readable answer (%r), so it is asked for again", self._path(key), error)
+            logger.warning("%s: not a readable answer (%r), so it is asked for again", path, error)
             return None
 
-    def _write(self, key: str, request: ChatRequest, answer: ChatAnswer) -> None:
-        kept = {"text": answer.text, "truncated": answer.truncated, "request": _parts(self.model, request)}
-        self._path(key).parent.mkdir(parents=True, exist_ok=True)
-        self._path(key).write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"

@@ -31,19 +31,17 @@ REJECTED = frozenset({400, 415, 422})  # maybe for `response_format`, so tried o
 class OpenAIChatModel:
     """A chat model behind `POST BASE_URL/chat/completions`.
 
-    The openai package tries timeouts, lost connections, 408, 409, 429 and 5xx again, at growing intervals or when
-    `Retry-After` says. Requests with a schema ask for it by `response_format`; a server that rejects it, and takes the
-    same request without it, is not asked for it again.
+    The openai package retries timeouts, lost connections, 408, 409, 429 and 5xx. Requests with a schema ask for it by
+    `response_format`; a server that rejects it, and takes the same request without it, is not asked for it again.
 
     Args:
         model: the name the server knows it by. base_url: http(s), up to and with "/v1"; no user, password or query.
-        concurrency: requests under way at once.
-        timeout: seconds without a byte after which an attempt is given up.
+        concurrency: requests under way at once. timeout: seconds without a byte after which an attempt is given up.
         max_retries: attempts after the first one.
         parameters: JSON fields of every request; None: {"max_tokens": 256, "temperature": 0}.
         api_key_env: environment variable with the API key; unset, none is sent. The key is in no error, log or file.
-        on_failure: "raise" a ChatError when a request got no answer, what has arrived is kept and a new run resumes;
-            or "empty", to go on without that answer. A wrong key or address (401, 403, 404, 405) always raises.
+        on_failure: "raise" a ChatError when a request got no answer (what has arrived is kept), or "empty", to go on
+            without that answer. A wrong key or address (401, 403, 404, 405) always raises.
 
     Raises:
         ValueError: a bad argument. ImportError, at the first request: `openai` is not installed.
@@ -93,11 +91,7 @@ class OpenAIChatModel:
         return {"adapter": "openai", "model": self.model, "endpoint": self.host, "parameters": self.parameters}
 
     def complete(self, requests: Sequence[ChatRequest], on_answer: OnAnswer) -> list[ChatAnswer | ChatError]:
-        """See `ChatModel.complete`. After an error or Ctrl-C only the requests that are under way are waited for.
-
-        Raises:
-            ChatError: see `on_failure`.
-        """
+        """See `ChatModel.complete`. After an error or Ctrl-C only the requests that are under way are waited for."""
         self._client  # noqa: B018 made before the threads need it
 
         def ask(index: int) -> ChatAnswer | ChatError:

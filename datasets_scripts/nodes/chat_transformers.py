@@ -24,22 +24,17 @@ class TransformersChatModel:
     """A chat model in this process, greedy: the same request gets the same answer.
 
     The pipeline of the checkpoint's task is loaded at the first request, for its choice of classes, device and data
-    type. Batches go through the processor's chat template and `generate`, because the pipeline's own batching fails on
-    models that cut images of different shapes into different numbers of patches (LLaVA-NeXT, transformers 5.24).
-    A request is padded to the longest of its batch, which in half precision can tip a near tie: `batch_size=1` makes
-    every answer independent of what else is asked.
+    type; batches go through the chat template and `generate`, because the pipeline's own batching fails on LLaVA-NeXT
+    (transformers 5.24). Padding can tip a near tie in half precision: `batch_size=1` makes answers independent.
 
     Args:
-        model: a Hub name, NAME@REVISION, or a folder.
-        kind: "text" (Llama 3) or "image" (LLaVA, answers requests with and without an image).
+        model: a Hub name, NAME@REVISION, or a folder. kind: "text" (Llama 3) or "image" (LLaVA, with or without an
+            image).
         batch_size: requests a batch. max_new_tokens: tokens after which an answer is cut off.
         device: None takes an accelerator when there is one. dtype: "auto" is the checkpoint's.
 
     Raises:
         ValueError, OSError: a bad argument; at the first request, no such checkpoint, or one without a chat template.
-
-    Example:
-        >>> model = TransformersChatModel("meta-llama/Meta-Llama-3-8B-Instruct", "text", batch_size=16)
     """
 
     def __init__(
@@ -103,7 +98,7 @@ class TransformersChatModel:
         return pipeline
 
     def _encoder(self, pipeline: Any) -> Any:
-        """What holds the chat template: the processor of an image model, otherwise the tokenizer."""
+        """What holds the chat template."""
         return pipeline.processor if self.kind == "image" else pipeline.tokenizer
 
     def _generate(self, requests: list[ChatRequest]) -> Iterator[ChatAnswer]:
@@ -154,10 +149,9 @@ def _version(name: str, revision: str | None) -> str:
         config = transformers.AutoConfig.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:  # transformers has either for what is no checkpoint
         raise OSError(f"model: expected a folder or Hub name of a checkpoint, received {name!r} ({error})") from error
-    folder = Path(name)
+    folder, digest = Path(name), hashlib.sha256()
     if not folder.is_dir():
         return config._commit_hash or revision or "unknown"
-    digest = hashlib.sha256()
     for path in sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)}):
         digest.update(path.name.encode())
         with path.open("rb") as file:

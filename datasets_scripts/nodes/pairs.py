@@ -10,22 +10,8 @@ from typing import Any
 from PIL import Image
 
 
-__all__ = [
-    "FIELDS",
-    "PairSelection",
-    "PostAndImage",
-    "Span",
-    "candidate_objects",
-    "check_whole_numbers",
-    "distance",
-    "folded",
-    "mention_spans",
-    "node_numbers",
-    "object_labels",
-    "shorten",
-    "tail_object",
-    "values_of_boxes",
-]
+__all__ = ["FIELDS", "PairSelection", "PostAndImage", "Span", "candidate_objects", "check_whole_numbers", "distance"]
+__all__ += ["folded", "mention_spans", "node_numbers", "object_labels", "shorten", "tail_object", "values_of_boxes"]
 
 Span = tuple[int, int]
 PostAndImage = tuple[dict[str, Any], Image.Image | None]
@@ -60,11 +46,7 @@ def distance(span: Span, mentions: Sequence[Span]) -> int:
 
 
 def values_of_boxes(post: dict[str, Any], key: str, *, missing: Any) -> list[Any]:
-    """The values of `key`, one for each box; `missing` for every box where the post has none.
-
-    Raises:
-        ValueError: there are values, but not one for each box.
-    """
+    """The values of `key`, one for each box, else a ValueError; `missing` for every box where the post has none."""
     boxes = post.get("boxes") or []
     values = post.get(key) or [missing] * len(boxes)
     if len(values) != len(boxes):

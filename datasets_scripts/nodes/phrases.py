@@ -70,19 +70,14 @@ _NO_WORD = re.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|[
 
 
 def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
-    """Phrases of `caption`: its maximal runs of content words, in order.
+    """Phrases of `caption`: its maximal runs of content words, in order, verbatim, each once (compared without case).
 
-    Rules: punctuation and FUNCTION_WORDS end a run; a word in "-ing" that is not in ING_NOUNS and not capitalised
-    begins a new one; a run longer than MAX_WORDS words is cut into pieces of that length; phrases made of EMPTY_WORDS
-    (bare colours, "background") or of a single character are dropped. Verbs stay, since the paper's prompt asks for
-    "entities and actions".
+    Punctuation and FUNCTION_WORDS end a run; a word in "-ing" that is not in ING_NOUNS and not capitalised begins a
+    new one; a run is cut after every MAX_WORDS words; phrases made of EMPTY_WORDS (bare colours, "background") or of a
+    single character are dropped. Verbs stay, since the paper's prompt asks for "entities and actions".
 
     Args:
-        caption: a description in English.
-        limit: at least 0; at most so many phrases, the first ones; None keeps all.
-
-    Returns:
-        Substrings of `caption`, verbatim, each once (compared without case).
+        caption: a description in English. limit: at most so many phrases, the first ones; None keeps all.
 
     Example:
         >>> noun_phrases("The image shows a man in a dark suit speaking into a microphone.")
@@ -107,17 +102,11 @@ def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
 
 
 def token_phrases(tokens: Sequence[str], *, blocked: Collection[int] = ()) -> list[tuple[int, int]]:
-    """Phrases of a sentence given as tokens: its maximal runs of content words, in order.
+    """Spans [start, end) of the phrases of a sentence given as tokens, in order.
 
-    The rules of `noun_phrases`, token by token: a run also ends at the tokens `blocked`, at a token without any word
-    ("#", ","), at addresses, HTML entities, user names, "RT" and tokens that begin with an apostrophe ("'s").
-
-    Args:
-        tokens: the sentence.
-        blocked: indices of tokens that belong to no phrase, such as those of the mentions.
-
-    Returns:
-        Spans [start, end) of `tokens`; they do not overlap.
+    The rules of `noun_phrases`, token by token: a run also ends at the indices `blocked` (such as those of the
+    mentions), at a token without any word ("#", ","), at addresses, HTML entities, user names, "RT" and tokens like
+    "'s".
 
     Example:
         >>> token_phrases("RT @a : David Bowie at Earls Court in London".split(), blocked={3, 4})

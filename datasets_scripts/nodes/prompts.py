@@ -14,18 +14,8 @@ from datasets_scripts.nodes.chat import ChatAnswer
 from datasets_scripts.nodes.pairs import Span, distance, shorten
 
 
-__all__ = [
-    "PROMPTS",
-    "REPAIR_PROMPT",
-    "answer_schema",
-    "fill_prompt",
-    "object_name",
-    "parse_answer",
-    "prompt_provenance",
-    "take_image_phrases",
-    "take_objects",
-    "take_text_phrases",
-]
+__all__ = ["PROMPTS", "REPAIR_PROMPT", "answer_schema", "fill_prompt", "object_name", "parse_answer"]
+__all__ += ["prompt_provenance", "take_image_phrases", "take_objects", "take_text_phrases"]
 
 MAX_PHRASE_WORDS = 12  # of an image phrase: more is a sentence, which would push the others out of the encoder's input
 
@@ -107,9 +97,9 @@ def take_text_phrases(
 ) -> tuple[list[Span], str]:
     """Spans of the phrases that stand in the sentence, and why others were left out ("" if none was).
 
-    A phrase stands in it where its characters do, blanks between words counting alike, from the border of one token to
-    that of another; failing that, where they do without regard to case. Of several places the one nearest to the
-    mentions counts. Phrases that stand nowhere, are inside a mention of the pair, or were named before are left out.
+    A phrase stands where its characters do, from the border of one token to that of another, however many blanks there
+    are; failing that, where they do without regard to case. Of several places the one nearest to the mentions counts.
+    Phrases that are inside a mention of the pair, or were named before, are left out.
     """
 
     def take(phrase: str) -> Span:

@@ -8,7 +8,7 @@ This file stands on top of the others: the protocol, a selector by name, and how
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -64,8 +64,8 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
             "spec: expected 'heuristic', 'openai:MODEL@BASE_URL', 'transformers:MODEL', or two models with a comma "
             f"between them, received {spec!r}"
         )
-    of_selector = _keywords(LLMSelector if back_end else HeuristicSelector)
-    of_model = _keywords(back_end) if back_end else set()
+    of_selector = set(inspect.getfullargspec(LLMSelector if back_end else HeuristicSelector).kwonlyargs)
+    of_model = set(inspect.getfullargspec(back_end).kwonlyargs) if back_end else set()
     known = of_selector | (of_model | {"cache_dir"} if back_end else set())
     if set(options) - known:
         raise ValueError(
@@ -80,11 +80,6 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
     folder = options.get("cache_dir") or DEFAULT_CACHE
     models = [CachedChatModel(back_end(*place, **keywords), folder) for place in places]
     return LLMSelector(models[0], models[-1], **own)
-
-
-def _keywords(function: Callable[..., Any]) -> set[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def _addresses(names: list[str]) -> list[tuple[str, str]]:
@@ -113,8 +108,8 @@ def apply_selections(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The post with its pairs' `text_phrases`, `image_phrases` and `objects` as selected; nothing is changed in place.
 
-    The pairs' image phrases join the post's, which keep their order, each once (compared without case and spacing);
-    a pair's `image_phrases` are indices into that list.
+    The pairs' image phrases join the post's, each once (compared without case and spacing); a pair's are indices into
+    them.
 
     Returns:
         The new post, and what stayed empty or was left out: {"pair": index, "field": name, "reason": text} each.
@@ -135,11 +130,6 @@ def apply_selections(
 
 
 def moved_indices(indices: Sequence[int], phrases: Sequence[str], joined: Sequence[str]) -> list[int]:
-    """Indices into `phrases` as indices into `joined`, the post's list of phrases, each once; -1, no phrase, stays.
-
-    Example:
-        >>> moved_indices([2, 1], ["a dog", "A dog", "red car"], ["a dog", "red car"])
-        [1, 0]
-    """
+    """Indices into `phrases` as indices into `joined`, the post's list of phrases, each once; -1, no phrase, stays."""
     place = {folded(phrase): index for index, phrase in enumerate(joined)}
     return list(dict.fromkeys(-1 if index < 0 else place[folded(phrases[index])] for index in indices))

@@ -16,21 +16,14 @@ __all__ = ["HeuristicSelector"]
 class HeuristicSelector:
     """Chooses by rule.
 
-    - Text phrases: the sentence's noun chunks and actions (`phrases.token_phrases`) outside the pair's mentions, each
-      once (compared without case), those with the fewest tokens between them and the two mentions together first.
+    - Text phrases: the sentence's phrases (`phrases.token_phrases`) outside the pair's mentions, each once without
+      regard to case, those with the fewest tokens between them and the two mentions together first.
     - Image phrases: those of `post["image_phrases"]` that share most words with the pair first, then in their order.
     - Objects: those whose label shares most words with the pair first, then with the pair's text phrases, then by
-      `post["object_scores"]` where the post has them, then in their order, which is by score. The pair's own
-      tail object is a node already and not among them.
+      `post["object_scores"]` where the post has them, then in their order. The pair's own tail object is left out.
 
     Words are compared in lower case and without function words. A pair's words are those of its mentions and of its
-    tail object's label.
-
-    Args:
-        num_text_phrases: M. num_image_phrases: Q. num_objects: K (paper: 3).
-
-    Raises:
-        ValueError: a negative number; when selecting, `object_labels` or `object_scores` not as many as the boxes.
+    tail object's label. `num_text_phrases`, `num_image_phrases` and `num_objects` are M, Q and K (paper: 3).
 
     Example:
         >>> post = {"tokens": "Ann poses beside Bob in Oslo".split(), "pairs": [{"head": [0, 1], "tail": [3, 4]}]}
@@ -57,7 +50,10 @@ class HeuristicSelector:
 
     def _select_pair(self, post: dict[str, Any], pair: dict[str, Any]) -> PairSelection:
         num_spans, num_phrases, num_objects = self.numbers.values()
-        words = _words_of_pair(post, pair)
+        texts = [" ".join(post["tokens"][start:end]) for start, end in pairs.mention_spans(pair)]
+        if pairs.tail_object(pair) is not None:
+            texts.append(pairs.object_labels(post)[pairs.tail_object(pair)])
+        words = set().union(*map(content_words, texts))
         spans = _closest_phrases(post["tokens"], pairs.mention_spans(pair))[:num_spans]
         phrases = sorted(post.get("image_phrases") or [], key=lambda phrase: -len(content_words(phrase) & words))
         text = [content_words(" ".join(post["tokens"][start:end])) for start, end in spans]
@@ -69,14 +65,6 @@ class HeuristicSelector:
             if not values and self.numbers[name]
         }
         return PairSelection(**chosen, reasons=reasons)
-
-
-def _words_of_pair(post: dict[str, Any], pair: dict[str, Any]) -> set[str]:
-    """The content words of the pair's mentions and of its tail object's label."""
-    texts = [" ".join(post["tokens"][start:end]) for start, end in pairs.mention_spans(pair)]
-    if pairs.tail_object(pair) is not None:
-        texts.append(pairs.object_labels(post)[pairs.tail_object(pair)])
-    return set().union(*map(content_words, texts))
 
 
 def _closest_phrases(tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
@@ -91,10 +79,8 @@ def _closest_phrases(tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
 
 def _rank_objects(post: dict[str, Any], pair: dict[str, Any], words: set[str], phrase_words: set[str]) -> list[int]:
     scores = pairs.values_of_boxes(post, "object_scores", missing=0.0)
-
-    def rank(candidate: tuple[int, str]) -> tuple[int, int, float, int]:
-        index, label = candidate
+    ranks = []
+    for index, label in pairs.candidate_objects(post, pair):
         label_words = content_words(label)
-        return -len(label_words & words), -len(label_words & phrase_words), -scores[index], index
-
-    return [index for index, _ in sorted(pairs.candidate_objects(post, pair), key=rank)]
+        ranks.append((-len(label_words & words), -len(label_words & phrase_words), -scores[index], index))
+    return [index for *_, index in sorted(ranks)]

@@ -42,20 +42,15 @@ class _Question:
 class LLMSelector:
     """Chooses nodes by asking language models.
 
-    A text model sees the sentence and the pair's names; an image model sees the image, the pair's names and, to choose
-    from, the objects with labels and places. Nothing is asked for a number of 0, about an image that is not there, or
-    about objects when there is at most one. The pair's own tail object is a node already and never offered.
+    A text model sees the sentence and the pair's names; an image model sees the image, the pair's names and the
+    objects with labels and places. Nothing is asked for a number of 0, about an image that is not there, or about
+    objects when there is at most one. The pair's own tail object is a node already and never offered.
 
     Args:
         text_model, image_model: who is asked; may be the same.
         num_text_phrases: M. num_image_phrases: Q. num_objects: K (paper: 3).
         max_image_side: pixels to which the longer side of a larger image is reduced before it is sent.
         window: pairs whose questions are asked together; some times the server's concurrency.
-
-    Example:
-        >>> llama = CachedChatModel(OpenAIChatModel("llama3", "http://localhost:11434/v1"), "answers")
-        >>> llava = CachedChatModel(OpenAIChatModel("llava", "http://localhost:11434/v1"), "answers")
-        >>> selections = LLMSelector(llama, llava).select(post, image)  # doctest: +SKIP
     """
 
     def __init__(
@@ -91,11 +86,7 @@ class LLMSelector:
         return self.select_window([(post, image)])[0]
 
     def select_window(self, posts: Sequence[PostAndImage]) -> list[list[PairSelection]]:
-        """See `selection.NodeSelector`.
-
-        Raises:
-            OSError: an image cannot be read, or (ChatError) a question got no answer and the model is set to raise.
-        """
+        """See `selection.NodeSelector`. OSError: an image cannot be read, or (ChatError) a question got no answer."""
         selections = [[PairSelection() for _ in post["pairs"]] for post, _ in posts]
         questions = [
             question
