@@ -37,17 +37,10 @@ Pass = tuple[Tensor, Tensor]
 
 
 def parse_features(spec: str) -> tuple[str, str]:
-    """The `features` of a builder or of the command line as (encoder, weights).
+    """The `features` of a builder or of the command line as (encoder, weights); ValueError on another form.
 
     Forms: "vgg16:imagenet", "vgg16:random:SEED" (both also without "vgg16:"), the same with "vgg16_roi_align", and
     "transformers:NAME_OR_FOLDER".
-
-    Raises:
-        ValueError: another form.
-
-    Example:
-        >>> parse_features("random:0"), parse_features("transformers:facebook/dinov2-base")
-        (('vgg16', 'random:0'), ('transformers', 'facebook/dinov2-base'))
     """
     if spec == "imagenet" or spec.startswith("random:"):
         return "vgg16", spec
@@ -63,9 +56,9 @@ def parse_features(spec: str) -> tuple[str, str]:
 class VisualFeatureExtractor:
     """Runs a frozen vision encoder over images, in batches that span several of them.
 
-    Each image is read and encoded once, in the order given, and no more than a batch is held. In other batches the
-    features differ by float rounding. They are stored as float16, whose range is far beyond theirs (an overflow is an
-    error), and whose relative step (0.0005) is far below what tells two regions apart.
+    Each image is read and encoded once, in the order given. In other batches the features differ by float rounding.
+    They are stored as float16, whose relative step (0.0005) is far below what tells two regions apart; an overflow is
+    an error.
 
     Args:
         weights: "imagenet" or "random:SEED"; for encoder "transformers" a model's name or folder.
@@ -74,18 +67,10 @@ class VisualFeatureExtractor:
         device: where the network runs; None takes an accelerator when there is one.
         encoder: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over the image, then
             RoIAlign), or "transformers" (any vision backbone's pooled output). Their features must not be mixed.
-        dtype: "float32", "bfloat16" or "float16" in which the network computes, where the device has it; "auto" is
-            bfloat16 on an accelerator that has it, else float32.
+        dtype: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on an accelerator that has it, else float32.
 
     Raises:
         ValueError: an argument breaks its rule, or unknown `weights`.
-        OSError: the weights cannot be had.
-
-    Example:
-        >>> extractor = VisualFeatureExtractor("random:0", size=32)
-        >>> image_features, object_features = next(extractor.extract([(image, [[0, 0, 20, 20]])]))
-        >>> image_features.shape, object_features.shape
-        ((4096,), (1, 4096))
     """
 
     def __init__(
@@ -146,7 +131,6 @@ class VisualFeatureExtractor:
 
         Args:
             images_and_boxes: an image, as `load_image` reads it, and its (n, 4) pixel boxes, xyxy; n may be 0.
-            progress: show a tqdm bar that counts images.
 
         Yields:
             image_features (V,) and object_features (n, V), float16.

@@ -42,7 +42,7 @@ def mark_leaky(info: datasets.DatasetInfo, reasons: Iterable[str]) -> None:
 
 
 def leak_status(source: Any) -> list[str]:
-    """Why `source` gives labels away, [] if nothing is known to: a data set, its splits in a dict, or its info.
+    """Why `source`, a data set, its splits in a dict, or its info, gives labels away; [] if nothing is known to.
 
     Raises:
         ValueError: `source` is none of these, or its mark was damaged.
@@ -70,12 +70,10 @@ def leak_record(source: Any) -> dict[str, Any]:
 
 
 def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> None:
-    """Put the mark into the card (README.md) of a published folder, for `load_dataset` to find.
+    """Put the mark into the card (README.md) of a published folder, for `load_dataset` to find; ValueError if it has
+    no such config.
 
     Call it last: `push_to_hub` and `DatasetInfosDict` rewrite a config's `dataset_info` without its description.
-
-    Raises:
-        ValueError: the card has no such config.
     """
     card = DatasetCard.load(path)
     entries = card.data.get("dataset_info") or []

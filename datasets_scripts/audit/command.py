@@ -47,12 +47,11 @@ def audit_dataset(posts: Mapping[str, datasets.Dataset], *, name: str = "data se
     """The report (JSON-able) of every split of a data set of posts.
 
     Args:
-        posts: {split: rows}, for example what `build` or `load_dataset` returns.
-        name: what the report calls it.
+        posts: {split: rows}, what `build` or `load_dataset` returns. name: what the report calls it.
         options: as `audit_table`.
 
     Raises:
-        ValueError: rows that are no posts, options out of range, or nothing to judge: no split of MIN_GROUPS groups.
+        ValueError: rows that are no posts, options out of range, or no split of MIN_GROUPS groups.
     """
     splits = {split: audit_table(table_of_split(rows), **options) for split, rows in posts.items()}
     return _report(name, splits, leak_status(posts), options)
@@ -77,11 +76,13 @@ def audit_table(
     """The report of one split.
 
     Args:
-        threshold: share of the majority label's errors, see above. folds: of the cross-validation. draws: bootstrap
-            resamples. seed: of folds, probes and resamples. by_line: the table comes from files keyed by line.
+        threshold: share of the majority label's errors, in [0, 1). folds: of the cross-validation, at most one a
+            group.
+        draws: bootstrap resamples, at least 100. seed: of folds, probes and resamples.
+        by_line: the table comes from files keyed by line.
 
     Raises:
-        ValueError: `threshold` outside [0, 1), `draws` below 100, or `folds` below 2 or above the number of groups.
+        ValueError: an option is out of its range.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold: expected a share of the errors in [0, 1), received {threshold}")

@@ -49,11 +49,7 @@ def groups_of(sentences: Sequence[Hashable], images: Sequence[Hashable | None]) 
 
 
 def assign_folds(groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """(P,) fold ids, groups shuffled and dealt out in turn.
-
-    Raises:
-        ValueError: fewer than 2 folds, or fewer groups than folds.
-    """
+    """(P,) fold ids, groups shuffled and dealt out in turn; ValueError on fewer than 2 folds, or than folds groups."""
     num_groups = int(groups.max()) + 1
     if not 2 <= folds <= num_groups:
         raise ValueError(
@@ -99,11 +95,7 @@ def predict_held_out(design: View | None, labels: np.ndarray, folds: np.ndarray,
 
 
 class Resampler:
-    """Draws groups with replacement, the same `draws` times for every view, so that views compare.
-
-    Args:
-        groups: (P,) from `groups_of`. draws: resamples. seed: of the draws.
-    """
+    """Draws groups (P,) with replacement, the same `draws` times for every view, so that views compare."""
 
     def __init__(self, groups: np.ndarray, draws: int, seed: int):
         self.groups = groups

@@ -40,8 +40,8 @@ class ImageShape(NamedTuple):
 class Column:
     """One field of P pairs; a "post" field is given once a post and repeated here for its pairs.
 
-    A value is what `datasets` gives, but an image is an ImageShape, a feature vector an array (F,) and a list of them
-    an array (n, F).
+    A value is what `datasets` gives, but an image is an ImageShape, a feature vector an array (F,), a list of them (n,
+    F).
     """
 
     name: str
@@ -103,11 +103,7 @@ class PairTable:
 
 
 def table_of_split(split: datasets.Dataset) -> PairTable:
-    """The pairs of a split of posts, whatever else its rows hold.
-
-    Raises:
-        ValueError: `split` has no tokens or no pairs with relations, or its labels have no none label.
-    """
+    """The pairs of a split of posts; ValueError if it has no tokens, no pairs with relations, or no none label."""
     missing = [name for name in ("tokens", "pairs") if name not in split.column_names]
     if missing:
         raise ValueError(

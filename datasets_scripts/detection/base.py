@@ -20,7 +20,7 @@ from torchvision.ops import nms
 from modeling_vmhan.weights import weights_digest
 
 
-__all__ = ["Detection", "DetectionSettings", "Detector", "detections_from", "keep_detections", "random_seed", "seeded"]
+__all__ = ["Detection", "DetectionSettings", "Detector", "keep_detections", "random_seed", "seeded"]
 
 Sizes = list[tuple[int, int]]  # (width, height) of each image, in pixels
 Queries = list[list[str]]  # the phrases looked for in each image
@@ -76,13 +76,11 @@ class DetectionSettings:
 class Detector(ABC):
     """Finds objects, deterministically: the same call gives the same lists.
 
-    What else is in the call changes at most an image's last digits, by the rounding of batched arithmetic, and with
+    Other images in the call change at most the last digits, by the rounding of batched arithmetic, and with
     `batch_size=1` not even those. A subclass says how one image is prepared and what the network makes of a batch.
 
     Args:
-        network: put into evaluation on its device.
-        settings: see `DetectionSettings`.
-        score_threshold: taken where `settings` names none.
+        network: put into evaluation on its device. score_threshold: taken where `settings` names none.
         description: adapter, model, weights, versions and whatever else the subclass knows for the provenance.
 
     Attributes:
@@ -125,8 +123,7 @@ class Detector(ABC):
 
         Args:
             images: RGB images of any size.
-            queries: for each image, the phrases that a text-conditioned detector looks for, none to find nothing;
-                others ignore them.
+            queries: for each image, the phrases that a text-conditioned detector looks for; others ignore them.
 
         Raises:
             ValueError: an image is not RGB; not one list of queries an image; a text-conditioned detector got none.
@@ -149,29 +146,27 @@ class Detector(ABC):
                 with torch.inference_mode(), mixed:
                     results = self.forward(inputs, sizes, [queries[index] for index in indices])
                 for index, raw in zip(indices, results, strict=True):
-                    found[index] = keep_detections(detections_from(*raw), images[index].size, **self.filters)
+                    boxes, scores, labels = raw
+                    rows = zip(boxes.float().tolist(), scores.float().tolist(), labels, strict=True)
+                    candidates = [Detection(tuple(box), score, label) for box, score, label in rows]
+                    found[index] = keep_detections(candidates, images[index].size, **self.filters)
         return found
 
     def _checked_queries(self, queries: Queries | None, num_images: int) -> Queries:
         """The queries with single blanks, each once, in the order given."""
         if queries is None and not self.text_conditioned:
-            queries = [[]] * num_images
+            return [[]] * num_images
         if len(queries or []) != num_images:
             raise ValueError(
                 f"queries: {self.description['model']} expects a list of phrases for each of {num_images} images, "
                 f"received {queries if queries is None else len(queries)}"
             )
-        queries = queries or []
-        for index, row in enumerate(queries):
+        for index, row in enumerate(queries or []):
             if isinstance(row, str) or not all(isinstance(query, str) for query in row):
                 raise ValueError(f"queries[{index}]: expected a list of phrases, received {row!r}")
-        return [list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries]
-
-
-def detections_from(boxes: torch.Tensor, scores: torch.Tensor, labels: Sequence[str]) -> list[Detection]:
-    """Detections of one image from boxes (n, 4), scores (n,) and n labels."""
-    rows = zip(boxes.float().tolist(), scores.float().tolist(), labels, strict=True)
-    return [Detection(box=tuple(box), score=score, label=label) for box, score, label in rows]
+        return [
+            list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries or []
+        ]
 
 
 def keep_detections(
@@ -186,8 +181,7 @@ def keep_detections(
 
     Args:
         candidates: in any order; boxes may cross the border, be empty, or have infinite or NaN coordinates.
-        image_size: (width, height) in pixels.
-        others: see `DetectionSettings`.
+        image_size: (width, height) in pixels. others: see `DetectionSettings`.
     """
     kept = [
         Detection(box, score, candidate.label)

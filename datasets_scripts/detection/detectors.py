@@ -28,24 +28,16 @@ def make_detector(spec: str, **options: Any) -> Detector:
     | "transformers:facebook/detr-resnet-50" | DETR and its kin, a folder or a name on the Hub |
     | "transformers:google/owlv2-base-patch16-ensemble" | text-conditioned: OWL-ViT, OWLv2, Grounding DINO |
 
-    Random weights are used only when asked for, with `weights=random:SEED`, the same for all adapters:
-    "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn?weights=random:0", "ultralytics:yolo11n.yaml?weights=random:0".
+    Random weights are used only when asked for: "torchvision:ssdlite320_mobilenet_v3_large?weights=random:0".
 
     Args:
-        spec: as above. A caller that wants no objects ("none") makes no detector.
         options: fields of `DetectionSettings`; `weights` ("random:SEED", or for torchvision the name of a set of its
             weights, such as "COCO_V1"); `image_size`, ultralytics only: the side in pixels of the square that the
             network sees (640). An option stands in the spec or here, not in both.
 
     Raises:
         ValueError: no such adapter, model or option, or a value out of its range.
-        OSError: the weights are neither here nor can they be downloaded.
-        ImportError: the library is not installed.
-
-    Example:
-        >>> detector = make_detector("torchvision:ssdlite320_mobilenet_v3_large?weights=random:0", max_objects=3)
-        >>> len(detector.detect([image])[0]) <= 3
-        True
+        OSError: the weights are neither here nor can they be downloaded. ImportError: the library is not installed.
     """
     head, _, query = spec.partition("?")
     adapter, _, model = head.partition(":")

@@ -24,6 +24,7 @@ MARGIN = 8
 TITLE_HEIGHT = 20
 
 Box = tuple[float, float, float, float]
+FONT = ImageFont.load_default(size=13)
 
 
 def draw_detections(
@@ -36,8 +37,7 @@ def draw_detections(
     """A copy of `image` with a box, its number, label and score for each detection.
 
     Args:
-        image: any mode; the copy is RGB.
-        detections: boxes in pixels of `image`.
+        image: any mode; the copy is RGB. detections: boxes in pixels of `image`.
         chosen: indices of the detections that were kept, best first: they are drawn in colour and numbered from 1 in
             this order, the others thin and grey. None draws all in colour, in the order given.
         side: the copy's longer side in pixels; None keeps the size. Lines and text have the same width at any size.
@@ -70,10 +70,9 @@ def _on_canvas(box: Box, scale: float, size: tuple[int, int]) -> Box:
 
 def _draw_label(draw: ImageDraw.ImageDraw, text: str, box: Box, colour: str, placed: Sequence[Box]) -> Box:
     """Draw text on top of the box, or where there is no room inside it, and below the labels placed before it."""
-    font = ImageFont.load_default(size=13)
     canvas_width, canvas_height = draw.im.size
-    text = _fitted(text, font, canvas_width - 6)
-    _, _, width, height = (length + 4 for length in font.getbbox(text))
+    text = _fitted(text, canvas_width - 6)
+    _, _, width, height = (length + 4 for length in FONT.getbbox(text))
     left = max(0, min(box[0], canvas_width - width))
     top = max(0, min(box[1] - height if box[1] >= height else box[1], canvas_height - height))
 
@@ -83,7 +82,7 @@ def _draw_label(draw: ImageDraw.ImageDraw, text: str, box: Box, colour: str, pla
     while is_covered() and top + 2 * height <= canvas_height:
         top += height
     draw.rectangle((left, top, left + width, top + height), fill=colour)
-    draw.text((left + 2, top + 1), text, font=font, fill=COLOURS[colour])
+    draw.text((left + 2, top + 1), text, font=FONT, fill=COLOURS[colour])
     return left, top, left + width, top + height
 
 
@@ -97,29 +96,27 @@ def contact_sheet(
 
     Args:
         entries: (image, detections, chosen, title) of each image, at least one; see `draw_detections`.
-        columns: images a row.
-        side: longer side in pixels of each image on the sheet.
+        columns: images a row. side: longer side in pixels of each image on the sheet.
     """
     columns = min(columns, len(entries))
     drawn = [draw_detections(image, detections, chosen, side=side) for image, detections, chosen, _ in entries]
     rows = [range(start, min(start + columns, len(drawn))) for start in range(0, len(drawn), columns)]
     heights = [max(drawn[index].height for index in row) + TITLE_HEIGHT + MARGIN for row in rows]
     sheet = Image.new("RGB", (columns * (side + MARGIN) + MARGIN, sum(heights) + MARGIN), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
-    top = MARGIN
+    draw, top = ImageDraw.Draw(sheet), MARGIN
     for row, height in zip(rows, heights):
         for column, index in enumerate(row):
             left = MARGIN + column * (side + MARGIN)
             sheet.paste(drawn[index], (left, top))
-            title = _fitted(entries[index][-1], font, side)
-            draw.text((left, top + drawn[index].height + 2), title, font=font, fill="black")
+            title = _fitted(entries[index][-1], side)
+            draw.text((left, top + drawn[index].height + 2), title, font=FONT, fill="black")
         top += height
     return sheet
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if font.getlength(text) <= width:
+def _fitted(text: str, width: int) -> str:
+    if FONT.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}...") > width:
+    while text and FONT.getlength(f"{text}...") > width:
         text = text[:-1]
     return f"{text}..."

@@ -66,9 +66,8 @@ def load_detector(
     """The YOLO that ultralytics calls `model`, see `make_detector`.
 
     Args:
-        model: weights (".pt"), as a path, or by a name that is looked for in `torch.hub.get_dir()/checkpoints` and
-            downloaded into it; or an architecture (".yaml"), a path or a name, which needs `weights`.
-        weights: None, or "random:SEED" for an architecture.
+        model: weights (".pt"), a path or a name that is looked for in `torch.hub.get_dir()/checkpoints` and downloaded
+            into it; or an architecture (".yaml"), which needs `weights` "random:SEED".
         image_size: side in pixels of the square that the network sees.
     """
     is_architecture = model.endswith((".yaml", ".yml"))
