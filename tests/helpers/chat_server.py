@@ -39,18 +39,9 @@ class ChatServer:
         self.lock, self.closing = threading.Lock(), threading.Event()
 
     def __enter__(self):
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self):
-                outer.serve(self)
-
-            def log_message(self, *args):
-                pass
-
-        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        methods = {"do_POST": lambda handler: self.serve(handler), "log_message": lambda *args: None}
+        handler = type("Handler", (BaseHTTPRequestHandler,), methods | {"protocol_version": "HTTP/1.1"})
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.httpd.daemon_threads = True
         self.thread = threading.Thread(target=self.httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.thread.start()

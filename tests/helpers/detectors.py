@@ -69,18 +69,10 @@ def save_yolo(path):
 
 def save_detr(folder):
     """DETR over transformers' own ResNet: the images of a batch are padded, and masked."""
-    backbone = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic", out_features=["stage2"]
-    )
-    config = DetrConfig(
-        use_timm_backbone=False,
-        backbone_config=backbone,
-        d_model=16,
-        **TRANSFORMER,
-        decoder_layers=1,
-        init_std=0.5,
-        id2label=LABELS,
-    )
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 8], "depths": [1, 1]}
+    backbone = {"backbone_config": ResNetConfig(**sizes, layer_type="basic", out_features=["stage2"])}
+    backbone |= {"use_timm_backbone": False, "id2label": LABELS}
+    config = DetrConfig(**backbone, **TRANSFORMER, d_model=16, decoder_layers=1, init_std=0.5)
     return _save(folder, DetrForObjectDetection, config, DetrImageProcessor(size=SMALL))
 
 
@@ -90,46 +82,30 @@ def save_owlv2(folder):
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens), start=1)}  # 0 is the padding
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=8)
     encoder = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = {**encoder, "vocab_size": 64, "max_position_embeddings": 8, "eos_token_id": vocabulary["<|endoftext|>"]}
-    config = Owlv2Config(
-        text_config={**text, "bos_token_id": vocabulary["<|startoftext|>"], "pad_token_id": 0},
-        vision_config={**encoder, "image_size": 32, "patch_size": 8},
-        projection_dim=16,
-        initializer_factor=1.0,
-    )
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    text = {**encoder, **ids, "vocab_size": 64, "max_position_embeddings": 8}
+    parts = {"text_config": text, "vision_config": {**encoder, "image_size": 32, "patch_size": 8}}
     images = Owlv2ImageProcessor(size={"height": 32, "width": 32})
+    config = Owlv2Config(**parts, projection_dim=16, initializer_factor=1.0)
     return _save(folder, Owlv2ForObjectDetection, config, Owlv2Processor(images, tokenizer))
 
 
 def save_grounding_dino(folder):
     # The network knows [CLS], [SEP], "." and "?" by BERT's own ids.
-    vocabulary = {f"[unused{index}]": index for index in range(1030)}
-    fixed = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
-    words = {word: index for index, word in enumerate([*WORDS, "##hawk"], start=200)}
-    for token, index in {**fixed, **words}.items():
-        del vocabulary[f"[unused{index}]"]
-        vocabulary[token] = index
+    known = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 1012: ".", 1029: "?"}
+    known |= dict(enumerate([*WORDS, "##hawk"], start=200))
+    vocabulary = {known.get(index, f"[unused{index}]"): index for index in range(1030)}
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.BertProcessing(("[SEP]", 102), ("[CLS]", 101))
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
-    backbone = SwinConfig(
-        image_size=32, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2, out_indices=[1, 2]
-    )
+    sizes = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
     text = {"vocab_size": 1030, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = GroundingDinoConfig(
-        backbone_config=backbone,
-        text_config={**text, "model_type": "bert", "intermediate_size": 16, "max_position_embeddings": 32},
-        d_model=32,
-        **TRANSFORMER,
-        decoder_layers=2,
-        encoder_n_points=2,
-        decoder_n_points=2,
-        num_feature_levels=2,
-        max_text_len=24,
-        init_std=0.2,
-    )
+    parts = {"backbone_config": SwinConfig(**sizes, window_size=2, out_indices=[1, 2])}
+    parts["text_config"] = text | {"model_type": "bert", "intermediate_size": 16, "max_position_embeddings": 32}
+    points = {"encoder_n_points": 2, "decoder_n_points": 2, "num_feature_levels": 2, "max_text_len": 24}
+    config = GroundingDinoConfig(**parts, **TRANSFORMER, **points, d_model=32, decoder_layers=2, init_std=0.2)
     processor = GroundingDinoProcessor(GroundingDinoImageProcessor(size=SMALL), tokenizer)
     return _save(folder, GroundingDinoForObjectDetection, config, processor)
