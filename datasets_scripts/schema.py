@@ -15,9 +15,9 @@ __all__ = ["group_into_posts", "new_pair", "new_post", "post_features"]
 def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: int | None) -> Features:
     """The columns of a data set of posts.
 
-    A pair's tail is either a span (`tail_object` is -1) or the object `tail_object` (an index into `boxes`, and `tail`
-    is []). Its `image_phrases` and `objects` are indices into the post's `image_phrases` and `boxes` of those most
-    relevant to the pair, best first; where no selector chose any they are [], and the post's first ones count.
+    A pair's tail is a span (`tail_object` is -1), or the object `tail_object` (an index into `boxes`; `tail` is []).
+    Its `image_phrases` and `objects` are indices into those of the post, the most relevant to the pair first; where no
+    selector chose any they are [], and the post's first ones count.
     `image_features` is (V,), None when the post has no image; `object_features` is (num_objects, V); both are float16.
 
     Args:
@@ -25,21 +25,14 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         images: whether there is an `image` column (a row of it may still be None).
         visual_feature_size: V, the length of a visual feature vector; None leaves out both columns of features.
 
-    Raises:
-        ValueError: `labels` is empty or holds a label twice, or `visual_feature_size` is not positive.
     """
-    labels = list(labels)
-    if not labels or len(set(labels)) != len(labels):
-        raise ValueError(f"labels: expected distinct relation names, at least one, received {labels}")
-    if visual_feature_size is not None and visual_feature_size < 1:
-        raise ValueError(f"visual_feature_size: expected a positive int or None, received {visual_feature_size}")
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
     pair = {
         "head": span,
         "tail": List(index),  # [] when the tail is an object, so of no fixed length
         "tail_object": index,
-        "relation": ClassLabel(names=labels),
+        "relation": ClassLabel(names=list(labels)),
         "text_phrases": List(span),
         "image_phrases": List(index),
         "objects": List(index),

@@ -154,19 +154,14 @@ class Detector(ABC):
 
     def _checked_queries(self, queries: Queries | None, num_images: int) -> Queries:
         """The queries with single blanks, each once, in the order given."""
-        if queries is None and not self.text_conditioned:
-            return [[]] * num_images
-        if len(queries or []) != num_images:
+        if queries is None:
+            queries = [] if self.text_conditioned else [[]] * num_images
+        if len(queries) != num_images:
             raise ValueError(
                 f"queries: {self.description['model']} expects a list of phrases for each of {num_images} images, "
-                f"received {queries if queries is None else len(queries)}"
+                f"received {len(queries)}"
             )
-        for index, row in enumerate(queries or []):
-            if isinstance(row, str) or not all(isinstance(query, str) for query in row):
-                raise ValueError(f"queries[{index}]: expected a list of phrases, received {row!r}")
-        return [
-            list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries or []
-        ]
+        return [list(dict.fromkeys(" ".join(query.split()) for query in row if query.strip())) for row in queries]
 
 
 def keep_detections(

@@ -17,20 +17,14 @@ def quiet_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def more_folder(tmp_path):
     """An archive of MORE: a train split of three facts in two posts about one image of 200 x 100 pixels."""
-    folder = tmp_path / "more"
-    fact, write = more_files.fact, more_files.write
-    first = {"name": "[OBJ0]", "box": (0.1, 0.1, 0.2, 0.2)}
-    other = {"name": "[OBJ7]", "box": (0.25, 0.5, 0.1, 0.2)}
-    write(
-        folder / "txt" / "train.txt",
-        fact(),
-        fact(h={"name": "Barcelona", "pos": [3, 4]}, t=first, relation="none"),
-        fact(token=["Other", "words"], h={"name": "Other", "pos": [0, 1]}, t=other),
-    )
+    folder, fact, write = tmp_path / "more", more_files.fact, more_files.write
+    first, barcelona = {"name": "[OBJ0]", "box": (0.1, 0.1, 0.2, 0.2)}, {"name": "Barcelona", "pos": [3, 4]}
+    other = {"token": ["Other", "words"], "h": {"name": "Other", "pos": [0, 1]}}
+    other["t"] = {"name": "[OBJ7]", "box": (0.25, 0.5, 0.1, 0.2)}
+    write(folder / "txt" / "train.txt", fact(), fact(h=barcelona, t=first, relation="none"), fact(**other))
     write(folder / "rel2id.json", json.dumps({label: index for index, label in enumerate(more_files.LABELS)}))
     objects = {"[OBJ0]": (0.1, 0.1, 0.2, 0.2), "[OBJ1]": (0.5, 0.5, 0.5, 1.0)}
     torch.save({"a.jpg": objects}, folder / "ent_train_dict.pth")
-    image = folder / "img_org" / "train" / "a.jpg"
-    image.parent.mkdir(parents=True)
-    Image.new("RGB", (200, 100)).save(image)
+    (folder / "img_org" / "train").mkdir(parents=True)
+    Image.new("RGB", (200, 100)).save(folder / "img_org" / "train" / "a.jpg")
     return folder
