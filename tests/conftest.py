@@ -30,9 +30,18 @@ hypothesis.settings.register_profile("vmhan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("vmhan")
 
 
+# Files whose tests train, kill, compile or start processes; `make test-quick` leaves them out.
+SLOW = """test_ray test_scaling test_run_mmre test_search test_evaluating test_sweep test_prepare_resume
+test_prepare_training test_export test_speed test_hub test_saving test_lean test_docs test_cli test_visual_share
+test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm test_detection_adapters""".split()
+
+
 def pytest_collection_modifyitems(items):
     """Ray's tests wait for its processes most of their time: first, so that the other worker has work meanwhile."""
-    items.sort(key=lambda item: item.path.name != "test_ray.py")
+    items.sort(key=lambda item: item.path.stem != "test_ray")
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 # Skips that are right. Any other one fails a run in CI, so that no test is lost there without a word.
