@@ -21,11 +21,8 @@ PARTS = ("encoder forward", "head forward", "head backward", "encoder backward",
 def step_in_parts(
     competitor: Competitor, batch: Batch, encoder: nn.Module, now: Callable[[], float], device: str = "cpu"
 ) -> dict[str, float]:
-    """One training step, and the seconds of each of `PARTS`; gradients and weights are as by `Competitor.turns`.
-
-    Args:
-        encoder: the text encoder of the competitor.
-        now: a clock, of `benchmarks.timing.CLOCKS`.
+    """One training step, and the seconds of each of `PARTS` by the clock `now`; weights change as by
+    `Competitor.turns`.
     """
     marks: list[float] = []
     states: list[Tensor] = []  # as the encoder made them, and as the head reads them
@@ -56,11 +53,5 @@ def step_in_parts(
     mark()
     start, encoder_starts, encoder_ends, forward, head_backward, backward, done = marks
     encoding = encoder_ends - encoder_starts
-    seconds = (
-        encoding,
-        forward - start - encoding,
-        head_backward - forward,
-        backward - head_backward,
-        done - backward,
-    )
+    seconds = encoding, forward - start - encoding, head_backward - forward, backward - head_backward, done - backward
     return dict(zip(PARTS, seconds, strict=True))

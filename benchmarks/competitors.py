@@ -51,11 +51,7 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 @dataclass
 class Competitor:
-    """A model, and the same posts as every other competitor as batches of its own making.
-
-    Attributes:
-        optimizers: of its own weights and, where it uses the shared encoder, of that.
-    """
+    """A model, the same posts as every other competitor as batches, and the optimizers of the weights that it uses."""
 
     model: nn.Module
     processor: VMHANProcessor
@@ -97,13 +93,7 @@ class Competitor:
 
 @dataclass
 class Bench:
-    """What the competitors share.
-
-    Args:
-        posts: with visual features.
-        relations: the posts' labels.
-        batch_size: posts a batch.
-    """
+    """What the competitors share; `posts` have visual features, and `batch_size` counts posts."""
 
     encoder: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase

@@ -8,9 +8,6 @@ Forward and backward over P pairs with N nodes and 5 hyperedges each, in one pro
     head               Gaussian nodes, hyperedges, two layers, classifier and the three losses
     ..._products       the matrix products of these, bare: same shapes, forward and backward
     hypergraph_conv    torch_geometric's HypergraphConv with use_attention=True (extra `bench`)
-
-Much of the time can be the operating system's: glibc gives large blocks back and gets them anew, each page zeroed at
-its first touch. MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 in the environment keeps them.
 """
 
 import argparse
@@ -22,15 +19,10 @@ from torch import Tensor, nn
 
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import take_turns
+from modeling_vmhan import variational as vi
 from modeling_vmhan.hypergraph import build_incidence
 from modeling_vmhan.layers import VariationalHypergraphAttention
-from modeling_vmhan.variational import (
-    GaussianNodes,
-    entity_features,
-    initial_hyperedges,
-    kl_to_standard_normal,
-    reconstruction_error,
-)
+from modeling_vmhan.variational import initial_hyperedges
 
 
 __all__ = ["main"]
@@ -86,9 +78,8 @@ def propagation(layer: nn.Module, graph: dict[str, Tensor]) -> Subject:
     inputs = {name: graph[name].clone().requires_grad_() for name in STATE}
 
     def run() -> None:
-        outputs = [
-            tensor for tensor in layer(**inputs, incidence=graph["incidence"])[:4] if tensor.grad_fn is not None
-        ]
+        outputs = layer(**inputs, incidence=graph["incidence"])[:4]
+        outputs = [tensor for tensor in outputs if tensor.grad_fn is not None]
         torch.autograd.backward(outputs, [torch.ones_like(tensor) for tensor in outputs])
         forget(*layer.parameters(), *inputs.values())
 
@@ -129,7 +120,7 @@ def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject
     """All that V-HAN adds to a text encoder, from node features to the loss; and its products."""
     pairs, nodes, edges = graph["incidence"].shape
     node_mask = graph["node_mask"]
-    gaussians = GaussianNodes(input_size=size, hidden_size=size, variance_eps=1e-6)
+    gaussians = vi.GaussianNodes(input_size=size, hidden_size=size, variance_eps=1e-6)
     layers = nn.ModuleList(
         VariationalHypergraphAttention(hidden_size=size, num_heads=heads, update_hyperedges=update)
         for update in (True, False)
@@ -143,9 +134,9 @@ def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject
         state = (mean, variance, *initial_hyperedges(mean, variance, incidence))
         for layer in layers:
             state = layer(*state, incidence)[:4]
-        logits = classifier(entity_features(state[0][:, :2], state[1][:, :2]))
-        loss = nn.functional.cross_entropy(logits, labels) + kl_to_standard_normal(state[0], state[1], node_mask)
-        (loss + reconstruction_error(state[0], state[1], mean, variance, node_mask)).backward()
+        logits = classifier(vi.entity_features(state[0][:, :2], state[1][:, :2]))
+        loss = nn.functional.cross_entropy(logits, labels) + vi.kl_to_standard_normal(state[0], state[1], node_mask)
+        (loss + vi.reconstruction_error(state[0], state[1], mean, variance, node_mask)).backward()
         forget(*gaussians.parameters(), *layers.parameters(), *classifier.parameters(), features)
 
     rows, batched = [pairs * nodes] * 2, [(pairs, edges, nodes, size)] * 2  # the Gaussians', the hyperedges'

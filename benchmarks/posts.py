@@ -28,12 +28,8 @@ Post = dict[str, Any]
 
 
 def load_posts(data_dir: str | None, batch_size: int, batches: int) -> tuple[list[Post], list[str]]:
-    """Posts of the training split for so many batches, or all if there are fewer, and the relations.
-
-    The posts are chosen as `spread_over_lengths` says and come in random order, without image, caption and features.
-
-    Args:
-        data_dir: the folder of MNRE; None draws postcards, which are no real sentences.
+    """Posts of MNRE's training split for so many batches, or all if there are fewer, and the relations; without
+    `data_dir` drawn postcards. They are chosen as `spread_over_lengths` says and have no image, caption and features.
     """
     if data_dir is None:
         sizes = {"num_train": batch_size * batches, "num_validation": 1, "num_test": 1}

@@ -66,9 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory() as folder:
         stored = with_features(posts, relations, Path(folder), feature_size=arguments.feature_size)
-        bench = Bench(
-            *load_encoder(arguments.encoder), list(stored), relations, arguments.batch_size, arguments.device
-        )
+        encoder = load_encoder(arguments.encoder)
+        bench = Bench(*encoder, list(stored), relations, arguments.batch_size, arguments.device)
         try:
             for part in arguments.parts:
                 tables.update(PARTS[part](bench, stored, arguments))

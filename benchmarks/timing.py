@@ -18,20 +18,15 @@ CLOCKS = {"processor": time.process_time, "wall": time.perf_counter}
 Times = dict[str, dict[str, list[float]]]
 
 
-def take_turns(
-    subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int, *, device: str = "cpu", seed: int = 0
-) -> Times:
+def take_turns(subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int, *, device: str = "cpu") -> Times:
     """Seconds of each subject in each round, as {subject: {clock: [seconds of a round]}}.
 
     A round is all turns of all subjects: the first turn of each in random order, then the second of each, and so on.
-    Before the first round each subject takes its first turn untimed.
+    Before the first round each subject takes its first turn untimed. Every subject has as many turns.
 
-    Args:
-        subjects: the turns of each subject by its name, as many for each.
-        device: what is waited for at the end of a turn.
     """
     times: Times = {name: {clock: [0.0] * rounds for clock in CLOCKS} for name in subjects}
-    shuffled, names = random.Random(seed), list(subjects)
+    shuffled, names = random.Random(0), list(subjects)
     for turns in subjects.values():
         turns[0]()
     count = len(subjects[names[0]])

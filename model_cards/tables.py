@@ -33,14 +33,10 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     splits = [split for split in SPLITS if any(name.startswith(f"{split}_") for name in values)]
     shown = [name for name in values if not SPEED.search(name) and not CALIBRATION.search(name)]
     found = {name.removeprefix(f"{split}_") for split in splits for name in shown if name.startswith(f"{split}_")}
-    keys = [*(key for key in SCORE_NAMES if key in found), *sorted(found - set(SCORE_NAMES))]
-    rows = [
-        [
-            f"{SCORE_NAMES[key]} (`{key}`)" if key in SCORE_NAMES else f"`{key}`",
-            *(_show_score(values.get(f"{split}_{key}")) for split in splits),
-        ]
-        for key in keys
-    ]
+    rows = []
+    for key in [*(key for key in SCORE_NAMES if key in found), *sorted(found - set(SCORE_NAMES))]:
+        title = f"{SCORE_NAMES[key]} (`{key}`)" if key in SCORE_NAMES else f"`{key}`"
+        rows.append([title, *(_show_score(values.get(f"{split}_{key}")) for split in splits)])
     return markdown_table(["metric", *splits], rows)
 
 

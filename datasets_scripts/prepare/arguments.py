@@ -12,7 +12,6 @@ __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
 
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
 LEAST = {"max_posts": 1, "max_side": 32, "max_objects": 1, "shard_size": 1, "num_proc": 1}
-JSON_FIELDS = ("detector_options", "selector_options", "feature_options")
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 
@@ -93,21 +92,17 @@ ARGUMENT_GROUPS = (SourceArguments, ImageArguments, ToolArguments, RunArguments,
 
 @dataclass(kw_only=True)
 class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArguments, SourceArguments):
-    """All flags of `vmhan prepare`.
-
-    Raises:
-        ValueError: an unknown choice, a number out of range, options that are no JSON object.
-    """
+    """All flags of `vmhan prepare`. A ValueError names an unknown choice, a number out of range or bad JSON."""
 
     def __post_init__(self):
         for f in fields(self):
-            choices, value = f.metadata.get("choices"), getattr(self, f.name)
+            choices, value, least = f.metadata.get("choices"), getattr(self, f.name), LEAST.get(f.name)
             if choices and value not in choices:
                 raise ValueError(f"{f.name}: expected one of {', '.join(choices)}, received {value!r}")
-            if f.name in LEAST and value is not None and value < LEAST[f.name]:
-                raise ValueError(f"{f.name}: expected at least {LEAST[f.name]}, received {value}")
-        for name in JSON_FIELDS:
-            self.parsed(name)
+            if least is not None and value is not None and value < least:
+                raise ValueError(f"{f.name}: expected at least {least}, received {value}")
+            if f.name.endswith("_options"):
+                self.parsed(f.name)
 
     def parsed(self, name: str) -> dict[str, Any]:
         """The JSON object in one of the `*_options`."""

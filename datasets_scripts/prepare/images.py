@@ -28,10 +28,8 @@ FEATURES = ("image_features", "object_features")
 
 
 def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
-    """Write boxes, labels and features of a shard of images; a bad image gets the reason why it is left out.
-
-    Raises:
-        ValueError: a bad image, where `on_bad_image` is "error"; names the file.
+    """Write boxes, labels and features of a shard of images; a bad image gets the reason why it is left out, or, where
+    `on_bad_image` is "error", raises a ValueError that names its file.
     """
     records: list[dict[str, Any]] = []
 
@@ -68,17 +66,8 @@ def image_record(plan: Plan, number: int) -> dict[str, Any]:
     return row.drop_columns(vectors).to_pylist()[0] | {name: row[name].chunk(0) for name in vectors}
 
 
-def image_file(plan: Plan, number: int) -> bytes:
-    """The bytes of the image's file."""
-    return image_content(_first_use(plan, number)["image"])
-
-
 def load_upright(plan: Plan, content: bytes) -> Image.Image:
-    """The image of an image file as everything here sees it: upright RGB, no side longer than `max_side`.
-
-    Raises:
-        OSError, ValueError: it cannot be read.
-    """
+    """The image of an image file as everything here sees it: upright RGB, no side longer than `max_side`."""
     from modeling_vmhan.images import load_image  # here, as it brings in torch
 
     return load_image(content, max_side=plan.arguments.max_side)
@@ -96,6 +85,10 @@ def is_kept(content: bytes, *, max_side: int) -> bool:
             return False
         is_plain = image.mode == "RGB" and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
         return image.format in KEPT_FORMATS and is_upright and is_plain and max(image.size) <= max_side
+
+
+def image_file(plan: Plan, number: int) -> bytes:
+    return image_content(_first_use(plan, number)["image"])
 
 
 def _first_use(plan: Plan, number: int) -> dict[str, Any]:

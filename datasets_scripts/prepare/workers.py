@@ -40,11 +40,8 @@ def launched_processes() -> Any:
 def make_shards(plan: Plan, tools: Tools, make_tools: MakeTools, device: str | None) -> None:
     """Make all shards that are not there yet: first all of images, then all of posts, which need those.
 
-    Args:
-        tools: of this process. make_tools, device: with which another process makes its own.
-
-    Raises:
-        ValueError: a bad image, a selection that cannot be; the shards made before stay for the next run.
+    `tools` are this process's; another process makes its own with `make_tools` and `device`. After an error the shards
+    made before stay for the next run.
     """
     state = launched_processes()
     with _engine(plan, tools, make_tools, device) as run:

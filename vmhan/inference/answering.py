@@ -36,8 +36,8 @@ class Answered(NamedTuple):
 def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int) -> Iterator[Answered]:
     """Answer the rows of a file after the first `skip`, a batch at a time.
 
-    Batches begin at the same rows in every run, since only whole ones are recorded: so an answer's last bits, which
-    depend on what else is in its batch, do not depend on where a run was killed.
+    Only whole batches are recorded, so batches begin at the same rows in every run. The last bits of an answer depend
+    on what else is in its batch, and so they do not depend on where a run was killed.
     """
     numbered = enumerate(read_questions(path, image_root=image_root, skip=skip), start=skip + 1)
     while batch := dict(itertools.islice(numbered, batch_size)):
@@ -86,13 +86,8 @@ def answer_on_ray(
     num_workers: int,
     address: str | None,
 ) -> Iterator[Answered]:
-    """The same answers, in the same order and to the same bit, by workers that each load the pipeline and read the
-    file, and compute on as many threads as this process would.
-
-    Args:
-        load_pipe: called once in each worker.
-        total: rows of the file.
-        num_workers, address: as in `run_in_order`.
+    """The same answers, in the same order and to the same bit, by workers that each call `load_pipe`, read the file of
+    `total` rows, and compute on as many threads as this process would. The last two arguments: see `run_in_order`.
     """
     rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]

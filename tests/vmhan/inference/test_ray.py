@@ -77,7 +77,8 @@ def test_without_an_address_no_other_cluster_is_joined(monkeypatch):
         cluster_resources=lambda: {"CPU": 8.0},
         shutdown=lambda: asked.append("shut down"),
     )
-    monkeypatch.setattr(ray_engine, "_ray", lambda: cluster)
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    monkeypatch.setitem(sys.modules, "ray.data", cluster)
     for address in (None, "auto"):
         with ray_engine.connected(num_workers=2, address=address):
             pass

@@ -76,10 +76,11 @@ def evaluate(model, processor, posts: datasets.Dataset, folder: Path, files: Ite
         }
         for other, (its, its_predictions) in before.items():
             differences = [abs(a - b).max() for a, b in zip(own.logits, its.logits, strict=True)]
+            ratios = np.quantile(np.array(own.seconds) / np.array(its.seconds), [0.25, 0.5, 0.75]).tolist()
             forms[name][f"against {other}"] = {
                 "f1_difference": paired_test(predictions, its_predictions)._asdict(),
                 "largest_logit_difference": float(max(differences)),
-                "time_ratio": time_ratio(own, its),
+                "time_ratio": dict(zip(("quartile_1", "median", "quartile_3"), ratios)),
             }
         before[name] = own, predictions
     return {"split": SPLIT, "posts": len(posts), "pairs": sum(map(len, gold)), "threads": threads, "forms": forms}
@@ -91,11 +92,7 @@ def answer_one_by_one(
 ) -> dict[str, Answers]:
     """Every form answers a post before the next one comes, each post by itself, as a server would see them.
 
-    Args:
-        posts: as the processor takes them.
-        processor, config: of the model.
-        runs: the forms by name, of filled inputs. Encoding a post is not timed, since all forms share it. The forms
-            take turns in going first.
+    The runs take filled inputs and take turns in going first. Encoding a post is not timed, since all forms share it.
     """
     answers = {name: Answers([], []) for name in runs}
     order = list(runs)
@@ -109,9 +106,3 @@ def answer_one_by_one(
             answers[name].logits.append(np.array(logits))
         order.append(order.pop(0))
     return answers
-
-
-def time_ratio(answers: Answers, other: Answers) -> dict[str, float]:
-    """Seconds of `answers` over those of `other`, post by post: the median and the quartiles."""
-    ratios = np.array(answers.seconds) / np.array(other.seconds)
-    return dict(zip(("quartile_1", "median", "quartile_3"), map(float, np.quantile(ratios, [0.25, 0.5, 0.75]))))

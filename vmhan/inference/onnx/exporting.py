@@ -64,11 +64,7 @@ def precise_features(model: nn.Module) -> Iterator[None]:
 
 
 def export_program(model: nn.Module, processor) -> ExportedProgram:
-    """`torch.export` of a classifier, in float32 and evaluation mode, with every axis open that varies.
-
-    Args:
-        model: a `VMHANForRelationClassification`; it is made float32.
-        processor: its `VMHANProcessor`.
+    """`torch.export` of a `VMHANForRelationClassification` in evaluation mode, made float32, with open axes.
 
     Raises:
         ValueError: a vision encoder in the model, or a part of it that torch.export cannot trace.
@@ -111,10 +107,7 @@ def _longest_row(config) -> int:
 
 
 def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None) -> int:
-    """Write the program as ONNX; returns the opset, the version of ONNX's operators.
-
-    Args:
-        opset: None takes torch's choice.
+    """Write the program as ONNX; returns the opset, the version of ONNX's operators, which None leaves to torch.
 
     Raises:
         ValueError: packages are missing, or the program has no form in this opset.
