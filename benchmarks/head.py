@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_subjects(pairs: int, nodes: int, size: int, heads: int) -> dict[str, tuple[Subject, str]]:
-    """What is timed, by name, and the name of what it is compared with."""
+    """Return what is timed, by name, with the name of what it is compared with."""
     is_visual = (torch.arange(nodes) >= nodes // 2).expand(pairs, nodes)
     node_mask = torch.ones(pairs, nodes, dtype=torch.bool)
     graph = {"incidence": build_incidence(node_mask, is_visual), "node_mask": node_mask, "is_visual": is_visual}
@@ -74,7 +74,7 @@ def make_subjects(pairs: int, nodes: int, size: int, heads: int) -> dict[str, tu
 
 
 def propagation(layer: nn.Module, graph: dict[str, Tensor]) -> Subject:
-    """Forward and backward of a layer, to its weights and its inputs."""
+    """Run a layer forward and backward, to its weights and its inputs."""
     inputs = {name: graph[name].clone().requires_grad_() for name in STATE}
 
     def run() -> None:
@@ -87,7 +87,7 @@ def propagation(layer: nn.Module, graph: dict[str, Tensor]) -> Subject:
 
 
 def layer_products(incidence: Tensor, size: int, heads: int, update_hyperedges: bool) -> Products:
-    """Rows of each D x D projection; (batch, rows, inner, columns) of each batched product."""
+    """Return the rows of each D x D projection, and (batch, rows, inner, columns) of each batched product."""
     pairs, nodes, edges = incidence.shape
     batch, size = pairs * heads, size // heads
     rows = [edges, nodes, edges, edges]  # W_e and W_x; what nodes read, of means and of variances
@@ -99,7 +99,7 @@ def layer_products(incidence: Tensor, size: int, heads: int, update_hyperedges: 
 
 
 def bare_products(rows: list[int], batched: list[tuple[int, int, int, int]], size: int) -> Subject:
-    """The products alone: y = x W^T and a b, then the two products of each gradient; equal shapes share their data."""
+    """Compute the products alone: y = x W^T and a b, then the two of each gradient. Equal shapes share data."""
     of_rows = {count: (torch.randn(count, size), torch.randn(size, size)) for count in rows}
     of_batches = {(b, m, k, n): (torch.randn(b, m, k), torch.randn(b, k, n)) for b, m, k, n in batched}
     products = [(nn.functional.linear, of_rows[count]) for count in rows]
@@ -117,7 +117,7 @@ def bare_products(rows: list[int], batched: list[tuple[int, int, int, int]], siz
 
 
 def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject, Products]:
-    """All that V-HAN adds to a text encoder, from node features to the loss; and its products."""
+    """Run all that V-HAN adds to a text encoder, from node features to the loss; returns its products, too."""
     pairs, nodes, edges = graph["incidence"].shape
     node_mask = graph["node_mask"]
     gaussians = vi.GaussianNodes(input_size=size, hidden_size=size, variance_eps=1e-6)
@@ -147,7 +147,7 @@ def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject
 
 
 def torch_geometric_subjects(graph: dict[str, Tensor], size: int, heads: int) -> dict[str, tuple[Subject, str]]:
-    """HypergraphConv over all pairs at once, as one graph of P N nodes and P E hyperedges; none if not installed."""
+    """Run HypergraphConv over all pairs as one graph of P N nodes and P E hyperedges, where it is installed."""
     try:
         from torch_geometric.nn import HypergraphConv
     except ImportError:

@@ -24,7 +24,7 @@ __all__ = ["measure_runs", "train"]
 
 
 def measure_runs(runs: dict[str, dict[str, Any]], rounds: int, folder: Path) -> dict[str, dict[str, list[float]]]:
-    """What `train` says of each run in each round; `posts` of a run are a data set, which goes through `folder`."""
+    """Return what `train` says of each run in each round. The runs' `posts`, a data set, go through `folder`."""
     measured: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
     for name, run in runs.items():
         run["posts"].save_to_disk(folder / name)
@@ -67,6 +67,6 @@ def train(posts: str, encoder: str, competitor: str, batch_size: int, max_steps:
 
 
 def memory(name: str) -> float:
-    """A line of /proc/self/status in MiB."""
+    """Read a line of /proc/self/status in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024

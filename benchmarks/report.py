@@ -69,7 +69,7 @@ def write_report(
 
 
 def markdown(table: Table) -> str:
-    """A line a row: each measure, its ratio to the row it is compared with, and the work of a round."""
+    """Show each row's measures, their ratios to the row it is compared with, and the work of a round."""
     first = next(iter(table.rows.values()))
     unit = ("ms" if table.milliseconds else "") + (f" / {table.per}" if table.per else "")
     names = [f"{name} {unit}".strip() for name in first.values]
@@ -91,7 +91,7 @@ def _cell(quartiles: Any, pattern: str) -> str:
 
 
 def draw(path: Path, tables: Mapping[str, Table]) -> None:
-    """A picture with an axis for each table and a dot with quartiles for each row: the ratio of its first measure."""
+    """Draw an axis for each table and a dot with quartiles for each row: the ratio of its first measure."""
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
     height = 1.3 + 0.3 * max(len(table.rows) for table in tables.values())

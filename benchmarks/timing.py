@@ -51,11 +51,11 @@ def wait_for(device: str) -> None:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile over the rounds; of a single round all three are its value."""
+    """Return lower quartile, median and upper quartile over the rounds, which are all the value of a single round."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
     return low, median, high
 
 
 def ratio(own: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
-    """Spread of the ratios, each taken within a round."""
+    """Return the spread of the ratios, each taken within a round."""
     return spread([a / b for a, b in zip(own, other, strict=True)])

@@ -50,7 +50,7 @@ def run_in_order(
 
 @contextlib.contextmanager
 def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
-    """The module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
+    """Yield the module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
     Workers on this machine import from where this process does.
     """
     try:
@@ -75,7 +75,7 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
 
 
 def _device(ray: Any, num_workers: int) -> dict[str, int]:
-    """What each worker reserves; a pool that does not fit would be waited for without end."""
+    """Return what each worker reserves; a pool that does not fit would be waited for without end."""
     resources = ray.cluster_resources()
     kind = "GPU" if resources.get("GPU") else "CPU"
     if num_workers > resources.get(kind, 0):
@@ -87,7 +87,7 @@ def _device(ray: Any, num_workers: int) -> dict[str, int]:
 
 
 class _Worker:
-    """What Ray Data keeps in each worker process."""
+    """The object that Ray Data keeps in each worker process."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
         self.work = make_worker()

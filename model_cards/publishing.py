@@ -83,7 +83,7 @@ def publish_dataset(folder: str | Path, repo_id: str, *, private: bool | None = 
 
 
 def publishable_files(folder: str | Path, *, repo_type: str = "model", predictions: bool = False) -> list[str]:
-    """Paths, relative to `folder`, of the files that go up.
+    """Return the paths, relative to `folder`, of the files that go up.
 
     Raises:
         ValueError: a file without which the repository would be of no use is missing.
@@ -117,7 +117,7 @@ def check_access(token: str | None = None) -> None:
 def _publish(
     folder: Path, repo_id: str, files: list[str], *, repo_type: str, private: bool | None, token: str | None
 ) -> str:
-    """One commit of `files`. Not `upload_folder`: where hf_xet is installed, that makes several."""
+    """Commit `files` in one commit, which `upload_folder` does not where hf_xet is installed."""
     check_access(token)
     api = HfApi(token=token)
     with _explained(repo_id):
@@ -144,7 +144,7 @@ def _publish(
 
 @contextmanager
 def _explained(repo_id: str = "the Hub") -> Iterator[None]:
-    """Turns the client's errors into ones that say what to do."""
+    """Turn the client's errors into ones that say what to do."""
     try:
         yield
     except LocalTokenNotFoundError as error:

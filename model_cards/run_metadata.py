@@ -80,7 +80,7 @@ def read_metadata(folder: str | Path) -> RunMetadata:
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
-    """The numbers of metrics.json by name; those of a nested object are named `outer_inner`."""
+    """Return the numbers of metrics.json by name; those of a nested object are named `outer_inner`."""
     found: dict[str, int | float] = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def leak_reasons(metrics: Mapping[str, Any]) -> list[str] | None:
-    """Why the results are leaky; [] when they are not, None when metrics.json does not say."""
+    """Return why the results are leaky; [] when they are not, None when metrics.json does not say."""
     reasons = [str(reason) for reason in metrics.get("leak_reasons") or []]
     if metrics.get("leaky") and not reasons:
         return ["metrics.json marks the data as leaky and gives no reason"]
@@ -135,7 +135,7 @@ def _public_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _public_value(value: Any) -> Any:
-    """An absolute path says more about the user's machine than about the model: only its last part is kept."""
+    """Keep only the last part of an absolute path, which says more about the user's machine than about the model."""
     if isinstance(value, Mapping):
         return {name: _public_value(inner) for name, inner in value.items()}
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -105,7 +105,7 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
                 self.parsed(f.name)
 
     def parsed(self, name: str) -> dict[str, Any]:
-        """The JSON object in one of the `*_options`."""
+        """Return the JSON object in one of the `*_options`."""
         try:
             value = json.loads(getattr(self, name))
         except json.JSONDecodeError:
@@ -119,18 +119,18 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
         return self.config_name or self.source
 
     def builder_fields(self) -> dict[str, Any]:
-        """What the source's builder is built with; the builder refuses a field that it does not have."""
+        """Return what the source's builder is built with; it refuses a field that it does not have."""
         values = {name: getattr(self, name) for name in BUILDER_FIELDS if getattr(self, name) is not None}
         if self.source in ("jsonl", "more"):  # their builders look for each image themselves
             values["missing_images"] = "error" if self.on_bad_image == "error" else "none"
         return values
 
     def options(self) -> dict[str, Any]:
-        """Everything that the data set depends on, beside data, code and versions."""
+        """Return everything that the data set depends on, beside data, code and versions."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_OPTIONS}
 
     def command(self) -> str:
-        """The command that makes this data set, with the user's folders left open."""
+        """Return the command that makes this data set, with the user's folders left open."""
         words = ["vmhan prepare"]
         for f in fields(self):
             value = getattr(self, f.name)

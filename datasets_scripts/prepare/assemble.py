@@ -26,7 +26,7 @@ PROVENANCE = "provenance.json"
 
 
 def check_output(output_dir: Path) -> None:
-    """ValueError if the folder has anything in it that no preparation made, or cannot be replaced as a whole."""
+    """Raise a ValueError if the folder has anything that no preparation made, or cannot be replaced as a whole."""
     if os.path.ismount(output_dir):
         raise ValueError(
             f"output_dir: expected a folder that can be put in place at the end, received {output_dir}, where another "
@@ -41,8 +41,8 @@ def check_output(output_dir: Path) -> None:
 
 
 def is_finished(plan: Plan, output_dir: Path) -> bool:
-    """Whether the folder has what this plan makes: the same fingerprint, and its data files unharmed. README.md and
-    the figures may have been edited since.
+    """Tell whether the folder has what this plan makes: the same fingerprint, and its data files unharmed. README.md
+    and the figures may have been edited since.
     """
     try:
         provenance = json.loads((output_dir / PROVENANCE).read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ def assemble(plan: Plan, output_dir: Path) -> None:
 
 
 def _files_with_posts(plan: Plan) -> dict[str, list[Path]]:
-    """{split: its shards}, without the splits that lost all their posts."""
+    """Return {split: its shards}, without the splits that lost all their posts."""
     files = {split: [s.file for s in plan.shards["posts"] if s.split == split] for split in plan.source.posts}
     for split in [split for split, paths in files.items() if not size_of(paths)[0]]:
         logger.warning("no post of the %s split stayed: it is left out", split)

@@ -60,7 +60,7 @@ def write_card(
 
 
 def count_split(files: list[Path], labels: list[str], *, without_image: Container[str]) -> dict[str, Any]:
-    """The numbers of one split, whose posts with an id in `without_image` have none, though they may name one.
+    """Count one split, whose posts with an id in `without_image` have no image, though they may name one.
 
     Returns:
         posts, pairs, tokens, captions; images (distinct names), their boxes, and posts_with_image; relations {name:
@@ -96,7 +96,7 @@ def count_split(files: list[Path], labels: list[str], *, without_image: Containe
 
 
 def size_of(files: list[Path]) -> tuple[int, int, int]:
-    """(rows, bytes when read, bytes on disk) of Parquet files."""
+    """Return (rows, bytes when read, bytes on disk) of Parquet files."""
     metadata = [pq.read_metadata(path) for path in files]
     num_bytes = sum(m.row_group(i).total_byte_size for m in metadata for i in range(m.num_row_groups))
     return sum(m.num_rows for m in metadata), num_bytes, sum(path.stat().st_size for path in files)

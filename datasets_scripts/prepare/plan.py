@@ -42,7 +42,7 @@ class Tools:
 
     @property
     def descriptions(self) -> dict[str, Any]:
-        """What each tool is, for provenance.json; None where there is none."""
+        """Say what each tool is, for provenance.json; None where there is none."""
         tools = {"detector": self.detector, "selector": self.selector, "features": self.extractor}
         return {name: tool and tool.description for name, tool in tools.items()}
 

@@ -81,12 +81,12 @@ def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
 
 
 def image_content(image: dict[str, Any]) -> bytes:
-    """The file's bytes of an undecoded cell {"bytes", "path"} of an image column."""
+    """Return the file's bytes of an undecoded cell {"bytes", "path"} of an image column."""
     return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
 
 
 def _index_images(posts: datasets.DatasetDict, on_bad_image: str) -> tuple[dict, list, str]:
-    """The last three attributes of `Source`."""
+    """Return the last three attributes of `Source`."""
     numbers = {split: [-1] * len(rows) for split, rows in posts.items()}
     uses: list[list[tuple[str, int]]] = []
     known: dict[tuple[str, str], int] = {}  # (sha256, boxes): number

@@ -30,7 +30,7 @@ LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process: shards ar
 
 
 def launched_processes() -> Any:
-    """`accelerate.PartialState`: this process among those that `accelerate launch` or `torchrun` started, or alone."""
+    """Return `accelerate.PartialState`: this process among those that `accelerate launch` started, or alone."""
     import torch  # these two only here, as they take seconds
     from accelerate import PartialState
 
@@ -81,7 +81,7 @@ def _make_shard(plan: Plan, tools: Tools, job: Job) -> int:
 
 
 def _worker(plan: Plan, make_tools: MakeTools, device: str | None) -> Callable[[Job], int]:
-    """What makes shards in another process, with tools of its own."""
+    """Return what makes shards in another process, with tools of its own."""
     return partial(_make_shard, plan, make_tools(plan.arguments, device))
 
 
@@ -95,7 +95,7 @@ def _start_worker(*arguments: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Without this, processes whose parent is killed wait for work for ever, and keep their memory."""
+    """End this process with its parent: without this it would wait for work for ever, and keep its memory."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

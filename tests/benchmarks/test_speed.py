@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from benchmarks import head, memory, posts, speed
-from benchmarks.breakdown import PARTS, step_in_parts
-from benchmarks.competitors import Bench, bare_competitor, load_encoder, preset_competitor
+from benchmarks.competitors import STEP_PARTS as PARTS
+from benchmarks.competitors import Bench, bare_competitor, load_encoder, preset_competitor, step_in_parts
 from benchmarks.posts import spread_over_lengths, with_features, with_pairs
 from benchmarks.report import Row, Table, markdown
 from benchmarks.timing import CLOCKS, take_turns

@@ -1,4 +1,4 @@
-"""Questions in batches to the pipeline, here or on a Ray cluster; a row that cannot be answered fails alone."""
+"""Put questions to the pipeline in batches, here or on a Ray cluster. A row that cannot be answered fails alone."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ Pipe = Callable[..., list]
 
 
 class Answered(NamedTuple):
-    """What some rows gave: their number, the answers' rows, and the rows of those that failed."""
+    """The outcome of some rows: their number, the rows of their answers, and one error for each row that failed."""
 
     rows: int
     lines: list[dict[str, Any]]
@@ -53,7 +53,7 @@ def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_si
 
 
 def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
-    """Answers by row number, and the reasons why rows have none. A batch that fails is asked again row by row.
+    """Return the answers by row number, and the reasons why other rows have none. A failing batch is asked row by row.
 
     Raises:
         MemoryError, torch.AcceleratorError: the machine failed, not a row.
@@ -86,8 +86,9 @@ def answer_on_ray(
     num_workers: int,
     address: str | None,
 ) -> Iterator[Answered]:
-    """The same answers, in the same order and to the same bit, by workers that each call `load_pipe`, read the file of
-    `total` rows, and compute on as many threads as this process would. The last two arguments: see `run_in_order`.
+    """Give the same answers, in the same order and to the same bit, by workers that each call `load_pipe`, read the
+    file of `total` rows, and compute on as many threads as this process would. `run_in_order` describes the last two
+    arguments.
     """
     rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
@@ -97,7 +98,7 @@ def answer_on_ray(
 
 
 class _Answerer:
-    """What a Ray worker does: a job is a range of the file's rows, whole batches but for the last."""
+    """A Ray worker. A job is a range of the file's rows, in whole batches but for the last."""
 
     def __init__(self, load_pipe: Callable[[], Pipe], path: Path, image_root: Path, batch_size: int, threads: int):
         torch.set_num_threads(threads)

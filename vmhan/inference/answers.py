@@ -1,4 +1,6 @@
-"""The pipeline's answers as flat rows, one a pair, and those rows as JSONL, Parquet, triples or a graph."""
+"""Turn the pipeline's answers into flat rows, one for each pair, and write those as JSONL, Parquet, triples or a
+graph.
+"""
 
 import csv
 import itertools

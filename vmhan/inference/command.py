@@ -42,7 +42,7 @@ SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     total = count_questions(arguments.input)
@@ -121,7 +121,7 @@ def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
 
 
 def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
-    """What the answers depend on, except the content of the images, of which only the paths count."""
+    """Return what the answers depend on. Of the images only the paths count."""
     texts = {
         "config": pipe.model.config.to_json_string(use_diff=False),
         "processor": pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str(),
@@ -139,7 +139,9 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
 
 
 def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
-    """The answers to the input's `total` rows without the first `skip`, in order, by the engine that was asked for."""
+    """Yield the answers to the input's `total` rows after the first `skip`, in order, by the engine that was asked
+    for.
+    """
     rows = {"skip": skip, "batch_size": arguments.batch_size}
     if arguments.engine == "local":
         return answer_here(pipe, arguments.input, arguments.image_root, **rows)
@@ -150,7 +152,7 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
 
 
 def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Make]:
-    """What is made of the answers at the end, by path; --output is the last."""
+    """Return what is made of the answers at the end, by path; --output is the last."""
     path, write = arguments.output, WRITERS[arguments.output.suffix]
     if arguments.format != "triples":
         return {path: write}

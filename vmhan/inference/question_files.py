@@ -109,7 +109,7 @@ def _csv_row(row: dict | ValueError, known: list[str]) -> dict[str, Any]:
 
 
 def _value(name: str, cell: str) -> Any:
-    """A cell's text; its JSON in columns that are not text. A mention is JSON if it is a span or a box."""
+    """Return a cell's text, or in columns that are not text its JSON. A mention is JSON if it is a span or a box."""
     if name in TEXT_COLUMNS:
         return cell
     is_mention = name in ("head", "tail")
@@ -141,7 +141,7 @@ QUESTION_SUFFIXES = tuple(READERS)
 
 
 def _known_columns(path: Path, names: Sequence[str]) -> list[str]:
-    """Those of a table's columns that a question can have; a warning names the others."""
+    """Return those of a table's columns that a question can have; a warning names the others."""
     known = [name for name in names if name in COLUMNS]
     if not {"text", "tokens"} & set(known):
         raise ValueError(
@@ -154,7 +154,7 @@ def _known_columns(path: Path, names: Sequence[str]) -> list[str]:
 
 
 def _question(row: Any, image_root: Path) -> dict[str, Any]:
-    """The row without what is null, with an image that can be opened from anywhere."""
+    """Return the row without what is null, with an image that can be opened from anywhere."""
     if not isinstance(row, dict):
         raise ValueError(f"expected an object like {{'text': ...}}, received {type(row).__name__}: {str(row)[:80]!r}.")
     question = {name: value for name, value in row.items() if value is not None}

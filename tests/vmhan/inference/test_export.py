@@ -15,7 +15,7 @@ from vmhan.inference.onnx import exporting, runtime
 from vmhan.inference.onnx.classifier import OnnxRelationClassifier
 from vmhan.inference.onnx.evaluation import evaluate, load_validation
 from vmhan.inference.onnx.exporting import export_program, largest_difference, save_onnx
-from vmhan.inference.onnx.inputs import check_batches, filled_inputs, input_axes
+from vmhan.inference.onnx.inputs import filled_inputs
 from vmhan.inference.onnx.runtime import onnx_session, quantise, run_session
 from vmhan.scoring.scorer import score
 
@@ -160,16 +160,6 @@ def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_pro
         encoded = processor(batch)
         logits, _ = run(filled_inputs(encoded, content["inputs"]))
         torch.testing.assert_close(logits, model(**encoded).logits, atol=1e-4, rtol=0)
-
-
-def test_filling_up_changes_no_answer_and_leaves_no_axis_empty(make_small, make_processor):
-    model = make_small()
-    processor = make_processor(model.config)
-    for posts in check_batches(model):
-        encoded = processor(posts)
-        filled = filled_inputs(encoded, input_axes(model.config, list(encoded)))
-        assert all(0 not in tensor.shape for tensor in filled.values())
-        torch.testing.assert_close(model(**filled).logits, model(**encoded).logits, atol=1e-5, rtol=0)
 
 
 def test_float64_features_are_those_of_the_model_and_last_for_the_tracing_alone(make_small):

@@ -340,17 +340,14 @@ def test_sigkill_of_the_real_process(run, tmp_path):
 
 
 def test_another_run_is_not_mixed_in(run, tmp_path, capsys):
-    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(3))
-    output = tmp_path / "out.jsonl"
+    source, output = write_lines(tmp_path / "in.jsonl", one_pair_rows(3)), tmp_path / "out.jsonl"
     assert run(source, output) == 0
     first = output.read_bytes()
-    assert run(source, output, "--top_k", "2") == 2
-    assert "top_k (5 then, 2 now)" in capsys.readouterr().err
+    assert run(source, output, "--top_k", "2") == 2 and "top_k (5 then, 2 now)" in capsys.readouterr().err
     write_lines(source, one_pair_rows(4))
     assert run(source, output) == 2 and "input (" in capsys.readouterr().err
     assert output.read_bytes() == first
-    assert run(source, output, "--overwrite") == 0
-    assert len(lines_of(output)) == 4
+    assert run(source, output, "--overwrite") == 0 and len(lines_of(output)) == 4
 
 
 def test_what_the_fingerprint_tells_apart(folder, pipe, make_model, make_processor, tmp_path):

@@ -1,4 +1,4 @@
-"""A folder written by vmhan export, asked about posts through onnxruntime."""
+"""Answer posts with a folder that vmhan export wrote, through onnxruntime."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -70,5 +70,5 @@ class OnnxRelationClassifier:
         return grouped[0] if single else grouped
 
     def run(self, encoded: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """The processor's tensors -> logits (P, R), probabilities (P, R)."""
+        """Return logits (P, R) and probabilities (P, R) of the processor's tensors."""
         return run_session(self.session, filled_inputs(encoded, self.axes))

@@ -41,7 +41,7 @@ PROGRAM_FILE = "model.pt2"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     output_dir: Path = arguments.output_dir

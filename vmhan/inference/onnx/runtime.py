@@ -1,4 +1,4 @@
-"""onnxruntime, and what is asked of it: sessions, runs, int8 weights. The one file that imports it."""
+"""The one file that imports onnxruntime: sessions, runs, int8 weights."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ INT8_OPERATORS = ("MatMul", "Gemm", "Gather")
 
 
 def need(*packages: str) -> None:
-    """ValueError unless these packages can be imported."""
+    """Raise a ValueError unless these packages can be imported."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"ONNX needs the packages {list(packages)}, missing {missing}: pip install 'vmhan[onnx]'.")
@@ -33,12 +33,12 @@ def onnx_session(path: Path, *, num_threads: int | None = None):
 
 
 def run_session(session, inputs: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs without an empty axis -> logits (P, R), probabilities (P, R)."""
+    """Run inputs without an empty axis; returns logits (P, R) and probabilities (P, R)."""
     return tuple(session.run(OUTPUTS, {name: tensor.numpy() for name, tensor in inputs.items()}))
 
 
 def quantise(source: Path, target: Path) -> None:
-    """Dynamic int8 quantisation by onnxruntime: the weights of `INT8_OPERATORS`, a scale for each output channel."""
+    """Quantise the weights of `INT8_OPERATORS` to int8 dynamically, with a scale for each output channel."""
     need("onnx", "onnxruntime")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
