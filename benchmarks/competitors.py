@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.posts import Post
+from benchmarks.timing import wait_for
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.windows import MARKERS
 from vmhan.baselines import BASELINES, BaselineConfig, build_baseline
 from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
-__all__ = ["ENCODERS", "Bench", "Competitor", "bare_competitor", "load_encoder", "preset_competitor"]
+__all__ = [
+    "ENCODERS", "STEP_PARTS", "Bench", "Competitor", "bare_competitor", "load_encoder", "preset_competitor",
+    "step_in_parts",
+]  # fmt: skip
 
 # Shapes of the encoders with random weights; "offline" is all-MiniLM-L6-v2 with its own.
 ENCODERS: dict[str, dict[str, int] | None] = {
@@ -30,13 +34,14 @@ ENCODERS: dict[str, dict[str, int] | None] = {
 }
 BARE = "mtb"  # the baseline that is nothing but the encoder and one linear layer over two of its states
 MAX_LENGTH = 128
+STEP_PARTS = ("encoder forward", "head forward", "head backward", "encoder backward", "optimizer")
 LEARNING_RATE = 2e-5
 
 Batch = dict[str, Tensor]
 
 
 def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An encoder of `ENCODERS` with the entity markers in its vocabulary, and the offline encoder's tokenizer."""
+    """Load an encoder of `ENCODERS` with the entity markers in its vocabulary, and the offline encoder's tokenizer."""
     folder, shape = resolve_text_encoder(OFFLINE_ENCODER), ENCODERS[name]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(list(MARKERS), special_tokens=True)
@@ -51,11 +56,7 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 @dataclass
 class Competitor:
-    """A model, and the same posts as every other competitor as batches of its own making.
-
-    Attributes:
-        optimizers: of its own weights and, where it uses the shared encoder, of that.
-    """
+    """A model, the same posts as every other competitor as batches, and the optimizers of the weights that it uses."""
 
     model: nn.Module
     processor: VMHANProcessor
@@ -64,7 +65,7 @@ class Competitor:
 
     @property
     def work(self) -> dict[str, int]:
-        """Of one pass over the batches: pairs answered, tokens encoded, and the same with the padding."""
+        """Count pairs answered, tokens encoded, and the same with the padding, in one pass over the batches."""
         masks = [batch["attention_mask"] for batch in self.batches]
         return {
             "pairs": sum(len(batch["labels"]) for batch in self.batches),
@@ -73,11 +74,11 @@ class Competitor:
         }
 
     def turns(self, *, training: bool, bf16: bool = False) -> list[Callable[[], None]]:
-        """A batch each: forward, backward and optimizer step, or the forward pass alone."""
+        """Return a turn for each batch: forward, backward and optimizer step, or the forward pass alone."""
         return [partial(self._train if training else self._infer, batch, bf16) for batch in self.batches]
 
     def update(self) -> None:
-        """A step of AdamW; afterwards there are no gradients."""
+        """Take a step of AdamW, after which there are no gradients."""
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -97,13 +98,7 @@ class Competitor:
 
 @dataclass
 class Bench:
-    """What the competitors share.
-
-    Args:
-        posts: with visual features.
-        relations: the posts' labels.
-        batch_size: posts a batch.
-    """
+    """What the competitors share; `posts` have visual features, and `batch_size` counts posts."""
 
     encoder: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -119,7 +114,7 @@ class Bench:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Fields of every model's configuration."""
+        """Return the fields of every model's configuration."""
         labels = dict(enumerate(self.relations))
         return {"id2label": labels, "visual_feature_size": len(self.posts[0]["image_features"])}
 
@@ -150,14 +145,14 @@ class Bench:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The Trainer's, `adamw_torch_fused`: one pass over weights, gradients and moments."""
+    """Make the Trainer's optimizer, `adamw_torch_fused`, which passes once over weights, gradients and moments."""
     return torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
 
 
 def preset_competitor(
     bench: Bench, representation="packed", preset="full", posts: Sequence[Post] | None = None, **batching
 ) -> Competitor:
-    """VM-HAN, or another row of Table 2; `batching` as in `Bench.compete`."""
+    """Build VM-HAN, or another row of Table 2; `Bench.compete` describes `batching`."""
     fields = {"entity_representation": representation, **bench.fields}
     config = VMHANConfig.from_preset(preset, text_config=bench.encoder.config, **fields)
     model = VMHANForRelationClassification.from_text_encoder(bench.encoder, config)
@@ -166,9 +161,48 @@ def preset_competitor(
 
 
 def bare_competitor(bench: Bench, **batching) -> Competitor:
-    """The bare encoder and one linear layer over the states of the two markers, a pair a row."""
+    """Build the bare encoder and one linear layer over the states of the two markers, with a pair in each row."""
     fields = {"id2label": bench.fields["id2label"], "entity_representation": BASELINES[BARE].entity_representation}
     config = BaselineConfig(text_config=bench.encoder.config, baseline=BARE, **fields)
     processor = VMHANProcessor.for_config(config, bench.tokenizer, max_length=MAX_LENGTH)
     model = build_baseline(config, text_encoder=bench.encoder)
     return bench.compete(model, processor, bench.posts, **batching)
+
+
+def step_in_parts(
+    competitor: Competitor, batch: Batch, encoder: nn.Module, now: Callable[[], float], device: str = "cpu"
+) -> dict[str, float]:
+    """One training step, and the seconds of each of `STEP_PARTS` by the clock `now`. The step is cut at the text
+    encoder's states: the head's backward pass ends there and the encoder's begins there, which changes no gradient.
+    """
+    marks: list[float] = []
+    states: list[Tensor] = []  # as the encoder made them, and as the head reads them
+
+    def mark(*_: Any) -> None:
+        wait_for(device)
+        marks.append(now())
+
+    def cut(module: nn.Module, inputs: Any, output: Any) -> Any:
+        mark()
+        states.extend([output.last_hidden_state, output.last_hidden_state.detach().requires_grad_()])
+        output.last_hidden_state = states[1]
+        return output
+
+    hooks = [encoder.register_forward_pre_hook(mark), encoder.register_forward_hook(cut)]
+    try:
+        mark()
+        loss = competitor.model(**batch).loss
+        mark()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    loss.backward()
+    mark()
+    states[0].backward(states[1].grad)
+    mark()
+    competitor.update()
+    mark()
+    start, encoder_starts, encoder_ends, forward, head_backward, backward, done = marks
+    encoding = encoder_ends - encoder_starts
+    seconds = encoding, forward - start - encoding, head_backward - forward, backward - head_backward, done - backward
+    return dict(zip(STEP_PARTS, seconds, strict=True))

@@ -8,9 +8,6 @@ Forward and backward over P pairs with N nodes and 5 hyperedges each, in one pro
     head               Gaussian nodes, hyperedges, two layers, classifier and the three losses
     ..._products       the matrix products of these, bare: same shapes, forward and backward
     hypergraph_conv    torch_geometric's HypergraphConv with use_attention=True (extra `bench`)
-
-Much of the time can be the operating system's: glibc gives large blocks back and gets them anew, each page zeroed at
-its first touch. MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 in the environment keeps them.
 """
 
 import argparse
@@ -22,15 +19,10 @@ from torch import Tensor, nn
 
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import take_turns
+from modeling_vmhan import variational as vi
 from modeling_vmhan.hypergraph import build_incidence
 from modeling_vmhan.layers import VariationalHypergraphAttention
-from modeling_vmhan.variational import (
-    GaussianNodes,
-    entity_features,
-    initial_hyperedges,
-    kl_to_standard_normal,
-    reconstruction_error,
-)
+from modeling_vmhan.variational import initial_hyperedges
 
 
 __all__ = ["main"]
@@ -63,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def make_subjects(pairs: int, nodes: int, size: int, heads: int) -> dict[str, tuple[Subject, str]]:
-    """What is timed, by name, and the name of what it is compared with."""
+    """Return what is timed, by name, with the name of what it is compared with."""
     is_visual = (torch.arange(nodes) >= nodes // 2).expand(pairs, nodes)
     node_mask = torch.ones(pairs, nodes, dtype=torch.bool)
     graph = {"incidence": build_incidence(node_mask, is_visual), "node_mask": node_mask, "is_visual": is_visual}
@@ -82,13 +74,12 @@ def make_subjects(pairs: int, nodes: int, size: int, heads: int) -> dict[str, tu
 
 
 def propagation(layer: nn.Module, graph: dict[str, Tensor]) -> Subject:
-    """Forward and backward of a layer, to its weights and its inputs."""
+    """Run a layer forward and backward, to its weights and its inputs."""
     inputs = {name: graph[name].clone().requires_grad_() for name in STATE}
 
     def run() -> None:
-        outputs = [
-            tensor for tensor in layer(**inputs, incidence=graph["incidence"])[:4] if tensor.grad_fn is not None
-        ]
+        outputs = layer(**inputs, incidence=graph["incidence"])[:4]
+        outputs = [tensor for tensor in outputs if tensor.grad_fn is not None]
         torch.autograd.backward(outputs, [torch.ones_like(tensor) for tensor in outputs])
         forget(*layer.parameters(), *inputs.values())
 
@@ -96,7 +87,7 @@ def propagation(layer: nn.Module, graph: dict[str, Tensor]) -> Subject:
 
 
 def layer_products(incidence: Tensor, size: int, heads: int, update_hyperedges: bool) -> Products:
-    """Rows of each D x D projection; (batch, rows, inner, columns) of each batched product."""
+    """Return the rows of each D x D projection, and (batch, rows, inner, columns) of each batched product."""
     pairs, nodes, edges = incidence.shape
     batch, size = pairs * heads, size // heads
     rows = [edges, nodes, edges, edges]  # W_e and W_x; what nodes read, of means and of variances
@@ -108,7 +99,7 @@ def layer_products(incidence: Tensor, size: int, heads: int, update_hyperedges: 
 
 
 def bare_products(rows: list[int], batched: list[tuple[int, int, int, int]], size: int) -> Subject:
-    """The products alone: y = x W^T and a b, then the two products of each gradient; equal shapes share their data."""
+    """Compute the products alone: y = x W^T and a b, then the two of each gradient. Equal shapes share data."""
     of_rows = {count: (torch.randn(count, size), torch.randn(size, size)) for count in rows}
     of_batches = {(b, m, k, n): (torch.randn(b, m, k), torch.randn(b, k, n)) for b, m, k, n in batched}
     products = [(nn.functional.linear, of_rows[count]) for count in rows]
@@ -126,10 +117,10 @@ def bare_products(rows: list[int], batched: list[tuple[int, int, int, int]], siz
 
 
 def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject, Products]:
-    """All that V-HAN adds to a text encoder, from node features to the loss; and its products."""
+    """Run all that V-HAN adds to a text encoder, from node features to the loss; returns its products, too."""
     pairs, nodes, edges = graph["incidence"].shape
     node_mask = graph["node_mask"]
-    gaussians = GaussianNodes(input_size=size, hidden_size=size, variance_eps=1e-6)
+    gaussians = vi.GaussianNodes(input_size=size, hidden_size=size, variance_eps=1e-6)
     layers = nn.ModuleList(
         VariationalHypergraphAttention(hidden_size=size, num_heads=heads, update_hyperedges=update)
         for update in (True, False)
@@ -143,9 +134,9 @@ def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject
         state = (mean, variance, *initial_hyperedges(mean, variance, incidence))
         for layer in layers:
             state = layer(*state, incidence)[:4]
-        logits = classifier(entity_features(state[0][:, :2], state[1][:, :2]))
-        loss = nn.functional.cross_entropy(logits, labels) + kl_to_standard_normal(state[0], state[1], node_mask)
-        (loss + reconstruction_error(state[0], state[1], mean, variance, node_mask)).backward()
+        logits = classifier(vi.entity_features(state[0][:, :2], state[1][:, :2]))
+        loss = nn.functional.cross_entropy(logits, labels) + vi.kl_to_standard_normal(state[0], state[1], node_mask)
+        (loss + vi.reconstruction_error(state[0], state[1], mean, variance, node_mask)).backward()
         forget(*gaussians.parameters(), *layers.parameters(), *classifier.parameters(), features)
 
     rows, batched = [pairs * nodes] * 2, [(pairs, edges, nodes, size)] * 2  # the Gaussians', the hyperedges'
@@ -156,7 +147,7 @@ def whole_head(graph: dict[str, Tensor], size: int, heads: int) -> tuple[Subject
 
 
 def torch_geometric_subjects(graph: dict[str, Tensor], size: int, heads: int) -> dict[str, tuple[Subject, str]]:
-    """HypergraphConv over all pairs at once, as one graph of P N nodes and P E hyperedges; none if not installed."""
+    """Run HypergraphConv over all pairs as one graph of P N nodes and P E hyperedges, where it is installed."""
     try:
         from torch_geometric.nn import HypergraphConv
     except ImportError:

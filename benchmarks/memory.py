@@ -24,12 +24,7 @@ __all__ = ["measure_runs", "train"]
 
 
 def measure_runs(runs: dict[str, dict[str, Any]], rounds: int, folder: Path) -> dict[str, dict[str, list[float]]]:
-    """What `train` says of each run in each round.
-
-    Args:
-        runs: the arguments of `train` by name; `posts` are a data set.
-        folder: for the posts and what the runs write.
-    """
+    """Return what `train` says of each run in each round. The runs' `posts`, a data set, go through `folder`."""
     measured: dict[str, dict[str, list[float]]] = {name: {} for name in runs}
     for name, run in runs.items():
         run["posts"].save_to_disk(folder / name)
@@ -43,13 +38,8 @@ def measure_runs(runs: dict[str, dict[str, Any]], rounds: int, folder: Path) -> 
 
 
 def train(posts: str, encoder: str, competitor: str, batch_size: int, max_steps: int, output: str) -> dict[str, float]:
-    """Train as run_mmre.py does; the peaks of this process, and milliseconds of processor time a post.
-
-    Args:
-        posts: a folder of them.
-        encoder: of `benchmarks.competitors.ENCODERS`.
-        competitor: "bare", or VM-HAN's entity representation.
-        max_steps: -1 for one epoch.
+    """Train as run_mmre.py does on the posts of a folder; the peaks of this process, and milliseconds of processor
+    time a post. `competitor` is "bare" or VM-HAN's entity representation; `max_steps` of -1 is one epoch.
     """
     torch.set_num_threads(1)
     rows: Dataset = load_from_disk(posts)
@@ -57,18 +47,10 @@ def train(posts: str, encoder: str, competitor: str, batch_size: int, max_steps:
     relations = rows.features["pairs"].feature["relation"].names
     bench = Bench(*load_encoder(encoder), [rows[0]], relations, batch_size=1)
     built = bare_competitor(bench) if competitor == "bare" else preset_competitor(bench, competitor)
-    run_args = RunArguments(
-        output_dir=output,
-        per_device_train_batch_size=batch_size,
-        max_steps=max_steps,
-        num_train_epochs=1,
-        train_sampling_strategy="group_by_length",
-        save_strategy="no",
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
+    length = {"max_steps": max_steps, "num_train_epochs": 1, "per_device_train_batch_size": batch_size}
+    quiet = {"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True}
+    rules = {"train_sampling_strategy": "group_by_length", "remove_unused_columns": False}
+    run_args = RunArguments(output_dir=output, **length, **rules, **quiet)
     trainer = RelationTrainer(
         model=built.model,
         args=run_args,
@@ -85,6 +67,6 @@ def train(posts: str, encoder: str, competitor: str, batch_size: int, max_steps:
 
 
 def memory(name: str) -> float:
-    """A line of /proc/self/status in MiB."""
+    """Read a line of /proc/self/status in MiB."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024

@@ -28,12 +28,8 @@ Post = dict[str, Any]
 
 
 def load_posts(data_dir: str | None, batch_size: int, batches: int) -> tuple[list[Post], list[str]]:
-    """Posts of the training split for so many batches, or all if there are fewer, and the relations.
-
-    The posts are chosen as `spread_over_lengths` says and come in random order, without image, caption and features.
-
-    Args:
-        data_dir: the folder of MNRE; None draws postcards, which are no real sentences.
+    """Posts of MNRE's training split for so many batches, or all if there are fewer, and the relations; without
+    `data_dir` drawn postcards. They are chosen as `spread_over_lengths` says and have no image, caption and features.
     """
     if data_dir is None:
         sizes = {"num_train": batch_size * batches, "num_validation": 1, "num_test": 1}
@@ -71,7 +67,7 @@ def spread_over_lengths(lengths: Sequence[int], batch_size: int, batches: int) -
 def with_features(
     posts: Sequence[Post], relations: Sequence[str], folder: Path, *, feature_size: int, count: int | None = None
 ) -> Dataset:
-    """`count` rows on disk, the posts again and again, each with random features of its own; mapped into memory."""
+    """Store `count` rows, the posts again and again, each with random features of its own, mapped into memory."""
     columns = post_features(relations, images=False, visual_feature_size=feature_size)
     count = len(posts) if count is None else count
 
@@ -88,5 +84,5 @@ def with_features(
 
 
 def with_pairs(post: Post, count: int) -> Post:
-    """The post with `count` pairs: its own again and again, as two pairs of the same mentions cost what others do."""
+    """Give the post `count` pairs, its own again and again: two pairs of the same mentions cost what others do."""
     return {**post, "pairs": list(itertools.islice(itertools.cycle(post["pairs"]), count))}

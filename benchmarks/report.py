@@ -19,12 +19,8 @@ BLUE, GREY = "#0072b2", "0.55"
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one subject.
-
-    Attributes:
-        values: a number for each round, by the measure's name.
-        against: the row of the same table that this row's ratios are taken to; its own name for the reference.
-        work: what the subject does in a round, such as pairs and tokens.
+    """What was measured of one subject: for each measure a number a round; the row of the same table that its ratios
+    are taken to (its own name for the reference); and what it does in a round, such as pairs and tokens.
     """
 
     values: dict[str, list[float]]
@@ -34,8 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows by name. `per` is the work that values are divided by, such as "pairs"; times are in seconds and are shown
-    in milliseconds if `milliseconds` is set."""
+    """Rows by name. Values are divided by the work `per`; `milliseconds` says that they are times in seconds."""
 
     rows: dict[str, Row]
     per: str | None = None
@@ -50,10 +45,11 @@ def write_report(
     Args:
         argv: of the command, benchmarks/TITLE.py.
         about: what a reader must know of what was measured, beside the machine and the code.
-        tables: by name; those whose names agree before the first "/" are a part and share a picture.
+        tables: by name; those whose names agree before the first "/" are a part.
 
     Returns:
         the Markdown.
+
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "-m", f"benchmarks.{title}", *(sys.argv[1:] if argv is None else argv)])
@@ -73,7 +69,7 @@ def write_report(
 
 
 def markdown(table: Table) -> str:
-    """A line a row: each measure, its ratio to the row it is compared with, and the work of a round."""
+    """Show each row's measures, their ratios to the row it is compared with, and the work of a round."""
     first = next(iter(table.rows.values()))
     unit = ("ms" if table.milliseconds else "") + (f" / {table.per}" if table.per else "")
     names = [f"{name} {unit}".strip() for name in first.values]
@@ -95,15 +91,9 @@ def _cell(quartiles: Any, pattern: str) -> str:
 
 
 def draw(path: Path, tables: Mapping[str, Table]) -> None:
-    """A picture with an axis for each table and a dot with quartiles for each row: the ratio of its first measure.
+    """Draw an axis for each table and a dot with quartiles for each row: the ratio of its first measure."""
+    from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure  # no pyplot: no global state, no display
-    except ImportError as error:
-        raise ImportError("the pictures of a benchmark need matplotlib: pip install 'vmhan[report]'") from error
     height = 1.3 + 0.3 * max(len(table.rows) for table in tables.values())
     figure = Figure(figsize=(1.6 + 4.2 * len(tables), height), layout="constrained")
     for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items()):

@@ -10,7 +10,7 @@ backward and AdamW. The parts:
                bare_dynamic: the same, padded to the longest row of the batch;
                marker, span, packed: VM-HAN over the same batches; ..._buckets: batches of like length
     pairs      marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
-    breakdown  the parts of a step with markers and packed (benchmarks/breakdown.py)
+    breakdown  the parts of a step with markers and packed
     loader     posts through processor and collator with 0 and 2 workers, against the tokenizer alone
     latency    posts as text through tokenizer and encoder, processor and model, and the whole pipeline, one post at a
                time and in batches
@@ -33,9 +33,16 @@ import torch
 import transformers
 from torch.utils.data import DataLoader, Subset
 
-from benchmarks.breakdown import PARTS as STEP_PARTS
-from benchmarks.breakdown import step_in_parts
-from benchmarks.competitors import ENCODERS, Bench, Competitor, bare_competitor, load_encoder, preset_competitor
+from benchmarks.competitors import (
+    ENCODERS,
+    STEP_PARTS,
+    Bench,
+    Competitor,
+    bare_competitor,
+    load_encoder,
+    preset_competitor,
+    step_in_parts,
+)  # fmt: skip
 from benchmarks.memory import measure_runs
 from benchmarks.posts import load_posts, with_features, with_pairs
 from benchmarks.report import Row, Table, write_report
@@ -66,9 +73,8 @@ def main(argv: list[str] | None = None) -> None:
     tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory() as folder:
         stored = with_features(posts, relations, Path(folder), feature_size=arguments.feature_size)
-        bench = Bench(
-            *load_encoder(arguments.encoder), list(stored), relations, arguments.batch_size, arguments.device
-        )
+        encoder = load_encoder(arguments.encoder)
+        bench = Bench(*encoder, list(stored), relations, arguments.batch_size, arguments.device)
         try:
             for part in arguments.parts:
                 tables.update(PARTS[part](bench, stored, arguments))
@@ -97,7 +103,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def race(part: str, competitors: dict[str, Competitor], against: str, arguments, precisions=(False,)) -> Tables:
-    """A table a phase: how long a pass over its batches takes each competitor."""
+    """Time a pass over its batches for each competitor; there is a table for each phase."""
     for phase in arguments.phases:
         turns, work = {}, {}
         for bf16 in precisions:
@@ -129,7 +135,7 @@ def measure_pairs(bench: Bench, stored, arguments) -> Tables:
 
 
 def with_so_many_pairs(bench: Bench, count: int, representations, arguments) -> dict[str, Competitor]:
-    """VM-HAN over sentences with `count` pairs, in batches of about `--pairs_per_batch` pairs."""
+    """Make VM-HANs over sentences with `count` pairs, in batches of about `--pairs_per_batch` pairs."""
     bench = copy.copy(bench)  # with the same encoder and optimizer
     bench.batch_size = max(1, arguments.pairs_per_batch // count)
     posts = [with_pairs(post, count) for post in bench.posts[: bench.batch_size * arguments.batches]]
@@ -137,7 +143,7 @@ def with_so_many_pairs(bench: Bench, count: int, representations, arguments) -> 
 
 
 def measure_breakdown(bench: Bench, stored, arguments) -> Tables:
-    """Of the data's sentences, as batches come and by length, and of those with many pairs."""
+    """Take steps apart over the data's sentences, as batches come and by length, and over those with many pairs."""
     modes = ("marker", "packed")
     subjects = {
         "sentences": {mode: preset_competitor(bench, mode) for mode in modes},
@@ -169,7 +175,7 @@ def break_down(competitors: dict[str, Competitor], bench: Bench, rounds: int, cl
 
 
 def measure_loader(bench: Bench, stored, arguments) -> Tables:
-    """The posts from disk to batches; what the tokenizer alone takes for the same sentences."""
+    """Time the posts from disk to batches, and the tokenizer alone on the same sentences."""
     competitor = preset_competitor(bench)
     collate = VMHANCollator(competitor.processor, competitor.model.config.label2id)
     rows = [i % len(bench.posts) for i in range(LOADED * bench.batch_size)]

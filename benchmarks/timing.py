@@ -18,20 +18,15 @@ CLOCKS = {"processor": time.process_time, "wall": time.perf_counter}
 Times = dict[str, dict[str, list[float]]]
 
 
-def take_turns(
-    subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int, *, device: str = "cpu", seed: int = 0
-) -> Times:
+def take_turns(subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int, *, device: str = "cpu") -> Times:
     """Seconds of each subject in each round, as {subject: {clock: [seconds of a round]}}.
 
     A round is all turns of all subjects: the first turn of each in random order, then the second of each, and so on.
-    Before the first round each subject takes its first turn untimed.
+    Before the first round each subject takes its first turn untimed. Every subject has as many turns.
 
-    Args:
-        subjects: the turns of each subject by its name, as many for each.
-        device: what is waited for at the end of a turn.
     """
     times: Times = {name: {clock: [0.0] * rounds for clock in CLOCKS} for name in subjects}
-    shuffled, names = random.Random(seed), list(subjects)
+    shuffled, names = random.Random(0), list(subjects)
     for turns in subjects.values():
         turns[0]()
     count = len(subjects[names[0]])
@@ -56,11 +51,11 @@ def wait_for(device: str) -> None:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile over the rounds; of a single round all three are its value."""
+    """Return lower quartile, median and upper quartile over the rounds, which are all the value of a single round."""
     low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
     return low, median, high
 
 
 def ratio(own: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
-    """Spread of the ratios, each taken within a round."""
+    """Return the spread of the ratios, each taken within a round."""
     return spread([a / b for a, b in zip(own, other, strict=True)])

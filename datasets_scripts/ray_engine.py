@@ -15,7 +15,6 @@ from typing import Any
 __all__ = ["connected", "run_in_order"]
 
 MAX_BLOCKS = 1000  # Ray Data's unit of work: one job each, up to so many
-EXPECTED = {"ValueError": ValueError, "OSError": OSError}  # what a worker's input may raise, and the caller gets back
 
 
 def run_in_order(
@@ -25,9 +24,8 @@ def run_in_order(
 
     Args:
         jobs: JSON-able, as the results are.
-        make_worker: makes what does a job; called once in each worker process. Functions of modules, classes and
-            `functools.partial` of them can be sent there; the workers' machines need this package, and a file system
-            that holds the files under the same paths.
+        make_worker: makes what does a job; called once in each worker process, to which it is pickled. The workers'
+            machines need this package, and a file system that holds the files under the same paths.
         num_workers: worker processes, each with a GPU of its own if the cluster has any, else with a CPU.
         address: of a running cluster ("auto", "ray://HOST:10001"); None takes the one that this process is connected
             to, or starts one on this machine.
@@ -52,14 +50,14 @@ def run_in_order(
 
 @contextlib.contextmanager
 def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
-    """The module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
-
+    """Yield the module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
     Workers on this machine import from where this process does.
-
-    Raises:
-        ImportError, ValueError, ConnectionError: as `run_in_order`.
     """
-    ray = _ray()
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError("engine ray needs Ray Data, which is not installed: pip install 'vmhan[ray]'") from error
     is_ours = not ray.is_initialized()
     if is_ours:
         local: dict[str, Any] = {}
@@ -76,17 +74,8 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _ray() -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ImportError("engine ray needs Ray Data, which is not installed: pip install 'vmhan[ray]'") from error
-    return ray
-
-
 def _device(ray: Any, num_workers: int) -> dict[str, int]:
-    """What each worker reserves; a pool that does not fit would be waited for without end."""
+    """Return what each worker reserves; a pool that does not fit would be waited for without end."""
     resources = ray.cluster_resources()
     kind = "GPU" if resources.get("GPU") else "CPU"
     if num_workers > resources.get(kind, 0):
@@ -98,7 +87,7 @@ def _device(ray: Any, num_workers: int) -> dict[str, int]:
 
 
 class _Worker:
-    """What Ray Data keeps in each worker process."""
+    """The object that Ray Data keeps in each worker process."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
         self.work = make_worker()
@@ -106,14 +95,13 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         try:
             result = {"value": self.work(json.loads(batch["job"][0]))}
-        except tuple(EXPECTED.values()) as error:
-            kind = next(name for name, kind in EXPECTED.items() if isinstance(error, kind))
-            result = {"error": kind, "message": str(error)}
+        except (ValueError, OSError) as error:  # what a worker's input may raise, and the caller gets back
+            result = {"error": isinstance(error, ValueError), "message": str(error)}
         return {"result": [json.dumps(result)]}
 
 
 def _unpacked(packed: str) -> Any:
     result = json.loads(packed)
     if "error" in result:
-        raise EXPECTED[result["error"]](result["message"])
+        raise (ValueError if result["error"] else OSError)(result["message"])
     return result["value"]

@@ -18,7 +18,7 @@ from model_cards.run_metadata import RUN_FILE, RunMetadata, leak_reasons, number
 from model_cards.tables import SPLITS, calibration_table, results_table, settings_table, training_table
 
 
-__all__ = ["DATASET_TEXTS", "PAPER_RESULTS", "dataset_card", "main", "model_card", "write_model_card"]
+__all__ = ["PAPER_RESULTS", "dataset_card", "main", "model_card", "write_model_card"]
 
 TEMPLATES = Path(__file__).parent
 SCORES = {
@@ -34,19 +34,13 @@ PAPER_RESULTS = {
 }
 TASK = "multimodal-relation-classification"  # no task of the Hub's list: the pipeline that comes with the model
 TAGS = ("relation-extraction", "multimodal", "vm-han", "hypergraph")
-# What the template of a data set's card fills in.
-DATASET_TEXTS = (
-    "pretty_name", "config", "splits", "labels", "columns", "feature_size", "max_side", "description", "homepage",
-    "licence", "provenance", "tools", "figures", "leaks",
-)  # fmt: skip
 # Data sets that run_mmre.py builds: pretty name and where the data comes from. Others are Hub names or folders.
 SOURCES = {
     "mnre": ("MNRE", "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each."),
     "mnre_v1": ("MNRE-1", "MNRE, version 1 (Zheng et al., 2021): posts from Twitter with one image each."),
     "mnre_published_objects": (
         "MNRE with the published object files",
-        "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each, and the object files "
-        "that public systems load.",
+        "MNRE, version 2 (Zheng et al., 2021), and the object files that public systems load.",
     ),
     "more": ("MORE", "MORE (He et al., 2023): news captions; the tail of a pair is an object of the image."),
     "postcards": (
@@ -58,14 +52,10 @@ SOURCES = {
 
 
 def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
-    """The card of a finished --output_dir of run_mmre.py.
-
-    Args:
-        folder: has metrics.json, config.json and run.json.
-        repo_id: the repository that the card's code loads; None: `folder`.
+    """The card of a finished --output_dir of run_mmre.py, whose code loads `repo_id`, or `folder` if there is none.
 
     Raises:
-        ValueError: one of the three files is missing or no JSON object.
+        ValueError: metrics.json, config.json or run.json is missing or no JSON object.
 
     Example:
         >>> model_card("outputs/demo", repo_id="ann/vmhan-demo").data.base_model
@@ -103,17 +93,7 @@ def write_model_card(folder: str | Path, run: Mapping[str, Any] | None = None, r
 
 
 def dataset_card(data: DatasetCardData, texts: Mapping[str, Any]) -> DatasetCard:
-    """The card of a data set of posts.
-
-    Args:
-        data: the YAML: licence, configs, dataset_info.
-        texts: what the template fills in, all of DATASET_TEXTS; `datasets_scripts.prepare.card` describes them.
-
-    Raises:
-        ValueError: a text is missing or unknown.
-    """
-    if wrong := sorted(set(DATASET_TEXTS) ^ set(texts)):
-        raise ValueError(f"texts: expected exactly {list(DATASET_TEXTS)}, received missing or unknown {wrong}.")
+    """The card of a data set of posts: its YAML, and what `datasets_scripts.prepare.card` fills the template with."""
     return DatasetCard.from_template(data, template_path=str(TEMPLATES / "dataset_card.md"), **texts)
 
 
@@ -126,10 +106,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _model_card_data(metadata: RunMetadata, dataset_name: str) -> ModelCardData:
-    """The YAML header. Leaky results are no evaluation results: they stay out of the model index.
-
-    `pipeline_tag` is the task that `pipeline(task, model=..., trust_remote_code=True)` really opens; a folder that has
-    no pipeline of its own has no tag.
+    """The YAML header. Leaky results are no evaluation results: they stay out of the model index. `pipeline_tag` is
+    the task that `pipeline(task, model=..., trust_remote_code=True)` opens; a folder without a pipeline has none.
     """
     leaks = leak_reasons(metadata.metrics)
     return ModelCardData(
@@ -147,22 +125,19 @@ def _model_card_data(metadata: RunMetadata, dataset_name: str) -> ModelCardData:
 
 
 def _eval_results(metadata: RunMetadata, dataset_name: str) -> list[EvalResult]:
-    values = numbers(metadata.metrics)
+    values, run = numbers(metadata.metrics), metadata.run
+    of_all = {
+        "task_type": TASK,
+        "task_name": "Multi-modal relation extraction",
+        "dataset_type": run["dataset_id"] or run["data"]["dataset"],
+        "dataset_name": dataset_name,
+        "dataset_config": run["data"].get("dataset_config"),
+    }
     return [
-        EvalResult(
-            task_type=TASK,
-            task_name="Multi-modal relation extraction",
-            dataset_type=metadata.run["dataset_id"] or metadata.run["data"]["dataset"],
-            dataset_name=dataset_name,
-            dataset_config=metadata.run["data"].get("dataset_config"),
-            dataset_split=split,
-            metric_type=score,
-            metric_name=title,
-            metric_value=values[f"{split}_{score}"],
-        )
+        EvalResult(dataset_split=split, metric_type=score, metric_name=title, metric_value=values[name], **of_all)
         for split in SPLITS
         for score, title in SCORES.items()
-        if f"{split}_{score}" in values
+        if (name := f"{split}_{score}") in values
     ]
 
 

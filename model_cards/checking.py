@@ -31,15 +31,14 @@ def check_card(folder: str | Path) -> list[str]:
         raise ValueError(f"{folder}: expected a README.md, received none. Run `python -m model_cards.cards {folder}`.")
     card = path.read_text(encoding="utf-8")
     named = re.search(r'^repo_id = "(.*)"$', card, flags=re.MULTILINE)
-    stated, expected = _claims(card), _claims(str(model_card(folder, named and named[1])))
+    stated, expected = (
+        Counter(line.strip() for line in text.splitlines() if CLAIM.search(line))
+        for text in (card, str(model_card(folder, named and named[1])))
+    )
     return [
         *(f"`{line}` stands in the card and comes from no file" for line in stated - expected),
         *(f"`{line}` comes from the files and is missing in the card" for line in expected - stated),
     ]
-
-
-def _claims(card: str) -> Counter[str]:
-    return Counter(line.strip() for line in card.splitlines() if CLAIM.search(line))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,19 +10,14 @@ from pathlib import Path
 from typing import Any
 
 
-__all__ = ["sha256_of", "whole_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["sha256_of", "whole_file", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path for the block to write; it takes the name `path` when the block ends without an error.
 
-    The temporary path lies in the same folder, which is made if need be, and has the same suffix, so that libraries
-    which tell the format by the suffix write the right one. After an error it is removed, and `path` is as it was.
-
-    Example:
-        >>> with whole_file("scores.png") as temporary:  # doctest: +SKIP
-        ...     figure.savefig(temporary)
+    It lies in the same folder, which is made if need be, and has the same suffix, as libraries tell the format by it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,13 +31,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a whole text file in UTF-8, with its line ends as they are."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a whole file."""
     with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -15,11 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HTTPError,  # httpx's: what it raises when a connection breaks off
-    LocalTokenNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
 
 from model_cards.checking import check_card
 from model_cards.files import write_text
@@ -56,17 +52,13 @@ def publish_model(
     predictions: bool = False,
     token: str | None = None,
 ) -> str:
-    """Publish a finished --output_dir of run_mmre.py.
+    """Publish a finished --output_dir of run_mmre.py; returns the URL of the commit.
 
     Args:
-        folder: the output folder; its README.md then loads from `repo_id`.
-        repo_id: "user/name" or "name"; made if it is not there.
+        repo_id: "user/name" or "name"; made if it is not there. The folder's README.md then loads from it.
         private: of a new repository; True refuses an existing public one.
         predictions: also predictions.jsonl, which quotes the entities' names from the data.
         token: None takes HF_TOKEN's or that of `hf auth login`.
-
-    Returns:
-        the URL of the commit.
 
     Raises:
         ValueError: a file is missing, a number of the card differs from the files, or the repository is public and
@@ -91,7 +83,7 @@ def publish_dataset(folder: str | Path, repo_id: str, *, private: bool | None = 
 
 
 def publishable_files(folder: str | Path, *, repo_type: str = "model", predictions: bool = False) -> list[str]:
-    """Paths, relative to `folder`, of the files that go up.
+    """Return the paths, relative to `folder`, of the files that go up.
 
     Raises:
         ValueError: a file without which the repository would be of no use is missing.
@@ -106,8 +98,8 @@ def publishable_files(folder: str | Path, *, repo_type: str = "model", predictio
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
-def check_access(token: str | None = None) -> str:
-    """The user's name, if the token is one that can write: to be asked before hours of training.
+def check_access(token: str | None = None) -> None:
+    """Ask the Hub, before hours of training, whether the token is one that can write.
 
     Raises:
         PermissionError: no token, a wrong one, or one that may only read.
@@ -120,13 +112,12 @@ def check_access(token: str | None = None) -> str:
             f"token: expected one that may write, received a read token of {account['name']!r}. Make one with the "
             "role 'write' at https://huggingface.co/settings/tokens."
         )
-    return account["name"]
 
 
 def _publish(
     folder: Path, repo_id: str, files: list[str], *, repo_type: str, private: bool | None, token: str | None
 ) -> str:
-    """One commit of `files`. Not `upload_folder`: where hf_xet is installed, that makes several."""
+    """Commit `files` in one commit, which `upload_folder` does not where hf_xet is installed."""
     check_access(token)
     api = HfApi(token=token)
     with _explained(repo_id):
@@ -153,7 +144,7 @@ def _publish(
 
 @contextmanager
 def _explained(repo_id: str = "the Hub") -> Iterator[None]:
-    """Turns the client's errors into ones that say what to do."""
+    """Turn the client's errors into ones that say what to do."""
     try:
         yield
     except LocalTokenNotFoundError as error:
@@ -169,7 +160,7 @@ def _explained(repo_id: str = "the Hub") -> Iterator[None]:
                 "rights. Nothing was published."
             ) from error
         raise OSError(f"{repo_id}: the Hub refused to publish and changed nothing: {error}") from error
-    except (HTTPError, ConnectionError, RuntimeError) as error:  # of httpx, of hf_xet, of an LFS upload
+    except (HTTPError, ConnectionError, RuntimeError) as error:  # a broken connection: httpx, hf_xet, an LFS upload
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, HTTPError):
             raise
         raise ConnectionError(

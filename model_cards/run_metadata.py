@@ -1,7 +1,6 @@
 """What a model card may say: read from the files of an output folder, never typed by hand.
 
-`metrics.json` has the results, `config.json` the model and `run.json` how it was trained; `run.json` is written here
-and holds nothing that must not be published: no token, no folder of the user's machine.
+`run.json` is written here and holds nothing that must not be published: no token, no folder of the user's machine.
 """
 
 import json
@@ -36,14 +35,7 @@ FIGURES = ("figures/*.png", "figures/*.svg")
 
 @dataclass(frozen=True)
 class RunMetadata:
-    """Everything that a model card is filled with.
-
-    Attributes:
-        metrics: metrics.json.
-        config: config.json.
-        run: run.json, see `describe_run`.
-        figures: the folder's pictures, as paths relative to it.
-    """
+    """The content of metrics.json, config.json and run.json, and the folder's pictures as relative paths."""
 
     metrics: dict[str, Any]
     config: dict[str, Any]
@@ -59,17 +51,10 @@ def describe_run(
     training: Mapping[str, Any],
     licence: str = "apache-2.0",
 ) -> dict[str, Any]:
-    """The content of run.json.
+    """The content of run.json: what run_mmre.py was called with, and its three groups of arguments by name.
 
-    Args:
-        argv: what run_mmre.py was called with.
-        model, data, training: its three groups of arguments by name.
-        licence: of the weights, as the Hub writes it.
-
-    Returns:
-        `command` (tokens masked, absolute paths cut to their last part), `licence`, `base_model` and `dataset_id`
-        (names on the Hub; None for what came from a folder or was built here) and the groups, without empty values
-        and local folders.
+    Tokens of `command` are masked and absolute paths cut to their last part. `base_model` and `dataset_id` are names
+    on the Hub, or None for what came from a folder or was built here. The groups lack empty values and local folders.
     """
     return {
         "command": _public_command(argv),
@@ -83,7 +68,7 @@ def describe_run(
 
 
 def read_metadata(folder: str | Path) -> RunMetadata:
-    """Read the metadata of an --output_dir of run_mmre.py.
+    """Read an --output_dir of run_mmre.py.
 
     Raises:
         ValueError: metrics.json, config.json or run.json is missing or is no JSON object.
@@ -95,7 +80,7 @@ def read_metadata(folder: str | Path) -> RunMetadata:
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
-    """The numbers of metrics.json by name; those of a nested object are named `outer_inner`."""
+    """Return the numbers of metrics.json by name; those of a nested object are named `outer_inner`."""
     found: dict[str, int | float] = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):
@@ -106,10 +91,7 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def leak_reasons(metrics: Mapping[str, Any]) -> list[str] | None:
-    """Why the results are leaky; [] when they are not, None when metrics.json does not say.
-
-    `leaky` is true or false; `leak_reasons` is the list of reasons.
-    """
+    """Return why the results are leaky; [] when they are not, None when metrics.json does not say."""
     reasons = [str(reason) for reason in metrics.get("leak_reasons") or []]
     if metrics.get("leaky") and not reasons:
         return ["metrics.json marks the data as leaky and gives no reason"]
@@ -148,13 +130,12 @@ def _public_command(argv: Sequence[str]) -> str:
 
 
 def _public_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _public_value(value) for name, value in values.items() if value is not None and name not in LOCAL_FIELDS
-    }
+    kept = {name: value for name, value in values.items() if value is not None and name not in LOCAL_FIELDS}
+    return {name: _public_value(value) for name, value in kept.items()}
 
 
 def _public_value(value: Any) -> Any:
-    """An absolute path says more about the user's machine than about the model: only its last part is kept."""
+    """Keep only the last part of an absolute path, which says more about the user's machine than about the model."""
     if isinstance(value, Mapping):
         return {name: _public_value(inner) for name, inner in value.items()}
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -28,38 +28,35 @@ RUN_METRICS = ("seed", "epoch", "train_loss", "train_runtime")
 
 
 def results_table(metrics: Mapping[str, Any]) -> str:
-    """Every score of metrics.json, a column a split; a score that a split lacks is a dash."""
+    """Show every score of metrics.json, a column for each split; a score that a split lacks is a dash."""
     values = numbers(metrics)
     splits = [split for split in SPLITS if any(name.startswith(f"{split}_") for name in values)]
     shown = [name for name in values if not SPEED.search(name) and not CALIBRATION.search(name)]
     found = {name.removeprefix(f"{split}_") for split in splits for name in shown if name.startswith(f"{split}_")}
-    keys = [*(key for key in SCORE_NAMES if key in found), *sorted(found - set(SCORE_NAMES))]
-    rows = [
-        [
-            f"{SCORE_NAMES[key]} (`{key}`)" if key in SCORE_NAMES else f"`{key}`",
-            *(_show_score(values.get(f"{split}_{key}")) for split in splits),
-        ]
-        for key in keys
-    ]
+    rows = []
+    for key in [*(key for key in SCORE_NAMES if key in found), *sorted(found - set(SCORE_NAMES))]:
+        title = f"{SCORE_NAMES[key]} (`{key}`)" if key in SCORE_NAMES else f"`{key}`"
+        rows.append([title, *(_show_score(values.get(f"{split}_{key}")) for split in splits)])
     return markdown_table(["metric", *splits], rows)
 
 
 def calibration_table(metrics: Mapping[str, Any]) -> str:
-    """Whatever metrics.json says of calibration; empty without."""
+    """Show whatever metrics.json says of calibration; the table is empty where it says nothing."""
     rows = [[f"`{name}`", _show_score(value)] for name, value in numbers(metrics).items() if CALIBRATION.search(name)]
     return markdown_table(["figure", "value"], rows) if rows else ""
 
 
 def settings_table(values: Mapping[str, Any], scores: Mapping[str, float] | None = None) -> str:
-    """Arguments as one would write them on the command line, and then scores."""
+    """Show arguments as one would write them on the command line, and then scores."""
     rows = [[f"`{name}`", _show_setting(value)] for name, value in values.items()]
     rows += [[f"`{name}`", _show_score(value)] for name, value in (scores or {}).items()]
     return markdown_table(["argument", "value"], rows)
 
 
 def training_table(metadata: RunMetadata) -> str:
-    """The arguments of model and training, the model's fields (what it has counts, not what its flags asked for), and
-    what metrics.json says of the training."""
+    """Show the arguments of model and training, the model's own fields (which count, whatever its flags asked for),
+    and what metrics.json says of the training.
+    """
     fields = {name: metadata.config[name] for name in CONFIG_FIELDS if metadata.config.get(name) is not None}
     values = numbers(metadata.metrics)
     of_training = {name: values[name] for name in RUN_METRICS if name in values}
@@ -67,7 +64,7 @@ def training_table(metadata: RunMetadata) -> str:
 
 
 def _show_score(value: int | float | None) -> str:
-    """A count as it is, a fraction or loss with four decimals, and a dash where there is none."""
+    """Show a count as it is, a fraction or loss with four decimals, and a dash where there is none."""
     if value is None:
         return "-"
     return f"{value}" if isinstance(value, int) else f"{value:.4f}"
@@ -82,6 +79,6 @@ def _show_setting(value: Any) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells may hold anything but a line break."""
+    """Make a table whose cells may hold anything but a line break."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

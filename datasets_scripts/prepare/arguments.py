@@ -12,7 +12,6 @@ __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
 
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
 LEAST = {"max_posts": 1, "max_side": 32, "max_objects": 1, "shard_size": 1, "num_proc": 1}
-JSON_FIELDS = ("detector_options", "selector_options", "feature_options")
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 
@@ -93,24 +92,20 @@ ARGUMENT_GROUPS = (SourceArguments, ImageArguments, ToolArguments, RunArguments,
 
 @dataclass(kw_only=True)
 class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArguments, SourceArguments):
-    """All flags of `vmhan prepare`.
-
-    Raises:
-        ValueError: an unknown choice, a number out of range, options that are no JSON object.
-    """
+    """All flags of `vmhan prepare`. A ValueError names an unknown choice, a number out of range or bad JSON."""
 
     def __post_init__(self):
         for f in fields(self):
-            choices, value = f.metadata.get("choices"), getattr(self, f.name)
+            choices, value, least = f.metadata.get("choices"), getattr(self, f.name), LEAST.get(f.name)
             if choices and value not in choices:
                 raise ValueError(f"{f.name}: expected one of {', '.join(choices)}, received {value!r}")
-            if f.name in LEAST and value is not None and value < LEAST[f.name]:
-                raise ValueError(f"{f.name}: expected at least {LEAST[f.name]}, received {value}")
-        for name in JSON_FIELDS:
-            self.parsed(name)
+            if least is not None and value is not None and value < least:
+                raise ValueError(f"{f.name}: expected at least {least}, received {value}")
+            if f.name.endswith("_options"):
+                self.parsed(f.name)
 
     def parsed(self, name: str) -> dict[str, Any]:
-        """The JSON object in one of the `*_options`."""
+        """Return the JSON object in one of the `*_options`."""
         try:
             value = json.loads(getattr(self, name))
         except json.JSONDecodeError:
@@ -124,18 +119,18 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
         return self.config_name or self.source
 
     def builder_fields(self) -> dict[str, Any]:
-        """What the source's builder is built with; the builder refuses a field that it does not have."""
+        """Return what the source's builder is built with; it refuses a field that it does not have."""
         values = {name: getattr(self, name) for name in BUILDER_FIELDS if getattr(self, name) is not None}
         if self.source in ("jsonl", "more"):  # their builders look for each image themselves
             values["missing_images"] = "error" if self.on_bad_image == "error" else "none"
         return values
 
     def options(self) -> dict[str, Any]:
-        """Everything that the data set depends on, beside data, code and versions."""
+        """Return everything that the data set depends on, beside data, code and versions."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NOT_OPTIONS}
 
     def command(self) -> str:
-        """The command that makes this data set, with the user's folders left open."""
+        """Return the command that makes this data set, with the user's folders left open."""
         words = ["vmhan prepare"]
         for f in fields(self):
             value = getattr(self, f.name)

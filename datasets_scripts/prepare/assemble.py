@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from datasets_scripts.prepare.card import count_split, size_of, write_card
 from datasets_scripts.prepare.figures import draw_figures
@@ -27,7 +26,7 @@ PROVENANCE = "provenance.json"
 
 
 def check_output(output_dir: Path) -> None:
-    """ValueError if the folder has anything in it that no preparation made, or cannot be replaced as a whole."""
+    """Raise a ValueError if the folder has anything that no preparation made, or cannot be replaced as a whole."""
     if os.path.ismount(output_dir):
         raise ValueError(
             f"output_dir: expected a folder that can be put in place at the end, received {output_dir}, where another "
@@ -42,9 +41,8 @@ def check_output(output_dir: Path) -> None:
 
 
 def is_finished(plan: Plan, output_dir: Path) -> bool:
-    """Whether the folder holds just what this plan makes: the same fingerprint, and its data files unharmed.
-
-    README.md and the figures may have been edited since.
+    """Tell whether the folder has what this plan makes: the same fingerprint, and its data files unharmed. README.md
+    and the figures may have been edited since.
     """
     try:
         provenance = json.loads((output_dir / PROVENANCE).read_text(encoding="utf-8"))
@@ -55,18 +53,24 @@ def is_finished(plan: Plan, output_dir: Path) -> bool:
 
 
 def assemble(plan: Plan, output_dir: Path) -> None:
-    """Write what stands beside the shards, and put the finished folder into the place of `output_dir`.
-
-    Raises:
-        ValueError: no post is left.
-    """
+    """Write what stands beside the shards, and put the finished folder into the place of `output_dir`."""
     files = _files_with_posts(plan)
     log = [json.loads(line) for shard in plan.shards["posts"] for line in shard.log.open(encoding="utf-8")]
     skipped, empty = [line for line in log if "skipped" in line], [line for line in log if "field" in line]
     for name, lines in (("skipped.jsonl", skipped), ("empty_nodes.jsonl", empty)):
         if lines:
             write_text(plan.finished / name, json_lines(lines))
-    splits = {split: _statistics(plan, split, paths, skipped, empty) for split, paths in files.items()}
+    splits = {}
+    for split, paths in files.items():
+        skips = [line for line in skipped if line["split"] == split]
+        numbers = zip(plan.source.posts[split]["id"], plan.source.numbers[split], strict=True)
+        without_image = {line["id"] for line in skips} | {name for name, number in numbers if number < 0}
+        splits[split] = {
+            **count_split(paths, plan.source.labels, without_image=without_image),
+            "posts_skipped": sum(line["skipped"] == "post" for line in skips),
+            "images_skipped": sum(line["skipped"] == "image" for line in skips),
+            "node_kinds_left_empty": sum(line["split"] == split for line in empty),
+        }
     write_json(plan.finished / "statistics.json", {"config": plan.arguments.config, "splits": splits})
     figures = draw_figures(plan.finished / "figures", files, splits) if plan.arguments.figures else {}
     write_card(plan, plan.finished / "README.md", splits, files, figures)
@@ -83,7 +87,7 @@ def assemble(plan: Plan, output_dir: Path) -> None:
 
 
 def _files_with_posts(plan: Plan) -> dict[str, list[Path]]:
-    """{split: its shards}, without the splits that lost all their posts."""
+    """Return {split: its shards}, without the splits that lost all their posts."""
     files = {split: [s.file for s in plan.shards["posts"] if s.split == split] for split in plan.source.posts}
     for split in [split for split, paths in files.items() if not size_of(paths)[0]]:
         logger.warning("no post of the %s split stayed: it is left out", split)
@@ -95,18 +99,3 @@ def _files_with_posts(plan: Plan) -> dict[str, list[Path]]:
             "skip_image to keep posts without image"
         )
     return files
-
-
-def _statistics(
-    plan: Plan, split: str, files: list[Path], skipped: list[dict[str, Any]], empty: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Of one split: `count_split`, and what was left out on the way."""
-    skips = [line for line in skipped if line["split"] == split]
-    numbers = zip(plan.source.posts[split]["id"], plan.source.numbers[split], strict=True)
-    without_image = {line["id"] for line in skips} | {name for name, number in numbers if number < 0}
-    return {
-        **count_split(files, plan.source.labels, without_image=without_image),
-        "posts_skipped": sum(line["skipped"] == "post" for line in skips),
-        "images_skipped": sum(line["skipped"] == "image" for line in skips),
-        "node_kinds_left_empty": sum(line["split"] == split for line in empty),
-    }

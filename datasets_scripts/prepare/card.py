@@ -22,7 +22,6 @@ from model_cards.files import write_text
 
 __all__ = ["count_split", "size_of", "write_card"]
 
-SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 TOOLS = ("detector", "selector", "features")
 TOTALS = (
     "posts", "posts_with_image", "images", "boxes", "pairs", "tokens", "captions", "tail_objects", "text_phrases",
@@ -34,12 +33,8 @@ COLUMNS = ["id", "tokens", "image_id", "boxes", "object_labels", "caption", "ima
 def write_card(
     plan: Plan, path: Path, splits: dict[str, Any], files: dict[str, list[Path]], figures: dict[str, str]
 ) -> None:
-    """Write README.md.
-
-    Args:
-        splits: as in statistics.json.
-        files: the Parquet files of each split.
-        figures: {path inside the folder: what it shows}.
+    """Write README.md of the Parquet `files` of each split, with `splits` as in statistics.json, and `figures` as
+    {path inside the folder: what it shows}.
     """
     leaks, info, provenance = leak_status(plan.source.posts), plan.source.info, plan.provenance
     data = _card_data(plan, files)
@@ -51,7 +46,7 @@ def write_card(
         "columns": list(plan.columns),
         "feature_size": plan.columns["image_features"].length if "image_features" in plan.columns else None,
         "max_side": plan.arguments.max_side,
-        "description": _description(plan).rstrip(".") + ".",
+        "description": info.description.splitlines()[0].rstrip(".") + ".",
         "homepage": info.homepage,
         "licence": data.license,
         "provenance": provenance,
@@ -65,16 +60,12 @@ def write_card(
 
 
 def count_split(files: list[Path], labels: list[str], *, without_image: Container[str]) -> dict[str, Any]:
-    """The numbers of one split.
-
-    Args:
-        without_image: ids of the posts that have no image, though they may name one.
+    """Count one split, whose posts with an id in `without_image` have no image, though they may name one.
 
     Returns:
         posts, pairs, tokens, captions; images (distinct names), their boxes, and posts_with_image; relations {name:
         pairs, in the order of the labels}; pairs_a_post, objects_an_image {number: how often}; object_labels {label:
-        boxes}, most frequent first; and, over all pairs, text_phrases, image_phrases, objects: nodes chosen;
-        tail_objects: tails that are an object.
+        boxes}, most frequent first; and, over all pairs, the nodes chosen and tail_objects: tails that are an object.
     """
     total = Counter(dict.fromkeys(TOTALS, 0))
     relations, pairs_a_post, objects_an_image, object_labels = Counter(), Counter(), Counter(), Counter()
@@ -105,7 +96,7 @@ def count_split(files: list[Path], labels: list[str], *, without_image: Containe
 
 
 def size_of(files: list[Path]) -> tuple[int, int, int]:
-    """(rows, bytes when read, bytes on disk) of Parquet files."""
+    """Return (rows, bytes when read, bytes on disk) of Parquet files."""
     metadata = [pq.read_metadata(path) for path in files]
     num_bytes = sum(m.row_group(i).total_byte_size for m in metadata for i in range(m.num_row_groups))
     return sum(m.num_rows for m in metadata), num_bytes, sum(path.stat().st_size for path in files)
@@ -113,12 +104,11 @@ def size_of(files: list[Path]) -> tuple[int, int, int]:
 
 def _card_data(plan: Plan, files: dict[str, list[Path]]) -> DatasetCardData:
     config, sizes = plan.arguments.config, {split: size_of(paths) for split, paths in files.items()}
-    rows, read, on_disk = (sum(numbers) for numbers in zip(*sizes.values()))
+    _, read, on_disk = (sum(numbers) for numbers in zip(*sizes.values()))
     data = DatasetCardData(
         license=plan.arguments.license or plan.source.info.license or "unknown",
         task_categories=["text-classification"],
         tags=[*TAGS],
-        size_categories=next((name for limit, name in SIZES if rows < limit), "n>1M"),
         pretty_name=BUILDERS[plan.arguments.source].title,
     )
     paths = [{"split": split, "path": f"{config}/{split}-*.parquet"} for split in files]
@@ -131,9 +121,5 @@ def _card_data(plan: Plan, files: dict[str, list[Path]]) -> DatasetCardData:
     # DatasetInfo leaves the description out, and load_dataset reads it; it also says what made the visual features.
     features = plan.provenance["features"]
     made_by = [f"{SIDECAR}: {json.dumps(features)}"] if features else []
-    data["dataset_info"]["description"] = "\n".join([_description(plan), *made_by])
+    data["dataset_info"]["description"] = "\n".join([plan.source.info.description.splitlines()[0], *made_by])
     return data
-
-
-def _description(plan: Plan) -> str:
-    return plan.source.info.description.splitlines()[0]

@@ -69,9 +69,6 @@ def prepare(arguments: PrepareArguments, *, make_tools: MakeTools = make_tools) 
     Raises:
         ValueError, OSError: the arguments, the source or an image are wrong; the message names the file and the fix.
         ImportError: an optional library is not installed.
-
-    Example:
-        >>> prepare(PrepareArguments(source="postcards", output_dir="out", num_train=10))  # doctest: +SKIP
     """
     state = launched_processes()
     output_dir = Path(arguments.output_dir).expanduser().resolve()  # a link's own place cannot be taken

@@ -24,11 +24,8 @@ SHEET_READS = ["id", "tokens", "image", "boxes", "object_labels", "pairs"]
 
 
 def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, Any]) -> dict[str, str]:
-    """Draw what there is something to draw of; returns {path beside README.md: what it shows}.
-
-    Args:
-        files: the Parquet files of each split.
-        splits: as in statistics.json.
+    """Draw the Parquet `files` of each split and `splits` as in statistics.json; returns {path beside README.md:
+    title}.
     """
     drawn: dict[str, str] = {}
     for name, title in CHARTS.items():
@@ -46,7 +43,7 @@ def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, A
 
 
 def _draw_bars(path: Path, title: str, bars: dict[str, dict[str, int]]) -> None:
-    """Horizontal bars, a group a name and a colour a split; logarithmic where counts differ by more than 50 times."""
+    """Draw a group of bars for each name and a colour for each split; counts that differ 50 times get a logarithm."""
     from matplotlib.figure import Figure  # not pyplot, which has a state and wants a screen
 
     names = list(dict.fromkeys(name for counts in bars.values() for name in counts))
@@ -70,7 +67,7 @@ def _draw_bars(path: Path, title: str, bars: dict[str, dict[str, int]]) -> None:
 
 
 def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
-    """(image, detections, chosen objects, title) of the first posts of a split that have an image."""
+    """Return (image, detections, chosen objects, title) of the first posts of a split that have an image."""
     if "image" not in pq.read_schema(files[0]).names:
         return []
     from datasets_scripts.detection.base import Detection

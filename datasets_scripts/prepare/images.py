@@ -28,10 +28,8 @@ FEATURES = ("image_features", "object_features")
 
 
 def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
-    """Write boxes, labels and features of a shard of images; a bad image gets the reason why it is left out.
-
-    Raises:
-        ValueError: a bad image, where `on_bad_image` is "error"; names the file.
+    """Write boxes, labels and features of a shard of images; a bad image gets the reason why it is left out, or, where
+    `on_bad_image` is "error", raises a ValueError that names its file.
     """
     records: list[dict[str, Any]] = []
 
@@ -56,8 +54,9 @@ def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
 
 
 def image_record(plan: Plan, number: int) -> dict[str, Any]:
-    """What the first stage wrote of an image: boxes, object_labels, object_scores and reason, and its features as
-    Arrow arrays of one row. A post without image has number -1."""
+    """Return what the first stage wrote of an image: boxes, object_labels, object_scores and reason, and its features
+    as Arrow arrays of one row. A post without image has number -1.
+    """
     if number < 0:
         row = pa.Table.from_pylist([_record(number)], schema=_record_columns(plan).arrow_schema)
     else:
@@ -68,26 +67,17 @@ def image_record(plan: Plan, number: int) -> dict[str, Any]:
     return row.drop_columns(vectors).to_pylist()[0] | {name: row[name].chunk(0) for name in vectors}
 
 
-def image_file(plan: Plan, number: int) -> bytes:
-    """The bytes of the image's file."""
-    return image_content(_first_use(plan, number)["image"])
-
-
 def load_upright(plan: Plan, content: bytes) -> Image.Image:
-    """The image of an image file as everything here sees it: upright RGB, no side longer than `max_side`.
-
-    Raises:
-        OSError, ValueError: it cannot be read.
-    """
+    """Return the image of an image file as everything here sees it: upright RGB, no side longer than `max_side`."""
     from modeling_vmhan.images import load_image  # here, as it brings in torch
 
     return load_image(content, max_side=plan.arguments.max_side)
 
 
 def is_kept(content: bytes, *, max_side: int) -> bool:
-    """Whether an image file decodes, as it is, to what `load_image(content, max_side=max_side)` gives.
+    """Tell whether an image file decodes, as it is, to what `load_image(content, max_side=max_side)` gives.
 
-    One whose EXIF data are damaged does not count as such, good as its picture may be.
+    One whose EXIF data are damaged does not, good as its picture may be.
     """
     with Image.open(io.BytesIO(content)) as image:
         try:
@@ -96,6 +86,10 @@ def is_kept(content: bytes, *, max_side: int) -> bool:
             return False
         is_plain = image.mode == "RGB" and "transparency" not in image.info and getattr(image, "n_frames", 1) == 1
         return image.format in KEPT_FORMATS and is_upright and is_plain and max(image.size) <= max_side
+
+
+def image_file(plan: Plan, number: int) -> bytes:
+    return image_content(_first_use(plan, number)["image"])
 
 
 def _first_use(plan: Plan, number: int) -> dict[str, Any]:
@@ -109,7 +103,7 @@ def _record(number: int, **fields: Any) -> dict[str, Any]:
 
 
 def _open(plan: Plan, number: int) -> dict[str, Any]:
-    """The record of an image with the source's boxes and, in `image`, the image itself; or why it is bad."""
+    """Return the record of an image with the source's boxes and, in `image`, the image itself; or why it is bad."""
     from modeling_vmhan.images import image_size
 
     post = _first_use(plan, number)
@@ -129,7 +123,7 @@ def _open(plan: Plan, number: int) -> dict[str, Any]:
 
 
 def _fitted(boxes: list[list[float]], size: tuple[int, int], new_size: tuple[int, int]) -> list[list[float]]:
-    """Boxes of an image of `size` (width, height), clipped to it, on the same image shrunk to `new_size`."""
+    """Clip boxes to an image of `size` (width, height) and scale them to the same image shrunk to `new_size`."""
     fitted = []
     for index, box in enumerate(boxes):
         clipped = [min(max(side, 0.0), length) for side, length in zip(box, (*size, *size))]
@@ -156,7 +150,7 @@ def _detect(plan: Plan, tools: Tools, batch: list[dict[str, Any]]) -> None:
 
 
 def _queries(plan: Plan, number: int) -> list[str]:
-    """What a text-conditioned detector looks for: the image's phrases, else the mentions of the posts that show it."""
+    """Return what a text-conditioned detector looks for: the image's phrases, else the mentions of its posts."""
     phrases, mentions = [], []
     for split, row in plan.source.uses[number]:
         post = plan.source.posts[split][row]

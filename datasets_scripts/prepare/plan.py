@@ -1,8 +1,7 @@
 """What a preparation has to do, cut into shards, and the tools for it: detector, node selector and visual encoder.
 
 The work goes to `.NAME.prepare/FINGERPRINT/` beside the output folder NAME. The fingerprint covers code, inputs,
-options and versions: a shard that is there was made from the same of all, so it is never made again, and it is never
-used for another data set.
+options and versions, so a shard that is there is never made again, and never used for another data set.
 """
 
 import hashlib
@@ -33,12 +32,8 @@ PACKAGES = ("datasets", "numpy", "pillow", "pyarrow", "torch", "torchvision", "t
 
 @dataclass(frozen=True)
 class Tools:
-    """What is run over images and posts; None where nothing is.
-
-    Attributes:
-        detector: a `datasets_scripts.detection.base.Detector`.
-        selector: a `datasets_scripts.nodes.selection.NodeSelector`.
-        extractor: a `datasets_scripts.features.VisualFeatureExtractor`.
+    """What is run over images and posts, None where nothing is: a `datasets_scripts.detection.base.Detector`, a
+    `nodes.selection.NodeSelector` and a `features.VisualFeatureExtractor`.
     """
 
     detector: Any = None
@@ -47,7 +42,7 @@ class Tools:
 
     @property
     def descriptions(self) -> dict[str, Any]:
-        """What each tool is, for provenance.json; None where there is none."""
+        """Say what each tool is, for provenance.json; None where there is none."""
         tools = {"detector": self.detector, "selector": self.selector, "features": self.extractor}
         return {name: tool and tool.description for name, tool in tools.items()}
 
@@ -70,7 +65,6 @@ class Plan:
     """One preparation.
 
     Attributes:
-        arguments, source: as they were read.
         provenance: what makes the data set, JSON-able, without any path, host or time.
         columns: of the data set to write.
         folder: the work folder, in whose folder "finished" the data set folder grows.
@@ -90,12 +84,7 @@ class Plan:
 
 
 def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
-    """Make the tools that `arguments` name, on `device` (None: each chooses); no other tool is imported.
-
-    Raises:
-        ValueError: an unknown name or option.
-        OSError, ImportError: weights or a library are missing; the message says what to do.
-    """
+    """Make the tools that `arguments` name, on `device` (None: each chooses); no other tool is imported."""
     on_device = {"device": device} if device else {}
     detector = selector = extractor = None
     if arguments.detector != "none":
@@ -123,11 +112,7 @@ def work_folder(output_dir: Path) -> Path:
 
 
 def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_dir: Path) -> Plan:
-    """Hash everything, decide the columns and cut the work into shards.
-
-    Raises:
-        ValueError: a detector or encoder, but no image.
-    """
+    """Hash everything, decide the columns and cut the work into shards; a tool for images needs some."""
     for name in ("detector", "features"):
         if tools.descriptions[name] is not None and not source.uses:
             raise ValueError(

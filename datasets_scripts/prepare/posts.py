@@ -39,7 +39,7 @@ def write_post_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
 
 
 def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[PostAndImage]:
-    """The posts that stay."""
+    """Yield the posts that stay."""
     nothing = image_record(plan, -1)  # made once, as that takes longer than the rest
     for row in shard.rows:
         post, number = plan.source.posts[shard.split][row], plan.source.numbers[shard.split][row]
@@ -67,7 +67,7 @@ def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[Post
 def _with_nodes(
     plan: Plan, tools: Tools, posts: Iterator[PostAndImage], shard: Shard, log: list[dict[str, Any]]
 ) -> Iterator[PostAndImage]:
-    """The same posts with nodes chosen for each pair."""
+    """Yield the same posts with nodes chosen for each pair."""
     if tools.selector is None:
         yield from posts
         return
@@ -88,7 +88,7 @@ def _with_nodes(
 
 
 def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple[dict[str, Any], Image.Image | None]:
-    """What a selector gets to see, which is never a relation."""
+    """Return what a selector gets to see, which is never a relation."""
     pairs = [{name: value for name, value in pair.items() if name != "relation"} for pair in post["pairs"]]
     scores = {} if record["object_scores"] is None else {"object_scores": record["object_scores"]}
     image = None if record["number"] < 0 else load_upright(plan, image_file(plan, record["number"]))
@@ -96,7 +96,7 @@ def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple
 
 
 def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """The cells of the data set's columns."""
+    """Return the cells of the data set's columns."""
     names = plan.columns["pairs"].feature
     pairs = [{name: pair.get(name, []) for name in names} for pair in post["pairs"]]
     row = post | {"pairs": pairs} | {name: record[name] for name in FEATURES if name in plan.columns}
@@ -106,7 +106,7 @@ def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[st
 
 
 def _stored_image(plan: Plan, number: int, name: str) -> dict[str, Any]:
-    """The file as it is where it can be, else as PNG, which loses nothing; only its name is kept of the path."""
+    """Keep the file as it is where it can be, else as PNG, which loses nothing; of the path only its name is kept."""
     content = image_file(plan, number)
     if is_kept(content, max_side=plan.arguments.max_side):
         return {"bytes": content, "path": PurePosixPath(name).name}

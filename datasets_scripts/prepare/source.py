@@ -71,24 +71,22 @@ def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
         logger.warning("the source gives no images: the data set has text only")
     files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []
     suffixes = Image.registered_extensions()
-    paths = [path for path in sorted(files) if path.suffix.lower() not in suffixes and path.is_file()]
-    files = [_described(path, config) for path in paths]
-    return Source(posts, info, files, *_index_images(posts, arguments.on_bad_image))
+    described = []
+    for path in sorted(files):
+        if path.suffix.lower() not in suffixes and path.is_file():
+            is_inside = config.data_dir and path.is_relative_to(config.data_dir)
+            name = path.relative_to(config.data_dir).as_posix() if is_inside else path.name
+            described.append({"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)})
+    return Source(posts, info, described, *_index_images(posts, arguments.on_bad_image))
 
 
 def image_content(image: dict[str, Any]) -> bytes:
-    """The file's bytes of an undecoded cell {"bytes", "path"} of an image column."""
+    """Return the file's bytes of an undecoded cell {"bytes", "path"} of an image column."""
     return image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
 
 
-def _described(path: Path, config: datasets.BuilderConfig) -> dict[str, Any]:
-    is_inside = config.data_dir and path.is_relative_to(config.data_dir)
-    name = path.relative_to(config.data_dir).as_posix() if is_inside else path.name
-    return {"name": name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
-
-
 def _index_images(posts: datasets.DatasetDict, on_bad_image: str) -> tuple[dict, list, str]:
-    """The last three attributes of `Source`."""
+    """Return the last three attributes of `Source`."""
     numbers = {split: [-1] * len(rows) for split, rows in posts.items()}
     uses: list[list[tuple[str, int]]] = []
     known: dict[tuple[str, str], int] = {}  # (sha256, boxes): number

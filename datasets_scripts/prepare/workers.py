@@ -30,7 +30,7 @@ LONGEST_WAIT = datetime.timedelta(days=30)  # for the slowest process: shards ar
 
 
 def launched_processes() -> Any:
-    """`accelerate.PartialState`: this process among those that `accelerate launch` or `torchrun` started, or alone."""
+    """Return `accelerate.PartialState`: this process among those that `accelerate launch` started, or alone."""
     import torch  # these two only here, as they take seconds
     from accelerate import PartialState
 
@@ -40,11 +40,8 @@ def launched_processes() -> Any:
 def make_shards(plan: Plan, tools: Tools, make_tools: MakeTools, device: str | None) -> None:
     """Make all shards that are not there yet: first all of images, then all of posts, which need those.
 
-    Args:
-        tools: of this process. make_tools, device: with which another process makes its own.
-
-    Raises:
-        ValueError: a bad image, a selection that cannot be; the shards made before stay for the next run.
+    `tools` are this process's; another process makes its own with `make_tools` and `device`. After an error the shards
+    made before stay for the next run.
     """
     state = launched_processes()
     with _engine(plan, tools, make_tools, device) as run:
@@ -84,7 +81,7 @@ def _make_shard(plan: Plan, tools: Tools, job: Job) -> int:
 
 
 def _worker(plan: Plan, make_tools: MakeTools, device: str | None) -> Callable[[Job], int]:
-    """What makes shards in another process, with tools of its own."""
+    """Return what makes shards in another process, with tools of its own."""
     return partial(_make_shard, plan, make_tools(plan.arguments, device))
 
 
@@ -98,7 +95,7 @@ def _start_worker(*arguments: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Without this, processes whose parent is killed wait for work for ever, and keep their memory."""
+    """End this process with its parent: without this it would wait for work for ever, and keep its memory."""
     multiprocessing.parent_process().join()
     os._exit(1)
 

@@ -1,4 +1,4 @@
-"""A web page for a VM-HAN: a text, an image and two entities in; ranked relations and what carried them out.
+"""A web page for a VM-HAN, which ranks the relations between two entities of a post and shows what carried them.
 
 It knows the model by the environment variable VMHAN_MODEL alone, a repository's id or a folder, whose own code
 answers: nothing of the vmhan package needs to be here.
@@ -42,26 +42,17 @@ NO_ATTENTION = "This model has no attention over hyperedges, so there is no pict
 
 
 def load_pipeline() -> Pipeline:
-    """The pipeline of the model that VMHAN_MODEL names.
-
-    Raises:
-        ValueError: the variable is not set.
-    """
-    model = os.environ.get("VMHAN_MODEL")
-    if not model:
+    """The pipeline of the model that VMHAN_MODEL names."""
+    if not (model := os.environ.get("VMHAN_MODEL")):
         raise ValueError(
-            "the environment variable VMHAN_MODEL must name a model, a repository's id or a folder, and is not set: "
+            "VMHAN_MODEL: expected a repository's id or a folder in this environment variable, received nothing. "
             "VMHAN_MODEL=outputs/demo python app.py, or a variable in the Space's settings."
         )
     return pipeline(model=model, trust_remote_code=True)
 
 
 def read_pairs(head: str, tail: str, more: str) -> list[dict[str, Any]]:
-    """The entity pairs as the pipeline takes them; `more` has one "head | tail" a line.
-
-    Raises:
-        ValueError: a line that is no pair, or too many pairs.
-    """
+    """The entity pairs as the pipeline takes them; `more` has one "head | tail" a line."""
     written = [(head or "", tail or "")]
     for line in filter(str.strip, (more or "").splitlines()):
         if line.count("|") != 1:
@@ -73,7 +64,7 @@ def read_pairs(head: str, tail: str, more: str) -> list[dict[str, Any]]:
 
 
 def _mention(written: str) -> str | tuple[int, ...]:
-    """A string of the text; in brackets a span of its characters, or a box in pixels."""
+    """Read a string of the text, or in brackets a span of its characters or a box in pixels."""
     numbers = SPAN_OR_BOX.fullmatch(written.strip())
     return tuple(int(number) for number in numbers.groups() if number) if numbers else written
 
@@ -81,59 +72,37 @@ def _mention(written: str) -> str | tuple[int, ...]:
 def answer(
     pipe: Pipeline, text: str, head: str, tail: str, more: str, abstain_below: float, image: str | None = None
 ) -> tuple[str, str]:
-    """What the button does.
+    """What the button does: HTML of a ranking for each pair, and of the pictures of what carried the answers.
 
-    Args:
-        pipe: of `load_pipeline`. image: path. The others: what the boxes and the slider of the same name hold.
-
-    Returns:
-        HTML of a ranking for each pair, and of the pictures of what carried the answers. What the pipeline cannot take
-        is answered by its message instead.
+    What the page or the pipeline cannot take is answered by the message that says why.
     """
     try:
-        answers = _ask(pipe, text or "", read_pairs(head, tail, more), abstain_below, image)
+        pairs = read_pairs(head, tail, more)
+        if len(text or "") > MAX_CHARACTERS:
+            raise ValueError(f"The text must have at most {MAX_CHARACTERS} characters, received {len(text)}.")
+        question = {"text": text or "", **({"pairs": pairs} if len(pairs) > 1 else pairs[0])}
+        question |= {} if image is None else {"image": image}
+        answers = pipe(question, abstain_below=abstain_below, explain=_has_attention(pipe))
     except (ValueError, OSError) as error:
         return alert(str(error)), ""
-    config = pipe.model.config
+    answers, config = answers if isinstance(answers, list) else [answers], pipe.model.config
     page = "".join(ranking(result, config.none_label, len(config.id2label), abstain_below) for result in answers)
     figures = "".join(figure(result) for result in answers if "explanation" in result)
     return page, figures and LEGEND + figures
-
-
-def _ask(
-    pipe: Pipeline, text: str, pairs: list[dict[str, Any]], abstain_below: float, image: str | None
-) -> list[dict[str, Any]]:
-    """The pipeline's answers, one for each pair.
-
-    Raises:
-        ValueError, OSError: a text that is too long, and what the pipeline raises.
-    """
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"The text must have at most {MAX_CHARACTERS} characters, received {len(text)}.")
-    question = {"text": text, **(pairs[0] if len(pairs) == 1 else {"pairs": pairs})}
-    if image is not None:
-        question["image"] = image
-    answers = pipe(question, abstain_below=abstain_below, explain=_has_attention(pipe))
-    return answers if isinstance(answers, list) else [answers]
 
 
 def _has_attention(pipe: Pipeline) -> bool:
     return pipe.model.config.hypergraph_encoder == "vhan"
 
 
-def _described(pipe: Pipeline) -> str:
-    """Which model this is and what it can answer; of a folder only the name is told."""
-    name = pipe.model.name_or_path
-    name = Path(name).resolve().name if Path(name).exists() else name
-    return f"Model `{name}`. It knows: " + ", ".join(f"`{label}`" for label in pipe.model.config.labels)
-
-
 def build_demo(pipe: Pipeline) -> gr.Blocks:
-    """The page, not yet launched. For a model that takes no image it says so instead of asking for one."""
+    """Build the page. For a model that takes no image it says so instead of asking for one."""
     takes_pixels = bool(pipe.model.config.visual_feature_size) and pipe.model.config.vision_encoder is not None
     with gr.Blocks(title="VM-HAN relation extraction", analytics_enabled=False) as demo:
         gr.Markdown(INTRODUCTION)
-        gr.Markdown(_described(pipe))
+        name, labels = pipe.model.name_or_path, ", ".join(f"`{label}`" for label in pipe.model.config.labels)
+        name = Path(name).resolve().name if Path(name).exists() else name  # of a folder only the name is told
+        gr.Markdown(f"Model `{name}`. It knows: {labels}")
         with gr.Row():
             with gr.Column():
                 inputs = _build_inputs(takes_pixels)

@@ -29,7 +29,7 @@ figure { margin: 0 0 1.5em } img { width: 100%; max-width: 1100px }
 
 
 def alert(message: str) -> str:
-    """What was wrong with a question; where the message speaks of spans, how they are written on this page."""
+    """Show what was wrong with a question, and how spans are written on this page if the message speaks of them."""
     help_ = SPAN_HELP if "span" in message else ""
     return f"<div class='error' role='alert'>{html.escape(message)}</div>{help_}"
 
@@ -39,7 +39,7 @@ def title_of(result: dict[str, Any]) -> str:
 
 
 def ranking(result: dict[str, Any], none_label: str, num_labels: int, abstain_below: float) -> str:
-    """HTML of one pair: the verdict, the best relations with bars, the none relation, and how sure the model is."""
+    """Show one pair: the verdict, the best relations with bars, the none relation, and how sure the model is."""
     ranked = list(result["top_k"])
     if none_label not in [entry["relation"] for entry in ranked]:
         ranked.append({"relation": none_label, "score": result["none_score"]})
@@ -78,7 +78,7 @@ def _worth(uncertainty: dict[str, float | None], num_labels: int) -> str:
 
 
 def figure(result: dict[str, Any]) -> str:
-    """HTML of the explanation's picture, inside the page: no file is left on the server."""
+    """Put the explanation's picture inside the page, so that no file is left on the server."""
     file = io.BytesIO()
     result["explanation"]["picture"].save(file, "PNG")
     source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

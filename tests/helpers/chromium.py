@@ -13,11 +13,7 @@ FLAGS += "disable-component-update disable-sync"
 
 
 def start_chromium(profile, *, window: str):
-    """A selenium driver with logs of network and console; skips the test where it cannot be had.
-
-    Args:
-        profile: an empty folder. window: its size, as "1280,1600".
-    """
+    """A selenium driver with logs of network and console, of a size like "1280,1600"; skips where there is none."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install selenium")
     if not (Path(CHROMIUM).exists() and Path(CHROMEDRIVER).exists()):
         pytest.skip(f"needs {CHROMIUM} and {CHROMEDRIVER}: apt-get install chromium chromium-driver")

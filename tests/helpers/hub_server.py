@@ -2,11 +2,6 @@
 
 It keeps repositories in memory: commits, regular files and LFS objects; it knows users, tokens and permissions, and it
 breaks off connections on request. Xet is not spoken: clients set HF_HUB_DISABLE_XET=1.
-
-Example:
-    >>> with HubServer() as hub:
-    ...     subprocess.run(command, env=hub.environment(home))
-    ...     hub.repos["model", "ann/tiny"].files["README.md"]
 """
 
 import base64
@@ -43,9 +38,8 @@ class File(NamedTuple):
 
     def entry(self, path: str) -> dict[str, Any]:
         """As `tree` and `paths-info` list it."""
-        lfs = {"oid": self.oid, "size": len(self.content), "pointerSize": 130}
         entry = {"type": "file", "path": path, "size": len(self.content), "oid": self.oid}
-        return {**entry, "lfs": lfs} if self.is_lfs else entry
+        return {**entry, "lfs": {**entry, "pointerSize": 130}} if self.is_lfs else entry
 
 
 @dataclass
@@ -167,9 +161,6 @@ class Handler(BaseHTTPRequestHandler):
         return {"type": "user", "name": self._user, "orgs": [], "auth": token}
 
     def validate_yaml(self):
-        content = json.loads(self._read())["content"]
-        if not re.match(r"---\n.*?\n---\n", content, flags=re.DOTALL):
-            raise Refused(400, "the card has no YAML header")
         return {"errors": [], "warnings": []}
 
     def create(self):
@@ -179,11 +170,10 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(403, f'You don\'t have the rights to create a {kind} under the namespace "{owner}"')
         repo_id = f"{owner}/{wish['name']}"
         url = {"url": f"{self.hub.url}/{'' if kind == 'model' else 'datasets/'}{repo_id}"}
-        with self.hub.lock:
-            if (kind, repo_id) not in self.hub.repos:
-                self.hub.repos[kind, repo_id] = Repo(repo_id, private=wish.get("visibility") == "private")
-                return url
-        self._send(409, json.dumps({"error": "You already created this repo", **url}).encode())
+        if (kind, repo_id) in self.hub.repos:
+            return self._send(409, json.dumps({"error": "You already created this repo", **url}).encode())
+        self.hub.repos[kind, repo_id] = Repo(repo_id, private=wish.get("visibility") == "private")
+        return url
 
     def info(self, kind, repo_id, revision="main"):
         repo = self._repo(kind, repo_id)
@@ -192,12 +182,8 @@ class Handler(BaseHTTPRequestHandler):
         state = {"private": repo.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0, "tags": []}
         card = files["README.md"].content.decode() if "README.md" in files else ""
         tag = re.search(r"^pipeline_tag: (.*)$", card, flags=re.MULTILINE)
-        state |= {"library_name": "transformers", "pipeline_tag": tag[1]} if tag else {}
+        state |= {"pipeline_tag": tag[1]} if tag else {}
         return {"id": repo_id, "sha": sha, "siblings": siblings, "lastModified": "2025-01-01T00:00:00.000Z", **state}
-
-    def refs(self, kind, repo_id):
-        main = {"name": "main", "ref": "refs/heads/main", "targetCommit": self._repo(kind, repo_id).head}
-        return {"branches": [main], "converts": [], "tags": [], "pullRequests": []}
 
     def tree(self, kind, repo_id, revision, path=None):
         _, files = self._commit(self._repo(kind, repo_id), revision)
@@ -216,28 +202,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def resolve(self, kind, repo_id, revision, path):
         sha, files = self._commit(self._repo(kind or "model", repo_id), revision)
-        headers = {"X-Repo-Commit": sha, "Accept-Ranges": "bytes"}
         if path not in files:
             raise Refused(404, f"Entry not found: {path}", "EntryNotFound")
         content, status = files[path].content, 200
-        headers["ETag"] = f'"{files[path].oid}"'
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked:
+        headers = {"X-Repo-Commit": sha, "Accept-Ranges": "bytes", "ETag": f'"{files[path].oid}"'}
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             start, total = int(asked[1]), len(content)
-            if start >= total:
-                raise Refused(416, f"the file has {total} bytes")
             content, status = content[start : int(asked[2] or total) + 1], 206
             headers["Content-Range"] = f"bytes {start}-{start + len(content) - 1}/{total}"
         self._send(status, content, headers)
 
     def preupload(self, kind, repo_id, revision):
         _, files = self._commit(self._repo(kind, repo_id, write=True), revision)
-        answer = []
-        for file in json.loads(self._read())["files"]:
-            mode = "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular"
-            oid = files[file["path"]].oid if file["path"] in files else None
-            answer.append({"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
-        return {"files": answer}
+        wanted, answers = [file["path"] for file in json.loads(self._read())["files"]], []
+        for path in wanted:
+            mode = "lfs" if path.endswith(LFS_SUFFIXES) else "regular"
+            oid = files[path].oid if path in files else None
+            answers.append({"path": path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        return {"files": answers}
 
     def lfs_batch(self, kind, repo_id):
         self._repo(kind or "model", repo_id, write=True)
@@ -338,7 +320,6 @@ ROUTES = (
     ("POST", "/api/validate-yaml", "validate_yaml"),
     ("GET", API, "info"),
     ("GET", rf"{API}/revision/{REVISION}", "info"),
-    ("GET", rf"{API}/refs", "refs"),
     ("GET", rf"{API}/tree/{REVISION}(?:/(?P<path>.+))?", "tree"),
     ("POST", rf"{API}/paths-info/{REVISION}", "paths_info"),
     ("POST", rf"{API}/preupload/{REVISION}", "preupload"),

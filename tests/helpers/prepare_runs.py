@@ -57,13 +57,12 @@ def more_archive(folder):
     return folder
 
 
-def mnre_archive(folder, images=("a.jpg", "b.jpg"), split="train", version_1=False):
-    """A split of MNRE-2, or of MNRE-1: lower-case none label, fields in another order; without its images."""
+def mnre_archive(folder):
+    """The training split of MNRE-2 without its images."""
     facts = []
-    for i, image in enumerate(images):
+    for i, image in enumerate(("a.jpg", "b.jpg")):
         mentions = {"h": {"name": "Ann", "pos": [0, 1]}, "t": {"name": "Bob", "pos": [2, 3]}}
-        fact = {"token": ["Ann", "met", "Bob", f"{split}{i}"], "img_id": image, **mentions}
-        none = "none" if version_1 else "None"
-        facts.append({"relation": (none, "/per/per/peer")[i % 2], **fact})
-    write_lines(folder / "mnre_txt" / f"mnre_{split}.txt", facts)
+        fact = {"token": ["Ann", "met", "Bob", f"train{i}"], "img_id": image, **mentions}
+        facts.append({"relation": ("None", "/per/per/peer")[i % 2], **fact})
+    write_lines(folder / "mnre_txt" / "mnre_train.txt", facts)
     return folder

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from model_cards.files import sha256_of, whole_file, write_bytes, write_json, write_text
+from model_cards.files import sha256_of, whole_file, write_json, write_text
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
@@ -26,7 +26,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(tmp_path):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    write_bytes(tmp_path / "a", b"\0" * (1 << 21))
+    write_text(tmp_path / "a", "\0" * (1 << 21))
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"\0" * (1 << 21)).hexdigest()
     write_json(str(tmp_path / "b"), {"a": ["\ud83d"]})
     assert json.loads((tmp_path / "b").read_text()) == {"a": ["\ud83d"]}

@@ -43,19 +43,18 @@ sys.modules.update(dict.fromkeys(("modeling_vmhan", "datasets_scripts", "model_c
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, AutoTokenizer
-from transformers import pipeline
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 repo_id, posts = sys.argv[1], json.load(open(sys.argv[2]))
 trusted = {"trust_remote_code": True}
-config = AutoConfig.from_pretrained(repo_id, **trusted)
 processor = AutoProcessor.from_pretrained(repo_id, **trusted)
-answer = {"tokens": len(AutoTokenizer.from_pretrained(repo_id, **trusted)), "labels": config.labels}
+answer = {}
 for auto in (AutoModelForSequenceClassification, AutoModel):
     model = auto.from_pretrained(repo_id, **trusted)
     assert type(model).__module__.startswith("transformers_modules."), type(model).__module__
     with torch.no_grad():
         answer[auto.__name__] = model(**processor(posts)).logits.tolist()
+answer["labels"] = model.config.labels
 card = open(snapshot_download(repo_id) + "/README.md").read()
 for block in re.findall(r"```python\\n(.*?)```", card, flags=re.DOTALL):
     exec(block, {})
@@ -151,6 +150,8 @@ def test_what_is_published_is_the_model_and_nothing_else(published, folder):
         "metrics.json", "README.md", "figures/reliability.png",
     }  # fmt: skip
     assert all(files[name] == (folder / name).read_bytes() for name in files if name != "README.md")
+    local = [str(path).encode() for path in (folder.parents[1], ROOT, Path.home())]
+    assert not any(path in content for path in local for content in files.values())
     assert len(published.commits) == 2 and next(iter(published.commits)) == FIRST_COMMIT
     repositories = re.findall(r'^repo_id = "(.*)"$', files["README.md"].decode(), flags=re.MULTILINE)
     assert repositories == ["ann/tiny", "ann/tiny"]
@@ -170,115 +171,75 @@ def test_a_stranger_loads_it_by_its_name_and_predicts(published, client, posts, 
     assert "ann/absent" in answer["absent"]
 
 
-def test_no_published_file_holds_a_local_path(published, folder):
-    for name, content in published.files.items():
-        assert not any(str(path).encode() in content for path in (folder.parents[1], ROOT, Path.home())), name
-
-
-def test_publishing_again_changes_nothing(published, hub, client, folder):
+def test_publishing_again_changes_nothing_unless_predictions_are_asked_for_too(published, client, folder):
     head = published.head
-    done = client(PUBLISH, folder, "ann/tiny")
-    assert done.returncode == 0 and published.head == head
-    assert (folder / "README.md").read_bytes() == published.files["README.md"]
-    assert done.stdout.strip() == f"{hub.url}/ann/tiny/commit/{head}"
+    assert client(PUBLISH, folder, "ann/tiny").stdout.strip().endswith(f"/ann/tiny/commit/{head}")
+    assert published.head == head and (folder / "README.md").read_bytes() == published.files["README.md"]
+    assert {*publishable_files(folder, predictions=True)} == {*published.files, "predictions.jsonl"}
 
 
 def test_weights_of_an_earlier_push_do_not_stay(hub, client, folder):
     repo = hub.repos["model", "ann/resharded"] = Repo("ann/resharded")
-    old = File(b"old", is_lfs=False)
-    repo.commit({"model-00001-of-00002.safetensors": old, "notes/x.safetensors": old, "a.md": old})
+    old = {"model-00001-of-00002.safetensors", "notes/x.safetensors", "a.md"}
+    repo.commit(dict.fromkeys(old, File(b"old", is_lfs=False)))
     assert client(PUBLISH, folder, "ann/resharded").returncode == 0
-    assert "model-00001-of-00002.safetensors" not in repo.files
-    assert {"model.safetensors", "notes/x.safetensors", "a.md"} <= set(repo.files) and len(repo.commits) == 3
+    assert old - set(repo.files) == {"model-00001-of-00002.safetensors"} and len(repo.commits) == 3
 
 
-def test_predictions_go_up_on_request_and_privately(hub, client, folder):
-    done = client(PUBLISH, folder, "with-predictions", "--predictions", "--private")
-    assert done.returncode == 0, done.stderr[-3000:]
-    repo = hub.repos["model", "ann/with-predictions"]
-    assert "predictions.jsonl" in repo.files and repo.private
-
-
-def test_a_dry_run_lists_the_files_and_asks_nobody(published, hub, client, folder):
+def test_a_dry_run_lists_the_files_and_a_wrong_card_is_refused_before_anybody_is_asked(
+    published, hub, folder, tmp_path, capsys
+):
     before = len(hub.requests)
-    done = client(PUBLISH, folder, "ann/dry", "--dry_run")
-    assert done.returncode == 0 and done.stdout.split() == sorted(published.files)
+    assert cli.main(["publish", str(folder), "ann/dry", "--dry_run"]) == 0
+    assert capsys.readouterr().out.split() == sorted(published.files)
+    card = shutil.copytree(folder, tmp_path / "edited") / "README.md"
+    card.write_text(card.read_text().replace("0.6999", "0.9999"))
+    assert cli.main(["publish", str(card.parent), "ann/edited"]) == 2 and "0.9999" in capsys.readouterr().err
     assert len(hub.requests) == before
 
 
 # ---------------------------------------------------------------- failures
 
 
-@pytest.mark.parametrize("token, said", [(None, "HF_TOKEN"), ("hf_wrong", "refuses"), ("hf_read", "'ann'")])
-def test_without_a_token_that_may_write_nothing_is_made(attempt, token, said):
-    message, repo = attempt("ann/no-token", token=token)
-    assert said in message and repo is None
+@pytest.mark.parametrize(
+    "token, repo_id, said",
+    [
+        (None, "ann/no-token", "HF_TOKEN"),
+        ("hf_wrong", "ann/no-token", "refuses"),
+        ("hf_read", "ann/no-token", "'ann'"),
+        ("hf_fake", "bob/public", "bob/public"),
+        ("hf_fake", "bob/private", "bob/private"),
+        ("hf_fake", "ann/public", "private"),  # it exists, and --private would be promised in vain
+    ],
+)
+def test_without_the_right_to_it_nothing_is_made_or_changed(hub, attempt, token, repo_id, said):
+    if token == "hf_fake":
+        hub.repos["model", repo_id] = Repo(repo_id, private=repo_id == "bob/private")
+    message, repo = attempt(repo_id, *(["--private"] if repo_id == "ann/public" else []), token=token)
+    assert said in message and (repo is None if token != "hf_fake" else repo.head == FIRST_COMMIT)
 
 
-@pytest.mark.parametrize("private", [False, True])
-def test_a_repository_of_someone_else_stays_as_it_is(hub, attempt, private):
-    hub.repos["model", "bob/model"] = Repo("bob/model", private=private)
-    said, repo = attempt("bob/model")
-    assert "bob/model: expected a token that may write" in said and repo.head == FIRST_COMMIT
-
-
-def test_a_repository_that_is_gone_is_told(hub, attempt):
-    """Deleted between its creation and the commit."""
-    gone = "from huggingface_hub import HfApi, RepoUrl\n"
-    gone += "HfApi.create_repo = lambda self, repo_id, **fields: RepoUrl(f'{self.endpoint}/{repo_id}')\n"
-    said, repo = attempt("ann/gone", code=gone + PUBLISH)
-    assert "ann/gone" in said and "404" in said and repo is None
-
-
-@pytest.mark.parametrize("kind", ["lfs", "commit"])
-def test_an_interrupted_upload_publishes_nothing_and_can_be_run_again(hub, client, folder, attempt, kind):
+@pytest.mark.parametrize("kind", ["lfs", "commit", "answer"])
+def test_an_interrupted_upload_publishes_all_or_nothing_and_can_be_run_again(hub, client, folder, attempt, kind):
     name = f"ann/interrupted-{kind}"
     hub.objects.clear()
-    hub.drops[kind] = 1000
+    hub.drops[kind] = 1 if kind == "answer" else 1000
     said, repo = attempt(name)
     hub.drops[kind] = 0
-    assert name in said and "the connection to the Hub failed" in said
-    assert repo.head == FIRST_COMMIT and repo.files == {}
+    assert name in said and "has all of the files or is as it was" in said
+    assert set(repo.files) == (set(publishable_files(folder)) if kind == "answer" else set())
     assert client(PUBLISH, folder, name).returncode == 0
     assert len(repo.commits) == 2 and "model.safetensors" in repo.files
 
 
-def test_a_failure_of_xet_is_told_like_any_other(attempt):
+@pytest.mark.parametrize("setting", ["HF_HUB_DISABLE_XET=0", "HF_ENDPOINT=http://127.0.0.1:9"])
+def test_a_failure_of_xet_and_a_hub_that_cannot_be_reached_are_told(attempt, setting):
     """This Hub does not speak Xet, which the client prefers where hf_xet is installed."""
-    pytest.importorskip("hf_xet")
-    with_xet = "import os\nos.environ['HF_HUB_DISABLE_XET'] = '0'\n"
-    said, repo = attempt("ann/xet", code=with_xet + PUBLISH)
-    assert "the connection to the Hub failed" in said and "xet-write-token" in said
-    assert repo.head == FIRST_COMMIT
-
-
-def test_a_hub_that_cannot_be_reached_is_told(client, folder):
-    nowhere = "import os\nos.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'\n"
-    done = client(nowhere + PUBLISH, folder, "ann/nowhere")
-    assert done.returncode == 2 and "the connection to the Hub failed" in done.stderr
-
-
-def test_a_lost_answer_leaves_the_whole_commit_and_no_second_one(hub, client, folder, attempt):
-    hub.drops["answer"] = 1
-    said, repo = attempt("ann/unheard")
-    assert "has all of the files or is as it was" in said
-    assert set(repo.files) == set(publishable_files(folder))
-    assert client(PUBLISH, folder, "ann/unheard").returncode == 0 and len(repo.commits) == 2
-
-
-def test_private_is_not_promised_of_a_public_repository(hub, attempt):
-    hub.repos["model", "ann/public"] = Repo("ann/public")
-    said, repo = attempt("ann/public", "--private")
-    assert "private" in said and "ann/public" in said and repo.head == FIRST_COMMIT
-
-
-def test_a_card_that_differs_from_its_files_is_not_published(client, folder, hub, tmp_path):
-    shutil.copytree(folder, tmp_path / "edited")
-    card = tmp_path / "edited" / "README.md"
-    card.write_text(card.read_text().replace("0.6999", "0.9999"))
-    before = len(hub.requests)
-    done = client(PUBLISH, tmp_path / "edited", "ann/edited")
-    assert done.returncode == 2 and "0.9999" in done.stderr and len(hub.requests) == before
+    if "XET" in setting:
+        pytest.importorskip("hf_xet")
+    name, value = setting.split("=")
+    said, repo = attempt("ann/nowhere", code=f"import os\nos.environ[{name!r}] = {value!r}\n" + PUBLISH)
+    assert "the connection to the Hub failed" in said and (repo is None or repo.head == FIRST_COMMIT)
 
 
 @pytest.mark.parametrize("name", ["config.json", "*.safetensors", "processor_config.json", "README.md"])
@@ -287,6 +248,8 @@ def test_an_unfinished_folder_is_an_error(folder, tmp_path, name):
     next((tmp_path / "unfinished").glob(name)).unlink()
     with pytest.raises(ValueError, match=rf"unfinished: expected {re.escape(name)}"):
         publishable_files(tmp_path / "unfinished")
+    with pytest.raises(ValueError, match=r"\*\*/\*.parquet|README.md"):
+        publishable_files(tmp_path / "unfinished", repo_type="dataset")
 
 
 # ---------------------------------------------------------------- data sets
@@ -325,14 +288,3 @@ def test_a_data_set_comes_back_whole_and_as_a_stream(hub, client, dataset_folder
     assert [row["image"] for row in answer["rows"]] == [[4, 3], [5, 3]]
     assert answer["rows"][1]["tokens"] == ["Ann", "met", "Bob"]
     assert answer["rows"][1]["boxes"] == [[0, 0, 2, 2]] and answer["rows"][1]["pairs"][0]["relation"] == 1
-
-
-def test_a_data_set_without_parquet_is_an_error(tmp_path):
-    (tmp_path / "README.md").write_text("")
-    with pytest.raises(ValueError, match=r"\*\*/\*.parquet"):
-        publishable_files(tmp_path, repo_type="dataset")
-
-
-def test_a_data_set_has_no_predictions_to_publish(dataset_folder, capsys):
-    assert cli.main(["publish", str(dataset_folder), "ann/posts", "--repo_type", "dataset", "--predictions"]) == 2
-    assert "--predictions" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Questions in batches to the pipeline, here or on a Ray cluster; a row that cannot be answered fails alone."""
+"""Put questions to the pipeline in batches, here or on a Ray cluster. A row that cannot be answered fails alone."""
 
 import itertools
 import math
@@ -26,7 +26,7 @@ Pipe = Callable[..., list]
 
 
 class Answered(NamedTuple):
-    """What some rows gave: their number, the answers' rows, and the rows of those that failed."""
+    """The outcome of some rows: their number, the rows of their answers, and one error for each row that failed."""
 
     rows: int
     lines: list[dict[str, Any]]
@@ -36,8 +36,8 @@ class Answered(NamedTuple):
 def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int) -> Iterator[Answered]:
     """Answer the rows of a file after the first `skip`, a batch at a time.
 
-    Batches begin at the same rows in every run, since only whole ones are recorded: so an answer's last bits, which
-    depend on what else is in its batch, do not depend on where a run was killed.
+    Only whole batches are recorded, so batches begin at the same rows in every run. The last bits of an answer depend
+    on what else is in its batch, and so they do not depend on where a run was killed.
     """
     numbered = enumerate(read_questions(path, image_root=image_root, skip=skip), start=skip + 1)
     while batch := dict(itertools.islice(numbered, batch_size)):
@@ -53,7 +53,7 @@ def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_si
 
 
 def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
-    """Answers by row number, and the reasons why rows have none. A batch that fails is asked again row by row.
+    """Return the answers by row number, and the reasons why other rows have none. A failing batch is asked row by row.
 
     Raises:
         MemoryError, torch.AcceleratorError: the machine failed, not a row.
@@ -86,13 +86,9 @@ def answer_on_ray(
     num_workers: int,
     address: str | None,
 ) -> Iterator[Answered]:
-    """The same answers, in the same order and to the same bit, by workers that each load the pipeline and read the
-    file, and compute on as many threads as this process would.
-
-    Args:
-        load_pipe: called once in each worker.
-        total: rows of the file.
-        num_workers, address: as in `run_in_order`.
+    """Give the same answers, in the same order and to the same bit, by workers that each call `load_pipe`, read the
+    file of `total` rows, and compute on as many threads as this process would. `run_in_order` describes the last two
+    arguments.
     """
     rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
@@ -102,7 +98,7 @@ def answer_on_ray(
 
 
 class _Answerer:
-    """What a Ray worker does: a job is a range of the file's rows, whole batches but for the last."""
+    """A Ray worker. A job is a range of the file's rows, in whole batches but for the last."""
 
     def __init__(self, load_pipe: Callable[[], Pipe], path: Path, image_root: Path, batch_size: int, threads: int):
         torch.set_num_threads(threads)

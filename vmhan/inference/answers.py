@@ -1,4 +1,6 @@
-"""The pipeline's answers as flat rows, one a pair, and those rows as JSONL, Parquet, triples or a graph."""
+"""Turn the pipeline's answers into flat rows, one for each pair, and write those as JSONL, Parquet, triples or a
+graph.
+"""
 
 import csv
 import itertools
@@ -66,17 +68,10 @@ def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict
 
 
 def triples_of(rows: Rows, *, none_label: str, input_name: str) -> Iterator[dict[str, Any]]:
-    """The triples of answers that name a relation: not none, and not abstained.
+    """The triples of answers that name a relation: not the none label, and not abstained.
 
-    Args:
-        rows: as `answer_rows` makes them.
-        none_label: of the model.
-        input_name: the source of a row without an id is "INPUT_NAME:ROW".
-
-    Yields:
-        head, relation, tail: words; a tail that is an image's object is "SOURCE [x1, y1, x2, y2]", or
-        "SOURCE object INDEX" where boxes were not given, since it is an object of that image alone.
-        confidence: the relation's calibrated probability. source: the post's id. tail_is_object.
+    A row without an id has the source "INPUT_NAME:ROW". A tail that is an object is an object of its image alone:
+    "SOURCE [x1, y1, x2, y2]", or "SOURCE object INDEX" where boxes were not given.
     """
     for row in rows:
         if row["abstained"] or row["relation"] == none_label:
@@ -99,7 +94,7 @@ def write_jsonl(rows: Rows, target: Path) -> None:
 
 
 def write_csv(rows: Rows, target: Path) -> None:
-    """Triples as CSV with a header."""
+    """Write triples as CSV with a header."""
     with target.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, TRIPLE)
         writer.writeheader()
@@ -107,7 +102,7 @@ def write_csv(rows: Rows, target: Path) -> None:
 
 
 def write_parquet(rows: Rows, target: Path) -> None:
-    """Row group by row group, so that memory stays the same however many rows there are."""
+    """Write answers group by group, so that memory does not grow with them."""
     rows = iter(rows)
     with parquet.ParquetWriter(target, ANSWER_SCHEMA) as writer:
         while group := list(itertools.islice(rows, ROWS_IN_GROUP)):
@@ -117,9 +112,8 @@ def write_parquet(rows: Rows, target: Path) -> None:
 def write_graph(triples: Rows, target: Path) -> None:
     """The triples as GraphML: a directed multigraph that `networkx.read_graphml` and Gephi open.
 
-    A node is a name, so that mentions spelt alike in several posts are one node; its `kind` is "entity" or "object".
-    An edge is a triple, with relation, confidence and source. Runs of white space are one space, and characters that
-    XML does not have are U+FFFD. The graph, unlike all else here, is held in memory.
+    A node is a name of the `kind` "entity" or "object"; an edge is a triple. Runs of white space are one space, and
+    characters that XML does not have are U+FFFD. The graph is held in memory.
     """
     graph = networkx.MultiDiGraph()
     for triple in triples:

@@ -3,13 +3,10 @@
     vmhan predict outputs/demo questions.jsonl --output answers.jsonl
     vmhan predict user/vmhan posts.parquet --output facts.csv --format triples --abstain_below 0.8
 
-MODEL is a folder or a Hub name. INPUT is JSONL, CSV or Parquet (question_files.py says what a row is) and is read as
-it is needed. The output has one row a pair (answers.py names the columns), or, as triples, (head, relation, tail,
-confidence, source) of every pair with a relation, and OUT.graphml beside them.
-
-A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason, and the run goes on. The same
-command continues a run that crashed or was killed (resumable.py says how). With `--engine ray --num_workers 8` a Ray
-cluster shares the rows, and the answers stay the same. Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
+INPUT is read as it is needed; question_files.py says what a row is. The output has one row a pair (answers.py), or as
+triples one row a pair with a relation, and OUT.graphml beside it. A row that cannot be answered goes to
+OUT.errors.jsonl with its number and the reason. The same command continues a run that was killed (resumable.py).
+Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
 """
 
 import argparse
@@ -45,7 +42,7 @@ SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return its exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     total = count_questions(arguments.input)
@@ -124,12 +121,15 @@ def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
 
 
 def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
-    """What the answers depend on, except the content of the images, of which only the paths count."""
-    processor = pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str()
+    """Return what the answers depend on. Of the images only the paths count."""
+    texts = {
+        "config": pipe.model.config.to_json_string(use_diff=False),
+        "processor": pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str(),
+    }
+    digests = {name: hashlib.sha256(text.encode("utf-8", "surrogatepass")) for name, text in texts.items()}
     return {
         "weights": weights_digest(pipe.model),
-        "config": _digest(pipe.model.config.to_json_string(use_diff=False)),
-        "processor": _digest(processor),
+        **{name: digest.hexdigest() for name, digest in digests.items()},
         "input": [arguments.input.name, sha256_of(arguments.input)],
         "image_root": str(arguments.image_root),
         "device": str(pipe.device),
@@ -138,12 +138,10 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
     }
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
-    """The answers to the input's `total` rows without the first `skip`, in order, by the engine that was asked for."""
+    """Yield the answers to the input's `total` rows after the first `skip`, in order, by the engine that was asked
+    for.
+    """
     rows = {"skip": skip, "batch_size": arguments.batch_size}
     if arguments.engine == "local":
         return answer_here(pipe, arguments.input, arguments.image_root, **rows)
@@ -154,9 +152,8 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
 
 
 def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Make]:
-    """What is made of the answers at the end, by path; --output is the last."""
-    path = arguments.output
-    write = WRITERS[path.suffix]
+    """Return what is made of the answers at the end, by path; --output is the last."""
+    path, write = arguments.output, WRITERS[arguments.output.suffix]
     if arguments.format != "triples":
         return {path: write}
     triples = partial(triples_of, none_label=none_label, input_name=arguments.input.name)

@@ -1,11 +1,9 @@
-"""Questions to the pipeline out of a file: JSONL, CSV or Parquet, one row after the other.
+"""Questions to the pipeline out of a file: JSONL, CSV or Parquet, read one row after the other as they are needed.
 
-A row of JSONL or Parquet is a question as `MultimodalRelationClassificationPipeline.__call__` takes it, with one pair
-or several. A row of CSV is one pair: text, head, tail, and where wanted image, caption and id. The cells of the other
-columns are JSON (boxes: [[0, 0, 64, 48]]), and so are spans and boxes in head and tail ([0, 3]). Empty cells are left
-out. Rows are counted from 1; blank lines and the CSV header are not rows.
-
-Files are read as they are needed, of Parquet `PARQUET_ROWS` rows at a time.
+A row of JSONL or Parquet is a question as `MultimodalRelationClassificationPipeline.__call__` takes it. A row of CSV
+is one pair: text, head, tail, and where wanted image, caption and id. The cells of its other columns are JSON (boxes:
+[[0, 0, 64, 48]]), and so are spans and boxes in head and tail ([0, 3]). Empty cells are left out. Rows are counted
+from 1; blank lines and the CSV header are not rows.
 """
 
 import csv
@@ -38,15 +36,10 @@ Row = Callable[[], dict[str, Any]]  # gives the row, or raises a ValueError that
 
 
 def read_questions(path: Path, *, image_root: Path, skip: int = 0) -> Iterator[dict[str, Any] | ValueError]:
-    """Yield a file's questions as they are needed.
+    """Yield the questions of a file after the first `skip`; for a row that cannot be read, the ValueError that says
+    why.
 
-    Args:
-        path: of a file whose suffix is one of QUESTION_SUFFIXES.
-        image_root: what relative paths of images are relative to. URLs and bytes stay as they are.
-        skip: how many rows to leave out at the start.
-
-    Yields:
-        a question; or, for a row that cannot be read, the ValueError that says why.
+    Relative paths of images are relative to `image_root`; URLs and bytes stay as they are.
 
     Raises:
         ValueError: the file as a whole cannot be read: see `count_questions`.
@@ -93,11 +86,11 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         known = _known_columns(path, reader.fieldnames or [])
         while True:
             try:
-                row = next(reader)
-            except StopIteration:
-                return
+                row = next(reader, None)
             except csv.Error as error:
                 row = ValueError(f"expected a line of CSV, received one that cannot be read: {error}.")
+            if row is None:
+                return
             yield partial(_csv_row, row, known)
 
 
@@ -116,10 +109,10 @@ def _csv_row(row: dict | ValueError, known: list[str]) -> dict[str, Any]:
 
 
 def _value(name: str, cell: str) -> Any:
-    """A cell's text; its JSON in columns that are not text. A mention is JSON if it is a span or a box."""
-    is_mention = name in ("head", "tail")
+    """Return a cell's text, or in columns that are not text its JSON. A mention is JSON if it is a span or a box."""
     if name in TEXT_COLUMNS:
         return cell
+    is_mention = name in ("head", "tail")
     try:
         value = json.loads(cell)
     except ValueError as error:
@@ -148,7 +141,7 @@ QUESTION_SUFFIXES = tuple(READERS)
 
 
 def _known_columns(path: Path, names: Sequence[str]) -> list[str]:
-    """Those of a table's columns that a question can have; a warning names the others."""
+    """Return those of a table's columns that a question can have; a warning names the others."""
     known = [name for name in names if name in COLUMNS]
     if not {"text", "tokens"} & set(known):
         raise ValueError(
@@ -161,7 +154,7 @@ def _known_columns(path: Path, names: Sequence[str]) -> list[str]:
 
 
 def _question(row: Any, image_root: Path) -> dict[str, Any]:
-    """The row without what is null, with an image that can be opened from anywhere."""
+    """Return the row without what is null, with an image that can be opened from anywhere."""
     if not isinstance(row, dict):
         raise ValueError(f"expected an object like {{'text': ...}}, received {type(row).__name__}: {str(row)[:80]!r}.")
     question = {name: value for name, value in row.items() if value is not None}

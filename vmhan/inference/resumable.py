@@ -1,9 +1,9 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-While the run lasts there is OUT.jsonl.part (or another suffix): the run's fingerprint, and then one line for each
-batch of rows with all that the batch gave. Lines are only ever appended, and one that a kill has cut short is dropped,
-so a row is never there twice and never missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made
-from it, and OUT.jsonl.state.json says that they are complete.
+While the run lasts, OUT.jsonl.part has the run's fingerprint and then one line for each batch of rows with all that
+the batch gave. Lines are only appended, and one that a kill has cut short is dropped, so no row is there twice or
+missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made from it, and OUT.jsonl.state.json says
+that they are complete.
 """
 
 import json
@@ -36,12 +36,6 @@ class ResumableOutput:
 
     Raises:
         ValueError: there is a result, whole or in part, of another run; or what there is of this one is damaged.
-
-    Example:
-        output = ResumableOutput(Path("out.jsonl"), {"seed": 0})
-        for batch in batches(rows[output.rows :]):
-            output.append(len(batch), [answer(row) for row in batch], [])
-        output.finish({output.output: write_jsonl})
     """
 
     def __init__(self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite=False):
@@ -54,10 +48,14 @@ class ResumableOutput:
             for path in made:
                 path.unlink(missing_ok=True)
         self.complete = self.state.exists()
-        if self.complete:
-            self._read_state()
-        elif self.part.exists():
-            self._resume()
+        if self.complete or self.part.exists():
+            try:
+                self._read_state() if self.complete else self._resume()
+            except (TypeError, LookupError, json.JSONDecodeError) as error:
+                damaged = self.state if self.complete else self.part
+                raise ValueError(
+                    f"{damaged}: expected the record of a run, received another file. {OVERWRITE}"
+                ) from error
         elif there := [str(path) for path in made if path.exists()]:
             raise ValueError(f"{', '.join(there)}: expected a new output, received one of another run. {OVERWRITE}")
         if not self.part.exists() and not self.complete:
@@ -65,7 +63,7 @@ class ResumableOutput:
 
     @staticmethod
     def files_of(output: Path) -> tuple[Path, Path, Path]:
-        """The part file, the errors and the state of an output."""
+        """Return the part file, the file of errors and the state file of an output."""
         part, state = (output.with_name(output.name + suffix) for suffix in (".part", ".state.json"))
         return part, output.with_suffix(".errors.jsonl"), state
 
@@ -103,12 +101,9 @@ class ResumableOutput:
             os.fsync(file.fileno())
 
     def _read_state(self) -> None:
-        try:
-            state = json.loads(self.state.read_text(encoding="utf-8"))
-            self.rows, self.pairs, self.failed = state["rows"], state["pairs"], state["failed"]
-            self._check(state["fingerprint"])
-        except (TypeError, LookupError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self.state}: expected a run's record, received another file. {OVERWRITE}") from error
+        state = json.loads(self.state.read_text(encoding="utf-8"))
+        self.rows, self.pairs, self.failed = state["rows"], state["pairs"], state["failed"]
+        self._check(state["fingerprint"])
         if not self.output.exists():
             raise ValueError(f"{self.output}: expected the output that {self.state} says is complete. {OVERWRITE}")
         self.part.unlink(missing_ok=True)
@@ -120,16 +115,11 @@ class ResumableOutput:
             for line in lines:
                 if not line.endswith(b"\n"):
                     break
-                try:
-                    record = json.loads(line)
-                    if whole:
-                        self._count(**record)
-                    else:
-                        self._check(record["fingerprint"])
-                except (TypeError, LookupError, json.JSONDecodeError) as error:
-                    raise ValueError(
-                        f"{self.part}: expected a run's batches, received {line[:80]}. {OVERWRITE}"
-                    ) from error
+                record = json.loads(line)
+                if whole:
+                    self._count(**record)
+                else:
+                    self._check(record["fingerprint"])
                 whole += len(line)
         if whole:
             os.truncate(self.part, whole)
@@ -137,13 +127,11 @@ class ResumableOutput:
             self.part.unlink()  # the run was killed before it had written its fingerprint
 
     def _check(self, then: dict[str, Any]) -> None:
-        differing = [
-            f"{name} ({json.dumps(then.get(name))} then, {json.dumps(self.fingerprint.get(name))} now)"
-            for name in sorted({*then, *self.fingerprint})
-            if then.get(name) != self.fingerprint.get(name)
-        ]
-        if differing:
+        now, say = self.fingerprint, json.dumps
+        names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+        if names:
+            differing = "; ".join(f"{name} ({say(then.get(name))} then, {say(now.get(name))} now)" for name in names)
             raise ValueError(
-                f"{self.output}: expected to go on with the run that began it, received another one: "
-                f"{'; '.join(differing)}. Run it as then, or: {OVERWRITE}"
+                f"{self.output}: expected to go on with the run that began it, received another one: {differing}. Run "
+                f"it as then, or: {OVERWRITE}"
             )

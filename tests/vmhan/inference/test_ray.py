@@ -1,15 +1,15 @@
 """Ray Data on this machine, with two workers: the same bytes as one process, also when a worker is killed."""
 
 import functools
+import itertools
 import json
 import os
 import sys
 from types import SimpleNamespace
 
-import datasets
 import pytest
-from PIL import Image
 from prepare_fakes import make_fakes, write_posts
+from prepare_runs import ALL
 from ray_jobs import Squares, make_dying
 
 from datasets_scripts import ray_engine
@@ -18,6 +18,7 @@ from datasets_scripts.prepare.command import prepare
 from datasets_scripts.ray_engine import run_in_order
 from vmhan import cli
 from vmhan.inference import command as predict_command
+from vmhan.inference.answering import answer_here
 
 
 pytest.importorskip("ray", reason="needs the extra ray")
@@ -47,20 +48,15 @@ def test_results_come_in_order_from_workers_that_are_made_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "given"), [(FileNotFoundError, OSError), (UnicodeError, ValueError), (ValueError, ValueError)]
+    ("error", "given"), [(FileNotFoundError, OSError), (UnicodeError, ValueError), (ZeroDivisionError, None)]
 )
-def test_a_worker_s_error_about_its_input_is_the_caller_s(error, given):
+def test_a_worker_s_error_about_its_input_is_the_caller_s_and_a_bug_is_not(error, given):
     def work(job):
         raise error(f"no {job}")
 
-    result = ray_engine._Worker(lambda: work)({"job": ['"file"']})["result"][0]
-    with pytest.raises(given, match="no file"):
-        ray_engine._unpacked(result)
-
-
-def test_a_bug_in_a_worker_is_not_mistaken_for_a_bad_input():
-    with pytest.raises(ZeroDivisionError):
-        ray_engine._Worker(lambda: lambda job: 1 // job)({"job": ["0"]})
+    with pytest.raises(given or error, match="no file") as raised:
+        ray_engine._unpacked(ray_engine._Worker(lambda: work)({"job": ['"file"']})["result"][0])
+    assert raised.type is (given or error)
 
 
 def test_more_workers_than_devices_are_refused(tmp_path):
@@ -81,7 +77,8 @@ def test_without_an_address_no_other_cluster_is_joined(monkeypatch):
         cluster_resources=lambda: {"CPU": 8.0},
         shutdown=lambda: asked.append("shut down"),
     )
-    monkeypatch.setattr(ray_engine, "_ray", lambda: cluster)
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    monkeypatch.setitem(sys.modules, "ray.data", cluster)
     for address in (None, "auto"):
         with ray_engine.connected(num_workers=2, address=address):
             pass
@@ -97,82 +94,54 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
 # ---------------------------------------------------------------- preparation
 
 
-@pytest.fixture
-def prepared(tmp_path, monkeypatch):
-    """`prepared(name, make_tools=..., **fields)` -> {file: bytes} of the folder that was made."""
+def test_preparation_on_ray_gives_the_same_bytes_though_a_worker_dies(tmp_path, monkeypatch):
+    """One worker: that results keep their order is shown above, and each start of a worker takes seconds."""
     monkeypatch.setattr("datasets_scripts.prepare.plan.IMAGES_A_SHARD", 5)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "hf"))
-    datasets.disable_progress_bars()
-    write_posts(tmp_path / "mine", images=14, train=[*range(13), 3, 4], validation=[13, 0, None])
-    tools = {"detector": "blobs", "selector": "first", "features": "colours", "shard_size": 4, "figures": False}
+    write_posts(tmp_path / "mine", images=7, train=[*range(6), 3, None], validation=[6, 0])
 
-    def run(name, *, make_tools=make_fakes, **fields):
-        folders = {"data_dir": str(tmp_path / "mine"), "output_dir": str(tmp_path / name)}
-        arguments = PrepareArguments(source="jsonl", **folders, **(tools | fields))
-        output = prepare(arguments, make_tools=make_tools)
+    def prepared(name, make_tools=make_fakes, **fields):
+        fields |= {"source": "jsonl", "data_dir": str(tmp_path / "mine"), "output_dir": str(tmp_path / name)}
+        output = prepare(PrepareArguments(**ALL, shard_size=4, figures=False, **fields), make_tools=make_tools)
         files = sorted(path for path in output.rglob("*") if path.is_file())
         return {path.relative_to(output).as_posix(): path.read_bytes() for path in files}
 
-    return run
-
-
-def test_preparation_on_ray_gives_the_same_bytes_though_a_worker_dies(prepared, tmp_path):
-    whole = prepared("whole")
     dying = functools.partial(make_dying, tmp_path / "died", os.getpid())
-    assert prepared("shared", make_tools=dying, engine="ray", num_proc=2) == whole
+    whole = prepared("whole")
+    assert prepared("shared", dying, engine="ray", num_proc=1) == whole
     assert (tmp_path / "died").exists() and len(whole) > 6
 
 
 # ---------------------------------------------------------------- prediction
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, make_model, make_processor, make_vision_config):
-    folder = tmp_path_factory.mktemp("model")
-    model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
-    model.save_pretrained(folder)
-    make_processor(model.config).save_pretrained(folder)
-    Image.effect_noise((48, 40), 90).convert("RGB").save(folder / "0.png")
-    return folder
-
-
-def questions(count):
-    """Every third has an image, and every seventh names nobody."""
-    for i in range(count):
-        question = {"text": "Ann met Bob in Paris", "head": "Eve" if i % 7 == 0 else "Bob", "tail": "Paris"}
-        yield json.dumps(question | ({"image": "0.png"} if i % 3 == 0 else {})) + "\n"
-
-
-def test_prediction_on_ray_gives_the_same_bytes(model_folder, tmp_path, monkeypatch, capsys):
+def test_prediction_on_ray_gives_the_same_bytes(make_model, make_processor, tmp_path, monkeypatch, capsys):
     """The whole command, with jobs of eight rows; the second time it goes on after the first 20."""
     monkeypatch.setattr("vmhan.inference.answering.ROWS_A_JOB", 8)
-    source = tmp_path / "in.jsonl"
-    source.write_text("".join(questions(50)))
+    model = make_model()
+    model.save_pretrained(tmp_path / "model")
+    make_processor(model.config).save_pretrained(tmp_path / "model")
+    pair = {"text": "Ann met Bob in Paris", "tail": "Paris"}
+    rows = [json.dumps({**pair, "head": "Eve" if i % 7 == 0 else "Bob"}) + "\n" for i in range(50)]
+    (tmp_path / "in.jsonl").write_text("".join(rows))
 
     def run(output, *flags):
-        flags = ["--batch_size", "4", "--image_root", model_folder, "--device", "cpu", *flags]
-        return cli.main([str(word) for word in ("predict", model_folder, source, "--output", output, *flags)])
+        files = map(str, (tmp_path / "model", tmp_path / "in.jsonl", "--output", tmp_path / output))
+        return cli.main(["predict", *files, "--batch_size", "4", "--device", "cpu", *flags])
 
-    def results(output):
-        return output.read_bytes(), output.with_suffix(".errors.jsonl").read_bytes()
+    def results(name):
+        return [(tmp_path / f"{name}{suffix}.jsonl").read_bytes() for suffix in ("", ".errors")]
 
-    assert run(tmp_path / "whole.jsonl") == 1
-    whole, on_ray = results(tmp_path / "whole.jsonl"), ["--engine", "ray", "--num_workers", "2"]
-    assert whole[0].count(b"\n") == 42 and whole[1].count(b"\n") == 8
-
-    real, done = predict_command.answer_here, []
+    assert run("whole.jsonl") == 1
+    assert [lines.count(b"\n") for lines in results("whole")] == [42, 8]
 
     def broken_off(*arguments, **options):
-        for answered in real(*arguments, **options):
-            done.append(answered)
-            yield answered
-            if len(done) == 5:
-                raise KeyboardInterrupt
+        yield from itertools.islice(answer_here(*arguments, **options), 5)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(predict_command, "answer_here", broken_off)
-        assert run(tmp_path / "out.jsonl") == 130
-    assert run(tmp_path / "out.jsonl", *on_ray) == 1
-    assert results(tmp_path / "out.jsonl") == whole
-    assert run(tmp_path / "other.jsonl", *on_ray[:-1], "3") == 2  # two CPUs
+        assert run("out.jsonl") == 130
+    assert run("out.jsonl", "--engine", "ray", "--num_workers", "2") == 1
+    assert results("out") == results("whole")
+    assert run("other.jsonl", "--engine", "ray", "--num_workers", "3") == 2  # two CPUs
     assert "num_workers" in capsys.readouterr().err and not (tmp_path / "other.jsonl").exists()

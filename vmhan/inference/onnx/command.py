@@ -4,14 +4,11 @@
     vmhan export outputs/mnre --output_dir outputs/mnre-onnx --int8 \
         --evaluate configs/mnre_offline.yaml --data_dir DIR
 
-MODEL is a folder or a Hub name. Writes to OUT the graph (model.onnx, with --int8 also model_int8.onnx; or model.pt2),
-the processor, the config and, last, export.json: inputs, labels, sizes, versions, and the largest difference from the
-model itself, which must be below 1e-4 on posts unlike each other, or nothing is written.
-`vmhan.inference.onnx.classifier.OnnxRelationClassifier(OUT)` answers posts.
+Writes to OUT the graph (model.onnx, with --int8 also model_int8.onnx; or model.pt2), the processor, the config and,
+last, export.json. Nothing is written where the graph differs from the model by 1e-4 or more on its test posts.
 
---evaluate, which comes last, takes the CONFIG.yaml and the flags of run_mmre.py that name the data. The model itself,
-model.onnx and model_int8.onnx answer its validation split post by post; export.json then has the F1 of each, what
-int8 costs with its 95 % interval, and the time of a post.
+--evaluate, which comes last, takes the CONFIG.yaml and the flags of run_mmre.py that name the data. All forms answer
+its validation split post by post; export.json then has their F1, what int8 costs with its 95 % interval, and times.
 """
 
 import argparse
@@ -44,11 +41,7 @@ PROGRAM_FILE = "model.pt2"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns the exit code.
-
-    Raises:
-        ValueError, OSError: bad arguments, or a model that cannot be exported.
-    """
+    """Run the command and return its exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     output_dir: Path = arguments.output_dir
@@ -69,7 +62,11 @@ def main(argv: list[str] | None = None) -> int:
         if posts is not None:
             content["evaluation"] = evaluate(model, processor, posts, made, content["bytes"])
         write_json(made / EXPORT_FILE, content)
-        move(made, output_dir)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for name in (EXPORT_FILE, ONNX_FILE, INT8_FILE, PROGRAM_FILE):  # of an earlier export
+            (output_dir / name).unlink(missing_ok=True)
+        for path in sorted(made.iterdir(), key=lambda path: path.name == EXPORT_FILE):  # the last one says it is whole
+            os.replace(path, output_dir / path.name)
     logger.info("wrote %s: %s", output_dir, {name: content[name] for name in ("bytes", "largest_difference")})
     return 0
 
@@ -105,8 +102,7 @@ def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dic
         name, run = ONNX_FILE, partial(run_session, onnx_session(folder / ONNX_FILE))
     else:
         torch.export.save(program, folder / PROGRAM_FILE)
-        module = torch.export.load(folder / PROGRAM_FILE).module()
-        name, run = PROGRAM_FILE, module
+        name, run = PROGRAM_FILE, torch.export.load(folder / PROGRAM_FILE).module()
     differences = {name: largest_difference(model, processor, run)}
     if not differences[name] <= TOLERANCE:
         raise ValueError(
@@ -133,12 +129,3 @@ def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dic
         "calibration_temperature": config.calibration_temperature,
         "environment": {**describe_environment(), **{name: version(name) for name in packages}},
     }
-
-
-def move(made: Path, output_dir: Path) -> None:
-    """Move the finished files to the output folder; while they move, it has no export.json."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for name in (EXPORT_FILE, ONNX_FILE, INT8_FILE, PROGRAM_FILE):
-        (output_dir / name).unlink(missing_ok=True)
-    for path in sorted(made.iterdir(), key=lambda path: path.name == EXPORT_FILE):
-        os.replace(path, output_dir / path.name)

@@ -1,4 +1,4 @@
-"""What an exported form costs and gains: F1 and time on the validation split, post by post beside the other forms."""
+"""Measure F1 and time of the exported forms on the validation split, post by post beside each other."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -29,14 +29,14 @@ SPLIT = "validation"
 
 
 class Answers(NamedTuple):
-    """Of one form of the model: for each post its logits (pairs, R), and the seconds that its pass took."""
+    """The logits (pairs, R) that one form of the model gives for each post, and the seconds that its pass took."""
 
     logits: list[np.ndarray]
     seconds: list[float]
 
 
 def load_validation(argv: list[str]) -> datasets.Dataset:
-    """The validation split that run_mmre.py would take with these arguments.
+    """Load the validation split that run_mmre.py would take with these arguments.
 
     Raises:
         ValueError: an unknown argument, or data without that split.
@@ -49,7 +49,7 @@ def load_validation(argv: list[str]) -> datasets.Dataset:
 
 
 def evaluate(model, processor, posts: datasets.Dataset, folder: Path, files: Iterable[str]) -> dict[str, Any]:
-    """F1 and time of the model itself and of the ONNX `files` in the folder, all with the same number of threads.
+    """Measure the model itself and the ONNX `files` in the folder, all with the same number of threads.
 
     Raises:
         ValueError: the posts' labels are not the model's.
@@ -76,10 +76,11 @@ def evaluate(model, processor, posts: datasets.Dataset, folder: Path, files: Ite
         }
         for other, (its, its_predictions) in before.items():
             differences = [abs(a - b).max() for a, b in zip(own.logits, its.logits, strict=True)]
+            ratios = np.quantile(np.array(own.seconds) / np.array(its.seconds), [0.25, 0.5, 0.75]).tolist()
             forms[name][f"against {other}"] = {
                 "f1_difference": paired_test(predictions, its_predictions)._asdict(),
                 "largest_logit_difference": float(max(differences)),
-                "time_ratio": time_ratio(own, its),
+                "time_ratio": dict(zip(("quartile_1", "median", "quartile_3"), ratios)),
             }
         before[name] = own, predictions
     return {"split": SPLIT, "posts": len(posts), "pairs": sum(map(len, gold)), "threads": threads, "forms": forms}
@@ -89,13 +90,8 @@ def evaluate(model, processor, posts: datasets.Dataset, folder: Path, files: Ite
 def answer_one_by_one(
     posts: Iterable[Mapping[str, Any]], processor, config, runs: Mapping[str, Run]
 ) -> dict[str, Answers]:
-    """Every form answers a post before the next one comes, each post by itself, as a server would see them.
-
-    Args:
-        posts: as the processor takes them.
-        processor, config: of the model.
-        runs: the forms by name, of filled inputs. Encoding a post is not timed, since all forms share it. The forms
-            take turns in going first.
+    """Let every form answer a post before the next one comes, each post by itself, as a server would see them. The
+    runs take filled inputs and take turns in going first. Encoding is not timed, since all forms share it.
     """
     answers = {name: Answers([], []) for name in runs}
     order = list(runs)
@@ -109,9 +105,3 @@ def answer_one_by_one(
             answers[name].logits.append(np.array(logits))
         order.append(order.pop(0))
     return answers
-
-
-def time_ratio(answers: Answers, other: Answers) -> dict[str, float]:
-    """Seconds of `answers` over those of `other`, post by post: the median and the quartiles."""
-    ratios = np.array(answers.seconds) / np.array(other.seconds)
-    return dict(zip(("quartile_1", "median", "quartile_3"), map(float, np.quantile(ratios, [0.25, 0.5, 0.75]))))

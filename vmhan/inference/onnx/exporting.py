@@ -51,7 +51,7 @@ class PreciseLayerNorm(nn.Module):
 
 @contextmanager
 def precise_features(model: nn.Module) -> Iterator[None]:
-    """While it is open, region features are normalised in float64."""
+    """Normalise region features in float64 while this is open."""
     projection = model.base_model.visual_projection
     if projection is None:
         yield
@@ -64,11 +64,7 @@ def precise_features(model: nn.Module) -> Iterator[None]:
 
 
 def export_program(model: nn.Module, processor) -> ExportedProgram:
-    """`torch.export` of a classifier, in float32 and evaluation mode, with every axis open that varies.
-
-    Args:
-        model: a `VMHANForRelationClassification`; it is made float32.
-        processor: its `VMHANProcessor`.
+    """`torch.export` of a `VMHANForRelationClassification` in evaluation mode, made float32, with open axes.
 
     Raises:
         ValueError: a vision encoder in the model, or a part of it that torch.export cannot trace.
@@ -83,7 +79,11 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
     traced = processor(check_batches(model)[-1])
     axes = input_axes(config, list(traced))
     names = sorted({axis for of_input in axes.values() for axis in of_input if isinstance(axis, str)})
-    limits = {} if config.entity_representation == "packed" else {"tokens": _longest_row(config)}
+    # Tokens that the text encoder has positions for; at worst they begin after its padding id, as RoBERTa's do.
+    text_config, longest = config.text_config, num_positions(config.text_config)
+    if longest is None:
+        longest = text_config.max_position_embeddings - (text_config.pad_token_id or 0) - 1
+    limits = {} if config.entity_representation == "packed" else {"tokens": longest}
     dims = {name: Dim(name, min=1, max=limits.get(name)) for name in names}
     shapes = {name: {i: dims[axis] for i, axis in enumerate(axes[name]) if axis in dims} for name in axes}
     # Every open axis has a size of its own, 2 or more: torch.export takes a size of 1 for a constant, and equal ones
@@ -103,18 +103,8 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
         ) from error
 
 
-def _longest_row(config) -> int:
-    """Tokens that the text encoder has positions for; at worst they begin after its padding id, as RoBERTa's do."""
-    text_config = config.text_config
-    known = num_positions(text_config)
-    return text_config.max_position_embeddings - (text_config.pad_token_id or 0) - 1 if known is None else known
-
-
 def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None) -> int:
-    """Write the program as ONNX; returns the opset, the version of ONNX's operators.
-
-    Args:
-        opset: None takes torch's choice.
+    """Write the program as ONNX; returns the opset, the version of ONNX's operators, which None leaves to torch.
 
     Raises:
         ValueError: packages are missing, or the program has no form in this opset.
@@ -142,7 +132,7 @@ def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None)
 
 @torch.no_grad()
 def largest_difference(model: nn.Module, processor, run: Run) -> float:
-    """Of logits and probabilities between the model itself and `run`, an exported form of it, on `check_batches`."""
+    """Return the largest difference of logits and probabilities between the model and its exported form `run`."""
     reference, largest = ExportableClassifier(model.float().eval()), 0.0
     for posts in check_batches(model):
         encoded = processor(posts)

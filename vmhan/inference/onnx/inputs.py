@@ -17,7 +17,7 @@ TEXT_ROWS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "m
 
 
 def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
-    """The axes of these inputs of a `VMHANConfig`'s model, in the order of `names`.
+    """Return the axes of these inputs of a `VMHANConfig`'s model, in the order of `names`.
 
     Pairwise hyperedges keep the number of nodes at its most: their number, N (N - 1) / 2, is not traced as a symbol.
     """
@@ -45,15 +45,15 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
 
 
 def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str | int]]) -> dict[str, Tensor]:
-    """The processor's tensors, filled up with absent nodes, tokens and objects to what the graph takes: the size of a
-    fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object comes with 0). Features
-    that are stored in half precision come as float32."""
+    """Return the processor's tensors as float32, filled up with absent nodes, tokens and objects to what the graph
+    takes: the size of a fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object has
+    0).
+    """
     filled = {}
     for name, tensor in encoded.items():
         value = ABSENT if name.endswith("_tokens") or name == "pair_objects" else 0
-        missing = [
-            max((axis if isinstance(axis, int) else 1) - size, 0) for axis, size in zip(axes[name], tensor.shape)
-        ]
+        least = (axis if isinstance(axis, int) else 1 for axis in axes[name])
+        missing = [max(wanted - size, 0) for wanted, size in zip(least, tensor.shape, strict=True)]
         after = [amount for count in reversed(missing) for amount in (0, count)]  # the last axis first, as pad has it
         tensor = tensor.float() if tensor.is_floating_point() else tensor
         filled[name] = torch.nn.functional.pad(tensor, after, value=value)
@@ -61,9 +61,7 @@ def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str
 
 
 def check_batches(model) -> list[list[dict[str, Any]]]:
-    """Batches of made-up posts unlike each other in every axis, to compare an exported model with its original on:
-    a post with one pair and no image; one with an image; one with objects as tails, where there is vision; many.
-    """
+    """Make batches of posts unlike each other in every axis, to compare an exported model with its original on."""
     plain = {"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]}
     full = {
         "text": "Ann Keller and Bob Haas back home in Oslo, where the band had played in 1999",
@@ -86,7 +84,7 @@ def check_batches(model) -> list[list[dict[str, Any]]]:
 
 
 def _features(projection, objects: int) -> dict[str, Tensor]:
-    """Seeded features of an image and of its objects, distributed as those that the model was trained on."""
+    """Make features of an image and of its objects, distributed as those that the model was trained on."""
     norm = projection.region_norm
     noise = torch.randn(1 + objects, norm.num_features, generator=torch.Generator().manual_seed(objects))
     features = norm.running_mean.cpu().float() + norm.running_var.cpu().float().sqrt() * noise

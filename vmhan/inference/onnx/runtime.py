@@ -1,7 +1,7 @@
-"""onnxruntime, and what is asked of it: sessions, runs, int8 weights. The one file that imports it."""
+"""The one file that imports onnxruntime: sessions, runs, int8 weights."""
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,35 +16,31 @@ INT8_OPERATORS = ("MatMul", "Gemm", "Gather")
 
 
 def need(*packages: str) -> None:
-    """ValueError unless these packages can be imported."""
+    """Raise a ValueError unless these packages can be imported."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"ONNX needs the packages {list(packages)}, missing {missing}: pip install 'vmhan[onnx]'.")
 
 
-def onnx_session(path: Path, *, num_threads: int | None = None, providers: Sequence[str] | None = None):
-    """An `onnxruntime.InferenceSession` of this file, on the CPU unless providers are named."""
+def onnx_session(path: Path, *, num_threads: int | None = None):
+    """An `onnxruntime.InferenceSession` of this file on the CPU; None leaves the number of threads to onnxruntime."""
     need("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or 0  # 0: onnxruntime's choice
-    return onnxruntime.InferenceSession(path, options, providers=list(providers or ["CPUExecutionProvider"]))
+    options.intra_op_num_threads = num_threads or 0
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def run_session(session, inputs: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs without an empty axis -> logits (P, R), probabilities (P, R)."""
+    """Run inputs without an empty axis; returns logits (P, R) and probabilities (P, R)."""
     return tuple(session.run(OUTPUTS, {name: tensor.numpy() for name, tensor in inputs.items()}))
 
 
 def quantise(source: Path, target: Path) -> None:
-    """Dynamic int8 quantisation by onnxruntime: the weights of `INT8_OPERATORS`, a scale for each output channel.
-
-    Raises:
-        ValueError: packages are missing.
-    """
+    """Quantise the weights of `INT8_OPERATORS` to int8 dynamically, with a scale for each output channel."""
     need("onnx", "onnxruntime")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    operators = list(INT8_OPERATORS)
-    quantize_dynamic(source, target, op_types_to_quantize=operators, per_channel=True, weight_type=QuantType.QInt8)
+    kinds = {"op_types_to_quantize": list(INT8_OPERATORS), "weight_type": QuantType.QInt8}
+    quantize_dynamic(source, target, per_channel=True, **kinds)
