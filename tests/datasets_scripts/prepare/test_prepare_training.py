@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+from paths import MNRE_DATA
 from prepare_runs import load, more_archive, run
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -12,7 +13,27 @@ import run_mmre
 from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
-def test_more_is_prepared_trained_and_scored(tmp_path):
+@pytest.fixture
+def train(tmp_path):
+    """`train(dataset, config)` -> metrics of two steps of a tiny model, in tmp_path / "run"."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_text_encoder(OFFLINE_ENCODER))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+
+    def run_training(dataset, config):
+        entries = {"dataset": str(dataset), "dataset_config": config, "text_encoder": str(tmp_path / "encoder")}
+        entries |= {"do_train": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
+        entries |= {"eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True}
+        entries |= {"output_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "cache")}
+        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(entries))
+        return run_mmre.main([str(tmp_path / "tiny.yaml")])
+
+    return run_training
+
+
+def test_more_is_prepared_trained_and_scored(train, tmp_path):
     output = run(more_archive(tmp_path / "more"), source="more", features="colours")
     post = load(output, "more")["train"][1]
     assert post["boxes"][1] == pytest.approx([40, 20, 70, 55], abs=0.01)
@@ -20,19 +41,17 @@ def test_more_is_prepared_trained_and_scored(tmp_path):
     assert [pair["tail_object"] for pair in post["pairs"]] == [1, 1] and post["pairs"][0]["tail"] == []
     assert post["object_features"][0][0] > 0.9 > 0.1 > post["object_features"][1][0]  # red, then green
 
-    tokenizer = AutoTokenizer.from_pretrained(resolve_text_encoder(OFFLINE_ENCODER))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "encoder")
-    tokenizer.save_pretrained(tmp_path / "encoder")
-    folder = tmp_path / "run"
-    entries = {"dataset": str(output), "dataset_config": "more", "text_encoder": str(tmp_path / "encoder")}
-    entries |= {"do_train": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
-    entries |= {"eval_strategy": "no", "save_strategy": "no", "remove_unused_columns": False, "disable_tqdm": True}
-    entries |= {"output_dir": str(folder), "cache_dir": str(tmp_path / "cache")}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(entries))
-    assert 0 <= run_mmre.main([str(tmp_path / "tiny.yaml")])["test_f1"] <= 1
-    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert 0 <= train(output, "more")["test_f1"] <= 1
+    rows = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and {row["tail"] for row in rows} == {"[object]"}
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["visual_feature_size"] == 6 and config["id2label"]["1"] == "/per/per/peer"
+
+
+@pytest.mark.skipif(not (MNRE_DATA / "img_org").is_dir(), reason=f"the real images of MNRE are not in {MNRE_DATA}")
+def test_the_real_images_are_prepared_and_train_a_step(train, tmp_path):
+    tools = {"detector": "blobs", "features": "colours", "on_bad_image": "skip_post"}
+    output = run(MNRE_DATA, source="mnre", captions="qwen", output_dir=str(tmp_path / "out"), **tools)
+    posts = load(output, "mnre")
+    assert sum(map(len, posts.values())) == 34 and all(post["image"].size == (800, 600) for post in posts["train"])
+    assert train(output, "mnre")["train_loss"] > 0
