@@ -17,6 +17,7 @@ from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from vmhan.baselines import BaselineConfig, build_baseline, load_baseline
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.baselines import word_inputs
+from vmhan.training.data import load_posts
 from vmhan.training.models import build_model
 
 
@@ -30,21 +31,10 @@ def workplace(tmp_path_factory, posts, tokenizer):
     tokenizer.save_pretrained(folder / "encoder")
     for split, count in (("train", 4), ("validation", 3), ("test", 2)):
         to_posts(posts()[:count], split).to_parquet(folder / "posts" / f"{split}.parquet")
-    entries = {
-        "text_encoder": str(folder / "encoder"),
-        "preset": "full",
-        "entity_representation": "packed",
-        "num_text_phrases": 1,
-        "dataset": str(folder / "posts"),
-        "cache_dir": str(folder / "cache"),
-        "do_train": True,
-        "use_cpu": True,
-        "num_train_epochs": 1,
-        "save_strategy": "no",
-        "remove_unused_columns": False,
-        "disable_tqdm": True,
-        "show_example": True,
-    }
+    entries = {"text_encoder": str(folder / "encoder"), "preset": "full", "entity_representation": "packed"}
+    entries |= {"dataset": str(folder / "posts"), "cache_dir": str(folder / "cache"), "num_text_phrases": 1}
+    entries |= {"do_train": True, "use_cpu": True, "num_train_epochs": 1, "save_strategy": "no"}
+    entries |= {"remove_unused_columns": False, "disable_tqdm": True, "show_example": True}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
     return folder
 
@@ -63,23 +53,29 @@ def to_posts(rows, split):
     return Dataset.from_list(made, features=features)
 
 
+PICTURES = "--dataset postcards --num_train 2 --num_validation 1 --num_test 2 --features random:0 --pyramid".split()
+PICTURES += ["resnet18:random:0", "--pyramid_size_px", "32"]
+
+
 def arguments_of(workplace, *flags):
     return parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(workplace / "out"), *flags])
 
 
-@pytest.mark.parametrize("name", ["pcnn", "bert_sg_att"])
+@pytest.mark.parametrize("name", ["pcnn", "bert_sg_att", "hvpnet"])
 def test_a_run_leaves_a_folder_like_vm_han_s_but_no_repository(name, workplace, tmp_path, capfd):
-    metrics = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), "--model", name])
+    """Its saved model answers as the run did; hvpnet reads pictures, though the configuration asks for features."""
+    flags = ["--model", name, "--output_dir", str(tmp_path), *(PICTURES if name == "hvpnet" else [])]
+    metrics = run_mmre.main([str(workplace / "tiny.yaml"), *flags])
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics and "test_f1" in metrics
     assert json.loads((tmp_path / "run.json").read_text())["model"]["model"] == name
     assert (tmp_path / "environment.json").exists() and not (tmp_path / "README.md").exists()
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["none_label"] == "None" and list(config["id2label"].values()) == LABELS
     assert "a baseline has no pipeline" in capfd.readouterr().err
+    assert not list((workplace / "cache").rglob("features-*"))
     rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
     expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
     model, processor = load_baseline(tmp_path).eval(), VMHANProcessor.from_pretrained(tmp_path)
-    test = Dataset.from_parquet(str(workplace / "posts" / "test.parquet"))
+    _, data_args, run_args = arguments_of(workplace, *flags)
+    test = load_posts(data_args, run_args, with_features=name != "hvpnet")["test"]
     with torch.no_grad():
         logits = model(**processor(list(test))).logits / model.config.calibration_temperature
     torch.testing.assert_close(logits.softmax(dim=-1), expected, atol=1e-5, rtol=0)
@@ -126,7 +122,7 @@ def test_flags_that_do_not_go_together(workplace, flags, message):
 
 def test_the_vocabulary_is_the_training_split_s_and_the_vectors(workplace, tmp_path):
     """Words that stand twice in training; with a vector also those that stand once, or in another split only."""
-    splits = {"train": [["Ann", "met", "Bob"], ["Ann", "waves"]], "test": [["Bob", "sings", "sings"]]}
+    splits = {"train": [["Ann", "met", "Bob"], ["ann", "waves"]], "test": [["Bob", "sings", "sings"]]}
     posts = DatasetDict({split: Dataset.from_dict({"tokens": tokens}) for split, tokens in splits.items()})
     tokenizer, vectors = word_inputs(posts, None)
     assert set(tokenizer.get_vocab()) == {"[PAD]", "[UNK]", "ann", "[E1]", "[/E1]", "[E2]", "[/E2]"} and not vectors
