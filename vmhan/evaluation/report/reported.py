@@ -34,13 +34,15 @@ class ReportedRow:
 
 def read_reported() -> list[ReportedRow]:
     """The paper's rows in its order."""
-    rows: dict[tuple[str, str, str], ReportedRow] = {}
     with (FOLDER / "reported.csv").open(encoding="utf-8", newline="") as file:
-        for entry in csv.DictReader(file):
-            key = entry["table"], entry["row"], entry["dataset"]
-            row = rows.setdefault(key, ReportedRow(*key, values={}, line=int(entry["line"])))
-            row.values[entry["metric"]] = float(entry["value"])
-    return list(rows.values())
+        return [
+            ReportedRow(
+                *(entry.pop(name) for name in ("table", "row", "dataset")),
+                line=int(entry.pop("line")),
+                values={metric: float(value) for metric, value in entry.items() if value},
+            )
+            for entry in csv.DictReader(file)
+        ]
 
 
 @functools.cache
