@@ -34,15 +34,13 @@ class ReportedRow:
 
 def read_reported() -> list[ReportedRow]:
     """The paper's rows in its order."""
+    rows = []
     with (FOLDER / "reported.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            ReportedRow(
-                *(entry.pop(name) for name in ("table", "row", "dataset")),
-                line=int(entry.pop("line")),
-                values={metric: float(value) for metric, value in entry.items() if value},
-            )
-            for entry in csv.DictReader(file)
-        ]
+        for entry in csv.DictReader(file):
+            table, row, dataset, line = (entry.pop(name) for name in ("table", "row", "dataset", "line"))
+            values = {metric: float(value) for metric, value in entry.items() if value}
+            rows.append(ReportedRow(table, row, dataset, values, int(line)))
+    return rows
 
 
 @functools.cache
