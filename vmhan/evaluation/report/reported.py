@@ -59,9 +59,8 @@ def inconsistencies(row: ReportedRow, table: list[ReportedRow]) -> list[str]:
     values, found = row.values, []
     others = [other for other in table if (other.table, other.dataset) == (row.table, row.dataset) and other != row]
     if {"precision", "recall", "f1"} <= set(values):
-        low, exact, high = (
-            2 / (1 / (values["precision"] + off) + 1 / (values["recall"] + off)) for off in (-HALF, 0, HALF)
-        )
+        parts = values["precision"], values["recall"]
+        low, exact, high = (2 / sum(1 / (part + off) for part in parts) for off in (-HALF, 0, HALF))
         if not low - HALF <= values["f1"] <= high + HALF:
             found.append(f"F1 {values['f1']:.2f}, but precision and recall give {exact:.2f}")
     for metric in METRICS:
