@@ -81,14 +81,17 @@ def test_a_run_leaves_a_folder_like_vm_han_s_but_no_repository(name, workplace, 
     torch.testing.assert_close(logits.softmax(dim=-1), expected, atol=1e-5, rtol=0)
 
 
-def test_a_graph_baseline_is_the_preset(workplace):
+@pytest.mark.parametrize("name", ["gcn", "gat", "hgnn"])
+def test_a_graph_baseline_is_the_preset(name, workplace):
+    """One model, not two: the same layers over the same nodes without variances."""
     posts = DatasetDict(train=Dataset.from_parquet(str(workplace / "posts" / "train.parquet")))
     outputs = []
-    for flags in (["--model", "gat"], ["--preset", "gat"]):
-        model_args, data_args, _ = arguments_of(workplace, *flags)
+    for flag in ("--model", "--preset"):
+        model_args, data_args, _ = arguments_of(workplace, flag, name)
         torch.manual_seed(0)
         model, processor = build_model(model_args, data_args, posts)
-        assert type(model) is VMHANForRelationClassification and model_args.baseline is None
+        assert type(model) is VMHANForRelationClassification and model.config.hypergraph_encoder == name
+        assert not model.config.variational
         outputs.append(model(**processor(list(posts["train"]))).logits)
     assert torch.equal(*outputs)
 

@@ -53,7 +53,7 @@ def why_no_attention(folder: Path, metadata: RunMetadata) -> str | None:
 
 
 def explain(folder: Path, pairs: Sequence[WrongPair]) -> list[str]:
-    """Fill in where the run's weights look in `pairs`; returns a note if they give other answers than the saved ones."""
+    """Fill in where the run's weights look in `pairs`; returns a note if their answers are not the saved ones."""
     import transformers
 
     from modeling_vmhan.pipeline_vmhan import TASK
