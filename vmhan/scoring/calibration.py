@@ -60,7 +60,7 @@ def reliability(probabilities: np.ndarray, gold: Sequence[int], *, num_bins: int
 def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: float) -> dict[str, float]:
     """ece, nll (nats a pair) and brier (Brier 1950, in [0, 2]) of softmax(logits / temperature).
 
-    The same with `_before` behind their names are those of softmax(logits). logits are (n, R), gold (n,) relation ids.
+    Those with the suffix `_before` are of softmax(logits). logits are (n, R), gold (n,) relation ids.
     """
     gold = np.asarray(gold)
     metrics = {}

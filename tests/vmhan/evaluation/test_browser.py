@@ -13,7 +13,7 @@ from PIL import Image
 from model_cards.run_metadata import read_metadata
 from vmhan import cli
 from vmhan.evaluation.browser.data import WrongPair, explain, why_no_attention, wrong_pairs
-from vmhan.evaluation.browser.page import IMAGE_SIDE, card_of, heat_map, image_url, render
+from vmhan.evaluation.browser.page import card_of, heat_map, image_url, render
 from vmhan.evaluation.run_posts import load_run_posts
 from vmhan.scoring.predictions import Predictions, read_predictions
 
@@ -55,8 +55,9 @@ def browse(run_postcards, tmp_path):
 
     def run_command(folder, *flags):
         report = tmp_path / "report.html"
-        where = ["--cache_dir", run_postcards.cache_dir, "--output", str(report)]
-        code = cli.main(["browse", str(folder), *where, *flags])
+        code = cli.main(
+            ["browse", str(folder), "--cache_dir", run_postcards.cache_dir, "--output", str(report), *flags]
+        )
         return code, report.read_text() if report.exists() else ""
 
     return run_command
@@ -202,9 +203,7 @@ def test_overlapping_mentions_and_objects_are_marked():
 
 def test_fifty_pictures_of_noise_stay_below_ten_megabytes():
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
-    url = image_url(Image.fromarray(noise))
-    assert 50 * len(url) < 10e6
-    assert image_url(Image.new("RGBA", (IMAGE_SIDE // 2, 9))).startswith("data:image/jpeg;base64,")
+    assert 50 * len(image_url(Image.fromarray(noise))) < 10e6
 
 
 def test_text_is_text_wherever_it_comes_from():
