@@ -54,7 +54,7 @@ def test_a_run_leaves_a_folder_like_vm_han_s_but_no_repository(name, workplace, 
     assert json.loads((out / "run.json").read_text())["model"]["model"] == name
     assert (out / "environment.json").exists() and not (out / "README.md").exists()
     assert "a baseline has no pipeline" in capfd.readouterr().err
-    assert bool(list((tmp_path / "cache").rglob("*visual_features*"))) == (name != "hvpnet")
+    assert bool(list((tmp_path / "cache").rglob("*visual_features*"))) == (name == "bert_sg_att")
     predictions = read_predictions(out).split("test")
     model, processor = load_baseline(out).eval(), VMHANProcessor.from_pretrained(out)
     model_args, *arguments = arguments_of(workplace, *flags)
@@ -95,8 +95,7 @@ def test_flags_that_a_baseline_does_not_read_are_named(workplace, posts, caplog)
         (["--model", "pcn"], "'pcn'.*'pcnn'"),
         (["--model", "mtb", "--preset", "no_kl"], "--preset .*--model mtb --preset no_kl"),
         (["--model", "gcn", "--preset", "gat"], "--model gcn --preset gat"),
-        (["--model", "mtb", "--word_vectors", "glove.txt"], "--word_vectors .*mtb"),
-        (["--word_vectors", "glove.txt"], "--word_vectors .*vmhan"),
+        (["--model", "mtb", "--model_kwargs", "{word_vectors: glove.txt}"], "word_vectors.*mtb|mtb.*word_vectors"),
         (["--model", "mtb", "--push_to_hub", "true"], "--push_to_hub .*mtb"),
     ],
 )
