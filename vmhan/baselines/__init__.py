@@ -20,16 +20,8 @@ from vmhan.baselines.visual_prefix import HVPNeT
 from vmhan.baselines.visualbert import VisualBert
 
 
-__all__ = [
-    "BASELINES",
-    "Baseline",
-    "BaselineConfig",
-    "BaselineForRelationClassification",
-    "WordConvolutionConfig",
-    "build_baseline",
-    "get_baseline",
-    "load_baseline",
-]
+__all__ = ["BASELINES", "Baseline", "BaselineConfig", "BaselineForRelationClassification", "WordConvolutionConfig"]
+__all__ += ["build_baseline", "get_baseline", "load_baseline"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +48,8 @@ class Baseline:
 _TEXT, _OBJECTS, _REGIONS = ("text",), ("text", "objects"), ("text", "image", "objects")
 _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
 _SG = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
-_PCNN, _MEGA = (
-    "Zeng et al. 2015, https://aclanthology.org/D15-1203",
-    "Zheng et al. 2021, https://github.com/thecharm/Mega",
-)
+_PCNN = "Zeng et al. 2015, https://aclanthology.org/D15-1203"
+_MEGA = "Zheng et al. 2021, https://github.com/thecharm/Mega"
 
 BASELINES: dict[str, Baseline] = {
     "cnn": Baseline("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),
@@ -98,10 +88,10 @@ def build_baseline(
     """A new model of `config.baseline`, in evaluation mode; what is not pretrained has fresh weights.
 
     Args:
-        text_encoder: the loaded encoder whose configuration is `config.text_config`; None keeps fresh weights.
+        text_encoder: the loaded encoder whose configuration is `config.text_config`.
         vocab_size: `len(processor.tokenizer)`, to which the token embeddings are resized.
-        word_vectors: of baselines that read words: token id -> (d_w,), pretrained.
-        pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED"; None keeps fresh ones.
+        word_vectors: of baselines that read words: token id -> (d_w,).
+        pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED".
 
     Raises ValueError for a baseline that is unknown or a preset of VM-HAN, and OSError without such weights.
     """

@@ -30,10 +30,9 @@ class BaselineOutput(ModelOutput):
 
 
 class BaselineForRelationClassification(PreTrainedModel):
-    """A baseline: `pair_features` of its own, then dropout, a linear classifier and cross-entropy.
+    """A baseline: `pair_features(inputs)` of its own, (P, F), then dropout, a linear classifier and cross-entropy.
 
-    A baseline's `__init__` calls `super().__init__(config)`, makes its layers and ends in `add_classifier(F)`; its
-    `pair_features(inputs)` makes (P, F) of the processor's tensors.
+    Its `__init__` calls `super().__init__(config)`, makes its layers and ends in `add_classifier(F)`.
     """
 
     config_class = BaselineConfig
@@ -61,11 +60,10 @@ class BaselineForRelationClassification(PreTrainedModel):
 
 
 class EncoderBaseline(BaselineForRelationClassification):
-    """A baseline around a pretrained text encoder, which is `self.text_encoder` (the Trainer's lower learning rate).
+    """A baseline around a pretrained text encoder, `self.text_encoder`, which has the lower learning rate.
 
-    Raises:
-        ValueError: it reads images and there are none (visual_feature_size is 0), or it reaches into the layers of a
-            text encoder that is not of the BERT family.
+    ValueError if it reads images and visual_feature_size is 0, or if it reaches into the layers of a text encoder that
+    is not of the BERT family.
     """
 
     supports_gradient_checkpointing = True
@@ -99,10 +97,9 @@ class EncoderBaseline(BaselineForRelationClassification):
         return self.text_encoder(**text_inputs(inputs), return_dict=True).last_hidden_state
 
     def entity_states(self, states: Tensor, inputs: dict[str, Tensor], tail_region: Tensor | None = None) -> Tensor:
-        """Head and tail, one after the other, (P, 2 D).
+        """Head and tail, one after the other, (P, 2 D): a mention's opening marker (`marker`) or mean state (`span`).
 
-        A mention is its opening marker's state (`marker`) or its tokens' mean state (`span`); a tail that is an
-        object of the image is its region, `tail_region` (P, D).
+        A tail that is an object of the image is its region, `tail_region` (P, D).
         """
         head, tail = pool_tokens(states, inputs["pair_to_sequence"], inputs["entity_tokens"])[0].unbind(dim=1)
         if tail_region is not None:
@@ -117,19 +114,14 @@ class EncoderBaseline(BaselineForRelationClassification):
 
 
 class VisualBaseline(EncoderBaseline):
-    """A baseline that also reads features of the image and its objects.
-
-    They go through `VisualProjection`, the normalised projection of VM-HAN, so that no baseline loses for the scale of
-    its visual features alone.
-    """
+    """A baseline that also reads features of the image and its objects, through VM-HAN's normalised projection."""
 
     reads_images = True
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)
-        self.visual_projection = VisualProjection(
-            feature_size=config.visual_feature_size, hidden_size=config.text_config.hidden_size
-        )
+        sizes = {"feature_size": config.visual_feature_size, "hidden_size": config.text_config.hidden_size}
+        self.visual_projection = VisualProjection(**sizes)
 
     def regions(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Image, K objects, and the tail where it is an object: (P, 1 + K + 1, D), and which of them are there."""

@@ -15,11 +15,9 @@ __all__ = ["BareEncoder", "EntityMarkers", "SceneGraph", "SceneGraphAttention"]
 
 
 class EntityMarkers(EncoderBaseline):
-    """MTB (Soares et al. 2019, section 3.2, variant (f), https://arxiv.org/abs/1906.03158).
+    """MTB (Soares et al. 2019, section 3.2, variant (f)): logits = W [h_E1; h_E2] + b, the markers' last states.
 
-    [E1] and [E2] stand before the mentions in the sentence; logits = W [h_E1; h_E2] + b with their last states.
-    Departures: its pre-training by matching the blanks and its optional layer normalisation are left out, as in the
-    papers that use it as a baseline.
+    Departures: its pre-training by matching the blanks and its optional layer normalisation are left out.
     """
 
     def __init__(self, config: BaselineConfig):
@@ -31,11 +29,9 @@ class EntityMarkers(EncoderBaseline):
 
 
 class BareEncoder(EncoderBaseline):
-    """The text encoder as it comes, without markers (Devlin et al. 2019, https://arxiv.org/abs/1810.04805).
+    """BERT without markers (Devlin et al. 2019): logits = W [h_CLS; mean of the head; mean of the tail] + b.
 
-    logits = W [h_CLS; mean of the head's states; mean of the tail's states] + b, one pass a sentence for all its
-    pairs. Soares et al. 2019 call the mentions' part "mention pooling" (section 3.2, (b), with the maximum). It is the
-    unit of time of the paper's Figure 6.
+    One pass a sentence serves all its pairs. It is the unit of time of the paper's Figure 6.
     """
 
     def __init__(self, config: BaselineConfig):
@@ -51,10 +47,9 @@ class BareEncoder(EncoderBaseline):
 class SceneGraph(VisualBaseline):
     """BERT+SG, a baseline that came with MNRE: logits = W [h; t; mean of the pair's objects] + b, 0 without objects.
 
-    Zheng et al. 2021a (https://doi.org/10.1109/ICME51207.2021.9428274) and 2021b (MEGA, section 5.2,
-    https://doi.org/10.1145/3474085.3476968) say in words, without an equation, that visual features are put beside the
-    text's. Departure: the published features are those of a scene graph generator's objects (Tang et al. 2020); here
-    they are the detected objects that all baselines share. The text side is that of MTB.
+    Zheng et al. 2021 (https://doi.org/10.1109/ICME51207.2021.9428274; MEGA, section 5.2) give no equation. Departure:
+    the objects are the detected ones that all baselines share, not a scene graph generator's. The text side is that of
+    MTB.
     """
 
     attends = False

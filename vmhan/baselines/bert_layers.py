@@ -1,8 +1,6 @@
 """The layers of a pretrained BERT, run one step at a time, so that a baseline can reach into them.
 
-transformers' BertModel takes no prefix of keys and values as an encoder. These functions run its own sub-modules with
-its own weights; without a prefix and without fusion they give what the model gives (tested).
-
+Without a prefix and without fusion they give what transformers' BertModel gives.
 Shapes: P rows, T tokens, n prefix positions, D hidden size = heads x d_head.
 """
 
@@ -53,9 +51,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, dropout:
 def finish_layer(layer: nn.Module, states: Tensor, context: Tensor, fusion: Tensor | None = None) -> Tensor:
     """What follows a BERT layer's attention: its output, residuals, norms and feed-forward network.
 
-    Args:
-        states: (P, T, D), the layer's input. context: (P, T, D), `attend`'s. fusion: (P, T, intermediate size), added
-            before the activation of the feed-forward network.
+    states are the layer's input and context is `attend`'s, both (P, T, D); fusion (P, T, intermediate size) is added
+    before the activation of the feed-forward network.
     """
     attended = layer.attention.output(context, states)  # (P, T, D)
     inner = layer.intermediate.dense(attended)  # (P, T, intermediate size)

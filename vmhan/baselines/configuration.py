@@ -28,11 +28,7 @@ NUMBERS = {
 
 
 class WordConvolutionConfig(PreTrainedConfig):
-    """Shape of CNN and PCNN, which read words.
-
-    Raises:
-        ValueError: a field breaks its rule, or a keyword is unknown.
-    """
+    """Shape of CNN and PCNN, which read words; ValueError for a wrong field or an unknown keyword."""
 
     model_type = "vmhan_word_convolution"
 
@@ -57,12 +53,9 @@ class WordConvolutionConfig(PreTrainedConfig):
 
 
 class BaselineConfig(PreTrainedConfig):
-    """Configuration of one baseline. Where `VMHANConfig` has the same field, it means the same.
+    """Configuration of one baseline; a field that `VMHANConfig` has, too, means the same.
 
-    **kwargs are what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
-
-    Raises:
-        ValueError: a field breaks its rule, or a keyword is unknown.
+    ValueError for a wrong field or an unknown keyword; **kwargs are those of PreTrainedConfig (`id2label`, ...).
     """
 
     model_type = "vmhan_baseline"

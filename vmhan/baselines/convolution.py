@@ -15,14 +15,13 @@ __all__ = ["PiecewiseWordConvolution", "WordConvolution", "masked_max", "segment
 
 
 class WordConvolution(BaselineForRelationClassification):
-    """CNN (Zeng et al. 2014, "Relation Classification via Convolutional Deep Neural Network", sections 3.2 to 3.5,
-    https://aclanthology.org/C14-1220).
+    """CNN (Zeng et al. 2014, sections 3.2 to 3.5, https://aclanthology.org/C14-1220).
 
         x_t = [word embedding; position embedding of t - head; position embedding of t - tail]
         Z_t = W_1 [x_t-1; x_t; x_t+1] + b_1;  m = max_t Z_t;  g = tanh(W_2 m + b_2);  logits = W_3 g + b_3
 
-    Departures: the lexical features (section 3.4), which need WordNet, are left out, as in the papers that use it as a
-    baseline. Distances count from a mention's first word, and dropout stands before W_3.
+    Departures: the lexical features (section 3.4), which need WordNet, are left out. Distances count from a mention's
+    first word, and dropout stands before W_3.
     """
 
     reads_words = True
@@ -81,11 +80,9 @@ class WordConvolution(BaselineForRelationClassification):
 
 
 class PiecewiseWordConvolution(WordConvolution):
-    """PCNN (Zeng et al. 2015, "Distant Supervision for Relation Extraction via Piecewise Convolutional Neural
-    Networks", section 3, https://aclanthology.org/D15-1203).
+    """PCNN (Zeng et al. 2015, section 3, https://aclanthology.org/D15-1203), without its multi-instance learning.
 
-    Z as in CNN; m = [max Z over segment 1; 2; 3], the segments being cut by the mentions (`segments`); logits =
-    W_3 dropout(tanh(m)) + b_3. Without its multi-instance learning: each pair here has one sentence.
+    Z as in CNN; m = [max Z over segment 1; 2; 3] (`segments`); logits = W_3 dropout(tanh(m)) + b_3.
     """
 
     is_piecewise = True
@@ -98,13 +95,9 @@ class PiecewiseWordConvolution(WordConvolution):
 
 
 def segments(ends: Tensor, length: int) -> Tensor:
-    """Which segment each word belongs to.
+    """(P, T): 0 up to the end of the mention that ends first, 1 up to the end of the other, 2 after it.
 
-    Args:
-        ends: (P, 2) index of each mention's last word. length: T.
-
-    Returns:
-        (P, T): 0 up to the end of the mention that ends first, 1 from there up to the end of the other, 2 behind.
+    ends are (P, 2) indices of each mention's last word, length is T.
     """
     position = torch.arange(length, device=ends.device)
     return (position > ends.amin(dim=-1, keepdim=True)).long() + (position > ends.amax(dim=-1, keepdim=True))

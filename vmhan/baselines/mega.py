@@ -21,10 +21,10 @@ DISCOUNT = 0.01  # of each further hop, as in the public code
 
 
 def text_graph(key_tokens: Tensor, attention_mask: Tensor) -> Tensor:
-    """Adjacency of the sentence in place of its dependency tree, for which there is no parser here.
+    """Adjacency (P, T, T) bool of the sentence, in place of its dependency tree, symmetric, 0 on the diagonal.
 
     Each token is linked to the next, and the key tokens (the first of each mention and phrase) to one another.
-    key_tokens (P, n) positions, -1 fills up, attention_mask (P, T) -> (P, T, T) bool, symmetric, 0 on the diagonal.
+    key_tokens are (P, n) positions, filled up by -1, attention_mask (P, T).
     """
     rows, tokens = attention_mask.shape
     position = torch.arange(tokens, device=attention_mask.device)
@@ -38,12 +38,11 @@ def text_graph(key_tokens: Tensor, attention_mask: Tensor) -> Tensor:
 
 
 def structural_features(adjacency: Tensor, node_mask: Tensor) -> Tensor:
-    """How many nodes of which degree stand how far from a node, xNetMF's descriptor (Heimann et al. 2018,
-    https://arxiv.org/abs/1802.06257).
+    """xNetMF's descriptor (Heimann et al. 2018, https://arxiv.org/abs/1802.06257), (P, N, buckets).
 
     d_i = sum over hops k = 0 ... 2 of 0.01^k times the histogram of floor(log2 degree) over the nodes k hops away.
-    A node without neighbours counts in no histogram, and a missing node has zeros. adjacency (P, N, N) bool,
-    symmetric, 0 on the diagonal, node_mask (P, N) bool -> (P, N, buckets).
+    A node without neighbours counts nowhere, and a missing node has zeros. adjacency is (P, N, N), node_mask (P, N)
+    bool.
     """
     degree = adjacency.sum(dim=-1)  # (P, N)
     num_buckets = int(math.log2(max(adjacency.shape[-1] - 1, 1))) + 1
@@ -63,23 +62,21 @@ def structural_features(adjacency: Tensor, node_mask: Tensor) -> Tensor:
 def structural_alignment(features: Tensor) -> Tensor:
     """Similarity of nodes by their place in the graphs, (P, N, buckets) -> (P, N, N), symmetric, 1 on the diagonal.
 
-    s = exp(-|d_i - d_j|) is factorised as Y Y^T and alignment = exp(-|y_i - y_j|). With every node a landmark, which
-    the published method also has in graphs this small, the factorisation is exact, its rows have length 1, and
-    |y_i - y_j| = sqrt(2 - 2 s) needs none.
+    s = exp(-|d_i - d_j|) is factorised as Y Y^T and alignment = exp(-|y_i - y_j|). With every node a landmark, the
+    rows of Y have length 1, so that |y_i - y_j| = sqrt(2 - 2 s) without a factorisation.
     """
     distance = (features.unsqueeze(2) - features.unsqueeze(1)).norm(dim=-1)  # (P, N, N)
     return (-(2 - 2 * (-distance).exp()).clamp(min=0).sqrt()).exp()
 
 
 class GraphAlignment(nn.Module):
-    """Text that the visual nodes point at, by place in the graphs and by attention.
+    """Text that the visual nodes point at, by place in the graphs and by attention, as in the public code:
 
-    As in the public code (opennre/encoder/bert_encoder.py of thecharm/Mega):
         semantic_j = sigmoid(softmax(W_q o_j (W_k x)^T / sqrt(2 D)) W_v x), over the tokens x
         structural_j = sum_i alignment(i, j) x_i / sum_i alignment(i, j)
         output = sum_j W [semantic_j; structural_j]
-    over the objects o_j that are there. Departure: the sum over tokens is not divided by its weights there; here it
-    is, so that a sentence's length does not set the scale. Everything inside has 2 D, the size of the two entities.
+    over the objects o_j that are there; all have size 2 D. Departure: the public sum over tokens is not divided by its
+    weights, so that a sentence's length sets the scale.
     """
 
     def __init__(self, *, hidden_size: int):
@@ -113,10 +110,8 @@ class GraphAlignment(nn.Module):
 class Mega(VisualBaseline):
     """MEGA-style: logits = W (W_f [h; t; aligned]) + b, h and t the markers' states, aligned = `GraphAlignment`.
 
-    Departures: there is neither a dependency parser nor a scene graph generator here. The text graph is `text_graph`
-    in the place of the dependency tree, and the scene graph is complete over the image and the pair's objects, where
-    the paper has ten objects of a scene graph generator with their predicted relations. A tail that is an object of
-    the image is one more visual node.
+    Departures: `text_graph` stands for the dependency tree, and a complete graph over the image, the pair's objects
+    and a tail in the image for the scene graph of ten objects with predicted relations.
     """
 
     def __init__(self, config: BaselineConfig):

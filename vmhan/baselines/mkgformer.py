@@ -42,12 +42,8 @@ class VisualLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(hidden_size)
         self.projections = nn.Linear(hidden_size, 3 * hidden_size)  # query, key, value
         self.attention_output = nn.Linear(hidden_size, hidden_size)
-        self.feed_forward = nn.Sequential(
-            nn.LayerNorm(hidden_size),
-            nn.Linear(hidden_size, intermediate_size),
-            nn.GELU(),
-            nn.Linear(intermediate_size, hidden_size),
-        )
+        layers = nn.Linear(hidden_size, intermediate_size), nn.GELU(), nn.Linear(intermediate_size, hidden_size)
+        self.feed_forward = nn.Sequential(nn.LayerNorm(hidden_size), *layers)
 
     def forward(self, visual: Tensor, mask: Tensor, prefix: tuple[Tensor, Tensor, Tensor] | None = None) -> Tensor:
         """visual (P, G, D), mask (P, G) bool with a True in each row -> (P, G, D).
@@ -67,10 +63,10 @@ class VisualLayer(nn.Module):
 class MEncoder(nn.Module):
     """A visual stream beside the text encoder, and what joins them in the last layers.
 
-    Prefix-guided interaction: the visual attention also reads the keys and values that the text layer below has made
-    of the text. Correlation-aware fusion: the feed-forward network of the text layer is
-    act(x W_1 + b_1 + Agg W_3) W_2 + b_2 with Agg = `correlate`, of the attention's mixture before its output layer as
-    in the public code (MRE/models/modeling_unimo.py of zjunlp/MKGformer). All sizes are the text encoder's.
+    Prefix-guided interaction: the visual attention also reads the keys and values of the text layer below.
+    Correlation-aware fusion: the text layer's feed-forward network is act(x W_1 + b_1 + Agg W_3) W_2 + b_2 with Agg =
+    `correlate`, of the attention's mixture before its output layer, as in the public code. All sizes are the text
+    encoder's.
     """
 
     def __init__(self, *, num_layers: int, hidden_size: int, intermediate_size: int, dropout: float = 0.0, **sizes):
@@ -86,9 +82,8 @@ class MEncoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Both streams, layer by layer: text states (P, T, D) and visual states (P, G, D).
 
-        Args:
-            encoder: of the BERT family. inputs: its input_ids, attention_mask, token_type_ids (P, T).
-            visual: (P, G, D) visual tokens. visual_mask: (P, G) bool, with a True in each row.
+        encoder is of the BERT family, inputs its rows, visual (P, G, D), visual_mask (P, G) bool with a True in each
+        row.
         """
         text, text_mask = embed(encoder, inputs)
         first = len(self.visual_layers) - len(self.fusions)  # layers before it do not fuse
@@ -108,10 +103,10 @@ class MEncoder(nn.Module):
 class MKGformer(VisualBaseline):
     """MKGformer: logits = W [h; t] + b over the markers' states of the text stream of `MEncoder`.
 
-    Departures: the visual stream reads one token a region (image, then the pair's objects), made of the features that
-    all baselines share, and has fresh weights. The published one has CLIP's ViT-B/32 and reads the patches of six
-    crops of objects, of two detectors. It keeps the published learnt class token, which is also what a post without an
-    image has. A tail that is an object of the image is one more visual token, whose state is t.
+    Departures: the visual stream has fresh weights and reads one token a region, made of the features that all
+    baselines share, where the published one is CLIP's ViT-B/32 over the patches of crops. A learnt class token, as
+    published, is also what a post without an image has. A tail that is an object of the image is one more visual
+    token, whose state is t.
     """
 
     reaches_into_layers = True
@@ -121,13 +116,9 @@ class MKGformer(VisualBaseline):
         text = config.text_config
         self.visual_kinds = nn.Embedding(4, text.hidden_size)  # class token, image, object, tail
         self.visual_norm = nn.LayerNorm(text.hidden_size)
-        self.m_encoder = MEncoder(
-            num_layers=text.num_hidden_layers,
-            hidden_size=text.hidden_size,
-            num_heads=text.num_attention_heads,
-            intermediate_size=text.intermediate_size,
-            dropout=text.attention_probs_dropout_prob,
-        )
+        sizes = {"hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size}
+        sizes |= {"num_layers": text.num_hidden_layers, "num_heads": text.num_attention_heads}
+        self.m_encoder = MEncoder(**sizes, dropout=text.attention_probs_dropout_prob)
         self.add_classifier(2 * text.hidden_size)
 
     def visual_tokens(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -33,10 +33,6 @@ class PyramidEncoder(nn.Module):
     """Feature maps of ResNet's four stages, each pooled to 2 x 2 and concatenated over the channels.
 
     `name` is "resnet50" (the published one) or "resnet18", and `state` torchvision's state dict of that network.
-
-    Example:
-        >>> PyramidEncoder("resnet18").eval()(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 4, 960])
     """
 
     def __init__(self, name: str = "resnet50", state: dict[str, Any] | None = None):
@@ -52,14 +48,10 @@ class PyramidEncoder(nn.Module):
 
     @classmethod
     def from_weights(cls, name: str, weights: str) -> "PyramidEncoder":
-        """A frozen encoder in eval mode.
+        """A frozen encoder in eval mode; ValueError for wrong arguments, OSError if the weights cannot be had.
 
-        Args:
-            weights: "imagenet" downloads torchvision's IMAGENET1K_V1 (then cached); "random:SEED" draws torchvision's
-                initial distribution with a generator of its own.
-
-        Raises:
-            ValueError: an unknown network or weights. OSError: the ImageNet weights cannot be had.
+        weights: "imagenet" downloads torchvision's IMAGENET1K_V1, "random:SEED" draws torchvision's initial
+        distribution with a generator of its own.
         """
         seed, state = random_seed(weights), None
         if weights == "imagenet" and name in RESNETS:

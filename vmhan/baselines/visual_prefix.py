@@ -26,12 +26,9 @@ class GatedAggregation(nn.Module):
         V_1 ... V_4 = the four blocks of W_2 tanh(W_1 pyramid), each (4 positions, 2 D)
         g_l = softmax(LeakyReLU(W_l mean_i V_i + b_l));  prefix_l = sum_i g_l,i V_i
 
-    The blocks are those of the public code (models/bert_model.py of zjunlp/HVPNeT), where one projection reads the
-    whole pyramid; the paper writes one projection a stage. Departure: the positions are read as a sequence here; the
-    public code cuts the flattened (channels, 2, 2) map into four rows, which mixes channels and positions.
-
-    Args:
-        feature_size: C. hidden_size: D. num_layers: L. middle_size: of the projection (published: 800).
+    As in the public code (models/bert_model.py of zjunlp/HVPNeT) one projection reads the whole pyramid, where the
+    paper has one a stage. Departure: the positions are read as a sequence; the public code mixes channels and
+    positions. feature_size is C, hidden_size D, num_layers L, and middle_size the projection's.
     """
 
     def __init__(self, *, feature_size: int, hidden_size: int, num_layers: int, middle_size: int = 800):
@@ -62,9 +59,7 @@ def encode_with_prefix(
 ) -> Tensor:
     """Visual prefix-guided fusion: softmax(Q [prefix_k; K]^T / sqrt(d)) [prefix_v; V] in every layer.
 
-    Args:
-        encoder: of the BERT family. inputs: its input_ids, attention_mask, token_type_ids (P, T).
-        prefix: (P, L, n, 2 D), keys then values; n may be 0. prefix_mask: (P, n) bool.
+    encoder is of the BERT family, inputs its rows, prefix (P, L, n, 2 D) keys then values, prefix_mask (P, n) bool.
     """
     states, text_mask = embed(encoder, inputs)
     mask = torch.cat([prefix_mask, text_mask], dim=1)  # (P, n + T)
@@ -79,14 +74,13 @@ def encode_with_prefix(
 class HVPNeT(EncoderBaseline):
     """HVPNeT: logits = W [h; t] + b over the markers' states of a BERT with a visual prefix in every layer.
 
-    The pixels of the image and of the pair's objects go through a frozen ResNet at each step, as in the public code
-    (whose optimiser has none of its weights), and from there through `GatedAggregation`.
+    The pixels of the image and of the pair's objects go through a frozen ResNet at each step, and through
+    `GatedAggregation`; visual_feature_size is C.
 
-    Departures: a region that several pairs of a sentence use is encoded once for all of them. A missing object is
-    masked, where the public code shows the attention an encoded black picture. The ResNet stays in evaluation mode.
-    The objects are those of the data set, because the public ones leak. The pyramid is normalised, as the features of
-    all baselines are; without this the prefix was not learned from random weights. A tail that is an object of the
-    image is also in the prefix, and t is its mean value in the last layer. visual_feature_size is C.
+    Departures: a region that several pairs use is encoded once. A missing object is masked, where the public code has
+    an encoded black picture. The ResNet stays in evaluation mode. The objects are those of the data set, because the
+    public ones leak. The pyramid is normalised; without this the prefix was not learned from random weights. A tail
+    that is an object of the image is also in the prefix, and t is its mean value in the last layer.
     """
 
     reads_images = True
@@ -114,14 +108,11 @@ class HVPNeT(EncoderBaseline):
         return self
 
     def region_pyramids(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the ResNet makes of every region that a pair uses, each once.
+        """What the ResNet makes of every region that a pair uses, each once; ValueError for posts without pixels.
 
         Returns:
             pyramids (1 + R, 4, C), the first of them zeros for what is missing; of_pair (P, 2 + K), which of them are
             the pair's image, objects and tail; present (P, 2 + K) bool.
-
-        Raises:
-            ValueError: the posts have features instead of pixels.
         """
         example, tail = inputs["pair_to_example"], inputs["tail_object"][:, None] + 1  # (P,), (P, 1)
         columns = torch.cat([torch.zeros_like(tail), inputs["pair_objects"] + 1, tail], dim=1)  # image 0, object i + 1

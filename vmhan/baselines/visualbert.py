@@ -16,18 +16,14 @@ __all__ = ["VisualBert"]
 
 
 class VisualBert(VisualBaseline):
-    """transformers' VisualBertModel, whose text side has the weights of the pretrained text encoder.
+    """transformers' VisualBertModel with the pretrained text encoder's weights: logits = W [h; t] + b of the markers.
 
-    Word, position and segment embeddings and all layers are the text encoder's; the embeddings of the visual segment
-    and of the visual position start as the textual ones do (VisualBERT's special initialisation). Entities are marked
-    by [E1] and [E2], whose last states the classifier reads: logits = W [h; t] + b.
+    The embeddings of the visual segment and position start as the textual ones do. ValueError if the encoder is no
+    BERT.
 
     Departures: it has no pre-training on COCO's captions, whose weights fit bert-base-uncased alone. Regions are the
     image and the pair's objects with the projection that all baselines share, where the published one is linear and
     reads Faster R-CNN's features. A tail that is an object is one more visual token, whose state is t.
-
-    Raises:
-        ValueError: the text encoder is no BERT.
     """
 
     def __init__(self, config: BaselineConfig):

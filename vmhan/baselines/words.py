@@ -24,12 +24,7 @@ def count_words(sentences: Iterable[list[str]]) -> Counter:
 
 
 def word_tokenizer(words: Collection[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are lower-case words between spaces; it adds no token before or after the sentence.
-
-    Example:
-        >>> word_tokenizer(["ann", "met"])("Ann met Bob")["input_ids"]
-        [2, 3, 1]
-    """
+    """A tokenizer whose tokens are lower-case words between spaces; it adds no token before or after the sentence."""
     vocabulary = {word: i for i, word in enumerate([PAD, UNKNOWN, *words])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     backend.normalizer = normalizers.Lowercase()
@@ -43,16 +38,10 @@ def word_tokenizer(words: Collection[str]) -> PreTrainedTokenizerFast:
 
 
 def read_word_vectors(path: str | os.PathLike, words: Collection[str]) -> dict[str, Tensor]:
-    """Vectors of `words` out of a text file as GloVe's (https://nlp.stanford.edu/projects/glove): `word 0.1 -0.2 ...`.
+    """word -> (d_w,) of those `words` that are in a text file as GloVe's: `word 0.1 -0.2 ...`; of two lines the first.
 
-    The header that word2vec writes is skipped. Of other words only the number of fields is looked at.
-
-    Returns:
-        word -> (d_w,), for those that are in the file; of two lines the first.
-
-    Raises:
-        OSError: the file cannot be read. ValueError: a line has another number of fields than the first, or something
-        that is not a finite number; no word is in the file.
+    word2vec's header is skipped. OSError if the file cannot be read. ValueError for a line with another number of
+    fields than the first, for something that is not a finite number, and if no word is in the file.
     """
     found: dict[str, Tensor] = {}
     width = 0

@@ -25,8 +25,7 @@ def load_run_posts(
     """The posts of one split, by the data arguments in a run's run.json.
 
     Args:
-        data: these arguments; folders of the machine are not among them.
-        rows: of the run's predictions.jsonl, all of the split.
+        data: these arguments, without the folders of the machine. rows: of predictions.jsonl, all of the split.
         local: `dataset`, `data_dir` and `cache_dir` as the run was given them; None for what run.json says.
         without: data arguments that are left out.
 
@@ -51,10 +50,10 @@ def load_run_posts(
         raise ValueError(f"split: expected one of the data set's, {list(splits)}, received {split!r}.")
     names = splits[split].features["pairs"].feature["relation"].names
     narrow = splits[split].select_columns(["id", "tokens", "pairs"])
-    expected = (_facts_of(post, i, names) for post in narrow for i in range(len(post["pairs"])))
-    for row, facts in zip_longest(rows, expected, fillvalue={}):
-        saved = {name: row[name] for name in facts if name in row}  # older files have no spans
-        differing = {name: (value, facts[name]) for name, value in saved.items() if value != facts[name]}
+    expected = (_row_of(post, i, names) for post in narrow for i in range(len(post["pairs"])))
+    for row, made in zip_longest(rows, expected, fillvalue={}):
+        saved = {name: row[name] for name in made if name in row}  # older files have no spans
+        differing = {name: (value, made[name]) for name, value in saved.items() if value != made[name]}
         if not saved or differing:
             raise ValueError(
                 "expected the posts that predictions.jsonl was made of, in their order, received other ones: post "
@@ -64,11 +63,10 @@ def load_run_posts(
     return splits[split]
 
 
-def _facts_of(post: Row, number: int, names: list[str]) -> Row:
+def _row_of(post: Row, number: int, names: list[str]) -> Row:
     """What predictions.jsonl and a post's pair have in common, as run_mmre.py writes it."""
     pair = post["pairs"][number]
     head, tail = list(pair["head"]), list(pair["tail"] or [])
     words = [" ".join(post["tokens"][slice(*span)]) if span else "[object]" for span in (head, tail)]
-    facts = {"id": post["id"], "pair": number, "head": words[0], "tail": words[1]}
-    facts |= {"head_span": head, "tail_span": tail or None, "tail_object": pair["tail_object"]}
-    return facts | {"relation": names[pair["relation"]]}
+    row = {"id": post["id"], "pair": number, "head": words[0], "tail": words[1], "relation": names[pair["relation"]]}
+    return row | {"head_span": head, "tail_span": tail or None, "tail_object": pair["tail_object"]}

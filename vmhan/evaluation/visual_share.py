@@ -75,9 +75,8 @@ def evaluate_shares(
         Of each share, ascending: share, kept (of all nodes of the split, as a fraction), nodes (their number), the
         scores of `vmhan.scoring.scorer.score` and predicted (a name a pair, in the order of predictions.jsonl).
 
-    Raises:
-        ValueError: a share outside [0, 1], no weights, another model than VM-HAN, no such split, or posts that are not
-            those of predictions.jsonl.
+    Raises ValueError for a wrong share, a run that is no VM-HAN with weights, and posts not those of
+    predictions.jsonl.
     """
     folder, shares = Path(run_dir), sorted({check_share(share) for share in shares})
     predictions = read_predictions(folder).split(split)
@@ -100,8 +99,7 @@ def evaluate_shares(
 def read_shares(run_dir: str | Path, *, split: str, seed: int = 0) -> list[dict[str, Any]]:
     """What `evaluate_shares` wrote of this split and seed, ascending; [] if the run was trained anew since, or never.
 
-    Raises:
-        ValueError: visual_share.json is damaged.
+    ValueError if visual_share.json is damaged.
     """
     entries = [entry for entry in _entries(Path(run_dir)) if (entry["split"], entry["seed"]) == (split, seed)]
     return sorted(entries, key=lambda entry: entry["share"])
@@ -123,8 +121,7 @@ def _prepare(folder: Path, predictions: Predictions, batch_size: int, seed: int,
     if not (folder / "model.safetensors").is_file() or model_type != VMHANConfig.model_type:
         raise ValueError(
             f"{folder}: expected model.safetensors of a {VMHANConfig.model_type!r}, received a run of type "
-            f"{model_type!r} with {sorted(path.name for path in folder.iterdir())}. Keep the weights of the sweep's "
-            "runs, or train a baseline on a share of the visual nodes: run_mmre.py --visual_share."
+            f"{model_type!r}. Keep the weights of a sweep's runs, or train with run_mmre.py --visual_share."
         )
     run = read_object(folder / RUN_FILE)
     posts = load_run_posts(run["data"], predictions.rows, local=local, without=["visual_share"])

@@ -1,13 +1,12 @@
-"""How sure is a micro F1, and the difference of two: bootstrap over sentences (Efron & Tibshirani 1993).
+"""How sure a micro F1 is, and the difference of two: bootstrap over sentences (Efron & Tibshirani 1993).
 
-The pairs of one sentence are not independent, so whole sentences are drawn. Micro F1 = 2 C / (A + G), where C, A and G
-are sums over the drawn sentences of the pairs that are correctly predicted as a relation, predicted as a relation, and
-truly of a relation; it is 0 where A + G = 0. A resample therefore needs only how often each of the S sentences was
-drawn (a row of a multinomial), times the (S, 2) counts of the sentences (2 C, A + G): one matrix product.
+The pairs of one sentence are not independent, so whole sentences are drawn. Micro F1 = 2 C / (A + G), with the sums
+over the drawn sentences of the pairs that are correctly predicted as a relation (C), predicted as one (A) and truly of
+one (G); it is 0 where A + G = 0. A resample is how often each of the S sentences was drawn (a row of a multinomial)
+times the sentences' (S, 2) counts (2 C, A + G).
 
-A list of runs holds the seeds of one system on the same pairs: each seed is scored on the same drawn sentences and the
-F1s are averaged. The interval then covers the choice of sentences; it does not cover the choice of seeds, which the
-spread between them shows.
+A list of runs holds the seeds of one system on the same pairs. Each is scored on the same drawn sentences, and the F1s
+are averaged, so that the interval covers the choice of sentences and not that of seeds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +34,7 @@ class Interval(NamedTuple):
 
 
 class PairedResult(NamedTuple):
-    """F1 of the first minus F1 of the second, the ends of its 95 % percentile interval, and the p-value."""
+    """F1 of the first minus F1 of the second, the ends of its 95 % interval, and the p-value."""
 
     difference: float
     low: float
@@ -46,18 +45,11 @@ class PairedResult(NamedTuple):
 def bootstrap_f1(
     runs: Predictions | Sequence[Predictions], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> Interval:
-    """Micro F1 with its percentile interval: the (1 - level) / 2 and (1 + level) / 2 quantiles over the resamples
-    (Efron & Tibshirani 1993, section 13.3). Where every pair is right, or none is, the interval has no width.
+    """Micro F1 with its percentile interval; ValueError for wrong arguments or runs on different pairs.
 
     Args:
         runs: predictions of one split (`predictions.split("test")`), or a list of them, one a seed.
-        resamples: how many times S sentences are drawn with replacement. seed: of the draws.
-
-    Raises:
-        ValueError: `resamples` below 1, `level` outside (0, 1), no pair, or seeds that differ in their pairs or gold.
-
-    Example:
-        >>> value, low, high = bootstrap_f1(read_predictions("outputs/demo").split("test"))  # doctest: +SKIP
+        resamples: how many times S sentences are drawn with replacement. seed: of the draws. level: of the interval.
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a share between 0 and 1, received {level}. Pass 0.95 for 95 %.")
@@ -65,7 +57,7 @@ def bootstrap_f1(
 
 
 def bootstrap_ratio(counts: np.ndarray, *, resamples: int, seed: int = 0, level: float = LEVEL) -> Interval:
-    """As `bootstrap_f1`, of any score that is a ratio of two sums over sentences: `counts` of `sentence_counts`."""
+    """As `bootstrap_f1`, for any ratio of two sums over sentences; `counts` are those of `sentence_counts`."""
     draws = np.concatenate([_ratio(counts, weights) for weights in _weights(counts.shape[1], resamples, seed)])
     return Interval(float(_ratio(counts)), *_ends(draws, level))
 
@@ -77,24 +69,15 @@ def paired_test(
     resamples: int = 1000,
     seed: int = 0,
 ) -> PairedResult:
-    """Is the micro F1 of `a` another than that of `b`? Both are scored on the same drawn sentences.
+    """Is the micro F1 of `a` different from that of `b`? Both are scored on the same drawn sentences.
 
-    d = F1(a) - F1(b) on the data, d*_k the same on resample k of K. The interval's ends are the 2.5 % and 97.5 %
-    quantiles of d*. The p-value is two-sided, from the distribution of d* shifted to the null of no difference:
+    d = F1(a) - F1(b) on the data, d*_k the same on resample k of K. The interval is that of d*. The p-value is
+    two-sided, from d* shifted to the null of no difference (Efron & Tibshirani 1993, section 16.4; Berg-Kirkpatrick et
+    al. 2012, https://aclanthology.org/D12-1091); the ones keep it above 0 (Davison & Hinkley 1997, section 4.2):
 
         p = (1 + #{k: |d*_k - d| >= |d|}) / (1 + K)
 
-    The shift is that of Berg-Kirkpatrick et al. 2012 (figure 1, https://aclanthology.org/D12-1091; their one-sided
-    count is of d*_k > 2 d) after Efron & Tibshirani 1993 (section 16.4). The ones count the data among the resamples,
-    so that p is never 0 (Davison & Hinkley 1997, section 4.2). Equal F1s have p = 1.
-
-    Args:
-        a, b: of one split, or lists of them, one a seed; the lists may differ in length.
-        resamples, seed: as in `bootstrap_f1`.
-
-    Raises:
-        ValueError: `resamples` below 1, no pair, or pairs, gold or none labels that differ; the first that does is
-            named. The order of the rows may differ.
+    The arguments and errors are those of `bootstrap_f1`; the order of the rows may differ.
     """
     a, b = _as_list("a", a), _as_list("b", b)
     counts = sentence_counts([*a, *b])
@@ -120,11 +103,7 @@ def f1_terms(gold: np.ndarray, predicted: np.ndarray, none_label: str) -> tuple[
 
 
 def sentence_counts(runs: Sequence[Predictions], terms: Callable = f1_terms) -> np.ndarray:
-    """(runs, S, 2): the numerator and the denominator of a ratio, summed over the pairs of each sentence.
-
-    Args:
-        terms: (gold, predicted, none label) -> what each pair adds to numerator and denominator, as `f1_terms`.
-    """
+    """(runs, S, 2): numerator and denominator of a ratio, summed over each sentence; `terms` as `f1_terms`."""
     runs = [replace(run, rows=sorted(run.rows, key=pair_key)) for run in runs]
     _, sentence = np.unique(runs[0].groups, return_inverse=True)  # (n,) number of each pair's sentence
     counts = []

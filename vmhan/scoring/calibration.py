@@ -29,8 +29,7 @@ class Reliability(NamedTuple):
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean over pairs of |accuracy - confidence| of their bin, in [0, 1] (Guo et al. 2017, equation 3,
-        https://arxiv.org/abs/1706.04599)."""
+        """Mean over pairs of |accuracy - confidence| of their bin (Guo et al. 2017, https://arxiv.org/abs/1706.04599)."""
         return float((self.count * np.abs(self.accuracy - self.confidence)).sum() / self.count.sum())
 
 
@@ -40,11 +39,9 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def reliability(probabilities: np.ndarray, gold: Sequence[int], *, num_bins: int = NUM_BINS) -> Reliability:
-    """Pairs sorted by confidence into bins of equal width, (i / bins, (i + 1) / bins] for i = 0, 1, ...
+    """Pairs sorted by confidence into bins of equal width, (i / bins, (i + 1) / bins].
 
-    Args:
-        probabilities: (n, R). gold: (n,) relation ids; ValueError if they do not fit or there is no pair.
-        num_bins: 15 is the number that papers report.
+    probabilities are (n, R), gold (n,) relation ids; ValueError if they do not fit or there is no pair.
     """
     probabilities, gold = np.asarray(probabilities, dtype=np.float64), np.asarray(gold)
     if probabilities.ndim != 2 or gold.shape != probabilities.shape[:1] or len(gold) == 0:
@@ -61,14 +58,9 @@ def reliability(probabilities: np.ndarray, gold: Sequence[int], *, num_bins: int
 
 
 def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: float) -> dict[str, float]:
-    """Numbers of softmax(logits / temperature), and with `_before` behind their names those of softmax(logits).
+    """ece, nll (nats a pair) and brier (Brier 1950, in [0, 2]) of softmax(logits / temperature).
 
-    Args:
-        logits: (n, R). gold: (n,) relation ids.
-
-    Returns:
-        ece (15 bins of equal width), nll (nats a pair) and brier (mean over pairs of the squared distance between the
-        probabilities and the one-hot gold, in [0, 2]; Brier 1950), and ece_before, nll_before, brier_before.
+    Those with the suffix `_before` are of softmax(logits). logits are (n, R), gold (n,) relation ids.
     """
     gold = np.asarray(gold)
     metrics = {}
@@ -84,14 +76,11 @@ def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: fl
 def calibrate(
     splits: dict[str, tuple[np.ndarray, np.ndarray]], *, temperature: float | None = None
 ) -> dict[str, float]:
-    """The temperature fitted on the validation split, whose own numbers are thereby a little too good.
+    """The temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on.
 
     Args:
         splits: name -> (logits (n, R), gold (n,) relation ids).
-        temperature: of a model that has its own; None fits it (it is 1 without a validation split).
-
-    Returns:
-        temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on.
+        temperature: of a model that has its own; None fits it on the validation split, or is 1 without one.
     """
     if temperature is None:
         fitted = "validation" in splits
@@ -107,11 +96,7 @@ def draw_reliability_diagram(
 ) -> None:
     """Draw accuracy against confidence, before and after temperature scaling, as a PNG; nothing without splits.
 
-    Args:
-        splits: name -> (logits (n, R), gold (n,)). temperature: the fitted one.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    `splits` are as in `calibrate`. ImportError if matplotlib is not installed.
     """
     if not splits:
         return
@@ -123,9 +108,8 @@ def draw_reliability_diagram(
                 confidence, correct = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == gold
                 error = reliability(probabilities, gold).expected_calibration_error
                 label = {"name": f"{when}: T = {value:.2f}, ECE = {error:.3f}", "color": colour, "pos_label": 1}
-                CalibrationDisplay.from_predictions(
-                    correct.astype(int), confidence, n_bins=NUM_BINS, ax=upper, **label
-                )
+                gold_and_confidence = correct.astype(int), confidence
+                CalibrationDisplay.from_predictions(*gold_and_confidence, n_bins=NUM_BINS, ax=upper, **label)
                 lower.hist(confidence, bins=NUM_BINS, range=(0, 1), histtype="step", color=colour)
             upper.set(title=name, xlabel=None, ylabel="accuracy")
             lower.set(xlabel="confidence", ylabel="pairs")

@@ -23,10 +23,7 @@ STYLE |= {"svg.fonttype": "none", "svg.hashsalt": "vmhan"}  # text stays text, a
 def picture(*paths: str | Path, width: float, height: float, dpi: int = 130) -> Iterator[Any]:
     """Yield a matplotlib figure of this size in inches; when the block ends, write it to each path (.png or .svg).
 
-    It is made without pyplot, so that no display is needed. The same drawing gives the same bytes.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    It needs no display, and the same drawing gives the same bytes. ImportError if matplotlib is not installed.
     """
     try:
         import matplotlib
@@ -43,16 +40,9 @@ def picture(*paths: str | Path, width: float, height: float, dpi: int = 130) -> 
 
 
 def draw_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str], *, title: str) -> None:
-    """Draw the counts as numbers over the share of their row as colour; an empty cell is 0.
+    """Draw a PNG of the counts as numbers over the share of their row as colour; an empty cell is 0.
 
-    Args:
-        path: of the PNG.
-        counts: (R, R), row = gold, column = predicted, as `vmhan.scoring.scorer.confusion` returns them.
-        labels: R names.
-        title: over the picture.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    counts are (R, R), row = gold, column = predicted, labels R names. ImportError if matplotlib is not installed.
     """
     counts = np.asarray(counts)
     support = counts.sum(axis=1, keepdims=True)  # (R, 1)

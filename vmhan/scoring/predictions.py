@@ -22,10 +22,9 @@ REQUIRED = {"split": str, "id": str, "pair": int, "relation": str, "predicted": 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Rows of a predictions.jsonl, in the file's order.
+    """Rows of a predictions.jsonl, in the file's order: dicts with at least the fields of REQUIRED.
 
-    A row is a dict with at least split, id (of the post, that is, of the sentence), pair (number in the post),
-    relation (gold name) and predicted (name).
+    id is the post's, that is the sentence's, pair the number in the post, relation the gold name.
     """
 
     rows: list[dict[str, Any]]
@@ -106,12 +105,8 @@ def read_predictions(
         none_label: the label that means "no relation"; else the config's, or found by its name.
 
     Raises:
-        FileNotFoundError: no such file, or no config.json beside it while `labels` are not given.
+        FileNotFoundError: no such file, or neither `labels` nor a config.json.
         ValueError: no row, a wrong field (by file, line and field), or no clear none label.
-
-    Example:
-        >>> read_predictions("outputs/demo").split("test").gold  # doctest: +SKIP
-        ['None', '/per/per/peer', ...]
     """
     path = Path(path)
     path = path / "predictions.jsonl" if path.is_dir() else path

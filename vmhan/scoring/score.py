@@ -32,9 +32,8 @@ PER_RELATION = ("precision", "recall", "f1")
 def score_rows(runs: Sequence[Predictions], *, resamples: int = 1000, seed: int = 0) -> list[dict[str, Any]]:
     """A row a run and, for several seeds, a last one with their mean; ValueError as `bootstrap_f1`.
 
-    Returns:
-        dicts with run (its folder), leaky (what its metrics.json says; None when it says nothing; for the mean the
-        worst), the scores of `vmhan.scoring.scorer.score`, and f1_low and f1_high, the 95 % interval of F1.
+    A row has run (its folder), leaky (by its metrics.json, None if not said; for the mean the worst), the scores of
+    `vmhan.scoring.scorer.score`, and f1_low and f1_high, the 95 % interval of F1.
     """
     leaks = [leak_reasons(read_object(run.path.with_name("metrics.json"))) for run in runs]
     marks = [None if reasons is None else bool(reasons) for reasons in leaks]
@@ -61,11 +60,7 @@ def relation_rows(runs: Sequence[Predictions], labels: Sequence[str]) -> list[di
 def compare(
     runs: Sequence[Predictions], others: Sequence[Predictions] = (), *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Any]:
-    """Everything that the command writes, JSON-able; all predictions are of one split.
-
-    Raises:
-        ValueError: runs of other labels, or of other pairs (as `paired_test`).
-    """
+    """Everything that the command writes, JSON-able; ValueError for runs of other labels or other pairs."""
     labels = runs[0].labels
     for run in [*runs, *others]:
         if different := set(run.labels) ^ set(labels):

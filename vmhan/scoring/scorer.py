@@ -1,11 +1,8 @@
 """The official scorer of multi-modal relation extraction: micro F1 over every label except the none label.
 
-Accuracy counts every pair, those of the none label included. Precision = correct relations / predicted relations,
-recall = correct relations / gold relations, F1 = their harmonic mean. Every published MNRE and MORE system uses this
-definition. All numbers are fractions in [0, 1], and a ratio whose denominator is zero is 0.
-
-The none label is found by its name (`modeling_vmhan.labels.NONE_LABELS`), never assumed to be id 0. A label set
-without one is an error, because F1 would then silently equal accuracy.
+Accuracy counts every pair. Precision = correct relations / predicted relations, recall = correct relations / gold
+relations, F1 = their harmonic mean. All are fractions, and a ratio whose denominator is zero is 0. The none label is
+found by its name (`modeling_vmhan.labels.NONE_LABELS`), never assumed to be id 0.
 """
 
 from collections.abc import Sequence
@@ -30,8 +27,8 @@ def score(
         none_label: the label that means "no relation"; found by name when not given.
 
     Returns:
-        accuracy, precision, recall, f1 (micro over the relations) and macro_f1, the mean of F1 over all relations of
-        `labels`. A relation that is neither in `gold` nor in `predicted` counts as 0, so that runs stay comparable.
+        accuracy, precision, recall, f1 and macro_f1 (the mean over all relations of `labels`, 0 for one that never
+        occurs).
 
     Raises:
         ValueError: empty input, different lengths, a label not in `labels`, repeated labels, or no clear none label.
@@ -43,21 +40,17 @@ def score(
     rows = per_relation(gold, predicted, labels=labels, none_label=none_label)
     options = {"labels": [row["relation"] for row in rows], "average": "micro", "zero_division": 0}
     micro = precision_recall_fscore_support(list(gold), list(predicted), **options)
-    scores = {
-        "accuracy": accuracy_score(list(gold), list(predicted)),
-        **dict(zip(("precision", "recall", "f1"), micro)),
-    }
-    scores["macro_f1"] = np.mean([row["f1"] for row in rows])
+    scores = {"accuracy": accuracy_score(list(gold), list(predicted))}
+    scores |= {**dict(zip(("precision", "recall", "f1"), micro)), "macro_f1": np.mean([row["f1"] for row in rows])}
     return {name: float(value) for name, value in scores.items()}
 
 
 def per_relation(
     gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str], none_label: str | None = None
 ) -> list[dict[str, str | float | int]]:
-    """One row for each relation of `labels`, in their order; arguments and errors are those of `score`.
+    """A dict for each relation of `labels`: relation, precision, recall, f1 (fractions) and support (gold pairs).
 
-    Returns:
-        dicts with relation (name), precision, recall, f1 (fractions) and support (pairs with that gold label).
+    The arguments and errors are those of `score`.
     """
     _check_pairs(gold, predicted, labels)
     none_label = find_none_label(list(labels), none_label)
@@ -72,10 +65,7 @@ def per_relation(
 
 
 def confusion(gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str]) -> np.ndarray:
-    """Counts (R, R) int64, row = gold, column = predicted, both in the order of `labels`.
-
-    Raises ValueError as `score` does, except that `labels` need not hold a none label.
-    """
+    """Counts (R, R), row = gold, column = predicted, in the order of `labels`, which need no none label here."""
     _check_pairs(gold, predicted, labels)
     return confusion_matrix(list(gold), list(predicted), labels=list(labels))
 

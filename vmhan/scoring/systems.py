@@ -47,11 +47,7 @@ def finished_runs(results: str | Path) -> dict[str, list[Path]]:
 
 
 def read_systems(folders: dict[str, Sequence[Path]], split: str) -> list[System]:
-    """The systems of these names, each with the predictions of its run folders.
-
-    Raises:
-        ValueError: runs of different pairs, or without this split.
-    """
+    """The systems of these names with their runs' predictions; ValueError for different pairs or a missing split."""
     systems: list[System] = []
     for name, runs in folders.items():
         predictions = tuple(read_predictions(run).split(split) for run in runs)

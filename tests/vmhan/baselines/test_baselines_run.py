@@ -7,98 +7,79 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset, DatasetDict
-from tiny import LABELS, VISUAL_SIZE
-from transformers import BertConfig, BertModel
+from transformers import AutoModel
 
 import run_mmre
 from datasets_scripts.builders.postcards import PostcardsConfig, make_postcard
-from datasets_scripts.schema import post_features
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from vmhan.baselines import BaselineConfig, build_baseline, load_baseline
+from vmhan.scoring.predictions import read_predictions
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.baselines import word_inputs
+from vmhan.training.data import load_posts
 from vmhan.training.models import build_model
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, posts, tokenizer):
-    """A folder with a tiny text encoder, posts with features in Parquet, and a YAML config over both."""
+def workplace(tmp_path_factory, tokenizer, make_text_config, make_vision_config):
+    """A folder with a tiny text encoder, a tiny CLIP, and a YAML config over both and postcards."""
     folder = tmp_path_factory.mktemp("baselines")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder / "encoder")
+    AutoModel.from_config(make_text_config()).save_pretrained(folder / "encoder")
     tokenizer.save_pretrained(folder / "encoder")
-    for split, count in (("train", 4), ("validation", 3), ("test", 2)):
-        to_posts(posts()[:count], split).to_parquet(folder / "posts" / f"{split}.parquet")
-    entries = {
-        "text_encoder": str(folder / "encoder"),
-        "preset": "full",
-        "entity_representation": "packed",
-        "num_text_phrases": 1,
-        "dataset": str(folder / "posts"),
-        "cache_dir": str(folder / "cache"),
-        "do_train": True,
-        "use_cpu": True,
-        "num_train_epochs": 1,
-        "save_strategy": "no",
-        "remove_unused_columns": False,
-        "disable_tqdm": True,
-        "show_example": True,
-    }
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
+    AutoModel.from_config(make_vision_config()).save_pretrained(folder / "vision")
+    entries = {"text_encoder": str(folder / "encoder"), "preset": "full", "entity_representation": "packed"}
+    entries |= {"dataset": "postcards", "num_train": 4, "num_validation": 2, "num_test": 2, "num_text_phrases": 1}
+    entries |= {"features": f"transformers:{folder / 'vision'}", "cache_dir": str(folder / "cache"), "do_train": True}
+    entries |= {"use_cpu": True, "num_train_epochs": 1, "save_strategy": "no", "show_example": True}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(entries | {"remove_unused_columns": False, "disable_tqdm": True}))
     return folder
-
-
-def to_posts(rows, split):
-    """Rows of the fixture `posts` as a split of the project's schema."""
-    empty = {"text_phrases": [], "objects": [], "image_phrases": [], "tail_object": -1}
-    lists = ("object_features", "boxes", "object_labels", "image_phrases")
-    made = []
-    for row in rows:
-        post = {"image_id": row["id"], "caption": None, "image_features": None, **{k: [] for k in lists}, **row}
-        post["pairs"] = [{**empty, **pair} for pair in row["pairs"]]
-        made.append(post)
-    features = post_features(LABELS, images=False, visual_feature_size=VISUAL_SIZE)
-    made = [{name: post[name] for name in features} for post in made]
-    return Dataset.from_list(made, features=features)
 
 
 def arguments_of(workplace, *flags):
     return parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(workplace / "out"), *flags])
 
 
-@pytest.mark.parametrize("name", ["pcnn", "bert_sg_att"])
+@pytest.fixture(scope="module")
+def posts(workplace):
+    return load_posts(*arguments_of(workplace)[1:])
+
+
+@pytest.mark.parametrize("name", ["pcnn", "bert_sg_att", "hvpnet"])
 def test_a_run_leaves_a_folder_like_vm_han_s_but_no_repository(name, workplace, tmp_path, capfd):
-    metrics = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path), "--model", name])
-    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics and "test_f1" in metrics
-    assert json.loads((tmp_path / "run.json").read_text())["model"]["model"] == name
-    assert (tmp_path / "environment.json").exists() and not (tmp_path / "README.md").exists()
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["none_label"] == "None" and list(config["id2label"].values()) == LABELS
+    """Its saved model answers as the run did; hvpnet reads pictures, though the configuration asks for features."""
+    out, flags = tmp_path / "out", ["--model", name, "--cache_dir", str(tmp_path / "cache")]
+    flags += ["--model_kwargs", "{pyramid: 'resnet18:random:0', pyramid_size_px: 32}"] * (name == "hvpnet")
+    metrics = run_mmre.main([str(workplace / "tiny.yaml"), *flags, "--output_dir", str(out)])
+    assert json.loads((out / "metrics.json").read_text()) == metrics and "test_f1" in metrics
+    assert json.loads((out / "run.json").read_text())["model"]["model"] == name
+    assert (out / "environment.json").exists() and not (out / "README.md").exists()
     assert "a baseline has no pipeline" in capfd.readouterr().err
-    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    expected = torch.tensor([row["probabilities"] for row in rows if row["split"] == "test"])
-    model, processor = load_baseline(tmp_path).eval(), VMHANProcessor.from_pretrained(tmp_path)
-    test = Dataset.from_parquet(str(workplace / "posts" / "test.parquet"))
+    assert bool(list((tmp_path / "cache").rglob("*visual_features*"))) == (name == "bert_sg_att")
+    predictions = read_predictions(out).split("test")
+    model, processor = load_baseline(out).eval(), VMHANProcessor.from_pretrained(out)
+    model_args, *arguments = arguments_of(workplace, *flags)
+    test = load_posts(*arguments, model_args.reads)["test"]
     with torch.no_grad():
         logits = model(**processor(list(test))).logits / model.config.calibration_temperature
+    expected = torch.tensor(predictions.probabilities, dtype=torch.float32)
     torch.testing.assert_close(logits.softmax(dim=-1), expected, atol=1e-5, rtol=0)
 
 
-def test_a_graph_baseline_is_the_preset(workplace):
-    posts = DatasetDict(train=Dataset.from_parquet(str(workplace / "posts" / "train.parquet")))
+@pytest.mark.parametrize("name", ["gcn", "gat", "hgnn"])
+def test_a_graph_baseline_is_the_preset(name, workplace, posts):
+    """One model, not two: the same layers over the same nodes without variances."""
     outputs = []
-    for flags in (["--model", "gat"], ["--preset", "gat"]):
-        model_args, data_args, _ = arguments_of(workplace, *flags)
+    for flag in ("--model", "--preset"):
+        model_args, data_args, _ = arguments_of(workplace, flag, name)
         torch.manual_seed(0)
         model, processor = build_model(model_args, data_args, posts)
-        assert type(model) is VMHANForRelationClassification and model_args.baseline is None
+        assert type(model) is VMHANForRelationClassification and model.config.hypergraph_encoder == name
+        assert not model.config.variational
         outputs.append(model(**processor(list(posts["train"]))).logits)
     assert torch.equal(*outputs)
 
 
-def test_flags_that_a_baseline_does_not_read_are_named(workplace, caplog):
-    posts = DatasetDict(train=Dataset.from_parquet(str(workplace / "posts" / "train.parquet")))
+def test_flags_that_a_baseline_does_not_read_are_named(workplace, posts, caplog):
     flags = ["--model", "bert_sg", "--num_objects", "2", "--hidden_size", "8", "--classifier_dropout", "0.3"]
     model_args, data_args, _ = arguments_of(workplace, *flags, "--visual", "pixels")
     with caplog.at_level("INFO"):
@@ -114,8 +95,7 @@ def test_flags_that_a_baseline_does_not_read_are_named(workplace, caplog):
         (["--model", "pcn"], "'pcn'.*'pcnn'"),
         (["--model", "mtb", "--preset", "no_kl"], "--preset .*--model mtb --preset no_kl"),
         (["--model", "gcn", "--preset", "gat"], "--model gcn --preset gat"),
-        (["--model", "mtb", "--word_vectors", "glove.txt"], "--word_vectors .*mtb"),
-        (["--word_vectors", "glove.txt"], "--word_vectors .*vmhan"),
+        (["--model", "mtb", "--model_kwargs", "{word_vectors: glove.txt}"], "word_vectors.*mtb|mtb.*word_vectors"),
         (["--model", "mtb", "--push_to_hub", "true"], "--push_to_hub .*mtb"),
     ],
 )
@@ -124,24 +104,21 @@ def test_flags_that_do_not_go_together(workplace, flags, message):
         arguments_of(workplace, *flags)
 
 
-def test_the_vocabulary_is_the_training_split_s_and_the_vectors(workplace, tmp_path):
+def test_the_vocabulary_is_the_training_split_s_and_the_vectors(workplace, posts, tmp_path):
     """Words that stand twice in training; with a vector also those that stand once, or in another split only."""
-    splits = {"train": [["Ann", "met", "Bob"], ["Ann", "waves"]], "test": [["Bob", "sings", "sings"]]}
-    posts = DatasetDict({split: Dataset.from_dict({"tokens": tokens}) for split, tokens in splits.items()})
-    tokenizer, vectors = word_inputs(posts, None)
+    splits = {"train": [["Ann", "met", "Bob"], ["ann", "waves"]], "test": [["Bob", "sings", "sings"]]}
+    few = DatasetDict({split: Dataset.from_dict({"tokens": tokens}) for split, tokens in splits.items()})
+    tokenizer, vectors = word_inputs(few, None)
     assert set(tokenizer.get_vocab()) == {"[PAD]", "[UNK]", "ann", "[E1]", "[/E1]", "[E2]", "[/E2]"} and not vectors
     (tmp_path / "vectors.txt").write_text("waves 1 2\nsings 3 4\nzebra 5 6\n")
-    tokenizer, vectors = word_inputs(posts, str(tmp_path / "vectors.txt"))
+    tokenizer, vectors = word_inputs(few, str(tmp_path / "vectors.txt"))
     assert {"ann", "waves", "sings"} <= set(tokenizer.get_vocab()) and "zebra" not in tokenizer.get_vocab()
     assert vectors[tokenizer.convert_tokens_to_ids("sings")].tolist() == [3, 4]
-    model_args, data_args, _ = arguments_of(
-        workplace, "--model", "cnn", "--model_kwargs", json.dumps({"word_vectors": str(tmp_path / "vectors.txt")})
-    )
-    train = Dataset.from_parquet(str(workplace / "posts" / "train.parquet"))
-    (tmp_path / "vectors.txt").write_text("ann 1 2\nbob 3 4\n")
-    model, processor = build_model(model_args, data_args, DatasetDict(train=train))
-    row = processor.tokenizer.convert_tokens_to_ids("bob")
-    assert model.word_embeddings.weight.shape[1] == 2 and model.word_embeddings.weight[row].tolist() == [3, 4]
+    word = posts["train"][0]["tokens"][0].lower()
+    (tmp_path / "vectors.txt").write_text(f"{word} 3 4\n")
+    flags = ["--model", "cnn", "--model_kwargs", json.dumps({"word_vectors": str(tmp_path / "vectors.txt")})]
+    model, processor = build_model(*arguments_of(workplace, *flags)[:2], posts)
+    assert model.word_embeddings.weight[processor.tokenizer.convert_tokens_to_ids(word)].tolist() == [3, 4]
 
 
 # ---------------------------------------------------------------- what text decides
@@ -151,10 +128,10 @@ def test_words_tell_the_kind_of_the_tail():
     """Postcards' words decide whether the tail is a person, an organisation or a place, not the relation."""
     kinds = ["None", "per", "org", "loc"]
     cards = [make_postcard(PostcardsConfig(max_pairs=2), "train", i) for i in range(140)]
-    rows = [
-        {"tokens": card.tokens, "pairs": [{**p, "relation": k} for p, k in zip(card.pairs, card.tail_types)]}
-        for card in cards
-    ]
+    rows = []
+    for card in cards:
+        pairs = [{**pair, "relation": kind} for pair, kind in zip(card.pairs, card.tail_types)]
+        rows.append({"tokens": card.tokens, "pairs": pairs})
     train, test = rows[:100], rows[100:]
     tokenizer, _ = word_inputs(DatasetDict(train=Dataset.from_list([{"tokens": r["tokens"]} for r in train])), None)
     text_config = {"model_type": "vmhan_word_convolution", "vocab_size": len(tokenizer), "num_filters": 50}

@@ -13,7 +13,7 @@ from PIL import Image
 from model_cards.run_metadata import read_metadata
 from vmhan import cli
 from vmhan.evaluation.browser.data import WrongPair, explain, why_no_attention, wrong_pairs
-from vmhan.evaluation.browser.page import IMAGE_SIDE, card_of, heat_map, image_url, render
+from vmhan.evaluation.browser.page import card_of, heat_map, image_url, render
 from vmhan.evaluation.run_posts import load_run_posts
 from vmhan.scoring.predictions import Predictions, read_predictions
 
@@ -55,8 +55,9 @@ def browse(run_postcards, tmp_path):
 
     def run_command(folder, *flags):
         report = tmp_path / "report.html"
-        where = ["--cache_dir", run_postcards.cache_dir, "--output", str(report)]
-        code = cli.main(["browse", str(folder), *where, *flags])
+        code = cli.main(
+            ["browse", str(folder), "--cache_dir", run_postcards.cache_dir, "--output", str(report), *flags]
+        )
         return code, report.read_text() if report.exists() else ""
 
     return run_command
@@ -64,22 +65,23 @@ def browse(run_postcards, tmp_path):
 
 @pytest.fixture
 def changed(finished_run, tmp_path):
-    """A copy of the run's folder, without its weights and with whatever `change(rows)` makes of its predictions."""
+    """A copy of the run's folder without weights: `change(rows)` are its predictions, `data` its data arguments."""
 
-    def copy(change=lambda rows: rows):
+    def copy(change=lambda rows: rows, data=None):
         folder = tmp_path / "changed"
         shutil.copytree(finished_run, folder, ignore=shutil.ignore_patterns("*.safetensors"))
         rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
         (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+        run = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps({**run, "data": data or run["data"]}))
         return folder
 
     return copy
 
 
-def errors_of(folder, split="test"):
-    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    wrong = [row for row in rows if row["split"] == split and row["relation"] != row["predicted"]]
-    return sorted(wrong, key=lambda row: -row["score"])
+def errors_of(folder):
+    rows = read_predictions(folder).split("test").rows
+    return sorted((row for row in rows if row["relation"] != row["predicted"]), key=lambda row: -row["score"])
 
 
 @pytest.fixture
@@ -95,7 +97,6 @@ def posts(finished_run, run_postcards):
 def test_the_page_shows_every_error_with_what_there_is(browse, finished_run, posts):
     code, text = browse(finished_run, "--worst", "3")
     page, errors = Page(text), errors_of(finished_run)
-    metadata = read_metadata(finished_run)
     assert code == 0 and len(errors) > 3
     assert page.sentences == [" ".join(posts[row["id"]]["tokens"]) for row in errors]
     assert [card["data-gold"] for card in page.of_class("card")] == [row["relation"] for row in errors]
@@ -103,94 +104,47 @@ def test_the_page_shows_every_error_with_what_there_is(browse, finished_run, pos
     assert len(images) == 3 and all(source.startswith("data:image/jpeg;base64,") for source in images)
     assert text.count("attention: nodes") == text.count("attention: hyperedges") == 3
     assert len(page.of_class("box")) == sum(len(posts[row["id"]]["boxes"]) for row in errors[:3])
-    assert page.of_class("used") and "other answers" not in text and f"ask for more by --worst {len(errors)}" in text
-    assert metadata.run["command"] in text and f">{100 * metadata.metrics['test_accuracy']:.1f}<" in text
-
-
-def test_nothing_is_fetched_from_anywhere(browse, finished_run):
-    _, text = browse(finished_run, "--show", "posts")
-    for _, attributes in Page(text).tags:
+    assert page.of_class("used") and f"--worst {len(errors)}" in text
+    for _, attributes in page.tags:  # nothing is fetched from anywhere
         assert not {"href", "srcset", "action", "integrity"} & set(attributes)
         assert attributes.get("src", "data:").startswith("data:")
     assert "url(" not in text and "@import" not in text and "default-src 'none'" in text
 
 
-def test_without_weights_it_says_so_and_shows_the_rest(browse, changed):
-    code, text = browse(changed())
-    assert code == 0 and "attention: nodes" not in text and "<img" in text and "(model.safetensors)" in text
-
-
-def test_predictions_alone_need_neither_data_nor_weights(browse, changed):
+def test_what_is_missing_is_said_and_the_rest_is_shown(browse, changed):
     folder = changed()
+    code, text = browse(folder)
+    assert code == 0 and "attention: nodes" not in text and "<img" in text and "(model.safetensors)" in text
     code, text = browse(folder, "--show", "predictions", "--dataset", "nowhere")
     assert code == 0 and "<img" not in text and "--show predictions" in text
     assert Page(text).sentences == [f"{row['head']} … {row['tail']}" for row in errors_of(folder)]
 
 
-def test_a_text_only_run_says_that_it_has_no_images(browse, changed):
-    folder = changed()
-    run = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**run, "data": {**run["data"], "no_visual": True}}))
-    code, text = browse(folder)
-    assert code == 0 and "<img" not in text and "Images: " in text
-
-
-def test_a_model_without_hyperedge_attention_says_so(finished_run):
+def test_a_model_without_hyperedge_attention_and_other_weights_are_told(finished_run, posts):
     metadata = read_metadata(finished_run)
     assert why_no_attention(finished_run, metadata) is None
     metadata.config["hypergraph_encoder"] = "gcn"
-    assert "vmhan with encoder gcn" in why_no_attention(finished_run, metadata)
-
-
-def test_weights_that_give_other_answers_are_told(finished_run, posts):
-
+    assert "gcn" in why_no_attention(finished_run, metadata)
     first, second = (WrongPair(row, "confused", posts[row["id"]]) for row in errors_of(finished_run)[:2])
     first.row["score"] += 0.1
-    assert "other answers than predictions.jsonl for 1 of 2" in explain(finished_run, [first, second])[0]
+    assert "1 of 2" in explain(finished_run, [first, second])[0]
     assert sum(node["weight"] for node in second.explanation["nodes"]) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_run_without_errors_says_so(browse, changed):
-    code, text = browse(changed(lambda rows: [{**row, "predicted": row["relation"]} for row in rows]))
-    assert code == 0 and "No errors: " in text
-
-
-# ---------------------------------------------------------------- what is refused
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "flags", "message"),
     [
-        (lambda rows: [{**row, "head": "Zoe"} for row in rows], "{'head': ('Zoe', "),
-        (lambda rows: [{**row, "head_span": [0, 9]} for row in rows], "{'head_span': ([0, 9], "),
-        (lambda rows: [{**row, "id": f"x{row['id']}"} for row in rows], "{'id': ('x"),
-        (lambda rows: rows[:-1], "post None"),
-        (lambda rows: [*rows, {**rows[-1], "pair": 99}], "pair 99"),
+        ({"change": lambda rows: [{**row, "head_span": [0, 9]} for row in rows]}, [], "{'head_span': ([0, 9], "),
+        ({"change": lambda rows: [{**row, "id": f"x{row['id']}"} for row in rows]}, [], "{'id': ('x"),
+        ({"change": lambda rows: rows[:-1]}, [], "--data_dir"),
+        ({"change": lambda rows: [*rows, {**rows[-1], "pair": 99}]}, [], "pair 99"),
+        ({"data": {"colour": "red"}}, [], "['colour']"),
+        ({}, ["--split", "train"], "split 'train'"),
+        ({}, ["--worst", "-1"], "-1"),
     ],
 )  # fmt: skip
-def test_other_posts_than_the_run_saw_are_an_error(browse, changed, capsys, change, message):
-    assert browse(changed(change)) == (2, "")
-    said = capsys.readouterr().err
-    assert message in said and "--data_dir" in said
-
-
-def test_what_cannot_be_read_is_an_error(browse, changed, capsys, tmp_path):
-    folder = changed()
-    run = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**run, "data": {"colour": "red"}}))
-    for arguments, message in {
-        (tmp_path,): "metrics.json",
-        (folder, "--split", "train"): "split 'train'",
-        (folder,): "['colour']",
-        (folder, "--worst", "-1"): "--worst: expected a number of errors, 0 or more, received -1",
-    }.items():
-        assert browse(*arguments) == (2, "") and message in capsys.readouterr().err
-
-
-def test_a_split_that_the_data_lacks_is_an_error(finished_run, run_postcards):
-    data, local = read_metadata(finished_run).run["data"], {"cache_dir": run_postcards.cache_dir}
-    with pytest.raises(ValueError, match=r"\['train', .*, received 'dev'"):
-        load_run_posts(data, [{"split": "dev"}], local=local)
+def test_what_cannot_be_shown_is_an_error(browse, changed, capsys, changes, flags, message):
+    assert browse(changed(**changes), *flags) == (2, "") and message in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the parts
@@ -233,14 +187,6 @@ def test_the_heat_map_counts_every_pair_and_leaves_out_what_never_occurs():
     ]  # fmt: skip
 
 
-def test_the_gold_relation_is_ranked_even_when_it_is_improbable():
-    labels = [f"r{i}" for i in range(6)]
-    row = {**row_of("r5", "r0"), "probabilities": [0.5, 0.2, 0.15, 0.1, 0.04, 0.01]}
-    ranking = card_of(WrongPair(row, "confused"), labels)["ranking"]
-    assert [entry["relation"] for entry in ranking] == ["r0", "r1", "r2", "r5"]
-    assert [entry["is_gold"] for entry in ranking] == [False, False, False, True]
-
-
 def test_overlapping_mentions_and_objects_are_marked():
     post = {"tokens": "New York Mets of Queens".split(), "pairs": [{"head": [0, 2], "tail": [1, 3]}]}
     assert card_of(WrongPair(row_of("peer", "None"), "missed", post), RELATIONS)["sentence"] == [
@@ -257,9 +203,7 @@ def test_overlapping_mentions_and_objects_are_marked():
 
 def test_fifty_pictures_of_noise_stay_below_ten_megabytes():
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
-    url = image_url(Image.fromarray(noise))
-    assert 50 * len(url) < 10e6
-    assert image_url(Image.new("RGBA", (IMAGE_SIDE // 2, 9))).startswith("data:image/jpeg;base64,")
+    assert 50 * len(image_url(Image.fromarray(noise))) < 10e6
 
 
 def test_text_is_text_wherever_it_comes_from():
@@ -293,6 +237,10 @@ def requests_of(driver):
 
 
 def test_it_opens_from_a_file_and_filters(chromium, browse, finished_run, tmp_path):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    wait_until = WebDriverWait(chromium, 5, poll_frequency=0.05).until  # the page filters after the form's reset
+
     def shown():
         return [card for card in chromium.find_elements("css selector", ".card") if card.is_displayed()]
 
@@ -311,17 +259,13 @@ def test_it_opens_from_a_file_and_filters(chromium, browse, finished_run, tmp_pa
     square.click()
     assert len(shown()) == int(square.find_element("css selector", "text").text) < everything
     assert {(c.get_attribute("data-gold"), c.get_attribute("data-predicted")) for c in shown()} == {(gold, predicted)}
-    assert first("#status").text == f"{len(shown())} of {everything} errors"
     first("[type=reset]").click()
-    assert len(shown()) == everything and not first("#cell").is_displayed()
+    wait_until(lambda _: len(shown()) == everything and not first("#cell").is_displayed())
     row = errors_of(finished_run)[-1]
     first("#words").send_keys(row["id"].upper())
+    wait_until(lambda _: len(shown()) < everything)
     assert {row["id"]} == {card.find_element("css selector", ".meta").text.split()[1].strip(",") for card in shown()}
-    first("[type=reset]").click()
-    first(f"[data-relation='{gold}'], [data-relation='{predicted}']").click()
-    assert 0 < len(shown()) <= everything
     assert chromium.get_log("browser") == [] and requests_of(chromium) == []
-    assert chromium.save_screenshot(str(tmp_path / "page.png"))
 
 
 def test_a_tweet_cannot_run_a_script(chromium, tmp_path):
@@ -329,7 +273,6 @@ def test_a_tweet_cannot_run_a_script(chromium, tmp_path):
     (tmp_path / "evil.html").write_text(page_of(rows, [WrongPair(rows[0], "missed", post_of(EVIL))], EVIL))
     chromium.get((tmp_path / "evil.html").as_uri())
     assert chromium.title.startswith("Errors of <script>") and chromium.get_log("browser") == []
-    assert chromium.find_element("css selector", ".sentence").text == f"{EVIL} met Bob"
     insert = "document.body.insertAdjacentHTML('beforeend', arguments[0]); setTimeout(arguments[1], 200)"
     chromium.execute_async_script(insert, EVIL)
     assert chromium.find_elements("css selector", "body > img")  # were it not escaped, the page's policy would hold:

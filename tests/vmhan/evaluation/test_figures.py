@@ -6,11 +6,10 @@ import sys
 from xml.etree import ElementTree
 
 import fake_runs
-import numpy as np
 import pytest
 from PIL import Image
 
-from vmhan.evaluation.figures.command import folders_of_results, folders_of_runs, main, make_figures
+from vmhan.evaluation.figures.command import folders_of_results, folders_of_runs, main
 from vmhan.evaluation.figures.data import (
     Scorer,
     calibration,
@@ -90,15 +89,10 @@ def test_each_group_has_its_own_f1(tmp_path):
     assert all(group["rows"]["good"]["f1"] == 1 for group in (one, two, three))
     assert three["rows"]["bad"]["f1"] == pytest.approx(2 / 3)  # one of two found, nothing else claimed
     assert one["rows"]["bad"]["f1"] == two["rows"]["bad"]["f1"] == 1
-
-
-def test_f1_is_the_mean_over_seeds_and_lies_in_its_interval(tmp_path):
-    rows = rows_with(tmp_path, full=[RIGHT, wrong(3), wrong(0, 5)])
-    for group in grouped_panel("overlap", rows, SCORER)["groups"]:
-        found = group["rows"]["full"]
-        assert found["f1"] == pytest.approx(np.mean(found["seeds"])) and len(found["seeds"]) == 3
-        assert found["low"] <= found["f1"] <= found["high"]
-    assert found["seeds"] == [1, 0, 1] and group["group"] == "overlapping"
+    seeds = rows_with(tmp_path, full=[RIGHT, wrong(3), RIGHT])
+    found = grouped_panel("overlap", seeds, SCORER)["groups"][1]["rows"]["full"]
+    assert found["seeds"] == [1, 0, 1] and found["f1"] == pytest.approx(2 / 3)
+    assert found["low"] <= found["f1"] <= found["high"]
 
 
 def test_figure_3_by_hand(tmp_path):
@@ -110,15 +104,6 @@ def test_figure_3_by_hand(tmp_path):
     assert found == {"1": (3, 1.0), "2": (2, 0.0), "3-5": (2, 1.0)}
     assert "left out: 6+, 0 pairs and none with a relation" in repetition["notes"]
     assert [g["pairs"] for g in types["groups"]] == [6] and "1 of 7 pairs are in no group" in types["notes"]
-
-
-def test_labels_without_types_leave_the_panel_out_and_say_so(tmp_path):
-    plain = {PEER: "peer", HOME: "born in", LIVES: "lives in", "None": "None"}
-    pairs = [(*rest, plain[gold]) for *rest, gold in PAIRS]
-    write_run(tmp_path / "plain", [plain[g] for g in RIGHT], pairs=pairs, labels=list(plain.values()))
-    figure = grouped("Figure 3", "", ("repetition", "entity types"), rows_of_folders([tmp_path / "plain"]), SCORER)
-    assert [panel["name"] for panel in figure["panels"]] == ["repetition"]
-    assert "no panel 'entity types'" in figure["notes"][0] and "7 of 7 pairs are in no group" in figure["notes"][0]
 
 
 # ---------------------------------------------------------------- Figures 5 and 6
@@ -138,15 +123,12 @@ def test_figure_5_has_the_shares_that_every_seed_was_evaluated_at(tmp_path):
 
 def test_figure_5_has_lines_of_models_that_were_trained_on_a_share(tmp_path):
     """One line a model, preset and size; none of gcn, which was not trained on a share."""
-    small = {"num_layers": 1}
-    write_run(tmp_path / "full", RIGHT)
-    write_run(tmp_path / "half", wrong(0), data={"visual_share": 0.5})
-    write_run(tmp_path / "blind", wrong(0, 1), data={"no_visual": True})
-    write_run(tmp_path / "gcn", wrong(0), model={"preset": "gcn"})
-    write_run(tmp_path / "gcn_blind", wrong(0), model={"preset": "gcn"}, data={"no_visual": True})
-    write_run(tmp_path / "small", wrong(0, 1), model=small)
-    write_run(tmp_path / "small_half", wrong(0, 1), model=small, data={"visual_share": 0.5})
-    write_run(tmp_path / "twin", wrong(0, 1))
+    small, gcn = {"num_layers": 1}, {"preset": "gcn"}
+    half, none = {"visual_share": 0.5}, {"no_visual": True}
+    runs = {"full": ({}, {}), "half": ({}, half), "blind": ({}, none), "gcn": (gcn, {}), "gcn_blind": (gcn, none)}
+    runs |= {"small": (small, {}), "small_half": (small, half), "twin": ({}, {})}
+    for name, (model, data) in runs.items():
+        write_run(tmp_path / name, wrong(0), model=model, data=data)
     figure = visual_shares(rows_of_folders(sorted(tmp_path.iterdir())), "test", SCORER)
     (panel,) = figure["panels"]
     points = {name: [(p["share"], p["row"]) for p in line] for name, line in panel["lines"].items()}
@@ -165,22 +147,12 @@ def test_figure_6_is_relative_to_bare_bert(tmp_path):
     (panel,), points = figure["panels"], figure["panels"][0]["points"]
     assert panel["reference"] == "bert" and points["full"]["seconds"] == 31.5
     assert points["full"]["relative"] == pytest.approx(31.5 / 21.5) and points["bert"]["relative"] == 1
-    assert list(points) == ["full", "bert"] and figure["notes"][0].startswith("left out: old, no train_seconds")
-    (row,) = rows_of_results(tmp_path, ["full"])
-    (reference,) = rows_of_results(tmp_path, ["bert"])
-    (panel,) = time_against_f1([row], SCORER, reference)["panels"]
+    assert list(points) == ["full", "bert"] and "old" in figure["notes"][0]
+    (full, bert) = rows_of_results(tmp_path, ["full", "bert"])
+    (panel,) = time_against_f1([full], SCORER, bert)["panels"]
     assert panel["points"]["full"]["relative"] == pytest.approx(31.5 / 21.5)
-
-
-def test_figure_6_without_a_reference_is_in_seconds(tmp_path):
-    write_run(tmp_path / "full", RIGHT, train_seconds_per_epoch=3.0)
-    write_run(tmp_path / "mtb", RIGHT)
-    rows = rows_of_folders([tmp_path / "full", tmp_path / "mtb"])
-    for chosen, reason in ((rows[:1], "no row of bare BERT"), (rows, "mtb has no train_seconds_per_epoch")):
-        figure = time_against_f1(chosen, SCORER)
-        assert figure["panels"][0]["points"]["full"]["relative"] is None and figure["panels"][0]["reference"] is None
-        assert reason in figure["notes"][0] and figure["panels"][0]["x"].endswith("(s)")
-    assert time_against_f1(rows[1:], SCORER)["panels"] == []
+    (panel,) = time_against_f1([full], SCORER)["panels"]  # without a reference in seconds
+    assert panel["reference"] is panel["points"]["full"]["relative"] is None
 
 
 # ---------------------------------------------------------------- detection, typing, calibration
@@ -194,19 +166,24 @@ def test_detection_and_typing_by_hand(tmp_path):
     assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((4 / 5, 4 / 5, 4 / 5))
     assert typed["accuracy"] == pytest.approx(3 / 4) and typed["pairs"] == 4
     assert typed["low"] <= typed["accuracy"] <= typed["high"]
-
-
-def test_typing_is_a_mean_over_seeds_that_find_different_pairs(tmp_path):
-    predicted = [PEER, LIVES, "None", "None", "None", "None", "None"]
-    rows = rows_with(tmp_path, full=[predicted, RIGHT])
-    typed = detection(rows, SCORER)["panels"][1]["rows"]["full"]
+    rows = rows_with(tmp_path, seeds=[[PEER, LIVES, *["None"] * 5], RIGHT])  # seeds that find different pairs
+    typed = detection(rows, SCORER)["panels"][1]["rows"]["seeds"]
     assert typed["seeds"] == [1 / 2, 1] and typed["accuracy"] == 3 / 4 and typed["pairs"] == (2 + 5) / 2
 
 
-def test_a_run_that_finds_nothing_has_no_typing(tmp_path):
-    figure = detection(rows_with(tmp_path, full=[["None"] * 7]), SCORER)
-    assert [panel["name"] for panel in figure["panels"]] == ["detection"]
-    assert figure["notes"] == ["left out of 'typing': full, a seed that found no pair with a relation"]
+def test_what_a_run_lacks_is_left_out_and_noted(tmp_path):
+    """No relation found: no typing. Labels without types: no panel of them. No probabilities: no calibration."""
+    (row,) = rows_with(tmp_path, full=[["None"] * 7])
+    figure = detection([row], SCORER)
+    assert [panel["name"] for panel in figure["panels"]] == ["detection"] and "full" in figure["notes"][0]
+    for pair in row.predictions[0].rows:
+        del pair["probabilities"]
+        pair["relation"] = pair["relation"].rpartition("/")[2]
+    row.predictions[0].labels[:] = [label.rpartition("/")[2] for label in LABELS]
+    figure = grouped("Figure 3", "", ("repetition", "entity types"), [row], SCORER)
+    assert [panel["name"] for panel in figure["panels"]] == ["repetition"] and "7 of 7" in figure["notes"][0]
+    figure = calibration([row])
+    assert figure["panels"] == [] and "full" in figure["notes"][0]
 
 
 def test_calibration_pools_the_seeds_and_averages_their_errors(tmp_path):
@@ -219,25 +196,10 @@ def test_calibration_pools_the_seeds_and_averages_their_errors(tmp_path):
     assert panel["rows"]["full"]["ece"] == pytest.approx((0.3 + 5 / 7 - 0.7) / 2)
 
 
-def test_without_probabilities_a_row_has_no_calibration(tmp_path):
-    (row,) = rows_of_folders([write_run(tmp_path / "old", RIGHT)])
-    for pair in row.predictions[0].rows:
-        del pair["probabilities"]
-    figure = calibration([row])
-    assert figure["panels"] == [] and figure["notes"] == ["left out: old, no probabilities in predictions.jsonl"]
-
-
-# ---------------------------------------------------------------- reading rows
-
-
-def test_seed_folders_of_one_parent_are_one_row(tmp_path):
-    folders = [write_run(tmp_path / "full" / f"seed-{seed}", RIGHT) for seed in (1, 2)]
-    folders.append(write_run(tmp_path / "gcn", RIGHT))
-    assert [(row.name, len(row.folders)) for row in rows_of_folders(folders)] == [("full", 2), ("gcn", 1)]
-
-
 def test_runs_that_cannot_be_compared_are_errors(tmp_path):
     folders = [write_run(tmp_path / place / "full" / "seed-1", RIGHT) for place in ("x", "y")]
+    second = write_run(tmp_path / "x" / "full" / "seed-2", RIGHT)
+    assert [(row.name, len(row.folders)) for row in rows_of_folders([folders[0], second])] == [("full", 2)]
     with pytest.raises(ValueError, match="different names.*x/full"):
         rows_of_folders(folders)
     less = write_run(tmp_path / "x" / "less", RIGHT[1:], pairs=PAIRS[1:])
@@ -245,58 +207,39 @@ def test_runs_that_cannot_be_compared_are_errors(tmp_path):
         rows_of_folders([folders[0], less])
     with pytest.raises(ValueError, match=r"rows \['less'\]: .* Rows there: \['full'\]"):
         rows_of_results(tmp_path / "x", ["full", "less"])
+    for flags in ([], ["--results", "x"], ["a", "--results", "x", "--rows", "full"]):
+        with pytest.raises(ValueError, match="--results .* and --rows"):
+            main([*flags, "--output_dir", str(tmp_path)])
 
 
 # ---------------------------------------------------------------- the command
 
 
-@pytest.fixture
-def two_folders(tmp_path):
-    shares = {0.0: wrong(0, 1), 1.0: RIGHT}
-    one = write_run(tmp_path / "full", RIGHT, shares=shares, train_seconds_per_epoch=3.0)
-    return one, write_run(tmp_path / "bert", wrong(0, 5), train_seconds_per_epoch=2.0)
-
-
 NAMES = ["calibration", "detection", "fig3_entities", "fig4_sentences", "fig5_visual_share", "fig6_time", "spans"]
 
 
-def test_two_folders_give_every_figure_as_data_and_pictures(two_folders, tmp_path):
-    main([*map(str, two_folders), "--output_dir", str(tmp_path / "out"), "--resamples", "50"])
-    files = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
-    assert files == sorted(f"{name}.{kind}" for name in NAMES for kind in ("json", "png", "svg"))
-    for name in NAMES:
-        data = json.loads((tmp_path / "out" / "figures" / f"{name}.json").read_text())
-        assert data["split"] == "test" and list(data["runs"]) == ["full", "bert"] and data["panels"]
-        assert data["interval"]["resamples"] == 50
-        with Image.open(tmp_path / "out" / "figures" / f"{name}.png") as image:
-            assert len(image.convert("RGB").getcolors(1 << 24)) > 5
-        text = "".join(ElementTree.parse(tmp_path / "out" / "figures" / f"{name}.svg").getroot().itertext())
-        assert "full" in text and "test split, 1 seed" in text
-
-
-def test_the_same_data_give_the_same_bytes(two_folders, tmp_path):
-    data = detection(rows_of_folders(two_folders), SCORER)
-    first, second = (draw_figure(data, tmp_path / place / "x", "test split") for place in ("one", "two"))
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-
-
-def test_without_matplotlib_the_data_are_written(two_folders, tmp_path, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    make_figures(rows_of_folders(two_folders), tmp_path / "out", "test", SCORER)
-    assert sorted(p.name for p in (tmp_path / "out" / "figures").iterdir()) == [f"{name}.json" for name in NAMES]
-    assert "vmhan[report]" in caplog.text
-
-
-def test_rows_of_results_and_a_reference_from_outside_them(tmp_path):
-    for name, seconds in {"full": 3.0, "gcn": 1.0}.items():
-        write_run(tmp_path / "results" / name / "seed-1", RIGHT, train_seconds_per_epoch=seconds)
-    flags = ["--results", str(tmp_path / "results"), "--rows", "full", "--reference", "gcn", "--resamples", "20"]
+def test_the_command_writes_every_figure_as_data_and_pictures(tmp_path, monkeypatch, caplog):
+    """The same data give the same bytes; without matplotlib the data are written all the same."""
+    shares = {0.0: wrong(0, 1), 1.0: RIGHT}
+    write_run(tmp_path / "r" / "full" / "seed-1", RIGHT, shares=shares, train_seconds_per_epoch=3.0)
+    write_run(tmp_path / "r" / "bert" / "seed-1", wrong(0, 5), shares=shares, train_seconds_per_epoch=2.0)
+    flags = ["--results", str(tmp_path / "r"), "--rows", "full", "--reference", "bert", "--resamples", "20"]
     main([*flags, "--output_dir", str(tmp_path / "out")])
-    (panel,) = json.loads((tmp_path / "out" / "figures" / "fig6_time.json").read_text())["panels"]
-    assert panel["reference"] == "gcn" and panel["points"]["full"]["relative"] == 3
-
-
-@pytest.mark.parametrize("flags", [[], ["--results", "x"], ["a", "--results", "x", "--rows", "full"]])
-def test_what_to_read_must_be_said_in_one_way(flags, tmp_path):
-    with pytest.raises(ValueError, match="--results .* and --rows"):
-        main([*flags, "--output_dir", str(tmp_path)])
+    folder = tmp_path / "out" / "figures"
+    files = {f"{name}.{kind}" for name in NAMES for kind in ("json", "png", "svg")}
+    assert {path.name for path in folder.iterdir()} == files
+    for name in NAMES:
+        data = json.loads((folder / f"{name}.json").read_text())
+        assert data["split"] == "test" and list(data["runs"]) == ["full"] and data["panels"]
+        assert data["interval"]["resamples"] == 20
+        assert len(Image.open(folder / f"{name}.png").convert("RGB").getcolors(1 << 24)) > 5
+        assert "full" in "".join(ElementTree.parse(folder / f"{name}.svg").getroot().itertext())
+    (panel,) = json.loads((folder / "fig6_time.json").read_text())["panels"]
+    assert panel["reference"] == "bert" and panel["points"]["full"]["relative"] == 1.5
+    again = draw_figure(json.loads((folder / "detection.json").read_text()), tmp_path / "again", "test split")
+    once = draw_figure(json.loads((folder / "detection.json").read_text()), tmp_path / "once", "test split")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in once]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    main([*flags, "--output_dir", str(tmp_path / "bare")])
+    assert {path.name for path in (tmp_path / "bare" / "figures").iterdir()} == {f"{name}.json" for name in NAMES}
+    assert "vmhan[report]" in caplog.text

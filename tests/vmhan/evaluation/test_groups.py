@@ -2,14 +2,13 @@
 
 import pytest
 
-from vmhan.evaluation.figures.groups import GROUPINGS, typed_label
+from vmhan.evaluation.figures.groups import GROUPINGS
 
 
 def row(post, head, tail, relation="None", predicted="None", head_span=(0, 1), tail_span=(2, 3), **fields):
     found = {"split": "test", "id": post, "head": head, "tail": tail, "relation": relation, "predicted": predicted}
-    return (
-        found | {"head_span": list(head_span), "tail_span": tail_span and list(tail_span), "tail_object": -1} | fields
-    )
+    found |= {"head_span": list(head_span), "tail_span": tail_span and list(tail_span), "tail_object": -1}
+    return found | fields
 
 
 ROWS = [
@@ -47,9 +46,6 @@ def test_overlap_and_order():
     assert groups("overlap") == ["apart", "overlapping", "apart", "apart", "apart", "overlapping", None]
     before, after = "head before tail", "head after tail"
     assert groups("order") == [before, before, after, before, before, before, None]
-
-
-def test_rows_without_spans_have_no_place():
     old = [{name: value for name, value in ROWS[0].items() if not name.endswith("_span")}]
     assert groups("overlap", old) == groups("order", old) == [None]
 
@@ -59,11 +55,3 @@ def test_predictions_never_decide_and_groups_are_listed(name):
     other = [pair | {"predicted": "/per/per/peer"} for pair in ROWS]
     assert groups(name) == groups(name, other)
     assert set(groups(name)) - {None} <= set(GROUPINGS[name].groups)
-
-
-@pytest.mark.parametrize(
-    ("label", "types"),
-    [("/per/org/member_of", ("per", "org")), ("None", None), ("member_of", None), ("/per/org", None)],
-)
-def test_types_of_a_label(label, types):
-    assert typed_label(label) == types

@@ -42,47 +42,25 @@ def test_finished_shares_are_not_evaluated_again(run, monkeypatch):
     assert read_shares(folder, split="test", seed=1) == read_shares(folder, split="validation") == []
 
 
-def test_shares_of_an_earlier_training_are_forgotten_and_a_damaged_file_is_an_error(run):
+def test_shares_of_an_earlier_training_are_forgotten(run):
     folder, _ = run
     entry = {"split": "test", "seed": 0, "share": 0.5, "f1": 0.5}
     (folder / SHARES_FILE).write_text(json.dumps({"of_predictions": "another", "entries": [entry]}))
     assert read_shares(folder, split="test") == []
-    (folder / SHARES_FILE).write_text("{")
-    with pytest.raises(ValueError, match="visual_share.json"):
-        read_shares(folder, split="test")
-
-
-def edit_config(folder):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-
-
-def edit_predictions(folder):
-    path = folder / "predictions.jsonl"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("file", "old", "new", "message"),
     [
-        (edit_config, "'vmhan', received a run of type 'bert'"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "expected model.safetensors"),
-        (edit_predictions, "data set"),
+        ("config.json", '"vmhan"', '"bert"', "'vmhan', received a run of type 'bert'"),
+        ("predictions.jsonl", '"head": "', '"head": "x', "data set"),
     ],
-    ids=["another model", "no weights", "other posts"],
 )
-def test_runs_that_cannot_be_evaluated(run, change, message):
+def test_runs_that_cannot_be_evaluated(run, file, old, new, message):
     folder, cache_dir = run
-    change(folder)
+    (folder / file).write_text((folder / file).read_text().replace(old, new))
     with pytest.raises(ValueError, match=message):
-        evaluate_shares(folder, [0.5], cache_dir=cache_dir)
-
-
-def test_the_command_writes_what_it_finds(run):
-    folder, cache_dir = run
-    visual_share.main([str(folder), "--shares", "0", "--split", "validation", "--cache_dir", cache_dir])
-    (entry,) = read_shares(folder, split="validation")
-    assert entry["share"] == 0 and len(entry["predicted"]) == len(read_predictions(folder).split("validation").rows)
+        visual_share.main([str(folder), "--shares", "0.5", "--cache_dir", cache_dir])
 
 
 def test_a_run_is_trained_and_evaluated_on_posts_without_visual_nodes(run_postcards, tmp_path):
@@ -93,9 +71,3 @@ def test_a_run_is_trained_and_evaluated_on_posts_without_visual_nodes(run_postca
     assert json.loads((tmp_path / "0" / "run.json").read_text())["data"]["visual_share"] == 0
     (entry,) = evaluate_shares(tmp_path / "0", [0.0], cache_dir=run_postcards.cache_dir)
     assert entry["predicted"] == read_predictions(tmp_path / "0").split("test").predicted
-
-
-def test_a_wrong_share_is_told_by_the_flag(run_postcards, tmp_path):
-    with pytest.raises(ValueError, match="from 0 to 1, received 50"):
-        run_postcards(tmp_path, visual_share=50)
-    assert not list(tmp_path.iterdir())

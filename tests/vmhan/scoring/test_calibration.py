@@ -1,7 +1,6 @@
 """Calibration numbers by hand, their limits, and a diagram that is a picture."""
 
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -27,15 +26,7 @@ def test_calibration_error_by_hand():
     assert bins.confidence.tolist() == pytest.approx([0, 0, 0.65, 0.95])
     assert bins.accuracy.tolist() == [0, 0, 0.5, 1.0]
     assert bins.expected_calibration_error == pytest.approx((2 * 0.15 + 2 * 0.05) / 4)
-
-
-def test_a_confidence_on_a_border_belongs_below_it():
-    assert reliability(np.array([[0.5, 0.5]]), [0], num_bins=2).count.tolist() == [1, 0]
-
-
-def test_probabilities_that_say_what_happens_have_no_error():
-    probabilities = np.array([[0.8, 0.2]] * 10)
-    assert reliability(probabilities, [0] * 8 + [1] * 2).expected_calibration_error == pytest.approx(0)
+    assert reliability(np.array([[0.5, 0.5]]), [0], num_bins=2).count.tolist() == [1, 0]  # a border belongs below it
 
 
 def test_likelihood_and_brier_score_by_hand():
@@ -45,9 +36,6 @@ def test_likelihood_and_brier_score_by_hand():
     first, second = 0.3**2 + 0.2**2 + 0.1**2, 0.1**2 + 0.7**2 + 0.6**2
     assert metrics["brier"] == pytest.approx((first + second) / 2)
     assert all(metrics[name] == metrics[f"{name}_before"] for name in ("ece", "nll", "brier"))
-
-
-def test_an_impossible_gold_label_has_a_finite_likelihood():
     assert np.isfinite(calibration_metrics(np.array([[5000.0, 0.0]]), [1], 1.0)["nll"])
 
 
@@ -62,13 +50,8 @@ def test_calibration_is_fitted_on_validation_and_helps_the_test_split_too():
     for split in splits:
         for name in ("ece", "nll", "brier"):
             assert metrics[f"{split}_{name}"] < metrics[f"{split}_{name}_before"]
-    assert calibrate({"validation": splits["validation"]})["temperature"] == metrics["temperature"]
-
-
-def test_without_validation_nothing_is_fitted():
-    metrics = calibrate({"test": overconfident()})
-    assert metrics["temperature"] == 1.0 and metrics["test_ece"] == metrics["test_ece_before"]
-    assert calibrate({}) == {"temperature": 1.0}
+    unfitted = calibrate({"test": splits["test"]})
+    assert unfitted["temperature"] == 1.0 and unfitted["test_ece"] == unfitted["test_ece_before"]
 
 
 @pytest.mark.parametrize(
@@ -80,19 +63,8 @@ def test_what_cannot_be_binned_is_an_error(probabilities, gold):
 
 
 def test_the_diagram_has_two_panels_a_split_and_replaces_the_last_one(tmp_path):
-    path = tmp_path / "reliability.png"
-    sizes = []
+    path, sizes = tmp_path / "reliability.png", []
     for splits in ({"validation": overconfident()}, {"validation": overconfident(), "test": overconfident(seed=1)}):
         draw_reliability_diagram(path, splits, 2.0)
-        with Image.open(path) as image:
-            sizes.append(image.size)
-            colours = image.convert("RGB").getcolors(1 << 20)
-        assert len(colours) > 5
-    draw_reliability_diagram(tmp_path / "nothing.png", {}, 1.0)
+        sizes.append(Image.open(path).size)
     assert sizes[1][0] == pytest.approx(2 * sizes[0][0], rel=0.05) and list(tmp_path.iterdir()) == [path]
-
-
-def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"vmhan\[report\]"):
-        draw_reliability_diagram(tmp_path / "x.png", {"test": overconfident()}, 1.0)

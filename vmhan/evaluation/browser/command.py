@@ -1,13 +1,11 @@
 r"""Error browser: one HTML file about what a run got wrong, which opens offline.
 
-    vmhan browse RUN_DIR --output report.html
     vmhan browse RUN_DIR --split validation --data_dir MNRE_FOLDER --output report.html
 
-RUN_DIR is an --output_dir of run_mmre.py. The page has the scores with their interval, the confusion matrix, each
-relation's scores, and every error, the one that the model was surest of first; the --worst N of them with their image
-and with the nodes and hyperedges that the model looked at. Sentences and images come from the run's data set, which is
-loaded as the run loaded it (give the same --data_dir and --cache_dir); attention needs the run's weights. The page
-says what is missing.
+RUN_DIR is an --output_dir of run_mmre.py. The page has the scores, the confusion matrix, each relation's scores, and
+every error, the one that the model was surest of first; the --worst N of them with their image and with the nodes and
+hyperedges that the model looked at. Posts come from the run's data set, which is loaded as the run loaded it (give the
+same --data_dir and --cache_dir); attention needs the run's weights. The page says what is missing.
 """
 
 import argparse
@@ -73,23 +71,13 @@ def report(arguments: argparse.Namespace, made_by: str) -> str:
     pairs = wrong_pairs(predictions.rows, predictions.none_label)
     notes = add_posts(arguments, metadata, predictions, pairs)
     data, model = metadata.run.get("data", {}), metadata.run.get("model", {})
-    about = {
-        "data set": data.get("dataset"),
-        "model": model.get("model") or metadata.config.get("model_type"),
-        "preset": model.get("preset"),
-        "seed": metadata.metrics.get("seed"),
-        "sentences": len(set(predictions.groups)),
-    }
-    page = {
-        "title": arguments.run_dir.resolve().name,
-        "split": arguments.split,
-        "command": metadata.run.get("command", ""),
-        "about": [(name, value) for name, value in about.items() if value is not None],
-        "scores": scores_of(predictions, len(pairs)),
-        "leaks": leak_reasons(metadata.metrics) or [],
-        "notes": notes,
-        "made_by": made_by,
-    }
+    about = {"data set": data.get("dataset"), "model": model.get("model") or metadata.config.get("model_type")}
+    about |= {"preset": model.get("preset"), "seed": metadata.metrics.get("seed")}
+    about["sentences"] = len(set(predictions.groups))
+    page = {"title": arguments.run_dir.resolve().name, "split": arguments.split, "made_by": made_by, "notes": notes}
+    page["about"] = [(name, value) for name, value in about.items() if value is not None]
+    page |= {"scores": scores_of(predictions, len(pairs)), "leaks": leak_reasons(metadata.metrics) or []}
+    page["command"] = metadata.run.get("command", "")
     return render(page, pairs, predictions)
 
 
@@ -109,9 +97,7 @@ def add_posts(
         posts = posts.remove_columns([name for name in FEATURE_COLUMNS if name in posts.column_names])
     notes, has_images = [missing] if missing else [], "image" in posts.column_names
     if not has_images:
-        notes.append(
-            "Images: the run's data set has none. Where its pictures are at hand, build or prepare it with them."
-        )
+        notes.append("Images: the run's data set has none. Build or prepare it with its pictures to see them.")
     positions = {name: position for position, name in enumerate(posts["id"])}
     worst = pairs[: arguments.worst]
     texts = posts.select_columns([name for name in posts.column_names if name != "image"])

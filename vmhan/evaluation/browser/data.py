@@ -31,11 +31,7 @@ class WrongPair:
 
 
 def wrong_pairs(rows: Sequence[Row], none_label: str) -> list[WrongPair]:
-    """The wrong rows, the one with the highest calibrated probability of its wrong relation first.
-
-    Raises:
-        ValueError: rows without mentions or probabilities.
-    """
+    """The wrong rows, the surest wrong answer first; ValueError for rows without mentions or probabilities."""
     pairs = []
     for row in rows:
         if missing := [name for name in ROW_FIELDS if name not in row]:
@@ -49,10 +45,7 @@ def wrong_pairs(rows: Sequence[Row], none_label: str) -> list[WrongPair]:
 def why_no_attention(folder: Path, metadata: RunMetadata) -> str | None:
     """None, or the reason why no attention can be shown for this run, and how to get it."""
     if not list(folder.glob("model*.safetensors")):
-        return (
-            "No attention: the run's folder has no weights (model.safetensors). Train it again with the command above "
-            "and ask for this report before they are deleted."
-        )
+        return "No attention: the run's folder has no weights (model.safetensors). Train it again and keep them."
     kind = metadata.config.get("model_type"), metadata.config.get("hypergraph_encoder", "vhan")
     if kind != ("vmhan", "vhan"):
         return f"No attention: the model ({' with encoder '.join(map(str, kind))}) has no hyperedge attention to show."
@@ -60,10 +53,7 @@ def why_no_attention(folder: Path, metadata: RunMetadata) -> str | None:
 
 
 def explain(folder: Path, pairs: Sequence[WrongPair]) -> list[str]:
-    """Ask the run's weights about the posts of `pairs` and fill in their `explanation`.
-
-    Returns notes for the reader: [], or that the weights no longer give the saved predictions.
-    """
+    """Fill in where the run's weights look in `pairs`; returns a note if their answers are not the saved ones."""
     import transformers
 
     from modeling_vmhan.pipeline_vmhan import TASK

@@ -38,8 +38,7 @@ def render(page: Mapping[str, Any], pairs: Sequence[WrongPair], predictions: Pre
     Args:
         page: strings title, split, command and made_by; lists about of (name, value), scores of {name, value, note},
             notes (what is missing) and leaks (reasons).
-        pairs: the wrong ones, in the order in which they are shown.
-        predictions: of the split, right and wrong.
+        pairs: the wrong ones, in the order in which they are shown. predictions: of the split, right and wrong.
     """
     options = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, **options)
@@ -62,10 +61,9 @@ def render(page: Mapping[str, Any], pairs: Sequence[WrongPair], predictions: Pre
 
 
 def heat_map(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
-    """Where the squares and names of the confusion matrix are drawn, in pixels; labels that never occur are left out.
+    """Where the squares and names of the confusion matrix are drawn, in pixels, without labels that never occur.
 
-    A square is as dark as its share of its row, that is of the pairs with this gold relation: green on the diagonal,
-    red beside it.
+    A square is as dark as its share of its row: green on the diagonal, red elsewhere.
     """
     shown = [label for label in labels if label in {*gold, *predicted}]
     counts = confusion(gold, predicted, labels=shown)
@@ -76,9 +74,8 @@ def heat_map(gold: Sequence[str], predicted: Sequence[str], labels: Sequence[str
         for j, column in enumerate(shown):
             share, place = float(shares[i, j]), {"x": left + j * CELL, "y": top + i * CELL}
             look = {"colour": _shade(CORRECT if i == j else WRONG, share), "dark": share > 0.55}
-            cells.append(
-                {"gold": row, "predicted": column, "count": int(counts[i, j]), "share": share, **place, **look}
-            )
+            cell = {"gold": row, "predicted": column, "count": int(counts[i, j]), "share": share}
+            cells.append({**cell, **place, **look})
     names = [{"name": name, "at": i * CELL + CELL / 2} for i, name in enumerate(shown)]
     return {"cells": cells, "names": names, "left": left, "top": top, "cell": CELL, "side": len(shown) * CELL}
 
@@ -125,15 +122,10 @@ def _picture(pair: WrongPair, post: dict[str, Any]) -> dict[str, Any]:
     for index, box in enumerate(post.get("boxes") or []):
         x1, y1, x2, y2 = (100 * value / image.size[i % 2] for i, value in enumerate(box))
         weight = weights.get(tuple(map(float, box)))
-        boxes.append(
-            {
-                "label": labels[index] if index < len(labels) and labels[index] else f"object {index}",
-                "kind": "tail" if index == tail else "object",
-                "weight": weight,
-                "is_used": index == tail or weight is not None,
-                "place": f"left:{x1:.2f}%;top:{y1:.2f}%;width:{x2 - x1:.2f}%;height:{y2 - y1:.2f}%",
-            }
-        )
+        label = labels[index] if index < len(labels) and labels[index] else f"object {index}"
+        place = f"left:{x1:.2f}%;top:{y1:.2f}%;width:{x2 - x1:.2f}%;height:{y2 - y1:.2f}%"
+        boxes.append({"label": label, "kind": "tail" if index == tail else "object", "weight": weight, "place": place})
+        boxes[-1]["is_used"] = index == tail or weight is not None
     boxes.sort(key=lambda box: (box["is_used"], box["weight"] or 0))  # the heavy ones on top
     return {"url": image_url(image), "boxes": boxes}
 

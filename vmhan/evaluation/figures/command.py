@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def folders_of_results(results: Path, names: Sequence[str]) -> dict[str, list[Path]]:
-    """RESULTS/DATASET and names of its rows -> the folders of their finished seeds; ValueError for a row without."""
+    """Names of rows of RESULTS/DATASET -> the folders of their finished seeds; ValueError for a row without."""
     there = finished_runs(results)
     if missing := [name for name in names if name not in there]:
         raise ValueError(f"rows {missing}: expected finished runs in {results}/ROW/seed-N. Rows there: {list(there)}.")
@@ -99,8 +99,7 @@ def make_figures(
         interval = "" if pooled else f", {100 * scorer.level:.0f} % intervals over sentences"
         if data["panels"]:
             try:
-                subtitle = f"{split} split, {'1 seed' if counts == [1] else seeds}{interval}"
-                draw_figure(data, folder / name, subtitle)
+                draw_figure(data, folder / name, f"{split} split, {'1 seed' if counts == [1] else seeds}{interval}")
             except ImportError as error:
                 logger.warning("%s", error)
     logger.info("wrote %s", folder)

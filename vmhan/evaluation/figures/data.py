@@ -1,7 +1,7 @@
 """The numbers behind each figure, as plain data that goes into a JSON file beside its picture.
 
-Every figure is {figure, title, panels, notes}; each function says what its panels hold. F1 is micro F1 over relations
-(a fraction), its interval a bootstrap over sentences, and both are means over the seeds of a system.
+Every figure is {figure, title, panels, notes}. F1 is micro F1 over relations (a fraction), its interval a bootstrap
+over sentences, and both are means over the seeds of a system.
 """
 
 import json
@@ -47,10 +47,9 @@ class Scorer:
         return {"f1": interval.value, "low": interval.low, "high": interval.high, "seeds": seed_scores(runs)["f1"]}
 
     def typing(self, runs: Sequence[Predictions]) -> dict[str, Any] | None:
-        """Accuracy of the relation over the pairs that have one and were given one, bootstrapped over all sentences.
+        """Accuracy of the relation over the pairs that have one and were given one: accuracy, low, high, seeds, pairs.
 
-        Returns:
-            accuracy (mean over the seeds' runs), low, high, seeds and pairs (mean); None where a run has no such pair.
+        All but seeds are means over the seeds' runs; None where a run has no such pair.
         """
         counts = sentence_counts(runs, _typing_terms)  # (runs, S, 2)
         right, pairs = counts.sum(axis=1).T  # (runs,) each
@@ -67,11 +66,9 @@ def _typing_terms(gold: np.ndarray, predicted: np.ndarray, none_label: str) -> t
 
 
 def grouped_panel(name: str, systems: Sequence[System], scorer: Scorer) -> dict[str, Any]:
-    """F1 of each system in each group of `GROUPINGS[name]`.
+    """F1 of each system in each group of `GROUPINGS[name]`: name, x (what the groups are), groups and notes.
 
-    Returns:
-        name, x (what the groups are), groups and notes. A group has its name, pairs, positive (pairs with a gold
-        relation), sentences, and rows: {system: `Scorer.f1`}.
+    A group has its name, pairs, positive (pairs with a gold relation), sentences, and rows: {system: `Scorer.f1`}.
     """
     grouping, first = GROUPINGS[name], systems[0].predictions[0]
     members: dict[str | None, list[int]] = defaultdict(list)
@@ -103,12 +100,10 @@ def grouped(figure: str, title: str, names: Sequence[str], systems: Sequence[Sys
 
 
 def visual_shares(systems: Sequence[System], split: str, scorer: Scorer) -> Figure:
-    """Figure 5: F1 with a growing share of the visual nodes.
+    """Figure 5: F1 with a growing share of the visual nodes; lines are {name: [{share, runs, and `Scorer.f1`}]}.
 
-    Returns:
-        Panels "evaluated" (one line a system: the finished model evaluated again by `vmhan visual-share`) and
-        "trained" (one line a model and preset: systems trained with --visual_share; the system without that flag is
-        share 1, that without anything visual share 0). Panels have lines: {name: [{share, runs, and `Scorer.f1`}]}.
+    Panel "evaluated" has a line a system: the finished model evaluated again by `vmhan visual-share`. Panel "trained"
+    has a line a model and preset, of systems trained with --visual_share; without that flag it is 1, without images 0.
     """
     notes, evaluated = [], {}
     for system in systems:
@@ -133,10 +128,10 @@ def _answered(predictions: Predictions, names: Sequence[str]) -> Predictions:
 
 
 def _trained(systems: Sequence[System], scorer: Scorer, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Lines of systems that differ in nothing but how much of the image they were trained with.
+    """Lines of systems that differ only in how much of the image they were trained with, named by model and preset.
 
-    A line is named after model and preset; of several such lines the later ones also after their first system. Of two
-    systems at one share the first counts, and `notes` gets the other.
+    Later lines of one such name also have their first system's name. Of two systems at one share the first counts, and
+    `notes` gets the other.
     """
     alike: dict[str, dict[float, list[System]]] = defaultdict(dict)
     partial, lines = set(), {}
@@ -166,13 +161,8 @@ def _trained(systems: Sequence[System], scorer: Scorer, notes: list[str]) -> dic
 def time_against_f1(systems: Sequence[System], scorer: Scorer, reference: System | None = None) -> Figure:
     """Figure 6: F1 against measured training time per epoch, in units of the reference's.
 
-    Args:
-        reference: need not be among `systems`; None takes the first one that REFERENCES names, and without one times
-            stay in seconds.
-
-    Returns:
-        One panel: reference (name or None), x, points: {system: {seconds, relative (None without a reference) and
-        `Scorer.f1`}}.
+    The reference need not be among `systems`; None takes the first one that REFERENCES names, and without one times
+    stay in seconds. points are {system: {seconds, relative (None without a reference) and `Scorer.f1`}}.
     """
     reference = reference or next((row for name in REFERENCES for row in systems if row.name == name), None)
     notes, points = [], {}
@@ -201,11 +191,8 @@ def _seconds(system: System) -> float | None:
 
 
 def detection(systems: Sequence[System], scorer: Scorer) -> Figure:
-    """Is there a relation, and if so which: two panels of one group.
-
-    Returns:
-        Panel "detection": rows have `Scorer.f1` of "there is a relation", and precision and recall (means over seeds).
-        Panel "typing": rows have `Scorer.typing`.
+    """Is there a relation, and if so which: rows of panel "detection" have `Scorer.f1` of the first question, with
+    precision and recall (means over seeds), rows of panel "typing" `Scorer.typing`.
     """
     found, typed, notes = {}, {}, []
     for system in systems:
@@ -213,8 +200,7 @@ def detection(systems: Sequence[System], scorer: Scorer) -> Figure:
         scores = seed_scores(binary)
         means = {name: float(np.mean(scores[name])) for name in ("precision", "recall")}
         found[system.name] = scorer.f1(binary) | means
-        accuracy = scorer.typing(system.predictions)
-        if accuracy:
+        if accuracy := scorer.typing(system.predictions):
             typed[system.name] = accuracy
         else:
             notes.append(f"left out of 'typing': {system.name}, a seed that found no pair with a relation")
@@ -233,9 +219,8 @@ def _binary(predictions: Predictions) -> Predictions:
 def calibration(systems: Sequence[System]) -> Figure:
     """Reliability of the saved (calibrated) probabilities; the seeds' pairs are pooled into BINS bins.
 
-    Returns:
-        One panel: rows: {system: {ece (mean over the seeds, 15 bins), seeds, bins: [{low, high, pairs, confidence,
-        accuracy}, ...] without the empty ones}}.
+    rows are {system: {ece (mean over the seeds), seeds, bins: [{low, high, pairs, confidence, accuracy}, ...]}},
+    without empty bins.
     """
     notes, found = [], {}
     for system in systems:

@@ -22,11 +22,8 @@ SHARES = {"evaluated": "taken away at evaluation", "trained": "taken away in tra
 def draw_figure(data: dict[str, Any], stem: Path, subtitle: str) -> Sequence[Path]:
     """Draw every panel of a figure side by side into STEM.png and STEM.svg; returns these paths.
 
-    Args:
-        data: of `vmhan.evaluation.figures.data`, with at least one panel. subtitle: what was scored, under the title.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+    data is of `vmhan.evaluation.figures.data`, with at least one panel; subtitle says what was scored. ImportError if
+    matplotlib is not installed.
     """
     draw, width, height = DRAWERS[data["figure"]]
     names = _row_names(data)
@@ -134,9 +131,8 @@ def _draw_reliability(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -
     """Bins of fewer pairs have smaller points."""
     axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1)
     for name, row in panel["rows"].items():
-        confidence, accuracy, pairs = (
-            [found[key] for found in row["bins"]] for key in ("confidence", "accuracy", "pairs")
-        )
+        keys = ("confidence", "accuracy", "pairs")
+        confidence, accuracy, pairs = ([found[key] for found in row["bins"]] for key in keys)
         axes.plot(confidence, accuracy, color=looks[name]["color"], linewidth=1)
         sizes = [8 + 150 * count / sum(pairs) for count in pairs]
         label = f"{name}, ECE {row['ece']:.3f}"

@@ -49,11 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_report(arguments: argparse.Namespace, command: str) -> Report:
-    """Read the runs and compare them.
-
-    Raises:
-        ValueError: no finished run of a row that is asked for by name, or of the reference; a run that does not fit.
-    """
+    """Read the runs and compare them; ValueError for a named row (or reference) without finished runs."""
     folder = Path(arguments.folder)
     dataset = folder.resolve().name
     names, sweep = _rows(arguments.rows, folder)

@@ -17,15 +17,8 @@ __all__ = ["Report", "as_csv", "as_json", "as_latex", "as_markdown"]
 DAGGER, NOT_THERE = "†", "–"
 HEADER = "row,n,accuracy,precision,recall,F1,95 % interval,difference,p,reads,leaks".split(",")
 COMPARED = ("f1_low", "f1_high", "difference", "difference_low", "difference_high", "p", "p_holm")
-COLUMNS = [
-    "kind",
-    "row",
-    "title",
-    "dataset",
-    "split",
-    "n",
-    *(f"{m}{end}" for m in METRICS for end in ("", "_deviation")),
-]
+COLUMNS = ["kind", "row", "title", "dataset", "split", "n"]
+COLUMNS += [f"{metric}{end}" for metric in METRICS for end in ("", "_deviation")]
 COLUMNS += [*COMPARED, "leaks", "inputs", "source"]
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}

@@ -14,11 +14,7 @@ TITLE_WIDTH = 34  # letters of a line: the axes need room beside the titles
 
 
 def draw_rows(path: str | Path, rows: Sequence[Row], *, reference: str, title: str) -> None:
-    """Rows from top to bottom as given, as a PNG.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Rows from top to bottom as given, as a PNG; ImportError if matplotlib is not installed."""
     # the number of seeds is not broken from its sign, as its spaces are no-break ones
     names = [textwrap.fill(f"{row.title} (n\u00a0=\u00a0{len(row.seeds)})", TITLE_WIDTH) for row in rows]
     lines = max(2, *(name.count("\n") + 1 for name in names))
@@ -40,13 +36,8 @@ def draw_rows(path: str | Path, rows: Sequence[Row], *, reference: str, title: s
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        entries = {
-            BLUE: full.title,
-            ORANGE: "significantly different (Holm-corrected)",
-            GREY: "not significantly different",
-        }
-        handles = [
-            axes.plot([], [], marker="o", linewidth=2, color=colour, label=label)[0]
-            for colour, label in list(entries.items())[: None if len(rows) > 1 else 1]
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        entries = {full.title: BLUE, "significantly different (Holm-corrected)": ORANGE}
+        entries["not significantly different"] = GREY
+        for label, colour in list(entries.items())[: None if len(rows) > 1 else 1]:
+            axes.plot([], [], marker="o", linewidth=2, color=colour, label=label)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)

@@ -34,13 +34,13 @@ class ReportedRow:
 
 def read_reported() -> list[ReportedRow]:
     """The paper's rows in its order."""
-    rows: dict[tuple[str, str, str], ReportedRow] = {}
+    rows = []
     with (FOLDER / "reported.csv").open(encoding="utf-8", newline="") as file:
         for entry in csv.DictReader(file):
-            key = entry["table"], entry["row"], entry["dataset"]
-            row = rows.setdefault(key, ReportedRow(*key, values={}, line=int(entry["line"])))
-            row.values[entry["metric"]] = float(entry["value"])
-    return list(rows.values())
+            table, row, dataset, line = (entry.pop(name) for name in ("table", "row", "dataset", "line"))
+            values = {metric: float(value) for metric, value in entry.items() if value}
+            rows.append(ReportedRow(table, row, dataset, values, int(line)))
+    return rows
 
 
 @functools.cache
@@ -59,9 +59,8 @@ def inconsistencies(row: ReportedRow, table: list[ReportedRow]) -> list[str]:
     values, found = row.values, []
     others = [other for other in table if (other.table, other.dataset) == (row.table, row.dataset) and other != row]
     if {"precision", "recall", "f1"} <= set(values):
-        low, exact, high = (
-            2 / (1 / (values["precision"] + off) + 1 / (values["recall"] + off)) for off in (-HALF, 0, HALF)
-        )
+        parts = values["precision"], values["recall"]
+        low, exact, high = (2 / sum(1 / (part + off) for part in parts) for off in (-HALF, 0, HALF))
         if not low - HALF <= values["f1"] <= high + HALF:
             found.append(f"F1 {values['f1']:.2f}, but precision and recall give {exact:.2f}")
     for metric in METRICS:

@@ -23,10 +23,7 @@ CAPTIONED = ("mnre", "mnre_v1", "mnre_published_objects", "more", "postcards")
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a report, from the folders DATASET/ROW/seed-N of its finished runs. Scores are fractions.
-
-    The differences are the mean F1 of this row minus that of the reference; the reference itself has none.
-    """
+    """One row of a report, from its finished runs. Scores are fractions, differences are of mean F1."""
 
     row: str
     title: str
@@ -60,13 +57,9 @@ class Row:
 
 
 def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Sequence[int] = ()) -> Row | None:
-    """The finished runs under DATASET/ROW; None if there is none.
+    """The finished runs under DATASET/ROW; None if there is none. `wanted` are the seeds that a whole row has.
 
-    Args:
-        wanted: seeds that a whole row has; others that are there count as well.
-
-    Raises:
-        ValueError: a run's metrics.json is not what its predictions score to, or a run has no such split.
+    ValueError if a run's metrics.json is not what its predictions score to, or if a run has no such split.
     """
     runs = finished_runs(folder.parent).get(folder.name)
     if not runs:
@@ -74,7 +67,7 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
     (system,) = read_systems({folder.name: runs}, split)
     seeds, scores = [int(run.name.removeprefix("seed-")) for run in runs], seed_scores(system.predictions)
     metrics, made_by = system.contents("metrics.json"), system.contents("run.json")
-    made_in = system.contents("environment.json")
+    made_in = [about for about in system.contents("environment.json") if about.get("git_revision")]
     for i, (run, stated) in enumerate(zip(runs, metrics, strict=True)):
         if abs(stated.get(f"{split}_f1", -1) - scores["f1"][i]) > TOLERANCE:
             raise ValueError(
@@ -94,13 +87,7 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
         leaks=None if None in reasons else list(dict.fromkeys(sum(reasons, []))),
         inputs=_inputs(system.contents("config.json")[0], made_by[0]),
         selected=bool(made_by[0].get("training", {}).get("load_best_model_at_end")),
-        revisions=sorted(
-            {
-                e["git_revision"][:12] + " (changed)" * bool(e.get("git_dirty"))
-                for e in made_in
-                if e.get("git_revision")
-            }
-        ),
+        revisions=sorted({e["git_revision"][:12] + " (changed)" * bool(e.get("git_dirty")) for e in made_in}),
         predictions=system.predictions,
     )
 
@@ -108,13 +95,11 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
 def compare(rows: Sequence[Row], reference: str, *, resamples: int) -> list[Row]:
     """The rows with their comparisons to the row named `reference`, p-values corrected over all of these.
 
-    Raises:
-        ValueError: there is no such row, or rows were not made on the same pairs.
+    ValueError if there is no such row, or if rows were not made on the same pairs.
     """
     full = next((row for row in rows if row.row == reference), None)
     if full is None:
-        names = [row.row for row in rows]
-        raise ValueError(f"--reference: expected a row with finished runs, {names}, not {reference!r}.")
+        raise ValueError(f"--reference: expected one of {[row.row for row in rows]}, not {reference!r}.")
     others = [row for row in rows if row is not full]
     tests = [paired_test(row.predictions, full.predictions, resamples=resamples) for row in others]
     compared = {reference: full}
@@ -127,12 +112,7 @@ def compare(rows: Sequence[Row], reference: str, *, resamples: int) -> list[Row]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm 1979, "A simple sequentially rejective multiple test procedure": p-values that keep the family's error.
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
+    """Holm 1979, "A simple sequentially rejective multiple test procedure": p-values that keep the family's error."""
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
