@@ -23,7 +23,7 @@ from modeling_vmhan.images import load_image
 from modeling_vmhan.regions import region_inputs
 from modeling_vmhan.vgg16 import MIN_SIZE, VGG16RegionEncoder
 from modeling_vmhan.vision import TransformersRegionEncoder
-from modeling_vmhan.weights import load_region_encoder, weights_digest
+from modeling_vmhan.weights import load_region_encoder, resized, weights_digest
 
 
 __all__ = ["VisualFeatureExtractor", "parse_features"]
@@ -97,7 +97,7 @@ class VisualFeatureExtractor:
         self.dtype = getattr(torch, dtype)
         self.encoder, transform = load_region_encoder(encoder, weights)
         self.feature_size = self.encoder.feature_size  # V
-        self.transform = transform if size is None else transform.resized(size)
+        self.transform = transform if size is None else resized(transform, size)
         self._weights_sha256 = weights_digest(self.encoder)  # before they are rounded to `dtype`
         self.encoder.to(self.device, self.dtype)
 

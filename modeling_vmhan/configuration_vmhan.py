@@ -38,7 +38,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "classifier_dropout": {"low": 0, "below": 1},
 }
 
-# The 14 rows of Table 2 (MODEL.md), each as the fields it changes.
+# The 14 rows of the paper's Table 2, each as the fields it changes.
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {},
     "no_hypergraph": {"hyperedges": ["pairwise"]},
@@ -94,9 +94,6 @@ class VMHANConfig(PreTrainedConfig):
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
         initializer_range: standard deviation of the new layers' initial weights.
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
-
-    Raises:
-        ValueError: a field breaks its rule, or a keyword is unknown (the message suggests the nearest name).
 
     Example:
         >>> VMHANConfig.from_preset("no_kl", id2label={0: "None", 1: "/per/per/peer"}).kl_loss_weight
@@ -174,10 +171,8 @@ class VMHANConfig(PreTrainedConfig):
         saved, labels = dict(config_dict), {"id2label", "label2id", "num_labels"}
         given = {name: kwargs.pop(name) for name in (_own_fields(cls) | labels) & kwargs.keys()}
         given = {name: value for name, value in given.items() if name not in labels or value is not None}
-        if given.keys() & {"id2label", "label2id"} or given.get("num_labels", 0) not in (
-            0,
-            len(saved.get("id2label") or ()),
-        ):
+        saved_count = len(saved.get("id2label") or ())
+        if given.keys() & {"id2label", "label2id"} or given.get("num_labels", 0) not in (0, saved_count):
             for name in ("none_label", *labels):
                 saved.pop(name, None)
         for name in given.keys() & cls.sub_configs.keys():
@@ -194,33 +189,24 @@ class VMHANConfig(PreTrainedConfig):
 
     def _check_combinations(self) -> None:
         """The families of hyperedges, and rules that need two fields."""
-        families = self.hyperedges
+        families, is_backbone = self.hyperedges, self.vision_encoder == "transformers"
         if not isinstance(families, list) or not families or max(map(families.count, families)) > 1:
             raise ValueError(f"hyperedges must be a list of at least one family, each once, received {families!r}.")
         for family in families:
             _check_choice("hyperedges", family, HYPEREDGE_FAMILIES)
-        size, backbone, encoder = self.visual_feature_size, self.vision_config, self.hypergraph_encoder
-
-        def require(holds: bool, rule: str, *names: str) -> None:
+        wanted = dict.fromkeys(PLAIN_ENCODERS, False) | {"variational_gcn": True}
+        has_size = self.visual_feature_size == 4096 or self.vision_encoder in (None, "transformers")
+        for holds, rule, *names in (
+            (self.hidden_size % self.num_heads == 0, "num_heads must divide hidden_size", "num_heads", "hidden_size"),
+            (has_size, "VGG16's features have visual_feature_size=4096", "vision_encoder", "visual_feature_size"),
+            (is_backbone == (self.vision_config is not None), "vision_config (from AutoConfig.from_pretrained) goes "
+             "with vision_encoder='transformers' and only with it", "vision_encoder", "vision_config"),
+            (wanted.get(self.hypergraph_encoder, self.variational) == self.variational, "hgnn, gcn and gat need "
+             "variational=False, and variational_gcn True: use from_preset", "hypergraph_encoder", "variational"),
+        ):  # fmt: skip
             if not holds:
                 received = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
                 raise ValueError(f"{rule}, received {received}.")
-
-        require(
-            self.hidden_size % self.num_heads == 0, "num_heads must divide hidden_size", "num_heads", "hidden_size"
-        )
-        rule = "VGG16's features have visual_feature_size=4096"
-        is_vgg16 = self.vision_encoder in ("vgg16", "vgg16_roi_align")
-        require(size == 4096 or not is_vgg16, rule, "vision_encoder", "visual_feature_size")
-        rule = (
-            "vision_config (from AutoConfig.from_pretrained) goes with vision_encoder='transformers' and only with it"
-        )
-        is_backbone = self.vision_encoder == "transformers"
-        require(is_backbone == (backbone is not None), rule, "vision_encoder", "vision_config")
-        rule = f"{list(PLAIN_ENCODERS)} need variational=False, and 'variational_gcn' True: use from_preset"
-        wanted = dict.fromkeys(PLAIN_ENCODERS, False) | {"variational_gcn": True}
-        fits = wanted.get(encoder, self.variational) == self.variational
-        require(fits, rule, "hypergraph_encoder", "variational")
 
     @property
     def labels(self) -> list[str]:

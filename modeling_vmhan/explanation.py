@@ -33,12 +33,7 @@ def attention_rollout(attentions: tuple[tuple[Tensor, Tensor], ...], incidence: 
     the attention that head and tail pay to it, averaged over both, heads and layers; its members' weights are their
     shares in it as the last layer read it. It says where the model looked, not what would have changed its answer.
 
-    Args:
-        attentions: of every layer, (node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)).
-        incidence: (P, N, E) bool.
-
-    Raises:
-        ValueError: there is no layer, or one that has no hyperedge attention.
+    attentions are the model's, incidence is (P, N, E) bool. A layer without hyperedge attention is a ValueError.
     """
     if not attentions or any(to_edge is None or to_node is None for to_edge, to_node in attentions):
         raise ValueError("explain=True needs hypergraph_encoder='vhan': this model has no attention in every layer.")
@@ -59,11 +54,8 @@ def attention_rollout(attentions: tuple[tuple[Tensor, Tensor], ...], incidence: 
 def explain_pairs(
     posts: list[dict], encoded: list[EncodedPost], inputs: dict[str, Tensor], output: Any, families: list[str]
 ) -> list[dict[str, Any]]:
-    """The explanation of every pair of a batch, in order.
-
-    Args:
-        posts: as given to the processor. encoded, inputs: what it made of them, and of their batch.
-        output: the model's, with attentions. families: the config's hyperedges.
+    """The explanation of every pair of a batch: its posts, what the processor and the model (with attentions) made of
+    them, and the config's hyperedges.
     """
     rollout = AttentionRollout(*(part.cpu() for part in attention_rollout(output.attentions, output.incidence)))
     incidence, present = output.incidence.cpu(), output.node_mask.cpu()
@@ -118,14 +110,10 @@ def describe_nodes(post: dict, pair: dict, encoded: EncodedPair, inputs: dict[st
 def explain_pair(
     nodes: list[dict[str, Any]], present: Tensor, rollout: AttentionRollout, incidence: Tensor, families: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
-    """One pair's rollout as plain data.
+    """One pair's rollout as plain data: the present nodes with their weights, and the hyperedges that have members.
 
-    Args:
-        nodes: of `describe_nodes`. present: (N,) bool. rollout: of one pair, (N,), (E,), (E, N). incidence: (N, E).
-
-    Returns:
-        nodes: those present, each with its weight; hyperedges: those with members, each with name, weight, and members
-        as {node: index into `nodes`, weight}.
+    nodes are `describe_nodes`', present is (N,) bool, the rollout of one pair (N,), (E,), (E, N), incidence (N, E). A
+    hyperedge has a name, a weight, and members as {node: index into the present nodes, weight}.
     """
     names = hyperedge_names([node.get("text", "") for node in nodes], families)
     index = {slot: i for i, slot in enumerate(present.nonzero().flatten().tolist())}

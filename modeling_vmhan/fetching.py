@@ -67,7 +67,8 @@ def fetch_image(url: str, *, timeout: float = 10.0, max_bytes: int = 20 << 20, a
 
 def _read(url: str, timeout: float, max_bytes: int, allow_private: bool) -> bytes:
     deadline = time.monotonic() + timeout
-    opener = urllib.request.build_opener(*(() if allow_private else (_HTTPHandler, _HTTPSHandler)))
+    kinds = () if allow_private else (urllib.request.HTTPHandler, urllib.request.HTTPSHandler)
+    opener = urllib.request.build_opener(*(type(kind.__name__, (_Guard, kind), {}) for kind in kinds))
     opener.handle_open.pop("ftp")  # the one other scheme that urllib lets a redirect lead to
     request = urllib.request.Request(url, headers={"User-Agent": "vmhan", "Accept": "image/*"})
     with opener.open(request, timeout=timeout) as response:
@@ -100,14 +101,6 @@ class _Guard:
 
         is_proxied = request.has_proxy() or getattr(request, "_tunnel_host", None) is not None
         return super().do_open(connection_class if is_proxied else Guarded, request, **options)
-
-
-class _HTTPHandler(_Guard, urllib.request.HTTPHandler):
-    pass
-
-
-class _HTTPSHandler(_Guard, urllib.request.HTTPSHandler):
-    pass
 
 
 def _is_public(address: str) -> bool:

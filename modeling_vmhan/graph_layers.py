@@ -28,11 +28,7 @@ def _normalised_adjacency(incidence: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _GraphLayer(nn.Module):
-    """A layer that propagates the means of the nodes, and nothing else unless it says so."""
-
-    def propagate(self, node_mean: Tensor, incidence: Tensor) -> Tensor:
-        """(P, N, D), (P, N, E) -> (P, N, D), before the activation."""
-        raise NotImplementedError
+    """A layer of the nodes' means alone; `propagate`: (P, N, D), (P, N, E) -> (P, N, D), before the activation."""
 
     def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
         updated = nn.functional.elu(self.propagate(node_mean, incidence))
@@ -58,10 +54,7 @@ class HypergraphConvolution(_GraphLayer):
 
 
 class GraphConvolution(_GraphLayer):
-    """GCN (Kipf and Welling 2016, https://arxiv.org/abs/1609.02907) over the clique expansion.
-
-    ELU(D^-1/2 (A + I) D^-1/2 X W).
-    """
+    """GCN (Kipf and Welling 2016, https://arxiv.org/abs/1609.02907): ELU(D^-1/2 (A + I) D^-1/2 X W), A the cliques."""
 
     def __init__(self, *, hidden_size: int):
         super().__init__()
@@ -95,8 +88,7 @@ class GaussianGraphConvolution(nn.Module):
 class GraphAttention(_GraphLayer):
     """GAT (Velickovic et al. 2018, https://arxiv.org/abs/1710.10903) over the clique expansion, heads concatenated.
 
-    a(i, j) = softmax over neighbours j of LeakyReLU_0.2(left . W x_i + right . W x_j); x_i' = ELU(sum_j a(i, j) W
-    x_j). A `hidden_size` that is no multiple of `num_heads` is a ValueError.
+    a(i, j) = softmax over neighbours j of LeakyReLU_0.2(left . W x_i + right . W x_j); x_i' = ELU(sum_j a(i, j) Wx_j).
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int):

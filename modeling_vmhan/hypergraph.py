@@ -1,7 +1,6 @@
 """The multi-modal hypergraph of one entity pair (paper section 4.1, equations 1 to 3).
 
-Shapes: P pairs, N nodes, E hyperedges. Node 0 is the head entity, node 1 the tail; what the other nodes are does not
-matter here, only whether each is present and whether it is textual or visual.
+Shapes: P pairs, N nodes, E hyperedges. Node 0 is the head entity, node 1 the tail.
 """
 
 import torch
@@ -66,7 +65,7 @@ def build_incidence(
 
     Args:
         node_mask: (P, N) bool, True where the node is present.
-        node_is_visual: (P, N) bool, True for visual nodes; what an absent node says is ignored.
+        node_is_visual: (P, N) bool; what an absent node says is ignored.
         families: which of `HYPEREDGE_FAMILIES` to build (at least one). An ablation drops a family.
 
     Returns:
@@ -80,9 +79,6 @@ def build_incidence(
 
 
 def clique_adjacency(incidence: Tensor) -> Tensor:
-    """Clique expansion (P, N, N) bool: nodes sharing a hyperedge are neighbours; a node in any hyperedge is its own.
-
-    The plain-graph rows of Table 2 (GCN, GAT, variational GCN) run on it.
-    """
+    """Clique expansion (P, N, N) bool: nodes that share a hyperedge are neighbours, a node in any of its own too."""
     membership = incidence.float()
     return membership @ membership.transpose(1, 2) > 0  # (P, N, N)

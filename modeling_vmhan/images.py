@@ -25,17 +25,16 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
     """An image as every other part of the package wants it: RGB, upright, read completely.
 
     EXIF orientation is applied; transparent pixels become white; palette, grey (16 bits too) and CMYK are converted;
-    of an animation the current frame is taken (of a file the first). What already is so comes back as it is.
+    of an animation the first frame is taken. What already is so comes back as it is; `source` is never changed.
 
     Args:
-        source: path, the bytes of a file, or a Pillow image (never changed).
-        max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect. Boxes
-            in pixels of the large image do not fit the small one.
+        source: path, the bytes of a file, or a Pillow image.
+        max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect.
 
     Raises:
         OSError: the file is missing or may not be read.
         ValueError: it is no image, damaged, truncated, empty, of more than twice `Image.MAX_IMAGE_PIXELS` (perhaps a
-            decompression bomb), or of float pixels, whose range is unknown. Both name the file.
+            decompression bomb), or of float pixels, whose range is unknown.
     """
     if max_side is not None and (not isinstance(max_side, int) or max_side < 1):
         raise ValueError(f"max_side must be a whole number of pixels >= 1, or None, received {max_side!r}.")
@@ -43,7 +42,10 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
     try:
         orientation = _orientation(image)  # before any copy is made, which may lose it
         if max_side is not None and max(image.size) > max_side:
-            image = _shrink(image if image is not source else image.copy(), max_side)
+            if image.mode not in ("RGB", "L", "CMYK"):  # what a JPEG can be: it is decoded at 1/2, 1/4 or 1/8
+                image = to_rgb(image)
+            image = image.copy() if image is source else image
+            image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
         image.load()
         if image.mode == "RGB" and orientation not in UPRIGHT and "transparency" not in image.info:
             return image
@@ -57,11 +59,7 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
 
 
 def image_size(source: str | Path | bytes | Image.Image) -> tuple[int, int]:
-    """(width, height) that `load_image(source)` will have, from the header alone.
-
-    Raises:
-        OSError, ValueError: as `load_image`, but damage after the header is not seen.
-    """
+    """(width, height) that `load_image(source)` will have, from the header alone; errors are those of `load_image`."""
     image = _open(source)
     width, height = image.size
     return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
@@ -119,13 +117,3 @@ def _orientation(image: Image.Image) -> int:
             return image.getexif().get(ORIENTATION, 1)
     except Exception:  # a parser's errors on damaged metadata are of many kinds, and the picture may be good
         return 1
-
-
-def _shrink(image: Image.Image, max_side: int) -> Image.Image:
-    """Longest side `max_side`, in place where the mode can be interpolated; a JPEG is decoded at 1/2, 1/4 or 1/8."""
-    if image.mode in ("P", "PA") and ("transparency" in image.info or image.mode == "PA"):
-        image = image.convert("RGBA")
-    elif image.mode in ("1", "P") or image.mode.startswith("I;16"):
-        image = to_rgb(image)
-    image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
-    return image

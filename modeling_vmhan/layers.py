@@ -36,42 +36,37 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     return scores.softmax(dim=-1).masked_fill(~mask, 0)
 
 
-def _aggregate(weights: Tensor, values: Tensor) -> Tensor:
-    """sum_i weights(j, i) values(i), each head on its own slice of D.
+def _split_heads(values: Tensor, heads: int) -> Tensor:
+    return values.unflatten(-1, (heads, -1)).transpose(1, 2)  # (P, n, D) -> (P, heads, n, d_head)
 
-    weights (P, heads, J, I), values (P, I, D) -> (P, J, D).
-    """
-    heads = weights.shape[1]
-    values = values.unflatten(-1, (heads, -1)).transpose(1, 2)  # (P, heads, I, d_head)
-    return (weights @ values).transpose(1, 2).flatten(2)  # (P, J, D)
+
+def _aggregate(weights: Tensor, values: Tensor) -> Tensor:
+    """sum_i weights(j, i) values(i), each head on its own slice: (P, heads, J, I), (P, I, D) -> (P, J, D)."""
+    return (weights @ _split_heads(values, weights.shape[1])).transpose(1, 2).flatten(2)  # (P, J, D)
 
 
 class VariationalHypergraphAttention(nn.Module):
     """Equations 5 to 8: nodes and hyperedges attend to each other, both reading the states of layer l.
 
-    - score(j, i) = (W_e e_j) . (W_x x_i) / sqrt(d_head), one score matrix for both directions (W_e and W_x are the
-      same symbols in equations 5 and 7; only the axis of the softmax differs);
+    - score(j, i) = (W_e e_j) . (W_x x_i) / sqrt(d_head), the same scores for both directions (equations 5 and 7 share
+      W_e and W_x; only the axis of the softmax differs);
     - hyperedge update: a(j, i) = softmax over the members i of j;
       mean' = ELU(sum_i a x_mean W_e,mu) + mean, variance' = ReLU(sum_i a^2 x_var W_e,var) + variance;
     - node update: the same with the roles exchanged.
 
-    Departures from the paper: the scale is sqrt(d_head), where it prints sqrt(d); and it writes one
-    sigma for both activations and does not name it, where ELU and ReLU are the pair of Zhu et al. 2019
-    (https://doi.org/10.1145/3292500.3330851), whom it cites for the diagonal variance. No variance can shrink, so one
-    that starts >= eps stays >= eps. Dense and masked: with N <= ~12 and E = 5 the matrices are too small for a sparse
-    library to pay (docs/speed has the figures).
+    Departures from the paper: the scale is sqrt(d_head), where it prints sqrt(d); and it writes one unnamed sigma for
+    both activations, where ELU and ReLU are those of Zhu et al. 2019 (https://doi.org/10.1145/3292500.3330851), whom
+    it cites for the diagonal variance. It is dense and masked; why is measured in docs/speed.
 
     Args:
         hidden_size: D, a multiple of `num_heads`. variational: False builds no variance path.
-        update_hyperedges: False for the last layer of a stack, whose hyperedges no node would read: its hyperedge
-            values are not built and the hyperedges come back as they went in.
+        update_hyperedges: False for the last layer of a stack, whose hyperedges no node would read.
     """
 
     def __init__(self, *, hidden_size: int, num_heads: int, variational: bool = True, update_hyperedges: bool = True):
         super().__init__()
         check_heads(hidden_size, num_heads)
         self.num_heads = num_heads
-        self.head_size = hidden_size // num_heads
         self.variational = variational
         self.update_hyperedges = update_hyperedges
 
@@ -85,41 +80,31 @@ class VariationalHypergraphAttention(nn.Module):
         self.edge_mean_value = linear() if update_hyperedges else None  # W_e,mu
         self.edge_variance_value = linear() if update_hyperedges and variational else None  # W_e,var
 
-    def _scores(self, edge_mean: Tensor, node_mean: Tensor) -> Tensor:
-        """(P, heads, E, N), not yet masked."""
-        query = self.edge_query(edge_mean).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (P, heads, E, d_head)
-        key = self.node_key(node_mean).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (P, heads, N, d_head)
-        return query @ key.transpose(-1, -2) / self.head_size**0.5
-
-    @staticmethod
-    def _updated_mean(weights: Tensor, values: Tensor, previous: Tensor) -> Tensor:
-        """First lines of equations 6 and 8."""
-        return nn.functional.elu(_aggregate(weights, values)) + previous
-
-    @staticmethod
-    def _updated_variance(weights: Tensor, values: Tensor, previous: Tensor) -> Tensor:
-        """Second lines of equations 6 and 8: the variance of a weighted sum has squared weights."""
-        return nn.functional.relu(_aggregate(weights.square(), values)) + previous
-
     def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
         """Nodes (P, N, D), hyperedges (P, E, D), whose variances are None without the variational path, and incidence
         (P, N, E) bool -> the state of layer l + 1.
         """
-        scores = self._scores(edge_mean, node_mean)
+        query = _split_heads(self.edge_query(edge_mean), self.num_heads)  # (P, heads, E, d_head)
+        key = _split_heads(self.node_key(node_mean), self.num_heads)  # (P, heads, N, d_head)
+        scores = query @ key.transpose(-1, -2) / key.shape[-1] ** 0.5  # (P, heads, E, N)
         incidence = incidence.unsqueeze(1)  # (P, 1, N, E)
         node_to_edge = masked_softmax(scores, incidence.transpose(-1, -2))  # (P, heads, E, N), equation 5
         edge_to_node = masked_softmax(scores.transpose(-1, -2), incidence)  # (P, heads, N, E), equation 7
 
-        new_node_mean = self._updated_mean(edge_to_node, self.node_mean_value(edge_mean), node_mean)
+        def mean(weights: Tensor, values: Tensor, previous: Tensor) -> Tensor:  # first lines of equations 6 and 8
+            return nn.functional.elu(_aggregate(weights, values)) + previous
+
+        def variance(weights: Tensor, values: Tensor, previous: Tensor) -> Tensor:  # second: of a weighted sum
+            return nn.functional.relu(_aggregate(weights.square(), values)) + previous
+
+        new_node_mean = mean(edge_to_node, self.node_mean_value(edge_mean), node_mean)
         new_edge_mean, new_node_variance, new_edge_variance = edge_mean, node_variance, edge_variance
         if self.update_hyperedges:
-            new_edge_mean = self._updated_mean(node_to_edge, self.edge_mean_value(node_mean), edge_mean)
+            new_edge_mean = mean(node_to_edge, self.edge_mean_value(node_mean), edge_mean)
         if self.variational:
-            values = self.node_variance_value(edge_variance)
-            new_node_variance = self._updated_variance(edge_to_node, values, node_variance)
+            new_node_variance = variance(edge_to_node, self.node_variance_value(edge_variance), node_variance)
         if self.variational and self.update_hyperedges:
-            values = self.edge_variance_value(node_variance)
-            new_edge_variance = self._updated_variance(node_to_edge, values, edge_variance)
+            new_edge_variance = variance(node_to_edge, self.edge_variance_value(node_variance), edge_variance)
         return HypergraphState(
             new_node_mean, new_node_variance, new_edge_mean, new_edge_variance, node_to_edge, edge_to_node
         )
@@ -130,20 +115,17 @@ def initialise(module: nn.Module, *, std: float) -> None:
     """First weights of a module that is not pretrained; what was loaded is left alone (HF's `init` sees to it).
 
     Linear layers get normal weights of deviation `std` and no bias, norms start as the identity, and convolutions are
-    He's (https://arxiv.org/abs/1502.01852); any other module is left as it is.
+    He's (https://arxiv.org/abs/1502.01852).
     """
     if isinstance(module, nn.Linear):
         init.normal_(module.weight, mean=0.0, std=std)
-        if module.bias is not None:
-            init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):  # a frozen VGG16 or ResNet, until weights are loaded into it
+        init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, nn.LayerNorm) and module.weight is not None:
+        init.ones_(module.weight)
     elif isinstance(module, nn.BatchNorm1d):
         init.zeros_(module.running_mean)
         init.ones_(module.running_var)
         init.zeros_(module.num_batches_tracked)
-    elif isinstance(module, nn.LayerNorm) and module.weight is not None:
-        init.ones_(module.weight)
+    if isinstance(module, (nn.Linear, nn.Conv2d, nn.LayerNorm)) and module.bias is not None:
         init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):  # a frozen VGG16 or ResNet, until weights are loaded into it
-        init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            init.zeros_(module.bias)

@@ -15,10 +15,8 @@ def find_mention(mention: str, text: str, unit_spans: list[Span], name: str) -> 
     """Where `mention` stands in `text`: exactly as written, not inside a longer word, and once.
 
     The span is in units, whose character spans `posts.sentence_of` gives (a character, or a token); a token that the
-    mention covers in part belongs to it. `name` is of post and role, for errors.
-
-    Raises:
-        ValueError: blank, absent, or there more than once. The message lists the candidates with their spans.
+    mention covers in part belongs to it. The ValueError of a mention that is absent, or there more than once, lists
+    the candidates with their spans; `name` is of post and role.
     """
     words = mention.strip()
     if not words:

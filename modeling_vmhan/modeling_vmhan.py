@@ -23,23 +23,9 @@ from .configuration_vmhan import VMHANConfig
 from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .hypergraph import HEAD, TAIL, build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
-from .nodes import (
-    Nodes,
-    VisualProjection,
-    join_nodes,
-    project_regions,
-    region_nodes,
-    text_nodes,
-    with_region_tails,
-)
+from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .pretrained import VMHANPreTrainedModel, without_pooler
-from .text_encoding import (
-    PACKED_ENCODERS,
-    packed_attention_mask,
-    padding_attention_mask,
-    position_offset,
-    takes_4d_mask,
-)
+from .text_encoding import PACKED_ENCODERS, additive_mask, packed_mask, position_offset
 from .variational import (
     GaussianNodes,
     entity_features,
@@ -131,12 +117,9 @@ class VMHANModel(VMHANPreTrainedModel):
             if size != config.visual_feature_size:
                 received = config.visual_feature_size
                 raise ValueError(f"visual_feature_size must be {size}, the vision encoder's, received {received}.")
-        self.gaussian_nodes = GaussianNodes(
-            input_size=config.hidden_size,
-            hidden_size=config.hidden_size,
-            variance_eps=config.variance_eps,
-            variational=config.variational,
-        )
+        sizes = {"input_size": config.hidden_size, "hidden_size": config.hidden_size}
+        options = {"variance_eps": config.variance_eps, "variational": config.variational}
+        self.gaussian_nodes = GaussianNodes(**sizes, **options)
         num_layers = 0 if config.hypergraph_encoder == "none" else config.num_layers
         self.layers = nn.ModuleList(
             _propagation_layer(config, is_last=index == num_layers - 1) for index in range(num_layers)
@@ -144,9 +127,9 @@ class VMHANModel(VMHANPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "VMHANModel":
-        """As `nn.Module.train`, but the vision encoder stays frozen and in evaluation mode: its features are inputs.
+        """As `nn.Module.train`, but the vision encoder stays in evaluation mode, and frozen: its features are inputs.
 
-        Frozen here too, since `from_pretrained`, which ends in this method, makes every parameter it loads trainable.
+        `from_pretrained`, which ends in this method, makes every parameter it loads trainable.
         """
         super().train(mode)
         if self.vision_encoder is not None:
@@ -167,10 +150,11 @@ class VMHANModel(VMHANPreTrainedModel):
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if marker_pair is not None:
-            inputs["attention_mask"] = packed_attention_mask(attention_mask, marker_pair, encoder.dtype)
+            inputs["attention_mask"] = additive_mask(packed_mask(attention_mask, marker_pair), encoder.dtype)
             inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
-        elif takes_4d_mask(text_config.model_type, encoder.config._attn_implementation):
-            inputs["attention_mask"] = padding_attention_mask(attention_mask, encoder.dtype)
+        elif text_config.model_type in PACKED_ENCODERS and encoder.config._attn_implementation in ("eager", "sdpa"):
+            # transformers makes this mask too, but first asks whether any token is padding: the host then waits
+            inputs["attention_mask"] = additive_mask(attention_mask[:, None, None].bool(), encoder.dtype)
         return encoder(**inputs, return_dict=True).last_hidden_state
 
     def encode_regions(

@@ -3,7 +3,6 @@
 Shapes: B examples, P pairs, n nodes of one kind, N of all, K objects a pair, O objects an example, L tokens, D size.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -34,17 +33,9 @@ class Nodes(NamedTuple):
 
 
 def text_nodes(
-    states: Tensor,
-    pair_to_sequence: Tensor,
-    token_index: Tensor,
-    projection: Callable[[Tensor], Tensor],
-    *,
-    is_visual: bool = False,
+    states: Tensor, pair_to_sequence: Tensor, token_index: Tensor, projection: nn.Module, *, is_visual: bool = False
 ) -> Nodes:
-    """Nodes read from the text encoder: each is the projected mean state of its tokens (see `pool_tokens`).
-
-    is_visual is True for the phrases that describe the image.
-    """
+    """Nodes read from the text encoder: each is the projected mean state of its tokens (see `pool_tokens`)."""
     pooled, present = pool_tokens(states, pair_to_sequence, token_index)
     return Nodes(projection(pooled).to(pooled.dtype), present, torch.full_like(present, is_visual))
 
@@ -52,13 +43,10 @@ def text_nodes(
 class VisualProjection(nn.Module):
     """Projection of region features to the node size, V -> D, with both sides normalised.
 
-    Departure from the paper, which has the linear map alone: fc7 vectors are non-negative and those of different
-    regions nearly parallel (cosine 0.98 with random weights), so that attention between a word and one of several
-    regions did not learn from the raw map. LayerNorm takes out each vector's scale, a BatchNorm over the features what
-    all regions share (a running average over all of training: they are data and do not drift), and a BatchNorm over
-    the projection sets its scale.
-
-    feature_size is V, hidden_size D.
+    Departure from the paper, which has the linear map alone: fc7 vectors are non-negative and nearly parallel, so that
+    attention between a word and one of several regions did not learn from the raw map. LayerNorm takes out each
+    vector's scale, a BatchNorm over the features what all regions share (a running average over all of training: they
+    are data and do not drift), and a BatchNorm over the projection sets its scale.
     """
 
     def __init__(self, *, feature_size: int, hidden_size: int):
@@ -82,10 +70,9 @@ class VisualProjection(nn.Module):
 def masked_batch_norm(norm: nn.BatchNorm1d, values: Tensor, mask: Tensor) -> Tensor:
     """What `norm` makes of the rows where `mask` is True, without selecting them; zeros where it is False.
 
-    Selecting rows needs their number, for which the host would wait for the device. Statistics are in float32, and
-    running ones change as `norm` changes its own; in training, fewer than two rows, of which no variance can be taken,
-    are normalised with the running statistics, which then stay. norm has no weight and bias, values (B, O, F) are
-    finite everywhere, mask is (B, O) bool.
+    Selecting rows needs their number, for which the host would wait for the device. Statistics are in float32; in
+    training, fewer than two rows, of which no variance can be taken, are normalised with the running statistics, which
+    then stay. norm has no weight and bias, values (B, O, F) are finite everywhere, mask is (B, O) bool.
     """
     rows, weight = values.float(), mask.unsqueeze(-1).float()  # (B, O, F), (B, O, 1)
     mean, variance = norm.running_mean.float(), norm.running_var.float()  # (F,)
@@ -94,38 +81,21 @@ def masked_batch_norm(norm: nn.BatchNorm1d, values: Tensor, mask: Tensor) -> Ten
         enough = count > 1
         own_mean = (rows * weight).sum(dim=(0, 1)) / count.clamp(min=1)  # (F,)
         own_variance = ((rows - own_mean).square() * weight).sum(dim=(0, 1)) / count.clamp(min=1)
-        _track(norm, own_mean.detach(), own_variance.detach() * count / (count - 1).clamp(min=1), enough)
+        with torch.no_grad():  # one step of the running statistics, or of their cumulative average
+            norm.num_batches_tracked.add_(enough)
+            share = norm.momentum or 1 / norm.num_batches_tracked.clamp(min=1)
+            unbiased = own_variance * count / (count - 1).clamp(min=1)
+            for running, own in ((norm.running_mean, own_mean), (norm.running_var, unbiased)):
+                running.lerp_(own.to(running.dtype), (share * enough).to(running.dtype))
         mean, variance = torch.where(enough, own_mean, mean), torch.where(enough, own_variance, variance)
     return ((rows - mean) * (variance + norm.eps).rsqrt() * weight).to(values.dtype)
 
 
-@torch.no_grad()
-def _track(norm: nn.BatchNorm1d, mean: Tensor, unbiased_variance: Tensor, enough: Tensor) -> None:
-    """One step of the running statistics, if there is `enough`; without a momentum, of their cumulative average."""
-    norm.num_batches_tracked.add_(enough)
-    share = 1 / norm.num_batches_tracked.clamp(min=1) if norm.momentum is None else norm.momentum
-    share = share * enough
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share.to(norm.running_mean.dtype))
-    norm.running_var.lerp_(unbiased_variance.to(norm.running_var.dtype), share.to(norm.running_var.dtype))
-
-
-def project_regions(
-    projection: VisualProjection,
-    image_features: Tensor,
-    image_mask: Tensor,
-    object_features: Tensor,
-    object_mask: Tensor,
-) -> Tensor:
+def project_regions(projection: nn.Module, image_features, image_mask, object_features, object_mask) -> Tensor:
     """Regions projected once an image, (B, 1 + O, D), the image first; zeros where there is none.
 
     image_features (B, V), image_mask (B,) bool, object_features (B, O, V), object_mask (B, O) bool.
     """
-    size = projection.linear.in_features
-    for name, features in (("image_features", image_features), ("object_features", object_features)):
-        if features.shape[-1] != size:
-            raise ValueError(
-                f"{name} must have config.visual_feature_size={size} numbers, received {features.shape[-1]}."
-            )
     features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
     return projection(features, torch.cat([image_mask.unsqueeze(1), object_mask], dim=1))
 

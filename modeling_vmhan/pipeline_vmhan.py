@@ -40,12 +40,7 @@ CUSTOM_PIPELINES = {
 class MultimodalRelationClassificationPipeline(Pipeline):
     """Relation between two entities of a post. `__call__` says what it takes and gives.
 
-    Args:
-        model, processor: a `VMHANForRelationClassification` and its own `VMHANProcessor`.
-        **kwargs: what every Pipeline takes (device, batch_size, ...), and defaults of `__call__`'s options.
-
-    Raises:
-        ValueError: no processor, one that belongs to another model, or an unknown option.
+    Keywords are what every Pipeline takes (device, batch_size, ...), and defaults of `__call__`'s options.
 
     Example:
         pipe = pipeline(model="outputs/demo", trust_remote_code=True)
@@ -68,15 +63,9 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         Args:
             inputs: a question, or a list, generator, `datasets.Dataset` (streaming too) or other iterable of
                 questions, of which a list gives a list and anything else an iterator. A question is a dict of
-                text or tokens: the sentence.
-                head, tail: each a string that stands once in the sentence, or a span: (start, end) in characters of
-                    `text`, in tokens of `tokens`. The tail may be a box (x1, y1, x2, y2) in pixels of the image, or
-                    `tail_object`, an index into `boxes`.
-                pairs: instead, a list of such {head, tail} for several pairs of the post, answered in one pass; then
-                    the answer is a list. Rows of this project's data sets are questions as they are.
-                image: path, http(s) URL, PIL image or encoded bytes; may be missing.
-                text_phrases (strings or spans), objects (indices into boxes): of the pair.
-                Others: as for VMHANProcessor.
+                what VMHANProcessor takes, where head, tail and text phrases may also be strings that stand once in
+                the sentence, the tail also a box (x1, y1, x2, y2) in pixels of the image, and the image also an
+                http(s) URL. The post of one pair has the pair's keys itself; with `pairs` the answer is a list.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32). seed: of their noise (default 0).
@@ -89,11 +78,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             probability, softmax(logits / config.calibration_temperature)), abstained, none_score, top_k (dicts of
             relation and score), with explain=True explanation (nodes, hyperedges, picture), and uncertainty:
             {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
-            samples of the node Gaussians; mutual_information is None for a model without variances.
-
-        Raises:
-            ValueError: a question that cannot be read or encoded; the message names the value and the fix.
-            OSError: an image that cannot be had.
+            samples of the node Gaussians; mutual_information is None for a model without variances. A question that
+            cannot be read is a ValueError, an image that cannot be had an OSError.
         """
         if isinstance(inputs, (list, tuple)) and not inputs:
             return []

@@ -1,7 +1,4 @@
-"""Pure helpers of the processor: checks of a post, its spans in tokens, and ragged lists padded to tensors.
-
-Every error names the post, the value and the fix.
-"""
+"""Pure helpers of the processor: checks of a post, its spans in tokens, and ragged lists padded to tensors."""
 
 import operator
 import re
@@ -17,7 +14,6 @@ from .windows import Span, Window, tokens_of_span
 __all__ = [
     "POST_KEYS",
     "as_index",
-    "as_list",
     "check_post",
     "feature_tensor",
     "find_words",
@@ -46,20 +42,8 @@ KINDS = {str: "string", int: "whole number", Mapping: "dict", object: "row"}
 POST_KEYS = set(POST)
 
 
-def as_list(posts: Any) -> list[Any]:
-    """One post, or whatever gives several, as a list."""
-    try:
-        return [posts] if isinstance(posts, (Mapping, str)) else list(posts)
-    except TypeError:
-        return [posts]
-
-
 def check_post(post: dict, name: str) -> None:
-    """Keys, and the kinds of what is text or a list; spans, boxes and features are checked where they are read.
-
-    Raises:
-        ValueError: names the post, the value and the fix.
-    """
+    """Keys, and the kinds of what is text or a list; spans, boxes and features are checked where they are read."""
     _check_kinds(post, POST, name)
     if (post.get("text") is None) == (post.get("tokens") is None):
         raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
@@ -77,24 +61,17 @@ def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
         raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.")
     for key, kind in kinds.items():
         value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
-        rule = f"a list of {KINDS[of]}s" if isinstance(kind, list) else f"a {KINDS.get(of)}"
-        values = _rows_of(value) if isinstance(kind, list) else [value]
-        wrong = [value] if values is None else [each for each in values if not _is_of(each, of)]
-        if wrong and value is not None:
-            received = f"{type(wrong[0]).__name__}: {str(wrong[0])[:80]!r}"
+        if value is None or kind is object:
+            continue
+        # a generator can be read only once, so it is no list
+        is_list = hasattr(value, "__len__") and getattr(value, "ndim", 1) and not isinstance(value, (str, Mapping))
+        values = [value] if kind is of else value if is_list else []
+        wrong = [each for each in values if not (isinstance(each, of) or of is int and as_index(each) is not None)]
+        if wrong or (kind is not of and not is_list):
+            rule = f"a {KINDS[of]}" if kind is of else f"a list of {KINDS[of]}s"
+            wrong = wrong[0] if wrong else value
+            received = f"{type(wrong).__name__}: {str(wrong)[:80]!r}"
             raise ValueError(f"{name}: {key} must be {rule}, received {received}.")
-
-
-def _rows_of(values: Any) -> Any:
-    """`values` where it is a list or array: a string or mapping is none, nor is what has no length, read only once."""
-    try:
-        return None if isinstance(values, (str, bytes, Mapping)) or len(values) < 0 else values
-    except TypeError:
-        return None
-
-
-def _is_of(value: Any, kind: type) -> bool:
-    return as_index(value) is not None if kind is int else isinstance(value, kind)
 
 
 def as_index(value: Any) -> int | None:
@@ -173,29 +150,22 @@ def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pai
 
 def label_id(relation: Any, label2id: dict[str, int], name: str) -> int:
     """A relation's id from its name or id."""
-    if isinstance(relation, str) and relation in label2id:
-        return label2id[relation]
-    index = as_index(relation)
-    if index is not None and 0 <= index < len(label2id):
-        return index
-    raise ValueError(f"{name}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
+    index = label2id.get(relation) if isinstance(relation, str) else as_index(relation)
+    if index is None or not 0 <= index < len(label2id):
+        raise ValueError(f"{name}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
+    return index
 
 
 def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
-    """Features as a tensor: float16 where they come so, the model casts them; float32 otherwise.
-
-    Raises:
-        ValueError: not numbers, of another shape, or not finite.
-    """
+    """Finite features of this shape as a tensor: float16 where they come so, for the model to cast, or float32."""
     is_half = str(getattr(values, "dtype", None)) in ("float16", "torch.float16")
     if not getattr(getattr(values, "flags", None), "writeable", True):
         values = values.copy()  # a view of a mapped file, which a tensor must not share
     try:
         features = torch.as_tensor(values, dtype=torch.float16 if is_half else torch.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must be numbers of shape {shape}, received {type(values).__name__}: {error}"
-        ) from None
+        received = f"{type(values).__name__}: {error}"
+        raise ValueError(f"{name} must be numbers of shape {shape}, received {received}") from None
     if features.shape != shape:
         raise ValueError(
             f"{name} must have shape {shape}, as the processor's visual_feature_size is {shape[-1]}, received "
@@ -215,8 +185,5 @@ def pad_rows(rows: list[list[int]], value: int) -> Tensor:
 def pad_nodes(nodes: list[list[list[int]]]) -> Tensor:
     """Per pair, per node, token positions -> (P, n, L), -1 where there is none."""
     count = max(len(node) for node in nodes)
-    length = max((len(tokens) for node in nodes for tokens in node), default=0)
-    padded = [node + [[]] * (count - len(node)) for node in nodes]
-    return pad_rows([tokens + [-1] * (length - len(tokens)) for node in padded for tokens in node], -1).view(
-        len(nodes), count, length
-    )
+    padded = pad_rows([tokens for node in nodes for tokens in node + [[]] * (count - len(node))], -1)
+    return padded.view(len(nodes), count, padded.shape[-1])

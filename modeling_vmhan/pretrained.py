@@ -1,4 +1,4 @@
-"""What both models share: their outputs, initialisation, loading, and the factory around a pretrained text encoder."""
+"""What both models share: initialisation, loading, and the factory around a pretrained text encoder."""
 
 import os
 
@@ -15,8 +15,6 @@ __all__ = ["VMHANPreTrainedModel", "without_pooler"]
 
 
 class VMHANPreTrainedModel(PreTrainedModel):
-    """What both models share: weight initialisation, the embedding accessors, and the factory."""
-
     config_class = VMHANConfig
     base_model_prefix = "vmhan"
     supports_gradient_checkpointing = True
@@ -45,9 +43,7 @@ class VMHANPreTrainedModel(PreTrainedModel):
         vision: tuple[nn.Module, PixelTransform] | None = None,
         **fields,
     ):
-        """A new model around a pretrained text encoder; everything else has fresh weights.
-
-        It comes in evaluation mode, as from `from_pretrained`, and in one type (float32 by default) throughout.
+        """A new model around a pretrained text encoder, in evaluation mode; everything else has fresh weights.
 
         Args:
             text_encoder: name or folder for `AutoModel.from_pretrained`, or a loaded model.
@@ -55,10 +51,6 @@ class VMHANPreTrainedModel(PreTrainedModel):
                 `VMHANConfig` instead, of which `visual_feature_size` may then be left to the vision encoder.
             vocab_size: resize the token embeddings to it; `len(processor.tokenizer)`, whose markers are new tokens.
             vision: the vision encoder that `config` names and how its pixels are made (`load_region_encoder`).
-
-        Raises:
-            ValueError: both `config` and `fields` are given, or a vision encoder without its name or the other way
-                round: none is random unasked.
 
         Example:
             model = VMHANForRelationClassification.from_text_encoder(

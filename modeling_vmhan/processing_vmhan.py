@@ -1,6 +1,5 @@
-"""VMHANProcessor: the one path from posts to model inputs (training, evaluation, prediction, README).
+"""VMHANProcessor: the one path from posts to model inputs; `__call__` lists a post's keys.
 
-A post is a dict: a sentence, its entity pairs, and optionally its image. `VMHANProcessor.__call__` lists its keys.
 Shapes are those of modeling_vmhan.py's notation.
 """
 
@@ -15,7 +14,6 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .configuration_vmhan import CHOICES, COUNTS, _check_choice, _check_image_transform, _check_number
 from .posts import (
-    as_list,
     check_post,
     feature_tensor,
     find_words,
@@ -86,9 +84,6 @@ class VMHANProcessor(ProcessorMixin):
         max_image_text_length: tokens the image text may take of them, as far as the sentence leaves room.
         Others: as in `VMHANConfig`, and equal to the model's; `for_config` copies them.
 
-    Raises:
-        ValueError: a slow tokenizer, or a field that breaks its rule.
-
     Example:
         processor = VMHANProcessor.for_config(model.config, AutoTokenizer.from_pretrained("bert-base-uncased"))
         inputs = processor({"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]})
@@ -125,10 +120,7 @@ class VMHANProcessor(ProcessorMixin):
 
     @classmethod
     def for_config(cls, config, tokenizer: PreTrainedTokenizerBase, **fields) -> "VMHANProcessor":
-        """The processor whose node counts, entity representation and pixels are those of a `VMHANConfig`.
-
-        A `max_length` beyond the positions of its text encoder is a ValueError.
-        """
+        """The processor of a `VMHANConfig`; a `max_length` beyond its text encoder's positions is a ValueError."""
         fields = {name: getattr(config, name) for name in SHARED_FIELDS} | fields
         if config.vision_encoder is not None:
             transform = config.image_transform or default_transform(config.vision_config).to_dict()
@@ -164,14 +156,12 @@ class VMHANProcessor(ProcessorMixin):
             label2id: of the model's config; with it `labels` (P,) are returned.
 
         Returns:
-            BatchFeature of tensors, the keyword arguments of `VMHANModel.forward` (and `labels`).
-
-        Raises:
-            ValueError: what a post lacks or has wrong; the message names the post, the value and the fix.
+            the keyword arguments of `VMHANModel.forward` (and `labels`). What a post lacks or has wrong is a
+            ValueError, whose message names the post, the value and the fix.
         """
         if kwargs:
             raise ValueError(f"unknown arguments {sorted(kwargs)}: the processor takes posts and label2id.")
-        posts = as_list(posts)
+        posts = [posts] if isinstance(posts, Mapping) else list(posts)
         names = [post.get("id", i) if isinstance(post, Mapping) else i for i, post in enumerate(posts)]
         return self.collate([self.encode(post, f"post {name!r}", label2id) for post, name in zip(posts, names)])
 
@@ -297,12 +287,10 @@ class VMHANProcessor(ProcessorMixin):
         """What the tokenizer puts before the first, between, and after the second segment."""
         if not hasattr(self, "_special_token_cache"):
             encoded = self.tokenizer("a", "b")
-            segment_of = encoded.sequence_ids()  # None for special tokens
-            ends = [i for i, segment in enumerate(segment_of) if segment is not None]
-            first, second = segment_of.index(0), segment_of.index(1)
-            last_of_first = max(i for i in ends if segment_of[i] == 0)
-            ids = encoded["input_ids"]
-            self._special_token_cache = (ids[:first], ids[last_of_first + 1 : second], ids[ends[-1] + 1 :])
+            ids, segments = encoded["input_ids"], encoded.sequence_ids()  # None for special tokens
+            first, second = ([i for i, of in enumerate(segments) if of == segment] for segment in (0, 1))
+            between = ids[first[-1] + 1 : second[0]]
+            self._special_token_cache = (ids[: first[0]], between, ids[second[-1] + 1 :])
         return self._special_token_cache
 
     def _row(
@@ -316,16 +304,16 @@ class VMHANProcessor(ProcessorMixin):
         if self.entity_representation == "marker":
             mentions = self._mentions(found[window.pairs[0]], window.start)
             sentence, place, opened = insert_markers(sentence, mentions)
-        first = [*prefix, *sentence]
-        second = [*middle, *image_ids] if image_ids else []
+        first, second = [*prefix, *sentence], [*middle, *image_ids] if image_ids else []
+        length = len(first) + len(second) + len(suffix)
+        border = len(first) + 1 if second else length
         row = {
             "input_ids": [*first, *second, *suffix],
+            "position_ids": list(range(length)),
+            "marker_pair": [0] * length,
             # the separator between them belongs to the first segment, as in BERT
-            "token_type_ids": [0] * (len(first) + (1 if second else len(suffix)))
-            + [1] * (max(len(second) - 1, 0) + (len(suffix) if second else 0)),
+            "token_type_ids": [0] * border + [1] * (length - border),
         }
-        row["position_ids"] = list(range(len(row["input_ids"])))
-        row["marker_pair"] = [0] * len(row["input_ids"])
         origin = len(first) + len(middle)
         phrases = [[] if span is None else [origin + token for token in range(*span)] for span in phrase_spans]
         positions = []
@@ -411,10 +399,7 @@ class VMHANProcessor(ProcessorMixin):
 
 @dataclass
 class VMHANCollator:
-    """The processor as a `collate_fn`: posts in, a batch padded to its longest row out.
-
-    label2id is of the model's config; None for posts without relations.
-    """
+    """The processor as a `collate_fn`; label2id is of the model's config, None for posts without relations."""
 
     processor: VMHANProcessor
     label2id: dict[str, int] | None = None

@@ -1,7 +1,4 @@
-"""A question to the pipeline, as people write it, turned into a post that VMHANProcessor takes.
-
-Strings become spans, a tail that is a box becomes an object, the image is opened. Everything else is the processor's.
-"""
+"""A question to the pipeline turned into a post: strings become spans, a tail's box an object, the image is opened."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -35,7 +32,7 @@ class Question:
 def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image.Image]) -> Question:
     """Check a question (see the pipeline's `__call__`; it is not changed) and make it a post.
 
-    `open_image` makes an RGB image of what `question["image"]` holds. A ValueError names what cannot be read.
+    `open_image` makes an RGB image of what `question["image"]` holds.
     """
     if not isinstance(question, Mapping):
         received = f"{type(question).__name__}: {str(question)[:80]!r}"

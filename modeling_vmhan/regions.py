@@ -6,7 +6,6 @@ A region is the whole image or one of its boxes. Shapes: n boxes of an image, S 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from .configuration_vmhan import _check_choice, _check_number
 from .images import load_image, to_rgb
 
 
@@ -36,14 +36,10 @@ class PixelTransform:
 
     Attributes:
         size: S in pixels.
-        crop_mode: "squash" resizes the region to S x S and gives up its aspect (the whole object is seen); "center"
-            resizes its shorter side to `shortest_edge` and keeps the S x S in the middle.
-        shortest_edge: in pixels, >= size; for crop_mode "center" only, where None is `size`.
+        crop_mode: "squash" resizes the region to S x S and gives up its aspect; "center" resizes its shorter side to
+            `shortest_edge` (pixels, >= size; None is `size`) and keeps the S x S in the middle.
         resample: Pillow's name of the filter.
         mean, std: of each channel in [0, 1].
-
-    Raises:
-        ValueError: a field breaks its rule.
     """
 
     size: int = 224
@@ -54,34 +50,25 @@ class PixelTransform:
     std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self):
-        def whole(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-        def three(values: Any) -> bool:
-            is_list = isinstance(values, (list, tuple)) and len(values) == 3
-            return is_list and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
-
-        if self.crop_mode == "center" and self.shortest_edge is None:
-            object.__setattr__(self, "shortest_edge", self.size)
-        edge, fits = self.shortest_edge, self.shortest_edge is None
+        _check_number("image_transform: size", self.size, whole=True, low=1)
+        _check_choice("image_transform: crop_mode", self.crop_mode, CROP_MODES)
+        _check_choice("image_transform: resample", self.resample, RESAMPLING)
         if self.crop_mode == "center":
-            fits = whole(edge) and whole(self.size) and edge >= self.size
-        for name, rule, holds in (
-            ("size", "a whole number >= 1", whole(self.size)),
-            ("crop_mode", f"one of {CROP_MODES}", self.crop_mode in CROP_MODES),
-            ("resample", f"one of {RESAMPLING}", self.resample in RESAMPLING),
-            ("shortest_edge", "None with 'squash', and a whole number >= size with 'center'", fits),
-            ("mean", "three numbers", three(self.mean)),
-            ("std", "three positive numbers", three(self.std) and min(self.std) > 0),
-        ):
-            if not holds:
-                raise ValueError(f"image_transform: {name} must be {rule}, received {getattr(self, name)!r}.")
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+            edge = self.size if self.shortest_edge is None else self.shortest_edge
+            edge = _check_number("image_transform: shortest_edge", edge, whole=True, low=self.size)
+            object.__setattr__(self, "shortest_edge", edge)
+        else:
+            _check_choice("image_transform: shortest_edge (with 'squash')", self.shortest_edge, (None,))
+        for name, above in (("mean", -math.inf), ("std", 0)):
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)) or len(values) != 3:
+                raise ValueError(f"image_transform: {name} must be three numbers, received {values!r}.")
+            values = [_check_number(f"image_transform: {name}", v, low=above, low_allowed=False) for v in values]
+            object.__setattr__(self, name, tuple(map(float, values)))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> "PixelTransform":
-        """The inverse of `to_dict`; missing fields, or None, are the defaults: VGG16's."""
+        """The inverse of `to_dict`; missing fields are VGG16's."""
         known = [field.name for field in dataclasses.fields(cls)]
         unknown = sorted(set(fields or ()) - set(known))
         if unknown:
@@ -92,11 +79,6 @@ class PixelTransform:
         """JSON-able, for configurations and provenance."""
         return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
-    def resized(self, size: int) -> "PixelTransform":
-        """The same for another size; the share of the picture that "center" keeps stays."""
-        edge = None if self.shortest_edge is None else max(round(self.shortest_edge * size / self.size), size)
-        return dataclasses.replace(self, size=size, shortest_edge=edge)
-
     def __call__(self, region: Image.Image) -> Tensor:
         """An RGB region -> (3, S, S)."""
         size = (self.size, self.size)
@@ -106,10 +88,9 @@ class PixelTransform:
         return (pil_to_tensor(square).float() / 255 - mean) / std
 
     def _center_box(self, region_size: tuple[int, int]) -> tuple[float, float, float, float]:
-        """The part of the region that is left after resizing and cutting, so that only this part need be resized.
+        """The part of the region that is left after resizing and cutting: a thin region is never resized whole.
 
-        Pillow's filters look beyond the box, so the pixels are those of resizing everything first (up to the rounding
-        between Pillow's two passes), without the memory that would take for a region of 1 x 1,000 pixels.
+        Pillow's filters look beyond the box, so the pixels are those of resizing everything first, up to rounding.
         """
         shorter = min(region_size)
         starts, ends = [], []
@@ -124,11 +105,8 @@ class PixelTransform:
 def pixel_boxes(boxes: Sequence[Sequence[float]], image_size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
     """The whole pixels that boxes cover: fractions are widened, up to one pixel beyond the border is cut off.
 
-    Args:
-        boxes: (n, 4) pixels, [x1, y1, x2, y2]; may be empty. image_size: (width, height).
-
-    Raises:
-        ValueError: a box is not four finite numbers, has no area, or lies outside the image.
+    boxes are (n, 4) pixels, [x1, y1, x2, y2]; image_size is (width, height). A box that is not four finite numbers,
+    has no area, or lies outside the image is a ValueError.
     """
     width, height = image_size
     covered = []
@@ -155,18 +133,13 @@ def crop_regions(image: Image.Image, boxes: Sequence[Sequence[float]]) -> list[I
 
 
 def region_inputs(
-    image: str | Path | bytes | Image.Image,
-    boxes: Sequence[Sequence[float]],
-    *,
-    transform: PixelTransform,
-    takes_boxes: bool = False,
+    image: Any, boxes: Sequence[Sequence[float]], *, transform: PixelTransform, takes_boxes: bool = False
 ) -> tuple[Tensor, Tensor]:
     """What a vision encoder reads of one image: the only path, for the model and for precomputed features.
 
     Args:
         image: whatever `load_image` reads. boxes: of the upright image, as in `pixel_boxes`.
-        takes_boxes: False gives every region's own pixels, True those of the image alone, for encoders that find the
-            regions in its feature map.
+        takes_boxes: True for encoders that find the regions in the image's feature map.
 
     Returns:
         pixels (1 + n, 3, S, S), the image first; (1, 3, S, S) with `takes_boxes`.

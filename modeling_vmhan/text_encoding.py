@@ -9,48 +9,25 @@ import torch
 from torch import Tensor
 
 
-__all__ = [
-    "PACKED_ENCODERS",
-    "num_positions",
-    "packed_attention_mask",
-    "padding_attention_mask",
-    "pool_tokens",
-    "position_offset",
-    "takes_4d_mask",
-]
+__all__ = ["PACKED_ENCODERS", "additive_mask", "num_positions", "packed_mask", "pool_tokens", "position_offset"]
 
 # Encoders with absolute positions that take a 4-D mask and explicit position ids.
 PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
 
 
-def packed_attention_mask(attention_mask: Tensor, marker_pair: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive 4-D mask of the packed encoding, (S, 1, T, T): 0 where query i may read key j, else the least number.
+def packed_mask(attention_mask: Tensor, marker_pair: Tensor) -> Tensor:
+    """Which key each query of the packed encoding may read, (S, 1, T, T) bool.
 
     Sentence tokens see the sentence only; a pair's markers see the sentence and the markers of their own pair.
-
-    Args:
-        attention_mask: (S, T), 1 for real tokens. marker_pair: (S, T), 0 for sentence tokens, 1 + p for the markers
-            of the row's p-th pair. dtype: of the encoder.
+    attention_mask is (S, T), 1 for real tokens; marker_pair (S, T), 0 for sentence tokens, 1 + p for the markers of
+    the row's p-th pair.
     """
-    key, query = marker_pair.unsqueeze(1), marker_pair.unsqueeze(2)
-    visible = ((key == 0) | (key == query)) & attention_mask.unsqueeze(1).bool()  # (S, T, T)
-    return _additive(visible.unsqueeze(1), dtype)
+    key, query = marker_pair[:, None, None], marker_pair[:, None, :, None]
+    return ((key == 0) | (key == query)) & attention_mask[:, None, None].bool()  # (S, 1, T, T)
 
 
-def padding_attention_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive 4-D mask that hides the padding, (S, T) -> (S, 1, 1, T).
-
-    transformers makes the same, but first asks whether any token is padding: the host then waits for the device.
-    """
-    return _additive(attention_mask[:, None, None].bool(), dtype)
-
-
-def takes_4d_mask(model_type: str, attention: str) -> bool:
-    """Whether the encoder, with this attention implementation, takes an additive 4-D mask as it is."""
-    return model_type in PACKED_ENCODERS and attention in ("eager", "sdpa")
-
-
-def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """What transformers adds to attention scores: 0 where `visible`, else the least number of `dtype`."""
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min)
 

@@ -35,17 +35,10 @@ def monte_carlo_probabilities(
     """Class probabilities under S draws of the head's and the tail's position: softmax(logits_s / temperature).
 
     Sampled are the means that equation 9's classifier reads, m_s ~ N(mean, diag(variance)); its variance inputs stay,
-    and nothing earlier is sampled: the layers carry Gaussians to Gaussians without chance, so one encoder pass serves
-    all samples. All pairs share the same S draws of noise, made on the CPU: an answer depends on the seed, and neither
-    on the other pairs of the batch nor on the device.
+    and one encoder pass serves all samples. All pairs share the same S draws of noise, made on the CPU: an answer
+    depends on the seed, and neither on the other pairs of the batch nor on the device.
 
-    Args:
-        classifier: (..., 4 D) -> (..., R).
-        entity_mean, entity_variance: (P, 2, D), head and tail.
-        num_samples: S >= 1. temperature: > 0, as in the config.
-
-    Returns:
-        (S, P, R) float32.
+    classifier: (..., 4 D) -> (..., R). entity_mean, entity_variance: (P, 2, D). Returns (S, P, R) float32.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_samples, 1, *entity_mean.shape[1:], generator=generator).to(entity_mean)  # (S, 1, 2, D)
@@ -58,10 +51,8 @@ def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUnc
     """Entropy of the mean of S predictions, and its part that is disagreement between them.
 
     entropy H = -sum_r p_r log p_r of p = mean_s p_s; mutual_information = H(p) - mean_s H(p_s), which is 0 where all
-    samples agree (Depeweg et al. 2018, https://arxiv.org/abs/1710.07283).
-
-    probabilities: (S, P, R). sampled: False for a model without variances, whose one prediction has no spread: its
-    mutual_information is None.
+    samples agree (Depeweg et al. 2018, https://arxiv.org/abs/1710.07283). probabilities are (S, P, R); without
+    `sampled`, for a model without variances, there is no mutual_information.
     """
     mean = probabilities.mean(dim=0)  # (P, R)
     entropy = torch.special.entr(mean).sum(dim=-1)  # (P,)

@@ -8,26 +8,14 @@ import torch
 from torch import Tensor, nn
 
 
-__all__ = [
-    "GaussianNodes",
-    "entity_features",
-    "initial_hyperedges",
-    "kl_to_standard_normal",
-    "masked_mean",
-    "reconstruction_error",
-]
+__all__ = ["GaussianNodes", "entity_features", "initial_hyperedges", "kl_to_standard_normal", "reconstruction_error"]
 
 
 class GaussianNodes(nn.Module):
-    """Equation 4: mean = W_mu x, variance = softplus(W_sigma x) + eps.
+    """Equation 4: mean = W_mu x, variance = softplus(W_sigma x) + eps; None without the variational path.
 
     Departure from the paper: its equation 4 is linear for the variance too, which can be negative, and the KL term
-    needs a positive one; softplus and eps make it so.
-
-    Args:
-        input_size: size of the initial node feature x. hidden_size: D.
-        variance_eps: lower bound of every variance, > 0.
-        variational: False builds no variance path and `forward` returns None for it.
+    needs a positive one; softplus and `variance_eps` > 0 make it so.
     """
 
     def __init__(self, *, input_size: int, hidden_size: int, variance_eps: float, variational: bool = True):
@@ -53,8 +41,8 @@ def initial_hyperedges(
 ) -> tuple[Tensor, Tensor | None]:
     """A hyperedge starts as the average of its members, taken as independent Gaussians (the paper gives no start).
 
-    mean = sum of means / |e|, variance = sum of variances / |e|^2. An empty hyperedge is all zeros: it is masked
-    wherever it could be read. (P, N, D), (P, N, D) or None, (P, N, E) bool -> (P, E, D), (P, E, D) or None.
+    mean = sum of means / |e|, variance = sum of variances / |e|^2, zeros for an empty hyperedge.
+    (P, N, D), (P, N, D) or None, (P, N, E) bool -> (P, E, D), (P, E, D) or None.
     """
     membership = incidence.transpose(1, 2).to(node_mean.dtype)  # (P, E, N)
     size = membership.sum(dim=-1, keepdim=True).clamp(min=1)  # (P, E, 1)
@@ -74,7 +62,7 @@ def entity_features(mean: Tensor, variance: Tensor | None) -> Tensor:
     return torch.stack([mean, variance], dim=-2).flatten(-3)  # (..., 2 entities, mean and variance, D) -> (..., 4 D)
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is True (same shape); 0 where it is True nowhere."""
     return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
@@ -88,7 +76,7 @@ def kl_to_standard_normal(mean: Tensor, variance: Tensor, node_mask: Tensor) -> 
     mean, variance = mean.float(), variance.float()
     variance = variance.masked_fill(~node_mask.unsqueeze(-1), 1)  # whatever an absent node holds, its log is finite
     divergence = 0.5 * (variance + mean.square() - 1 - variance.log()).mean(dim=-1)  # (P, N)
-    return masked_mean(divergence, node_mask)
+    return _masked_mean(divergence, node_mask)
 
 
 def reconstruction_error(
@@ -107,4 +95,4 @@ def reconstruction_error(
     error = (mean.float() - initial_mean.detach().float()).square().mean(dim=-1)  # (P, N)
     if variance is not None:
         error = error + (variance.float() - initial_variance.detach().float()).square().mean(dim=-1)
-    return masked_mean(error, node_mask)
+    return _masked_mean(error, node_mask)

@@ -18,7 +18,7 @@ class VGG16RegionEncoder(nn.Module):
     """VGG16 with a pass over each region's own pixels (the paper's), up to fc7, that is, without fc8.
 
     The output is the 4096-d vector after fc7's ReLU, so it is never negative (Simonyan and Zisserman 2015,
-    https://arxiv.org/abs/1409.1556). Its dropouts act in training mode only: extract features in evaluation mode.
+    https://arxiv.org/abs/1409.1556).
     """
 
     feature_size = 4096  # V
@@ -32,11 +32,7 @@ class VGG16RegionEncoder(nn.Module):
         self.classifier = network.classifier[:-1]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """fc7 features of normalised regions: (R, 3, S, S) -> (R, 4096). S is at least 32; the paper's is 224.
-
-        Raises:
-            ValueError: not a batch of three-channel images of 32 pixels or more a side.
-        """
+        """(R, 3, S, S) -> (R, 4096). S is at least 32; the paper's is 224."""
         maps = self.avgpool(self._maps(pixel_values))  # (R, 512, 7, 7)
         return self.classifier(maps.flatten(1))
 
@@ -51,23 +47,16 @@ class VGG16RegionEncoder(nn.Module):
 class VGG16RoIAlignEncoder(VGG16RegionEncoder):
     """VGG16 with one pass over the image, then RoIAlign of each region in its feature map, then fc6 and fc7.
 
-    One pass of the convolutions an image instead of one a region, and not the same features: a region is seen with
-    what surrounds it, and coarsely (7 x 7 cells an image at S = 224; take a larger S for small objects). Never mix the
-    two kinds in one data set. RoIAlign (He et al. 2017, https://arxiv.org/abs/1703.06870) to 7 x 7 with as many
-    samples a bin as the map has cells in it, so that the whole image, at a multiple of 224 pixels, gets exactly the
-    vector that `VGG16RegionEncoder` gives it. The weights are the same.
+    The features are other than the crops': a region is seen with what surrounds it, and coarsely (7 x 7 cells an image
+    at S = 224; take a larger S for small objects), so never mix the two kinds in one data set. RoIAlign (He et al.
+    2017, https://arxiv.org/abs/1703.06870) has as many samples a bin as the map has cells in it: the whole image, at a
+    multiple of 224 pixels, gets exactly the vector that `VGG16RegionEncoder` gives it. The weights are the same.
     """
 
     takes_boxes = True  # it reads whole images
 
     def forward(self, pixel_values: Tensor, rois: Tensor) -> Tensor:
-        """pixel_values (I, 3, S, S), rois (R, 5): number of the image, then x1, y1, x2, y2 in [0, 1] -> (R, 4096).
-
-        Raises:
-            ValueError: as for `VGG16RegionEncoder`, or rois of another shape.
-        """
-        if rois.ndim != 2 or rois.shape[1] != 5:
-            raise ValueError(f"rois must be (R, 5), an image's number and its box, received {tuple(rois.shape)}.")
+        """pixel_values (I, 3, S, S), rois (R, 5): number of the image, then x1, y1, x2, y2 in [0, 1] -> (R, 4096)."""
         maps = self._maps(pixel_values)  # (I, 512, h, w)
         height, width = maps.shape[-2:]
         in_cells = rois.float() * rois.new_tensor([1, width, height, width, height], dtype=torch.float32)

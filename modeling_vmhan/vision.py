@@ -22,10 +22,9 @@ VGG16_ENCODERS = {"vgg16": VGG16RegionEncoder, "vgg16_roi_align": VGG16RoIAlignE
 
 
 class TransformersRegionEncoder(nn.Module):
-    """A vision backbone of transformers (CLIP's and SigLIP's vision towers, DINOv2, DINOv3, ViT, ConvNeXt, ...).
+    """`pooler_output` of a vision backbone of transformers (CLIP's and SigLIP's vision towers, DINOv2, ConvNeXt, ...).
 
-    The feature is the backbone's `pooler_output`, of each region's own pixels. A backbone that needs more than
-    `pixel_values`, as text encoders and backbones with patches of any number do, is a ValueError.
+    A backbone that needs more than `pixel_values` is a ValueError.
     """
 
     takes_boxes = False
@@ -42,11 +41,7 @@ class TransformersRegionEncoder(nn.Module):
             raise ValueError(f"a vision encoder must need nothing but pixel_values, as CLIP's, received {received}.")
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Pooled features of normalised regions: (R, 3, S, S) -> (R, V).
-
-        Raises:
-            ValueError: the backbone does not take this size, or has no pooled feature of V numbers.
-        """
+        """(R, 3, S, S) -> (R, V); a size that the backbone does not take, or pool to V numbers, is a ValueError."""
         backbone, shape = type(self.backbone).__name__, tuple(pixel_values.shape)
         try:
             pooled = self.backbone(pixel_values=pixel_values, return_dict=True).pooler_output
@@ -59,11 +54,7 @@ class TransformersRegionEncoder(nn.Module):
 
 
 def build_region_encoder(kind: str, config: PreTrainedConfig | None = None) -> nn.Module:
-    """A frozen encoder in eval mode whose weights are still to be loaded.
-
-    Args:
-        kind: "vgg16", "vgg16_roi_align" or "transformers". config: of the backbone, for "transformers".
-    """
+    """A frozen encoder in eval mode whose weights are still to be loaded; `config` is of kind "transformers"."""
     encoder = TransformersRegionEncoder(config) if kind == "transformers" else VGG16_ENCODERS[kind]()
     return encoder.eval().requires_grad_(False)
 
@@ -80,15 +71,8 @@ def encode_regions(
 ) -> Tensor:
     """Features of a padded batch, (B, 1 + O, V), zeros where no region is; each region is encoded once.
 
-    The one place of a step where the host waits for the device: the number of regions is the number of passes.
-
-    Args:
-        pixel_values: (B, 1 + O, 3, S, S), the image first; (B, 1, 3, S, S) for an encoder that takes boxes.
-        image_mask: (B,) bool. object_mask: (B, O) bool.
-        boxes: (B, O, 4) relative, for an encoder that takes them, and only for it.
-
-    Raises:
-        ValueError: shapes that do not belong together.
+    The one place of a step where the host waits for the device: the number of regions is the number of passes. Shapes
+    are those of `VMHANModel.forward`; others are a ValueError.
     """
     batch, num_objects = object_mask.shape
     regions, expected = (1, (batch, num_objects, 4)) if encoder.takes_boxes else (1 + num_objects, None)

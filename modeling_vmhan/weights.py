@@ -1,5 +1,6 @@
 """Weights of the vision encoders: pretrained, or random by seed. No saved folder needs this, so none carries it."""
 
+import dataclasses
 import hashlib
 import logging
 from typing import Any
@@ -16,7 +17,7 @@ from .vgg16 import VGG16RegionEncoder
 from .vision import VGG16_ENCODERS, TransformersRegionEncoder, default_transform
 
 
-__all__ = ["load_region_encoder", "random_seed", "transform_of", "weights_digest"]
+__all__ = ["load_region_encoder", "random_seed", "resized", "transform_of", "weights_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +149,13 @@ def transform_of(processor: Any) -> PixelTransform:
         mean=tuple(processor.image_mean) if normalised else (0.0, 0.0, 0.0),
         std=tuple(processor.image_std) if normalised else (1.0, 1.0, 1.0),
     )
+
+
+def resized(transform: PixelTransform, size: int) -> PixelTransform:
+    """The same transform for another size; the share of the picture that "center" keeps stays."""
+    edge = transform.shortest_edge
+    edge = None if edge is None else max(round(edge * size / transform.size), size)
+    return dataclasses.replace(transform, size=size, shortest_edge=edge)
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -32,9 +32,9 @@ def tokens_of_span(span: Span, offsets: list[Span]) -> Span | None:
 def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each: bool) -> list[Window]:
     """Windows of at most `budget` tokens that together keep both mentions of every pair.
 
-    A sentence that fits is one window. A longer one moves its window to the mentions, centred on them. Where it lies
-    depends on the pair alone, not on the sentence's other pairs. Pairs whose windows are the same share it; to that
-    end it starts on a grid where the mentions leave room for that.
+    A sentence that fits is one window. A longer one moves its window to the mentions, centred on them; where it lies
+    depends on the pair alone. Pairs whose windows are the same share it; to that end it starts on a grid where the
+    mentions leave room for that.
 
     Args:
         length: tokens of the sentence. hulls: per pair, the token span from its first to its last mention token.

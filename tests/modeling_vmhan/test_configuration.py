@@ -263,7 +263,7 @@ def test_labels_that_contradict_each_other(fields, match):
         VMHANConfig(**fields)
 
 
-# ---------------------------------------------------------------- presets: the rows of Table 2 in MODEL.md
+# ---------------------------------------------------------------- presets: the rows of Table 2
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -1,4 +1,4 @@
-"""Incidence and clique adjacency against sets written by hand (equations 1 to 3, MODEL.md)."""
+"""Incidence and clique adjacency against sets written by hand (equations 1 to 3)."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def incidence_of(present, visual, families=FIVE):
 
 
 def sets_by_definition(present, visual):
-    """The five hyperedges of MODEL.md for one pair, written with sets."""
+    """The five hyperedges of one pair, written with sets."""
     nodes = {i for i, here in enumerate(present) if here}
     visual_nodes = {i for i in nodes if visual[i]}
     head_visual = ({0} & nodes) | visual_nodes if visual_nodes else set()

@@ -1,4 +1,4 @@
-"""Variational hypergraph attention (equations 5 to 8, exact in MODEL.md) against loops, and its invariances."""
+"""Variational hypergraph attention (equations 5 to 8) against loops, and its invariances."""
 
 import math
 

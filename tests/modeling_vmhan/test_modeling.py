@@ -370,15 +370,6 @@ def test_an_empty_batch_is_refused(make_model, encode, posts):
         model(**empty)
 
 
-@pytest.mark.parametrize("name", ["image_features", "object_features"])
-def test_features_of_another_encoder_are_refused(name, make_model, encode, posts):
-    model = make_model()
-    inputs = encode(model, posts())
-    inputs[name] = inputs[name][..., :6]
-    with pytest.raises(ValueError, match=f"{name} must have config.visual_feature_size=8 numbers, received 6"):
-        model(**inputs)
-
-
 def test_a_visual_model_needs_features(make_model, encode, posts, make_processor):
     model = make_model()
     inputs = make_processor(visual_feature_size=0)(posts())

@@ -8,7 +8,7 @@ from transformers import AutoModel, CLIPImageProcessor
 
 from datasets_scripts.features import VisualFeatureExtractor
 from modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANProcessor
-from modeling_vmhan.weights import load_region_encoder
+from modeling_vmhan.weights import load_region_encoder, resized
 
 
 KINDS = ("vgg16", "vgg16_roi_align", "transformers")
@@ -168,7 +168,7 @@ def test_the_weights_and_what_belongs_to_them_are_taken(kind, weights, extractor
     assert model.vision_encoder.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in model.vision_encoder.state_dict().items())
     assert model.config.visual_feature_size == extractor.feature_size
-    assert model.config.image_transform == extractor.transform.resized({"transformers": 32}.get(kind, 224)).to_dict()
+    assert model.config.image_transform == resized(extractor.transform, {"transformers": 32}.get(kind, 224)).to_dict()
     again = VMHANModel.from_text_encoder(text_encoder, model.config, vision=vision)
     assert again.config.image_transform == model.config.image_transform
     assert type(again.config.vision_config) is type(model.config.vision_config)

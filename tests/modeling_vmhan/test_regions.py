@@ -16,7 +16,7 @@ from modeling_vmhan.regions import (
     pixel_boxes,
     region_inputs,
 )
-from modeling_vmhan.weights import transform_of
+from modeling_vmhan.weights import resized, transform_of
 
 
 def test_crops_are_the_whole_image_then_the_boxes():
@@ -156,9 +156,9 @@ def test_a_transform_and_its_dict(fields):
 
 
 def test_another_size_keeps_the_share_of_the_centre():
-    transform = PixelTransform(size=32, crop_mode="center", shortest_edge=40).resized(64)
+    transform = resized(PixelTransform(size=32, crop_mode="center", shortest_edge=40), 64)
     assert (transform.size, transform.shortest_edge) == (64, 80)
-    assert PixelTransform(size=32).resized(48) == PixelTransform(size=48)
+    assert resized(PixelTransform(size=32), 48) == PixelTransform(size=48)
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ def test_another_size_keeps_the_share_of_the_centre():
         ({"size": 32.0}, "size must be a whole number >= 1, received 32.0"),
         ({"crop_mode": "pad"}, "crop_mode must be .*'squash', 'center'.*received 'pad'"),
         ({"resample": "cubic"}, "resample must be one of .*'bicubic'.*, received 'cubic'"),
-        ({"shortest_edge": 256}, "shortest_edge must be .*received 256"),
+        ({"shortest_edge": 256}, "shortest_edge .*received 256"),
         ({"crop_mode": "center", "shortest_edge": 8}, "shortest_edge must be .*received 8"),
         ({"mean": 0.5}, "mean must be three numbers, received 0.5"),
-        ({"std": [1, 1, 0]}, r"std must be three positive numbers, received \[1, 1, 0\]"),
+        ({"std": [1, 1, 0]}, "std must be .*> 0, received 0"),
         ({"side": 32}, r"image_transform has unknown fields \['side'\]: it may have \['size', "),
     ],
 )

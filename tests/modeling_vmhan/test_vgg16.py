@@ -74,9 +74,3 @@ def test_each_region_is_of_its_own_image(aligned):
     alone = [aligned(pixels[i : i + 1], torch.cat([torch.zeros(1, 1), boxes[i : i + 1]], dim=1)) for i in (1, 0)]
     together = aligned(pixels, torch.cat([torch.tensor([[1.0], [0.0]]), boxes.flip(0)], dim=1))
     torch.testing.assert_close(together, torch.cat(alone))
-
-
-@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 6)])
-def test_rois_of_a_wrong_shape(aligned, shape):
-    with pytest.raises(ValueError, match=r"rois must be \(R, 5\).*received"):
-        aligned(torch.zeros(1, 3, 32, 32), torch.zeros(shape))

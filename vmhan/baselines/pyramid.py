@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from modeling_vmhan.regions import PixelTransform
-from modeling_vmhan.weights import random_seed
+from modeling_vmhan.weights import random_seed, resized
 
 
 __all__ = ["FEATURE_SIZES", "POSITIONS", "PyramidEncoder", "pyramid_transform"]
@@ -26,7 +26,7 @@ FEATURE_SIZES = {"resnet18": 960, "resnet50": 3840}  # C
 
 def pyramid_transform(size: int = 224) -> PixelTransform:
     """The public system's pixels: the shorter side resized to 256, 224 x 224 of its middle; or less in proportion."""
-    return PixelTransform(size=224, crop_mode="center", shortest_edge=256).resized(size)
+    return resized(PixelTransform(size=224, crop_mode="center", shortest_edge=256), size)
 
 
 class PyramidEncoder(nn.Module):
