@@ -2,15 +2,13 @@
 
 import difflib
 import inspect
-import math
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
 from .hypergraph import HYPEREDGE_FAMILIES
-from .labels import NONE_LABELS, find_none_label
+from .labels import NONE_LABELS, check_choice, check_number, find_none_label
 
 
 __all__ = ["PRESETS", "VMHANConfig"]
@@ -20,7 +18,7 @@ PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
 HYPERGRAPH_ENCODERS = ("vhan", "none", "variational_gcn", *PLAIN_ENCODERS)
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
-# Which fields choose among names, and which rule each number follows (see `_check_number`).
+# Which fields choose among names, and which rule each number follows (see `check_number`).
 CHOICES = {
     "entity_representation": ENTITY_REPRESENTATIONS,
     "hypergraph_encoder": HYPERGRAPH_ENCODERS,
@@ -79,16 +77,14 @@ class VMHANConfig(PreTrainedConfig):
         image_transform: dict of `PixelTransform`'s fields; None is ImageNet's normalisation at the encoder's size.
         num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q.
         hidden_size: D of nodes and hyperedges; None takes the text encoder's.
-        num_layers: of V-HAN. A hyperedge read by the last layer has been updated num_layers - 1 times, so it takes 2
-            or more for what one node says to reach another selectively.
+        num_layers: of V-HAN. It takes 2 or more for what one node says to reach another selectively.
         num_heads: attention heads; must divide hidden_size.
         hyperedges: families of hyperedges, of `hypergraph.HYPEREDGE_FAMILIES`.
         hypergraph_encoder: "vhan", or an ablation: "none", "hgnn", "gcn", "gat", "variational_gcn".
         variational: False: no variance path, no KL, the classifier sees the means only.
         variance_eps: lower bound of every node variance.
         classifier_dropout: before the classifier (paper: 0.6).
-        relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12, which the paper does
-            not print and finds on the validation split.
+        relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12 (not in the paper).
         calibration_temperature: class probabilities are softmax(logits / calibration_temperature); logits and losses
             are without it. (transformers refuses to save the name `temperature`, a parameter of generation.)
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
@@ -147,10 +143,11 @@ class VMHANConfig(PreTrainedConfig):
         if "custom_pipelines" in kwargs:
             self.custom_pipelines = _CustomPipelines(kwargs["custom_pipelines"])
         for name, choices in CHOICES.items():
-            _check_choice(name, getattr(self, name), choices)
+            check_choice(name, getattr(self, name), choices)
         for name, rule in NUMBERS.items():
-            setattr(self, name, _check_number(name, getattr(self, name), **rule))
-        _check_image_transform(image_transform)
+            setattr(self, name, check_number(name, getattr(self, name), **rule))
+        if not isinstance(image_transform, (dict, type(None))):  # whose fields `PixelTransform` checks
+            raise ValueError(f"image_transform must be a dict or None, received {image_transform!r}.")
         self._check_combinations()
 
     @classmethod
@@ -165,8 +162,7 @@ class VMHANConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
         """As in transformers, but keywords that are fields go through the constructor, and so through its checks.
 
-        A dict for a sub-configuration changes the saved one, as in transformers. New labels, or another number of
-        labels, replace `id2label`, `label2id` and `none_label` together, so that fine-tuning starts with fresh ones.
+        New labels, or another number of them, replace `id2label`, `label2id` and `none_label` together.
         """
         saved, labels = dict(config_dict), {"id2label", "label2id", "num_labels"}
         given = {name: kwargs.pop(name) for name in (_own_fields(cls) | labels) & kwargs.keys()}
@@ -193,7 +189,7 @@ class VMHANConfig(PreTrainedConfig):
         if not isinstance(families, list) or not families or max(map(families.count, families)) > 1:
             raise ValueError(f"hyperedges must be a list of at least one family, each once, received {families!r}.")
         for family in families:
-            _check_choice("hyperedges", family, HYPEREDGE_FAMILIES)
+            check_choice("hyperedges", family, HYPEREDGE_FAMILIES)
         wanted = dict.fromkeys(PLAIN_ENCODERS, False) | {"variational_gcn": True}
         has_size = self.visual_feature_size == 4096 or self.vision_encoder in (None, "transformers")
         for holds, rule, *names in (
@@ -217,8 +213,8 @@ class VMHANConfig(PreTrainedConfig):
 class _CustomPipelines(dict):
     """Pipelines whose code the folder carries: task -> where the class is. A task that is registered is not `in` it.
 
-    `pipeline()` reads the task off the keys, then asks `task in` to choose between the folder's class, which needs
-    trust_remote_code, and the registry's. So an installed package wins here as it does for the Auto classes.
+    `pipeline()` asks `task in` to choose between the folder's class, which needs trust_remote_code, and an installed
+    package's, which wins here as it does for the Auto classes.
     """
 
     def __contains__(self, task: object) -> bool:
@@ -232,10 +228,7 @@ def _as_config(name: str, config: PreTrainedConfig | dict) -> PreTrainedConfig:
     if isinstance(config, PreTrainedConfig):
         return config
     if not isinstance(config, dict) or (name != "text_config" and "model_type" not in config):
-        raise ValueError(
-            f"{name} must be a configuration or its dict (with its model_type), received {config!r}. For a pretrained "
-            "encoder use AutoConfig.from_pretrained(...), or the model's from_text_encoder(...)."
-        )
+        raise ValueError(f"{name} must be a configuration or its dict with its model_type, received {config!r}.")
     fields = dict(config)
     return AutoConfig.for_model(fields.pop("model_type", "bert"), **fields)
 
@@ -245,14 +238,10 @@ def _own_fields(cls: type) -> set[str]:
 
 
 def _reject_unknown(kwargs: dict[str, Any], cls: type) -> None:
-    own = _own_fields(cls)
-    known = own | set(vars(PreTrainedConfig())) | _TRANSFORMERS_KEYS
+    known = _own_fields(cls) | set(vars(PreTrainedConfig())) | _TRANSFORMERS_KEYS
     for key in kwargs:
         if key not in known and not key.startswith("_"):
-            raise ValueError(
-                f"{cls.__name__} has no field {key!r} (received {kwargs[key]!r}).{_suggest(key, known)} "
-                f"Its own fields are {sorted(own)}."
-            )
+            raise ValueError(f"{cls.__name__} has no field {key!r} (received {kwargs[key]!r}).{_suggest(key, known)}")
 
 
 def _suggest(name: str, known) -> str:
@@ -266,7 +255,7 @@ def _complete_labels(kwargs: dict[str, Any], none_label: str | None) -> dict[str
     kwargs = dict(kwargs)
     count, id2label, label2id = (kwargs.pop(name, None) for name in ("num_labels", "id2label", "label2id"))
     if count is not None:
-        count = _check_number("num_labels", count, whole=True, low=1)
+        count = check_number("num_labels", count, whole=True, low=1)
     for name, given in (("id2label", id2label), ("label2id", label2id)):
         if given is not None and not isinstance(given, Mapping):
             raise ValueError(f"{name} must be a dict like dict(enumerate(names)) or its inverse, received {given!r}.")
@@ -284,25 +273,3 @@ def _complete_labels(kwargs: dict[str, Any], none_label: str | None) -> dict[str
     if label2id is not None and label2id != expected:
         raise ValueError(f"label2id must be the inverse of id2label ({expected}), received {label2id}.")
     return {**kwargs, "id2label": dict(enumerate(names)), "label2id": expected}
-
-
-def _check_choice(name: str, value: Any, choices: tuple) -> None:
-    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
-        raise ValueError(f"{name} must be one of {list(choices)}, received {value!r}.")
-
-
-def _check_image_transform(value: Any) -> None:
-    """`PixelTransform` checks the fields themselves when the processor is made."""
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"image_transform must be a dict of PixelTransform's fields or None, received {value!r}.")
-
-
-def _check_number(
-    name: str, value: Any, *, low: float, whole: bool = False, below: float = math.inf, low_allowed: bool = True
-) -> int | float:
-    """`value` as a number of Python, which JSON can hold: numpy's are accepted too."""
-    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not is_number or not (value >= low if low_allowed else value > low) or not value < below:
-        rule = f"{'a whole' if whole else 'a'} number {'>=' if low_allowed else '>'} {low}"
-        raise ValueError(f"{name} must be {rule}{f' and < {below}' if below < math.inf else ''}, received {value!r}.")
-    return int(value) if isinstance(value, Integral) else float(value)

@@ -1,9 +1,8 @@
 """The picture of an explanation: the image with its boxes, the hyperedges, the words; line width is attention.
 
-From top to bottom: a title; the image with its regions outlined, beside the nodes that have no place in it; the
-hyperedges; the sentence; every node's weight as a bar. A line joins a hyperedge to each of its members, as wide as the
-hyperedge's weight times the member's, relative to the widest; an outline is as wide as the node's weight. All is drawn
-at twice its final size and then shrunk, because Pillow does not smooth lines.
+A line joins a hyperedge to each of its members, as wide as the hyperedge's weight times the member's, relative to the
+widest; an outline is as wide as the node's weight. All is drawn at twice its final size and then shrunk, because
+Pillow does not smooth lines.
 """
 
 import re
@@ -25,13 +24,9 @@ INK, PAPER, FAINT = (30, 30, 30), (255, 255, 255), (225, 225, 225)
 # Okabe and Ito's palette, which colour-blind readers tell apart too
 EDGE_COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (150, 120, 0), (86, 180, 233))
 NODE_COLOURS = {
-    "head": (0, 90, 170),
-    "tail": (200, 75, 0),
-    "text phrase": (0, 130, 95),
-    "image": (90, 90, 90),
-    "object": (165, 60, 130),
-    "image phrase": (125, 100, 0),
-}
+    "head": (0, 90, 170), "tail": (200, 75, 0), "text phrase": (0, 130, 95),
+    "image": (90, 90, 90), "object": (165, 60, 130), "image phrase": (125, 100, 0),
+}  # fmt: skip
 
 Box = tuple[float, float, float, float]
 
@@ -39,14 +34,9 @@ Box = tuple[float, float, float, float]
 def draw_explanation(
     explanation: dict[str, list[dict[str, Any]]], text: str, image: Image.Image | None, title: str
 ) -> Image.Image:
-    """Draw what `explanation.explain_pair` returns.
+    """What `explanation.explain_pair` returns as a picture in RGB, 1100 pixels wide, as high as it must be.
 
-    Args:
-        explanation: nodes and hyperedges of one pair. text: the sentence. image: RGB, in whose pixels boxes are.
-        title: the first line, such as the answer.
-
-    Returns:
-        RGB, 1100 pixels wide, as high as the sentence and the image need.
+    text is the sentence, image (RGB) the one in whose pixels boxes are, title the first line, such as the answer.
     """
     drawing = _Drawing(explanation)
     drawing.draw.text((MARGIN, drawing.bottom), title, INK, ImageFont.load_default(FONT_SIZE + 10))

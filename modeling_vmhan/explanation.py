@@ -71,12 +71,11 @@ def explain_pairs(
 def describe_nodes(post: dict, pair: dict, encoded: EncodedPair, inputs: dict[str, Tensor]) -> list[dict[str, Any]]:
     """The N nodes of one pair in the model's order; a slot that this pair does not fill is {"kind": "empty"}.
 
-    The widths of `inputs` say how many slots each kind has in the batch. A node is a dict of kind (head, tail, text
-    phrase, image, object, image phrase), text (the words, or the object's label), characters ([start, end) of the
-    sentence, or None) and box (xyxy pixels, or None).
+    A node is a dict of kind (head, tail, text phrase, image, object, image phrase), text (the words, or the object's
+    label), characters ([start, end) of the sentence, or None) and box (xyxy pixels, or None).
     """
     text, unit_spans = sentence_of(post)
-    boxes = post.get("boxes") if post.get("boxes") is not None else []
+    boxes = post["boxes"] if has_rows(post.get("boxes")) else []
     labels, about = post.get("object_labels") or [], image_phrases_of(post)
 
     def node(kind: str, text: str, characters: list[int] | None = None, box: list[float] | None = None) -> dict:

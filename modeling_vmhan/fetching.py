@@ -26,14 +26,12 @@ def fetch_image(url: str, *, timeout: float = 10.0, max_bytes: int = 20 << 20, a
 
     Args:
         url: http or https; so must be every address it redirects to.
-        timeout: seconds for everything together: name look-up, redirects, headers and body.
-        max_bytes: of the body.
+        timeout: seconds for everything together: name look-up, redirects, headers and body. max_bytes: of the body.
         allow_private: also connect to addresses that are not public. Leave it False where strangers can give URLs.
             The address connected to is checked, at each redirect; a proxy (HTTP_PROXY) looks hosts up itself.
 
-    Raises:
-        ValueError: another scheme, no host, a private address, a body too large or one that is no image.
-        OSError: no answer in time (TimeoutError), no connection, an error status, a redirect away from http.
+    No answer in time (TimeoutError), an error status or a redirect away from http is an OSError; another scheme, a
+    private address, and a body that is too large or no image are a ValueError.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
@@ -94,10 +92,8 @@ class _Guard:
                 address = self.sock.getpeername()[0]
                 if not _is_public(address):
                     self.close()
-                    raise ValueError(
-                        f"the image URL's host {self.host!r} is at {address}, which is not a public address. Pass "
-                        "allow_private_urls=True if whoever gives URLs may reach it."
-                    )
+                    where = f"the image URL's host {self.host!r} is at {address}"
+                    raise ValueError(f"{where}, which is not public: allow_private_urls=True would reach it.")
 
         is_proxied = request.has_proxy() or getattr(request, "_tunnel_host", None) is not None
         return super().do_open(connection_class if is_proxied else Guarded, request, **options)

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 
-__all__ = ["image_size", "load_image", "to_rgb"]
+__all__ = ["image_size", "load_image"]
 
 # EXIF tag 274 (Exif 2.32, 4.6.4 A): how the stored picture must be turned to stand upright. ImageOps.exif_transpose
 # knows it too, but also writes the metadata anew, which fails on damaged metadata of good pictures.
@@ -31,25 +31,21 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
         source: path, the bytes of a file, or a Pillow image.
         max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect.
 
-    Raises:
-        OSError: the file is missing or may not be read.
-        ValueError: it is no image, damaged, truncated, empty, of more than twice `Image.MAX_IMAGE_PIXELS` (perhaps a
-            decompression bomb), or of float pixels, whose range is unknown.
+    A file that cannot be read is an OSError. A ValueError is what is no image, damaged, truncated, empty, of more than
+    twice `Image.MAX_IMAGE_PIXELS` (perhaps a decompression bomb), or of float pixels, whose range is unknown.
     """
-    if max_side is not None and (not isinstance(max_side, int) or max_side < 1):
-        raise ValueError(f"max_side must be a whole number of pixels >= 1, or None, received {max_side!r}.")
     image = _open(source)
     try:
         orientation = _orientation(image)  # before any copy is made, which may lose it
         if max_side is not None and max(image.size) > max_side:
             if image.mode not in ("RGB", "L", "CMYK"):  # what a JPEG can be: it is decoded at 1/2, 1/4 or 1/8
-                image = to_rgb(image)
+                image = _to_rgb(image)
             image = image.copy() if image is source else image
             image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
         image.load()
         if image.mode == "RGB" and orientation not in UPRIGHT and "transparency" not in image.info:
             return image
-        rgb = to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
+        rgb = _to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
         rgb.info = {}  # the orientation has been used up, as has the transparency
         return rgb
     except MemoryError:
@@ -65,7 +61,7 @@ def image_size(source: str | Path | bytes | Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     """RGB of the same size; transparent pixels become white instead of whatever colour they hide."""
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -1,19 +1,21 @@
-"""The none label, which says that two entities stand in no relation, is found by its name and never by its id."""
+"""What settings must be: a number, one of several choices, or labels of which one says that there is no relation.
 
+The none label is found by its name and never by its id.
+"""
+
+import math
 from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
 
 
-__all__ = ["NONE_LABELS", "find_none_label"]
+__all__ = ["NONE_LABELS", "check_choice", "check_number", "find_none_label"]
 
 NONE_LABELS = ("None", "none", "NA", "no_relation", "Other")
 
 
 def find_none_label(labels: Iterable[str], none_label: str | None = None) -> str:
-    """The label of `labels` that means "no relation": `none_label`, or the one that is in `NONE_LABELS`.
-
-    Raises:
-        ValueError: `none_label` is not among the labels; without it, none or several of `NONE_LABELS` are.
-    """
+    """The label of `labels` that means "no relation": `none_label`, or the one of them that is in `NONE_LABELS`."""
     labels = list(labels)
     if none_label is not None:
         if none_label in labels:
@@ -22,7 +24,21 @@ def find_none_label(labels: Iterable[str], none_label: str | None = None) -> str
     found = [label for label in labels if label in NONE_LABELS]
     if len(found) == 1:
         return found[0]
-    raise ValueError(
-        f"The labels must have exactly one of {list(NONE_LABELS)} as none label, received {labels}, of which {found} "
-        "fit. A label set without a none label cannot be scored; pass none_label=NAME if it has another name."
-    )
+    rule = f"The labels must have exactly one of {list(NONE_LABELS)} as none label, or pass none_label=NAME"
+    raise ValueError(f"{rule}, received {labels}, of which {found} fit.")
+
+
+def check_choice(name: str, value: Any, choices: tuple) -> None:
+    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
+        raise ValueError(f"{name} must be one of {list(choices)}, received {value!r}.")
+
+
+def check_number(
+    name: str, value: Any, *, low: float, whole: bool = False, below: float = math.inf, low_allowed: bool = True
+) -> int | float:
+    """`value` as a number of Python, which JSON can hold: numpy's are accepted too."""
+    is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not is_number or not (value >= low if low_allowed else value > low) or not value < below:
+        rule = f"{'a whole' if whole else 'a'} number {'>=' if low_allowed else '>'} {low}"
+        raise ValueError(f"{name} must be {rule}{f' and < {below}' if below < math.inf else ''}, received {value!r}.")
+    return int(value) if isinstance(value, Integral) else float(value)

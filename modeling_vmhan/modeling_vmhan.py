@@ -80,15 +80,18 @@ class VMHANRelationOutput(ModelOutput):
 
 def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
     """One layer of what `hypergraph_encoder` names, from plain numbers."""
-    size, heads = {"hidden_size": config.hidden_size}, {"num_heads": config.num_heads}
-    if config.hypergraph_encoder == "vhan":
-        options = {"variational": config.variational, "update_hyperedges": not is_last}
-        return VariationalHypergraphAttention(**size, **heads, **options)
-    if config.hypergraph_encoder == "gat":
-        return GraphAttention(**size, **heads)
-    if config.hypergraph_encoder == "variational_gcn":
-        return GaussianGraphConvolution(**size, variance_eps=config.variance_eps)
-    return {"hgnn": HypergraphConvolution, "gcn": GraphConvolution}[config.hypergraph_encoder](**size)
+    heads, vhan = (
+        {"num_heads": config.num_heads},
+        {"variational": config.variational, "update_hyperedges": not is_last},
+    )
+    layer, options = {
+        "vhan": (VariationalHypergraphAttention, heads | vhan),
+        "gat": (GraphAttention, heads),
+        "variational_gcn": (GaussianGraphConvolution, {"variance_eps": config.variance_eps}),
+        "hgnn": (HypergraphConvolution, {}),
+        "gcn": (GraphConvolution, {}),
+    }[config.hypergraph_encoder]
+    return layer(hidden_size=config.hidden_size, **options)
 
 
 class VMHANModel(VMHANPreTrainedModel):
@@ -98,24 +101,20 @@ class VMHANModel(VMHANPreTrainedModel):
         super().__init__(config)
         text_config = config.text_config
         if config.entity_representation == "packed" and text_config.model_type not in PACKED_ENCODERS:
-            raise ValueError(
-                f"entity_representation='packed' needs a text encoder of {PACKED_ENCODERS} (absolute positions, 4-D "
-                f"attention mask), received {text_config.model_type!r}. Use 'marker' or 'span' with it."
-            )
+            rule = f"entity_representation='packed' needs a text encoder of {PACKED_ENCODERS}"
+            raise ValueError(f"{rule}, received {text_config.model_type!r}. Use 'marker' or 'span' with it.")
         # the type of the layers around it, not the one its own checkpoint was saved in
         self.text_encoder = without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
-        same_size = text_config.hidden_size == config.hidden_size
-        sizes = text_config.hidden_size, config.hidden_size
-        self.text_projection = nn.Identity() if same_size else nn.Linear(*sizes, bias=False)
+        given, wanted = text_config.hidden_size, config.hidden_size
+        self.text_projection = nn.Identity() if given == wanted else nn.Linear(given, wanted, bias=False)
         self.visual_projection = self.vision_encoder = None
         if config.visual_feature_size:
-            size = config.visual_feature_size
-            self.visual_projection = VisualProjection(feature_size=size, hidden_size=config.hidden_size)
+            sizes = {"feature_size": config.visual_feature_size, "hidden_size": config.hidden_size}
+            self.visual_projection = VisualProjection(**sizes)
         if config.vision_encoder is not None:
             self.vision_encoder = build_region_encoder(config.vision_encoder, config.vision_config)
-            size = self.vision_encoder.feature_size
-            if size != config.visual_feature_size:
-                received = config.visual_feature_size
+            size, received = self.vision_encoder.feature_size, config.visual_feature_size
+            if size != received:
                 raise ValueError(f"visual_feature_size must be {size}, the vision encoder's, received {received}.")
         sizes = {"input_size": config.hidden_size, "hidden_size": config.hidden_size}
         options = {"variance_eps": config.variance_eps, "variational": config.variational}
@@ -137,12 +136,7 @@ class VMHANModel(VMHANPreTrainedModel):
         return self
 
     def encode_text(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        token_type_ids: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        marker_pair: Tensor | None = None,
+        self, input_ids, attention_mask, token_type_ids=None, position_ids=None, marker_pair=None
     ) -> Tensor:
         """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows."""
         encoder, text_config = self.text_encoder, self.config.text_config
@@ -192,14 +186,11 @@ class VMHANModel(VMHANPreTrainedModel):
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
             **visual: of models with visual_feature_size.
                 image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
-                pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), index into O of a tail that is an
-                    object, -1 for a text tail.
+                pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), -1 for a text tail.
                 pixel_values: instead of the two features, with config.vision_encoder: (B, 1 + O, 3, S, S), the image
                     first; for "vgg16_roi_align" (B, 1, 3, S, S), and boxes: (B, O, 4), divided by width and height.
 
-        Raises:
-            ValueError: the batch holds no pair, a visual model gets no visual features, or both features and pixels,
-                or their shape is wrong.
+        A batch without pairs or without what the model was built to see is a ValueError.
         """
         if entity_tokens.shape[0] == 0:
             raise ValueError("the batch holds no entity pair (P = 0): give at least one post with one pair.")
@@ -248,10 +239,8 @@ class VMHANModel(VMHANPreTrainedModel):
         if self.visual_projection is None:
             return entities, None
         if image_features is None:
-            raise ValueError(
-                f"this model was built with visual_feature_size={self.config.visual_feature_size} and got no "
-                "image_features: encode posts with its own processor, which fills them in for posts without an image."
-            )
+            built = f"this model was built with visual_feature_size={self.config.visual_feature_size}"
+            raise ValueError(f"{built} and got no image_features: encode posts with its own processor.")
         projected = project_regions(self.visual_projection, image_features, image_mask, object_features, object_mask)
         entities = with_region_tails(entities, projected, pair_to_example, visual["tail_object"])
         return entities, region_nodes(projected, image_mask, pair_to_example, visual["pair_objects"])
@@ -285,9 +274,8 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         """Equations 9 to 12, in float32."""
         config, mean, variance, mask = self.config, output.node_mean, output.node_variance, output.node_mask
         relation = nn.functional.cross_entropy(logits.float(), labels)
-        reconstruction = reconstruction_error(
-            mean, variance, output.initial_node_mean, output.initial_node_variance, mask
-        )
+        initial = output.initial_node_mean, output.initial_node_variance
+        reconstruction = reconstruction_error(mean, variance, *initial, mask)
         loss = config.relation_loss_weight * relation + config.reconstruction_loss_weight * reconstruction
         losses = {"relation_loss": relation.detach(), "reconstruction_loss": reconstruction.detach()}
         if variance is not None:

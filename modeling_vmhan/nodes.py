@@ -57,11 +57,7 @@ class VisualProjection(nn.Module):
         self.node_norm = nn.BatchNorm1d(hidden_size, affine=False)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """features (B, O, V), mask (B, O) bool -> (B, O, D), zeros where no region is.
-
-        Statistics are those of the batch's regions in training (of a batch with two or more) and the running ones in
-        evaluation; padding takes no part, whatever it holds.
-        """
+        """features (B, O, V), mask (B, O) bool -> (B, O, D), zeros where no region is; padding takes no part."""
         features = self.feature_norm(features.to(self.linear.weight.dtype)).masked_fill(~mask.unsqueeze(-1), 0)
         regions = masked_batch_norm(self.region_norm, features, mask)  # (B, O, V)
         return masked_batch_norm(self.node_norm, self.linear(regions), mask)  # (B, O, D)

@@ -38,9 +38,7 @@ CUSTOM_PIPELINES = {
 
 
 class MultimodalRelationClassificationPipeline(Pipeline):
-    """Relation between two entities of a post. `__call__` says what it takes and gives.
-
-    Keywords are what every Pipeline takes (device, batch_size, ...), and defaults of `__call__`'s options.
+    """Relation between two entities of a post; keywords may be defaults of `__call__`'s options.
 
     Example:
         pipe = pipeline(model="outputs/demo", trust_remote_code=True)
@@ -78,8 +76,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             probability, softmax(logits / config.calibration_temperature)), abstained, none_score, top_k (dicts of
             relation and score), with explain=True explanation (nodes, hyperedges, picture), and uncertainty:
             {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
-            samples of the node Gaussians; mutual_information is None for a model without variances. A question that
-            cannot be read is a ValueError, an image that cannot be had an OSError.
+            samples of the node Gaussians; mutual_information is None for a model without variances.
         """
         if isinstance(inputs, (list, tuple)) and not inputs:
             return []
@@ -112,10 +109,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             if not config.visual_feature_size:
                 logger.warning_once("this model was trained without images (visual_feature_size=0): it ignores them.")
             elif config.vision_encoder is None:
-                raise ValueError(
-                    "this model has no vision_encoder: instead of an image it takes image_features and "
-                    f"object_features of size {config.visual_feature_size}, from the encoder it was trained with."
-                )
+                wanted = f"image_features and object_features of size {config.visual_feature_size}"
+                raise ValueError(f"this model has no vision_encoder: instead of an image it takes {wanted}.")
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": self.processor.encode(post, question.name)}
 
@@ -206,15 +201,13 @@ def _check_processor(model: Any, processor: Any) -> None:
 
 def _as_inputs(inputs: Any) -> Any:
     """What Pipeline can take: a question, a list, a torch data set or a generator."""
-    if isinstance(inputs, (Mapping, str, bytes, Dataset)):
+    if isinstance(inputs, (Mapping, str, bytes, Dataset)) or not hasattr(inputs, "__iter__"):
         return inputs
     if isinstance(inputs, (list, tuple)):
         return list(inputs)
     if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"):
         return Subset(inputs, range(len(inputs)))  # another library's data set as one of torch's
-    if hasattr(inputs, "__iter__"):
-        return (question for question in inputs)
-    return inputs
+    return (question for question in inputs)
 
 
 def _open_image(
@@ -228,12 +221,9 @@ def _open_image(
 
 def _entities(post: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any]:
     """The words of head and tail; of a tail that is an object its box, or its index where boxes are not given."""
-    text, unit_spans = sentence_of(post)
-    words = {}
-    for role in ("head", "tail"):
-        span = pair.get(role)
-        if span:
-            words[role] = text[unit_spans[span[0]][0] : unit_spans[span[1] - 1][1]]
+    text, places = sentence_of(post)
+    spans = {role: pair[role] for role in ("head", "tail") if pair.get(role)}
+    words = {role: text[places[start][0] : places[end - 1][1]] for role, (start, end) in spans.items()}
     if pair.get("tail_object") is not None and pair["tail_object"] >= 0:
         boxes, index = post.get("boxes"), int(pair["tail_object"])
         has_box = boxes is not None and index < len(boxes)

@@ -1,32 +1,42 @@
-"""Pure helpers of the processor: checks of a post, its spans in tokens, and ragged lists padded to tensors."""
+"""Pure helpers of the processor: checks of a post, spans of tokens, windows that keep them, markers, and padding.
+
+A span is [start, end): the start counts, the end does not.
+"""
 
 import operator
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .windows import Span, Window, tokens_of_span
-
 
 __all__ = [
+    "MARKERS",
     "POST_KEYS",
-    "as_index",
+    "Window",
     "check_post",
+    "choose_windows",
     "feature_tensor",
     "find_words",
     "has_rows",
     "image_phrases_of",
+    "insert_markers",
     "label_id",
     "pad_nodes",
     "pad_rows",
-    "row_positions",
     "select",
     "sentence_of",
     "token_span",
+    "tokens_of_span",
 ]
+
+MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
+
+GRID = 4  # places of a window's start in the length of a window
+
+Span = tuple[int, int]
 
 # What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.
 POST = {
@@ -105,10 +115,8 @@ def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str
     except (TypeError, ValueError):  # not a list, not of two, not of whole numbers
         start = end = 0
     if not 0 <= start < end <= len(unit_spans):
-        raise ValueError(
-            f"{name}: the span must be whole numbers 0 <= start < end <= {len(unit_spans)}, of tokens when the post "
-            f"has tokens and of characters when it has text, received {span!r}."
-        )
+        rule = f"whole numbers 0 <= start < end <= {len(unit_spans)}, of the text's characters or the tokens"
+        raise ValueError(f"{name}: the span must be {rule}, received {span!r}.")
     tokens = tokens_of_span((unit_spans[start][0], unit_spans[end - 1][1]), offsets)
     if tokens is None:
         raise ValueError(f"{name}: the tokenizer gives no token for the span {(start, end)}: is it only white space?")
@@ -127,13 +135,6 @@ def image_phrases_of(post: dict) -> list[str]:
     phrases = [phrase.strip() for phrase in given] if has_rows(given) else []
     caption = (post.get("caption") or "").strip()
     return phrases if any(phrases) else [caption] if caption else []
-
-
-def row_positions(span: Span | None, window: Window, place: list[int], origin: int) -> list[int]:
-    """Row positions of a sentence span's tokens; [] when it lies outside the window."""
-    if span is None or span[0] < window.start or span[1] > window.end:
-        return []
-    return [origin + place[token - window.start] for token in range(*span)]
 
 
 def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pair") -> list[int]:
@@ -167,10 +168,8 @@ def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
         received = f"{type(values).__name__}: {error}"
         raise ValueError(f"{name} must be numbers of shape {shape}, received {received}") from None
     if features.shape != shape:
-        raise ValueError(
-            f"{name} must have shape {shape}, as the processor's visual_feature_size is {shape[-1]}, received "
-            f"{tuple(features.shape)}. Extract them with the encoder the model was trained with."
-        )
+        received = f"{tuple(features.shape)}: extract them with the encoder the model was trained with"
+        raise ValueError(f"{name} must have shape {shape}, by visual_feature_size, received {received}.")
     if features.numel() and not torch.stack(features.aminmax()).isfinite().all():  # nan is the least and the greatest
         raise ValueError(f"{name} must be finite, received nan or infinite numbers: extract them again.")
     return features
@@ -187,3 +186,65 @@ def pad_nodes(nodes: list[list[list[int]]]) -> Tensor:
     count = max(len(node) for node in nodes)
     padded = pad_rows([tokens for node in nodes for tokens in node + [[]] * (count - len(node))], -1)
     return padded.view(len(nodes), count, padded.shape[-1])
+
+
+# windows and markers -------------------------------------------------------------------------------------------------
+
+
+class Window(NamedTuple):
+    """Tokens [start, end) of a sentence, encoded together for the pairs at these indices."""
+
+    start: int
+    end: int
+    pairs: list[int]
+
+
+def tokens_of_span(span: Span, offsets: list[Span]) -> Span | None:
+    """Span of the tokens, given by their character spans, that the characters [start, end) touch; None without one."""
+    inside = [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
+    return (inside[0], inside[-1] + 1) if inside else None
+
+
+def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each: bool) -> list[Window]:
+    """Windows of at most `budget` tokens that together keep both mentions of every pair.
+
+    A sentence of `length` tokens that fits is one window. A longer one moves its window to the mentions, centred on
+    them; where it lies depends on the pair alone. Pairs whose windows are the same share it, unless `one_pair_each`;
+    to that end it starts on a grid where the mentions leave room for that. hulls are each pair's token span from its
+    first to its last mention token; mentions further apart than the budget are a ValueError.
+    """
+    shared: dict[tuple[int, ...], list[int]] = {}
+    step = 1 if one_pair_each else max(budget // GRID, 1)
+    for pair, (start, end) in enumerate(hulls):
+        if end - start > budget:
+            distance = f"{end - start} tokens (tokens {start} to {end}), but only {budget} fit"
+            raise ValueError(f"the mentions of pair {pair} span {distance}. Raise max_length, or drop the pair.")
+        first = start - (budget - (end - start)) // 2  # centred on the mentions
+        first = max(end - budget, min(round(first / step) * step, start))  # on the grid, if one there holds them
+        first = max(0, min(first, length - budget))
+        place = (first, min(first + budget, length))
+        shared.setdefault((*place, pair) if one_pair_each else place, []).append(pair)
+    return [Window(*place[:2], pairs) for place, pairs in shared.items()]
+
+
+def insert_markers(tokens: list[int], mentions: list[tuple[Span, int, int]]) -> tuple[list[int], list[int], list[int]]:
+    """Put opening and closing marker tokens around mentions, which may overlap or nest.
+
+    mentions are (span, opening marker id, closing marker id) each. Returns the ids with markers, the new position of
+    each old token, and the position of each mention's opening marker.
+    """
+    events = []  # (place, 0 closes before 1 opens, inner closes and outer opens first, mention, id)
+    for index, ((start, end), opening, closing) in enumerate(mentions):
+        events += [(start, 1, -end, index, opening), (end, 0, -start, -index, closing)]
+    marked, new_position, opened = [], [], [0] * len(mentions)
+    pending = sorted(events)
+    for place in range(len(tokens) + 1):
+        while pending and pending[0][0] == place:
+            _, opens, _, index, marker = pending.pop(0)
+            if opens:
+                opened[index] = len(marked)
+            marked.append(marker)
+        if place < len(tokens):
+            new_position.append(len(marked))
+            marked.append(tokens[place])
+    return marked, new_position, opened

@@ -12,25 +12,30 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from .configuration_vmhan import CHOICES, COUNTS, _check_choice, _check_image_transform, _check_number
+from .configuration_vmhan import CHOICES, COUNTS
+from .labels import check_choice, check_number
 from .posts import (
+    MARKERS,
+    Span,
+    Window,
     check_post,
+    choose_windows,
     feature_tensor,
     find_words,
     has_rows,
     image_phrases_of,
+    insert_markers,
     label_id,
     pad_nodes,
     pad_rows,
-    row_positions,
     select,
     sentence_of,
     token_span,
+    tokens_of_span,
 )
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .vision import default_transform
-from .windows import MARKERS, Span, Window, choose_windows, insert_markers, tokens_of_span
 
 
 __all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
@@ -109,13 +114,12 @@ class VMHANProcessor(ProcessorMixin):
             raise ValueError(f"tokenizer must be a fast one (use_fast=True), for its offsets, received {received}.")
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
         for name, value in fields.items():
-            setattr(self, name, _check_number(name, value, whole=True, low=0) if name in COUNTS else value)
+            setattr(self, name, check_number(name, value, whole=True, low=0) if name in COUNTS else value)
         for name in ("entity_representation", "vision_encoder"):
-            _check_choice(name, fields[name], CHOICES[name])
-        _check_image_transform(image_transform)
+            check_choice(name, fields[name], CHOICES[name])
         self._transform = PixelTransform.from_dict(image_transform)
-        self.max_length = _check_number("max_length", max_length, whole=True, low=1)
-        self.max_image_text_length = _check_number("max_image_text_length", max_image_text_length, whole=True, low=0)
+        self.max_length = check_number("max_length", max_length, whole=True, low=1)
+        self.max_image_text_length = check_number("max_image_text_length", max_image_text_length, whole=True, low=0)
         super().__init__(tokenizer=tokenizer, **kwargs)
 
     @classmethod
@@ -136,9 +140,7 @@ class VMHANProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         return [*self.tokenizer.model_input_names, "entity_tokens", "pair_to_sequence", "pair_to_example"]
 
-    def __call__(
-        self, posts: dict[str, Any] | list[dict[str, Any]], label2id: dict[str, int] | None = None, **kwargs
-    ) -> BatchFeature:
+    def __call__(self, posts: dict | list[dict], label2id: dict[str, int] | None = None) -> BatchFeature:
         """Encode a batch of posts: `encode` each, then `collate` them.
 
         Args:
@@ -159,8 +161,6 @@ class VMHANProcessor(ProcessorMixin):
             the keyword arguments of `VMHANModel.forward` (and `labels`). What a post lacks or has wrong is a
             ValueError, whose message names the post, the value and the fix.
         """
-        if kwargs:
-            raise ValueError(f"unknown arguments {sorted(kwargs)}: the processor takes posts and label2id.")
         posts = [posts] if isinstance(posts, Mapping) else list(posts)
         names = [post.get("id", i) if isinstance(post, Mapping) else i for i, post in enumerate(posts)]
         return self.collate([self.encode(post, f"post {name!r}", label2id) for post, name in zip(posts, names)])
@@ -225,8 +225,8 @@ class VMHANProcessor(ProcessorMixin):
         text, unit_spans = sentence_of(post)
         encoded = self._tokenized(text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-        given = enumerate(post["pairs"])
-        found = [self._pair_spans(pair, unit_spans, offsets, f"{name}, pair {i}") for i, pair in given]
+        named = [(pair, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])]
+        found = [self._pair_spans(pair, unit_spans, offsets, of_pair) for pair, of_pair in named]
         prefix, middle, suffix = self._special_tokens()
         is_marker = self.entity_representation == "marker"
         budget = self.max_length - len(prefix) - len(suffix) - (4 if is_marker else 0)
@@ -261,8 +261,8 @@ class VMHANProcessor(ProcessorMixin):
     def _image_text(self, post: dict, limit: int) -> tuple[list[int], list[Span | None]]:
         """Token ids of the second segment, at most `limit`, and each phrase's token span in it.
 
-        Departure from the paper: a phrase found in a caption is read where it stands, so that its state knows the
-        words around it. Phrases beyond or across the cut are None, unless one is the whole text; so are blank ones.
+        Departure from the paper: a phrase found in a caption is read where it stands, with the words around it.
+        Phrases beyond or across the cut are None, unless one is the whole text; so are blank ones.
         """
         phrases = image_phrases_of(post)
         if self.num_image_phrases == 0 or not phrases:
@@ -298,9 +298,8 @@ class VMHANProcessor(ProcessorMixin):
     ) -> tuple[dict[str, list[int]], list[tuple]]:
         """One encoder row, and for each pair of the window the positions of its text nodes' tokens."""
         prefix, middle, suffix = self._special_tokens()
-        sentence = ids[window.start : window.end]
+        sentence, opened = ids[window.start : window.end], []
         place = list(range(len(sentence)))  # sentence token -> its index among the row's sentence tokens
-        opened: list[int] = []
         if self.entity_representation == "marker":
             mentions = self._mentions(found[window.pairs[0]], window.start)
             sentence, place, opened = insert_markers(sentence, mentions)
@@ -317,16 +316,22 @@ class VMHANProcessor(ProcessorMixin):
         origin = len(first) + len(middle)
         phrases = [[] if span is None else [origin + token for token in range(*span)] for span in phrase_spans]
         positions = []
+
+        def located(span: Span | None) -> list[int]:  # nowhere when it lies outside the window
+            if span is None or span[0] < window.start or span[1] > window.end:
+                return []
+            return [len(prefix) + place[token - window.start] for token in range(*span)]
+
         for order, pair in enumerate(window.pairs):
             spans = found[pair]
             if self.entity_representation == "span":
-                entities = [row_positions(spans[role], window, place, len(prefix)) for role in ("head", "tail")]
+                entities = [located(spans[role]) for role in ("head", "tail")]
             elif self.entity_representation == "marker":
                 entities = [[len(prefix) + position] for position in opened]
             else:
                 entities = self._append_markers(row, spans, window.start - len(prefix), order)
             entities += [[]] * (2 - len(entities))
-            text_phrases = [row_positions(span, window, place, len(prefix)) for span in spans["text_phrases"]]
+            text_phrases = [located(span) for span in spans["text_phrases"]]
             positions.append((entities, text_phrases, phrases))
         return row, positions
 
@@ -368,33 +373,29 @@ class VMHANProcessor(ProcessorMixin):
 
     def _visual_tensors(self, posts: list[EncodedPost]) -> dict[str, Tensor]:
         """Features or pixels once per post: (B, ...), padded to the most objects of a post."""
+
+        def stacked(tensors: list[Tensor | None], *shape: int) -> Tensor:  # zeros of `shape` where there is none
+            return pad_sequence([torch.zeros(shape) if x is None else x.float() for x in tensors], batch_first=True)
+
         given = [tensor for post in posts for tensor in (post.image, post.objects) if tensor is not None]
         seen = [post for post in posts if post.pixels is not None]
         if given and seen:
-            raise ValueError(
-                f"{seen[0].name} has an image but no image_features, and others of the batch have features: extract "
-                "its features with the same encoder, or give pixels for all."
-            )
+            which = f"{seen[0].name} has an image but no image_features, and others of the batch have features"
+            raise ValueError(f"{which}: give features for all, of one encoder, or pixels for all.")
         counts = torch.tensor([post.num_objects for post in posts])
         has_image = torch.tensor([post.image is not None or post.pixels is not None for post in posts])
         masks = {"image_mask": has_image, "object_mask": torch.arange(int(counts.max())) < counts.unsqueeze(1)}
         if not seen:
             is_half = given and all(tensor.dtype == torch.float16 for tensor in given)
             size, dtype = self.visual_feature_size, torch.float16 if is_half else torch.float32
-            images = [torch.zeros(size) if post.image is None else post.image for post in posts]
-            objects = [torch.zeros(0, size) if post.objects is None else post.objects for post in posts]
-            tensors = {
-                "image_features": torch.stack([image.to(dtype) for image in images]),  # (B, V)
-                "object_features": pad_sequence([of_post.to(dtype) for of_post in objects], batch_first=True),
-            }
-            return tensors | masks
-        blank = torch.zeros(1, *seen[0].pixels.shape[1:])
-        pixels = [blank if post.pixels is None else post.pixels for post in posts]
-        tensors = {"pixel_values": pad_sequence(pixels, batch_first=True)}  # (B, 1 + O, 3, S, S), or (B, 1, ...)
+            images = stacked([post.image for post in posts], size).to(dtype)  # (B, V)
+            objects = stacked([post.objects for post in posts], 0, size).to(dtype)  # (B, O, V)
+            return {"image_features": images, "object_features": objects, **masks}
+        # (B, 1 + O, 3, S, S), or (B, 1, 3, S, S) for an encoder that takes boxes
+        masks["pixel_values"] = stacked([post.pixels for post in posts], 1, *seen[0].pixels.shape[1:])
         if self.vision_encoder == "vgg16_roi_align":
-            boxes = [torch.zeros(0, 4) if post.boxes is None else post.boxes for post in posts]
-            tensors["boxes"] = pad_sequence(boxes, batch_first=True)  # (B, O, 4)
-        return tensors | masks
+            masks["boxes"] = stacked([post.boxes for post in posts], 0, 4)  # (B, O, 4)
+        return masks
 
 
 @dataclass

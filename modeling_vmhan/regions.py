@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from .configuration_vmhan import _check_choice, _check_number
-from .images import load_image, to_rgb
+from .images import load_image
+from .labels import check_choice, check_number
 
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PixelTransform", "crop_regions", "pixel_boxes", "region_inputs"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PixelTransform", "pixel_boxes", "region_inputs"]
 
 # What torchvision's VGG16_Weights.IMAGENET1K_V1 was trained with; channels are RGB in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -50,29 +50,28 @@ class PixelTransform:
     std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self):
-        _check_number("image_transform: size", self.size, whole=True, low=1)
-        _check_choice("image_transform: crop_mode", self.crop_mode, CROP_MODES)
-        _check_choice("image_transform: resample", self.resample, RESAMPLING)
+        check_number("image_transform: size", self.size, whole=True, low=1)
+        check_choice("image_transform: crop_mode", self.crop_mode, CROP_MODES)
+        check_choice("image_transform: resample", self.resample, RESAMPLING)
         if self.crop_mode == "center":
             edge = self.size if self.shortest_edge is None else self.shortest_edge
-            edge = _check_number("image_transform: shortest_edge", edge, whole=True, low=self.size)
+            edge = check_number("image_transform: shortest_edge", edge, whole=True, low=self.size)
             object.__setattr__(self, "shortest_edge", edge)
         else:
-            _check_choice("image_transform: shortest_edge (with 'squash')", self.shortest_edge, (None,))
+            check_choice("image_transform: shortest_edge (with 'squash')", self.shortest_edge, (None,))
         for name, above in (("mean", -math.inf), ("std", 0)):
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)) or len(values) != 3:
                 raise ValueError(f"image_transform: {name} must be three numbers, received {values!r}.")
-            values = [_check_number(f"image_transform: {name}", v, low=above, low_allowed=False) for v in values]
+            values = [check_number(f"image_transform: {name}", v, low=above, low_allowed=False) for v in values]
             object.__setattr__(self, name, tuple(map(float, values)))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> "PixelTransform":
         """The inverse of `to_dict`; missing fields are VGG16's."""
         known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(fields or ()) - set(known))
-        if unknown:
-            raise ValueError(f"image_transform has unknown fields {unknown}: it may have {known}.")
+        if fields is not None and (not isinstance(fields, Mapping) or not fields.keys() <= set(known)):
+            raise ValueError(f"image_transform must be None or a dict of some of {known}, received {fields!r}.")
         return cls(**(fields or {}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,13 +124,6 @@ def pixel_boxes(boxes: Sequence[Sequence[float]], image_size: tuple[int, int]) -
     return covered
 
 
-def crop_regions(image: Image.Image, boxes: Sequence[Sequence[float]]) -> list[Image.Image]:
-    """The whole image first, then each box (as in `pixel_boxes`): 1 + n RGB images."""
-    covered = pixel_boxes(boxes, image.size)
-    image = to_rgb(image)
-    return [image] + [image.crop(box) for box in covered]
-
-
 def region_inputs(
     image: Any, boxes: Sequence[Sequence[float]], *, transform: PixelTransform, takes_boxes: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -147,6 +139,6 @@ def region_inputs(
     """
     image = load_image(image)
     covered = [(0, 0, *image.size), *pixel_boxes(boxes, image.size)]
-    regions = [image] if takes_boxes else crop_regions(image, boxes)
+    regions = [image] if takes_boxes else [image.crop(box) for box in covered]
     relative = torch.tensor(covered, dtype=torch.float32) / torch.tensor([*image.size, *image.size])
     return torch.stack([transform(region) for region in regions]), relative

@@ -45,10 +45,9 @@ def num_positions(text_config: Any) -> int | None:
 
 
 def pool_tokens(states: Tensor, pair_to_sequence: Tensor, token_index: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean encoder state over each text node's tokens: (P, n, D), zeros for absent nodes, and present (P, n) bool.
+    """Mean encoder state over each text node's tokens: (P, n, D), and present (P, n) bool, False for no token.
 
-    states (S, T, D), pair_to_sequence (P,) row of each pair, token_index (P, n, L), -1 fills up; a node with no token
-    is absent.
+    states (S, T, D), pair_to_sequence (P,) row of each pair, token_index (P, n, L), -1 fills up.
     """
     valid = token_index >= 0  # (P, n, L)
     gathered = states[pair_to_sequence.view(-1, 1, 1), token_index.clamp(min=0)]  # (P, n, L, D)

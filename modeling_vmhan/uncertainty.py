@@ -3,11 +3,10 @@
 Shapes: S samples, P pairs, n labelled pairs, R relations, D hidden size. Entropies are in nats.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .variational import entity_features
 
@@ -24,13 +23,7 @@ class PredictiveUncertainty(NamedTuple):
 
 
 def monte_carlo_probabilities(
-    classifier: Callable[[Tensor], Tensor],
-    entity_mean: Tensor,
-    entity_variance: Tensor,
-    *,
-    num_samples: int,
-    temperature: float = 1.0,
-    seed: int = 0,
+    classifier: nn.Module, mean: Tensor, variance: Tensor, *, num_samples: int, temperature: float = 1.0, seed: int = 0
 ) -> Tensor:
     """Class probabilities under S draws of the head's and the tail's position: softmax(logits_s / temperature).
 
@@ -38,12 +31,12 @@ def monte_carlo_probabilities(
     and one encoder pass serves all samples. All pairs share the same S draws of noise, made on the CPU: an answer
     depends on the seed, and neither on the other pairs of the batch nor on the device.
 
-    classifier: (..., 4 D) -> (..., R). entity_mean, entity_variance: (P, 2, D). Returns (S, P, R) float32.
+    classifier: (..., 4 D) -> (..., R). mean, variance: (P, 2, D), of head and tail. Returns (S, P, R) float32.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(num_samples, 1, *entity_mean.shape[1:], generator=generator).to(entity_mean)  # (S, 1, 2, D)
-    means = entity_mean + entity_variance.sqrt() * noise  # (S, P, 2, D)
-    logits = classifier(entity_features(means, entity_variance.expand_as(means)))  # (S, P, R)
+    noise = torch.randn(num_samples, 1, *mean.shape[1:], generator=generator).to(mean)  # (S, 1, 2, D)
+    means = mean + variance.sqrt() * noise  # (S, P, 2, D)
+    logits = classifier(entity_features(means, variance.expand_as(means)))  # (S, P, R)
     return (logits.float() / temperature).softmax(dim=-1)
 
 

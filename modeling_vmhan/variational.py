@@ -25,10 +25,8 @@ class GaussianNodes(nn.Module):
         self.variance_projection = nn.Linear(input_size, hidden_size, bias=False) if variational else None
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """features (P, N, input_size) -> mean (P, N, D), variance (P, N, D) or None.
-
-        In the type of the features, under autocast too: what the layers add to a Gaussian is small beside it.
-        """
+        """features (P, N, input_size) -> mean (P, N, D), variance (P, N, D) or None."""
+        # in the type of the features, under autocast too: what the layers add to a Gaussian is small beside it
         mean = self.mean_projection(features).to(features.dtype)
         if self.variance_projection is None:
             return mean, None
@@ -79,18 +77,12 @@ def kl_to_standard_normal(mean: Tensor, variance: Tensor, node_mask: Tensor) -> 
     return _masked_mean(divergence, node_mask)
 
 
-def reconstruction_error(
-    mean: Tensor,
-    variance: Tensor | None,
-    initial_mean: Tensor,
-    initial_variance: Tensor | None,
-    node_mask: Tensor,
-) -> Tensor:
+def reconstruction_error(mean, variance, initial_mean, initial_variance, node_mask) -> Tensor:
     """Equation 10: squared distance of the final node Gaussians from the initial ones, in float32.
 
     The paper's "true" mean and variance are not defined; the initial Gaussian is the only node distribution there is
-    before propagation, so it is the target, detached. Averaged over D, then over the batch's present nodes; without
-    variances there is no variance term. All are (P, N, D), node_mask (P, N) bool.
+    before propagation, so it is the target, detached. Averaged over D, then over the batch's present nodes. All are
+    (P, N, D), or None for variances; node_mask is (P, N) bool.
     """
     error = (mean.float() - initial_mean.detach().float()).square().mean(dim=-1)  # (P, N)
     if variance is not None:

@@ -41,14 +41,10 @@ class TransformersRegionEncoder(nn.Module):
             raise ValueError(f"a vision encoder must need nothing but pixel_values, as CLIP's, received {received}.")
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """(R, 3, S, S) -> (R, V); a size that the backbone does not take, or pool to V numbers, is a ValueError."""
-        backbone, shape = type(self.backbone).__name__, tuple(pixel_values.shape)
-        try:
-            pooled = self.backbone(pixel_values=pixel_values, return_dict=True).pooler_output
-        except ValueError as error:
-            raise ValueError(f"pixel_values of shape {shape} do not fit {backbone}: {error}") from error
-        received = None if pooled is None else tuple(pooled.shape)
+        """(R, 3, S, S) -> (R, V); a size that the backbone does not pool to V numbers is a ValueError."""
+        pooled = self.backbone(pixel_values=pixel_values, return_dict=True).pooler_output
         if pooled is None or pooled.flatten(1).shape[1] != self.feature_size:
+            backbone, received = type(self.backbone).__name__, None if pooled is None else tuple(pooled.shape)
             raise ValueError(f"{backbone} must pool a region to {self.feature_size} numbers, received {received}.")
         return pooled.flatten(1)
 
@@ -78,10 +74,8 @@ def encode_regions(
     regions, expected = (1, (batch, num_objects, 4)) if encoder.takes_boxes else (1 + num_objects, None)
     shape, received = tuple(pixel_values.shape), None if boxes is None else tuple(boxes.shape)
     if len(shape) != 5 or shape[:3] != (batch, regions, 3) or shape[3] != shape[4] or received != expected:
-        raise ValueError(
-            f"this vision encoder takes pixel_values ({batch}, {regions}, 3, S, S) and boxes {expected}, received "
-            f"{shape} and {received}. Make them with the model's own processor."
-        )
+        wanted = f"({batch}, {regions}, 3, S, S) and boxes {expected}"
+        raise ValueError(f"this vision encoder takes pixel_values {wanted}, received {shape} and {received}.")
     mask = torch.cat([image_mask.unsqueeze(1), object_mask & image_mask.unsqueeze(1)], dim=1)  # (B, 1 + O)
     dtype = next(encoder.parameters()).dtype
     filled = torch.zeros(*mask.shape, encoder.feature_size, dtype=dtype, device=pixel_values.device)

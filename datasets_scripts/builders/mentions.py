@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from datasets_scripts.builders.checking import Span, checked
-from modeling_vmhan.mentions import find_mention
+from modeling_vmhan.questions import find_mention
 
 
 __all__ = ["Sentence", "tokenize"]

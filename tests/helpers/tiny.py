@@ -1,5 +1,16 @@
-"""Names and sizes of the tiny models and posts."""
+"""Names and sizes of the tiny models and posts, and what their tests share."""
+
+import pytest
+import torch
+
 
 VISUAL_SIZE = 8
 LABELS = ["peer", "None", "member_of", "located_in"]  # the none label is deliberately not id 0
 WORDS = "ann met bob in paris with the band they played a red car next to big stage and blue sky at night".split()
+
+MODES = ("marker", "span", "packed")
+ALL_MODES = pytest.mark.parametrize("mode", MODES)
+
+
+def close(first, second, tolerance=1e-5):
+    torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)

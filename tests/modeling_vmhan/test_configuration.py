@@ -24,41 +24,32 @@ FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if
 
 # ---------------------------------------------------------------- every field has a rule
 
-INVALID = [
-    ("text_config", "bert-base-uncased"),
-    ("entity_representation", "markers"),
-    ("visual_feature_size", -1),
-    ("visual_feature_size", 4096.0),
-    ("vision_encoder", "resnet50"),
-    ("vision_config", "openai/clip-vit-base-patch32"),
-    ("image_transform", 224),
-    ("num_objects", -1),
-    ("num_objects", True),
-    ("num_text_phrases", -2),
-    ("num_image_phrases", "3"),
-    ("hidden_size", 0),
-    ("num_layers", 0),
-    ("num_heads", 5),
-    ("hyperedges", []),
-    ("hyperedges", ["global", "global"]),
-    ("hyperedges", ["global", "local"]),
-    ("hyperedges", "global"),
-    ("hyperedges", [["global"]]),
-    ("hypergraph_encoder", "hypergraph"),
-    ("variational", "false"),
-    ("variance_eps", 0.0),
-    ("variance_eps", float("nan")),
-    ("classifier_dropout", 1.0),
-    ("classifier_dropout", -0.1),
-    ("relation_loss_weight", -1.0),
-    ("relation_loss_weight", float("nan")),
-    ("reconstruction_loss_weight", float("inf")),
-    ("kl_loss_weight", "0.1"),
-    ("calibration_temperature", 0.0),
-    ("calibration_temperature", float("nan")),
-    ("none_label", "unrelated"),
-    ("initializer_range", 0),
-]
+INVALID_VALUES = {
+    "text_config": ["bert-base-uncased"],
+    "entity_representation": ["markers"],
+    "visual_feature_size": [-1, 4096.0],
+    "vision_encoder": ["resnet50"],
+    "vision_config": ["openai/clip-vit-base-patch32"],
+    "image_transform": [224],
+    "num_objects": [-1, True],
+    "num_text_phrases": [-2],
+    "num_image_phrases": ["3"],
+    "hidden_size": [0],
+    "num_layers": [0],
+    "num_heads": [5],
+    "hyperedges": [[], ["global", "global"], ["global", "local"], "global", [["global"]]],
+    "hypergraph_encoder": ["hypergraph"],
+    "variational": ["false"],
+    "variance_eps": [0.0, float("nan")],
+    "classifier_dropout": [1.0, -0.1],
+    "relation_loss_weight": [-1.0, float("nan")],
+    "reconstruction_loss_weight": [float("inf")],
+    "kl_loss_weight": ["0.1"],
+    "calibration_temperature": [0.0, float("nan")],
+    "none_label": ["unrelated"],
+    "initializer_range": [0],
+}
+INVALID = [(field, value) for field, values in INVALID_VALUES.items() for value in values]
 
 
 @pytest.mark.parametrize(("field", "value"), INVALID, ids=[f"{field}={value!r}" for field, value in INVALID])
@@ -87,10 +78,6 @@ def test_every_field_has_an_invalid_value():
     [
         ({"num_heads": 3}, "num_heads=3, hidden_size=32"),
         ({"hidden_size": 30}, "num_heads=4, hidden_size=30"),
-        (
-            {"vision_encoder": "vgg16", "visual_feature_size": 8},
-            "4096.*vision_encoder='vgg16', visual_feature_size=8",
-        ),
         ({"vision_encoder": "vgg16_roi_align"}, "vision_encoder='vgg16_roi_align', visual_feature_size=8"),
         ({"vision_encoder": "transformers"}, "vision_encoder='transformers', vision_config=None"),
         ({"vision_config": {"model_type": "dinov2"}}, "vision_encoder=None, vision_config=Dinov2Config"),
@@ -199,16 +186,7 @@ def test_hidden_size_follows_the_text_encoder_unless_given(make_config, make_tex
 
 @pytest.mark.parametrize(
     ("typo", "meant"),
-    [
-        ("kl_wieght", "kl_loss_weight"),
-        ("num_object", "num_objects"),
-        ("heads", "num_heads"),
-        ("layers", "num_layers"),
-        ("dropout", "classifier_dropout"),
-        ("image_phrases", "num_image_phrases"),
-        ("feature_size", "visual_feature_size"),
-        ("kl_weight", "kl_loss_weight"),
-    ],
+    [("kl_wieght", "kl_loss_weight"), ("num_object", "num_objects"), ("feature_size", "visual_feature_size")],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_name(typo, meant, make_config):
     with pytest.raises(ValueError, match=rf"no field '{typo}' \(received 1\)\. Did you mean '{meant}'\?"):
@@ -249,13 +227,9 @@ def test_labels_and_their_none_label(fields, labels, none_label):
         ({"id2label": {0: "None", 1: "peer"}, "num_labels": 3}, r"num_labels must equal .* \(2\), received 3"),
         ({"id2label": {0: "peer", 1: "parent"}}, r"exactly one of \['None'.*received \['peer', 'par"),
         ({"id2label": ["None", "peer"]}, r"id2label must be a dict like .*, received \['None', 'peer'\]"),
-        ({"label2id": ["None", "peer"]}, r"label2id must be a dict like .*, received \['None', 'peer'\]"),
         ({"id2label": {0: "None", "first": "peer"}}, r"id2label must map 0\.\.1 to .*'first'"),
         ({"id2label": {0: "None", 1: ["peer"]}}, r"id2label must map 0\.\.1 to distinct names, received .*\['peer'\]"),
-        ({"label2id": {"None": 0, "peer": [1]}}, r"id2label must map 0\.\.1 to distinct names"),
-        ({"num_labels": "3"}, "num_labels must be a whole number >= 1, received '3'"),
         ({"num_labels": 2.0}, "num_labels must be a whole number >= 1, received 2.0"),
-        ({"num_labels": 0}, "num_labels must be a whole number >= 1, received 0"),
     ],
 )
 def test_labels_that_contradict_each_other(fields, match):
@@ -275,11 +249,6 @@ def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_conf
 def test_a_preset_takes_fields_and_wins_over_them():
     config = VMHANConfig.from_preset("no_kl", num_layers=3, kl_loss_weight=0.5)
     assert (config.num_layers, config.kl_loss_weight) == (3, 0.0)
-
-
-def test_a_config_does_not_share_its_list_with_the_preset():
-    VMHANConfig.from_preset("no_global").hyperedges.append("pairwise")
-    assert PRESETS["no_global"] == {"hyperedges": ["intra", "inter"]}
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_name():
@@ -337,11 +306,8 @@ def test_a_vision_backbone_in_the_json_round_trip(model_type, make_config, make_
     ("fields", "match"),
     [
         ({"num_layers": -1}, "num_layers must be a whole number >= 1, received -1"),
-        ({"entity_representation": "bogus"}, "entity_representation must be one of .*, received 'bogus'"),
-        ({"num_heads": 5}, "num_heads must divide hidden_size"),
         ({"hypergraph_encoder": "hgnn"}, "hypergraph_encoder='hgnn', variational=True"),
         ({"none_label": "unrelated"}, "none_label must be one of the labels .* received 'unrelated'"),
-        ({"id2label": {0: "peer", 1: "parent"}}, "exactly one of .* as none label"),
         ({"num_labels": 0}, "num_labels must be .*received 0"),
     ],
 )

@@ -14,9 +14,6 @@ def close(first, second):
     torch.testing.assert_close(first, torch.as_tensor(second), atol=1e-6, rtol=1e-5)
 
 
-# ---------------------------------------------------------------- rollout
-
-
 def test_one_layer_by_hand():
     """Head and tail in hyperedge 0, head and an object in hyperedge 1."""
     incidence = torch.tensor([[[1, 1], [1, 0], [0, 1]]]).bool()
@@ -63,9 +60,6 @@ def test_a_model_without_hyperedge_attention_cannot_be_explained(preset, make_mo
     output = model(**encode(model, posts()), output_attentions=True)
     with pytest.raises(ValueError, match="explain=True needs hypergraph_encoder='vhan'"):
         attention_rollout(output.attentions, output.incidence)
-
-
-# ---------------------------------------------------------------- names
 
 
 def described(processor, posts, inputs):
@@ -131,9 +125,6 @@ def test_an_explanation_lists_present_nodes_and_filled_hyperedges():
     incidence = build_incidence(alone.unsqueeze(0), torch.tensor([[False, False, True, True]]))[0]
     explanation = explain_pair(nodes, alone, rollout, incidence, ["global", "intra", "inter"])
     assert [edge["name"] for edge in explanation["hyperedges"]] == ["global", "textual"]
-
-
-# ---------------------------------------------------------------- picture
 
 
 def explanation(object_weight=0.3, box=(10, 10, 60, 50), phrases=1):

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modeling_vmhan.graph_layers import GraphAttention
 from modeling_vmhan.layers import VariationalHypergraphAttention, masked_softmax
 from modeling_vmhan.variational import initial_hyperedges
 
@@ -38,9 +39,6 @@ def attention_layer(*, seed=0, **settings_of_layer):
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return layer
-
-
-# ---------------------------------------------------------------- the formula, by hand
 
 
 def times(weight, vector):
@@ -91,91 +89,39 @@ def test_layer_equals_equations_5_to_8_by_hand(incidence):
     edges = inputs[2][0].tolist(), inputs[3][0].tolist()
     nodes_of = [[i for i, row in enumerate(incidence) if row[j]] for j in range(len(incidence[0]))]
     edges_of = [[j for j, inside in enumerate(row) if inside] for row in incidence]
-    edge_mean, edge_variance, node_to_edge = update_by_hand(
-        edges,
-        nodes,
-        nodes_of,
-        weight["edge_query"],
-        weight["node_key"],
-        weight["edge_mean_value"],
-        weight["edge_variance_value"],
-    )
-    node_mean, node_variance, edge_to_node = update_by_hand(
-        nodes,
-        edges,
-        edges_of,
-        weight["node_key"],
-        weight["edge_query"],
-        weight["node_mean_value"],
-        weight["node_variance_value"],
-    )
-    expected = {
-        "node_mean": node_mean,
-        "node_variance": node_variance,
-        "edge_mean": edge_mean,
-        "edge_variance": edge_variance,
-        "node_to_edge": node_to_edge,
-        "edge_to_node": edge_to_node,
-    }
-    assert state._fields == tuple(expected)
-    for name, by_hand in expected.items():
+    of_edges = [weight[name] for name in ("edge_query", "node_key", "edge_mean_value", "edge_variance_value")]
+    of_nodes = [weight[name] for name in ("node_key", "edge_query", "node_mean_value", "node_variance_value")]
+    edge_mean, edge_variance, node_to_edge = update_by_hand(edges, nodes, nodes_of, *of_edges)
+    node_mean, node_variance, edge_to_node = update_by_hand(nodes, edges, edges_of, *of_nodes)
+    expected = [node_mean, node_variance, edge_mean, edge_variance, node_to_edge, edge_to_node]
+    for name, actual, by_hand in zip(state._fields, state, expected, strict=True):
         by_hand = torch.tensor([by_hand], dtype=torch.float64)
-        torch.testing.assert_close(
-            getattr(state, name), by_hand, rtol=0, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
-        )
-
-
-def test_attention_sums_to_one_over_members_and_is_zero_elsewhere():
-    state, incidence = attention_layer()(*graph(PADDED, pairs=2)), graph(PADDED, pairs=2)[-1]
-    for attention, inside in ((state.node_to_edge, incidence.mT[:, None]), (state.edge_to_node, incidence[:, None])):
-        inside = inside.expand_as(attention)
-        assert not attention[~inside].any()
-        torch.testing.assert_close(attention.sum(-1), inside.any(-1).double())
-
-
-# ---------------------------------------------------------------- invariances
+        torch.testing.assert_close(actual, by_hand, rtol=0, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(5)), st.permutations(range(3)))
 def test_permuting_nodes_and_hyperedges_permutes_the_output(node_order, edge_order):
     layer = attention_layer()
-    node_mean, node_variance, edge_mean, edge_variance, incidence = graph(PADDED, pairs=2)
-    before = layer(node_mean, node_variance, edge_mean, edge_variance, incidence)
-    after = layer(
-        node_mean[:, node_order],
-        node_variance[:, node_order],
-        edge_mean[:, edge_order],
-        edge_variance[:, edge_order],
-        incidence[:, node_order][:, :, edge_order],
-    )
-    torch.testing.assert_close(after.node_mean, before.node_mean[:, node_order])
-    torch.testing.assert_close(after.node_variance, before.node_variance[:, node_order])
-    torch.testing.assert_close(after.edge_mean, before.edge_mean[:, edge_order])
-    torch.testing.assert_close(after.edge_variance, before.edge_variance[:, edge_order])
+    *tensors, incidence = graph(PADDED, pairs=2)
+    before, orders = layer(*tensors, incidence), (node_order, node_order, edge_order, edge_order)
+    permuted = [tensor[:, order] for tensor, order in zip(tensors, orders, strict=True)]
+    after = layer(*permuted, incidence[:, node_order][:, :, edge_order])
+    for new, old, order in zip(after, before, orders):
+        torch.testing.assert_close(new, old[:, order])
     torch.testing.assert_close(after.node_to_edge, before.node_to_edge[:, :, edge_order][..., node_order])
     torch.testing.assert_close(after.edge_to_node, before.edge_to_node[:, :, node_order][..., edge_order])
 
 
-def test_content_of_absent_nodes_and_empty_hyperedges_reaches_nobody():
+def test_absent_nodes_and_empty_hyperedges_reach_nobody():
     layer, before = attention_layer(), graph(PADDED)
     changed = [tensor.clone() for tensor in before[:4]]
     for tensor, index in zip(changed, (ABSENT_NODE, ABSENT_NODE, EMPTY_EDGE, EMPTY_EDGE), strict=True):
         tensor[:, index] = 1e4
     state, other = layer(*before), layer(*changed, before[-1])
-    assert torch.equal(state.node_mean[:, :4], other.node_mean[:, :4])
-    assert torch.equal(state.node_variance[:, :4], other.node_variance[:, :4])
-    assert torch.equal(state.edge_mean[:, :2], other.edge_mean[:, :2])
-    assert torch.equal(state.edge_variance[:, :2], other.edge_variance[:, :2])
-
-
-def test_absent_nodes_and_empty_hyperedges_keep_their_state():
-    inputs = graph(PADDED)
-    state = attention_layer()(*inputs)
-    for new, old in zip(state[:2], inputs[:2], strict=True):
-        assert torch.equal(new[:, ABSENT_NODE], old[:, ABSENT_NODE])
-    for new, old in zip(state[2:4], inputs[2:4], strict=True):
-        assert torch.equal(new[:, EMPTY_EDGE], old[:, EMPTY_EDGE])
+    for new, same, old, count in zip(state, other, before[:4], (4, 4, 2, 2)):
+        assert torch.equal(new[:, :count], same[:, :count])
+        assert torch.equal(new[:, count:], old[:, count:])  # which keep their own state
 
 
 def test_pair_without_any_node_and_batch_without_any_pair_are_defined():
@@ -183,9 +129,6 @@ def test_pair_without_any_node_and_batch_without_any_pair_are_defined():
     state = layer(*inputs[:4], torch.zeros_like(inputs[-1]))
     assert all(torch.equal(new, old) for new, old in zip(state[:4], inputs[:4], strict=True))
     assert layer(*(tensor[:0] for tensor in inputs)).node_mean.shape == (0, 5, D)
-
-
-# ---------------------------------------------------------------- gradients
 
 
 @pytest.mark.parametrize("variational", [True, False])
@@ -203,16 +146,6 @@ def test_every_parameter_of_two_layers_gets_a_gradient(variational):
         for name, parameter in layer.named_parameters():
             assert parameter.grad is not None, f"layer {number}, {name}"
             assert parameter.grad.abs().sum() > 0, f"layer {number}, {name}"
-
-
-def test_half_precision_is_finite():
-    layer = attention_layer().to(torch.bfloat16)
-    *tensors, incidence = graph(PADDED)
-    state = layer(*(tensor.to(torch.bfloat16) for tensor in tensors), incidence)
-    assert all(tensor.dtype == torch.bfloat16 and torch.isfinite(tensor).all() for tensor in state[:4])
-
-
-# ---------------------------------------------------------------- options
 
 
 def test_last_layer_leaves_the_hyperedges_and_has_no_weights_for_them():
@@ -241,13 +174,10 @@ def test_without_variational_the_means_are_the_same_and_there_is_no_variance():
     torch.testing.assert_close(state.edge_mean, expected.edge_mean)
 
 
-@pytest.mark.parametrize(("hidden_size", "num_heads"), [(6, 4), (5, 2)])
-def test_hidden_size_that_heads_do_not_divide_is_refused(hidden_size, num_heads):
-    with pytest.raises(ValueError, match=f"hidden_size={hidden_size}.*num_heads={num_heads}"):
-        VariationalHypergraphAttention(hidden_size=hidden_size, num_heads=num_heads)
-
-
-# ---------------------------------------------------------------- masked softmax
+@pytest.mark.parametrize("layer", [VariationalHypergraphAttention, GraphAttention])
+def test_hidden_size_that_heads_do_not_divide_is_refused(layer):
+    with pytest.raises(ValueError, match="hidden_size=6.*num_heads=4"):
+        layer(hidden_size=6, num_heads=4)
 
 
 def test_masked_softmax_is_softmax_over_the_mask_and_zero_where_nothing_is_left():

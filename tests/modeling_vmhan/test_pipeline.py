@@ -2,7 +2,6 @@
 
 import math
 import socket
-from collections import UserDict
 
 import datasets
 import pytest
@@ -81,15 +80,6 @@ def test_an_answer_is_the_models(pipe, predict, posts):
     ]
 
 
-def test_strings_spans_and_tokens_get_the_same_answer(pipe):
-    answer = pipe(QUESTION)
-    assert (answer["head"], answer["tail"]) == ("Ann", "Paris")
-    same(answer, pipe(UserDict(QUESTION)))
-    same(answer, pipe({"text": TEXT, "head": (0, 3), "tail": (15, 20)}))
-    same(answer, pipe({"tokens": TEXT.split(), "head": "Ann", "tail": (4, 5)}))
-    assert (scores(answer) - scores(pipe({**QUESTION, "tail": "Bob"}))).abs().max() > 1e-3
-
-
 def test_several_pairs_of_a_post_are_one_encoder_pass(make_pipe, posts):
     pipe = make_pipe(model=None)
     pairs = [{"head": "Ann", "tail": "Bob"}, {"head": "Paris", "tail": "Ann"}, {"head": (8, 11), "tail": "the band"}]
@@ -99,18 +89,6 @@ def test_several_pairs_of_a_post_are_one_encoder_pass(make_pipe, posts):
     assert len(answers) == 3 and len(passes) == 1
     for pair, answer in zip(pairs, answers):
         same(answer, pipe({"text": TEXT, **pair}))
-
-
-def test_phrases_and_features_reach_the_model(pipe, posts):
-    post = posts()[0]
-    post["pairs"] = post["pairs"][:1]
-    whole = pipe(post)
-    for key in ("image_features", "image_phrases"):
-        assert (scores(whole) - scores(pipe({**post, key: None}))).abs().max() > 1e-5, key
-    bare = {**post, "pairs": [{**post["pairs"][0], "text_phrases": []}]}
-    assert (scores(whole) - scores(pipe(bare))).abs().max() > 1e-5
-    by_string = {**post, "pairs": [{**post["pairs"][0], "text_phrases": ["in Paris", "with the Zulu band"]}]}
-    same(whole, pipe(by_string))
 
 
 def test_top_k_and_abstention(pipe):
@@ -159,35 +137,20 @@ def test_a_model_without_variances_has_no_mutual_information(make_pipe):
 # ---------------------------------------------------------------- many questions
 
 
-def test_every_iterable_of_questions_gives_the_same_answers(pipe, posts):
-    questions = [*posts(), QUESTION]
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_iterable_of_questions_gives_the_same_answers(pipe, posts, batch_size):
+    """Rows of data sets are questions too: as a whole, streaming, and out of one column."""
+    keys = ("id", "tokens", "image_features")
+    questions = [{key: post.get(key) for key in keys} | {"pairs": post["pairs"][:1]} for post in posts()]
+    for question in questions:
+        question["pairs"] = [{"head": pair["head"], "tail": pair["tail"]} for pair in question["pairs"]]
     expected = [pipe(question) for question in questions]
-    assert isinstance(expected[0], list) and isinstance(expected[-1], dict)
-    forms = {
-        "list": questions,
-        "tuple": tuple(questions),
-        "generator": (question for question in questions),
-        "iterator": iter(questions),
-        "torch data set": KeyDataset([{"post": question} for question in questions], "post"),
-    }
-    for form, inputs in forms.items():
-        for batch_size in (1, 3):
-            answers = pipe(inputs if form not in ("generator", "iterator") else iter(questions), batch_size=batch_size)
-            assert isinstance(answers, list) == (form in ("list", "tuple"))
-            for answer, other in zip(answers, expected, strict=True):
-                same(answer, other)
-
-
-def test_a_data_set_and_its_columns_are_questions(pipe, posts):
-    """Rows as this project's data sets have them: answered as a whole, streaming, and out of one column."""
-    rows = [{"id": post["id"], "tokens": post["tokens"], "image_features": post.get("image_features"),
-             "pairs": [{"head": pair["head"], "tail": pair["tail"]} for pair in post["pairs"]]}
-            for post in posts()]  # fmt: skip
-    expected = [pipe(row) for row in rows]
-    data = datasets.Dataset.from_list(rows)
-    nested = datasets.Dataset.from_list([{"post": row} for row in rows])
-    for inputs in (data, data.to_iterable_dataset(), KeyDataset(nested, "post")):
-        answers = list(pipe(inputs, batch_size=2))
+    data = datasets.Dataset.from_list(questions)
+    column = datasets.Dataset.from_list([{"post": question} for question in questions])
+    lazy = [iter(questions), (q for q in questions), data, data.to_iterable_dataset(), KeyDataset(column, "post")]
+    for inputs in (questions, tuple(questions), *lazy):
+        answers = pipe(inputs, batch_size=batch_size)
+        assert isinstance(answers, list) == isinstance(inputs, (list, tuple))
         for answer, other in zip(answers, expected, strict=True):
             same(answer, other)
 
@@ -207,15 +170,6 @@ def test_worker_processes_open_images_and_tokenize(seeing, picture, posts, tmp_p
 
 
 # ---------------------------------------------------------------- images
-
-
-def test_every_kind_of_image_gets_the_same_answer(seeing, picture, tmp_path):
-    path = tmp_path / "picture.png"
-    picture.save(path)
-    expected = seeing({**QUESTION, "image": picture})
-    for image in (str(path), path, path.read_bytes()):
-        same(expected, seeing({**QUESTION, "image": image}))
-    assert (scores(expected) - scores(seeing(QUESTION))).abs().max() > 1e-5  # and it is looked at
 
 
 def test_a_box_may_be_the_tail(seeing, picture):
@@ -248,11 +202,9 @@ def test_a_text_only_model_says_that_it_ignores_images(make_pipe, make_model, pi
 
 
 def test_an_image_that_cannot_be_had(seeing, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"cannot read the image .*check the path: .*nowhere.png"):
+    with pytest.raises(FileNotFoundError, match="nowhere.png"):
         seeing({**QUESTION, "image": str(tmp_path / "nowhere.png")})
-    with pytest.raises(ValueError, match="image of 12 bytes: expected an image that Pillow can open"):
-        seeing({**QUESTION, "image": b"not an image"})
-    with pytest.raises(ValueError, match="an image URL must be http:// or https://"):
+    with pytest.raises(ValueError, match="file:///etc/hostname"):
         seeing({**QUESTION, "image": "file:///etc/hostname"})
 
 
@@ -262,7 +214,7 @@ def test_a_url_that_times_out(seeing):
         question = {**QUESTION, "image": f"http://127.0.0.1:{silent.getsockname()[1]}/x.png"}
         with pytest.raises(TimeoutError, match="did not arrive within 0.2 s. Raise url_timeout"):
             seeing(question, url_timeout=0.2, allow_private_urls=True)
-        with pytest.raises(ValueError, match="not a public address. Pass allow_private_urls=True"):
+        with pytest.raises(ValueError, match="allow_private_urls=True"):
             seeing(question)
 
 
@@ -305,8 +257,6 @@ def test_explanations_of_a_batch_stay_with_their_question(pipe, posts):
     [
         ({"text": "Ann met Ann", "head": "Ann", "tail": "met"}, r"'Ann' is 2 times .*\(0, 3\).*\(8, 11\)"),
         ({**QUESTION, "tail": "Rome"}, "the post, tail: 'Rome' is not in the sentence"),
-        ({"text": TEXT, "pairs": []}, "the post has no entity pair: give pairs="),
-        ({**QUESTION, "head": (3, 99)}, r"received \(3, 99\)"),
         ("Ann met Bob", "a question must be a dict"),
     ],
 )
@@ -364,17 +314,3 @@ def test_a_saved_pipeline_answers_the_same(pipe, posts, tmp_path):
         assert type(loaded) is MultimodalRelationClassificationPipeline and loaded.task == TASK
         for post in posts():
             same(loaded(post), pipe(post))
-
-
-@pytest.mark.parametrize(
-    "options", [{"dtype": "bfloat16"}, {"device_map": "cpu"}, {"device_map": {"": "cpu"}}], ids=str
-)
-def test_a_pipeline_loads_in_other_ways(options, pipe, posts, tmp_path):
-    pipe.save_pretrained(tmp_path)
-    loaded = pipeline(model=str(tmp_path), **options)
-    dtype = torch.bfloat16 if "dtype" in options else torch.float32
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {dtype}
-    tolerance = 0.1 if dtype == torch.bfloat16 else 1e-5
-    for post in posts():
-        first, second = (scores(answers(post, top_k=1)) for answers in (loaded, pipe))
-        torch.testing.assert_close(first, second, atol=tolerance, rtol=tolerance)

@@ -1,6 +1,5 @@
 """Pixels in: the encoder inside the model and the one that precomputes features are the same, for every kind."""
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -195,19 +194,6 @@ def test_boxes_come_with_the_encoder_that_takes_them(make_config, tokenizer, pix
     assert not inputs["boxes"][1].any() and inputs["object_mask"].sum(dim=1).tolist() == [4, 0, 1]
 
 
-def test_boxes_may_be_an_array(make_config, tokenizer, pixel_posts):
-    config = make_config(vision_encoder="vgg16_roi_align", visual_feature_size=4096, image_transform={"size": 64})
-    processor, posts = VMHANProcessor.for_config(config, tokenizer), pixel_posts()
-    expected = processor(posts)
-    for post in posts:
-        if "boxes" in post:
-            post["boxes"] = np.array(post["boxes"])
-    assert torch.equal(processor(posts)["boxes"], expected["boxes"])
-
-
-# ---------------------------------------------------------------- what is refused
-
-
 def test_pixels_need_a_vision_encoder(make_model, encode, posts):
     model = make_model()
     inputs = encode(model, posts())
@@ -220,22 +206,6 @@ def test_pixels_and_features_are_not_both_taken(make_model, encode, posts):
     model = make_model()
     with pytest.raises(ValueError, match="give either pixel_values or image_features, received both"):
         model(**encode(model, posts()), pixel_values=torch.zeros(4, 5, 3, 32, 32))
-
-
-def test_pixels_of_another_kind_of_encoder(model, kind, processor, pixel_posts):
-    inputs = processor(pixel_posts())
-    other = torch.zeros(3, 5 if kind == "vgg16_roi_align" else 1, 3, 32, 32)
-    with pytest.raises(ValueError, match="pixel_values .*received "):
-        model(**{**inputs, "pixel_values": other})
-
-
-def test_pixels_of_a_wrong_size(model, kind, processor, pixel_posts):
-    inputs = processor(pixel_posts())
-    inputs["pixel_values"] = inputs["pixel_values"][..., :24, :24]
-    with pytest.raises(
-        ValueError, match=r"S >= 32.*received \(\d, 3, 24, 24\)|\(7, 3, 24, 24\) do not fit CLIPVision"
-    ):
-        model(**inputs)
 
 
 def test_features_of_another_size_than_the_encoders(make_config, make_vision_config):

@@ -9,15 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tiny import ALL_MODES
 from transformers import AutoConfig, AutoProcessor, CanineTokenizer
 
 from modeling_vmhan import VMHANProcessor
+from modeling_vmhan.posts import MARKERS
 from modeling_vmhan.regions import PixelTransform, region_inputs
-from modeling_vmhan.windows import MARKERS
-
-
-MODES = ("marker", "span", "packed")
-ALL_MODES = pytest.mark.parametrize("mode", MODES)
 
 
 def row_tokens(processor, inputs, row):
@@ -235,30 +232,11 @@ def test_pairs_share_a_window_only_where_it_is_the_same(mode, make_processor, lo
     assert mentions == [[["ann"], ["bob"]], [["band"], ["paris"]], [["bob"], ["ann"]]]
 
 
-@pytest.mark.parametrize(("mode", "rows"), [("marker", [0, 1, 2]), ("span", [0, 0, 0]), ("packed", [0, 0, 0])])
-def test_a_sentence_is_one_example_with_all_its_pairs(mode, rows, make_processor, long_post, posts):
-    processor = make_processor(entity_representation=mode)
-    assert processor(long_post)["pair_to_sequence"].tolist() == rows
-    inputs = processor(posts())
-    assert inputs["pair_to_example"].tolist() == [0, 0, 0, 1, 2, 3]
-    expected = list(range(6)) if mode == "marker" else [0, 0, 0, 1, 2, 3]
-    assert inputs["pair_to_sequence"].tolist() == expected
-    assert len(inputs["input_ids"]) == expected[-1] + 1 and len(inputs["image_mask"]) == 4
-
-
 @ALL_MODES
 def test_mentions_too_far_apart_name_the_post_and_max_length(mode, make_processor, long_post):
     long_post["pairs"].append({"head": (0, 1), "tail": (58, 59)})
     with pytest.raises(ValueError, match=r"post 'long': the mentions of pair 3 span 59 tokens .*Raise max_length"):
         make_processor(entity_representation=mode, max_length=24)(long_post)
-
-
-def test_text_phrases_outside_the_window_are_absent(make_processor, long_post):
-    processor = make_processor(max_length=24)
-    long_post["pairs"] = [{"head": (2, 3), "tail": (6, 7), "text_phrases": [(5, 7), (55, 56)]}]
-    inputs = processor(long_post)
-    assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 0) == ["and", "bob"]
-    assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 1) == []
 
 
 def test_a_text_phrase_around_a_mention_skips_the_markers(make_processor):
@@ -370,12 +348,6 @@ def test_a_pair_chooses_its_image_phrases(chosen, limit, expected, with_image_te
     assert nodes == expected and row_tokens(processor, inputs, 0).count("[SEP]") == 1 + (limit > 0)
 
 
-def test_text_phrases_are_cut_at_their_number(make_processor, posts):
-    assert make_processor(num_text_phrases=1)(posts())["text_phrase_tokens"].shape[1] == 1
-    assert make_processor(num_text_phrases=9)(posts())["text_phrase_tokens"].shape[1] == 2
-    assert "text_phrase_tokens" not in make_processor(num_text_phrases=0)(posts())
-
-
 # ---------------------------------------------------------------- images
 
 
@@ -433,10 +405,8 @@ def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
     assert "[E2]" not in first and first.count("[E1]") == {"marker": 1, "span": 0, "packed": 2}[mode]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "1", "LA"])
-def test_pixels_of_any_mode_are_cropped_as_the_boxes_say(mode, make_processor, posts):
-    gradient = np.arange(60 * 40 * 3, dtype=np.uint8).reshape(40, 60, 3)
-    image = Image.fromarray(gradient).convert("L" if mode == "LA" else "RGB").convert(mode)
+def test_pixels_are_cropped_as_the_boxes_say(make_processor, posts):
+    image = Image.fromarray(np.arange(60 * 40 * 3, dtype=np.uint8).reshape(40, 60, 3)).convert("P")
     boxes = [[0, 0, 20, 20], [10.5, 5, 60, 40]]
     no_image, post = posts()[1], posts()[2]
     del post["image_features"], post["object_features"]
@@ -545,10 +515,8 @@ def test_save_and_load_keep_fields_and_markers(name, loader, request, make_proce
     loaded = loader.from_pretrained(tmp_path)
     assert type(loaded) is VMHANProcessor
     assert {field: getattr(loaded, field) for field in fields} == fields
-    assert loaded.tokenizer.convert_tokens_to_ids(list(MARKERS)) == processor.tokenizer.convert_tokens_to_ids(
-        list(MARKERS)
-    )
-    assert len(loaded.tokenizer) == len(processor.tokenizer)
+    ids = [either.tokenizer.convert_tokens_to_ids(list(MARKERS)) for either in (loaded, processor)]
+    assert ids[0] == ids[1] and len(loaded.tokenizer) == len(processor.tokenizer)
     same(loaded(posts()), expected)
 
 
@@ -566,11 +534,8 @@ def test_a_tokenizer_without_offsets_is_refused(tokenizer):
     [
         ("entity_representation", "mean"),
         ("max_length", 0),
-        ("max_length", 128.0),
         ("max_image_text_length", -1),
         ("num_objects", -1),
-        ("num_image_phrases", 1.5),
-        ("visual_feature_size", True),
         ("vision_encoder", "vgg19"),
         ("image_transform", 224),
     ],
@@ -580,9 +545,7 @@ def test_a_field_that_breaks_its_rule_is_refused(field, value, make_processor):
         make_processor(**{field: value})
 
 
-def test_unknown_arguments_and_an_empty_batch_are_refused(make_processor, posts):
-    with pytest.raises(ValueError, match="return_tensors"):
-        make_processor()(posts(), return_tensors="pt")
+def test_an_empty_batch_is_refused(make_processor):
     with pytest.raises(ValueError, match="the batch is empty"):
         make_processor()([])
 
@@ -600,19 +563,19 @@ def changed(*path):
 
 
 BAD_POSTS = {
+    "tokens of one word": (changed("tokens", "Ann met Bob"), "tokens must be a list of .*received str"),
+    "caption of a list": (changed("caption", ["a"]), "caption must be a string, received list"),
+    "phrases of numbers": (changed("image_phrases", ["a", 3]), "image_phrases must be .* received int: '3'"),
+    "pairs of lists": (changed("pairs", [["Anna", "Ann"]]), "pairs must be a list of dicts, received list"),
     "no pairs": (changed("pairs", []), r"post 'everything' has no entity pair: give pairs="),
     "unknown key": (changed("imge", 1), r"unknown keys \['imge'\]: .*'boxes'"),
     "text and tokens": (changed("text", "Ann"), "must have either text or tokens, received .*'text', 'tokens'"),
     "span outside": (changed("pairs", 1, "head", (7, 10)), r"pair 1, head: .*end <= 9.*received \(7, 10\)"),
-    "span before": (changed("pairs", 0, "tail", (-1, 2)), r"pair 0, tail: .*received \(-1, 2\)"),
     "span empty": (changed("pairs", 0, "tail", (3, 3)), r"pair 0, tail: .*start < end.*received \(3, 3\)"),
     "no span": (changed("pairs", 0, "head", None), "pair 0, head: .*received None"),
-    "no tail of any kind": (changed("pairs", 0, "tail", []), r"pair 0, tail: .*received \[\]"),
     "span of fractions": (changed("pairs", 0, "tail", (0.0, 3.0)), r"pair 0, tail: .*received \(0\.0, 3\.0\)"),
-    "span of words": (changed("pairs", 0, "head", "An"), "pair 0, head: .*received 'An'"),
     "text phrase of words": (changed("pairs", 0, "text_phrases", ["An"]), "pair 0, text phrase: .*received 'An'"),
     "text phrases are no list": (changed("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list .*int"),
-    "text phrase outside": (changed("pairs", 0, "text_phrases", [(0, 12)]), r"text phrase: .*received \(0, 12\)"),
     "white space": (changed("tokens", "Ann met   in Paris a b c d".split(" ")), r"no token for the span \(2, 3\)"),
     "relation name": (changed("pairs", 0, "relation", "enemy"), r"unknown relation 'enemy'; .*\['peer', 'None'"),
     "relation id": (changed("pairs", 0, "relation", 4), "unknown relation 4"),
@@ -622,11 +585,9 @@ BAD_POSTS = {
         changed("object_features", [[0.0] * 9] * 2),
         r"object_features must have shape \(2, 8\).* received \(2, 9\)",
     ),
-    "object features are no list": (changed("object_features", 3), "object_features must be a list .*int: '3'"),
     "boxes are no list": (changed("boxes", 3), "boxes must be a list .*received int: '3'"),
     "ragged features": (changed("object_features", [[0.0] * 8, [0.0]]), r"must be numbers of shape \(2, 8\)"),
     "tail object": (changed("pairs", 0, "tail_object", 4), r"pair 0: tail_object must be .*4 objects.*received 4"),
-    "tail object below -1": (changed("pairs", 0, "tail_object", -2), "pair 0: tail_object must be .*received -2"),
     "tail object in words": (
         changed("pairs", 0, "tail_object", "0"),
         "pair 0: tail_object must be .*received str: '0'",
@@ -636,10 +597,8 @@ BAD_POSTS = {
         r"pair 1 has unknown keys \['objcts'\]: .*'objects'",
     ),
     "objects are no list": (changed("pairs", 0, "objects", 1), "pair 0: objects must be a list .*received int: '1'"),
-    "object in words": (changed("pairs", 0, "objects", ["man"]), r"objects must be indices .*received \['man'\]"),
     "phrase in words": (changed("pairs", 0, "image_phrases", ["man"]), r"image_phrases must be .*received \['man'\]"),
     "object index": (changed("pairs", 0, "objects", [0, 4]), r"objects must be indices below 4.*received \[4\]"),
-    "phrase index": (changed("pairs", 0, "image_phrases", [3]), r"image_phrases must be indices below 3.*\[3\]"),
 }
 
 

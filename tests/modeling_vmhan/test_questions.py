@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_vmhan.mentions import find_mention
 from modeling_vmhan.posts import sentence_of
-from modeling_vmhan.questions import read_question
+from modeling_vmhan.questions import find_mention, read_question
 
 
 TEXT = "Bob met Anna , Bob's sister Ann and the Zulu band in New York"
@@ -25,9 +24,6 @@ def read(**question):
 
 def pair_of(**question):
     return read(**question).post["pairs"][0]
-
-
-# ---------------------------------------------------------------- mentions
 
 
 @pytest.mark.parametrize("mention", ["Anna", "Ann", "sister Ann", "New York", "Zulu band", " Anna ", "Bob's"])
@@ -63,26 +59,12 @@ def test_an_ambiguous_mention_lists_every_place_with_its_span():
         ("bob", "[Bob] met Anna ,  at characters (0, 3)"),  # another case
         ("siste", "[siste]r Ann and th at characters (21, 26)"),  # inside a word
         ("Nw York", "[New York] at characters (53, 61)"),  # misspelt
-        ("Zulo band", "[Zulu band] in New York at characters (40, 49)"),
+        ("qqqq", "nothing"),
     ],
 )
 def test_an_absent_mention_lists_what_is_near(mention, nearest):
     with pytest.raises(ValueError, match=f"'{mention}' is not in the sentence .* Nearest: .*{re.escape(nearest)}"):
         found(mention)
-
-
-def test_an_absent_mention_near_nothing():
-    with pytest.raises(ValueError, match="'qqqq' is not in the sentence .*nothing"):
-        found("qqqq")
-
-
-@pytest.mark.parametrize("mention", ["", "  \n"])
-def test_a_blank_mention_is_an_error(mention):
-    with pytest.raises(ValueError, match="a mention must not be blank, received"):
-        found(mention)
-
-
-# ---------------------------------------------------------------- questions
 
 
 def test_strings_and_spans_of_any_kind_mean_the_same():
@@ -140,19 +122,9 @@ def test_a_data_sets_row_is_a_question():
         ({"text": TEXT, "head": "Anna"}, r"the post needs head and tail.*received \['head'\]"),
         ({"text": TEXT, "pairs": [{"tail": "Ann"}], "id": 7}, r"post 7, pair 0 needs head and tail"),
         ({"text": TEXT, "pairs": []}, "the post has no entity pair"),
-        ({"text": TEXT, "pairs": None}, "the post has no entity pair"),
         ({"text": TEXT, "pairs": [], "head": "Ann"}, r"has pairs and also \['head'\]: put these into the pairs"),
-        ({"head": "Ann", "tail": "Bob"}, "must have either text or tokens"),
-        ({"text": TEXT, "haed": "Ann", "head": "Ann", "tail": "Bob"}, r"unknown keys \['haed'\]"),
-        ({"text": 5, "head": "a", "tail": "b"}, "the post: text must be a string, received int: '5'"),
-        ({"tokens": "Ann met Bob", "head": [0, 1], "tail": [2, 3]}, "tokens must be a list of str.*received str"),
-        ({"text": TEXT, "head": "Anna", "tail": "Ann", "caption": ["a"]}, "caption must be a string, received list"),
-        ({"text": TEXT, "head": "Anna", "tail": "Ann", "image_phrases": "a man"}, "phrases must be a list of str"),
-        ({"text": TEXT, "head": "Anna", "tail": "Ann", "image_phrases": ["a", 3]}, "phrases .* received int: '3'"),
-        ({"text": TEXT, "pairs": [["Anna", "Ann"]]}, "the post: pairs must be a list of dicts, received list"),
         ({"text": TEXT, "pairs": {"head": "Anna", "tail": "Ann"}}, "must be a list of dicts, received dict"),
         ({"text": TEXT, "head": 3, "tail": "Ann"}, r"the post, head must be a string or a span .*, received 3"),
-        ({"text": TEXT, "head": ("a", "b"), "tail": "Ann"}, "the post, head must be a string or a span"),
         ({"text": TEXT, "head": (0.5, 3.0), "tail": "Ann"}, "head must be a string or a span .* received .0.5, 3.0"),
         ({"text": TEXT, "head": "Bob", "tail": "Ann"}, "the post, head: 'Bob' is 2 times in the sentence"),
         ({"text": TEXT, "head": "Ann", "tail": (1, 2, 3, 4)}, "the tail is a box, .* but the post has no image"),
@@ -169,5 +141,5 @@ def test_what_cannot_be_read_is_an_error_that_says_why(question, message):
 
 @pytest.mark.parametrize("question", ["Ann met Bob", ["Ann"], None])
 def test_a_question_is_a_dict(question):
-    with pytest.raises(ValueError, match="a question must be a dict .*received (str|list|NoneType)"):
+    with pytest.raises(ValueError, match="a question must be a dict.*received (str|list|NoneType)"):
         read_question(question, None)

@@ -2,20 +2,10 @@
 
 import pytest
 import torch
+from tiny import ALL_MODES, close
 from torch import nn
 
-from modeling_vmhan import VMHANForRelationClassification, VMHANModel
-
-
-MODES = ("marker", "span", "packed")
-ALL_MODES = pytest.mark.parametrize("mode", MODES)
-
-
-def close(first, second, tolerance=1e-5):
-    torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
-
-
-# ---------------------------------------------------------------- the packed encoding, proved on the states
+from modeling_vmhan import VMHANModel
 
 
 @pytest.fixture(params=["bert", "roberta", "xlm-roberta"])
@@ -29,22 +19,6 @@ def packed(request, make_model, make_text_config, make_processor, tokenizer, rob
 def encoder_inputs(inputs):
     names = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "marker_pair")
     return {name: inputs[name] for name in names if name in inputs}
-
-
-def test_the_sentence_sees_no_marker(packed, posts):
-    """Sentence states are those of the plain encoder, which never saw a marker."""
-    model, processor = packed
-    inputs = processor(posts())
-    with torch.no_grad():
-        states = model.vmhan.encode_text(**encoder_inputs(inputs))
-        for row in range(len(states)):
-            length = int(((inputs["marker_pair"][row] == 0) & inputs["attention_mask"][row].bool()).sum())
-            plain = {
-                name: inputs[name][row : row + 1, :length]
-                for name in ("input_ids", "attention_mask", "token_type_ids")
-                if name in inputs
-            }
-            close(states[row : row + 1, :length], model.vmhan.text_encoder(**plain).last_hidden_state)
 
 
 def test_markers_see_the_sentence_and_their_own_pair_only(packed, posts):
@@ -125,9 +99,6 @@ def test_a_text_node_is_the_mean_state_of_its_tokens(mode, make_model, encode, p
                     close(nodes[pair, first_node + index], expected)
 
 
-# ---------------------------------------------------------------- text encoders
-
-
 @pytest.mark.parametrize("mode", ["marker", "span"])
 @pytest.mark.parametrize("model_type", ["bert", "roberta", "deberta-v2", "modernbert"])
 def test_any_text_encoder_works(
@@ -162,24 +133,3 @@ def test_a_hidden_size_of_its_own_is_projected(make_model, encode, posts):
     output.loss.backward()
     assert model.vmhan.text_projection.weight.grad.any()
     assert isinstance(make_model().vmhan.text_projection, nn.Identity)
-
-
-@ALL_MODES
-def test_sdpa_and_eager_give_the_same_logits(mode, make_model, predict, posts, tmp_path):
-    make_model(entity_representation=mode).save_pretrained(tmp_path)
-    logits = []
-    for attention in ("sdpa", "eager"):
-        model = VMHANForRelationClassification.from_pretrained(tmp_path, attn_implementation=attention)
-        assert model.vmhan.text_encoder.config._attn_implementation == attention
-        logits.append(predict(model, posts()))
-    close(*logits)
-
-
-@ALL_MODES
-def test_bfloat16(mode, make_model, encode, posts, tmp_path):
-    make_model(entity_representation=mode).save_pretrained(tmp_path)
-    model = VMHANForRelationClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    output = model(**encode(model, posts()))
-    assert output.logits.dtype == torch.bfloat16 and output.logits.isfinite().all()
-    assert output.loss.dtype == torch.float32 and output.loss.isfinite()

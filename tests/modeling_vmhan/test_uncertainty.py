@@ -23,16 +23,6 @@ def classifier(size=5, relations=4, seed=1):
     return nn.Linear(4 * size, relations).requires_grad_(False)
 
 
-# ---------------------------------------------------------------- entity features
-
-
-def test_the_classifier_reads_head_then_tail_each_mean_then_variance():
-    mean, variance = gaussians(pairs=1)
-    expected = torch.cat([mean[:, 0], variance[:, 0], mean[:, 1], variance[:, 1]], dim=-1)
-    assert torch.equal(entity_features(mean, variance), expected)
-    assert torch.equal(entity_features(mean, None), torch.cat([mean[:, 0], mean[:, 1]], dim=-1))
-
-
 # ---------------------------------------------------------------- sampling
 
 
@@ -76,17 +66,6 @@ def test_the_global_generator_is_left_alone():
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_a_higher_temperature_flattens_the_samples():
-    cold, hot = (
-        uncertainty(monte_carlo_probabilities(classifier(), *gaussians(), num_samples=50, temperature=t))
-        for t in (0.5, 5.0)
-    )
-    assert (hot.entropy > cold.entropy).all()
-
-
-# ---------------------------------------------------------------- entropies
-
-
 @settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from([0.1, 1.0, 20.0]))
 def test_entropy_is_torchs_and_information_lies_between_0_and_it(seed, num_samples, scale):
@@ -105,8 +84,3 @@ def test_information_by_hand():
     assert disagreeing.mutual_information.item() == pytest.approx(math.log(2))
     agreeing = uncertainty(torch.tensor([[[0.5, 0.5]], [[0.5, 0.5]]]))
     assert agreeing.entropy.item() == pytest.approx(math.log(2)) and agreeing.mutual_information.item() == 0
-
-
-def test_a_model_without_variances_has_no_information():
-    worth = uncertainty(torch.full((1, 2, 4), 0.25), sampled=False)
-    assert worth.mutual_information is None and worth.entropy.tolist() == pytest.approx([math.log(4)] * 2)

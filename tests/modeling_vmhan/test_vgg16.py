@@ -31,9 +31,6 @@ def test_forward_of_a_wrong_shape(encoder, shape):
         encoder(torch.zeros(shape))
 
 
-# ---------------------------------------------------------------- RoIAlign
-
-
 @pytest.fixture(scope="module")
 def aligned(encoder):
     with torch.device("meta"):

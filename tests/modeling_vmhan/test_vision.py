@@ -5,7 +5,7 @@ import torch
 import transformers
 from torch import nn
 
-from modeling_vmhan.vision import TransformersRegionEncoder, default_transform, encode_regions
+from modeling_vmhan.vision import TransformersRegionEncoder, encode_regions
 
 
 @pytest.mark.parametrize("model_type", ["bert", "siglip2_vision_model"])
@@ -16,25 +16,10 @@ def test_a_backbone_that_needs_more_than_pixels(model_type):
         TransformersRegionEncoder(config)
 
 
-def test_pixels_of_a_size_that_the_backbone_does_not_take(make_vision_config):
-    encoder = TransformersRegionEncoder(make_vision_config())
-    with pytest.raises(ValueError, match=r"shape \(1, 3, 24, 24\) do not fit CLIPVisionModel: .*24"):
-        encoder(torch.zeros(1, 3, 24, 24))
-
-
 def test_a_backbone_without_a_pooled_feature(make_vision_config):
     encoder = TransformersRegionEncoder(make_vision_config("siglip_vision_model", vision_use_head=False))
     with pytest.raises(ValueError, match="SiglipVisionModel .*32 numbers, received None"):
         encoder(torch.zeros(1, 3, 32, 32))
-
-
-def test_the_default_transform_has_the_backbones_size(make_vision_config):
-    assert default_transform().size == 224
-    assert default_transform(make_vision_config()).size == 32
-    assert default_transform(make_vision_config(image_size=[48, 48])).size == 48
-
-
-# ---------------------------------------------------------------- padded batches
 
 
 class Sums(nn.Module):
@@ -80,11 +65,6 @@ def test_a_batch_without_any_image_is_zeros():
     encoder = Sums(takes_boxes=False)
     features = encode_regions(encoder, torch.ones(3, 3, 3, 2, 2), torch.zeros(3, dtype=torch.bool), OBJECT_MASK)
     assert features.shape == (3, 3, 3) and not features.any() and encoder.passes == 0
-
-
-def test_pixels_come_in_the_encoders_type():
-    encoder = Sums(takes_boxes=False).to(torch.bfloat16)
-    assert encode_regions(encoder, torch.ones(3, 3, 3, 2, 2), IMAGE_MASK, OBJECT_MASK).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,6 @@ def save_backbone(make_vision_config, tmp_path):
     return save
 
 
-# ---------------------------------------------------------------- VGG16
-
-
 @pytest.mark.parametrize(("kind", "cls"), [("vgg16", VGG16RegionEncoder), ("vgg16_roi_align", VGG16RoIAlignEncoder)])
 def test_vgg16_by_name(kind, cls, thin_vgg16):
     encoder, transform = load_region_encoder(kind, "random:5")
@@ -43,14 +40,6 @@ def test_vgg16_by_name(kind, cls, thin_vgg16):
     for either in (encoder, build_region_encoder(kind)):
         assert type(either) is cls and not either.training
         assert not any(parameter.requires_grad for parameter in either.parameters())
-
-
-def test_random_vgg16_has_torchvisions_initial_distribution(thin_vgg16):
-    encoder, _ = load_region_encoder("vgg16", "random:0")
-    convolution, linear = encoder.features[9], encoder.classifier[0]
-    assert convolution.weight.std().item() == pytest.approx((2 / (convolution.out_channels * 9)) ** 0.5, rel=0.1)
-    assert linear.weight.std().item() == pytest.approx(0.01, rel=0.05)
-    assert not convolution.bias.any() and not linear.bias.any()
 
 
 def test_imagenet_weights_are_loaded_without_the_last_layer(monkeypatch, thin_vgg16):
@@ -81,9 +70,6 @@ def test_unknown_weights(weights):
 def test_an_unknown_encoder():
     with pytest.raises(ValueError, match="'vgg16', .*received 'resnet50'"):
         load_region_encoder("resnet50", "imagenet")
-
-
-# ---------------------------------------------------------------- backbones of transformers
 
 
 @pytest.mark.parametrize("model_type", BACKBONES)

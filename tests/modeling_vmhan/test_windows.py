@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_vmhan.windows import choose_windows, insert_markers, tokens_of_span
+from modeling_vmhan.posts import choose_windows, insert_markers, tokens_of_span
 
 
 OPEN = {1: "<1>", 2: "<2>"}
@@ -24,9 +24,6 @@ def sentences_with_hulls(draw):
     return length, draw(st.lists(spans(length), min_size=1, max_size=5)), draw(st.integers(1, 45))
 
 
-# ---------------------------------------------------------------- characters to tokens
-
-
 @pytest.mark.parametrize(
     ("span", "expected"),
     [
@@ -41,9 +38,6 @@ def sentences_with_hulls(draw):
 def test_token_span_covers_every_token_the_characters_touch(span, expected):
     offsets = [(0, 3), (4, 6), (5, 7), (8, 11)]
     assert tokens_of_span(span, offsets) == expected
-
-
-# ---------------------------------------------------------------- windows
 
 
 @given(sentences_with_hulls(), st.booleans())
@@ -99,9 +93,6 @@ def test_pairs_near_each_other_share_a_window():
     assert windows == [(10, 30, [0, 2]), (80, 100, [1])]
     assert [window.pairs for window in choose_windows(100, hulls, 20, one_pair_each=True)] == [[0], [1], [2]]
     assert len(choose_windows(100, hulls, 100, one_pair_each=False)) == 1
-
-
-# ---------------------------------------------------------------- markers
 
 
 @given(st.data(), st.integers(1, 12))

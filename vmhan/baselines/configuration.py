@@ -4,15 +4,8 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from modeling_vmhan.configuration_vmhan import (
-    ENTITY_REPRESENTATIONS,
-    _as_config,
-    _check_choice,
-    _check_number,
-    _complete_labels,
-    _reject_unknown,
-)
-from modeling_vmhan.labels import find_none_label
+from modeling_vmhan.configuration_vmhan import ENTITY_REPRESENTATIONS, _as_config, _complete_labels, _reject_unknown
+from modeling_vmhan.labels import check_choice, check_number, find_none_label
 
 
 __all__ = ["BaselineConfig", "WordConvolutionConfig"]
@@ -47,7 +40,7 @@ class WordConvolutionConfig(PreTrainedConfig):
         _reject_unknown(kwargs, type(self))
         super().__init__(**kwargs)
         for name, value in sizes.items():
-            setattr(self, name, _check_number(name, value, whole=True, low=1))
+            setattr(self, name, check_number(name, value, whole=True, low=1))
         if self.window_size % 2 == 0:
             raise ValueError(f"window_size must be odd, so that a word stands in its middle, received {window_size}.")
 
@@ -81,8 +74,8 @@ class BaselineConfig(PreTrainedConfig):
     ):
         fields = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
         _reject_unknown(kwargs, type(self))
-        _check_choice("entity_representation", entity_representation, ENTITY_REPRESENTATIONS)
-        fields |= {name: _check_number(name, fields[name], **rule) for name, rule in NUMBERS.items()}
+        check_choice("entity_representation", entity_representation, ENTITY_REPRESENTATIONS)
+        fields |= {name: check_number(name, fields[name], **rule) for name, rule in NUMBERS.items()}
         fields["text_config"] = _as_config("text_config", {} if text_config is None else text_config)
         for name, value in fields.items():
             setattr(self, name, value)
