@@ -54,9 +54,7 @@ def attention_rollout(attentions: tuple[tuple[Tensor, Tensor], ...], incidence: 
 def explain_pairs(
     posts: list[dict], encoded: list[EncodedPost], inputs: dict[str, Tensor], output: Any, families: list[str]
 ) -> list[dict[str, Any]]:
-    """The explanation of every pair of a batch: its posts, what the processor and the model (with attentions) made of
-    them, and the config's hyperedges.
-    """
+    """The explanation of every pair of a batch, from its posts and what the processor and the model made of them."""
     rollout = AttentionRollout(*(part.cpu() for part in attention_rollout(output.attentions, output.incidence)))
     incidence, present = output.incidence.cpu(), output.node_mask.cpu()
     explained = []

@@ -1,7 +1,4 @@
-"""From a file, bytes or a Pillow image to upright RGB: the one way in which images are read here.
-
-Sizes are (width, height) in pixels. URLs are not read here.
-"""
+"""Files, bytes and Pillow images as upright RGB: the one way in which images are read. Sizes are (width, height)."""
 
 import io
 import warnings

@@ -1,7 +1,4 @@
-"""What settings must be: a number, one of several choices, or labels of which one says that there is no relation.
-
-The none label is found by its name and never by its id.
-"""
+"""What numbers, choices and labels must be; the none label is found by its name and never by its id."""
 
 import math
 from collections.abc import Iterable

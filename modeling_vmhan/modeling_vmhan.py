@@ -38,8 +38,6 @@ from .vision import build_region_encoder, encode_regions
 
 __all__ = ["VMHANForRelationClassification", "VMHANModel", "VMHANModelOutput", "VMHANRelationOutput"]
 
-_AUTO_MODEL = "modeling_vmhan.VMHANForRelationClassification"  # what AutoModel gives, as the cards say
-
 
 @dataclass
 class VMHANModelOutput(ModelOutput):
@@ -126,10 +124,7 @@ class VMHANModel(VMHANPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "VMHANModel":
-        """As `nn.Module.train`, but the vision encoder stays in evaluation mode, and frozen: its features are inputs.
-
-        `from_pretrained`, which ends in this method, makes every parameter it loads trainable.
-        """
+        """As in torch, but the vision encoder stays frozen and in evaluation mode; `from_pretrained` ends in this."""
         super().train(mode)
         if self.vision_encoder is not None:
             self.vision_encoder.eval().requires_grad_(False)
@@ -266,7 +261,8 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         """As in transformers, and the folder also answers to AutoModel and to `pipeline()`, whose code it carries."""
         from .pipeline_vmhan import CUSTOM_PIPELINES  # late, because it sits on top; this line ships its files
 
-        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), "AutoModel": _AUTO_MODEL}
+        auto_map = {"AutoModel": "modeling_vmhan.VMHANForRelationClassification"}  # as the cards say
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
         self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
         super().save_pretrained(save_directory, **kwargs)
 

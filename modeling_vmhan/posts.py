@@ -33,9 +33,7 @@ __all__ = [
 ]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
-
 GRID = 4  # places of a window's start in the length of a window
-
 Span = tuple[int, int]
 
 # What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.
@@ -186,9 +184,6 @@ def pad_nodes(nodes: list[list[list[int]]]) -> Tensor:
     count = max(len(node) for node in nodes)
     padded = pad_rows([tokens for node in nodes for tokens in node + [[]] * (count - len(node))], -1)
     return padded.view(len(nodes), count, padded.shape[-1])
-
-
-# windows and markers -------------------------------------------------------------------------------------------------
 
 
 class Window(NamedTuple):

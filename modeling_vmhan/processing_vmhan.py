@@ -1,7 +1,4 @@
-"""VMHANProcessor: the one path from posts to model inputs; `__call__` lists a post's keys.
-
-Shapes are those of modeling_vmhan.py's notation.
-"""
+"""VMHANProcessor: the one path from posts to model inputs. Shapes are in modeling_vmhan.py's notation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,10 +133,6 @@ class VMHANProcessor(ProcessorMixin):
             raise ValueError(f"max_length must be at most {positions}, the positions of this {received}.")
         return processor
 
-    @property
-    def model_input_names(self) -> list[str]:
-        return [*self.tokenizer.model_input_names, "entity_tokens", "pair_to_sequence", "pair_to_example"]
-
     def __call__(self, posts: dict | list[dict], label2id: dict[str, int] | None = None) -> BatchFeature:
         """Encode a batch of posts: `encode` each, then `collate` them.
 
@@ -216,8 +209,6 @@ class VMHANProcessor(ProcessorMixin):
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
         return [len(row["input_ids"]) for row in self._encode_text(post, f"post {post.get('id', 0)!r}").rows]
-
-    # text ------------------------------------------------------------------------------------------------------------
 
     def _encode_text(self, post: dict, name: str) -> EncodedPost:
         """The post's encoder rows, and its pairs in their order."""
@@ -351,8 +342,6 @@ class VMHANProcessor(ProcessorMixin):
             row["position_ids"] += [start, end - 1]
             row["marker_pair"] += [order + 1, order + 1]
         return entities
-
-    # images ----------------------------------------------------------------------------------------------------------
 
     def _read_regions(self, post: dict, encoded: EncodedPost) -> None:
         """Features where there are any, else pixels where there is an image."""

@@ -31,10 +31,7 @@ class Question:
 
 
 def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image.Image]) -> Question:
-    """Check a question (see the pipeline's `__call__`; it is not changed) and make it a post.
-
-    `open_image` makes an RGB image of what `question["image"]` holds.
-    """
+    """Make a question, which stays as it is, a post; `open_image` makes an RGB image of `question["image"]`."""
     if not isinstance(question, Mapping):
         raise ValueError(f"a question must be a dict, received {type(question).__name__}: {str(question)[:80]!r}.")
     post = dict(question)

@@ -15,8 +15,6 @@ __all__ = ["PredictiveUncertainty", "monte_carlo_probabilities", "uncertainty"]
 
 
 class PredictiveUncertainty(NamedTuple):
-    """Of each pair's Monte Carlo class probabilities."""
-
     probabilities: Tensor  # (P, R), mean over the samples
     entropy: Tensor  # (P,), of that mean, in [0, log R]: how unsure the answer is, for whatever reason
     mutual_information: Tensor | None  # (P,), in [0, entropy]: the part that comes from the node variances
