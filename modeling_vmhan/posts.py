@@ -72,13 +72,12 @@ def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
         if value is None or kind is object:
             continue
         # a generator can be read only once, so it is no list
-        is_list = hasattr(value, "__len__") and getattr(value, "ndim", 1) and not isinstance(value, (str, Mapping))
+        is_list = getattr(value, "ndim", hasattr(value, "__len__")) and not isinstance(value, (str, bytes, Mapping))
         values = [value] if kind is of else value if is_list else []
-        wrong = [each for each in values if not (isinstance(each, of) or of is int and as_index(each) is not None)]
+        wrong = [each for each in values if (as_index(each) is None if of is int else not isinstance(each, of))]
         if wrong or (kind is not of and not is_list):
-            rule = f"a {KINDS[of]}" if kind is of else f"a list of {KINDS[of]}s"
-            wrong = wrong[0] if wrong else value
-            received = f"{type(wrong).__name__}: {str(wrong)[:80]!r}"
+            rule, each = f"a {KINDS[of]}" if kind is of else f"a list of {KINDS[of]}s", (wrong or [value])[0]
+            received = f"{type(each).__name__}: {str(each)[:80]!r}"
             raise ValueError(f"{name}: {key} must be {rule}, received {received}.")
 
 

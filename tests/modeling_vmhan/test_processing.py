@@ -592,6 +592,7 @@ BAD_POSTS = {
         changed("pairs", 0, "tail_object", "0"),
         "pair 0: tail_object must be .*received str: '0'",
     ),
+    "tail object by truth": (changed("pairs", 0, "tail_object", True), "pair 0: tail_object must be .*received bool"),
     "unknown key of a pair": (
         changed("pairs", 1, "objcts", [1]),
         r"pair 1 has unknown keys \['objcts'\]: .*'objects'",

@@ -8,13 +8,7 @@ import transformers
 from PIL import Image
 from torchvision.models import VGG16_Weights
 
-from modeling_vmhan.regions import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    PixelTransform,
-    pixel_boxes,
-    region_inputs,
-)
+from modeling_vmhan.regions import IMAGENET_MEAN, IMAGENET_STD, PixelTransform, pixel_boxes, region_inputs
 from modeling_vmhan.weights import resized, transform_of
 
 

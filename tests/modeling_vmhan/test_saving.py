@@ -12,13 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny import LABELS, close
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoProcessor,
-    pipeline,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 import modeling_vmhan
 from modeling_vmhan import PRESETS, VMHANConfig, VMHANForRelationClassification, VMHANModel, VMHANProcessor
@@ -338,31 +332,14 @@ def test_a_published_folder_needs_no_trust_where_the_package_is_installed(auto, 
 # ---------------------------------------------------------------- folders that are wrong
 
 
-@pytest.fixture
-def broken(published, tmp_path):
-    """A copy of the published folder, to be damaged."""
-    folder = tmp_path / "broken"
-    shutil.copytree(published[0], folder)
-    return folder
-
-
-def weights_cut_off(folder):
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def weights_overwritten(folder):
-    path = folder / "model.safetensors"
-    path.write_bytes(bytes(64) + path.read_bytes()[64:])
-
-
-def weights_emptied(folder):
-    (folder / "model.safetensors").write_bytes(b"")
-
-
-@pytest.mark.parametrize("damage", [weights_cut_off, weights_overwritten, weights_emptied])
-def test_damaged_weights_are_a_clear_error(damage, broken):
-    damage(broken)
+@pytest.mark.parametrize(
+    "damaged", [lambda data: data[:-100], lambda data: bytes(64) + data[64:], lambda data: b""], ids=range(3)
+)
+def test_damaged_weights_are_a_clear_error(damaged, published, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(published[0], broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(damaged(weights.read_bytes()))
     message = r"the weights of '.*broken' are damaged \(.*header.*\): copy model.safetensors again"
     for load in (VMHANForRelationClassification, AutoModel, AutoModelForSequenceClassification):
         with pytest.raises(OSError, match=message):

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from torch.distributions import Normal, kl_divergence
 
 from modeling_vmhan.layers import VariationalHypergraphAttention
-from modeling_vmhan.variational import (
-    GaussianNodes,
-    initial_hyperedges,
-    kl_to_standard_normal,
-    reconstruction_error,
-)
+from modeling_vmhan.variational import GaussianNodes, initial_hyperedges, kl_to_standard_normal, reconstruction_error
 
 
 EPS = 1e-3
