@@ -331,17 +331,3 @@ def test_fields_given_at_loading_replace_the_saved_ones(make_config, make_model,
     assert (config.text_config.attention_probs_dropout_prob, config.text_config.vocab_size) == (0.25, 400)
     model = VMHANForRelationClassification.from_pretrained(tmp_path, **fields)
     assert (model.config.kl_loss_weight, model.config.text_config.attention_probs_dropout_prob) == (0.5, 0.25)
-
-
-@pytest.mark.parametrize("labels", [{"id2label": {0: "NA", 1: "peer"}}, {"label2id": {"NA": 0, "peer": 1}}])
-def test_labels_given_at_loading_bring_their_own_none_label(labels, make_config):
-    config = VMHANConfig.from_dict(make_config(none_label="None").to_dict(), **labels)
-    assert (config.labels, config.label2id, config.none_label) == (["NA", "peer"], {"NA": 0, "peer": 1}, "NA")
-    named = VMHANConfig.from_dict(make_config().to_dict(), **labels, none_label="peer")
-    assert named.none_label == "peer"
-
-
-def test_what_is_no_field_is_returned_as_transformers_does(make_config):
-    given = {"num_layers": 3, "output_attentions": True, "bogus": 1, "return_unused_kwargs": True}
-    config, unused = VMHANConfig.from_dict(make_config().to_dict(), **given)
-    assert (config.num_layers, config.output_attentions, unused) == (3, True, {"bogus": 1})

@@ -121,10 +121,6 @@ def test_an_explanation_lists_present_nodes_and_filled_hyperedges():
         "head-visual": [0, 2],
         "tail-visual": [1, 2],
     }
-    alone = torch.tensor([True, True, False, False])
-    incidence = build_incidence(alone.unsqueeze(0), torch.tensor([[False, False, True, True]]))[0]
-    explanation = explain_pair(nodes, alone, rollout, incidence, ["global", "intra", "inter"])
-    assert [edge["name"] for edge in explanation["hyperedges"]] == ["global", "textual"]
 
 
 def explanation(object_weight=0.3, box=(10, 10, 60, 50), phrases=1):

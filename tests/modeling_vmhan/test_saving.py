@@ -326,9 +326,6 @@ def test_a_published_folder_needs_no_trust_where_the_package_is_installed(auto, 
         close(model(**encode(model, posts())).logits, expected, tolerance=0)
 
 
-# ---------------------------------------------------------------- other ways to load
-
-
 # ---------------------------------------------------------------- folders that are wrong
 
 
