@@ -79,7 +79,7 @@ def masked_batch_norm(norm: nn.BatchNorm1d, values: Tensor, mask: Tensor) -> Ten
         own_variance = ((rows - own_mean).square() * weight).sum(dim=(0, 1)) / count.clamp(min=1)
         with torch.no_grad():  # one step of the running statistics, or of their cumulative average
             norm.num_batches_tracked.add_(enough)
-            share = norm.momentum or 1 / norm.num_batches_tracked.clamp(min=1)
+            share = 1 / norm.num_batches_tracked.clamp(min=1) if norm.momentum is None else norm.momentum
             unbiased = own_variance * count / (count - 1).clamp(min=1)
             for running, own in ((norm.running_mean, own_mean), (norm.running_var, unbiased)):
                 running.lerp_(own.to(running.dtype), (share * enough).to(running.dtype))

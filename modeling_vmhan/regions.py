@@ -50,7 +50,7 @@ class PixelTransform:
     std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self):
-        check_number("image_transform: size", self.size, whole=True, low=1)
+        object.__setattr__(self, "size", check_number("image_transform: size", self.size, whole=True, low=1))
         check_choice("image_transform: crop_mode", self.crop_mode, CROP_MODES)
         check_choice("image_transform: resample", self.resample, RESAMPLING)
         if self.crop_mode == "center":
