@@ -1,5 +1,7 @@
 """Names and sizes of the tiny models and posts, and what their tests share."""
 
+import math
+
 import pytest
 import torch
 
@@ -14,3 +16,11 @@ ALL_MODES = pytest.mark.parametrize("mode", MODES)
 
 def close(first, second, tolerance=1e-5):
     torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
+
+
+def times(weight, vector):
+    return [sum(w * value for w, value in zip(row, vector, strict=True)) for row in weight]
+
+
+def elu(value):
+    return value if value > 0 else math.exp(value) - 1

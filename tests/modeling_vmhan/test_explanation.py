@@ -140,25 +140,21 @@ def share_of(picture, colour):
     return int((distance < 12).sum())
 
 
-def test_a_heavier_object_has_a_thicker_outline():
+def test_what_is_heavier_is_drawn_thicker():
+    """An object's outline, and the lines to a hyperedge's members."""
     image = Image.new("RGB", (100, 80), "white")
-    light, heavy = (
-        draw_explanation(explanation(weight), "Ann met Bob", image, "peer").crop((0, 60, 560, 500))
-        for weight in (0.02, 0.5)
-    )
-    assert share_of(heavy, NODE_COLOURS["object"]) > 1.5 * share_of(light, NODE_COLOURS["object"])
 
+    def drawn(given, place):
+        return np.asarray(draw_explanation(given, "Ann met Bob", image, "peer").crop(place), dtype=int)
 
-def test_a_heavier_member_has_a_wider_line():
+    outlines = [
+        share_of(drawn(explanation(weight), (0, 60, 560, 500)), NODE_COLOURS["object"]) for weight in (0.02, 0.5)
+    ]
+    assert outlines[1] > 1.5 * outlines[0]
     light, heavy = explanation(box=None), explanation(box=None)
     for member in light["hyperedges"][0]["members"][1:]:
         member["weight"] /= 10
-    image = Image.new("RGB", (100, 80), "white")
-    between = (0, 500, 1100, 600)
-    widths = []
-    for given in (light, heavy):
-        picture = np.asarray(draw_explanation(given, "Ann met Bob", image, "peer").crop(between), dtype=int)
-        widths.append(int((picture.min(axis=-1) < 200).sum()))
+    widths = [int((drawn(given, (0, 500, 1100, 600)).min(axis=-1) < 200).sum()) for given in (light, heavy)]
     assert widths[1] > 1.5 * widths[0]
 
 

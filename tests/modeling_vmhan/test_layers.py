@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import elu, times
 
 from modeling_vmhan.graph_layers import GraphAttention
 from modeling_vmhan.layers import VariationalHypergraphAttention, masked_softmax
@@ -39,14 +40,6 @@ def attention_layer(*, seed=0, **settings_of_layer):
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return layer
-
-
-def times(weight, vector):
-    return [sum(w * value for w, value in zip(row, vector, strict=True)) for row in weight]
-
-
-def elu(value):
-    return value if value > 0 else math.exp(value) - 1
 
 
 def update_by_hand(targets, sources, members, target_weight, source_weight, mean_weight, variance_weight):
