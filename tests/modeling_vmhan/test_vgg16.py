@@ -55,7 +55,7 @@ def test_a_region_of_whole_cells_is_read_from_its_cells(aligned):
     above, below = aligned.features(pixels)[0, :, :, 1].unbind(-1)  # (512,) each
     rows = (torch.arange(7) + 0.5) * 2 / 7 - 0.5  # centres of the bins, in cells
     share = rows.clamp(0, 1)  # of the lower cell, by linear interpolation
-    columns = (1 + (torch.arange(7) + 0.5) / 7 - 0.5).clamp(max=1)  # of the right column, likewise
+    columns = (1 + (torch.arange(7) + 0.5) / 7 - 0.5).clamp(max=1)  # of the right column
     left_above, left_below = aligned.features(pixels)[0, :, :, 0].unbind(-1)
     left = left_above[:, None] * (1 - share) + left_below[:, None] * share  # (512, 7)
     right = above[:, None] * (1 - share) + below[:, None] * share
