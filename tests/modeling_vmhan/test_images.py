@@ -4,6 +4,7 @@ import io
 import warnings
 
 import pytest
+from paths import MNRE_DATA
 from PIL import Image, ImageOps
 
 from modeling_vmhan.images import ORIENTATION, image_size, load_image
@@ -183,3 +184,14 @@ def test_a_truncated_file(form, max_side, tmp_path):
 def test_what_is_no_picture(source, match):
     with pytest.raises(ValueError, match=match):
         load_image(source)
+
+
+@pytest.mark.skipif(not MNRE_DATA.is_dir(), reason=f"the real images of MNRE are not at {MNRE_DATA}")
+def test_real_pictures():
+    paths = sorted(MNRE_DATA.glob("img_org/*/*.jpg"))
+    assert paths
+    for path in paths:
+        image = load_image(path, max_side=300)
+        width, height = image_size(path)
+        scale = min(300 / max(width, height), 1)
+        assert image.mode == "RGB" and image.size == pytest.approx((width * scale, height * scale), abs=1)

@@ -1,6 +1,8 @@
 """The model as a whole: presets, invariances, missing modalities, losses, outputs, and what it refuses."""
 
+import copy
 import math
+import random
 
 import pytest
 import torch
@@ -305,3 +307,41 @@ def test_a_visual_model_needs_features(make_model, encode, posts, make_processor
     inputs = make_processor(visual_feature_size=0)(posts())
     with pytest.raises(ValueError, match="built with visual_feature_size=8 and got no image_features"):
         model(**inputs)
+
+
+@ALL_MODES
+def test_pairs_that_could_share_a_window_have_the_same_logits_in_any_company(mode, make_model, encode):
+    """Sentences of all lengths around the window's, mentions anywhere in them."""
+    model, draw = make_model(entity_representation=mode), random.Random(0)
+    for length in (20, 24, 28, 40, 70):
+        words = [draw.choice(["ann", "bob", "paris", "band", "red", "car", "stage", "sky"]) for _ in range(length)]
+        starts = [(first, first + draw.randrange(2, 9)) for first in (draw.randrange(length - 9) for _ in range(6))]
+        pairs = [{"head": (a, a + 1), "tail": (b, b + 1), "relation": 0} for a, b in starts]
+        with torch.no_grad():
+            whole = model(**encode(model, {"tokens": words, "pairs": pairs}, max_length=24)).logits
+            each = [model(**encode(model, {"tokens": words, "pairs": [pair]}, max_length=24)).logits for pair in pairs]
+        close(whole, torch.cat(each))
+
+
+@ALL_PRESETS
+def test_a_preset_changes_the_logits_or_the_loss(preset, make_model, encode, posts):
+    full, other = make_model(), make_model(preset)
+    shared = {name: value for name, value in full.state_dict().items() if name in other.state_dict()}
+    if full.classifier.weight.shape == other.classifier.weight.shape:
+        other.load_state_dict(shared, strict=False)
+    outputs = [model(**encode(model, posts())) for model in (full, other)]
+    changed = differ(outputs[0].logits, outputs[1].logits) or differ(outputs[0].loss, outputs[1].loss)
+    assert changed == (preset != "full")
+
+
+@ALL_PRESETS
+def test_a_visual_tail_is_read_and_its_object_may_move(preset, make_model, predict, object_post):
+    model, post = make_model(preset), object_post()
+    logits = predict(model, [post])
+    features = post["object_features"]
+    other = predict(model, [{**post, "object_features": [features[0], features[1], [-x for x in features[2]]]}])
+    assert differ(logits[0], other[0])
+    moved = copy.deepcopy(post) | {"object_features": features[::-1]}
+    for pair in moved["pairs"]:
+        pair["tail_object"] = 2 - pair["tail_object"]
+    close(predict(model, [moved]), logits)

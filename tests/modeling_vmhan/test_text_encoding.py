@@ -133,3 +133,19 @@ def test_a_hidden_size_of_its_own_is_projected(make_model, encode, posts):
     output.loss.backward()
     assert model.vmhan.text_projection.weight.grad.any()
     assert isinstance(make_model().vmhan.text_projection, nn.Identity)
+
+
+def test_the_sentence_sees_no_marker(packed, posts):
+    """Sentence states are those of the plain encoder, which never saw a marker."""
+    model, processor = packed
+    inputs = processor(posts())
+    with torch.no_grad():
+        states = model.vmhan.encode_text(**encoder_inputs(inputs))
+        for row in range(len(states)):
+            length = int(((inputs["marker_pair"][row] == 0) & inputs["attention_mask"][row].bool()).sum())
+            plain = {
+                name: inputs[name][row : row + 1, :length]
+                for name in ("input_ids", "attention_mask", "token_type_ids")
+                if name in inputs
+            }
+            close(states[row : row + 1, :length], model.vmhan.text_encoder(**plain).last_hidden_state)
