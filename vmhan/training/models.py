@@ -1,6 +1,5 @@
 """The model and the processor that a run trains, or of a finished one evaluates."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from vmhan.training.text_encoders import load_text_encoder, public_name
 
 __all__ = ["build_model", "load_trained", "vision_of"]
 
-logger = logging.getLogger(__name__)
-
 Model = VMHANForRelationClassification | BaselineForRelationClassification
 
 
@@ -33,8 +30,6 @@ def build_model(
         ValueError: --visual pixels, of an encoder that nobody named.
     """
     if model_args.baseline is not None:
-        if data_args.visual == "pixels" and model_args.reads != "pixels":
-            logger.info("%s holds no vision encoder: it gets --visual features", model_args.model)
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features
     vector = columns.get("image_features")

@@ -69,12 +69,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if run_args.eval_strategy == IntervalStrategy.NO:
         run_args.eval_strategy = IntervalStrategy.EPOCH
     trials = _Trials(space, model_args, data_args, run_args)
-    place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "load_if_exists": True}
-    place |= {
+    options = {
+        "direction": "maximize",
+        "storage": f"sqlite:///{output_dir / 'search.db'}",
+        "load_if_exists": True,
         "study_name": _study_name(_entries(argv)),
         "sampler": optuna.samplers.GridSampler(space, seed=run_args.seed),
+        "pruner": optuna.pruners.NopPruner(),  # a trial cut short would have no value
     }
-    study = optuna.create_study(direction="maximize", **place)
+    study = optuna.create_study(**options)
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # cut short by a kill
         study.tell(trial.number, state=states.FAIL)
@@ -85,12 +88,21 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             hp_space=trials.training_fields,
             compute_objective=trials.best_so_far,
             n_trials=missing,
-            direction="maximize",
             backend="optuna",
-            pruner=optuna.pruners.NopPruner(),  # a trial cut short would have no value
-            **place,
+            **options,
         )
-    return _write(study, argv, run_args, output_dir)
+    found = {
+        "seed": run_args.seed,
+        "metric": "best validation F1 of the trial's evaluations",
+        "best": _row(study.best_trial),
+        "trials": [_row(trial) for trial in study.get_trials()],
+    }
+    write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
+    best, score = study.best_params, study.best_value
+    words = f"# Trial {study.best_trial.number} of search.json: validation F1 {score:.4f}.\n"
+    write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
+    logger.info("best of %d trials: validation F1 %.4f with %s", len(found["trials"]), score, best)
+    return found
 
 
 class _Trials:
@@ -143,11 +155,8 @@ def read_space(name: str | Path) -> dict[str, list]:
             raise ValueError(
                 f"{path}: expected fields of the model or of the training, received {name!r}{nearest(name, known)}"
             )
-        single = isinstance(values, list) and all(isinstance(v, (str, int, float, bool)) for v in values)
-        if not single or not values or len(set(map(str, values))) != len(values):
-            raise ValueError(
-                f"{path}: expected {name} to have a list of different values to try, received {values!r}."
-            )
+        if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
+            raise ValueError(f"{path}: expected {name} to have different values to try, received {values!r}.")
     return space
 
 
@@ -164,21 +173,10 @@ def _study_name(entries: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
 
 
-def _write(study, argv: Sequence[str], run_args: RunArguments, output_dir: Path) -> dict[str, Any]:
-    trials = [
-        {"number": trial.number, "state": trial.state.name.lower(), "validation_f1": trial.value, **trial.params}
-        for trial in study.get_trials()
-    ]
-    best = study.best_trial
-    found = {
-        "seed": run_args.seed,
-        "metric": "best validation F1 of the trial's evaluations",
-        "best": {"number": best.number, "validation_f1": best.value, "fields": best.params},
-        "trials": trials,
+def _row(trial) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "validation_f1": trial.value,
+        "fields": trial.params,
     }
-    write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
-    words = f"# Trial {best.number} of search.json: validation F1 {best.value:.4f}.\n"
-    best_config = yaml.safe_dump(_entries(argv) | best.params, sort_keys=False)
-    write_atomically(output_dir / "best.yaml", words + best_config)
-    logger.info("best of %d trials: validation F1 %.4f with %s", len(trials), best.value, best.params)
-    return found

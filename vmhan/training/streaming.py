@@ -20,8 +20,8 @@ def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.
     """
     if data_args.dataset in BUILDERS:
         raise ValueError(
-            f"--streaming reads posts that are ready, a Parquet folder or a Hub name, received --dataset "
-            f"{data_args.dataset}: make one with python -m datasets_scripts.prepare."
+            f"--streaming reads a Parquet folder or a Hub name, received --dataset {data_args.dataset}: make a folder "
+            "with vmhan prepare."
         )
     if run_args.max_steps <= 0:
         raise ValueError(
@@ -30,29 +30,24 @@ def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.
         )
     if run_args.tokens_per_batch is not None:
         raise ValueError(
-            "--tokens_per_batch needs every post's length beforehand, received it with --streaming: use "
-            "--per_device_train_batch_size."
+            f"--tokens_per_batch {run_args.tokens_per_batch} needs every post's length beforehand, received it with "
+            "--streaming: use --per_device_train_batch_size."
         )
     builder = datasets.load_dataset_builder(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
     files = dict(builder.config.data_files or {})
     posts = datasets.DatasetDict()
     if files.pop("train", None) is not None:
-        posts["train"] = _shuffled(builder.as_streaming_dataset("train"), data_args, run_args)
+        stream = builder.as_streaming_dataset("train")
+        if {"image", "image_features"} <= set(stream.column_names):
+            stream = stream.cast_column("image", datasets.Image(decode=False))
+        if data_args.max_samples is not None:
+            stream = stream.take(data_args.max_samples)  # the first ones, whatever the order they are read in
+        if data_args.shuffle_buffer > 0:
+            seed = run_args.seed if run_args.data_seed is None else run_args.data_seed
+            stream = stream.shuffle(seed=seed, buffer_size=data_args.shuffle_buffer)
+        posts["train"] = stream
     if files:
         whole = {split: list(paths) for split, paths in files.items()}
         options = {"features": builder.info.features, "cache_dir": data_args.cache_dir}
         posts |= datasets.load_dataset(builder.name, data_files=whole, **options)
     return posts
-
-
-def _shuffled(
-    stream: datasets.IterableDataset, data_args: DataArguments, run_args: RunArguments
-) -> datasets.IterableDataset:
-    if {"image", "image_features"} <= set(stream.column_names):
-        stream = stream.cast_column("image", datasets.Image(decode=False))
-    if data_args.max_samples is not None:
-        stream = stream.take(data_args.max_samples)  # the first ones, whatever the order they are read in
-    if data_args.shuffle_buffer == 0:
-        return stream
-    seed = run_args.seed if run_args.data_seed is None else run_args.data_seed
-    return stream.shuffle(seed=seed, buffer_size=data_args.shuffle_buffer)
