@@ -45,7 +45,7 @@ def build_model(
         weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
         vision = load_region_encoder(
-            vision_fields["vision_encoder"], weights, config=vision_fields.get("vision_config")
+            config_fields["vision_encoder"], weights, config=config_fields.get("vision_config")
         )
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)

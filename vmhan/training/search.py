@@ -45,8 +45,6 @@ NOT_TRIED = ("output_dir", "resume_from_checkpoint", "space", "n_trials", "seed"
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Try the points, write search.json (all trials) and best.yaml (a config of `vmhan train`); returns the former.
 
-    A trial's value is its best validation F1 over the evaluations of its training, in [0, 1].
-
     Raises:
         ValueError: no Optuna; a space that does not fit; several processes; no validation split.
     """
@@ -126,8 +124,8 @@ class _Trials:
         changed = {name: value for name, value in point.items() if hasattr(self._model_args, name)}
         model, processor = build_model(replace(self._model_args, **changed), self._data_args, self._posts)
         if self.trainer is not None:
-            share = self._data_args.visual_share
-            self.trainer.data_collator = make_collator(processor, model.config.label2id, share)
+            collator = make_collator(processor, model.config.label2id, self._data_args.visual_share)
+            self.trainer.data_collator = collator
         return model
 
     def training_fields(self, trial) -> dict[str, Any]:
@@ -168,15 +166,12 @@ def _entries(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _study_name(entries: Mapping[str, Any]) -> str:
-    """One study a set of settings: search.db may hold several, whose trials are not mixed."""
+    """One study for each set of settings: search.db may hold several, whose trials are not mixed."""
     compared = {name: normal(value) for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
     return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
 
 
 def _row(trial) -> dict[str, Any]:
-    return {
-        "number": trial.number,
-        "state": trial.state.name.lower(),
-        "validation_f1": trial.value,
-        "fields": trial.params,
-    }
+    """`validation_f1` is the best of the evaluations of the trial's training, in [0, 1]."""
+    state = trial.state.name.lower()
+    return {"number": trial.number, "state": state, "validation_f1": trial.value, "fields": trial.params}

@@ -16,23 +16,17 @@ def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.
     not decoded.
 
     Raises:
-        ValueError: data that a builder makes; no --max_steps; --tokens_per_batch, for which lengths must be known.
+        ValueError: data that a builder makes; no --max_steps; --tokens_per_batch.
     """
-    if data_args.dataset in BUILDERS:
-        raise ValueError(
-            f"--streaming reads a Parquet folder or a Hub name, received --dataset {data_args.dataset}: make a folder "
-            "with vmhan prepare."
-        )
-    if run_args.max_steps <= 0:
-        raise ValueError(
-            f"--streaming needs --max_steps, as a stream has no length, received {run_args.max_steps}: give the "
-            "number of optimizer steps to train for."
-        )
-    if run_args.tokens_per_batch is not None:
-        raise ValueError(
-            f"--tokens_per_batch {run_args.tokens_per_batch} needs every post's length beforehand, received it with "
-            "--streaming: use --per_device_train_batch_size."
-        )
+    tokens = run_args.tokens_per_batch
+    refused = (  # whether it is wrong, what was received, what is expected
+        (data_args.dataset in BUILDERS, f"--dataset {data_args.dataset}", "a folder of `vmhan prepare` or a Hub name"),
+        (run_args.max_steps <= 0, f"--max_steps {run_args.max_steps}", "the steps to train for: it has no length"),
+        (tokens is not None, f"--tokens_per_batch {tokens}", "--per_device_train_batch_size: no length is known"),
+    )
+    for is_wrong, received, expected in refused:
+        if is_wrong:
+            raise ValueError(f"--streaming: received {received}, expected {expected}.")
     builder = datasets.load_dataset_builder(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
     files = dict(builder.config.data_files or {})
     posts = datasets.DatasetDict()
