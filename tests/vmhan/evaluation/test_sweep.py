@@ -138,13 +138,13 @@ def test_flags_and_entries_are_inverse():
 
 def test_the_plan_has_seeds_outside_and_rows_inside(place):
     runs = plan_runs(read_sweep(place / "sweep.yaml"), "R", flags={"num_train": "9"})
-    assert [run.name[6:] for run in runs[:4]] == ["full/seed-1", "small/seed-1", "plain/seed-1", "full/seed-2"]
-    assert runs[1].folder == Path("R/cards/small/seed-1")
+    expected = ["full/seed-1", "small/seed-1", "plain/seed-1", "full/seed-2"]
+    assert [run.folder for run in runs[:4]] == [Path("R/cards", name) for name in expected]
     settings = runs[1].settings()
     assert settings == {"hidden_size": 8, "learning_rate": 0.001, "num_train": "9", "seed": 1}  # no cache_dir
     assert runs[1].argv()[1:5] == ["--num_train", "9", "--hidden_size", "8"]
     (run,) = plan_runs(read_sweep(place / "sweep.yaml"), "R", rows=["plain"], seeds=[7])
-    assert run.name == "cards/plain/seed-7"
+    assert (run.dataset, run.row, run.seed) == ("cards", "plain", 7)
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ def config(workplace):
 
 @pytest.fixture
 def posts(config):
-    _, data_args, run_args = parse_arguments([config, "--output_dir", "x"])
-    return load_posts(data_args, run_args)
+    return load_posts(*parse_arguments([config, "--output_dir", "x"])[1:])
 
 
 # ---------------------------------------------------------------- vmhan evaluate

@@ -58,26 +58,26 @@ def parsed(workplace):
 
 @pytest.fixture(scope="module")
 def posts(parsed):
-    _, data_args, run_args = parsed()
-    return load_posts(data_args, run_args)
+    return load_posts(*parsed()[1:])
 
 
 def test_metrics_are_flat_fractions_that_predictions_score_to(finished):
     output, metrics = finished
-    written = json.loads((output / "metrics.json").read_text())
+    written, config = json.loads((output / "metrics.json").read_text()), config_of(output)
     assert written == metrics and written["leaky"] is False and "seed" in written
     assert all(isinstance(value, (int, float)) for value in written.values())
     for split in ("validation", "test"):
         rows = rows_of(output, split)
-        labels = config_of(output).labels
-        scores = score([r["relation"] for r in rows], [r["predicted"] for r in rows], labels=labels)
+        gold, predicted = ([row[name] for row in rows] for name in ("relation", "predicted"))
+        scores = score(gold, predicted, labels=config.labels)
         for name in ("f1", "accuracy", "precision", "recall"):
             assert 0 <= scores[name] <= 1 and metrics[f"{split}_{name}"] == pytest.approx(scores[name])
         assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-4) for row in rows)
-
-
-def test_a_run_says_what_it_ran_on_and_how_long_its_epochs_took(finished):
-    output, metrics = finished
+        bins = reliability([row["probabilities"] for row in rows], [config.label2id[name] for name in gold])
+        assert metrics[f"{split}_ece"] == pytest.approx(bins.expected_calibration_error, abs=1e-4)
+        assert {f"{split}_{n}{s}" for n in ("ece", "nll", "brier") for s in ("", "_before")} <= set(metrics)
+    assert config.calibration_temperature == metrics["temperature"] != 1.0  # fitted on validation
+    assert metrics["validation_nll"] <= metrics["validation_nll_before"]
     environment = json.loads((output / "environment.json").read_text())
     assert torch.__version__.startswith(environment["packages"]["torch"])
     assert environment["git_revision"] is None or re.fullmatch("[0-9a-f]{40}", environment["git_revision"])
@@ -116,8 +116,7 @@ def seeing(workplace, make_vision_config):
 def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, seeing):
     """The same answers from the picture as from the features in the data, which are rounded to float16."""
     output, flags = seeing
-    _, data_args, run_args = parse_arguments(flags)
-    posts = load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
+    posts = load_posts(*parse_arguments(flags)[1:])["test"].remove_columns(["image_features", "object_features"])
     pipe, rows = pipeline(model=str(output), device="cpu"), rows_of(output)
     answers = list(pipe(posts, batch_size=2))
     for row, answer in zip(rows, sum(answers, []), strict=True):
@@ -147,30 +146,20 @@ def test_a_saved_folder_names_no_folder_of_this_machine(workplace, seeing, finis
 
 
 def test_a_vision_encoder_that_nobody_named_is_an_error(parsed):
-    _, data_args, run_args = parsed()
-    posts = load_posts(data_args, run_args)
+    posts = load_posts(*parsed()[1:])
     for split in posts.values():
         split.info.description = "features of unknown origin"
     with pytest.raises(ValueError, match="--visual pixels"):
         vision_of(posts)
 
 
-def test_the_temperature_is_fitted_on_validation_and_saved(finished):
+def test_without_matplotlib_everything_else_is_written(finished, posts, monkeypatch, caplog, tmp_path):
     output, metrics = finished
-    config = config_of(output)
-    assert config.calibration_temperature == metrics["temperature"] != 1.0
-    for split in ("validation", "test"):
-        gold = [config.label2id[row["relation"]] for row in rows_of(output, split)]
-        bins = reliability([row["probabilities"] for row in rows_of(output, split)], gold)
-        assert metrics[f"{split}_ece"] == pytest.approx(bins.expected_calibration_error, abs=1e-4)
-        assert {f"{split}_{n}{s}" for n in ("ece", "nll", "brier") for s in ("", "_before")} <= set(metrics)
-    assert metrics["validation_nll"] <= metrics["validation_nll_before"]
-
-
-def test_without_matplotlib_everything_else_is_written(finished, monkeypatch, caplog, tmp_path):
-    output, metrics = finished
+    config, first = config_of(output), posts["test"].take(1)
+    zeros = torch.zeros(1, len(first[0]["pairs"]), len(config.labels)).numpy()
+    result = SimpleNamespace(predictions=zeros, label_ids=zeros[..., 0].astype(int))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_results(tmp_path, metrics, {}, {}, config_of(output))
+    write_results(tmp_path, metrics, {"test": result}, {"test": first}, config)
     assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "metrics.json", "predictions.jsonl"}
     assert "vmhan[report]" in caplog.text
 
@@ -278,8 +267,7 @@ def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["leaky"] is True and "mre_*_dict.pth" in written["leak_reasons"][0]
     flags = ["--output_dir", str(tmp_path / "out"), "--phrase_text", "true"]
-    _, data_args, run_args = parse_arguments([str(tmp_path / "leaky.yaml"), *flags])
-    assert len(leak_status(load_posts(data_args, run_args))) == 2
+    assert len(leak_status(load_posts(*parse_arguments([str(tmp_path / "leaky.yaml"), *flags])[1:]))) == 2
 
 
 def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, parsed):
@@ -372,8 +360,7 @@ def test_two_processes_evaluate_like_one(workplace, launched, tmp_path):
     for name in ("validation_f1", "validation_accuracy", "validation_loss", "test_f1", "test_precision", "test_loss"):
         assert two[name] == pytest.approx(one[name], rel=1e-5), name
     assert one["test_loss"] == pytest.approx(one["test_nll_before"], rel=1e-5)  # over pairs, however they are batched
-    lines = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (tmp_path, launched)]
-    assert [json.loads(line)["id"] for line in lines[0]] == [json.loads(line)["id"] for line in lines[1]]
+    assert [row["id"] for row in rows_of(tmp_path)] == [row["id"] for row in rows_of(launched)]
 
 
 def test_two_processes_publish_once(launched, hub):
@@ -388,10 +375,8 @@ def test_two_processes_publish_once(launched, hub):
 
 
 def test_trainer_itself_pushes_nothing(tmp_path):
-    flags = ["--push_to_hub", "true", "--output_dir", str(tmp_path)]
-    _, _, run_args = parse_arguments(flags)
-    assert run_args.publish and not run_args.push_to_hub
-    assert not parse_arguments(flags[2:])[2].publish
+    run_args = RunArguments(output_dir=str(tmp_path), push_to_hub=True)
+    assert run_args.publish and not run_args.push_to_hub and not RunArguments(output_dir=str(tmp_path)).publish
 
 
 def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch):

@@ -124,8 +124,7 @@ def test_a_stream_trains_and_evaluates_like_stored_posts(recipe, tmp_path):
 def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_path):
     def ids(*flags):
         arguments = [str(recipe), "--output_dir", str(tmp_path), "--streaming", "true", "--max_steps", "1", *flags]
-        _, data_args, run_args = parse_arguments(arguments)
-        posts = load_posts(data_args, run_args)
+        posts = load_posts(*parse_arguments(arguments)[1:])
         assert isinstance(posts["validation"], datasets.Dataset) and len(posts["validation"]) <= 5
         return [post["id"] for post in posts["train"]]
 
@@ -157,19 +156,9 @@ def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, b
     model = make_model()
     processor = make_processor(model.config)
     options = {"tokens_per_batch": 80} if tokens else {"train_sampling_strategy": "sequential"}
-    run_args = RunArguments(
-        output_dir=str(folder),
-        use_cpu=True,
-        ddp_backend=backend,
-        num_train_epochs=2,
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=0.01,
-        logging_steps=1,
-        save_strategy="no",
-        disable_tqdm=True,
-        **options,
-    )
+    options |= {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 2, "ddp_backend": backend}
+    options |= {"num_train_epochs": 2, "learning_rate": 0.01, "logging_steps": 1, "save_strategy": "no"}
+    run_args = RunArguments(output_dir=str(folder), use_cpu=True, disable_tqdm=True, **options)
     posts = with_lengths(datasets.DatasetDict(train=scaling_posts(8)), processor, run_args)["train"]
     collator = VMHANCollator(processor, model.config.label2id)
     trainer = RelationTrainer(model=model, args=run_args, train_dataset=posts, data_collator=collator)

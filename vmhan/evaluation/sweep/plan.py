@@ -51,10 +51,6 @@ class Run:
     config: str
     flags: dict[str, Any] = field(hash=False)
 
-    @property
-    def name(self) -> str:
-        return f"{self.dataset}/{self.row}/seed-{self.seed}"
-
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for and may change the result, by flag; folders of data are absolute."""
         entries = {**read_entries(self.config), **self.flags, "seed": self.seed}
