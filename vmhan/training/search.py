@@ -89,18 +89,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             backend="optuna",
             **options,
         )
-    found = {
-        "seed": run_args.seed,
-        "metric": "best validation F1 of the trial's evaluations",
-        "best": _row(study.best_trial),
-        "trials": [_row(trial) for trial in study.get_trials()],
-    }
-    write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
-    best, score = study.best_params, study.best_value
-    words = f"# Trial {study.best_trial.number} of search.json: validation F1 {score:.4f}.\n"
-    write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
-    logger.info("best of %d trials: validation F1 %.4f with %s", len(found["trials"]), score, best)
-    return found
+    return _write(study, argv, run_args.seed, output_dir)
 
 
 class _Trials:
@@ -169,6 +158,21 @@ def _study_name(entries: Mapping[str, Any]) -> str:
     """One study for each set of settings: search.db may hold several, whose trials are not mixed."""
     compared = {name: normal(value) for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
     return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
+
+
+def _write(study, argv: Sequence[str], seed: int, output_dir: Path) -> dict[str, Any]:
+    found = {
+        "seed": seed,
+        "metric": "best validation F1 of the trial's evaluations",
+        "best": _row(study.best_trial),
+        "trials": [_row(trial) for trial in study.get_trials()],
+    }
+    write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
+    best, score = study.best_params, study.best_value
+    words = f"# Trial {study.best_trial.number} of search.json: validation F1 {score:.4f}.\n"
+    write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
+    logger.info("best of %d trials: validation F1 %.4f with %s", len(found["trials"]), score, best)
+    return found
 
 
 def _row(trial) -> dict[str, Any]:

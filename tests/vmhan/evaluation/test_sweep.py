@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from filelock import FileLock
 from paths import ROOT
 
 from modeling_vmhan.configuration_vmhan import PRESETS
@@ -20,7 +19,7 @@ from vmhan.configs import CONFIGS
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.sweep import command
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
-from vmhan.evaluation.sweep.runs import BUSY, DONE, FAILED, check_settings, do_run, needs_work
+from vmhan.evaluation.sweep.runs import DONE, FAILED, check_settings, do_run, needs_work
 from vmhan.scoring.predictions import read_predictions
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.flags import flags_of, normal, to_entries
@@ -239,14 +238,6 @@ def test_two_sweeps_of_one_folder_share_the_runs(place):
     assert [process.returncode for process in both] == [0, 0]
     expected = [[row, seed] for row in ("full", "small", "plain") for seed in "12"]
     assert sorted(call[:2] for call in calls(place)) == sorted(expected)
-
-
-def test_a_run_that_another_process_does_is_left_alone(place):
-    run = small_run(place)
-    run.folder.mkdir(parents=True)
-    with FileLock(run.folder / ".lock"):
-        assert do_run(run, keep_weights=False) == BUSY
-    assert not (run.folder / "settings.json").exists()
 
 
 @pytest.fixture

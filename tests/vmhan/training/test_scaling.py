@@ -112,6 +112,12 @@ def test_pictures_with_features_are_not_decoded_for_training(tmp_path):
 # ---------------------------------------------------------------- streaming
 
 
+@pytest.fixture(autouse=True)
+def no_rest_after_a_stream(monkeypatch):
+    """`datasets` sleeps for 5 seconds when a stream that several threads read ends."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.2, raising=False)
+
+
 def test_a_stream_trains_and_evaluates_like_stored_posts(recipe, tmp_path):
     flags = {"max_steps": 6, "save_strategy": "steps", "save_steps": 6}
     stored = run(recipe, tmp_path / "stored", **flags)
