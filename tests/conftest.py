@@ -173,8 +173,8 @@ def make_vision_config():
     return make
 
 
-@pytest.fixture
-def thin_vgg16(monkeypatch):
+@pytest.fixture(scope="session")
+def make_thin_vgg16():
     """VGG16 with few channels (its real 134 million weights take seconds), but the same pooling and 4096 features."""
 
     def make(weights=None, init_weights=True):
@@ -183,7 +183,13 @@ def thin_vgg16(monkeypatch):
         head = nn.Sequential(*head, nn.Linear(4096, 2))
         return SimpleNamespace(features=maps, avgpool=nn.AdaptiveAvgPool2d(7), classifier=head)
 
-    monkeypatch.setattr("modeling_vmhan.vgg16.vgg16", make)
+    return make
+
+
+@pytest.fixture
+def thin_vgg16(make_thin_vgg16, monkeypatch):
+    """The thin VGG16 in place of the real one."""
+    monkeypatch.setattr("modeling_vmhan.vgg16.vgg16", make_thin_vgg16)
 
 
 @pytest.fixture(scope="session")

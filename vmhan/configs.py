@@ -44,10 +44,9 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'num_train': 5, 'visual': 'none'}
     """
     found = dict(settings)
-    is_set = {
-        name: str(found.pop(name, None)).lower() == "true" for name in ("no_visual", "vision_in_model", "images")
-    }
-    if is_set["no_visual"] or is_set["vision_in_model"]:
-        found["visual"] = "none" if is_set["no_visual"] else "pixels"
+    older = {name: str(found.pop(name, None)).lower() for name in ("images", "vision_in_model", "no_visual")}
+    for name, visual in (("vision_in_model", "pixels"), ("no_visual", "none")):
+        if older[name] == "true":
+            found["visual"] = visual
     kwargs = {name: found.pop(name) for name in _MODEL_KWARGS if name in found}
     return found | ({"model_kwargs": kwargs} if kwargs else {})

@@ -7,11 +7,13 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 import run_mmre
 from vmhan.training import text_encoders
+from vmhan.training.arguments import parse_arguments
+from vmhan.training.data import load_posts
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with a tiny text encoder and a YAML config; posts and features are built once for the module."""
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory, make_thin_vgg16):
+    """A folder with a tiny text encoder and a YAML config, whose posts are built with features of a thin VGG16."""
     folder = tmp_path_factory.mktemp("run")
     tokenizer = AutoTokenizer.from_pretrained(text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER))
     torch.manual_seed(0)
@@ -46,10 +48,13 @@ def workplace(tmp_path_factory):
         "disable_tqdm": True,
     }
     (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modeling_vmhan.vgg16.vgg16", make_thin_vgg16)
+        load_posts(*parse_arguments([str(folder / "tiny.yaml"), "--output_dir", "x"])[1:])
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(workplace):
     """One finished run: (output folder, metrics)."""
     output = workplace / "full"

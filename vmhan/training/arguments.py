@@ -33,11 +33,7 @@ def _help(text: str, default: Any = None) -> Any:
 
 @dataclass
 class ModelArguments:
-    """The model. Fields left at None keep VMHANConfig's value or the preset's.
-
-    Raises:
-        ValueError: an unknown model or preset; a preset with a baseline; --model_kwargs that it does not take.
-    """
+    """The model. Fields left at None keep VMHANConfig's value or the preset's."""
 
     model: str = _help(f"vmhan, or a baseline: {', '.join(BASELINES)}.", "vmhan")
     model_kwargs: str = _help(
@@ -76,7 +72,7 @@ class ModelArguments:
             raise ValueError(
                 f"--preset: expected one of {list(PRESETS)}, received {self.preset!r}{nearest(self.preset, PRESETS)}"
             )
-        known = ()
+        known: tuple[str, ...] = ()
         if self.model != "vmhan":
             baseline = get_baseline(self.model)
             if self.preset not in ("full", baseline.preset):
@@ -85,13 +81,13 @@ class ModelArguments:
                     f"{self.model} --preset {self.preset}. Leave out one of them."
                 )
             self.preset = baseline.preset or self.preset
-            known = ("word_vectors",) if baseline.reads_words else ()
-            known = ("pyramid", "pyramid_size_px") if "pixels" in baseline.inputs else known
-        if not isinstance(self.model_kwargs, dict) or not set(self.model_kwargs) <= set(known):
-            unknown = sorted(set(self.model_kwargs) - set(known)) if isinstance(self.model_kwargs, dict) else []
+            known += ("word_vectors",) * baseline.reads_words
+            known += ("pyramid", "pyramid_size_px") * ("pixels" in baseline.inputs)
+        unknown = set(self.model_kwargs) - set(known) if isinstance(self.model_kwargs, dict) else {""}
+        if unknown:
             raise ValueError(
                 f"--model_kwargs: expected a mapping with keys of {list(known)} for --model {self.model}, received "
-                f"{self.model_kwargs!r}{nearest(str(unknown[0]), known) if unknown else ''}"
+                f"{self.model_kwargs!r}{nearest(str(min(unknown)), known)}"
             )
 
     @property
@@ -185,34 +181,19 @@ class RunArguments(TrainingArguments):
         """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
 
         Raises:
-            ValueError: --hub_strategy or --hub_revision asks for what is not done here; no token a batch; no
-                patience; label smoothing.
+            ValueError: a flag has one of the `refused` values.
         """
         super().__post_init__()
         self.publish, self.push_to_hub = self.push_to_hub, False
-        refused = {  # flag: (whether it is wrong, what is expected and why)
-            "label_smoothing_factor": (
-                self.label_smoothing_factor != 0,
-                "0: Trainer's smoothed loss would replace equation 12, without its reconstruction and KL terms",
-            ),
-            "early_stopping_patience": (
-                self.early_stopping_patience is not None and self.early_stopping_patience < 1,
-                "at least 1 evaluation; left out: no early stopping",
-            ),
-            "tokens_per_batch": (
-                self.tokens_per_batch is not None and self.tokens_per_batch < 1,
-                "a positive number of tokens: 2048 are about 16 rows of 128",
-            ),
-            "hub_revision": (
-                self.publish and self.hub_revision is not None,
-                "none: --push_to_hub publishes to the main branch",
-            ),
-            "hub_strategy": (
-                self.publish and "checkpoint" in self.hub_strategy.value,
-                "every_save or end: --push_to_hub publishes once, at the end",
-            ),
-        }
-        for flag, (is_wrong, expected) in refused.items():
+        patience, tokens = self.early_stopping_patience, self.tokens_per_batch
+        refused = (  # flag, whether it is wrong, what is expected
+            ("label_smoothing_factor", self.label_smoothing_factor != 0, "0: it would replace the loss, equation 12"),
+            ("early_stopping_patience", patience is not None and patience < 1, "at least 1 evaluation"),
+            ("tokens_per_batch", tokens is not None and tokens < 1, "a positive number: 2048 are 16 rows of 128"),
+            ("hub_revision", self.publish and self.hub_revision is not None, "none: the main branch is published to"),
+            ("hub_strategy", self.publish and "checkpoint" in self.hub_strategy, "end: publishing comes at the end"),
+        )
+        for flag, is_wrong, expected in refused:
             if is_wrong:
                 raise ValueError(f"--{flag}: received {getattr(self, flag)!r}, expected {expected}.")
         if not self.do_train:
@@ -257,10 +238,17 @@ def parse_arguments(
             f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
             "leave --push_to_hub out for a baseline."
         )
-    impossible = {"pixels": ("none", "features"), "features": ("none",), "text": ()}[model_args.reads]
-    if model_args.baseline is not None and data_args.visual in impossible:
+    wanted = (model_args.reads, data_args.visual)
+    if model_args.baseline is not None and wanted in (
+        ("pixels", "none"),
+        ("pixels", "features"),
+        ("features", "none"),
+    ):
         raise ValueError(
             f"--model {model_args.model} reads the pictures' {model_args.reads}, which --visual {data_args.visual} "
             "does not give: leave --visual out."
         )
+    if model_args.baseline is not None and wanted == ("features", "pixels"):  # as a file for VM-HAN may ask
+        logger.warning("--model %s has no vision encoder: --visual pixels is --visual features", model_args.model)
+        data_args.visual = "features"
     return groups

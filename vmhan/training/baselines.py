@@ -28,10 +28,7 @@ DEFAULT_NODES = 3  # as VMHANConfig's
 def build_baseline_model(
     model_args: ModelArguments, posts: datasets.DatasetDict
 ) -> tuple[BaselineForRelationClassification, VMHANProcessor]:
-    """The baseline, with the data's labels and visual feature size, and its processor.
-
-    It is built around the pretrained text encoder or, where it reads words, over those of the data.
-    """
+    """The baseline around the pretrained text encoder, or over the data's words where it reads those."""
     fields, text_encoder, vectors = baseline_fields(model_args, posts), None, {}
     if model_args.baseline.reads_words:
         tokenizer, vectors = word_inputs(posts, model_args.model_kwargs.get("word_vectors"))
@@ -41,13 +38,13 @@ def build_baseline_model(
         text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
         text_config = text_encoder.config
     config = BaselineConfig(text_config=text_config, **fields)
-    lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
-    pyramid_weights, pixels = None, {}
+    options: dict[str, Any] = {name: getattr(model_args, name) for name in ("max_length", "max_image_text_length")}
+    pyramid_weights = None
     if model_args.reads == "pixels":
         pyramid_weights = model_args.model_kwargs.get("pyramid", PYRAMID).partition(":")[2]
         size_px = model_args.model_kwargs.get("pyramid_size_px", PYRAMID_SIZE_PX)
-        pixels["image_transform"] = pyramid_transform(size_px).to_dict()
-    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, **pixels)
+        options["image_transform"] = pyramid_transform(size_px).to_dict()
+    processor = VMHANProcessor.for_config(config, tokenizer, **options)
     model = build_baseline(
         config,
         text_encoder=text_encoder,
@@ -64,7 +61,7 @@ def word_inputs(
     """A tokenizer of the training split's words, and pretrained vectors by token id.
 
     A word that occurs once is unknown, so that the vector of unknown words is learned, unless it has a pretrained
-    vector. Of those every word of the data is kept, in whatever split: the file would tell the same of any text.
+    vector. Every word of the data that has one is kept, in whatever split: the file would tell the same of any text.
     """
     counts = count_words(posts["train" if "train" in posts else next(iter(posts))]["tokens"])
     words, vectors = {word for word, count in counts.items() if count > 1}, {}

@@ -12,26 +12,21 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
-__all__ = ["TokenBudgetSampler", "fill_batches", "split_to"]
+__all__ = ["TokenBudgetSampler", "split_to"]
 
 logger = logging.getLogger(__name__)
 
-# Different epochs: all are planned beforehand, as Trainer wants to know how many steps each epoch has.
-PLANS = 16
-MEGABATCHES = (
-    4,
-    50,
-)  # at least so many in an epoch; at most so many batches in one: as transformers' LengthGroupedSampler
+PLANS = 16  # different epochs: all are planned beforehand, as Trainer wants to know how many steps each epoch has
+MEGABATCHES = (4, 50)  # at least so many an epoch, at most so many batches each: as transformers' LengthGroupedSampler
 
 
 class TokenBudgetSampler(Sampler[list[int]]):
     """Lists of post indices, of which each takes at most `tokens` tokens with its padding.
 
-    For training, posts are shuffled, sorted by length within megabatches (alternately upwards and downwards, so that a
-    batch across the border of two holds like lengths), cut into batches, and those are shuffled. Every epoch has the
-    same number of batches, a multiple of `num_processes` (where there are posts enough), which splitting the largest
-    ones makes up. It is the list of all processes: accelerate deals it out, batch by batch. The seventeenth epoch
-    has the order of the first again.
+    For training, posts are shuffled, sorted by length within megabatches, cut into batches, and those are shuffled.
+    Every epoch has the same number of batches, a multiple of `num_processes` (where there are posts enough), which
+    splitting the largest ones makes up. It is the list of all processes: accelerate deals it out, batch by batch.
+    Epoch `PLANS` has the order of the first again.
 
     Args:
         rows: of each post the tokens of each of its encoder rows.
@@ -60,7 +55,7 @@ class TokenBudgetSampler(Sampler[list[int]]):
         if (cost > tokens).any():
             text = "%d of %d posts take more than the %d tokens of a batch, the largest %d: each is a batch of its own"
             logger.warning(text, (cost > tokens).sum(), len(cost), tokens, cost.max())
-        fitting = max(tokens // max(int(cost.mean()), 1), 1) if len(cost) else 1
+        fitting = max(tokens // max(int(cost.mean()), 1), 1)
         at_least, at_most = MEGABATCHES
         self.megabatch = max(min(fitting * at_most, len(cost) // at_least), 1)
         most = max(len(self._plan(epoch)) for epoch in range(PLANS if shuffle else 1))
@@ -86,25 +81,18 @@ class TokenBudgetSampler(Sampler[list[int]]):
             order = np.random.default_rng((self.seed, epoch, 0)).permutation(order)
             parts = [order[start : start + self.megabatch] for start in range(0, len(order), self.megabatch)]
             parts = [part[np.argsort(self.longest[part], kind="stable")] for part in parts]
-            order = np.concatenate([part[:: -1 if i % 2 else 1] for i, part in enumerate(parts)] or [order])
-        return fill_batches(order, self.count, self.longest, self.tokens)
-
-
-def fill_batches(order: np.ndarray, count: np.ndarray, longest: np.ndarray, tokens: int) -> list[list[int]]:
-    """Cut `order` where the next post would bring rows times longest row above `tokens`.
-
-    Args:
-        count, longest: (N,), of each post its rows and the tokens of its longest row.
-    """
-    batches: list[list[int]] = []
-    rows = width = 0
-    for post, of_post, length in zip(order.tolist(), count[order].tolist(), longest[order].tolist(), strict=True):
-        rows, width = rows + of_post, max(width, length)
-        if not batches or rows * width > tokens:
-            batches.append([])
-            rows, width = of_post, length
-        batches[-1].append(post)
-    return batches
+            # upwards and downwards in turn: a batch across the border of two megabatches holds like lengths
+            order = np.concatenate([part[:: -1 if i % 2 else 1] for i, part in enumerate(parts)])
+        batches: list[list[int]] = []
+        rows = width = 0
+        columns = (column.tolist() for column in (order, self.count[order], self.longest[order]))
+        for post, count, longest in zip(*columns, strict=True):
+            rows, width = rows + count, max(width, longest)
+            if not batches or rows * width > self.tokens:
+                batches.append([])
+                rows, width = count, longest
+            batches[-1].append(post)
+        return batches
 
 
 def split_to(batches: list[list[int]], total: int) -> list[list[int]]:

@@ -16,7 +16,7 @@ from vmhan.training.streaming import load_streamed
 from vmhan.training.visual_dropout import VisualDropoutCollator
 
 
-__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "row_lengths", "with_lengths"]
+__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,9 @@ TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 
 
 def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "features") -> datasets.DatasetDict:
-    """Splits of posts: built, or loaded by name; the first process builds while the others wait.
+    """Splits of posts: built, or loaded by name; with --streaming the train split is a `datasets.IterableDataset`.
 
-    With --streaming the train split is a `datasets.IterableDataset`. Says in the log what the model will see of the
-    pictures, and sets --visual to it where it was left out.
+    Says in the log what the model will see of the pictures, and sets --visual to it where it was left out.
 
     Args:
         reads: what the model can read of a picture: "features"; "pixels", so that features are neither made nor kept;
@@ -43,15 +42,23 @@ def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "f
         if data_args.streaming:
             posts = load_streamed(data_args, run_args)
         elif data_args.dataset in BUILDERS:
-            posts = _build(data_args, reads)
+            posts = _build(data_args, reads)  # by the first process, while the others wait
         else:
             posts = datasets.load_dataset(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
     if run_args.do_train and "train" not in posts:
         raise ValueError(
             f"there is no train split in --dataset {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
-    if data_args.dataset not in BUILDERS:
-        _check_loaded(data_args, posts)
+    for split, rows in posts.items():
+        missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
+        if missing:
+            raise ValueError(
+                f"--dataset {data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, "
+                f"received no {missing} among {sorted(rows.features)}. `vmhan prepare` makes them of raw posts."
+            )
+    unused = sorted({*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])})
+    if unused and data_args.dataset not in BUILDERS:
+        logger.warning("not used with a data set that is ready: %s", ", ".join(f"--{name}" for name in unused))
     unread = _settle_visual(data_args, posts, reads)
     for split, rows in posts.items():
         rows = rows.remove_columns([name for name in unread if name in rows.features])
@@ -75,20 +82,6 @@ def _build(data_args: DataArguments, reads: str) -> datasets.DatasetDict:
         feature_size_px=data_args.feature_size_px,
         **options,
     )
-
-
-def _check_loaded(data_args: DataArguments, posts: datasets.DatasetDict) -> None:
-    """ValueError where posts that no builder made lack a column; a warning of flags that only builders read."""
-    for split, rows in posts.items():
-        missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
-        if missing:
-            raise ValueError(
-                f"--dataset {data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, "
-                f"received no {missing} among {sorted(rows.features)}. `vmhan prepare` makes them of raw posts."
-            )
-    unused = {*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])}
-    if unused:
-        logger.warning("not used with a data set that is ready: %s", ", ".join(f"--{name}" for name in sorted(unused)))
 
 
 def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads: str) -> tuple[str, ...]:
@@ -123,11 +116,7 @@ def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads:
 def make_collator(
     processor: VMHANProcessor, label2id: dict[str, int], visual_share: float | None = None, *, seed: int = 0
 ) -> Callable[[list[dict[str, Any]]], Any]:
-    """Posts to a batch; with `visual_share`, posts that keep only that share of their visual nodes, drawn by `seed`.
-
-    Raises:
-        ValueError: a share outside [0, 1].
-    """
+    """Posts to a batch; with `visual_share` posts that keep only that share of their visual nodes, drawn by `seed`."""
     collator = VMHANCollator(processor, label2id)
     return collator if visual_share is None else VisualDropoutCollator(collator, visual_share, seed=seed)
 
@@ -135,23 +124,16 @@ def make_collator(
 def with_lengths(
     posts: datasets.DatasetDict, processor: VMHANProcessor, run_args: RunArguments
 ) -> datasets.DatasetDict:
-    """Adds the column `length` where batches are made by length.
+    """Adds the column `length` where batches are made by length: tokens, exactly as the processor will make them.
 
     With --tokens_per_batch it is a list, the tokens of each of a post's encoder rows, in every split; otherwise the
     tokens of the longest one, for training by Trainer's group_by_length.
     """
-    by_length = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
+    by_rows = run_args.tokens_per_batch is not None
+    by_longest = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
     for split, rows in posts.items():
-        if isinstance(rows, datasets.IterableDataset):
-            continue
-        if run_args.tokens_per_batch is not None:
-            posts[split] = rows.add_column("length", row_lengths(rows, processor))
-        elif by_length and split == "train":
-            posts[split] = rows.add_column("length", [max(lengths) for lengths in row_lengths(rows, processor)])
+        if isinstance(rows, datasets.Dataset) and (by_rows or (by_longest and split == "train")):
+            texts = rows.select_columns([name for name in TEXT_COLUMNS if name in rows.column_names])
+            lengths = [processor.row_lengths(post) for post in texts]
+            posts[split] = rows.add_column("length", lengths if by_rows else [max(row) for row in lengths])
     return posts
-
-
-def row_lengths(posts: datasets.Dataset, processor: VMHANProcessor) -> list[list[int]]:
-    """Of each post the tokens of each of its encoder rows, exactly as the processor will make them."""
-    texts = [name for name in TEXT_COLUMNS if name in posts.column_names]
-    return [processor.row_lengths(post) for post in posts.select_columns(texts)]

@@ -20,24 +20,20 @@ def describe_environment() -> dict[str, Any]:
 
     The last two are None where the code is not in a git checkout of its own.
     """
-    packages = {}
+    packages, revision, is_dirty = {}, None, None
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             packages[name] = version(name)
-    revision = _git("rev-parse", "HEAD") if (ROOT / ".git").exists() else None
-    changes = None if revision is None else _git("status", "--porcelain", "--untracked-files=no")
+    with suppress(OSError, subprocess.SubprocessError):
+        if (ROOT / ".git").exists():
+            command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+            revision, is_dirty = done.stdout.strip().removesuffix("-dirty"), done.stdout.strip().endswith("-dirty")
     return {
         "python": platform.python_version(),
         "packages": packages,
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "git_revision": revision,
-        "git_dirty": None if changes is None else bool(changes),
+        "git_dirty": is_dirty,
     }
-
-
-def _git(*arguments: str) -> str | None:
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
-        return done.stdout.strip()
-    return None

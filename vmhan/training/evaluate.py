@@ -49,15 +49,14 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if (output_dir / CONFIG_NAME).exists() and output_dir.resolve() == folder.resolve():
         raise ValueError(f"--output_dir: expected another folder than the run's own, {folder}, received that one.")
     model, processor = load_trained(folder)
-    sees = getattr(model.config, "vision_encoder", None) is not None
-    baseline = getattr(model.config, "baseline", None)
-    model_args.model = baseline or "vmhan"
-    posts = load_posts(data_args, run_args, "either" if sees else model_args.reads)
+    model_args.model = getattr(model.config, "baseline", "vmhan")
+    takes_pictures = getattr(model.config, "vision_encoder", None) is not None
+    posts = load_posts(data_args, run_args, "either" if takes_pictures else model_args.reads)
     labels = next(iter(posts.values())).features["pairs"].feature["relation"].names
     if labels != model.config.labels:
         raise ValueError(
-            f"{folder} was trained on the relations {model.config.labels}, received data with {labels}: they must be "
-            "the same, in the same order. Name the --dataset that it was trained on."
+            f"{folder} was trained on the relations {model.config.labels}, received data with {labels}, in this "
+            "order. Name the --dataset that it was trained on."
         )
     posts = with_lengths(posts, processor, run_args)
     trainer = make_trainer(model, processor, posts, data_args, run_args)

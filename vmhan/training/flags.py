@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 
-__all__ = ["flags_of", "normal", "read_entries", "same_value", "to_entries"]
+__all__ = ["flags_of", "normal", "read_entries", "to_entries"]
 
 
 def read_entries(path: str | Path) -> dict[str, Any]:
@@ -62,18 +62,13 @@ def to_entries(words: Sequence[str]) -> dict[str, Any]:
     return {name: one_or_all.get(len(values), list)(values) for name, values in entries.items()}
 
 
-def same_value(one: Any, other: Any) -> bool:
-    """Whether two values of a flag mean the same: 1e-4 and "0.0001", true and "True".
+def normal(value: Any) -> Any:
+    """A value of a flag in the one form that all ways of writing it have, so that equal ones mean the same.
 
     Example:
-        >>> same_value("1e-4", 0.0001), same_value(True, "true"), same_value("gcn", "gat")
+        >>> normal("1e-4") == normal(0.0001), normal(True) == normal("true"), normal("gcn") == normal("gat")
         (True, True, False)
     """
-    return normal(one) == normal(other)
-
-
-def normal(value: Any) -> Any:
-    """A value of a flag in the one form that all ways of writing it have."""
     if isinstance(value, (list, tuple)):
         return [normal(item) for item in value]
     text = str(value)

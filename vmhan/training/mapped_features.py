@@ -32,10 +32,12 @@ class MappedPosts(Dataset):
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         table = self.vectors[indices]
-        views = {name: [_view(row) for row in _rows(table[name])] for name in table.column_names}
-        return [
-            row | {name: views[name][i] for name in views} for i, row in enumerate(self.rest.__getitems__(indices))
-        ]
+        views = {
+            name: [_view(chunk.slice(i, 1)) for chunk in table[name].chunks for i in range(len(chunk))]
+            for name in table.column_names
+        }
+        rest = self.rest.__getitems__(indices)
+        return [row | {name: views[name][i] for name in views} for i, row in enumerate(rest)]
 
 
 def with_mapped_features(posts: datasets.Dataset) -> datasets.Dataset | MappedPosts:
@@ -47,10 +49,6 @@ def with_mapped_features(posts: datasets.Dataset) -> datasets.Dataset | MappedPo
 def _is_vector(feature: Any) -> bool:
     inner = getattr(feature, "feature", None)
     return getattr(feature, "length", -1) > 0 or getattr(inner, "length", -1) > 0
-
-
-def _rows(column: pa.ChunkedArray) -> list[pa.Array]:
-    return [chunk.slice(i, 1) for chunk in column.chunks for i in range(len(chunk))]
 
 
 def _view(row: pa.Array) -> np.ndarray | None:

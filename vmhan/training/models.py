@@ -1,6 +1,5 @@
 """The model and the processor that a run trains, or of a finished one evaluates."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from vmhan.training.text_encoders import load_text_encoder, public_name
 
 __all__ = ["build_model", "load_trained", "vision_of"]
 
-logger = logging.getLogger(__name__)
-
 Model = VMHANForRelationClassification | BaselineForRelationClassification
 
 
@@ -33,8 +30,6 @@ def build_model(
         ValueError: --visual pixels, of an encoder that nobody named.
     """
     if model_args.baseline is not None:
-        if data_args.visual == "pixels" and model_args.reads != "pixels":
-            logger.info("%s holds no vision encoder: it gets --visual features", model_args.model)
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features
     vector = columns.get("image_features")
@@ -50,7 +45,7 @@ def build_model(
         weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
         vision = load_region_encoder(
-            vision_fields["vision_encoder"], weights, config=vision_fields.get("vision_config")
+            config_fields["vision_encoder"], weights, config=config_fields.get("vision_config")
         )
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)

@@ -51,23 +51,22 @@ def prediction_rows(
 ) -> list[dict[str, Any]]:
     """One row a pair, in the data's order, with the calibrated probability of every relation."""
     labels, rows = config.labels, []
-    for post, logits, gold in zip(
-        posts.select_columns(["id", "tokens", "pairs"]), result.predictions, result.label_ids, strict=True
-    ):
+    texts = posts.select_columns(["id", "tokens", "pairs"])
+    for post, of_post, relations in zip(texts, result.predictions, result.label_ids, strict=True):
         for i, pair in enumerate(post["pairs"]):
-            probabilities = softmax(logits[i], config.calibration_temperature)
-            best = int(probabilities.argmax())
+            probabilities = softmax(of_post[i], config.calibration_temperature)
+            best, words = int(probabilities.argmax()), post["tokens"]
             rows.append(
                 {
                     "split": split,
                     "id": post["id"],
                     "pair": i,
-                    "head": " ".join(post["tokens"][slice(*pair["head"])]),
-                    "tail": " ".join(post["tokens"][slice(*pair["tail"])]) if pair["tail"] else "[object]",
+                    "head": " ".join(words[slice(*pair["head"])]),
+                    "tail": " ".join(words[slice(*pair["tail"])]) if pair["tail"] else "[object]",
                     "head_span": list(pair["head"]),
                     "tail_span": list(pair["tail"]) or None,
                     "tail_object": pair.get("tail_object", -1),
-                    "relation": labels[gold[i]],
+                    "relation": labels[relations[i]],
                     "predicted": labels[best],
                     "score": float(probabilities[best]),
                     "probabilities": [round(float(p), 6) for p in probabilities],
@@ -88,11 +87,11 @@ def describe(
 def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
     """A trained VM-HAN: an answered example if asked for, the card, the upload; of a baseline, run.json."""
     folder = Path(run_args.output_dir)
-    if run_args.show_example and not (is_repository and "test" in posts):
+    if run_args.show_example and is_repository and "test" in posts:
+        show_example(folder, posts["test"])
+    elif run_args.show_example:
         reason = "there is no test split" if is_repository else "a baseline has no pipeline"
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
-    elif run_args.show_example:
-        show_example(folder, posts["test"])
     if not is_repository:
         write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
         return
@@ -122,5 +121,5 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
             post["image"] = str(picture)
     logger.info("sentence: %s", " ".join(post["tokens"]))
     for answer, relation in zip(pipe(post), gold, strict=True):
-        words = (answer["head"], answer["tail"], answer["relation"], answer["score"], relation)
-        logger.info("%s -> %s: %s (%.2f), gold %s", *words)
+        words = "%(head)s -> %(tail)s: %(relation)s (%(score).2f), gold %(gold)s"
+        logger.info(words, {**answer, "gold": relation})

@@ -45,8 +45,6 @@ NOT_TRIED = ("output_dir", "resume_from_checkpoint", "space", "n_trials", "seed"
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Try the points, write search.json (all trials) and best.yaml (a config of `vmhan train`); returns the former.
 
-    A trial's value is its best validation F1 over the evaluations of its training, in [0, 1].
-
     Raises:
         ValueError: no Optuna; a space that does not fit; several processes; no validation split.
     """
@@ -69,12 +67,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     if run_args.eval_strategy == IntervalStrategy.NO:
         run_args.eval_strategy = IntervalStrategy.EPOCH
     trials = _Trials(space, model_args, data_args, run_args)
-    place = {"storage": f"sqlite:///{output_dir / 'search.db'}", "load_if_exists": True}
-    place |= {
+    options = {
+        "direction": "maximize",
+        "storage": f"sqlite:///{output_dir / 'search.db'}",
+        "load_if_exists": True,
         "study_name": _study_name(_entries(argv)),
         "sampler": optuna.samplers.GridSampler(space, seed=run_args.seed),
+        "pruner": optuna.pruners.NopPruner(),  # a trial cut short would have no value
     }
-    study = optuna.create_study(direction="maximize", **place)
+    study = optuna.create_study(**options)
     states = optuna.trial.TrialState
     for trial in study.get_trials(states=(states.RUNNING,)):  # cut short by a kill
         study.tell(trial.number, state=states.FAIL)
@@ -85,12 +86,10 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             hp_space=trials.training_fields,
             compute_objective=trials.best_so_far,
             n_trials=missing,
-            direction="maximize",
             backend="optuna",
-            pruner=optuna.pruners.NopPruner(),  # a trial cut short would have no value
-            **place,
+            **options,
         )
-    return _write(study, argv, run_args, output_dir)
+    return _write(study, argv, run_args.seed, output_dir)
 
 
 class _Trials:
@@ -114,8 +113,8 @@ class _Trials:
         changed = {name: value for name, value in point.items() if hasattr(self._model_args, name)}
         model, processor = build_model(replace(self._model_args, **changed), self._data_args, self._posts)
         if self.trainer is not None:
-            share = self._data_args.visual_share
-            self.trainer.data_collator = make_collator(processor, model.config.label2id, share)
+            collator = make_collator(processor, model.config.label2id, self._data_args.visual_share)
+            self.trainer.data_collator = collator
         return model
 
     def training_fields(self, trial) -> dict[str, Any]:
@@ -143,11 +142,8 @@ def read_space(name: str | Path) -> dict[str, list]:
             raise ValueError(
                 f"{path}: expected fields of the model or of the training, received {name!r}{nearest(name, known)}"
             )
-        single = isinstance(values, list) and all(isinstance(v, (str, int, float, bool)) for v in values)
-        if not single or not values or len(set(map(str, values))) != len(values):
-            raise ValueError(
-                f"{path}: expected {name} to have a list of different values to try, received {values!r}."
-            )
+        if not isinstance(values, list) or not values or len(set(map(str, values))) != len(values):
+            raise ValueError(f"{path}: expected {name} to have different values to try, received {values!r}.")
     return space
 
 
@@ -159,26 +155,27 @@ def _entries(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _study_name(entries: Mapping[str, Any]) -> str:
-    """One study a set of settings: search.db may hold several, whose trials are not mixed."""
+    """One study for each set of settings: search.db may hold several, whose trials are not mixed."""
     compared = {name: normal(value) for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
     return hashlib.sha256(json.dumps(compared).encode()).hexdigest()[:16]
 
 
-def _write(study, argv: Sequence[str], run_args: RunArguments, output_dir: Path) -> dict[str, Any]:
-    trials = [
-        {"number": trial.number, "state": trial.state.name.lower(), "validation_f1": trial.value, **trial.params}
-        for trial in study.get_trials()
-    ]
-    best = study.best_trial
+def _write(study, argv: Sequence[str], seed: int, output_dir: Path) -> dict[str, Any]:
     found = {
-        "seed": run_args.seed,
+        "seed": seed,
         "metric": "best validation F1 of the trial's evaluations",
-        "best": {"number": best.number, "validation_f1": best.value, "fields": best.params},
-        "trials": trials,
+        "best": _row(study.best_trial),
+        "trials": [_row(trial) for trial in study.get_trials()],
     }
     write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
-    words = f"# Trial {best.number} of search.json: validation F1 {best.value:.4f}.\n"
-    best_config = yaml.safe_dump(_entries(argv) | best.params, sort_keys=False)
-    write_atomically(output_dir / "best.yaml", words + best_config)
-    logger.info("best of %d trials: validation F1 %.4f with %s", len(trials), best.value, best.params)
+    best, score = study.best_params, study.best_value
+    words = f"# Trial {study.best_trial.number} of search.json: validation F1 {score:.4f}.\n"
+    write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
+    logger.info("best of %d trials: validation F1 %.4f with %s", len(found["trials"]), score, best)
     return found
+
+
+def _row(trial) -> dict[str, Any]:
+    """`validation_f1` is the best of the evaluations of the trial's training, in [0, 1]."""
+    state = trial.state.name.lower()
+    return {"number": trial.number, "state": state, "validation_f1": trial.value, "fields": trial.params}

@@ -16,43 +16,32 @@ def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.
     not decoded.
 
     Raises:
-        ValueError: data that a builder makes; no --max_steps; --tokens_per_batch, for which lengths must be known.
+        ValueError: data that a builder makes; no --max_steps; --tokens_per_batch.
     """
-    if data_args.dataset in BUILDERS:
-        raise ValueError(
-            f"--streaming reads posts that are ready, a Parquet folder or a Hub name, received --dataset "
-            f"{data_args.dataset}: make one with python -m datasets_scripts.prepare."
-        )
-    if run_args.max_steps <= 0:
-        raise ValueError(
-            f"--streaming needs --max_steps, as a stream has no length, received {run_args.max_steps}: give the "
-            "number of optimizer steps to train for."
-        )
-    if run_args.tokens_per_batch is not None:
-        raise ValueError(
-            "--tokens_per_batch needs every post's length beforehand, received it with --streaming: use "
-            "--per_device_train_batch_size."
-        )
+    tokens = run_args.tokens_per_batch
+    refused = (  # whether it is wrong, what was received, what is expected
+        (data_args.dataset in BUILDERS, f"--dataset {data_args.dataset}", "a folder of `vmhan prepare` or a Hub name"),
+        (run_args.max_steps <= 0, f"--max_steps {run_args.max_steps}", "the steps to train for: it has no length"),
+        (tokens is not None, f"--tokens_per_batch {tokens}", "--per_device_train_batch_size: no length is known"),
+    )
+    for is_wrong, received, expected in refused:
+        if is_wrong:
+            raise ValueError(f"--streaming: received {received}, expected {expected}.")
     builder = datasets.load_dataset_builder(data_args.dataset, data_args.dataset_config, cache_dir=data_args.cache_dir)
     files = dict(builder.config.data_files or {})
     posts = datasets.DatasetDict()
     if files.pop("train", None) is not None:
-        posts["train"] = _shuffled(builder.as_streaming_dataset("train"), data_args, run_args)
+        stream = builder.as_streaming_dataset("train")
+        if {"image", "image_features"} <= set(stream.column_names):
+            stream = stream.cast_column("image", datasets.Image(decode=False))
+        if data_args.max_samples is not None:
+            stream = stream.take(data_args.max_samples)  # the first ones, whatever the order they are read in
+        if data_args.shuffle_buffer > 0:
+            seed = run_args.seed if run_args.data_seed is None else run_args.data_seed
+            stream = stream.shuffle(seed=seed, buffer_size=data_args.shuffle_buffer)
+        posts["train"] = stream
     if files:
         whole = {split: list(paths) for split, paths in files.items()}
         options = {"features": builder.info.features, "cache_dir": data_args.cache_dir}
         posts |= datasets.load_dataset(builder.name, data_files=whole, **options)
     return posts
-
-
-def _shuffled(
-    stream: datasets.IterableDataset, data_args: DataArguments, run_args: RunArguments
-) -> datasets.IterableDataset:
-    if {"image", "image_features"} <= set(stream.column_names):
-        stream = stream.cast_column("image", datasets.Image(decode=False))
-    if data_args.max_samples is not None:
-        stream = stream.take(data_args.max_samples)  # the first ones, whatever the order they are read in
-    if data_args.shuffle_buffer == 0:
-        return stream
-    seed = run_args.seed if run_args.data_seed is None else run_args.data_seed
-    return stream.shuffle(seed=seed, buffer_size=data_args.shuffle_buffer)

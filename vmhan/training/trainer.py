@@ -41,7 +41,7 @@ class RelationTrainer(Trainer):
         """The encoder learns at `learning_rate`, the rest at `head_learning_rate`; biases and norms do not decay."""
         if self.optimizer is not None:
             return self.optimizer
-        model = self.model if model is None else model
+        model = model or self.model
         decayed = set(self.get_decay_parameter_names(model))
         groups: dict[tuple[float, float], list] = defaultdict(list)
         for name, parameter in model.named_parameters():
@@ -74,24 +74,17 @@ class RelationTrainer(Trainer):
         """In the data's order: Trainer's group_by_length would shuffle the predictions."""
         return torch.utils.data.SequentialSampler(eval_dataset)
 
-    def _get_dataloader(
-        self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
-    ) -> DataLoader:
-        """Trainer's own, or with --tokens_per_batch one of the budget; several processes evaluate by `batch_size`.
+    def _get_dataloader(self, dataset, description, *, is_training=False, **options) -> DataLoader:
+        """Trainer's own, or with --tokens_per_batch one of the budget.
 
-        They do, because what they gather must be of one size.
+        Several processes evaluate by Trainer's own, because what they gather must be of one size.
         """
         args = self.args
-        has_lengths = isinstance(dataset, datasets.Dataset) and "length" in dataset.column_names
-        if args.tokens_per_batch is None or not has_lengths or (args.world_size > 1 and not is_training):
-            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
-        sampler = TokenBudgetSampler(
-            dataset["length"],
-            args.tokens_per_batch,
-            shuffle=is_training,
-            seed=args.seed if args.data_seed is None else args.data_seed,
-            num_processes=args.world_size,
-        )
+        if args.tokens_per_batch is None or (args.world_size > 1 and not is_training):
+            return super()._get_dataloader(dataset, description, is_training=is_training, **options)
+        seed = args.seed if args.data_seed is None else args.data_seed
+        options = {"shuffle": is_training, "seed": seed, "num_processes": args.world_size}
+        sampler = TokenBudgetSampler(dataset["length"], args.tokens_per_batch, **options)
         if is_training:
             self.add_callback(EpochSetter(sampler))
         loader = DataLoader(
@@ -160,32 +153,25 @@ class EpochSetter(transformers.TrainerCallback):
 
 
 class EpochClock(transformers.TrainerCallback):
-    """How long an epoch of training takes, without the evaluation and the checkpoint behind it."""
+    """How long the epochs of training took, without the evaluation and the checkpoint after each."""
 
     def __init__(self):
-        self.wall_seconds: list[float] = []
-        self.processor_seconds: list[float] = []
-        self.has_trained, self._is_whole, self._start = False, True, (0.0, 0.0)
+        self.seconds: list[tuple[float, float]] = []  # of each whole epoch: wall clock; this process, all threads
+        self.has_trained, self._start = False, None
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         epoch = state.epoch or 0
-        self.has_trained, self._is_whole = True, abs(epoch - round(epoch)) < 1e-6  # not resumed in the midst of it
-        self._start = (time.perf_counter(), time.process_time())
+        is_whole = abs(epoch - round(epoch)) < 1e-6  # not resumed in the midst of it
+        self.has_trained, self._start = True, (time.perf_counter(), time.process_time()) if is_whole else None
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        if not self._is_whole:
-            return
-        self.wall_seconds.append(time.perf_counter() - self._start[0])
-        self.processor_seconds.append(time.process_time() - self._start[1])
+        if self._start is not None:
+            self.seconds.append((time.perf_counter() - self._start[0], time.process_time() - self._start[1]))
 
     def metrics(self) -> dict[str, float]:
-        """Means over the epochs; the processor's time is of this process, all threads together."""
-        if not self.wall_seconds:
-            return {}
-        return {
-            "train_seconds_per_epoch": float(np.mean(self.wall_seconds)),
-            "train_processor_seconds_per_epoch": float(np.mean(self.processor_seconds)),
-        }
+        """Means over the epochs."""
+        names = ("train_seconds_per_epoch", "train_processor_seconds_per_epoch")
+        return dict(zip(names, np.mean(self.seconds, axis=0).tolist(), strict=True)) if self.seconds else {}
 
 
 def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
@@ -200,16 +186,19 @@ def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
 def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics.
 
-    What counts the steps of one session only is left out behind a resume, and where nothing was left to train, what
-    the folder's metrics.json says of the training is kept.
+    After a resume those of one session only are left out. Where nothing was left to train, those that the folder's
+    metrics.json has are kept.
     """
     resume: str | None = run_args.resume_from_checkpoint
-    if resume is not None and resume.lower() in ("false", "no", "none"):
-        resume = None
-    elif resume is not None and resume.lower() in ("true", "auto"):
-        resume = get_last_checkpoint(run_args.output_dir) if os.path.isdir(run_args.output_dir) else None
-        logger.info("resuming from %s", resume or "nothing: no checkpoint yet")
-    warn_of_emulated_bf16(trainer)
+    if resume is not None and resume.lower() in ("true", "false"):
+        is_wanted = resume.lower() == "true" and os.path.isdir(run_args.output_dir)
+        resume = get_last_checkpoint(run_args.output_dir) if is_wanted else None
+    logger.info("training starts from %s", resume or "the beginning")
+    # PyTorch has no fast bfloat16 product for an x86 CPU without AVX-512: a step takes about ten times float32's
+    capability = torch.backends.cpu.get_cpu_capability()
+    is_bf16_on_cpu = trainer.accelerator.mixed_precision == "bf16" and run_args.device.type == "cpu"
+    if is_bf16_on_cpu and capability in ("AVX2", "NO AVX"):
+        logger.warning("bf16 is many times slower than float32 on this CPU (%s): pass --bf16 false", capability)
     clock = EpochClock()
     trainer.add_callback(clock)
     metrics = trainer.train(resume_from_checkpoint=resume).metrics
@@ -220,14 +209,6 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
             before = json.loads(file.read_text(encoding="utf-8"))
             metrics |= {name: value for name, value in before.items() if name.startswith("train_")}
     return metrics | clock.metrics()
-
-
-def warn_of_emulated_bf16(trainer: RelationTrainer) -> None:
-    """PyTorch has no fast bfloat16 product for an x86 CPU without AVX-512: a step takes about ten times float32's."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    is_bf16_on_cpu = trainer.accelerator.mixed_precision == "bf16" and trainer.args.device.type == "cpu"
-    if is_bf16_on_cpu and capability in ("AVX2", "NO AVX"):
-        logger.warning("bf16 is many times slower than float32 on this CPU (%s): pass --bf16 false", capability)
 
 
 def gathered_weights(trainer: RelationTrainer) -> dict[str, torch.Tensor] | None:

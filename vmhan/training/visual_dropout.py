@@ -45,11 +45,15 @@ def kept_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> set[Node
     """
     check_share(share)
     if post.get("id") is None:
-        raise ValueError(
-            "visual nodes are dropped by draws that belong to the post's id: expected post['id'], received none."
-        )
+        raise ValueError("the draws of visual node dropout need a post's id: expected post['id'], received none.")
+
+    def draw(node: Node) -> float:
+        """In [0, 1), the same on every machine."""
+        digest = hashlib.sha256(f"{seed}/{post['id']}/{node[0]}/{node[1]}".encode()).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
+
     tails = {("object", pair.get("tail_object", -1)) for pair in post["pairs"]}
-    kept = {node for node in visual_nodes(post) if node in tails or _draw(seed, post["id"], node) < share}
+    kept = {node for node in visual_nodes(post) if node in tails or draw(node) < share}
     if post.get("image_features") is None and post.get("image") is not None and any(n == "object" for n, _ in kept):
         kept.add(("image", 0))
     return kept
@@ -60,57 +64,42 @@ def drop_visual_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> d
 
     Objects keep their places in `boxes`, and `tail_object` its meaning: a pair's own choice among them reads -1 where
     one went. A phrase that goes is blank at its place, and its words leave the caption; with the last phrase the
-    caption goes, too, since the text encoder would read it.
-
-    Raises:
-        ValueError: as `kept_nodes`.
+    caption goes, too, since the text encoder would read it. Raises as `kept_nodes`.
 
     Example:
         >>> post = {"id": "a", "object_features": [[0.5]], "pairs": [{"head": [0, 1], "tail": [1, 2], "objects": []}]}
         >>> drop_visual_nodes(post, 0.0)["pairs"][0]["objects"]
         [-1]
     """
-    kept = kept_nodes(post, share, seed=seed)
-    gone = [node for node in visual_nodes(post) if node not in kept]
-    if not gone:
-        return dict(post)
+    gone = set(visual_nodes(post)) - kept_nodes(post, share, seed=seed)
     changed, pairs = dict(post), [dict(pair) for pair in post["pairs"]]
     if ("image", 0) in gone:
         changed |= {name: None for name in ("image", "image_features") if name in post}
-    objects = {index for kind, index in gone if kind == "object"}
-    if objects:
+    if any(kind == "object" for kind, _ in gone):
         for pair in pairs:
             chosen = pair.get("objects") or range(_num_objects(post))
-            pair["objects"] = [EMPTY if index in objects else index for index in chosen]
-    phrases = {index for kind, index in gone if kind == "image phrase"}
-    if phrases:
-        changed |= _without_phrases(post, phrases)
-        if not changed["image_phrases"]:
-            pairs = [pair | {"image_phrases": []} for pair in pairs]
+            pair["objects"] = [EMPTY if ("object", index) in gone else index for index in chosen]
+    phrases = _phrases(post)
+    lost = [phrase for index, phrase in enumerate(phrases) if ("image phrase", index) in gone]
+    if lost:
+        left = ["" if ("image phrase", index) in gone else phrase for index, phrase in enumerate(phrases)]
+        caption = (post.get("caption") or "") if any(phrase.strip() for phrase in left) else ""
+        for phrase in sorted(lost, key=len, reverse=True):
+            caption = re.sub(rf"(?<!\w){re.escape(phrase.strip())}(?!\w)", " ", caption)
+        if not any(phrase.strip() for phrase in left):
+            left, pairs = [], [pair | {"image_phrases": []} for pair in pairs]
+        changed |= {"image_phrases": left, "caption": " ".join(caption.split()) or None}
     return changed | {"pairs": pairs}
 
 
 class VisualDropoutCollator:
-    """A collator whose posts lose visual nodes before another one encodes them.
-
-    Args:
-        collator: called with these posts. share, seed: as in `drop_visual_nodes`.
-
-    Raises:
-        ValueError: a share outside [0, 1].
-    """
+    """`collator`, called with posts that lost visual nodes; `share`, `seed` and errors as in `drop_visual_nodes`."""
 
     def __init__(self, collator: Callable[[list[dict[str, Any]]], Any], share: float, *, seed: int = 0):
         self.collator, self.share, self.seed = collator, check_share(share), seed
 
     def __call__(self, posts: Iterable[dict[str, Any]]) -> Any:
         return self.collator([drop_visual_nodes(post, self.share, seed=self.seed) for post in posts])
-
-
-def _draw(seed: int, post_id: str, node: Node) -> float:
-    """In [0, 1), the same on every machine."""
-    digest = hashlib.sha256(f"{seed}/{post_id}/{node[0]}/{node[1]}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _num_objects(post: dict[str, Any]) -> int:
@@ -123,15 +112,3 @@ def _num_objects(post: dict[str, Any]) -> int:
 def _phrases(post: dict[str, Any]) -> list[str]:
     phrases = list(post.get("image_phrases") or [])
     return phrases if any(phrase.strip() for phrase in phrases) else [post.get("caption") or ""]
-
-
-def _without_phrases(post: dict[str, Any], gone: set[int]) -> dict[str, Any]:
-    """`image_phrases` and `caption` when the phrases at these indices go."""
-    phrases = ["" if index in gone else phrase for index, phrase in enumerate(_phrases(post))]
-    if not any(phrase.strip() for phrase in phrases):
-        return {"image_phrases": [], "caption": None}
-    caption = post.get("caption") or ""
-    for index in sorted(gone, key=lambda index: -len(_phrases(post)[index])):
-        words = re.escape(_phrases(post)[index].strip())
-        caption = re.sub(rf"(?<!\w){words}(?!\w)", " ", caption)
-    return {"image_phrases": phrases, "caption": " ".join(caption.split()) or None}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vmhan.training.arguments import RunArguments
 from vmhan.training.batching import PLANS, TokenBudgetSampler, split_to
-from vmhan.training.data import row_lengths, with_lengths
+from vmhan.training.data import with_lengths
 
 
 ROWS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), min_size=1, max_size=60)
@@ -47,13 +47,15 @@ def sampler():
     return TokenBudgetSampler([[length] for length in lengths], 512, seed=3, num_processes=2)
 
 
-def test_epochs_differ_and_come_again(sampler):
-    def epoch(number):
+def test_epochs_differ_and_come_again_and_accelerate_deals_them_out_without_doubling_any(sampler):
+    epochs = []
+    for number in (0, 1, PLANS):
         sampler.set_epoch(number)
-        return list(sampler)
-
-    assert epoch(0) == epoch(0) == epoch(PLANS)
-    assert Counter(map(frozenset, epoch(0))) != Counter(map(frozenset, epoch(1)))
+        epochs.append(list(sampler))
+    assert epochs[0] == epochs[2] and Counter(map(frozenset, epochs[0])) != Counter(map(frozenset, epochs[1]))
+    shards = [list(BatchSamplerShard(sampler, num_processes=2, process_index=rank)) for rank in range(2)]
+    assert len(shards[0]) == len(shards[1])
+    assert sorted(post for shard in shards for batch in shard for post in batch) == list(range(400))
 
 
 def test_batches_hold_like_lengths_and_come_in_no_order_of_length(sampler):
@@ -62,12 +64,6 @@ def test_batches_hold_like_lengths_and_come_in_no_order_of_length(sampler):
     assert sampler.longest.sum() > 0.9 * padded
     means = torch.tensor([sampler.longest[batch].mean() for batch in batches])
     assert abs(torch.corrcoef(torch.stack([means, torch.arange(len(means)).to(means)]))[0, 1]) < 0.5
-
-
-def test_accelerate_deals_the_batches_out_without_doubling_any(sampler):
-    shards = [list(BatchSamplerShard(sampler, num_processes=2, process_index=rank)) for rank in range(2)]
-    assert len(shards[0]) == len(shards[1])
-    assert sorted(post for shard in shards for batch in shard for post in batch) == list(range(400))
 
 
 def test_the_largest_batches_are_split():
@@ -97,8 +93,7 @@ def test_the_lengths_become_a_column(make_processor, tmp_path):
     post = {"id": "a", "tokens": ["ann", "met", "bob"], "pairs": [{"head": [0, 1], "tail": [2, 3]}] * 2}
     rows = Dataset.from_list([post, post])
     processor = make_processor(visual_feature_size=0)
-    expected = row_lengths(rows, processor)
-    assert expected == [[9, 9]] * 2  # [CLS], three words, four markers, [SEP]
+    expected = [[9, 9]] * 2  # [CLS], three words, four markers, [SEP]
     columns = {}
     for flags in ({"tokens_per_batch": 64}, {"train_sampling_strategy": "group_by_length"}, {}):
         run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True, **flags)

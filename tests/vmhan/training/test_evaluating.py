@@ -1,6 +1,7 @@
 """vmhan evaluate, runs on data that no builder made, and what the model sees of the pictures."""
 
 import json
+import shutil
 
 import pytest
 from transformers import TrainingArguments
@@ -14,23 +15,16 @@ from vmhan.training.results import complete
 
 SCORES = ("validation_f1", "test_f1", "test_accuracy", "test_precision", "temperature")
 FEATURES = ("image_features", "object_features")
-ONE_STEP = ["--max_steps", "1", "--eval_strategy", "no", "--load_best_model_at_end", "false", "--save_strategy", "no"]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def config(workplace):
     return str(workplace / "tiny.yaml")
 
 
-@pytest.fixture(scope="module")
-def built(config):
-    _, data_args, run_args = parse_arguments([config, "--output_dir", "x"])
-    return load_posts(data_args, run_args)
-
-
 @pytest.fixture
-def posts(built):
-    return built.copy()
+def posts(config):
+    return load_posts(*parse_arguments([config, "--output_dir", "x"])[1:])
 
 
 # ---------------------------------------------------------------- vmhan evaluate
@@ -51,6 +45,7 @@ def test_a_finished_run_is_evaluated_into_another_folder(workplace, finished):
     assert (run["model"], run["training"], run["base_model"]) == (made["model"], made["training"], made["base_model"])
     assert run["trained_model"] == "full" and run["command"].startswith("vmhan evaluate full ")
     assert (again / "config.json").exists() and not (again / "model.safetensors").exists()
+    shutil.rmtree(again)
 
 
 def test_an_evaluated_model_keeps_its_temperature(config, finished, posts, tmp_path):
@@ -63,7 +58,8 @@ def test_an_evaluated_model_keeps_its_temperature(config, finished, posts, tmp_p
 
 
 def test_a_baseline_is_evaluated_too(config, tmp_path):
-    trained = run_mmre.main([config, "--output_dir", str(tmp_path / "mtb"), "--model", "mtb", *ONE_STEP])
+    flags = ["--model", "mtb", "--do_train", "false"]
+    trained = run_mmre.main([config, "--output_dir", str(tmp_path / "mtb"), *flags])
     evaluated = evaluate.main([str(tmp_path / "mtb"), config, "--output_dir", str(tmp_path / "again")])
     assert evaluated["test_loss"] == pytest.approx(trained["test_loss"])
 
@@ -83,7 +79,7 @@ def test_what_cannot_be_evaluated_is_an_error(config, finished, posts, tmp_path)
     features["pairs"].feature["relation"] = type(features["pairs"].feature["relation"])(names=names[::-1])
     posts["test"].cast(features).to_parquet(tmp_path / "posts" / "test.parquet")
     flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "again")]
-    with pytest.raises(ValueError, match="relations .* same order"):
+    with pytest.raises(ValueError, match=f"{trained} .*{names[0]}.*{names[-1]}"):
         evaluate.main([str(trained), config, *flags])
 
 
@@ -99,7 +95,7 @@ def loading(config, posts, tmp_path):
             rows.remove_columns(list(without)).to_parquet(tmp_path / "posts" / f"{split}.parquet")
         arguments = [config, "--output_dir", str(tmp_path), "--dataset", str(tmp_path / "posts"), *flags]
         _, data_args, run_args = parse_arguments(arguments)
-        return data_args.visual, load_posts(data_args, run_args, reads), data_args
+        return load_posts(data_args, run_args, reads), data_args.visual
 
     return load
 
@@ -115,40 +111,29 @@ def test_what_the_model_sees_of_the_pictures(loading, caplog, visual, reads, wit
             loading(*flags, without=without, reads=reads)
         return
     with caplog.at_level("INFO"):
-        _, posts, data_args = loading(*flags, without=without, reads=reads)
-    columns = set(posts["train"].column_names)
-    has_features = not without and visual != "none" and reads != "pixels"
-    assert ("image_features" in columns) is has_features
-    assert ("image" in columns) is (visual != "none" and (reads == "pixels" or (reads == "features" and not without)))
-    assert ("caption" in columns) is (visual != "none")
-    expected = visual or {"pixels": "pixels", "features": None if without else "features", "text": None}[reads]
-    assert data_args.visual == ("pixels" if reads == "pixels" and visual != "none" else expected)
-    assert caplog.text.count("--visual") == 1 or visual == "none"
+        posts, decided = loading(*flags, without=without, reads=reads)
+    columns, sees = set(posts["train"].column_names), visual != "none"
+    assert ("image_features" in columns) is (sees and not without and reads != "pixels")
+    assert ("image" in columns) is (sees and (reads == "pixels" or (reads == "features" and not without)))
+    assert ("caption" in columns) is sees
+    left_out = {"pixels": "pixels", "features": None if without else "features", "text": None}[reads]
+    assert decided == ("pixels" if reads == "pixels" and sees else visual or left_out)
+    assert caplog.text.count("(--visual ") == 1
 
 
-def test_features_that_ready_data_do_not_have_are_an_error(loading, config, tmp_path):
+def test_features_that_ready_data_do_not_have_are_an_error(loading):
     with pytest.raises(ValueError, match="--features random:0 .*--dataset .*image_features"):
         loading(without=FEATURES)
-    flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "out"), *ONE_STEP]
-    assert "test_f1" in run_mmre.main([config, *flags, "--model", "mtb"])  # which does not miss them
-    with pytest.raises(ValueError, match="image_features"):
-        run_mmre.main([config, *flags, "--model", "visualbert"])
+    loading(without=FEATURES, reads="text")  # a model that reads text alone does not miss them
 
 
 def test_without_a_validation_split_the_last_epoch_counts(config, posts, tmp_path, capsys):
     for split in ("train", "test"):
         posts[split].to_parquet(tmp_path / "posts" / f"{split}.parquet")
-    flags = [
-        "--dataset",
-        str(tmp_path / "posts"),
-        "--early_stopping_patience",
-        "2",
-        "--resume_from_checkpoint",
-        "false",
-    ]
-    metrics = run_mmre.main([config, "--output_dir", str(tmp_path / "out"), *flags])
+    flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "out")]
+    metrics = run_mmre.main([config, *flags, "--early_stopping_patience", "2", "--num_train_epochs", "1"])
     assert "there is no validation split" in capsys.readouterr().err
-    assert metrics["epoch"] == 2 and "test_f1" in metrics and "validation_f1" not in metrics
+    assert metrics["epoch"] == 1 and "test_f1" in metrics and "validation_f1" not in metrics
 
 
 @pytest.mark.parametrize("column", ["id", "tokens"])
@@ -157,16 +142,15 @@ def test_a_missing_column_is_an_error_before_training(loading, column):
         loading(without=[column])
 
 
-def test_without_train_split_there_is_nothing_to_train_on(config, posts, tmp_path):
-    posts["test"].to_parquet(tmp_path / "posts" / "test.parquet")
-    _, data_args, run_args = parse_arguments([config, "--output_dir", "x", "--dataset", str(tmp_path / "posts")])
-    with pytest.raises(ValueError, match="no train split .* --do_train false"):
-        load_posts(data_args, run_args)
+def test_without_train_split_there_is_nothing_to_train_on(loading, posts):
+    del posts["train"], posts["validation"]
+    with pytest.raises(ValueError, match=r"\['test'\].*--do_train false"):
+        loading()
 
 
 def test_flags_of_builders_are_said_not_to_be_used(loading, caplog):
     loading("--captions", "llava_next")
-    assert "not used with a data set that is ready: --captions, --num_test, --num_train" in caplog.text
+    assert "--captions, --num_test, --num_train" in caplog.text
 
 
 def test_an_example_without_test_split_is_a_warning(config, finished, posts, caplog, monkeypatch):

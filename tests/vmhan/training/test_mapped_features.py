@@ -53,11 +53,8 @@ def test_they_are_the_features_and_the_rest_is_as_before(plain, mapped):
                 np.testing.assert_array_equal(row[name], np.array(expected[name], dtype=np.float16))
         rest = set(expected) - set(FEATURE_COLUMNS)
         assert {name: row[name] for name in rest} == {name: expected[name] for name in rest}
-
-
-def test_posts_without_features_stay_as_they_are(plain):
-    posts = plain.remove_columns(list(FEATURE_COLUMNS))
-    assert with_mapped_features(posts) is posts
+    bare = plain.remove_columns(list(FEATURE_COLUMNS))
+    assert with_mapped_features(bare) is bare
 
 
 def test_the_batch_keeps_half_precision_and_the_model_says_the_same(mapped, make_model, make_processor):

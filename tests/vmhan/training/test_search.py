@@ -42,7 +42,7 @@ def posts_are(monkeypatch):
         ({"learning_rat": [1]}, "'learning_rat'.*'learning_rate'"),
         ({"num_train": [1]}, "'num_train'"),  # of the data
         ({"learning_rate": 0.1}, "learning_rate .* 0.1"),
-        ({"learning_rate": [0.1, 0.1]}, "learning_rate .* different"),
+        ({"learning_rate": [0.1, 0.1]}, r"learning_rate .*\[0.1, 0.1\]"),
     ],
 )
 def test_a_wrong_space_is_an_error(tmp_path, space, message):
@@ -62,13 +62,13 @@ def test_trials_go_on_after_a_kill_and_the_test_split_is_not_touched(flags, tmp_
 
     monkeypatch.setattr(search_module._Trials, "best_so_far", killed)
     with pytest.raises(SystemExit):
-        main([*flags, "--n_trials", "3"])
+        main([*flags, "--n_trials", "2"])
     monkeypatch.setattr(search_module._Trials, "best_so_far", objective)
-    found = main([*flags, "--n_trials", "3"])
+    found = main([*flags, "--n_trials", "2"])
     done = [trial for trial in found["trials"] if trial["state"] == "complete"]
-    assert found["trials"][0] == first[0] and len(done) == 3
-    points = [tuple(trial[name] for name in SPACE) for trial in done]
-    assert len(set(points)) == 3 and tuple(found["trials"][1][name] for name in SPACE) in points  # the killed one's
+    assert found["trials"][0] == first[0] and len(done) == 2
+    points = [trial["fields"] for trial in done]
+    assert len(set(map(str, points))) == 2 and found["trials"][1]["fields"] in points  # the killed one's
     assert found["best"]["validation_f1"] == max(trial["validation_f1"] for trial in done)
     assert json.loads((tmp_path / "out" / "search.json").read_text()) == found
     assert not list((tmp_path / "out").rglob("*.safetensors"))
@@ -80,11 +80,7 @@ def test_trials_go_on_after_a_kill_and_the_test_split_is_not_touched(flags, tmp_
 
 def test_trials_of_other_settings_are_not_mixed(flags):
     settings = search_module._entries([*flags, "--hub_token", "hf_secret", "--learning_rate", "1e-3"])
-    assert (
-        "hf_secret" not in str(settings)
-        and settings["visual"] == "none"
-        and not {"output_dir", "space"} & set(settings)
-    )
+    assert settings["visual"] == "none" and not {"output_dir", "space", "hub_token"} & set(settings)
     same, others = {"learning_rate": 0.001, "cache_dir": "x"}, [{"num_train_epochs": "5"}, {"warmup_steps": "7"}]
     names = [search_module._study_name(settings | changed) for changed in ({}, same, *others)]
     assert names[0] == names[1] and len(set(names)) == 3
@@ -113,5 +109,5 @@ def test_what_it_cannot_do_is_an_error(flags, monkeypatch, posts_are):
         patch.setattr("vmhan.training.arguments.RunArguments.world_size", 2)
         main(flags)
     posts_are(lambda posts: {"train": posts["train"]})
-    with pytest.raises(ValueError, match=r"validation split, received only \['train'\]"):
+    with pytest.raises(ValueError, match=r"\['train'\]"):
         main(flags)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
-from vmhan.evaluation.sweep.plan import Run, plan_runs, read_sweep
-from vmhan.evaluation.sweep.runs import DONE, FAILURE, WEIGHTS, check_settings, needs_work
+from vmhan.evaluation.sweep.plan import check_names, plan_runs, read_sweep
+from vmhan.evaluation.sweep.runs import DONE, FAILURE, check_settings, needs_work
 from vmhan.evaluation.sweep.workers import do_runs
 from vmhan.training.flags import to_entries
 
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Do what is not done, with a bar over all runs."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     argv = list(sys.argv[1:] if argv is None else argv)
     own, extra = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
@@ -34,50 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     sweep = read_sweep(arguments.sweep)
     chosen = {"datasets": arguments.datasets, "rows": arguments.rows, "seeds": arguments.seeds}
     runs = plan_runs(sweep, arguments.results, **chosen, flags=to_entries(extra))
-    _check_rows(arguments.keep_weights, list(sweep.rows))
-    if not arguments.overwrite:
-        for run in runs:
-            check_settings(run)
-    return 1 if sweep_runs(runs, arguments) else 0
-
-
-def sweep_runs(runs: Sequence[Run], arguments: argparse.Namespace) -> list[Run]:
-    """Do what is not done, with a bar over all runs; returns the failed ones."""
-    missing = [run for run in runs if arguments.overwrite or needs_work(run)]
+    check_names("keep_weights", arguments.keep_weights, sweep.rows)
     options = {name: getattr(arguments, name) for name in ("num_proc", "keep_weights", "overwrite")}
-    _warn_of_lost_weights([run for run in runs if run.row in arguments.keep_weights and run not in missing])
-    failed = []
+    for run in [] if arguments.overwrite else runs:
+        check_settings(run)
+    missing, failed = [run for run in runs if arguments.overwrite or needs_work(run)], 0
     with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar:
         for run, outcome in do_runs(missing, **options):
             if outcome != DONE:
-                failed.append(run)
+                failed += 1
                 bar.write(f"failed: {run.folder / FAILURE}", file=sys.stderr)
             bar.set_postfix_str(f"{run.row} {run.seed}", refresh=False)
             bar.update()
-    logger.info(
-        "%d runs finished, %d of them before; %d failed",
-        len(runs) - len(failed),
-        len(runs) - len(missing),
-        len(failed),
-    )
-    return failed
-
-
-def _warn_of_lost_weights(finished: Sequence[Run]) -> None:
-    """Those rows were to keep their weights, and a finished run is not done again for them."""
-    without = [str(run.folder) for run in finished if not (run.folder / WEIGHTS).exists()]
-    if without:
-        logger.warning(
-            "%d runs have no weights, as they finished without --keep_weights: %s. --overwrite does them again",
-            len(without),
-            ", ".join(without),
-        )
-
-
-def _check_rows(rows: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [row for row in rows if row not in known]
-    if unknown:
-        raise ValueError(f"--keep_weights: expected some of {list(known)}, received {unknown}.")
+    before = len(runs) - len(missing)
+    logger.info("%d runs finished, %d of them before; %d failed", len(runs) - failed, before, failed)
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", help="Only these rows of the file.")
     parser.add_argument("--seeds", nargs="+", type=int, help="In place of the file's.")
     parser.add_argument("--num_proc", type=int, default=2, help="Runs at a time, one thread each.")
-    parser.add_argument("--keep_weights", nargs="+", default=[], metavar="ROW", help="Rows that keep their weights.")
+    words = "Rows that keep their weights; a run that finished without them is not done again for them."
+    parser.add_argument("--keep_weights", nargs="+", default=[], metavar="ROW", help=words)
     parser.add_argument("--overwrite", action="store_true", help="Do finished runs again, whatever their settings.")
     parser.epilog = "Flags of run_mmre.py after -- stand over everything in the file."
     return parser

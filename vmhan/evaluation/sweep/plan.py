@@ -1,7 +1,7 @@
 """What a sweep file asks for: data sets x rows x seeds, each one a run of run_mmre.py with a folder of its own."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
 
 
-__all__ = ["Run", "Sweep", "plan_runs", "read_sweep"]
+__all__ = ["Run", "Sweep", "check_names", "plan_runs", "read_sweep"]
 
 ENTRIES = {"datasets", "rows", "seeds", "flags", "reference"}
 UNIMPORTANT = ("cache_dir", "output_dir", "disable_tqdm")  # a run's result does not depend on these
@@ -22,8 +22,7 @@ class Sweep:
     """A sweep file.
 
     Attributes:
-        datasets: name -> {"config": file, "notes": {row: remark}, flag: value, ...}; `config` is already a path that
-            opens, `notes` are remarks of the report on rows of this data set.
+        datasets: name -> {"config": path that opens, "notes": {row: remark of the report}, flag: value, ...}.
         rows: name -> {"title": words, flag: value, ...}, in the report's order.
         seeds: of training; the data stay the same.
         flags: of every run.
@@ -52,10 +51,6 @@ class Run:
     config: str
     flags: dict[str, Any] = field(hash=False)
 
-    @property
-    def name(self) -> str:
-        return f"{self.dataset}/{self.row}/seed-{self.seed}"
-
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for and may change the result, by flag; folders of data are absolute."""
         entries = {**read_entries(self.config), **self.flags, "seed": self.seed}
@@ -74,29 +69,31 @@ def read_sweep(path: str | Path) -> Sweep:
         ValueError: an entry is missing, unknown or of another shape than `Sweep` says.
     """
     path = find_config(path, "sweeps")
-    content = read_entries(path)
-    if not {"datasets", "rows"} <= set(content) <= ENTRIES:
+    content = {"seeds": [1], "flags": {}, "reference": "full", **read_entries(path)}
+    if set(content) != ENTRIES:
         raise ValueError(
             f"{path}: expected datasets and rows, and perhaps seeds, flags, reference; received {sorted(content)}."
         )
-    groups = {name: content.get(name) or {} for name in ("datasets", "rows", "flags")}
-    for name, group in groups.items():
-        if not isinstance(group, dict) or name != "flags" and not all(isinstance(v, dict) for v in group.values()):
+    datasets, rows, flags, seeds = (content[name] for name in ("datasets", "rows", "flags", "seeds"))
+    for name, group in (("flags", {"flags": flags}), ("datasets", datasets), ("rows", rows)):
+        if not isinstance(group, dict) or not all(isinstance(entries, dict) for entries in group.values()):
             raise ValueError(f"{path}: expected {name} to be 'name: {{flag: value}}' entries, received {group!r}.")
-    for name, entries in [("flags", groups["flags"]), *groups["datasets"].items(), *groups["rows"].items()]:
-        if None in entries.values():  # the config file's value would stand
-            flags = [flag for flag, value in entries.items() if value is None]
-            raise ValueError(f"{path}: {name}: expected a value of {flags}, received none. Leave the flag out.")
-    seeds = content.get("seeds", [1])
+        for owner, entries in group.items():
+            if None in entries.values():  # the config file's value would stand
+                raise ValueError(f"{path}: {owner}: expected a value for each flag, received {entries}.")
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         raise ValueError(f"{path}: expected seeds to be a list of whole numbers, received {seeds!r}.")
-    datasets = {
-        name: {**entries, "config": _config(path, name, entries)} for name, entries in groups["datasets"].items()
-    }
-    reference = content.get("reference", "full")
-    if reference not in groups["rows"]:
-        raise ValueError(f"{path}: expected reference to be one of rows, received {reference!r}.")
-    return Sweep(path, datasets, groups["rows"], seeds, groups["flags"], reference)
+    if content["reference"] not in rows:
+        raise ValueError(f"{path}: expected reference to be one of rows, received {content['reference']!r}.")
+    datasets = {name: {**entries, "config": _config(path, name, entries)} for name, entries in datasets.items()}
+    return Sweep(path, datasets, rows, seeds, flags, content["reference"])
+
+
+def check_names(argument: str, names: Sequence[str] | None, known: Collection[str]) -> None:
+    """Raises ValueError if one of the names that --`argument` has is not known."""
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise ValueError(f"--{argument}: expected some of {list(known)}, received {unknown}.")
 
 
 def _config(path: Path, dataset: str, entries: Mapping[str, Any]) -> str:
@@ -129,10 +126,8 @@ def plan_runs(
     Raises:
         ValueError: a data set or row that the file does not have.
     """
-    for argument, names, known in (("datasets", datasets, sweep.datasets), ("rows", rows, sweep.rows)):
-        unknown = [name for name in names or () if name not in known]
-        if unknown:
-            raise ValueError(f"--{argument}: expected some of {list(known)} ({sweep.path}), received {unknown}.")
+    check_names("datasets", datasets, sweep.datasets)
+    check_names("rows", rows, sweep.rows)
     return [
         Run(
             dataset=dataset,

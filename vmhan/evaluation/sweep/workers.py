@@ -23,7 +23,8 @@ def do_runs(
 ) -> Iterator[tuple[Run, str]]:
     """Do the runs in `num_proc` processes of one thread each; yields (run, DONE or FAILED) as they end.
 
-    A run that another sweep is doing is waited for. A process that dies takes only its own run with it.
+    A run that another sweep is doing is waited for. A process that dies takes only its own run with it. Ctrl-C begins
+    no further run.
 
     Args:
         keep_weights: rows whose weights stay. overwrite: do finished ones again.
@@ -47,12 +48,15 @@ def do_runs(
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         return outcome
 
-    with ThreadPoolExecutor(num_proc) as threads:
-        futures = {threads.submit(do, run): run for run in runs}
+    threads = ThreadPoolExecutor(num_proc)
+    futures = {threads.submit(do, run): run for run in runs}
+    try:
         for future in as_completed(futures):
             yield futures[future], future.result()
-    for _ in range(num_proc):
-        idle.get().shutdown()
+    finally:
+        threads.shutdown(cancel_futures=True)
+        for _ in range(num_proc):
+            idle.get().shutdown()
 
 
 def _process() -> ProcessPoolExecutor:
