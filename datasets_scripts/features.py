@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from modeling_vmhan.images import load_image
 from modeling_vmhan.regions import region_inputs
@@ -122,24 +121,15 @@ class VisualFeatureExtractor:
         }
 
     def extract(
-        self,
-        images_and_boxes: Iterable[tuple[str | Path | bytes | Image.Image, Sequence[Sequence[float]]]],
-        *,
-        progress: bool = True,
+        self, images_and_boxes: Iterable[tuple[str | Path | bytes | Image.Image, Sequence[Sequence[float]]]]
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Features of each image, in the order given; reads ahead no further than a batch needs.
+        """Yield image_features (V,) and object_features (n, V), float16, of each image and its (n, 4) boxes.
 
-        Args:
-            images_and_boxes: an image, as `load_image` reads it, and its (n, 4) pixel boxes, xyxy; n may be 0.
-
-        Yields:
-            image_features (V,) and object_features (n, V), float16.
-
-        Raises:
-            ValueError: a missing or unreadable image, or a wrong box, with its number; features beyond float16.
+        Boxes are xyxy in pixels. `load_image` reads the images, no further ahead than a batch needs. A ValueError
+        gives the number of an image that is missing, unreadable or has a wrong box, or says that features do not fit
+        float16.
         """
-        bar = tqdm(images_and_boxes, desc="visual features", unit="image", disable=not progress)
-        for vectors in self.encode(bar):
+        for vectors in self.encode(images_and_boxes):
             stored = vectors.half().numpy()
             if not np.isfinite(stored).all():
                 raise ValueError(

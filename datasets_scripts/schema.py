@@ -24,7 +24,6 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         labels: relation names, order = id; read them back with `features["pairs"].feature["relation"].names`.
         images: whether there is an `image` column (a row of it may still be None).
         visual_feature_size: V, the length of a visual feature vector; None leaves out both columns of features.
-
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)

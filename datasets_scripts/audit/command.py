@@ -44,14 +44,9 @@ NOTABLE = 0.5  # share above which content is worth a look: the best honest syst
 
 
 def audit_dataset(posts: Mapping[str, datasets.Dataset], *, name: str = "data set", **options: Any) -> dict[str, Any]:
-    """The report (JSON-able) of every split of a data set of posts.
+    """The report (JSON-able) of every split of a data set of posts, which it calls `name`; `options` of `audit_table`.
 
-    Args:
-        posts: {split: rows}, what `build` or `load_dataset` returns. name: what the report calls it.
-        options: as `audit_table`.
-
-    Raises:
-        ValueError: rows that are no posts, options out of range, or no split of MIN_GROUPS groups.
+    A ValueError says that rows are no posts, an option is out of range, or no split has MIN_GROUPS groups.
     """
     splits = {split: audit_table(table_of_split(rows), **options) for split, rows in posts.items()}
     return _report(name, splits, leak_status(posts), options)
@@ -73,16 +68,10 @@ def audit_table(
     seed: int = 0,
     by_line: bool = False,
 ) -> dict[str, Any]:
-    """The report of one split.
+    """The report of one split; a ValueError names an option that is out of its range.
 
-    Args:
-        threshold: share of the majority label's errors, in [0, 1). folds: of the cross-validation, at most one a
-            group.
-        draws: bootstrap resamples, at least 100. seed: of folds, probes and resamples.
-        by_line: the table comes from files keyed by line.
-
-    Raises:
-        ValueError: an option is out of its range.
+    `threshold` is the share of the majority label's errors that a view may remove, `draws` the bootstrap resamples.
+    There is at most one of `folds` a group. `by_line` tells that the table comes from files keyed by line.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold: expected a share of the errors in [0, 1), received {threshold}")
@@ -158,8 +147,7 @@ def _judged_views(
         for task, labels in tasks.items():
             predicted = majority[task] if design is None else predict_held_out(design, labels, folds, seed)
             evidence = resampler.compare(predicted == labels, majority[task] == labels)
-            row = {"field": view.field, "aspect": view.aspect, "kind": view.kind, "task": task}
-            row |= evidence
+            row = {"field": view.field, "aspect": view.aspect, "kind": view.kind, "task": task, **evidence}
             if task == "relation":  # as the field scores systems: micro F1 over the relations
                 row["f1"] = float(f1_score(labels, predicted, labels=relations, average="micro", zero_division=0))
             low = evidence["share_interval"][0]

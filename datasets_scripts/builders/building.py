@@ -218,6 +218,6 @@ def _encoded(batch: dict[str, list[Any]], make_extractor: Any) -> dict[str, list
                     raise ValueError(f"image {image_id!r}: {error}") from error
                 yield image, boxes
 
-    vectors = make_extractor().extract(images_and_boxes(), progress=False)
+    vectors = make_extractor().extract(images_and_boxes())
     found = [(None, []) if stored is None else next(vectors) for stored in batch["image"]]
     return {"image_features": [one for one, _ in found], "object_features": [list(many) for _, many in found]}

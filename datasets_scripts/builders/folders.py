@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import datasets
 
-from datasets_scripts.builders.checking import Box, Record, Span
 from datasets_scripts.builders.lines import first_existing, no_records, read_literals
+from datasets_scripts.checking import Box, Record, Span
 from datasets_scripts.schema import new_pair, post_features
 
 
@@ -122,13 +122,8 @@ def read_facts(path: Path, *, labels: list[str] | None, form: type[TextFact] = T
     """Yield (tokens, image_id, pair) for each line of the text file of a split, in file order.
 
     One warning counts the mentions whose name is not the text of their span; the span is what counts. A tail that is
-    an object is `pair["object"]`, its name and box.
-
-    Args:
-        labels: the relations there are; None accepts every one. form: what a line holds.
-
-    Raises:
-        ValueError: a malformed line or an unknown relation, with file, line and field; a file without any line.
+    an object is `pair["object"]`, its name and box. `labels` are the relations there are; None accepts every one. A
+    ValueError names file, line and field of a malformed line or an unknown relation, or a file without any line.
     """
     misnamed, place = [], None
     for place, record in read_literals(path, form):

@@ -26,10 +26,10 @@ from typing import Any, ClassVar, Literal
 
 import datasets
 
-from datasets_scripts.builders.checking import check_config, checked
 from datasets_scripts.builders.folders import FolderBuilder
 from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
 from datasets_scripts.builders.lines import first_existing, no_records, none_label_first, open_text, read_label_file
+from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from datasets_scripts.builders.checking import Box, StrictRecord
 from datasets_scripts.builders.mentions import Sentence
+from datasets_scripts.checking import Box, StrictRecord
 from datasets_scripts.commands import nearest
 from datasets_scripts.schema import new_pair, new_post
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from datasets_scripts.builders.checking import Record, checked
+from datasets_scripts.checking import Record, checked
 from modeling_vmhan.labels import find_none_label
 
 
@@ -69,8 +69,7 @@ def read_json(path: Path, form: Any) -> Any:
 def read_label_file(path: Path) -> list[str]:
     """The labels of a JSON file, ordered by id: {relation: id}, or a list of relations.
 
-    Raises:
-        ValueError: it is neither, a label stands twice, or the ids are not 0, 1, ..., n - 1.
+    ValueError if it is neither, a label stands twice, or the ids are not 0, 1, ..., n - 1.
     """
     labels = read_json(path, dict[str, int | str] | list[str])
     if isinstance(labels, dict):
@@ -98,8 +97,7 @@ def list_images(folder: Path) -> dict[str, Path]:
 def read_pth(path: Path, form: Any) -> Any:
     """What torch.save wrote into a file, as `form` has it; it is loaded without running any code of the file.
 
-    Raises:
-        ValueError: it is damaged, holds more than dicts, lists, strings, numbers and tensors, or does not fit `form`.
+    ValueError if it is damaged, holds more than dicts, lists, strings, numbers and tensors, or does not fit `form`.
     """
     import torch  # here, since most of the files that people download are text
 

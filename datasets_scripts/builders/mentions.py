@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
-from datasets_scripts.builders.checking import Span, checked
+from datasets_scripts.checking import Span, checked
 from modeling_vmhan.questions import find_mention
 
 

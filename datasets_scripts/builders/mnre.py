@@ -20,7 +20,6 @@ from typing import Annotated, Any, ClassVar
 import datasets
 from pydantic import Field
 
-from datasets_scripts.builders.checking import Record, check_config
 from datasets_scripts.builders.folders import FolderBuilder, read_facts
 from datasets_scripts.builders.lines import (
     first_existing,
@@ -30,6 +29,7 @@ from datasets_scripts.builders.lines import (
     read_literals,
 )
 from datasets_scripts.builders.published import leaky_info, published_files, with_published
+from datasets_scripts.checking import Record, check_config
 from datasets_scripts.nodes.phrases import noun_phrases
 from datasets_scripts.schema import group_into_posts, new_post
 

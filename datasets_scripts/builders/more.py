@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Literal
 
 import datasets
 
-from datasets_scripts.builders.checking import Box, check_config
 from datasets_scripts.builders.folders import BoxMention, FolderBuilder, TextFact, read_facts
 from datasets_scripts.builders.lines import list_images, read_json, read_label_file, read_pth
+from datasets_scripts.checking import Box, check_config
 from datasets_scripts.schema import group_into_posts, new_post
 from modeling_vmhan.images import image_size
 

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pydantic import Field
 
-from datasets_scripts.builders.checking import check_config
+from datasets_scripts.checking import check_config
 from datasets_scripts.schema import new_pair, new_post, post_features
 
 

@@ -54,13 +54,8 @@ def with_published(
 ) -> tuple[list[Fact], dict[str, tuple[list[list[int]], list[str]]]]:
     """Give each pair what its line of the published files holds: `crops` are the names as they stand, its one image
     phrase the line's. Where the post's image is at hand, each crop is an object too, whose box is the whole image, so
-    that a model sees as many visual nodes a pair as the published systems did.
-
-    Args:
-        facts: in the order of the lines. files: of `published_files`. images: {image id: path}.
-
-    Returns:
-        the facts, and {image id: (boxes, object_labels)} of the images at hand.
+    that a model sees as many visual nodes a pair as the published systems did. `facts` are in the order of the lines,
+    `images` {image id: path}. Returns the facts, and {image id: (boxes, object_labels)} of the images at hand.
     """
     crops, *phrases = [read_line_file(path, len(facts)) for path in files]
     names: dict[str, list[str]] = {}
@@ -81,12 +76,7 @@ def with_published(
 def read_line_file(path: Path, num_lines: int) -> list[Any]:
     """The values of a file keyed by line, in the order of the lines: lists of names (.pth) or phrases (.json).
 
-    Args:
-        num_lines: lines of the text file that it belongs to.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is unreadable, no dict of such values, or of another number of lines.
+    FileNotFoundError if it is not there; ValueError if it is unreadable or no dict of such values, one a line.
     """
     if not path.is_file():
         raise FileNotFoundError(f"auxiliary: expected an existing file, received {path}")

@@ -10,23 +10,25 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image
+from pydantic import Field
 from torch import nn
 from torchvision.ops import nms
 
+from datasets_scripts.checking import check_config
 from modeling_vmhan.weights import weights_digest
 
 
 __all__ = ["Detection", "DetectionSettings", "Detector", "keep_detections", "random_seed", "seeded"]
 
+Count = Annotated[int, Field(ge=1)]
 Sizes = list[tuple[int, int]]  # (width, height) of each image, in pixels
 Queries = list[list[str]]  # the phrases looked for in each image
 Raw = tuple[torch.Tensor, torch.Tensor, Sequence[str]]  # boxes (n, 4), scores (n,) and n labels of an image
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
 # Coordinates are kept to a hundredth of a pixel and scores to six decimals: finer digits are noise of the hardware.
 BOX_DECIMALS, SCORE_DECIMALS = 2, 6
 # An image longer than this many times its other side is first extended with black to the right or below: resizing a
@@ -50,23 +52,20 @@ class Detection:
 class DetectionSettings:
     """The options that all detectors take; a value out of its range is a ValueError."""
 
-    score_threshold: float | None = None  # what scores above it is kept; None: 0.25, of OWL-ViT and OWLv2 0.1
-    max_objects: int = 10  # at most so many an image, the best ones
-    duplicate_iou: float = 0.7  # of two boxes that overlap more, whatever their labels, the better one stays
-    batch_size: int = 8  # images prepared at a time; those that then have one shape go through the network together
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] | None = (
+        None  # what scores above it is kept; None: 0.25, of OWL-ViT and OWLv2 0.1
+    )
+    max_objects: Count = 10  # at most so many an image, the best ones
+    # Of two boxes that overlap more than this, whatever their labels, the better one stays; 1 keeps all.
+    duplicate_iou: Annotated[float, Field(gt=0, le=1)] = 0.7
+    batch_size: Count = 8  # images prepared at a time; those that then have one shape go through the network together
     device: str | torch.device | None = None  # None takes a CUDA device when there is one
-    dtype: str = "float32"  # or "float16": near 1,000 pixels its numbers are half a pixel apart, bfloat16's are four
+    dtype: Literal["float32", "float16"] = (
+        "float32"  # near 1,000 pixels float16's numbers are half a pixel apart, bfloat16's four
+    )
 
     def __post_init__(self):
-        for name, is_right, expected in (
-            ("score_threshold", 0 <= (self.score_threshold or 0) < 1, "0 <= score_threshold < 1"),
-            ("max_objects", self.max_objects >= 1, "a whole number of at least 1"),
-            ("duplicate_iou", 0 < self.duplicate_iou <= 1, "0 < duplicate_iou <= 1 (1 keeps all)"),
-            ("batch_size", self.batch_size >= 1, "a whole number of at least 1"),
-            ("dtype", self.dtype in DTYPES, f"one of {list(DTYPES)}"),
-        ):
-            if not is_right:
-                raise ValueError(f"{name}: expected {expected}, received {getattr(self, name)!r}")
+        check_config(self)
         try:
             torch.device(self.device or "cpu")
         except RuntimeError as error:
@@ -96,7 +95,7 @@ class Detector(ABC):
     ):
         self.device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = network.to(self.device).eval().requires_grad_(False)
-        self.dtype, self.batch_size = DTYPES[settings.dtype], settings.batch_size
+        self.dtype, self.batch_size = getattr(torch, settings.dtype), settings.batch_size
         self.filters = {
             "score_threshold": score_threshold if settings.score_threshold is None else settings.score_threshold,
             "max_objects": settings.max_objects,
@@ -119,14 +118,10 @@ class Detector(ABC):
         """What is found in each of several images of one shape, unfiltered and in any order."""
 
     def detect(self, images: list[Image.Image], queries: Queries | None = None) -> list[list[Detection]]:
-        """Detections of each image, best first, in the order (-score, box, label).
+        """Detections of each RGB image, best first, in the order (-score, box, label).
 
-        Args:
-            images: RGB images of any size.
-            queries: for each image, the phrases that a text-conditioned detector looks for; others ignore them.
-
-        Raises:
-            ValueError: an image is not RGB; not one list of queries an image; a text-conditioned detector got none.
+        `queries` are, for each image, the phrases that a text-conditioned detector looks for; others ignore them. A
+        ValueError says that an image is not RGB, or that there is not one list of queries an image.
         """
         for index, image in enumerate(images):
             if getattr(image, "mode", None) != "RGB":
@@ -174,9 +169,8 @@ def keep_detections(
 ) -> list[Detection]:
     """What is kept of a detector's raw output: clipped, filtered, without duplicates, sorted by (-score, box, label).
 
-    Args:
-        candidates: in any order; boxes may cross the border, be empty, or have infinite or NaN coordinates.
-        image_size: (width, height) in pixels. others: see `DetectionSettings`.
+    The candidates' boxes may cross the border, be empty, or have infinite or NaN coordinates; `image_size` is (width,
+    height) in pixels.
     """
     kept = [
         Detection(box, score, candidate.label)

@@ -10,15 +10,8 @@ from datasets_scripts.detection.base import Detection
 __all__ = ["contact_sheet", "draw_detections"]
 
 # Okabe and Ito's palette (2008), which colour-blind readers can tell apart; the text on each is black or white.
-COLOURS = {
-    "#E69F00": "black",
-    "#56B4E9": "black",
-    "#009E73": "white",
-    "#F0E442": "black",
-    "#0072B2": "white",
-    "#D55E00": "white",
-    "#CC79A7": "black",
-}
+COLOURS = dict.fromkeys(("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"), "black")
+COLOURS |= dict.fromkeys(("#009E73", "#0072B2", "#D55E00"), "white")
 GREY = "#9A9A9A"
 MARGIN = 8
 TITLE_HEIGHT = 20
@@ -92,11 +85,9 @@ def contact_sheet(
     columns: int = 4,
     side: int = 360,
 ) -> Image.Image:
-    """One picture with all images in rows, each with its boxes, and its title below.
+    """One picture of `entries`, at least one (image, detections, chosen, title), in rows of `columns` images.
 
-    Args:
-        entries: (image, detections, chosen, title) of each image, at least one; see `draw_detections`.
-        columns: images a row. side: longer side in pixels of each image on the sheet.
+    See `draw_detections`; `side` is the longer side of each image in pixels.
     """
     columns = min(columns, len(entries))
     drawn = [draw_detections(image, detections, chosen, side=side) for image, detections, chosen, _ in entries]

@@ -92,11 +92,7 @@ class CachedChatModel:
         self.model, self.folder = model, Path(folder).expanduser()
 
     def complete(self, requests: Sequence[ChatRequest]) -> list[ChatAnswer | ChatError]:
-        """Answers in the order of `requests`; equal requests are asked once.
-
-        Raises:
-            ChatError: a request got no answer and the model is set to raise. The answers that did arrive are kept.
-        """
+        """Answers in the order of `requests`; equal requests are asked once. Those before a ChatError are kept."""
         keys = [request_key(self.model, request) for request in requests]
         answers: dict[str, ChatAnswer | ChatError | None] = {key: self._read(key) for key in dict.fromkeys(keys)}
         missing = {key: request for key, request in zip(keys, requests, strict=True) if answers[key] is None}

@@ -70,14 +70,12 @@ _NO_WORD = re.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|[
 
 
 def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
-    """Phrases of `caption`: its maximal runs of content words, in order, verbatim, each once (compared without case).
+    """The first `limit` phrases (None: all) of an English caption: its maximal runs of content words, in order,
+    verbatim, each once (compared without case).
 
     Punctuation and FUNCTION_WORDS end a run; a word in "-ing" that is not in ING_NOUNS and not capitalised begins a
     new one; a run is cut after every MAX_WORDS words; phrases made of EMPTY_WORDS (bare colours, "background") or of a
     single character are dropped. Verbs stay, since the paper's prompt asks for "entities and actions".
-
-    Args:
-        caption: a description in English. limit: at most so many phrases, the first ones; None keeps all.
 
     Example:
         >>> noun_phrases("The image shows a man in a dark suit speaking into a microphone.")

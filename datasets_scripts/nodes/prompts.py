@@ -71,10 +71,8 @@ def object_name(label: str, box: Sequence[float], size: tuple[int, int]) -> str:
 
 
 def parse_answer(answer: ChatAnswer, schema: dict[str, Any]) -> list[Any]:
-    """The list in the JSON object of an answer. Blanks around the object are let through, words are not.
-
-    Raises:
-        ValueError: it is no JSON, or not valid against `schema`. ImportError: `jsonschema` is not installed.
+    """The list in the JSON object of an answer, with nothing but blanks around it; ValueError if it does not fit
+    `schema`, ImportError without jsonschema.
     """
     try:
         import jsonschema

@@ -109,10 +109,7 @@ def apply_selections(
     """The post with its pairs' `text_phrases`, `image_phrases` and `objects` as selected; nothing is changed in place.
 
     The pairs' image phrases join the post's, each once (compared without case and spacing); a pair's are indices into
-    them.
-
-    Returns:
-        The new post, and what stayed empty or was left out: {"pair": index, "field": name, "reason": text} each.
+    them. What stayed empty or was left out comes beside the new post: {"pair": index, "field": name, "reason": text}.
     """
     phrases: dict[str, str] = {}
     for named in (post.get("image_phrases") or [], *(selection.image_phrases for selection in selections)):

@@ -62,13 +62,8 @@ def main(argv: list[str] | None = None) -> Path:
 def prepare(arguments: PrepareArguments, *, make_tools: MakeTools = make_tools) -> Path:
     """Make the folder `arguments.output_dir`, or find that it is made; nothing is pushed.
 
-    Args:
-        arguments: as on the command line.
-        make_tools: (arguments, device) -> Tools; a function of a module, since each process makes its own.
-
-    Raises:
-        ValueError, OSError: the arguments, the source or an image are wrong; the message names the file and the fix.
-        ImportError: an optional library is not installed.
+    `make_tools` is a function of a module, since each process makes its own. A ValueError or OSError names
+    what is wrong and the fix; an ImportError, an optional library that is not installed.
     """
     state = launched_processes()
     output_dir = Path(arguments.output_dir).expanduser().resolve()  # a link's own place cannot be taken

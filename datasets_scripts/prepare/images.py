@@ -45,7 +45,7 @@ def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
     if tools.extractor is None:
         features = [(None, []) for _ in regions()]
     else:
-        features = list(tools.extractor.extract(regions(), progress=False))
+        features = list(tools.extractor.extract(regions()))
     good = (record for record in records if record["reason"] is None)
     for record, (of_image, of_objects) in zip(good, features, strict=True):
         record |= {"image_features": of_image, "object_features": list(of_objects)}

@@ -28,8 +28,7 @@ PostAndImage = tuple[dict[str, Any], dict[str, Any]]
 def write_post_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
     """Write a shard of posts, and in its log what was left out of them and which nodes stayed empty, and why.
 
-    Raises:
-        ValueError: the tail of a pair is an object in a bad image, and the post is to stay.
+    A ValueError says that the tail of a pair is an object in a bad image, and the post is to stay.
     """
     log: list[dict[str, Any]] = []
     posts = _with_nodes(plan, tools, _posts(plan, shard, log), shard, log)

@@ -31,7 +31,7 @@ def images_and_boxes():
 def test_features_are_deterministic_typed_in_order_and_told_apart(extractor, images_and_boxes):
     before = torch.get_rng_state()
     computed, again = (list(extractor.encode(images_and_boxes)) for _ in range(2))
-    stored = list(extractor.extract(images_and_boxes, progress=False))
+    stored = list(extractor.extract(images_and_boxes))
     assert torch.equal(torch.get_rng_state(), before)
     for (_, boxes), vectors, same, of_image in zip(images_and_boxes, computed, again, stored, strict=True):
         assert vectors.dtype == torch.float32 and torch.equal(vectors, same)
@@ -52,7 +52,7 @@ def test_one_by_one_equals_batched(thin_vgg16, extractor, images_and_boxes, batc
 def test_results_come_as_soon_as_a_batch_is_full(extractor, images_and_boxes):
     taken = []
     inputs = ((image, taken.append(image) or boxes) for image, boxes in images_and_boxes * 3)
-    next(extractor.extract(inputs, progress=False))
+    next(extractor.extract(inputs))
     assert len(taken) < 4  # 4 to 8 stickers an image and batches of 8: two images are enough
 
 
@@ -65,7 +65,7 @@ def test_each_image_costs_one_pass_and_batches_are_full(encoder, expected, thin_
     extractor, passes = VisualFeatureExtractor("random:0", 32, 4, "cpu", encoder=encoder), []
     extractor.encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
     image, boxes = Image.new("RGB", (40, 40)), [[0, 0, 9, 9], [5, 5, 30, 40], [1, 2, 3, 4]]
-    results = list(extractor.extract([(image, boxes if i != 4 else []) for i in range(10)], progress=False))
+    results = list(extractor.extract([(image, boxes if i != 4 else []) for i in range(10)]))
     assert passes == expected
     assert [len(objects) for _, objects in results] == [3, 3, 3, 3, 0, 3, 3, 3, 3, 3]
 
@@ -115,7 +115,7 @@ def test_features_that_do_not_fit_float16(backbone, images_and_boxes):
     extractor = VisualFeatureExtractor(backbone, device="cpu", encoder="transformers")
     extractor.encoder.backbone.post_layernorm.weight.mul_(1e6)
     with pytest.raises(ValueError, match=r"features: .*float16.* \d"):
-        next(extractor.extract(images_and_boxes, progress=False))
+        next(extractor.extract(images_and_boxes))
 
 
 # ---------------------------------------------------------------- the description
@@ -152,7 +152,7 @@ def test_the_code_digest_is_of_every_file_in_the_path(monkeypatch):
 def test_a_wrong_image_or_box_is_named_by_its_number(image, boxes, match, extractor):
     good = (Image.new("RGB", (40, 30)), [])
     with pytest.raises(ValueError, match=match):
-        list(extractor.extract([good, (image, boxes)], progress=False))
+        list(extractor.extract([good, (image, boxes)]))
 
 
 def test_specs():

@@ -47,7 +47,7 @@ class ColourFeatures:
     def __init__(self):
         self.passes = 0
 
-    def extract(self, images_and_boxes, *, progress=True):
+    def extract(self, images_and_boxes):
         for image, boxes in images_and_boxes:
             self.passes += 1
             time.sleep(seconds_an_image)

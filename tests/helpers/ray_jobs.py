@@ -38,8 +38,8 @@ class DyingFeatures:
     def __getattr__(self, name):
         return getattr(self.extractor, name)
 
-    def extract(self, images_and_boxes, *, progress=True):
-        for number, found in enumerate(self.extractor.extract(images_and_boxes, progress=progress)):
+    def extract(self, images_and_boxes):
+        for number, found in enumerate(self.extractor.extract(images_and_boxes)):
             if number == 2:
                 die_once(self.marker)
             yield found

@@ -88,7 +88,7 @@ def precomputed(pixel_posts, extractor):
         if how == "encode":
             features = [(vectors[0], vectors[1:]) for vectors in extractor.encode(inputs)]
         else:
-            features = list(extractor.extract(inputs, progress=False))
+            features = list(extractor.extract(inputs))
         for post, (image_features, object_features) in zip((posts[0], posts[2]), features, strict=True):
             del post["image"]
             post |= {"image_features": image_features, "object_features": object_features}

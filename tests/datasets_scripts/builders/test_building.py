@@ -78,7 +78,7 @@ class FakeExtractor:
     def from_spec(cls, spec, *, size):
         return cls(spec, size)
 
-    def extract(self, images_and_boxes, progress):
+    def extract(self, images_and_boxes):
         for image, boxes in images_and_boxes:
             red = image.getpixel((0, 0))[0]
             self.seen.append(red)

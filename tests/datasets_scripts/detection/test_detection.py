@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import box_iou
 
-from datasets_scripts.detection.base import (
-    Detection,
-    keep_detections,
-    seeded,
-    weights_digest,
-)
+from datasets_scripts.detection.base import Detection, keep_detections, seeded, weights_digest
 from datasets_scripts.detection.detectors import make_detector
 
 

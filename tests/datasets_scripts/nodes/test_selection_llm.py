@@ -16,13 +16,7 @@ from PIL import Image
 from selection_posts import Blind, make_post, words
 
 from datasets_scripts.nodes.pairs import PairSelection
-from datasets_scripts.nodes.prompts import (
-    PROMPTS,
-    answer_schema,
-    take_image_phrases,
-    take_objects,
-    take_text_phrases,
-)
+from datasets_scripts.nodes.prompts import PROMPTS, answer_schema, take_image_phrases, take_objects, take_text_phrases
 from datasets_scripts.nodes.selection import make_selector, select_posts
 from datasets_scripts.schema import new_pair
 

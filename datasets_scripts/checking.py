@@ -14,7 +14,7 @@ from datasets_scripts.commands import nearest
 
 __all__ = ["Box", "Record", "Span", "StrictRecord", "check_config", "checked"]
 
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)  # no value is converted to another type
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)  # nothing is converted
 SHOWN = 200  # characters of a received value
 PREFIX = re.compile("^(Input|Value) should (be|have) ")
 
@@ -45,13 +45,10 @@ class StrictRecord(Record):
 
 
 def checked(form: Any, value: Any, place: str) -> Any:
-    """`value` as the type or record `form` has it.
+    """`value` as `form`, a type or record that pydantic can check, has it.
 
-    Args:
-        form: what pydantic can check. place: where the value stands, such as "FILE, line NUMBER"; begins the message.
-
-    Raises:
-        ValueError: it does not fit; the message names the field, what was expected and what was received.
+    Where it does not fit, a ValueError begins with `place`, such as "FILE, line NUMBER", and names the field, what was
+    expected and what was received.
     """
     is_record = isinstance(form, type) and issubclass(form, BaseModel)
     check = form.model_validate if is_record else TypeAdapter(form, config=STRICT).validate_python
@@ -61,10 +58,10 @@ def checked(form: Any, value: Any, place: str) -> Any:
         raise ValueError(_explained(error, value, place)) from None
 
 
-def check_config(config: BuilderConfig) -> None:
-    """ValueError on a field of a builder's config that breaks its annotation.
+def check_config(config: Any) -> None:
+    """ValueError on a field of a dataclass that breaks its annotation.
 
-    A builder calls it in `_info`, since `datasets` sets the fields one by one.
+    A builder calls it in `_info`, since `datasets` sets the fields of its config one by one.
     """
     hints = get_type_hints(type(config), include_extras=True)
     inherited = {field.name for field in dataclasses.fields(BuilderConfig)}
