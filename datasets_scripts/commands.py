@@ -52,11 +52,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def parse_dataclasses(parser: Any, argv: Sequence[str]) -> tuple:
-    """The dataclasses of a `transformers.HfArgumentParser`, whose own message about an unknown flag suggests none.
-
-    Raises:
-        ValueError: a word is no flag of the parser, or a dataclass refuses a value.
-    """
+    """The dataclasses of a `transformers.HfArgumentParser`, whose own message about an unknown flag suggests none."""
     *parsed, unknown = parser.parse_args_into_dataclasses(
         args=list(argv), look_for_args_file=False, return_remaining_strings=True
     )

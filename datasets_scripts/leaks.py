@@ -44,8 +44,7 @@ def mark_leaky(info: datasets.DatasetInfo, reasons: Iterable[str]) -> None:
 def leak_status(source: Any) -> list[str]:
     """Why `source`, a data set, its splits in a dict, or its info, gives labels away; [] if nothing is known to.
 
-    Raises:
-        ValueError: `source` is none of these, or its mark was damaged.
+    ValueError if `source` is none of these, or its mark was damaged.
     """
     if isinstance(source, Mapping):
         return list(dict.fromkeys(reason for split in source.values() for reason in leak_status(split)))

@@ -24,8 +24,8 @@ def run_in_order(
 
     Args:
         jobs: JSON-able, as the results are.
-        make_worker: makes what does a job; called once in each worker process, to which it is pickled. The workers'
-            machines need this package, and a file system that holds the files under the same paths.
+        make_worker: makes what does a job; pickled to each worker process and called once there. The workers' machines
+            need this package, and a file system that holds the files under the same paths.
         num_workers: worker processes, each with a GPU of its own if the cluster has any, else with a CPU.
         address: of a running cluster ("auto", "ray://HOST:10001"); None takes the one that this process is connected
             to, or starts one on this machine.

@@ -104,10 +104,8 @@ class Resampler:
         self.counts = np.random.default_rng(seed).multinomial(num_groups, uniform, size=draws).astype(np.float32)
 
     def compare(self, correct: np.ndarray, baseline_correct: np.ndarray) -> dict[str, Any]:
-        """What a view told, from whether the probe and the majority label were right, both (P,) bool.
-
-        Returns:
-            accuracy, baseline and share, all fractions, and the central 95 % of the bootstrap as share_interval.
+        """What a view told, from whether the probe and the majority label were right, both (P,) bool, in fractions;
+        `share_interval` is the central 95 % of the bootstrap.
         """
         of_groups = [
             np.bincount(self.groups, weights=row) for row in (np.ones(len(correct)), correct, baseline_correct)

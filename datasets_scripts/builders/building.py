@@ -39,18 +39,17 @@ def build(
 ) -> datasets.DatasetDict:
     """Build a data set of posts, or load it if the same code built it from the same files before.
 
+    A builder that reads files lists them in its classmethod `source_files(config)`.
+
     Args:
-        builder_class: if it reads files, its classmethod `source_files(config)` lists them.
-        config_name: one of `builder_class.BUILDER_CONFIGS`. data_dir: the user's folder, for builders that read one.
+        data_dir: the user's folder, for builders that read one.
         cache_dir: where built sets are kept; None is the cache of `datasets`.
-        features: None, or the encoder that fills `image_features` and `object_features`, such as "vgg16:imagenet", see
-            `datasets_scripts.features.parse_features`. feature_size_px: side in pixels to which it resizes each
-            region.
+        features: None, or the encoder that fills `image_features` and `object_features`, see
+            `datasets_scripts.features.parse_features`; `feature_size_px` is the side to which it resizes each region.
         config_fields: fields of the builder's config, for example `captions="llava_next"`.
 
     Raises:
-        ValueError: no such config or field; `features` of a set without any image, or of an unreadable image; whatever
-            the builder finds wrong in the files.
+        ValueError: no such config or field, no readable image for `features`, or what the builder finds wrong.
     """
     config = builder_config(builder_class, config_name, data_dir, config_fields)
     files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []

@@ -42,15 +42,10 @@ COLUMNS = [name for name in (*Row.model_fields, *Pair.model_fields) if name != "
 
 @dataclass
 class PostsConfig(datasets.BuilderConfig):
-    """What to read of the folder.
-
-    Attributes:
-        images: False leaves out the images.
-        missing_images: what becomes of an image that is not there: "error", or "none" (the post without image).
-    """
+    """What to read of the folder."""
 
     images: bool = True
-    missing_images: Literal["error", "none"] = "error"
+    missing_images: Literal["error", "none"] = "error"  # "none": a post whose image is not there has none
 
 
 class Posts(FolderBuilder):
@@ -101,8 +96,7 @@ class Posts(FolderBuilder):
 def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, post) for each post of a .jsonl or .csv file; a post without `id` gets "SPLIT-INDEX".
 
-    Raises:
-        ValueError: a malformed row, with file, line, field and fix; two posts of one id, with both places.
+    A ValueError names file, line, field and fix of a malformed row, or both places of two posts of one id.
     """
     rows = ((place, post_of_row(row, place=place, labels=labels)) for place, row in _rows(path))
     places: dict[str, str] = {}

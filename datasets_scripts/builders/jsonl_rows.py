@@ -78,11 +78,7 @@ class Row(StrictRecord):
 def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
     """A row as a post of `datasets_scripts.schema`; `image_id` is the row's `image`, `id` is None if it has none.
 
-    Args:
-        place: "FILE, line NUMBER"; begins every error. labels: the relations there are.
-
-    Raises:
-        ValueError: fields that do not fit one another, with what was expected and received, and the fix.
+    A ValueError about fields that do not fit one another begins with `place`, "FILE, line NUMBER".
     """
     if (row.text is None) == (row.tokens is None):
         received = "both" if row.text is not None else "neither"

@@ -58,9 +58,8 @@ class Sentence:
     def span(self, mention: Any, *, place: str, field: str) -> list[int]:
         """The [start, end) token span of a mention given as such a span, as characters or as an exact string.
 
-        Raises:
-            ValueError: neither of these; a span outside the sentence or through a token; a string that occurs never or
-                more than once. The message names place, field and what would be right.
+        A ValueError names place, field and what would be right where it is neither, a span outside the sentence or
+        through a token, or a string that occurs never or more than once.
         """
         place = f"{place}, field {field!r}"
         if isinstance(mention, str):

@@ -61,19 +61,14 @@ HOW_TO_GET = (
 class MNREConfig(datasets.BuilderConfig):
     """What to read of an MNRE folder.
 
-    Attributes:
-        version: "2.0.0" (23 relations, `None`) or "1.0.0" (31 relations, `none`; the labels are read from the folder).
-        images: True needs them, False leaves out the column, None takes them if the folder has any.
-        captions: None, or the name NAME of a source, read from `captions/NAME_{train,val,test}.txt`; a split whose
-            file is not there is built without captions, unless no split has one.
-        max_phrases: at most so many `image_phrases` a caption; None keeps all.
-        phrase_text: "mnre_published_objects" only: whether a pair gets its line of `phrase_text_{split}.json`, gold
-            entity types and all, as its one image phrase.
+    Version 2.0.0 has 23 relations and `None`, 1.0.0 has 31 and `none`, whose labels are read from the folder.
     """
 
-    images: bool | None = None
+    images: bool | None = None  # True needs them, False leaves out the column, None takes them if there are any
+    # NAME of captions/NAME_{train,val,test}.txt; a split whose file is not there has none, unless no split has one.
     captions: str | None = None
-    max_phrases: Annotated[int, Field(ge=0)] | None = None
+    max_phrases: Annotated[int, Field(ge=0)] | None = None  # at most so many `image_phrases` a caption; None: all
+    # "mnre_published_objects" only: a pair's image phrase is its line of phrase_text_{split}.json, gold types and all.
     phrase_text: bool = False
 
     def check(self) -> None:
@@ -179,8 +174,7 @@ def read_labels(folder: Path, text_files: dict[str, Path], *, version: str) -> l
 def read_captions(path: Path) -> dict[str, str | None]:
     """{image id: caption} of a file of {'img_id', 'text'} lines; texts are stripped, an empty one is None.
 
-    Raises:
-        FileNotFoundError: there is no such file. ValueError: a malformed line, or two captions of one image.
+    FileNotFoundError without the file, ValueError on a malformed line or two captions of one image.
     """
     if not path.is_file():
         raise FileNotFoundError(

@@ -34,15 +34,11 @@ Objects = dict[str, dict[str, Sequence[float]]]  # {image id: {"[OBJi]": (centre
 
 @dataclass
 class MOREConfig(datasets.BuilderConfig):
-    """What to make of a MORE folder.
+    """What to make of a MORE folder."""
 
-    Attributes:
-        images: whether to keep the image column. The images are opened either way, since boxes in pixels need them.
-        missing_images: what becomes of an image that is not there or cannot be opened: "error", or "none" (the post
-            has no boxes, and no image if it is not there; a tail in it points at nothing).
-    """
-
-    images: bool = True
+    images: bool = True  # False leaves out the column; they are opened nevertheless, as boxes in pixels need them
+    # What becomes of one that is not there or cannot be opened; "none": the post has no boxes, and no image if it is
+    # not there, and a tail in it points at nothing.
     missing_images: Literal["error", "none"] = "error"
 
 
@@ -136,8 +132,7 @@ def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: st
     """A (cx, cy, w, h) box relative to an image of `size` (width, height) as [x0, y0, x1, y1] in pixels, clipped to
     it.
 
-    Raises:
-        ValueError: its centre is outside the image, or its width or height is not within (0, 1], as of pixels.
+    ValueError if its centre is outside the image, or its width or height is not within (0, 1], as of pixels.
     """
     x, y, width, height = box
     longest = 1 + TOLERANCE

@@ -78,17 +78,12 @@ class Detector(ABC):
     Other images in the call change at most the last digits, by the rounding of batched arithmetic, and with
     `batch_size=1` not even those. A subclass says how one image is prepared and what the network makes of a batch.
 
-    Args:
-        network: put into evaluation on its device. score_threshold: taken where `settings` names none.
-        description: adapter, model, weights, versions and whatever else the subclass knows for the provenance.
-
-    Attributes:
-        description: JSON-able provenance, with the weights' sha256 and the thresholds. Neither device nor batch size
-            is in it, as several machines may share the work on one data set.
-        text_conditioned: whether `detect` needs queries.
+    `score_threshold` is taken where `settings` names none. `description` is what the subclass knows for provenance:
+    adapter, model, weights, versions; the weights' sha256 and the thresholds join it in the attribute. Neither device
+    nor batch size is in it, as several machines may share the work on one data set.
     """
 
-    text_conditioned = False
+    text_conditioned = False  # whether `detect` needs queries
 
     def __init__(
         self, network: nn.Module, *, settings: DetectionSettings, score_threshold: float = 0.25, **description: Any

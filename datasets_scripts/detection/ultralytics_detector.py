@@ -63,12 +63,9 @@ class UltralyticsDetector(Detector):
 def load_detector(
     model: str, *, settings: DetectionSettings, weights: str | None = None, image_size: int = 640
 ) -> UltralyticsDetector:
-    """The YOLO that ultralytics calls `model`, see `make_detector`.
+    """The YOLO of weights (".pt"), or of an architecture (".yaml") with `weights` "random:SEED"; see `make_detector`.
 
-    Args:
-        model: weights (".pt"), a path or a name that is looked for in `torch.hub.get_dir()/checkpoints` and downloaded
-            into it; or an architecture (".yaml"), which needs `weights` "random:SEED".
-        image_size: side in pixels of the square that the network sees.
+    Weights are a path, or a name that is looked for in `torch.hub.get_dir()/checkpoints` and downloaded into it.
     """
     is_architecture = model.endswith((".yaml", ".yml"))
     seed = base.random_seed(weights)

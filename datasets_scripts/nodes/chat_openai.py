@@ -12,8 +12,11 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
+from datasets_scripts.checking import checked
 from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
 from datasets_scripts.nodes.pairs import check_whole_numbers, shorten
 
@@ -64,16 +67,13 @@ class OpenAIChatModel:
     ):
         check_whole_numbers(1, concurrency=concurrency)
         check_whole_numbers(0, max_retries=max_retries)
+        checked(Annotated[str, Field(min_length=1)], model, "model")
+        checked(Annotated[float, Field(gt=0)], timeout, "timeout")
+        checked(Literal["raise", "empty"], on_failure, "on_failure")
         address = ADDRESS.fullmatch(base_url)
         shown = base_url.rpartition("@")[2].partition("?")[0]  # without user, password and query, which may be secret
-        for name, is_right, expected, received in (
-            ("model", model, "the name the server knows it by", model),
-            ("base_url", address, "http(s)://HOST/v1 without user, password or query", shown),
-            ("timeout", 0 < timeout < float("inf"), "a positive number of seconds", timeout),
-            ("on_failure", on_failure in ("raise", "empty"), "'raise' or 'empty'", on_failure),
-        ):
-            if not is_right:
-                raise ValueError(f"{name}: expected {expected}, received {received!r}")
+        if address is None:
+            raise ValueError(f"base_url: expected http(s)://HOST/v1 without user or query, received {shown!r}")
         self.model, self.base_url, self.host = model, base_url, address[1]
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
         self.parameters = {"max_tokens": 256, "temperature": 0} if parameters is None else dict(parameters)

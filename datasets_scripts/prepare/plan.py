@@ -62,21 +62,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """One preparation.
-
-    Attributes:
-        provenance: what makes the data set, JSON-able, without any path, host or time.
-        columns: of the data set to write.
-        folder: the work folder, in whose folder "finished" the data set folder grows.
-        shards: of "images" and of "posts", in order.
-    """
+    """One preparation."""
 
     arguments: PrepareArguments
     source: Source
-    provenance: dict[str, Any]
-    columns: datasets.Features
-    folder: Path
-    shards: dict[str, list[Shard]]
+    provenance: dict[str, Any]  # what makes the data set, JSON-able, without any path, host or time
+    columns: datasets.Features  # of the data set to write
+    folder: Path  # the work folder, in whose folder "finished" the data set folder grows
+    shards: dict[str, list[Shard]]  # of "images" and of "posts", in order
 
     @property
     def finished(self) -> Path:

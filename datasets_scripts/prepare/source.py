@@ -28,23 +28,14 @@ NO_FILE = "the image is not in the source's folder"
 
 @dataclass(frozen=True)
 class Source:
-    """Posts, their images, and where they come from.
+    """Posts, their images, and where they come from."""
 
-    Attributes:
-        posts: the splits; images are not decoded.
-        info: of the builder.
-        files: name (relative to data_dir), size and sha256 of every file that was read, except the images.
-        numbers: {split: the number of each post's image, -1 where it has none}.
-        uses: for each image number the (split, row) of the posts that show it, in order; the first stands for all.
-        digest: of all images and their names.
-    """
-
-    posts: datasets.DatasetDict
-    info: datasets.DatasetInfo
-    files: list[dict[str, Any]]
-    numbers: dict[str, list[int]]
-    uses: list[list[tuple[str, int]]]
-    digest: str
+    posts: datasets.DatasetDict  # images are not decoded
+    info: datasets.DatasetInfo  # of the builder
+    files: list[dict[str, Any]]  # name (relative to data_dir), size and sha256 of those that were read, but images
+    numbers: dict[str, list[int]]  # {split: the number of each post's image, -1 where it has none}
+    uses: list[list[tuple[str, int]]]  # of each image, (split, row) of its posts in order; the first stands for all
+    digest: str  # of all images and their names
 
     @property
     def labels(self) -> list[str]:
@@ -54,9 +45,8 @@ class Source:
 def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
     """Build the posts, or load them from `cache_dir`, and read each image file once.
 
-    Raises:
-        ValueError: whatever the builder finds wrong; an image is missing and must not be; one image (by its name in a
-            split) has different boxes in two posts.
+    A ValueError says what the builder finds wrong, that an image is missing and must not be, or that one image (by its
+    name in a split) has different boxes in two posts.
     """
     name, options = arguments.source, arguments.builder_fields()
     builder_class = BUILDERS[name].builder_class()

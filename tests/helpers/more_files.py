@@ -6,14 +6,8 @@ TOKENS = ["Messi", "plays", "for", "Barcelona"]
 
 def fact(**changes):
     """One line of MORE."""
-    record = {
-        "token": TOKENS,
-        "h": {"name": "Messi", "pos": [0, 1]},
-        "t": {"name": "[OBJ1]", "box": (0.5, 0.5, 0.5, 1.0)},
-        "img_id": "a.jpg",
-        "relation": "/per/org/member_of",
-    }
-    return str(record | changes)
+    mentions = {"h": {"name": "Messi", "pos": [0, 1]}, "t": {"name": "[OBJ1]", "box": (0.5, 0.5, 0.5, 1.0)}}
+    return str({"token": TOKENS, **mentions, "img_id": "a.jpg", "relation": "/per/org/member_of", **changes})
 
 
 def write(path, *lines):

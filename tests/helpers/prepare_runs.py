@@ -55,14 +55,3 @@ def more_archive(folder):
     captions = {f"train-{i}.jpg": {"[OBJ0]": "a red thing", "[OBJ1]": "a green thing"} for i in range(4)}
     write_lines(folder / "caption_dict.json", [json.dumps(captions)])
     return folder
-
-
-def mnre_archive(folder):
-    """The training split of MNRE-2 without its images."""
-    facts = []
-    for i, image in enumerate(("a.jpg", "b.jpg")):
-        mentions = {"h": {"name": "Ann", "pos": [0, 1]}, "t": {"name": "Bob", "pos": [2, 3]}}
-        fact = {"token": ["Ann", "met", "Bob", f"train{i}"], "img_id": image, **mentions}
-        facts.append({"relation": ("None", "/per/per/peer")[i % 2], **fact})
-    write_lines(folder / "mnre_txt" / "mnre_train.txt", facts)
-    return folder

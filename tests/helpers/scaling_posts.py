@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 from tiny import LABELS, VISUAL_SIZE, WORDS
 
-from datasets_scripts.schema import post_features
+from datasets_scripts.schema import new_pair, new_post, post_features
 
 
 def scaling_posts(count: int, seed: int = 0) -> datasets.Dataset:
@@ -20,20 +20,8 @@ def _post(name, random, *, has_image):
     tokens = random.choice(WORDS, random.integers(4, 13)).tolist()
     objects = int(random.integers(1, 4)) if has_image else 0
     regions = random.normal(size=(1 + objects, VISUAL_SIZE)).astype(np.float16)
-    pairs = [
-        {"head": [i, i + 1], "tail": [i + 2, i + 3], "tail_object": -1, "relation": LABELS[random.integers(4)]}
-        | {"text_phrases": [], "image_phrases": [], "objects": []}
-        for i in range(random.integers(1, min(4, len(tokens) - 2)))
-    ]
-    return {
-        "id": name,
-        "tokens": tokens,
-        "image_id": name,
-        "image_features": regions[0] if has_image else None,
-        "boxes": [[0.0, 0.0, 1.0, 1.0]] * objects,
-        "object_labels": ["thing"] * objects,
-        "object_features": list(regions[1:]),
-        "caption": "a red car" if has_image else None,
-        "image_phrases": [],
-        "pairs": pairs,
-    }
+    count = random.integers(1, min(4, len(tokens) - 2))
+    pairs = [new_pair([i, i + 1], [i + 2, i + 3], LABELS[random.integers(4)]) for i in range(count)]
+    nodes = {"boxes": [[0.0, 0.0, 1.0, 1.0]] * objects, "object_labels": ["thing"] * objects}
+    nodes |= {"image_features": regions[0] if has_image else None, "object_features": list(regions[1:])}
+    return new_post(name, tokens, name, pairs, caption="a red car" if has_image else None, **nodes)

@@ -20,14 +20,8 @@ TOKENS = ["RT", "@a", ":", "David", "Bowie", "in", "London", "&amp;", "Paris"]
 
 def fact(**changes):
     """One line of MNRE-2."""
-    record = {
-        "token": TOKENS,
-        "h": {"name": "David Bowie", "pos": [3, 5]},
-        "t": {"name": "London", "pos": [6, 7]},
-        "img_id": "1.jpg",
-        "relation": RESIDENCE,
-    }
-    return str(record | changes)
+    mentions = {"h": {"name": "David Bowie", "pos": [3, 5]}, "t": {"name": "London", "pos": [6, 7]}}
+    return str({"token": TOKENS, **mentions, "img_id": "1.jpg", "relation": RESIDENCE, **changes})
 
 
 @pytest.fixture
@@ -190,11 +184,8 @@ def test_what_cannot_be_had_and_fields_out_of_range(load, tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("name", "content", "config_name"),
     [
-        *(
-            ("ours_rel2id.json", text, "mnre")
-            for text in ('{"None": 1}', '{"None": 0, "a": "x"}', '["a", "a"]', "[1]")
-        ),
-        ("ours_rel2id.json", "None", "mnre"),
+        *(("ours_rel2id.json", text, "mnre") for text in ('{"None": 1}', '{"None": 0, "a": "x"}', '["a", "a"]')),
+        *(("ours_rel2id.json", text, "mnre") for text in ("[1]", "None")),
         ("mnre_txt/mnre_val .txt", "", "mnre"),
         ("mnre_txt/mnre_val .txt", " \n\n", "mnre_v1"),
     ],

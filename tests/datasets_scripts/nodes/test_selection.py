@@ -6,9 +6,7 @@ import pytest
 from paths import MNRE_DATA
 from selection_posts import Blind, make_post, words
 
-from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE_LABELS, read_facts
-from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.nodes.pairs import FIELDS, PairSelection
 from datasets_scripts.nodes.selection import apply_selections, make_selector, select_posts
 from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
@@ -104,15 +102,6 @@ def test_selections_join_the_post():
     given = [(0, "objects", "left out 9: why"), (1, "text_phrases", "none"), (1, "objects", "no")]
     assert reasons == [dict(zip(("pair", "field", "reason"), reason)) for reason in given]
     assert apply_selections(joined, [first, second])[0] == joined
-
-
-def test_a_row_of_a_data_set_keeps_its_columns(tmp_path):
-    sizes = {"num_train": 2, "num_validation": 1, "num_test": 1}
-    rows = build(Postcards, config_name="postcards", cache_dir=tmp_path, **sizes)["train"]
-    select = HeuristicSelector().select
-    changed = rows.map(lambda row: apply_selections(row, select(row, row["image"]))[0], features=rows.features)
-    assert changed.features == rows.features
-    assert all(len(pair["objects"]) == 3 for row in changed for pair in row["pairs"])
 
 
 def test_the_processor_takes_a_post_with_selections(make_processor, make_config):

@@ -128,7 +128,6 @@ def test_what_need_not_be_asked_is_not(tmp_path):
 CUT = Say('{"phrases": ["sin')
 CUT.finish = "length"
 ONLY_TEXT = {"num_image_phrases": 0, "num_objects": 0}
-CUT.finish = "length"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hub_server import HubServer
 from huggingface_hub import DatasetCard
 from PIL import Image
 from prepare_fakes import FEATURE_SIZE, ColourFeatures, make_fakes, write_posts
-from prepare_runs import ALL, lines, load, mnre_archive, run
+from prepare_runs import ALL, lines, load, run
+from published_files import write_mnre
 
 from datasets_scripts.builders.building import visual_feature_description
 from datasets_scripts.leaks import leak_status
@@ -153,7 +154,8 @@ def test_phrases_that_the_source_chose_are_the_same_ones_after_repetitions_are_g
 
 
 def test_posts_without_any_image(tmp_path):
-    output = run(mnre_archive(tmp_path / "mine"), source="mnre", figures=True)
+    write_mnre(tmp_path / "mine", num_posts=2)
+    output = run(tmp_path / "mine", source="mnre", figures=True)
     counted = json.loads((output / "statistics.json").read_text())["splits"]["train"]
     assert (counted["posts"], counted["posts_with_image"], counted["images"]) == (2, 0, 0)
     assert counted["objects_an_image"] == {} and "image_features" not in load(output, "mnre")["train"].features

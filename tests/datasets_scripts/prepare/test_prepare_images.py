@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from prepare_fakes import ColourFeatures, write_posts
-from prepare_runs import ALL, lines, load, mnre_archive, more_archive, run
+from prepare_runs import ALL, lines, load, more_archive, run
+from published_files import write_mnre
 
 from datasets_scripts.prepare.images import is_kept
 from modeling_vmhan.images import load_image
@@ -74,10 +75,10 @@ def test_every_image_may_be_bad(tmp_path):
 
 def test_a_source_s_missing_images_are_not_passed_over(tmp_path):
     """MNRE's builder only warns of them."""
-    images = (folder := mnre_archive(tmp_path / "mnre")) / "img_org" / "train"
-    images.mkdir(parents=True)
-    Image.new("RGB", (9, 9)).save(images / "a.jpg")
-    with pytest.raises(ValueError, match="on_bad_image: .*'b.jpg' of train.*skip_post"):
+    write_mnre(folder := tmp_path / "mnre", num_posts=2)
+    (folder / "img_org" / "train").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(folder / "img_org" / "train" / "0.jpg")
+    with pytest.raises(ValueError, match="on_bad_image: .*'1.jpg' of train.*skip_post"):
         run(folder, source="mnre")
     assert load(run(folder, source="mnre", on_bad_image="skip_image"), "mnre")["train"][1]["image"] is None
 
