@@ -75,8 +75,6 @@ def test_the_baseline_is_the_best_constant_even_where_labels_are_balanced():
     folds = np.repeat([0, 1], 50)
     labels[0], labels[99] = 1, 0  # fold 0 has more 1, fold 1 more 0
     assert (predict_held_out(None, labels, folds, 0) == labels).mean() == 0.5
-    majorities = [np.bincount(labels[folds != fold]).argmax() for fold in folds]
-    assert (np.array(majorities) == labels).mean() < 0.5
 
 
 @pytest.mark.parametrize("form", ["codes", "numbers", "words", "characters", "vectors"])

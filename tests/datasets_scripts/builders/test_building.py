@@ -15,7 +15,7 @@ from transformers import AutoModel
 from datasets_scripts.builders import building
 from datasets_scripts.builders.building import build, visual_feature_description
 from datasets_scripts.builders.jsonl import Posts
-from datasets_scripts.schema import group_into_posts, post_features
+from datasets_scripts.schema import post_features
 
 
 BUILDER = """
@@ -206,10 +206,3 @@ def test_the_real_extractor_builds_a_set(load, tmp_path, make_vision_config):
     assert visual_feature_description(dataset)["transform"]["size"] == 32
     first, _, second, again = dataset["train"]["image_features"][:]
     assert first == again != second
-
-
-def test_posts_group_by_sentence_and_image():
-    facts = [(["a"], "1", {"n": 0}), (["a"], "2", {"n": 1}), (["a"], "1", {"n": 2}), (["b"], "1", {"n": 3})]
-    posts = group_into_posts(facts)
-    assert list(posts) == [(("a",), "1"), (("a",), "2"), (("b",), "1")]
-    assert posts[("a",), "1"] == [{"n": 0}, {"n": 2}]

@@ -48,9 +48,7 @@ GOOD = {
 
 def answering(**answers):
     """A reply function: a text or a list of texts (the last one is repeated) by field."""
-    left = {
-        field: [answer] if not isinstance(answer, list) else [*answer] for field, answer in (GOOD | answers).items()
-    }
+    left = {field: [*text] if isinstance(text, list) else [text] for field, text in (GOOD | answers).items()}
 
     def reply(number, body):
         texts = left[field_of(body)]
