@@ -1,5 +1,6 @@
 """What is made from MNRE's leaky files is marked, and the mark follows the data; other configs never open them."""
 
+import functools
 import json
 import os
 import pickle
@@ -27,11 +28,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def load(folder, tmp_path):
-    def built(config_name=CONFIG, **fields):
-        return build(MNRE, config_name=config_name, data_dir=folder, cache_dir=tmp_path / "cache", **fields)
-
-    return built
+def load(folder):
+    return functools.partial(build, MNRE, config_name=CONFIG, data_dir=folder)
 
 
 def test_each_pair_has_its_line_of_the_files_verbatim(load, folder):
@@ -75,7 +73,7 @@ def test_builds_are_marked_and_the_mark_follows_the_data(load):
     posts = load(phrase_text=True)
     assert leak_status(posts) == leak_status(posts["train"]) == leak_status(posts["train"].info) == REASONS
     assert leak_status(load()) == REASONS[:1]
-    assert leak_status(load("mnre")) == []
+    assert leak_status(load(config_name="mnre")) == []
     changed = posts["train"].remove_columns("caption").select([0]).add_column("length", [1])
     changed.info.config_name = None  # the mark alone, not the name
     assert leak_status(changed) == REASONS

@@ -272,7 +272,7 @@ def save(splits, folder, name):
     ],
 )
 def test_builds_of_mnre_as_published_folders(published, tmp_path, config, fields, leaky):
-    built = build(MNRE, config_name=config, data_dir=tmp_path / "leaky", cache_dir=tmp_path / "cache", **fields)
+    built = build(MNRE, config_name=config, data_dir=tmp_path / "leaky", **fields)
     folder, out = save(built, tmp_path / "hub", config), tmp_path / "out"
     assert run_audit(folder, "--config", config, "--output_dir", out, *FLAGS) == bool(leaky)
     report = json.loads((out / "audit.json").read_text())
@@ -305,9 +305,9 @@ def test_a_picture_without_matplotlib_says_what_to_install(published, monkeypatc
     assert "pip install 'vmhan[report]'" in capsys.readouterr().err
 
 
-def test_postcards_pass(tmp_path):
+def test_postcards_pass():
     sizes = {"num_train": 40, "num_validation": 1, "num_test": 1, "image_size": 96}
-    built = build(Postcards, config_name="postcards", cache_dir=tmp_path, **sizes)
+    built = build(Postcards, config_name="postcards", **sizes)
     assert leaks(audit(built["train"])) == (set(), set())
 
 
@@ -324,7 +324,7 @@ def test_a_more_archive_passes(more_folder, tmp_path):
             lines.append(more_files.fact(**fields, img_id=image_id, relation=relation))
     more_files.write(more_folder / "txt/train.txt", *lines)
     torch.save(objects, more_folder / "ent_train_dict.pth")
-    report = audit(build(MORE, config_name="more", data_dir=more_folder, cache_dir=tmp_path / "cache")["train"])
+    report = audit(build(MORE, config_name="more", data_dir=more_folder)["train"])
     assert leaks(report) == (set(), set())
     assert row_of(report, "pairs.tail_object -> boxes", "of the first")["kind"] == "content"
 
@@ -347,5 +347,5 @@ def test_the_real_default_build_passes(tmp_path):
     for name in ("mnre_txt/mnre_val .txt", "captions"):  # validation alone: quicker
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(REAL / name)
-    built = build(MNRE, config_name="mnre", data_dir=folder, cache_dir=tmp_path, captions="llava_next")
+    built = build(MNRE, config_name="mnre", data_dir=folder, captions="llava_next")
     assert leaks(audit(built["validation"])) == (set(), set())

@@ -1,5 +1,6 @@
 """Cached sets follow code, config and data; visual features are made once an image and joined to the posts."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -56,14 +57,10 @@ def folder(tmp_path, write_posts):
 
 
 @pytest.fixture
-def load(folder, tmp_path):
-    """`load(builder_class, **fields)`: the posts of `folder`; an image that is not there makes a post without one."""
-
-    def built(builder_class=Posts, **fields):
-        asked = {"config_name": "jsonl", "data_dir": folder, "missing_images": "none"} | fields
-        return build(builder_class, cache_dir=tmp_path / "cache", **asked)
-
-    return built
+def load(folder):
+    """`load(builder_class=, **fields)`: the posts of `folder`; an image that is not there makes a post without one."""
+    fields = {"config_name": "jsonl", "data_dir": folder, "missing_images": "none"}
+    return functools.partial(build, builder_class=Posts, **fields)
 
 
 class FakeExtractor:
@@ -117,7 +114,7 @@ def test_changed_code_is_run_again(load, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "toy_builder", module)
         monkeypatch.syspath_prepend(str(tmp_path))
         spec.loader.exec_module(module)
-        assert load(module.Toy)["train"][0]["id"] == f"{prefix}train0"
+        assert load(builder_class=module.Toy)["train"][0]["id"] == f"{prefix}train0"
 
 
 def test_modules_that_the_builder_imports_count_as_its_code(monkeypatch):

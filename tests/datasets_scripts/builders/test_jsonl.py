@@ -1,6 +1,7 @@
 """People's own data: JSONL and CSV become posts, and whatever is wrong is said with file, line, field and fix."""
 
 import codecs
+import functools
 import json
 import re
 
@@ -35,11 +36,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def load(folder, tmp_path):
-    def built(**fields):
-        return build(Posts, config_name="jsonl", data_dir=folder, cache_dir=tmp_path / "cache", **fields)
-
-    return built
+def load(folder):
+    return functools.partial(build, Posts, config_name="jsonl", data_dir=folder)
 
 
 def write(folder, *rows, name="train.jsonl"):

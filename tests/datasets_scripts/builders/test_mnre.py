@@ -1,6 +1,7 @@
 """The MNRE builder on folders written here in the exact formats, and on the real files where they are at hand."""
 
 import codecs
+import functools
 import json
 
 import pytest
@@ -40,13 +41,9 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def load(folder, tmp_path):
-    """`load(config_name, data_dir=, **fields)`: the posts of `folder`, or of another one."""
-
-    def built(config_name="mnre", data_dir=folder, **fields):
-        return build(MNRE, config_name=config_name, data_dir=data_dir, cache_dir=tmp_path / "cache", **fields)
-
-    return built
+def load(folder):
+    """`load(config_name=, data_dir=, **fields)`: the posts of `folder`, or of another one."""
+    return functools.partial(build, MNRE, config_name="mnre", data_dir=folder)
 
 
 def test_rows_are_posts_with_all_their_pairs_in_file_order(load):
@@ -77,7 +74,7 @@ def test_version_1_collects_labels_none_first_and_takes_int_image_ids(load, tmp_
     folder = tmp_path / "v1"
     write(folder / "mnre_txt" / "mnre_train.txt", fact(relation="/a/b", img_id=17), fact(relation="none", img_id=17))
     write(folder / "mnre_txt" / "mnre_test.txt", fact(relation="/A/first"))
-    dataset = load("mnre_v1", data_dir=folder)
+    dataset = load(config_name="mnre_v1", data_dir=folder)
     assert dataset["train"].features["pairs"].feature["relation"].names == ["none", "/A/first", "/a/b"]
     assert dataset["train"][0]["image_id"] == "17"
 
@@ -193,7 +190,7 @@ def test_what_cannot_be_had_and_fields_out_of_range(load, tmp_path, monkeypatch,
 def test_bad_label_files_and_splits_without_records(folder, load, name, content, config_name):
     (folder / name).write_text(content)
     with pytest.raises(ValueError, match=name):
-        load(config_name)
+        load(config_name=config_name)
 
 
 def test_leaky_files_are_never_opened(folder, load):
@@ -209,7 +206,7 @@ def test_leaky_files_are_never_opened(folder, load):
 @pytest.mark.skipif(not MNRE_DATA.is_dir(), reason=f"the real MNRE files are not at {MNRE_DATA}")
 def test_the_real_files(tmp_path, caplog):
     fields = {"captions": "llava_next", "images": False}
-    real = build(MNRE, config_name="mnre", data_dir=MNRE_DATA, cache_dir=tmp_path / "cache", **fields)
+    real = build(MNRE, config_name="mnre", data_dir=MNRE_DATA, **fields)
     assert "mentions are not named" not in caplog.text  # every name equals its span's text
     assert {name: len(split) for name, split in real.items()} == {"train": 7356, "validation": 931}
     pairs = {name: sum(map(len, split["pairs"])) for name, split in real.items()}

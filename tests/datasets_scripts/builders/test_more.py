@@ -1,5 +1,6 @@
 """The MORE builder on an archive written here in its exact format."""
 
+import functools
 import json
 
 import numpy as np
@@ -14,13 +15,9 @@ from datasets_scripts.schema import new_pair
 
 
 @pytest.fixture
-def load(more_folder, tmp_path):
+def load(more_folder):
     """`load(**fields)`: the posts of the archive."""
-
-    def built(**fields):
-        return build(MORE, config_name="more", data_dir=more_folder, cache_dir=tmp_path / "cache", **fields)
-
-    return built
+    return functools.partial(build, MORE, config_name="more", data_dir=more_folder)
 
 
 def test_posts_boxes_in_pixels_and_tails_as_objects(more_folder, load, caplog):
