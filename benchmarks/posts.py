@@ -47,12 +47,8 @@ def load_posts(data_dir: str | None, batch_size: int, batches: int) -> tuple[lis
 
 
 def spread_over_lengths(lengths: Sequence[int], batch_size: int, batches: int) -> list[int]:
-    """`batches` times `batch_size` posts next to each other when all are sorted by length, evenly over the lengths, so
-    that they can be put into batches of like length as a whole training split can.
-
-    Example:
-        >>> spread_over_lengths([80, 10, 20, 70, 60, 50, 30, 40], 2, 2)
-        [2, 6, 4, 3]
+    """Rows of `batches` times `batch_size` posts that are neighbours when all are sorted by length, evenly over the
+    lengths, so that they can be put into batches of like length as a whole training split can.
     """
     order = list(range(len(lengths)))
     random.Random(0).shuffle(order)  # among those of one length

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import ratio, spread
+from vmhan.scoring.pictures import BLUE, GREY, picture
 from vmhan.training.environment import describe_environment
 
 
 __all__ = ["Row", "Table", "draw", "markdown", "write_report"]
-
-BLUE, GREY = "#0072b2", "0.55"
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,8 @@ class Table:
 def write_report(
     folder: Path, title: str, argv: Sequence[str] | None, about: Mapping[str, Any], tables: Mapping[str, Table]
 ) -> str:
-    """Write TITLE.md, TITLE.json with the numbers of every round, and a picture for each part of the tables.
-
-    Args:
-        argv: of the command, benchmarks/TITLE.py.
-        about: what a reader must know of what was measured, beside the machine and the code.
-        tables: by name; those whose names agree before the first "/" are a part.
-
-    Returns:
-        the Markdown.
-
+    """Write TITLE.md, which is returned, TITLE.json with the numbers of every round, and a picture for each part: the
+    tables whose names agree before the first "/". `about` says what was measured, beside the machine and the code.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "-m", f"benchmarks.{title}", *(sys.argv[1:] if argv is None else argv)])
@@ -92,23 +83,18 @@ def _cell(quartiles: Any, pattern: str) -> str:
 
 def draw(path: Path, tables: Mapping[str, Table]) -> None:
     """Draw an axis for each table and a dot with quartiles for each row: the ratio of its first measure."""
-    from matplotlib.figure import Figure  # no pyplot: no global state, no display
-
     height = 1.3 + 0.3 * max(len(table.rows) for table in tables.values())
-    figure = Figure(figsize=(1.6 + 4.2 * len(tables), height), layout="constrained")
-    for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items()):
-        measure = next(iter(next(iter(table.rows.values())).values))
-        for place, (name, row) in enumerate(table.rows.items()):
-            low, median, high = ratio(row.values[measure], table.rows[row.against].values[measure])
-            colour = GREY if name == row.against else BLUE
-            axes.plot([low, high], [place, place], color=colour, linewidth=2.5)
-            axes.plot([median], [place], marker="o", color=colour)
-            axes.annotate(f"{median:.2f}", (high, place), xytext=(7, 0), textcoords="offset points", va="center")
-        axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
-        axes.set_yticks(range(len(table.rows)), list(table.rows))
-        axes.invert_yaxis()
-        axes.margins(x=0.2)
-        axes.set(title=title, xlabel=f"{measure}, ratio")
-        axes.grid(color="0.92")
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
+    with picture(path, width=1.6 + 4.2 * len(tables), height=height) as figure:
+        for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items()):
+            measure = next(iter(next(iter(table.rows.values())).values))
+            for place, (name, row) in enumerate(table.rows.items()):
+                low, median, high = ratio(row.values[measure], table.rows[row.against].values[measure])
+                colour = GREY if name == row.against else BLUE
+                axes.errorbar(median, place, xerr=[[median - low], [high - median]], marker="o", color=colour)
+                axes.annotate(f"{median:.2f}", (high, place), xytext=(7, 0), textcoords="offset points", va="center")
+            axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
+            axes.set_yticks(range(len(table.rows)), list(table.rows))
+            axes.invert_yaxis()
+            axes.margins(x=0.2)
+            axes.set(title=title, xlabel=f"{measure}, ratio")
+            axes.spines[["top", "right"]].set_visible(False)

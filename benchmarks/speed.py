@@ -3,17 +3,13 @@
     OMP_NUM_THREADS=1 python -m benchmarks.speed --encoder offline --data_dir MNRE_DIR --output_dir outputs/speed
 
 What is compared takes turns in one process, in random order within each round; ratios are taken within a round. All
-read the same posts, a batch at a time, as tensors (`loader` measures how these are made); a training step is forward,
-backward and AdamW. The parts:
+read the same posts, a batch at a time, as tensors; a training step is forward, backward and AdamW. The parts:
 
     step       bare_padded: the paper's recipe on its encoder alone, one linear layer, a pair a row, padded to 128;
                bare_dynamic: the same, padded to the longest row of the batch;
                marker, span, packed: VM-HAN over the same batches; ..._buckets: batches of like length
     pairs      marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
     breakdown  the parts of a step with markers and packed
-    loader     posts through processor and collator with 0 and 2 workers, against the tokenizer alone
-    latency    posts as text through tokenizer and encoder, processor and model, and the whole pipeline, one post at a
-               time and in batches
     memory     peak memory of a training run, each in a process of its own (benchmarks/memory.py)
     growth     the same over an epoch with more and more rows and a tiny encoder
 
@@ -24,14 +20,12 @@ speed.md, speed.json with every round, and a picture a part. V-HAN alone: benchm
 import argparse
 import copy
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 import transformers
-from torch.utils.data import DataLoader, Subset
 
 from benchmarks.competitors import (
     ENCODERS,
@@ -47,14 +41,12 @@ from benchmarks.memory import measure_runs
 from benchmarks.posts import load_posts, with_features, with_pairs
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import CLOCKS, take_turns
-from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANCollator
 
 
 __all__ = ["main"]
 
 PHASES = ("train", "inference")
 PADDED = 128  # tokens of the paper's rows
-LOADED = 32  # batches a round of the loader: the posts again and again
 MEMORY_STEPS = 4
 GROWTH_FEATURES = 512  # numbers a region: less to write than VGG16's 4096, and the same way into the batch
 
@@ -174,54 +166,6 @@ def break_down(competitors: dict[str, Competitor], bench: Bench, rounds: int, cl
     return Table(rows, per="pairs")
 
 
-def measure_loader(bench: Bench, stored, arguments) -> Tables:
-    """Time the posts from disk to batches, and the tokenizer alone on the same sentences."""
-    competitor = preset_competitor(bench)
-    collate = VMHANCollator(competitor.processor, competitor.model.config.label2id)
-    rows = [i % len(bench.posts) for i in range(LOADED * bench.batch_size)]
-    texts = [" ".join(bench.posts[i]["tokens"]) for i in rows]
-
-    def tokenize() -> None:
-        for start in range(0, len(texts), bench.batch_size):
-            bench.tokenizer(texts[start : start + bench.batch_size], padding=True, return_tensors="pt")
-
-    turns = {"tokenizer": [tokenize]}
-    for workers in (0, 2):
-        options = {"num_workers": workers, "persistent_workers": workers > 0, "collate_fn": collate}
-        loader = DataLoader(Subset(stored, rows), batch_size=bench.batch_size, **options)
-        turns[f"workers_{workers}"] = [partial(deque, loader, maxlen=0)]
-    times = take_turns(turns, arguments.rounds)
-    # the workers are processes of their own, whose time the clock on the wall alone counts
-    walls = {name: {"wall": of["wall"]} for name, of in times.items()}
-    yield "loader", Table({name: Row(of, "tokenizer", {"posts": len(rows)}) for name, of in walls.items()}, "posts")
-
-
-def measure_latency(bench: Bench, stored, arguments) -> Tables:
-    built, encoder = preset_competitor(bench), bench.encoder
-    device = torch.device(arguments.device)
-    pipe = MultimodalRelationClassificationPipeline(built.model, built.processor, device=device)
-    names = ("tokens", "boxes", "object_labels", "caption", "image_phrases", "pairs", "image_features")
-    posts = [{name: post[name] for name in (*names, "object_features")} for post in bench.posts]
-
-    def encode(given):
-        texts = [" ".join(post["tokens"]) for post in given]
-        return encoder(**bench.tokenizer(texts, padding=True, return_tensors="pt").to(device))[0].cpu()
-
-    subjects = {
-        "encoder": encode,
-        "model": lambda given: built.model(**built.processor(given).to(device)).logits.cpu(),
-        "pipeline": lambda given: pipe(given, batch_size=len(given)),
-    }
-    built.model.eval()
-    sizes = {"one post": 1, f"{bench.batch_size} posts": bench.batch_size}
-    for title, size in sizes.items():
-        batches = [posts[start : start + size] for start in range(0, len(posts), size)][: arguments.batches]
-        turns = {name: [partial(subject, batch) for batch in batches] for name, subject in subjects.items()}
-        with torch.no_grad():
-            times, work = take_turns(turns, arguments.rounds), {"posts": sum(map(len, batches))}
-        yield f"latency/{title}", Table({name: Row(times[name], "encoder", work) for name in turns}, "posts")
-
-
 def measure_memory(bench: Bench, stored, arguments) -> Tables:
     run = {"posts": stored, "encoder": arguments.encoder, "batch_size": bench.batch_size, "max_steps": MEMORY_STEPS}
     runs = {name: {**run, "competitor": name} for name in ("bare", "marker", "packed")}
@@ -246,8 +190,6 @@ PARTS = {
     "step": measure_step,
     "pairs": measure_pairs,
     "breakdown": measure_breakdown,
-    "loader": measure_loader,
-    "latency": measure_latency,
     "memory": measure_memory,
     "growth": measure_growth,
 }

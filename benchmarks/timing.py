@@ -23,7 +23,6 @@ def take_turns(subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int,
 
     A round is all turns of all subjects: the first turn of each in random order, then the second of each, and so on.
     Before the first round each subject takes its first turn untimed. Every subject has as many turns.
-
     """
     times: Times = {name: {clock: [0.0] * rounds for clock in CLOCKS} for name in subjects}
     shuffled, names = random.Random(0), list(subjects)

@@ -53,13 +53,7 @@ SOURCES = {
 
 def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     """The card of a finished --output_dir of run_mmre.py, whose code loads `repo_id`, or `folder` if there is none.
-
-    Raises:
-        ValueError: metrics.json, config.json or run.json is missing or no JSON object.
-
-    Example:
-        >>> model_card("outputs/demo", repo_id="ann/vmhan-demo").data.base_model
-        'sentence-transformers/all-MiniLM-L6-v2'
+    ValueError if metrics.json, config.json or run.json is missing or no JSON object.
     """
     metadata = read_metadata(folder)
     dataset = metadata.run["data"]["dataset"]

@@ -21,11 +21,7 @@ CLAIM = re.compile(r"\d|leak", re.IGNORECASE)
 
 
 def check_card(folder: str | Path) -> list[str]:
-    """What is wrong with the folder's README.md, one sentence for each line of it; [] when all is right.
-
-    Raises:
-        ValueError: README.md or one of the files is missing.
-    """
+    """What is wrong with the folder's README.md, a sentence for each line of it; ValueError if a file is missing."""
     path = Path(folder) / "README.md"
     if not path.is_file():
         raise ValueError(f"{folder}: expected a README.md, received none. Run `python -m model_cards.cards {folder}`.")

@@ -54,15 +54,11 @@ def publish_model(
 ) -> str:
     """Publish a finished --output_dir of run_mmre.py; returns the URL of the commit.
 
-    Args:
-        repo_id: "user/name" or "name"; made if it is not there. The folder's README.md then loads from it.
-        private: of a new repository; True refuses an existing public one.
-        predictions: also predictions.jsonl, which quotes the entities' names from the data.
-        token: None takes HF_TOKEN's or that of `hf auth login`.
+    The repository is made if it is not there, and the folder's README.md then loads from it. `private` refuses an
+    existing public one; `predictions` adds predictions.jsonl, which quotes the entities' names from the data.
 
     Raises:
-        ValueError: a file is missing, a number of the card differs from the files, or the repository is public and
-            `private` is True.
+        ValueError: a file is missing, a number of the card differs from the files, or `private` meets a public one.
         PermissionError: no token, a wrong one, or one that may not write there.
         ConnectionError: the connection failed; the repository has all of the files or is as it was.
         OSError: any other refusal of the Hub.

@@ -68,11 +68,7 @@ def describe_run(
 
 
 def read_metadata(folder: str | Path) -> RunMetadata:
-    """Read an --output_dir of run_mmre.py.
-
-    Raises:
-        ValueError: metrics.json, config.json or run.json is missing or is no JSON object.
-    """
+    """Read an --output_dir of run_mmre.py; ValueError for a JSON file that is missing or no object."""
     folder = Path(folder)
     contents = [_read_object(folder / name) for name in ("metrics.json", "config.json", RUN_FILE)]
     figures = sorted(path.relative_to(folder).as_posix() for pattern in FIGURES for path in folder.glob(pattern))

@@ -46,7 +46,6 @@ def cells_of(line):
 
 def test_a_run_says_in_markdown_what_its_json_holds(tmp_path, monkeypatch):
     monkeypatch.setattr(posts, "build", functools.partial(build, cache_dir=tmp_path / "cache"))
-    monkeypatch.setattr(speed, "LOADED", 1)
     monkeypatch.setattr(memory, "ProcessPoolExecutor", lambda *_, **options: ThreadPoolExecutor(1))
     speed.main([*TINY, "--growth", "2", "4", "--bf16", "--output_dir", str(tmp_path)])
     report, text = json.loads((tmp_path / "speed.json").read_text()), (tmp_path / "speed.md").read_text()

@@ -87,13 +87,9 @@ def build_baseline(
 ) -> BaselineForRelationClassification:
     """A new model of `config.baseline`, in evaluation mode; what is not pretrained has fresh weights.
 
-    Args:
-        text_encoder: the loaded encoder whose configuration is `config.text_config`.
-        vocab_size: `len(processor.tokenizer)`, to which the token embeddings are resized.
-        word_vectors: of baselines that read words: token id -> (d_w,).
-        pyramid_weights: of hvpnet's ResNet, "imagenet" or "random:SEED".
-
-    Raises ValueError for a baseline that is unknown or a preset of VM-HAN, and OSError without such weights.
+    vocab_size is `len(processor.tokenizer)`; word_vectors have (d_w,) by token id, for baselines that read words;
+    pyramid_weights are of hvpnet's ResNet, "imagenet" or "random:SEED". ValueError for a baseline that is unknown or a
+    preset of VM-HAN, and OSError without such weights.
     """
     model = _class_of(config)(config)
     if text_encoder is not None:

@@ -24,13 +24,9 @@ def load_run_posts(
 ) -> datasets.Dataset:
     """The posts of one split, by the data arguments in a run's run.json.
 
-    Args:
-        data: these arguments, without the folders of the machine. rows: of predictions.jsonl, all of the split.
-        local: `dataset`, `data_dir` and `cache_dir` as the run was given them; None for what run.json says.
-        without: data arguments that are left out.
-
-    Raises:
-        ValueError: unknown data arguments; no such split; posts whose pairs are not those of `rows`.
+    `rows` are all of the split in predictions.jsonl; `local` has dataset, data_dir and cache_dir as the run was given
+    them, None for what run.json says; data arguments in `without` are left out. ValueError for unknown data arguments,
+    for no such split, and for posts whose pairs are not those of `rows`.
     """
     from vmhan.training.arguments import DataArguments, RunArguments  # here: these bring in torch
     from vmhan.training.data import load_posts

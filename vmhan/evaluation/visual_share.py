@@ -64,19 +64,11 @@ def evaluate_shares(
     batch_size: int = 32,
     **local: str | None,
 ) -> list[dict[str, Any]]:
-    """Evaluate each share that visual_share.json does not have yet, and write it there.
+    """Evaluate each share of the visual nodes (0 to 1) that visual_share.json does not have yet, and write it there.
 
-    Args:
-        run_dir: a finished run with its weights.
-        shares: of the visual nodes that each post keeps, 0 to 1; see `vmhan.training.visual_dropout`.
-        seed: of the draws. batch_size: posts at once. local: `dataset`, `data_dir`, `cache_dir`, where not None.
-
-    Returns:
-        Of each share, ascending: share, kept (of all nodes of the split, as a fraction), nodes (their number), the
-        scores of `vmhan.scoring.scorer.score` and predicted (a name a pair, in the order of predictions.jsonl).
-
-    Raises ValueError for a wrong share, a run that is no VM-HAN with weights, and posts not those of
-    predictions.jsonl.
+    Returns of each share, ascending: share, nodes (of the split), kept (a fraction of these), the scores of
+    `vmhan.scoring.scorer.score`, and predicted (a name a pair, in the order of predictions.jsonl). `local` are LOCAL.
+    ValueError for a wrong share, a run that is no VM-HAN with weights, and posts not those of predictions.jsonl.
     """
     folder, shares = Path(run_dir), sorted({check_share(share) for share in shares})
     predictions = read_predictions(folder).split(split)

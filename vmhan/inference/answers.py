@@ -47,13 +47,7 @@ Rows = Iterable[dict[str, Any]]
 
 
 def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict]) -> list[dict[str, Any]]:
-    """One row a pair, with the columns of ANSWER_SCHEMA.
-
-    Args:
-        number: of the input's row.
-        question: what the pipeline was asked.
-        answers: what it gave: a dict for a question of one pair, a list for one with `pairs`.
-    """
+    """One row a pair, with the columns of ANSWER_SCHEMA; `number` is that of the input's row."""
     rows = []
     identity = str(question["id"]) if question.get("id") is not None else None
     pairs = question["pairs"] if "pairs" in question else [question]

@@ -37,12 +37,7 @@ Row = Callable[[], dict[str, Any]]  # gives the row, or raises a ValueError that
 
 def read_questions(path: Path, *, image_root: Path, skip: int = 0) -> Iterator[dict[str, Any] | ValueError]:
     """Yield the questions of a file after the first `skip`; for a row that cannot be read, the ValueError that says
-    why.
-
-    Relative paths of images are relative to `image_root`; URLs and bytes stay as they are.
-
-    Raises:
-        ValueError: the file as a whole cannot be read: see `count_questions`.
+    why. Images' relative paths are put under `image_root`. Raises as `count_questions` does.
     """
     for row in islice(_reader(path), skip, None):
         try:

@@ -30,12 +30,8 @@ class ResumableOutput:
         also: other paths that `finish` will make.
         overwrite: throw away what there is and start anew.
 
-    Attributes:
-        rows, pairs, failed: rows done, lines that they gave, and rows that failed.
-        complete: there is nothing left to do.
-
-    Raises:
-        ValueError: there is a result, whole or in part, of another run; or what there is of this one is damaged.
+    Its `rows`, `pairs` and `failed` count rows done, lines that they gave, and rows that failed; `complete` says that
+    nothing is left to do. ValueError for a result of another run, or a damaged one of this run.
     """
 
     def __init__(self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite=False):

@@ -97,16 +97,10 @@ def check_same_pairs(first: Predictions, second: Predictions) -> None:
 def read_predictions(
     path: str | Path, labels: Sequence[str] | None = None, none_label: str | None = None
 ) -> Predictions:
-    """Read the predictions of a run, made by run_mmre.py or in its format; blank lines are skipped.
+    """Read the predictions of a run, its folder or a predictions.jsonl; blank lines are skipped.
 
-    Args:
-        path: the run's folder, or a predictions.jsonl.
-        labels: every label name, order = id; taken from the config.json beside the file when not given.
-        none_label: the label that means "no relation"; else the config's, or found by its name.
-
-    Raises:
-        FileNotFoundError: no such file, or neither `labels` nor a config.json.
-        ValueError: no row, a wrong field (by file, line and field), or no clear none label.
+    labels (in the order of their ids) and none_label are those of the config.json beside the file when not given.
+    FileNotFoundError without the file or labels; ValueError for no row, a wrong field or no clear none label.
     """
     path = Path(path)
     path = path / "predictions.jsonl" if path.is_dir() else path

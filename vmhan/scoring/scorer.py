@@ -19,19 +19,11 @@ __all__ = ["confusion", "per_relation", "score"]
 def score(
     gold: Sequence[str], predicted: Sequence[str], *, labels: Sequence[str], none_label: str | None = None
 ) -> dict[str, float]:
-    """The field's official numbers for one split.
+    """The field's official numbers: accuracy, precision, recall, f1, and macro_f1 (the mean over all relations of
+    `labels`, 0 for one that never occurs).
 
-    Args:
-        gold, predicted: the true and the predicted label name of each pair, in the same order.
-        labels: every label name of the data set, the none label included; order = id.
-        none_label: the label that means "no relation"; found by name when not given.
-
-    Returns:
-        accuracy, precision, recall, f1 and macro_f1 (the mean over all relations of `labels`, 0 for one that never
-        occurs).
-
-    Raises:
-        ValueError: empty input, different lengths, a label not in `labels`, repeated labels, or no clear none label.
+    gold and predicted are the label names of the same pairs; labels are all names of the data set, the none label
+    included. ValueError for empty input, different lengths, unknown or repeated labels, or no clear none label.
 
     Example:
         >>> score(["a", "None"], ["a", "a"], labels=["None", "a"])["precision"]

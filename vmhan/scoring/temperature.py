@@ -17,15 +17,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature that makes `labels` likeliest under softmax(logits / temperature) (Guo et al. 2017, section 4.2,
     https://arxiv.org/abs/1706.04599): it changes confidences, never which relation is best.
 
-    The negative log-likelihood, convex in 1 / temperature, is minimised by LBFGS in float64. Two cases have no finite
-    optimum: without a single wrong answer it is 0, which would call every answer certain, and 1 is returned; where
-    even uniform probabilities are likelier, it is infinite, and `MAX_TEMPERATURE` is returned.
-
-    Args:
-        logits: (n, R) of pairs that were not trained on. labels: (n,) their relation ids.
-
-    Raises:
-        ValueError: no pair, or shapes that do not fit.
+    The negative log-likelihood, convex in 1 / temperature, is minimised by LBFGS in float64. Without a single wrong
+    answer the optimum is 0, and 1 is returned; where it is infinite, `MAX_TEMPERATURE` is. logits (n, R) are of pairs
+    that were not trained on, labels (n,) their relation ids; ValueError for no pair, or shapes that do not fit.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise ValueError(

@@ -33,12 +33,9 @@ CORRECT, WRONG = (15, 118, 110), (190, 18, 60)
 
 
 def render(page: Mapping[str, Any], pairs: Sequence[WrongPair], predictions: Predictions) -> str:
-    """The page.
-
-    Args:
-        page: strings title, split, command and made_by; lists about of (name, value), scores of {name, value, note},
-            notes (what is missing) and leaks (reasons).
-        pairs: the wrong ones, in the order in which they are shown. predictions: of the split, right and wrong.
+    """The page. `page` has strings title, split, command and made_by; lists about of (name, value), scores of {name,
+    value, note}, notes (what is missing) and leaks (reasons). `pairs` are the wrong ones in the order shown,
+    `predictions` all of the split.
     """
     options = {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, **options)

@@ -25,12 +25,10 @@ class OnnxRelationClassifier:
 
     Args:
         folder: --output_dir of `vmhan export --format onnx`.
-        int8: take the quantised model, which --int8 wrote. Its activations are scaled batch by batch, so that an
-            answer depends a little on the other posts of its batch; the float model's does not.
+        int8: take the quantised model, whose answers depend a little on the other posts of a batch.
         num_threads: of a matrix product; None is onnxruntime's choice.
 
-    Raises:
-        ValueError: the folder holds no such model, or onnxruntime is missing.
+    ValueError if the folder holds no such model, or onnxruntime is missing.
 
     Example:
         classify = OnnxRelationClassifier("outputs/demo-onnx")
@@ -52,14 +50,8 @@ class OnnxRelationClassifier:
         self.session = onnx_session(folder / file, num_threads=num_threads)
 
     def __call__(self, posts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list:
-        """Answer the pairs of one post, or of a list of posts, in one pass.
-
-        Args:
-            posts: as `VMHANProcessor.__call__` takes them, with visual features, not pixels.
-
-        Returns:
-            for each pair of a post {relation, score}: the best relation and its probability, softmax(logits /
-            calibration_temperature); of a list of posts, a list of these lists.
+        """Answer the pairs of one post, or of a list of posts, in one pass: {relation, score} for each pair, the best
+        relation and its probability. Posts are as `VMHANProcessor.__call__` takes them, with features, not pixels.
         """
         single = isinstance(posts, Mapping)
         batch = [posts] if single else list(posts)
