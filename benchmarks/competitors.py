@@ -121,11 +121,8 @@ class Bench:
     def compete(
         self, model: nn.Module, processor: VMHANProcessor, posts: Sequence[Post], *, pad_to=None, by_length=False
     ) -> Competitor:
-        """The model with these posts in batches.
-
-        Args:
-            pad_to: tokens a row; None pads to the longest row of the batch.
-            by_length: make batches of posts whose longest rows are of like length, as group_by_length does.
+        """The model with these posts in batches: rows have `pad_to` tokens, or as many as the longest of the batch;
+        `by_length` puts posts of like length together, as group_by_length does.
         """
         if by_length:
             posts = sorted(posts, key=lambda post: max(processor.row_lengths(post)))

@@ -79,11 +79,7 @@ def publish_dataset(folder: str | Path, repo_id: str, *, private: bool | None = 
 
 
 def publishable_files(folder: str | Path, *, repo_type: str = "model", predictions: bool = False) -> list[str]:
-    """Return the paths, relative to `folder`, of the files that go up.
-
-    Raises:
-        ValueError: a file without which the repository would be of no use is missing.
-    """
+    """Return the paths of the files that go up, relative to `folder`; ValueError if one that is needed is missing."""
     folder = Path(folder)
     for pattern in [*NEEDED[repo_type], *(["predictions.jsonl"] if predictions else [])]:
         if not any(folder.glob(pattern)):
@@ -95,11 +91,8 @@ def publishable_files(folder: str | Path, *, repo_type: str = "model", predictio
 
 
 def check_access(token: str | None = None) -> None:
-    """Ask the Hub, before hours of training, whether the token is one that can write.
-
-    Raises:
-        PermissionError: no token, a wrong one, or one that may only read.
-        OSError: the Hub cannot be reached.
+    """Ask the Hub, before hours of training, whether the token is one that can write. PermissionError if there
+    is none, or a wrong one, or one that may only read; OSError if the Hub cannot be reached.
     """
     with _explained():
         account = HfApi(token=token).whoami()

@@ -15,7 +15,8 @@ from typing import Any
 from model_cards.files import write_text as write_atomically  # until every caller imports model_cards.files
 
 
-__all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "write_atomically"]
+__all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "read_object"]
+__all__ += ["write_atomically"]
 
 RUN_FILE = "run.json"
 # What run_mmre.py calls the encoder that it takes from a PyPI package, and that encoder's name on the Hub.
@@ -70,7 +71,7 @@ def describe_run(
 def read_metadata(folder: str | Path) -> RunMetadata:
     """Read an --output_dir of run_mmre.py; ValueError for a JSON file that is missing or no object."""
     folder = Path(folder)
-    contents = [_read_object(folder / name) for name in ("metrics.json", "config.json", RUN_FILE)]
+    contents = [read_object(folder / name) for name in ("metrics.json", "config.json", RUN_FILE)]
     figures = sorted(path.relative_to(folder).as_posix() for pattern in FIGURES for path in folder.glob(pattern))
     return RunMetadata(*contents, figures=figures)
 
@@ -94,7 +95,8 @@ def leak_reasons(metrics: Mapping[str, Any]) -> list[str] | None:
     return reasons if reasons or "leaky" in metrics else None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object out of a run's folder; ValueError for any other content, and for no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

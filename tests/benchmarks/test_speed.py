@@ -14,7 +14,7 @@ import torch
 from benchmarks import head, memory, posts, speed
 from benchmarks.competitors import STEP_PARTS as PARTS
 from benchmarks.competitors import Bench, bare_competitor, load_encoder, preset_competitor, step_in_parts
-from benchmarks.posts import spread_over_lengths, with_features, with_pairs
+from benchmarks.posts import spread_over_lengths, with_features
 from benchmarks.report import Row, Table, markdown
 from benchmarks.timing import CLOCKS, take_turns
 from datasets_scripts.builders.building import build
@@ -76,7 +76,7 @@ def test_a_cell_has_the_median_and_the_quartiles_and_ratios_are_taken_within_a_r
 # ---------------------------------------------------------------- what is compared
 
 
-def test_all_do_the_same_pairs_and_share_one_encoder(bench):
+def test_all_do_the_same_pairs_and_share_one_encoder(bench, monkeypatch):
     marker, span, packed = (preset_competitor(bench, mode) for mode in ("marker", "span", "packed"))
     bare = bare_competitor(bench)
     assert {competitor.work["pairs"] for competitor in (marker, span, packed, bare)} == {3}
@@ -85,6 +85,10 @@ def test_all_do_the_same_pairs_and_share_one_encoder(bench):
     assert marker.model.vmhan.text_encoder is bench.encoder and bare.model.text_encoder is bench.encoder
     assert len(marker.optimizers) == len(bare.optimizers) == 2
     assert bare_competitor(bench, pad_to=128).batches[0]["input_ids"].shape == (3, 128)
+    monkeypatch.setattr(bench, "batch_size", 1)
+    batches = preset_competitor(bench, "marker", by_length=True).batches
+    lengths = [batch["input_ids"].shape[1] for batch in batches]
+    assert lengths == sorted(lengths) and len(set(lengths)) > 1
 
 
 def test_posts_are_drawn_in_batches_of_like_length_over_all_lengths():
@@ -95,14 +99,6 @@ def test_posts_are_drawn_in_batches_of_like_length_over_all_lengths():
     assert len(set(chosen)) == 64 and all(max(of) - min(of) <= 2 for of in drawn)
     assert abs(statistics.mean(sum(drawn, [])) - statistics.mean(lengths)) < 2
     assert sorted(spread_over_lengths([3, 1, 2], 2, 2)) == [0, 1, 2]  # there are no more
-
-
-@pytest.mark.parametrize("mode", ["marker", "packed"])
-def test_batches_by_length_hold_rows_of_like_length(bench, monkeypatch, mode):
-    monkeypatch.setattr(bench, "batch_size", 1)
-    batches = preset_competitor(bench, mode, by_length=True).batches
-    lengths = [batch["input_ids"].shape[1] for batch in batches]
-    assert lengths == sorted(lengths) and len(set(lengths)) > 1
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -138,22 +134,6 @@ def test_a_step_in_parts_has_the_gradients_of_a_step(bench, make, monkeypatch):
 
 def trained(competitor):
     return [(name, parameter) for name, parameter in competitor.model.named_parameters() if parameter.grad is not None]
-
-
-def test_a_breakdown_counts_the_timed_rounds_alone(bench, monkeypatch):
-    steps = iter(range(1, 100))
-    monkeypatch.setattr(speed, "step_in_parts", lambda *_: dict.fromkeys(PARTS, float(next(steps))))
-    competitors = {name: preset_competitor(bench, name) for name in ("marker", "packed")}
-    rows = speed.break_down(competitors, bench, 3, time.perf_counter).rows
-    assert sorted(sum((row.values["optimizer"] for row in rows.values()), [])) == [3, 4, 5, 6, 7, 8]  # 1, 2: warm-up
-    assert rows["packed"].values["step"] == [5 * value for value in rows["packed"].values["optimizer"]]
-
-
-def test_rows_and_pairs_are_the_given_ones_again_and_again(two_posts, tmp_path):
-    made = with_features(two_posts, RELATIONS, tmp_path, feature_size=8, count=5)
-    assert made["tokens"][:] == [two_posts[i % 2]["tokens"] for i in range(5)]
-    assert len({tuple(row["image_features"]) for row in made}) == 5
-    assert [pair["head"] for pair in with_pairs(two_posts[1], 3)["pairs"]] == [[0, 1], [2, 3], [0, 1]]
 
 
 # ---------------------------------------------------------------- timing

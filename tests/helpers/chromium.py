@@ -1,11 +1,12 @@
 """Debian's Chromium without a window, for tests that look at a page."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 
-__all__ = ["start_chromium"]
+__all__ = ["requested_urls", "start_chromium"]
 
 CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
@@ -23,3 +24,10 @@ def start_chromium(profile, *, window: str):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+
+
+def requested_urls(driver):
+    """URLs that pages asked for since the last call, but data: ones and those of the empty tab that was there."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in urls if not url.startswith(("data:", "chrome:"))]

@@ -16,7 +16,7 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import pytest
-from chromium import start_chromium
+from chromium import requested_urls, start_chromium
 from huggingface_hub import SpaceCard
 from packaging.requirements import Requirement
 from paths import ROOT
@@ -242,13 +242,6 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-def requested_hosts(browser):
-    """Of every http(s) request that the page has made."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return {urlsplit(url).netloc for url in urls if url.startswith("http")}
-
-
 def test_a_reader_asks_and_sees_relations_and_a_picture(browser, url, picture, tmp_path):
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -274,7 +267,8 @@ def test_a_reader_asks_and_sees_relations_and_a_picture(browser, url, picture, t
     assert not browser.find_elements("css selector", "#ranking .error")
     assert first("#pictures img").get_property("naturalWidth") == 1100
     assert browser.save_screenshot(str(tmp_path / "page.png")) and Image.open(tmp_path / "page.png").width >= 1000
-    assert requested_hosts(browser) == {urlsplit(url).netloc}  # no font, script or count from elsewhere
+    asked = [urlsplit(asked) for asked in requested_urls(browser)]  # no font, script or count from elsewhere
+    assert {part.netloc for part in asked if part.scheme.startswith("http")} == {urlsplit(url).netloc}
 
 
 # ---------------------------------------------------------------- the Space's files

@@ -10,7 +10,9 @@ import datasets
 from vmhan.configs import current_settings
 
 
-__all__ = ["load_run_posts"]
+__all__ = ["LOCAL", "load_run_posts"]
+
+LOCAL = ("dataset", "data_dir", "cache_dir")  # data arguments that run.json cannot say: folders of the machine
 
 Row = dict[str, Any]
 
@@ -24,7 +26,7 @@ def load_run_posts(
 ) -> datasets.Dataset:
     """The posts of one split, by the data arguments in a run's run.json.
 
-    `rows` are all of the split in predictions.jsonl; `local` has dataset, data_dir and cache_dir as the run was given
+    `rows` are all of the split in predictions.jsonl; `local` has the arguments of LOCAL as the run was given
     them, None for what run.json says; data arguments in `without` are left out. ValueError for unknown data arguments,
     for no such split, and for posts whose pairs are not those of `rows`.
     """

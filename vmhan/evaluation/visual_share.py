@@ -21,10 +21,10 @@ from transformers import AutoModelForSequenceClassification
 from model_cards.files import sha256_of, write_json
 from model_cards.run_metadata import RUN_FILE
 from modeling_vmhan import VMHANConfig, VMHANProcessor
-from vmhan.evaluation.run_posts import load_run_posts
+from vmhan.evaluation.run_posts import LOCAL, load_run_posts
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import score
-from vmhan.scoring.systems import read_object
+from vmhan.scoring.systems import read_if_there
 from vmhan.training.data import FEATURE_COLUMNS, make_collator
 from vmhan.training.visual_dropout import check_share, kept_nodes, visual_nodes
 
@@ -34,7 +34,6 @@ __all__ = ["SHARES_FILE", "evaluate_shares", "main", "read_shares"]
 logger = logging.getLogger(__name__)
 
 SHARES_FILE = "visual_share.json"
-LOCAL = ("dataset", "data_dir", "cache_dir")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -98,7 +97,7 @@ def read_shares(run_dir: str | Path, *, split: str, seed: int = 0) -> list[dict[
 
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
-    content = read_object(folder / SHARES_FILE)
+    content = read_if_there(folder / SHARES_FILE)
     return content["entries"] if content.get("of_predictions") == _fingerprint(folder) else []
 
 
@@ -109,13 +108,13 @@ def _fingerprint(folder: Path) -> str:
 
 def _prepare(folder: Path, predictions: Predictions, batch_size: int, seed: int, local: dict[str, str | None]):
     """The posts, and a function share -> the predicted relation of each pair; the model is loaded once."""
-    model_type = read_object(folder / "config.json").get("model_type")
+    model_type = read_if_there(folder / "config.json").get("model_type")
     if not (folder / "model.safetensors").is_file() or model_type != VMHANConfig.model_type:
         raise ValueError(
             f"{folder}: expected model.safetensors of a {VMHANConfig.model_type!r}, received a run of type "
             f"{model_type!r}. Keep the weights of a sweep's runs, or train with run_mmre.py --visual_share."
         )
-    run = read_object(folder / RUN_FILE)
+    run = read_if_there(folder / RUN_FILE)
     posts = load_run_posts(run["data"], predictions.rows, local=local, without=["visual_share"])
     posts = posts.remove_columns([name for name in ("image",) if name in posts.column_names])
     vectors = [name for name in FEATURE_COLUMNS if name in posts.column_names]

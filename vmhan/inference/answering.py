@@ -53,10 +53,8 @@ def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_si
 
 
 def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
-    """Return the answers by row number, and the reasons why other rows have none. A failing batch is asked row by row.
-
-    Raises:
-        MemoryError, torch.AcceleratorError: the machine failed, not a row.
+    """Return the answers by row number, and the reasons why other rows have none. A failing batch is asked row by row,
+    unless the machine itself has failed, whose error (`MACHINE_FAILED`) is raised.
     """
     if not questions:
         return {}, {}

@@ -49,10 +49,8 @@ def read_questions(path: Path, *, image_root: Path, skip: int = 0) -> Iterator[d
 
 
 def count_questions(path: Path) -> int:
-    """How many rows `read_questions` gives; reads the whole file (of Parquet, its footer).
-
-    Raises:
-        ValueError: another suffix, no Parquet file, or a table without a column text or tokens.
+    """How many rows `read_questions` gives; reads the whole file (of Parquet, its footer). ValueError for another
+    suffix, for no Parquet file, and for a table without a column text or tokens.
     """
     rows = _reader(path)
     if path.suffix != ".parquet":

@@ -76,11 +76,8 @@ def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: fl
 def calibrate(
     splits: dict[str, tuple[np.ndarray, np.ndarray]], *, temperature: float | None = None
 ) -> dict[str, float]:
-    """The temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on.
-
-    Args:
-        splits: name -> (logits (n, R), gold (n,) relation ids).
-        temperature: of a model that has its own; None fits it on the validation split, or is 1 without one.
+    """The temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on. Splits are (logits (n, R),
+    gold (n,) relation ids); a temperature of None is fitted on the validation split, or is 1 without one.
     """
     if temperature is None:
         fitted = "validation" in splits

@@ -21,7 +21,7 @@ from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.pictures import draw_confusion
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import confusion, per_relation
-from vmhan.scoring.systems import read_object, seed_scores
+from vmhan.scoring.systems import read_if_there, seed_scores
 
 
 __all__ = ["compare", "main", "relation_rows", "score_rows"]
@@ -35,7 +35,7 @@ def score_rows(runs: Sequence[Predictions], *, resamples: int = 1000, seed: int 
     A row has run (its folder), leaky (by its metrics.json, None if not said; for the mean the worst), the scores of
     `vmhan.scoring.scorer.score`, and f1_low and f1_high, the 95 % interval of F1.
     """
-    leaks = [leak_reasons(read_object(run.path.with_name("metrics.json"))) for run in runs]
+    leaks = [leak_reasons(read_if_there(run.path.with_name("metrics.json"))) for run in runs]
     marks = [None if reasons is None else bool(reasons) for reasons in leaks]
     named = [(_name(run), mark, [run]) for run, mark in zip(runs, marks, strict=True)]
     if len(runs) > 1:

@@ -1,16 +1,16 @@
 """The finished runs that a table or a figure compares: systems, each trained once a seed, and their scores."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_cards.run_metadata import read_object
 from vmhan.scoring.predictions import Predictions, check_same_pairs, read_predictions
 from vmhan.scoring.scorer import score
 
 
-__all__ = ["System", "finished_runs", "read_object", "read_systems", "seed_scores"]
+__all__ = ["System", "finished_runs", "read_if_there", "read_systems", "seed_scores"]
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,12 @@ class System:
 
     def contents(self, file: str) -> list[dict[str, Any]]:
         """This JSON file of each run; {} for a run that has none."""
-        return [read_object(folder / file) for folder in self.folders]
+        return [read_if_there(folder / file) for folder in self.folders]
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_if_there(path: Path) -> dict[str, Any]:
     """A JSON object; {} where there is no such file; ValueError for any other content."""
-    try:
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON object ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, received {type(content).__name__}.")
-    return content
+    return read_object(path) if path.is_file() else {}
 
 
 def finished_runs(results: str | Path) -> dict[str, list[Path]]:

@@ -1,7 +1,6 @@
-"""run_mmre.py --model NAME: a baseline's run, its folder and its flags; that it learns what its inputs decide."""
+"""run_mmre.py --model NAME: a baseline's run, its folder and its flags, and what it reads."""
 
 import json
-import random
 
 import pytest
 import torch
@@ -10,9 +9,8 @@ from datasets import Dataset, DatasetDict
 from transformers import AutoModel
 
 import run_mmre
-from datasets_scripts.builders.postcards import PostcardsConfig, make_postcard
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
-from vmhan.baselines import BaselineConfig, build_baseline, load_baseline
+from vmhan.baselines import load_baseline
 from vmhan.scoring.predictions import read_predictions
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.baselines import word_inputs
@@ -119,34 +117,3 @@ def test_the_vocabulary_is_the_training_split_s_and_the_vectors(workplace, posts
     flags = ["--model", "cnn", "--model_kwargs", json.dumps({"word_vectors": str(tmp_path / "vectors.txt")})]
     model, processor = build_model(*arguments_of(workplace, *flags)[:2], posts)
     assert model.word_embeddings.weight[processor.tokenizer.convert_tokens_to_ids(word)].tolist() == [3, 4]
-
-
-# ---------------------------------------------------------------- what text decides
-
-
-def test_words_tell_the_kind_of_the_tail():
-    """Postcards' words decide whether the tail is a person, an organisation or a place, not the relation."""
-    kinds = ["None", "per", "org", "loc"]
-    cards = [make_postcard(PostcardsConfig(max_pairs=2), "train", i) for i in range(140)]
-    rows = []
-    for card in cards:
-        pairs = [{**pair, "relation": kind} for pair, kind in zip(card.pairs, card.tail_types)]
-        rows.append({"tokens": card.tokens, "pairs": pairs})
-    train, test = rows[:100], rows[100:]
-    tokenizer, _ = word_inputs(DatasetDict(train=Dataset.from_list([{"tokens": r["tokens"]} for r in train])), None)
-    text_config = {"model_type": "vmhan_word_convolution", "vocab_size": len(tokenizer), "num_filters": 50}
-    config = BaselineConfig("pcnn", text_config, "span", id2label=dict(enumerate(kinds)))
-    torch.manual_seed(0)
-    model, processor = build_baseline(config).train(), VMHANProcessor.for_config(config, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.005)
-    for epoch in range(6):
-        random.Random(epoch).shuffle(train)
-        for start in range(0, len(train), 20):
-            optimizer.zero_grad()
-            model(**processor(train[start : start + 20], label2id=config.label2id)).loss.backward()
-            optimizer.step()
-    inputs = processor(test, label2id=config.label2id)
-    with torch.no_grad():
-        right = model.eval()(**inputs).logits.argmax(dim=-1) == inputs["labels"]
-    majority = inputs["labels"].bincount().max() / len(right)
-    assert right.float().mean() > 0.8 > majority + 0.2

@@ -162,17 +162,6 @@ def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_pro
         torch.testing.assert_close(logits, model(**encoded).logits, atol=1e-4, rtol=0)
 
 
-def test_float64_features_are_those_of_the_model_and_last_for_the_tracing_alone(make_small):
-    projection = (model := make_small()).base_model.visual_projection
-    features, norm = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(0)), projection.feature_norm
-    mask = torch.ones(2, 3, dtype=torch.bool)
-    expected = projection(features, mask)
-    with exporting.precise_features(model):
-        received = projection(features, mask)
-    assert projection.feature_norm is norm and received.dtype == torch.float32
-    torch.testing.assert_close(received, expected, atol=1e-5, rtol=0)
-
-
 # what goes wrong -----------------------------------------------------------------------------------------------------
 
 

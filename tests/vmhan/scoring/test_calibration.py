@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vmhan.scoring.calibration import calibrate, calibration_metrics, draw_reliability_diagram, reliability, softmax
+from vmhan.scoring.calibration import calibrate, calibration_metrics, draw_reliability_diagram, reliability
 
 
 def overconfident(pairs=400, seed=0):
@@ -37,10 +37,6 @@ def test_likelihood_and_brier_score_by_hand():
     assert metrics["brier"] == pytest.approx((first + second) / 2)
     assert all(metrics[name] == metrics[f"{name}_before"] for name in ("ece", "nll", "brier"))
     assert np.isfinite(calibration_metrics(np.array([[5000.0, 0.0]]), [1], 1.0)["nll"])
-
-
-def test_softmax_has_a_temperature_and_no_overflow():
-    np.testing.assert_allclose(softmax(np.array([[2e4, 0.0]]), 1e4), [[1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))]])
 
 
 def test_calibration_is_fitted_on_validation_and_helps_the_test_split_too():

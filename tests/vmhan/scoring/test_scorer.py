@@ -1,10 +1,9 @@
-"""The scorer against numbers worked by hand, against scikit-learn, and for every input that it refuses."""
+"""The scorer against numbers worked by hand, against plain counting, and for every input that it refuses."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from modeling_vmhan.labels import NONE_LABELS, find_none_label
 from vmhan.scoring.scorer import confusion, per_relation, score
@@ -44,16 +43,14 @@ def test_per_relation_equals_numbers_worked_by_hand():
 
 @settings(max_examples=60, deadline=None)
 @given(pairs_of_labels)
-def test_score_equals_scikit_learn_and_plain_counting(pairs):
+def test_score_equals_plain_counting(pairs):
     gold, predicted = zip(*pairs, strict=True)
-    result, options = score(gold, predicted, labels=LABELS), {"labels": [PEER, MEMBER, CONTAIN], "zero_division": 0}
-    for name, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
-        assert result[name] == pytest.approx(function(gold, predicted, average="micro", **options))
-    assert result["macro_f1"] == pytest.approx(f1_score(gold, predicted, average="macro", **options))
-    assert result["accuracy"] == pytest.approx(accuracy_score(gold, predicted))
     right = sum(g == p != NONE for g, p in pairs)
-    denominator = sum(p != NONE for p in predicted) + sum(g != NONE for g in gold)
-    assert result["f1"] == pytest.approx(2 * right / denominator if denominator else 0.0)
+    claimed, true = (sum(name != NONE for name in names) for names in (predicted, gold))
+    expected = {"precision": right / max(claimed, 1), "recall": right / max(true, 1)}
+    expected["f1"] = 2 * right / max(claimed + true, 1)
+    result = score(gold, predicted, labels=LABELS)
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
 
 
 @settings(max_examples=40, deadline=None)

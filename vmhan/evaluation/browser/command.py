@@ -19,7 +19,7 @@ from model_cards.files import write_text
 from model_cards.run_metadata import RunMetadata, leak_reasons, read_metadata
 from vmhan.evaluation.browser.data import WrongPair, explain, why_no_attention, wrong_pairs
 from vmhan.evaluation.browser.page import render
-from vmhan.evaluation.run_posts import load_run_posts
+from vmhan.evaluation.run_posts import LOCAL, load_run_posts
 from vmhan.scoring.bootstrap import bootstrap_f1
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import score
@@ -27,7 +27,6 @@ from vmhan.scoring.scorer import score
 
 __all__ = ["main", "report"]
 
-LOCAL = ("dataset", "data_dir", "cache_dir")
 FEATURE_COLUMNS = ("image_features", "object_features")
 SHOW = {
     "attention": "everything there is",

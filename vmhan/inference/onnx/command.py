@@ -90,10 +90,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the forms, processor and config to the folder; returns the content of export.json.
-
-    Raises:
-        ValueError: the model cannot be exported, or a form differs too much from it.
+    """Write the forms, processor and config to the folder; returns the content of export.json. ValueError if the model
+    cannot be exported, or a form differs too much from it.
     """
     config, program, is_onnx = model.config, export_program(model, processor), arguments.format == "onnx"
     content: dict[str, Any] = {"format": arguments.format}

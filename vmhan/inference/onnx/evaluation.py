@@ -36,11 +36,7 @@ class Answers(NamedTuple):
 
 
 def load_validation(argv: list[str]) -> datasets.Dataset:
-    """Load the validation split that run_mmre.py would take with these arguments.
-
-    Raises:
-        ValueError: an unknown argument, or data without that split.
-    """
+    """Load the validation split that run_mmre.py would take with these arguments; ValueError if there is none."""
     _, data_args, run_args = parse_arguments([*argv, "--do_train", "false"])
     posts = load_posts(data_args, run_args)
     if SPLIT not in posts:
@@ -49,11 +45,7 @@ def load_validation(argv: list[str]) -> datasets.Dataset:
 
 
 def evaluate(model, processor, posts: datasets.Dataset, folder: Path, files: Iterable[str]) -> dict[str, Any]:
-    """Measure the model itself and the ONNX `files` in the folder, all with the same number of threads.
-
-    Raises:
-        ValueError: the posts' labels are not the model's.
-    """
+    """Measure the model and the ONNX `files`, with equally many threads; ValueError for posts of other labels."""
     config, threads = model.config, torch.get_num_threads()
     names = posts.features["pairs"].feature["relation"].names
     if names != config.labels:

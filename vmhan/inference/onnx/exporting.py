@@ -65,9 +65,7 @@ def precise_features(model: nn.Module) -> Iterator[None]:
 
 def export_program(model: nn.Module, processor) -> ExportedProgram:
     """`torch.export` of a `VMHANForRelationClassification` in evaluation mode, made float32, with open axes.
-
-    Raises:
-        ValueError: a vision encoder in the model, or a part of it that torch.export cannot trace.
+    ValueError for a vision encoder in the model, or a part of it that torch.export cannot trace.
     """
     config = model.config
     if config.vision_encoder is not None:
@@ -105,9 +103,7 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
 
 def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None) -> int:
     """Write the program as ONNX; returns the opset, the version of ONNX's operators, which None leaves to torch.
-
-    Raises:
-        ValueError: packages are missing, or the program has no form in this opset.
+    ValueError if packages are missing, or if the program has no form in this opset.
     """
     need("onnx", "onnxscript")
     try:
