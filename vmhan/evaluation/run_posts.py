@@ -18,11 +18,7 @@ Row = dict[str, Any]
 
 
 def load_run_posts(
-    data: Mapping[str, Any],
-    rows: Sequence[Row],
-    *,
-    local: Mapping[str, str | None],
-    without: Collection[str] = (),
+    data: Mapping[str, Any], rows: Sequence[Row], *, local: Mapping[str, str | None], without: Collection[str] = ()
 ) -> datasets.Dataset:
     """The posts of one split, by the data arguments in a run's run.json.
 

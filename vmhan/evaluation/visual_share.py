@@ -2,9 +2,8 @@
 
     vmhan visual-share RUN_DIR [RUN_DIR ...] --shares 0 0.25 0.5 0.75 1 [--data_dir DIR]
 
-Each RUN_DIR is an --output_dir of run_mmre.py with its weights. The posts are those that its run.json names; folders
-of the machine are not in there: give --data_dir, --cache_dir or --dataset again. It writes visual_share.json into each
-RUN_DIR after every share and skips the shares that are there, so that a killed command goes on where it was.
+Posts are those that run.json names; folders of the machine are not in there: give --data_dir, --cache_dir or --dataset
+again. After every share it writes visual_share.json into RUN_DIR; a killed command goes on where it was.
 """
 
 import argparse

@@ -1,11 +1,7 @@
 """Answer a file of questions with a trained model: `vmhan predict MODEL INPUT --output OUT.jsonl`.
 
-    vmhan predict outputs/demo questions.jsonl --output answers.jsonl
-    vmhan predict user/vmhan posts.parquet --output facts.csv --format triples --abstain_below 0.8
-
-INPUT is read as it is needed; question_files.py says what a row is. The output has one row a pair (answers.py), or as
-triples one row a pair with a relation, and OUT.graphml beside it. A row that cannot be answered goes to
-OUT.errors.jsonl with its number and the reason. The same command continues a run that was killed (resumable.py).
+question_files.py says what a row of INPUT is, answers.py what one of the output is. A row that cannot be answered goes
+to OUT.errors.jsonl with its number and the reason. The same command continues a run that was killed (resumable.py).
 Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
 """
 
@@ -110,14 +106,8 @@ def _device(text: str) -> torch.device:
 
 
 def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
-    return transformers.pipeline(
-        TASK,
-        model=arguments.model,
-        device=arguments.device,
-        trust_remote_code=arguments.trust_remote_code,
-        top_k=arguments.top_k,
-        abstain_below=arguments.abstain_below,
-    )
+    names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
+    return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names})
 
 
 def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:

@@ -2,10 +2,9 @@ r"""Error browser: one HTML file about what a run got wrong, which opens offline
 
     vmhan browse RUN_DIR --split validation --data_dir MNRE_FOLDER --output report.html
 
-RUN_DIR is an --output_dir of run_mmre.py. The page has the scores, the confusion matrix, each relation's scores, and
-every error, the one that the model was surest of first; the --worst N of them with their image and with the nodes and
-hyperedges that the model looked at. Posts come from the run's data set, which is loaded as the run loaded it (give the
-same --data_dir and --cache_dir); attention needs the run's weights. The page says what is missing.
+The page has the scores, the confusion matrix, each relation's scores, and every error, the surest first; the --worst N
+of them with their image and with what the model looked at, for which it needs the run's weights. Posts are loaded as
+the run loaded them (give the same --data_dir and --cache_dir). The page says what is missing.
 """
 
 import argparse

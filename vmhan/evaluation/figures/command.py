@@ -4,8 +4,7 @@
     vmhan figures --results RESULTS/DATASET --rows full no_kl bert --output_dir OUT
 
 For each figure it writes OUT/figures/NAME.json (every number, with pairs, sentences and interval) and, with
-matplotlib, NAME.png and NAME.svg: fig3_entities, fig4_sentences, fig5_visual_share (from visual_share.json, which
-`vmhan visual-share` writes), fig6_time, spans, detection, calibration.
+matplotlib, NAME.png and NAME.svg. Figure 5 reads what `vmhan visual-share` writes.
 """
 
 import argparse

@@ -1,8 +1,6 @@
 """Export a trained model for serving: `vmhan export MODEL --output_dir OUT`.
 
-    vmhan export outputs/mnre --output_dir outputs/mnre-onnx --int8
-    vmhan export outputs/mnre --output_dir outputs/mnre-onnx --int8 \
-        --evaluate configs/mnre_offline.yaml --data_dir DIR
+    vmhan export outputs/mnre --output_dir outputs/mnre-onnx --int8 --evaluate configs/mnre_offline.yaml --data_dir DIR
 
 Writes to OUT the graph (model.onnx, with --int8 also model_int8.onnx; or model.pt2), the processor, the config and,
 last, export.json. Nothing is written where the graph differs from the model by 1e-4 or more on its test posts.
