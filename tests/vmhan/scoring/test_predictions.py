@@ -39,8 +39,6 @@ def test_a_folder_and_its_file_are_read_alike(run, name):
     assert predictions.rows == ROWS
     assert predictions.labels == LABELS and predictions.none_label == "None"
     assert predictions.path == folder / "predictions.jsonl"
-    assert predictions.gold == ["None", "peer", "None"]
-    assert predictions.predicted == ["peer", "peer", "member_of"]
     assert predictions.groups == ["validation/v0", "test/t0", "test/t0"]
     assert predictions.probabilities is None
     assert predictions.splits == ["validation", "test"] and predictions.split("test").rows == ROWS[1:]

@@ -4,8 +4,7 @@ What varies from batch to batch (posts, encoder rows, tokens, pairs, objects, ph
 class probabilities at the config's calibration temperature are part of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -37,30 +36,11 @@ class ExportableClassifier(nn.Module):
         return logits, (logits / self.temperature).softmax(dim=-1)
 
 
-class PreciseLayerNorm(nn.Module):
-    """LayerNorm in float64: onnxruntime's own in float32 rounds more coarsely than torch's, and the BatchNorm after it
-    enlarges that by 1 / sqrt(variance + eps), which is in the hundreds for features that hardly vary."""
-
-    def __init__(self, norm: nn.LayerNorm):
-        super().__init__()
-        self.shape, self.eps = norm.normalized_shape, norm.eps
-
-    def forward(self, features: Tensor) -> Tensor:
-        return nn.functional.layer_norm(features.double(), self.shape, eps=self.eps).to(features.dtype)
-
-
-@contextmanager
-def precise_features(model: nn.Module) -> Iterator[None]:
-    """Normalise region features in float64 while this is open."""
-    projection = model.base_model.visual_projection
-    if projection is None:
-        yield
-        return
-    norm, projection.feature_norm = projection.feature_norm, PreciseLayerNorm(projection.feature_norm)
-    try:
-        yield
-    finally:
-        projection.feature_norm = norm
+def precise_norm(norm: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """A forward hook, region features normalised in float64: onnxruntime's LayerNorm in float32 rounds more coarsely
+    than torch's, and the BatchNorm after it enlarges that for features that hardly vary.
+    """
+    return nn.functional.layer_norm(inputs[0].double(), norm.normalized_shape, eps=norm.eps).to(output.dtype)
 
 
 def export_program(model: nn.Module, processor) -> ExportedProgram:
@@ -88,10 +68,11 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
     # for related. The values are zeros, which point at what is there: none is looked at.
     sizes = {name: 2 + i for i, name in enumerate(names)}
     example = {name: traced[name].new_zeros([sizes.get(axis, axis) for axis in axes[name]]) for name in axes}
+    projection = model.base_model.visual_projection
+    hooks = [] if projection is None else [projection.feature_norm.register_forward_hook(precise_norm)]
     try:
         exportable = ExportableClassifier(model.float().eval())
-        with precise_features(model):
-            return torch.export.export(exportable, (example,), dynamic_shapes={"inputs": shapes}, strict=False)
+        return torch.export.export(exportable, (example,), dynamic_shapes={"inputs": shapes}, strict=False)
     except Exception as error:  # torch.export raises whatever the traced code or its own many parts do
         raise ValueError(
             f"torch.export cannot trace this model (text encoder {config.text_config.model_type!r}, hyperedges "
@@ -99,6 +80,9 @@ def export_program(model: nn.Module, processor) -> ExportedProgram:
             f"which depends on the values of its inputs, received {type(error).__name__}: {error}. Serve it with "
             "transformers.pipeline instead."
         ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def save_onnx(program: ExportedProgram, path: Path, *, opset: int | None = None) -> int:
