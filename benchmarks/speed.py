@@ -10,6 +10,8 @@ read the same posts, a batch at a time, as tensors; a training step is forward, 
                marker, span, packed: VM-HAN over the same batches; ..._buckets: batches of like length
     pairs      marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
     breakdown  the parts of a step with markers and packed
+    latency    posts as text through tokenizer and encoder, processor and model, and the whole pipeline, one post at a
+               time and in batches
     memory     peak memory of a training run, each in a process of its own (benchmarks/memory.py)
     growth     the same over an epoch with more and more rows and a tiny encoder
 
@@ -41,6 +43,7 @@ from benchmarks.memory import measure_runs
 from benchmarks.posts import load_posts, with_features, with_pairs
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import CLOCKS, take_turns
+from modeling_vmhan import MultimodalRelationClassificationPipeline
 
 
 __all__ = ["main"]
@@ -166,6 +169,32 @@ def break_down(competitors: dict[str, Competitor], bench: Bench, rounds: int, cl
     return Table(rows, per="pairs")
 
 
+def measure_latency(bench: Bench, stored, arguments) -> Tables:
+    built, encoder = preset_competitor(bench), bench.encoder
+    device = torch.device(arguments.device)
+    pipe = MultimodalRelationClassificationPipeline(built.model, built.processor, device=device)
+    names = ("tokens", "boxes", "object_labels", "caption", "image_phrases", "pairs", "image_features")
+    posts = [{name: post[name] for name in (*names, "object_features")} for post in bench.posts]
+
+    def encode(given):
+        texts = [" ".join(post["tokens"]) for post in given]
+        return encoder(**bench.tokenizer(texts, padding=True, return_tensors="pt").to(device))[0].cpu()
+
+    subjects = {
+        "encoder": encode,
+        "model": lambda given: built.model(**built.processor(given).to(device)).logits.cpu(),
+        "pipeline": lambda given: pipe(given, batch_size=len(given)),
+    }
+    built.model.eval()
+    sizes = {"one post": 1, f"{bench.batch_size} posts": bench.batch_size}
+    for title, size in sizes.items():
+        batches = [posts[start : start + size] for start in range(0, len(posts), size)][: arguments.batches]
+        turns = {name: [partial(subject, batch) for batch in batches] for name, subject in subjects.items()}
+        with torch.no_grad():
+            times, work = take_turns(turns, arguments.rounds), {"posts": sum(map(len, batches))}
+        yield f"latency/{title}", Table({name: Row(times[name], "encoder", work) for name in turns}, "posts")
+
+
 def measure_memory(bench: Bench, stored, arguments) -> Tables:
     run = {"posts": stored, "encoder": arguments.encoder, "batch_size": bench.batch_size, "max_steps": MEMORY_STEPS}
     runs = {name: {**run, "competitor": name} for name in ("bare", "marker", "packed")}
@@ -190,6 +219,7 @@ PARTS = {
     "step": measure_step,
     "pairs": measure_pairs,
     "breakdown": measure_breakdown,
+    "latency": measure_latency,
     "memory": measure_memory,
     "growth": measure_growth,
 }

@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_cards.files import write_text as write_atomically  # until every caller imports model_cards.files
-
 
 __all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "read_object"]
-__all__ += ["write_atomically"]
 
 RUN_FILE = "run.json"
 # What run_mmre.py calls the encoder that it takes from a PyPI package, and that encoder's name on the Hub.

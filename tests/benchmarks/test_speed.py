@@ -73,9 +73,6 @@ def test_a_cell_has_the_median_and_the_quartiles_and_ratios_are_taken_within_a_r
     assert cells_of(line) == ["a", "4000 (2500 to 9500)", "3.00 (2.50 to 3.50)", "b", "2"]
 
 
-# ---------------------------------------------------------------- what is compared
-
-
 def test_all_do_the_same_pairs_and_share_one_encoder(bench, monkeypatch):
     marker, span, packed = (preset_competitor(bench, mode) for mode in ("marker", "span", "packed"))
     bare = bare_competitor(bench)
@@ -134,9 +131,6 @@ def test_a_step_in_parts_has_the_gradients_of_a_step(bench, make, monkeypatch):
 
 def trained(competitor):
     return [(name, parameter) for name, parameter in competitor.model.named_parameters() if parameter.grad is not None]
-
-
-# ---------------------------------------------------------------- timing
 
 
 def test_turns_are_taken_in_rounds_and_counted():

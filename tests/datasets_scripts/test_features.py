@@ -56,9 +56,6 @@ def test_results_come_as_soon_as_a_batch_is_full(extractor, images_and_boxes):
     assert len(taken) < 4  # 4 to 8 stickers an image and batches of 8: two images are enough
 
 
-# ---------------------------------------------------------------- passes
-
-
 @pytest.mark.parametrize(("encoder", "expected"), [("vgg16", [4] * 9 + [1]), ("vgg16_roi_align", [4, 4, 2])])
 def test_each_image_costs_one_pass_and_batches_are_full(encoder, expected, thin_vgg16):
     """37 regions of 10 images: a pass a region, or a pass an image; the last batch alone is not full."""
@@ -89,9 +86,6 @@ def test_crops_and_roi_align_agree_on_whole_images_only(thin_vgg16, images_and_b
     assert not torch.allclose(crops[1:], aligned[1:], rtol=1e-2, atol=0)
 
 
-# ---------------------------------------------------------------- backbones, types
-
-
 @pytest.fixture
 def backbone(make_vision_config, tmp_path):
     torch.manual_seed(0)
@@ -118,9 +112,6 @@ def test_features_that_do_not_fit_float16(backbone, images_and_boxes):
         next(extractor.extract(images_and_boxes))
 
 
-# ---------------------------------------------------------------- the description
-
-
 def test_description(extractor):
     description = extractor.description
     asked = {"encoder": "vgg16", "weights": "random:0", "feature_size": 4096, "dtype": "float32"}
@@ -135,9 +126,6 @@ def test_the_code_digest_is_of_every_file_in_the_path(monkeypatch):
     for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "weights.py", "features.py"):
         monkeypatch.setattr(Path, "read_bytes", lambda path, name=name: read(path) + b"#" * (path.name == name))
         assert features._code_digest() != before
-
-
-# ---------------------------------------------------------------- what is refused
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,6 @@ def read_tables(text):
     return found
 
 
-# ---------------------------------------------------------------- numbers come from the files
-
-
 def test_every_score_and_setting_is_in_the_card(folder):
     stated = read_tables(model_card(folder).text)
     assert (stated["test_f1"], stated["validation_accuracy"], stated["test_loss"]) == ("0.6999", "0.9123", "0.3000")
@@ -132,9 +129,6 @@ def test_the_paper_s_numbers_are_the_paper_s_and_marked_as_such(folder):
     assert printed == [value for scores in PAPER_RESULTS.values() for value in scores.values()]
 
 
-# ---------------------------------------------------------------- leaks
-
-
 def test_leaky_results_are_marked_and_kept_out_of_the_model_index(folder, write_run_files):
     write_run_files(folder, leaky=True, leak_reasons=["crop counts separate None from the rest"])
     card = ModelCard(write_model_card(folder).read_text())
@@ -162,9 +156,6 @@ def test_the_leak_status_is_stated(folder, write_run_files, leaky, reasons, stat
     assert leak_reasons(json.loads((folder / "metrics.json").read_text())) == reasons
     assert f"**Leak status:** {status}" in card.text and "[!WARNING]" not in card.text
     assert card.data.to_dict().get("leaky") is leaky and card.data.eval_results
-
-
-# ---------------------------------------------------------------- what is said of the run
 
 
 @pytest.mark.parametrize(

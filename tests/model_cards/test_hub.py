@@ -135,9 +135,6 @@ def attempt(hub, client, folder):
     return publish
 
 
-# ---------------------------------------------------------------- models
-
-
 def test_what_is_published_is_the_model_and_nothing_else(published, folder):
     files = published.files
     code = {path.name for path in folder.glob("*.py")}
@@ -194,9 +191,6 @@ def test_a_dry_run_lists_the_files_and_a_wrong_card_is_refused_before_anybody_is
     assert len(hub.requests) == before
 
 
-# ---------------------------------------------------------------- failures
-
-
 @pytest.mark.parametrize(
     "token, repo_id, said",
     [
@@ -246,9 +240,6 @@ def test_an_unfinished_folder_is_an_error(folder, tmp_path, name):
         publishable_files(tmp_path / "unfinished")
     with pytest.raises(ValueError, match=r"\*\*/\*.parquet|README.md"):
         publishable_files(tmp_path / "unfinished", repo_type="dataset")
-
-
-# ---------------------------------------------------------------- data sets
 
 
 @pytest.fixture(scope="module")

@@ -80,9 +80,6 @@ def captions(figures):
     return [html.unescape(caption) for caption in found]
 
 
-# ---------------------------------------------------------------- functions
-
-
 def test_the_page_shows_the_pipelines_answer(space, pipe):
     page, pictures = space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)
     expected = pipe({"text": TEXT, "head": "Ann", "tail": "Paris"})
@@ -154,9 +151,6 @@ def test_the_page_has_a_place_for_an_image_only_where_one_is_taken(space, seeing
         demo = space.build_demo(given)
         kinds = [block.get_block_name() for block in demo.blocks.values()]
         assert ("image" in kinds) == takes and demo.analytics_enabled is False
-
-
-# ---------------------------------------------------------------- the server, where the package is not installed
 
 
 @pytest.fixture(scope="module")
@@ -232,9 +226,6 @@ def test_the_server_reads_no_file_of_its_own_machine(url, picture):
     assert "event: error" in said and "Cannot move" in said and "Ann → Paris" not in said
 
 
-# ---------------------------------------------------------------- in a browser
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     driver = start_chromium(tmp_path_factory.mktemp("chromium"), window="1280,1600")
@@ -269,9 +260,6 @@ def test_a_reader_asks_and_sees_relations_and_a_picture(browser, url, picture, t
     assert browser.save_screenshot(str(tmp_path / "page.png")) and Image.open(tmp_path / "page.png").width >= 1000
     asked = [urlsplit(asked) for asked in requested_urls(browser)]  # no font, script or count from elsewhere
     assert {part.netloc for part in asked if part.scheme.startswith("http")} == {urlsplit(url).netloc}
-
-
-# ---------------------------------------------------------------- the Space's files
 
 
 def test_the_spaces_files_agree_with_the_package():

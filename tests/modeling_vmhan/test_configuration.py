@@ -22,8 +22,6 @@ from vmhan.scoring.scorer import score
 FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if name not in ("self", "kwargs")]
 
 
-# ---------------------------------------------------------------- every field has a rule
-
 INVALID_VALUES = {
     "text_config": ["bert-base-uncased"],
     "entity_representation": ["markers"],
@@ -90,8 +88,6 @@ def test_fields_that_do_not_go_together(fields, match, make_config):
     with pytest.raises(ValueError, match=match):
         make_config(**fields)
 
-
-# ---------------------------------------------------------------- every field matters
 
 # field -> (its other value, what must then differ, fields that both sides share)
 EFFECTS = {
@@ -181,9 +177,6 @@ def test_hidden_size_follows_the_text_encoder_unless_given(make_config, make_tex
     assert make_config(text_config=text_config, hidden_size=16).hidden_size == 16
 
 
-# ---------------------------------------------------------------- unknown keys
-
-
 @pytest.mark.parametrize(
     ("typo", "meant"),
     [("kl_wieght", "kl_loss_weight"), ("num_object", "num_objects"), ("feature_size", "visual_feature_size")],
@@ -196,9 +189,6 @@ def test_an_unknown_key_is_refused_with_the_nearest_name(typo, meant, make_confi
 def test_keys_that_transformers_owns_pass(make_config):
     config = make_config(output_attentions=True, problem_type="single_label_classification", architectures=["X"])
     assert config.output_attentions and config.architectures == ["X"]
-
-
-# ---------------------------------------------------------------- labels
 
 
 @pytest.mark.parametrize(
@@ -237,9 +227,6 @@ def test_labels_that_contradict_each_other(fields, match):
         VMHANConfig(**fields)
 
 
-# ---------------------------------------------------------------- presets: the rows of Table 2
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_config):
     full, changed = make_config().to_dict(), make_config(preset).to_dict()
@@ -254,9 +241,6 @@ def test_a_preset_takes_fields_and_wins_over_them():
 def test_an_unknown_preset_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"must be one of \['full', .*received 'no_kll'\. Did you mean 'no_kl'"):
         VMHANConfig.from_preset("no_kll")
-
-
-# ---------------------------------------------------------------- text_config and JSON
 
 
 def test_text_config_as_dict_or_object(make_text_config):
@@ -297,9 +281,6 @@ def test_a_vision_backbone_in_the_json_round_trip(model_type, make_config, make_
     assert type(loaded.vision_config) is type(vision_config) and loaded.image_transform == transform
     assert loaded.vision_config.to_dict() == config.vision_config.to_dict()
     assert VMHANConfig(**config.to_dict()).to_dict() == config.to_dict()
-
-
-# ---------------------------------------------------------------- fields given at loading
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,6 @@ def changed(tensors, change):
     return [None if tensor is None else change(tensor) for tensor in tensors]
 
 
-# ---------------------------------------------------------------- the formulas, by hand
-
-
 def neighbours(i):
     """Nodes that share a hyperedge with node i, itself included: the clique expansion with self-loops."""
     return [k for k in NODES if any(INCIDENCE[i][e] and INCIDENCE[k][e] for e in EDGES)]
@@ -140,9 +137,6 @@ def test_gat_is_velickovic_2018_over_the_clique_expansion():
             row.append(elu(sum(value / total * projected[k][d] for k, value in exponentials.items())))
         expected.append(row)
     assert_equal(layer(*inputs).node_mean, expected)
-
-
-# ---------------------------------------------------------------- properties of all four
 
 
 @every_graph_layer
@@ -232,9 +226,6 @@ def test_variational_gcn_keeps_its_variance_above_eps_for_any_weights():
         for _ in range(3):
             state = (*layer(*state)[:4], state[4])
             assert (state[1] >= EPS).all()
-
-
-# ---------------------------------------------------------------- torch_geometric (extra `bench`)
 
 
 @pytest.fixture

@@ -25,9 +25,6 @@ def without_labels(inputs):
     return {name: value for name, value in inputs.items() if name != "labels"}
 
 
-# ---------------------------------------------------------------- every preset, every entity representation
-
-
 @ALL_MODES
 @ALL_PRESETS
 def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
@@ -106,9 +103,6 @@ def test_every_preset_learns_four_rows(preset, make_model, encode, posts):
     pytest.fail(f"{preset} did not learn four rows: cross-entropy {output.relation_loss:.3f} after 60 steps")
 
 
-# ---------------------------------------------------------------- what must change nothing
-
-
 @ALL_MODES
 @pytest.mark.parametrize("preset", ["full", "gat", "no_hypergraph"])
 def test_batch_composition_and_padding_change_nothing(preset, mode, make_model, predict, posts):
@@ -180,9 +174,6 @@ def test_evaluation_is_deterministic_and_dropout_acts_in_training(make_model, pr
     assert differ(model(**inputs).logits, model(**inputs).logits)
 
 
-# ---------------------------------------------------------------- missing modalities
-
-
 @ALL_PRESETS
 def test_a_pair_without_an_image_is_predicted(preset, make_model, predict, posts):
     model = make_model(preset)
@@ -220,9 +211,6 @@ def test_a_text_model_ignores_images(make_model, predict, posts):
     close(predict(model, posts()), predict(model, without))
 
 
-# ---------------------------------------------------------------- a tail in the image (MORE)
-
-
 @ALL_MODES
 def test_a_visual_tail_is_its_region(mode, make_model, encode, object_post):
     model = make_model(entity_representation=mode)
@@ -236,9 +224,6 @@ def test_a_visual_tail_is_its_region(mode, make_model, encode, object_post):
     regions = torch.tensor([post["object_features"][2], post["object_features"][0]])
     projected = base.visual_projection(regions.unsqueeze(1), torch.ones(2, 1, dtype=torch.bool)).squeeze(1)
     close(output.initial_node_mean[:, 1], base.gaussian_nodes(projected)[0])
-
-
-# ---------------------------------------------------------------- losses and outputs
 
 
 def test_the_loss_terms_are_those_of_the_paper(make_model, encode, posts):
@@ -287,9 +272,6 @@ def test_optional_outputs(preset, make_model, encode, posts):
             assert node_to_edge.shape == (pairs, heads, edges, nodes)
             assert edge_to_node.shape == (pairs, heads, nodes, edges)
     close(output.logits, plain.logits)
-
-
-# ---------------------------------------------------------------- bad input
 
 
 def test_an_empty_batch_is_refused(make_model, encode, posts):

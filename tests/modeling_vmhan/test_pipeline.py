@@ -58,9 +58,6 @@ def same(first, second):
     torch.testing.assert_close(scores(first), scores(second), atol=1e-5, rtol=1e-4)
 
 
-# ---------------------------------------------------------------- answers
-
-
 def test_an_answer_is_the_models(pipe, predict, posts):
     post = posts()[0]
     expected = predict(pipe.model, [post]).softmax(dim=-1)
@@ -117,9 +114,6 @@ def test_the_calibration_temperature_is_used(make_pipe):
     assert flat["uncertainty"]["entropy"] > plain["uncertainty"]["entropy"]
 
 
-# ---------------------------------------------------------------- uncertainty
-
-
 def test_uncertainty_is_repeatable_and_bounded(pipe):
     worth = pipe(QUESTION)["uncertainty"]
     assert worth == pipe(QUESTION)["uncertainty"] != pipe(QUESTION, seed=1)["uncertainty"]
@@ -132,9 +126,6 @@ def test_a_model_without_variances_has_no_mutual_information(make_pipe):
     answer = make_pipe("no_variational")(QUESTION)
     assert answer["uncertainty"]["mutual_information"] is None
     assert answer["uncertainty"]["monte_carlo_score"] == pytest.approx(answer["score"])
-
-
-# ---------------------------------------------------------------- many questions
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -167,9 +158,6 @@ def test_worker_processes_open_images_and_tokenize(seeing, picture, posts, tmp_p
     assert called == []
     same(seeing(questions, batch_size=2), expected)
     assert called
-
-
-# ---------------------------------------------------------------- images
 
 
 def test_a_box_may_be_the_tail(seeing, picture):
@@ -218,9 +206,6 @@ def test_a_url_that_times_out(seeing):
             seeing(question)
 
 
-# ---------------------------------------------------------------- explanation
-
-
 def test_an_explanation_comes_with_the_answer_and_leaves_it_as_it_is(seeing, picture):
     question = {"text": TEXT, "pairs": [{"head": "Ann", "tail": "Bob"}, {"head": "Ann", "tail": (2, 2, 20, 20)}]}
     question |= {"image": picture, "boxes": [[30, 5, 60, 40]], "object_labels": ["stage"], "caption": "a stage"}
@@ -247,9 +232,6 @@ def test_explanations_of_a_batch_stay_with_their_question(pipe, posts):
         assert [node["text"] for node in nodes[0]] == [node["text"] for node in nodes[1]]
         weights = [torch.tensor([node["weight"] for node in of_answer]) for of_answer in nodes]
         torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
-
-
-# ---------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -295,9 +277,6 @@ def test_a_processor_of_another_model_is_refused(make_pipe, make_model, make_pro
         make_pipe(model=small)
     with pytest.raises(ValueError, match="processor=.*received None"):
         MultimodalRelationClassificationPipeline(small)
-
-
-# ---------------------------------------------------------------- how models come
 
 
 def test_a_training_model_answers_without_chance(make_pipe, make_model):

@@ -54,9 +54,6 @@ def same(first, second):
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=lambda text, name=name: name + text)
 
 
-# ---------------------------------------------------------------- spans of text and of tokens
-
-
 @ALL_MODES
 def test_text_and_tokens_give_identical_inputs(mode, make_processor, posts):
     processor = make_processor(entity_representation=mode)
@@ -129,9 +126,6 @@ def test_letters_the_tokenizer_rewrites_keep_their_spans(mode, make_processor):
     assert mention_tokens(processor, inputs, 0, 1) == processor.tokenizer.tokenize("jose-maria")
 
 
-# ---------------------------------------------------------------- markers
-
-
 @pytest.mark.parametrize(
     ("head", "tail", "expected"),
     [
@@ -163,9 +157,6 @@ def test_packed_markers_stand_behind_the_row_at_the_mentions_positions(make_proc
     assert inputs["marker_pair"][0].tolist() == [0] * 10 + [1] * 4 + [2] * 4
     assert inputs["entity_tokens"].tolist() == [[[10], [12]], [[14], [16]]]
     assert inputs["token_type_ids"][0].tolist() == [0] * 7 + [1] * 3 + [0] * 8
-
-
-# ---------------------------------------------------------------- windows
 
 
 @st.composite
@@ -245,9 +236,6 @@ def test_a_text_phrase_around_a_mention_skips_the_markers(make_processor):
     inputs = processor({"tokens": "Ann met Bob in Paris".split(), "pairs": [pair]})
     assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 0) == ["ann", "met", "bob", "in"]
     assert node_tokens(processor, inputs, "text_phrase_tokens", 0, 1) == ["bob"]
-
-
-# ---------------------------------------------------------------- the image text
 
 
 @pytest.fixture
@@ -348,9 +336,6 @@ def test_a_pair_chooses_its_image_phrases(chosen, limit, expected, with_image_te
     assert nodes == expected and row_tokens(processor, inputs, 0).count("[SEP]") == 1 + (limit > 0)
 
 
-# ---------------------------------------------------------------- images
-
-
 def test_features_go_through_as_they_are(make_processor, posts):
     posts = posts()
     posts[0]["image_features"] = np.asarray(posts[0]["image_features"], dtype=np.float16)  # as a data set stores them
@@ -427,9 +412,6 @@ def test_given_features_spare_the_pixels(make_processor, posts):
     same(make_processor()(with_image), make_processor()(post))
 
 
-# ---------------------------------------------------------------- batches
-
-
 @ALL_MODES
 def test_rows_are_padded_to_the_longest_and_no_further(mode, make_processor, posts):
     processor = make_processor(entity_representation=mode)
@@ -491,9 +473,6 @@ def test_numbers_of_numpy_are_whole_numbers(make_processor, make_config, posts):
     same(make_processor(**lengths)(arrays, label2id), make_processor(num_objects=2)(given_posts, label2id))
 
 
-# ---------------------------------------------------------------- the processor itself
-
-
 @pytest.mark.parametrize("loader", [VMHANProcessor, AutoProcessor])
 @pytest.mark.parametrize("name", ["tokenizer", "roberta_tokenizer"])
 def test_save_and_load_keep_fields_and_markers(name, loader, request, make_processor, make_config, posts, tmp_path):
@@ -518,9 +497,6 @@ def test_save_and_load_keep_fields_and_markers(name, loader, request, make_proce
     ids = [either.tokenizer.convert_tokens_to_ids(list(MARKERS)) for either in (loaded, processor)]
     assert ids[0] == ids[1] and len(loaded.tokenizer) == len(processor.tokenizer)
     same(loaded(posts()), expected)
-
-
-# ---------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize("tokenizer", [None, CanineTokenizer()], ids=["none", "slow"])

@@ -27,9 +27,6 @@ def without_labels(inputs):
     return {name: value for name, value in inputs.items() if name != "labels"}
 
 
-# ---------------------------------------------------------------- from_text_encoder
-
-
 @pytest.fixture
 def text_encoder(make_text_config):
     torch.manual_seed(5)
@@ -83,9 +80,6 @@ def test_a_half_precision_encoder_joins_a_full_precision_model(text_encoder, enc
     close(loaded(**encode(loaded, posts())).logits, logits)
 
 
-# ---------------------------------------------------------------- save and load
-
-
 @ALL_PRESETS
 def test_save_and_load_are_exact(preset, make_model, predict, posts, tmp_path):
     model = make_model(preset)
@@ -116,8 +110,6 @@ def test_new_layers_are_initialised_as_the_config_says(make_config):
         assert math.isclose(linear.weight.std().item(), 0.05, rel_tol=0.25)
         assert linear.bias is None or not linear.bias.any()
 
-
-# ---------------------------------------------------------------- remote code
 
 # Runs where the package and everything but torch, torchvision, transformers and pillow are not installed: one process
 # for all folders, as importing torch takes most of the time. Arguments: (folder, posts by name, picture, out) as JSON.
@@ -324,9 +316,6 @@ def test_a_published_folder_needs_no_trust_where_the_package_is_installed(auto, 
     assert type(model) is VMHANForRelationClassification
     with torch.no_grad():
         close(model(**encode(model, posts())).logits, expected, tolerance=0)
-
-
-# ---------------------------------------------------------------- folders that are wrong
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,6 @@ def classifier(size=5, relations=4, seed=1):
     return nn.Linear(4 * size, relations).requires_grad_(False)
 
 
-# ---------------------------------------------------------------- sampling
-
-
 def test_sampled_logits_have_the_moments_that_the_gaussians_give():
     """A linear classifier of Gaussians is Gaussian: mean W m + b, variance W^2 v; log-probabilities show it."""
     mean, variance = gaussians(pairs=2)

@@ -114,8 +114,6 @@ def test_settings_of_older_runs_are_read_by_today_s_names():
     assert current_settings({"no_visual": False, "visual": "features"}) == {"visual": "features"}
 
 
-# ---------------------------------------------------------------- the wheel
-
 ELSEWHERE = """
 import contextlib, io, json, sys
 import vmhan

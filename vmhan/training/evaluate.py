@@ -5,7 +5,6 @@ otherwise; run.json has no folders of the machine, so that --data_dir is given a
 predictions.jsonl, environment.json, config.json and run.json to --output_dir (RUN_FOLDER/evaluated if left out).
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.leaks import leak_record
-from model_cards.run_metadata import RUN_FILE, read_metadata, write_atomically
+from model_cards.files import write_json
+from model_cards.run_metadata import RUN_FILE, read_metadata
 from vmhan.configs import current_settings
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.command import make_trainer, measure, set_up_logging
@@ -69,6 +69,6 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         run["command"] = run["command"].replace("python run_mmre.py", "vmhan evaluate", 1)
         run |= {name: made.get(name) for name in ("licence", "base_model", "model", "training")}
         run["trained_model"] = folder.resolve().name
-        write_atomically(output_dir / RUN_FILE, json.dumps(run, indent=2) + "\n")
+        write_json(output_dir / RUN_FILE, run)
     trainer.accelerator.end_training()
     return metrics

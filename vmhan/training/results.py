@@ -10,8 +10,9 @@ import datasets
 import transformers
 
 from model_cards.cards import write_model_card
+from model_cards.files import write_json, write_text
 from model_cards.publishing import publish_model
-from model_cards.run_metadata import RUN_FILE, describe_run, write_atomically
+from model_cards.run_metadata import RUN_FILE, describe_run
 from modeling_vmhan import VMHANConfig
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
@@ -35,9 +36,9 @@ def write_results(
 ) -> None:
     """environment.json, predictions.jsonl, metrics.json, and figures/reliability.png where matplotlib is there."""
     rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
-    write_atomically(output_dir / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
-    write_atomically(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    write_atomically(output_dir / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_json(output_dir / "environment.json", describe_environment())
+    write_text(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_json(output_dir / "metrics.json", metrics)
     logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
     try:
         pairs = {split: real_pairs(result) for split, result in results.items()}
@@ -93,7 +94,7 @@ def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.Datase
         reason = "there is no test split" if is_repository else "a baseline has no pipeline"
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
     if not is_repository:
-        write_atomically(folder / RUN_FILE, json.dumps(run, indent=2) + "\n")
+        write_json(folder / RUN_FILE, run)
         return
     repo_id = run_args.hub_model_id or folder.absolute().name
     write_model_card(folder, run, repo_id=run_args.hub_model_id)
@@ -117,7 +118,7 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
         if pipe.model.config.vision_encoder is not None:
             post = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}
             question = json.dumps({**post, "image": picture.name}, indent=2)
-            write_atomically(output_dir / "example.json", question + "\n")
+            write_text(output_dir / "example.json", question + "\n")
             post["image"] = str(picture)
     logger.info("sentence: %s", " ".join(post["tokens"]))
     for answer, relation in zip(pipe(post), gold, strict=True):

@@ -20,7 +20,7 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from datasets_scripts.commands import nearest
-from model_cards.run_metadata import write_atomically
+from model_cards.files import write_json, write_text
 from vmhan.configs import find_config
 from vmhan.training.arguments import ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, set_up_logging
@@ -167,10 +167,10 @@ def _write(study, argv: Sequence[str], seed: int, output_dir: Path) -> dict[str,
         "best": _row(study.best_trial),
         "trials": [_row(trial) for trial in study.get_trials()],
     }
-    write_atomically(output_dir / "search.json", json.dumps(found, indent=2) + "\n")
+    write_json(output_dir / "search.json", found)
     best, score = study.best_params, study.best_value
     words = f"# Trial {study.best_trial.number} of search.json: validation F1 {score:.4f}.\n"
-    write_atomically(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
+    write_text(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
     logger.info("best of %d trials: validation F1 %.4f with %s", len(found["trials"]), score, best)
     return found
 

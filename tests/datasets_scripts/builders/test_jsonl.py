@@ -50,9 +50,6 @@ def read(path, labels=LABELS):
     return [post for _, post in read_posts(path, labels=labels, split=path.stem)]
 
 
-# mentions ------------------------------------------------------------------------------------------------------------
-
-
 @given(st.text(max_size=40))
 def test_tokens_are_the_text_without_its_white_space(text):
     spans = tokenize(text)
@@ -102,9 +99,6 @@ def test_three_ways_to_say_a_mention():
 def test_a_mention_that_is_not_one_place_is_an_error(mention, sentence, message):
     with pytest.raises(ValueError, match=rf"f.jsonl, line 3, field 'head.*: .*{message}"):
         span(mention, **sentence)
-
-
-# rows ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_full_row(folder):
@@ -182,9 +176,6 @@ def test_files_that_cannot_be_used_are_named(folder, load, name, content, messag
         load()
 
 
-# CSV -----------------------------------------------------------------------------------------------------------------
-
-
 def test_csv_rows_of_one_sentence_and_image_make_one_post(folder):
     path = write(
         folder,
@@ -221,9 +212,6 @@ def test_csv_rows_of_one_sentence_and_image_make_one_post(folder):
 def test_rows_that_do_not_fit_together(folder, name, lines, message):
     with pytest.raises(ValueError, match=rf"mine/{name}, {message}"):
         read(write(folder, *lines, name=name))
-
-
-# folders -------------------------------------------------------------------------------------------------------------
 
 
 def test_labels_are_collected_with_the_none_label_first(folder):

@@ -52,9 +52,6 @@ REQUESTS = [ask(str(number)) for number in range(30)]
 WHOLE = [ChatAnswer(f"answer to {number}") for number in range(30)]
 
 
-# what is sent and what comes back ------------------------------------------------------------------------------------
-
-
 def test_answers_come_in_order_from_several_requests_at_a_time():
     told = {}
 
@@ -93,9 +90,6 @@ def test_a_cut_answer_an_empty_one_and_half_a_surrogate():
     with ChatServer(first_times(cut, None, "\ud83d!")) as server:
         answers = complete(model_of(server, concurrency=1), ask(), ask(), ask())
     assert answers == [ChatAnswer(cut, truncated=True), ChatAnswer(""), ChatAnswer("?!")]
-
-
-# failures ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -175,9 +169,6 @@ def test_a_server_that_rejects_response_format_is_asked_without_it(is_rejected, 
         assert ["response_format" in body for body in server.bodies] == sent
 
 
-# arguments -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
@@ -205,9 +196,6 @@ def test_without_the_packages(monkeypatch):
         complete(OpenAIChatModel("m", "http://127.0.0.1:1/v1"), ask())
     with pytest.raises(ImportError, match=r"vmhan\[llm\]"):
         parse_answer(ChatAnswer("{}"), SCHEMA)
-
-
-# the cache -----------------------------------------------------------------------------------------------------------
 
 
 def cached(server, folder, **fields):

@@ -82,9 +82,6 @@ def test_bad_selectors_by_rule(spec, options, message):
             HeuristicSelector().select(make_post(**{field: [1]}))
 
 
-# apply_selections ----------------------------------------------------------------------------------------------------
-
-
 def test_selections_join_the_post():
     post = make_post()
     before = copy.deepcopy(post)
@@ -110,9 +107,6 @@ def test_the_processor_takes_a_post_with_selections(make_processor, make_config)
     inputs = make_processor(make_config())(selected)
     assert inputs["pair_objects"].tolist() == [pair["objects"] for pair in selected["pairs"]]
     assert (inputs["text_phrase_tokens"][:, 0] >= 0).any()
-
-
-# many posts ----------------------------------------------------------------------------------------------------------
 
 
 def test_posts_go_in_windows_of_pairs_and_come_back_in_order():

@@ -61,9 +61,6 @@ def selector_for(server, folder, **options):
     return make_selector(f"openai:llama3,llava@{server.url}", cache_dir=folder, **FAST | options)
 
 
-# prompts -------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(not PAPER.is_file(), reason=f"the paper is not at {PAPER}")
 def test_the_prompts_are_the_paper_s_words():
     text = " ".join(PAPER.read_text(encoding="utf-8").split())
@@ -120,8 +117,6 @@ def test_what_need_not_be_asked_is_not(tmp_path):
         nothing = selector_for(server, tmp_path, **only_objects, num_objects=0).select(POST, IMAGE)[0]
         assert nothing == PairSelection() and len(server.bodies) == 1
 
-
-# nonsense ------------------------------------------------------------------------------------------------------------
 
 CUT = Say('{"phrases": ["sin')
 CUT.finish = "length"
@@ -191,9 +186,6 @@ def test_a_request_without_answer_is_raised_or_recorded(tmp_path):
     assert selection.text_phrases and selection.image_phrases
 
 
-# taking values -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("phrase", "spans"),
     [
@@ -242,9 +234,6 @@ def test_image_phrases_are_printable_and_short_and_objects_whole_numbers():
     assert taken == [1, 0] and type(taken[0]) is int and "'1'" in reason
 
 
-# no label, no line number --------------------------------------------------------------------------------------------
-
-
 def test_what_is_asked_and_chosen_depends_on_the_words_and_the_image_alone(tmp_path):
     post = make_post()
     with ChatServer(answering()) as server:
@@ -255,9 +244,6 @@ def test_what_is_asked_and_chosen_depends_on_the_words_and_the_image_alone(tmp_p
         assert selector.select(post | {"pairs": post["pairs"][1:], "id": "x", "image_id": "y"}, IMAGE) == chosen[1:]
         assert selector.select(post | {"pairs": post["pairs"] * 2}, IMAGE) == chosen * 2
         assert len(server.bodies) == 6  # every later question was the same to the byte
-
-
-# many posts, interrupted ---------------------------------------------------------------------------------------------
 
 
 def make_posts(number):
@@ -313,9 +299,6 @@ def test_kill_9_and_run_again(tmp_path):
         selections = list(select_posts(selector, [(post, None) for post in posts]))
         assert len(server.bodies) == num_sent + 20 - num_kept
     assert [selection.text_phrases for of_post in selections for selection in of_post] == [[(1, 2)]] * 20
-
-
-# arguments -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

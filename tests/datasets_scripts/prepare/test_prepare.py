@@ -49,9 +49,6 @@ def folder(tmp_path):
     return tmp_path / "mine"
 
 
-# what is in it -------------------------------------------------------------------------------------------------------
-
-
 def test_the_folder_loads_with_posts_images_objects_and_features(output):
     posts = load(output)
     assert {split: len(rows) for split, rows in posts.items()} == {"train": 5, "validation": 2}
@@ -162,9 +159,6 @@ def test_posts_without_any_image(tmp_path):
     for tool, name in (("detector", "blobs"), ("features", "colours")):
         with pytest.raises(ValueError, match=f"{tool}: .*images"):
             run(tmp_path / "mine", source="mnre", **{tool: name})
-
-
-# flags and places ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

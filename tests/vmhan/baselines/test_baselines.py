@@ -24,9 +24,6 @@ def logits(model, inputs):
         return model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
 
 
-# ---------------------------------------------------------------- every baseline
-
-
 @pytest.mark.parametrize("name", OWN)
 def test_it_learns_four_posts_by_heart_and_every_weight_learns(name, make_baseline, posts, inputs_of):
     model = make_baseline(name, initializer_range=0.05).train()
@@ -81,9 +78,6 @@ def test_it_starts_from_the_pretrained_text_encoder(name, make_baseline, make_te
     model.use_text_encoder(encoder)
     own = model.text_encoder.state_dict()
     assert expected and all(torch.equal(own[key], value) for key, value in expected.items())
-
-
-# ---------------------------------------------------------------- words
 
 
 def test_segments_of_a_sentence_and_their_maximum():
@@ -152,9 +146,6 @@ def test_files_that_are_no_word_vectors(lines, message, tmp_path):
         read_word_vectors(tmp_path / "vectors.txt", {"ann", "met"})
 
 
-# ---------------------------------------------------------------- encoders, with and without regions
-
-
 def test_mtb_classifies_the_opening_markers_states(make_baseline, posts, processor_of):
     model = make_baseline("mtb")
     processor = processor_of(model)
@@ -189,9 +180,6 @@ def test_a_tail_in_the_image_is_its_region(name, make_baseline, object_post, inp
     before, after = logits(model, inputs), logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})
     assert not torch.allclose(before[0], after[0], atol=1e-4)
     torch.testing.assert_close(before[1], after[1])
-
-
-# ---------------------------------------------------------------- names and configurations
 
 
 @pytest.mark.parametrize(

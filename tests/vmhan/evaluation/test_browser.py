@@ -88,9 +88,6 @@ def posts(finished_run, run_postcards):
     return {post["id"]: post for post in load_run_posts(data, rows, local={"cache_dir": run_postcards.cache_dir})}
 
 
-# ---------------------------------------------------------------- a run, from its folder
-
-
 def test_the_page_shows_every_error_with_what_there_is(browse, finished_run, posts):
     code, text = browse(finished_run, "--worst", "3")
     page, errors = Page(text), errors_of(finished_run)
@@ -142,9 +139,6 @@ def test_a_model_without_hyperedge_attention_and_other_weights_are_told(finished
 )  # fmt: skip
 def test_what_cannot_be_shown_is_an_error(browse, changed, capsys, changes, flags, message):
     assert browse(changed(**changes), *flags) == (2, "") and message in capsys.readouterr().err
-
-
-# ---------------------------------------------------------------- the parts
 
 
 def row_of(relation, predicted, score=0.8, number=0, words="Ann"):
@@ -209,9 +203,6 @@ def test_text_is_text_wherever_it_comes_from():
     assert [tag for tag, _ in page.tags].count("script") == [tag for tag, _ in harmless.tags].count("script") == 1
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
     assert [tag for tag, _ in page.tags].count("img") == 1 and page.sentences == [f"{EVIL} met Bob"]
-
-
-# ---------------------------------------------------------------- in a browser
 
 
 @pytest.fixture(scope="module")

@@ -78,9 +78,6 @@ def wrong(*indices):
     return [("None" if g != "None" else PEER) if i in indices else g for i, g in enumerate(RIGHT)]
 
 
-# ---------------------------------------------------------------- groups
-
-
 def test_each_group_has_its_own_f1(tmp_path):
     """Pairs 0 and 1 of the post with three are wrong; none of the others is."""
     rows = rows_with(tmp_path, good=[RIGHT], bad=[wrong(0)])
@@ -104,9 +101,6 @@ def test_figure_3_by_hand(tmp_path):
     assert found == {"1": (3, 1.0), "2": (2, 0.0), "3-5": (2, 1.0)}
     assert "left out: 6+, 0 pairs and none with a relation" in repetition["notes"]
     assert [g["pairs"] for g in types["groups"]] == [6] and "1 of 7 pairs are in no group" in types["notes"]
-
-
-# ---------------------------------------------------------------- Figures 5 and 6
 
 
 def test_figure_5_has_the_shares_that_every_seed_was_evaluated_at(tmp_path):
@@ -153,9 +147,6 @@ def test_figure_6_is_relative_to_bare_bert(tmp_path):
     assert panel["points"]["full"]["relative"] == pytest.approx(31.5 / 21.5)
     (panel,) = time_against_f1([full], SCORER)["panels"]  # without a reference in seconds
     assert panel["reference"] is panel["points"]["full"]["relative"] is None
-
-
-# ---------------------------------------------------------------- detection, typing, calibration
 
 
 def test_detection_and_typing_by_hand(tmp_path):
@@ -210,9 +201,6 @@ def test_runs_that_cannot_be_compared_are_errors(tmp_path):
     for flags in ([], ["--results", "x"], ["a", "--results", "x", "--rows", "full"]):
         with pytest.raises(ValueError, match="--results .* and --rows"):
             main([*flags, "--output_dir", str(tmp_path)])
-
-
-# ---------------------------------------------------------------- the command
 
 
 NAMES = ["calibration", "detection", "fig3_entities", "fig4_sentences", "fig5_visual_share", "fig6_time", "spans"]

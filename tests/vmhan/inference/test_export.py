@@ -162,9 +162,6 @@ def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_pro
         torch.testing.assert_close(logits, model(**encoded).logits, atol=1e-4, rtol=0)
 
 
-# what goes wrong -----------------------------------------------------------------------------------------------------
-
-
 def test_what_cannot_become_a_graph_is_named(make_model, make_small, make_processor, make_vision_config, monkeypatch):
     def fail(*args, **kwargs):
         raise torch.onnx.OnnxExporterError("no such step")

@@ -103,9 +103,6 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-# ---------------------------------------------------------------- answers
-
-
 def test_the_answers_are_the_pipelines(run, pipe, folder, tmp_path):
     rows = mixed_rows()
     assert run(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl") == 0
@@ -142,9 +139,6 @@ def test_options_reach_the_pipeline(folder, tmp_path):
     assert predict_command.main(command) == 0
     (row,) = lines_of(tmp_path / "deep" / "out.jsonl")
     assert row["abstained"] and row["relation"] is None and len(row["top_k"]) == 2
-
-
-# ---------------------------------------------------------------- reading
 
 
 def test_images_are_bytes_urls_or_paths_beside_the_input(folder, tmp_path):
@@ -194,9 +188,6 @@ def test_no_more_rows_are_read_than_are_answered(tmp_path, monkeypatch):
     monkeypatch.setattr(answering, "read_questions", lambda path, image_root, skip: rows)
     answered = answering.answer_here(pipe, tmp_path, tmp_path, skip=0, batch_size=3)
     assert next(answered).rows == next(answered).rows == 3 and len(taken) == 6
-
-
-# ---------------------------------------------------------------- bad rows
 
 
 def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
@@ -271,9 +262,6 @@ def test_a_model_that_does_not_load_and_a_bad_option_are_exit_code_2(folder, tmp
     command = ["predict", folder / model, source, "--output", tmp_path / "out.jsonl", "--top_k", top_k]
     assert cli.main([*map(str, command)]) == 2 and said in capsys.readouterr().err
     assert not list(tmp_path.glob("out*"))
-
-
-# ---------------------------------------------------------------- resuming
 
 
 class Killed(BaseException):
@@ -389,9 +377,6 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     is_refused("out.jsonl: ")
     output.state.write_text("[]")
     is_refused("out.jsonl.state.json")
-
-
-# ---------------------------------------------------------------- triples
 
 
 def test_triples_and_the_graph_hold_the_relations(run, pipe, tmp_path):

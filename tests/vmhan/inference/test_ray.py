@@ -33,9 +33,6 @@ def cluster():
         yield
 
 
-# ---------------------------------------------------------------- the engine
-
-
 def test_results_come_in_order_from_workers_that_are_made_once(tmp_path):
     make_worker = functools.partial(Squares, tmp_path / "died")
     results = list(run_in_order(range(12), make_worker, **WORKERS))
@@ -91,9 +88,6 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch):
         next(run_in_order([1], dict, **WORKERS))
 
 
-# ---------------------------------------------------------------- preparation
-
-
 def test_preparation_on_ray_gives_the_same_bytes_though_a_worker_dies(tmp_path, monkeypatch):
     """One worker: that results keep their order is shown above, and each start of a worker takes seconds."""
     monkeypatch.setattr("datasets_scripts.prepare.plan.IMAGES_A_SHARD", 5)
@@ -109,9 +103,6 @@ def test_preparation_on_ray_gives_the_same_bytes_though_a_worker_dies(tmp_path, 
     whole = prepared("whole")
     assert prepared("shared", dying, engine="ray", num_proc=1) == whole
     assert (tmp_path / "died").exists() and len(whole) > 6
-
-
-# ---------------------------------------------------------------- prediction
 
 
 def test_prediction_on_ray_gives_the_same_bytes(make_model, make_processor, tmp_path, monkeypatch, capsys):

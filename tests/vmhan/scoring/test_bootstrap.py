@@ -59,9 +59,6 @@ def naive_draws(sentences, runs, resamples, seed):
     return np.array(f1s)
 
 
-# ---------------------------------------------------------------- numbers
-
-
 @settings(max_examples=20)
 @given(sentences, st.integers(0, 3))
 def test_interval_equals_a_loop_over_pairs(sentences, seed):
@@ -113,9 +110,6 @@ def test_p_is_never_zero_and_nothing_claimed_scores_zero():
     assert bootstrap_f1(predictions([[("None", "None")], [("a", "None")]])) == (0.0, 0.0, 0.0)
 
 
-# ---------------------------------------------------------------- does it mean what it says
-
-
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     generator = np.random.default_rng(5)
     truth = bootstrap_f1(predictions(simulate(generator, 10_000)), resamples=1).value
@@ -143,9 +137,6 @@ def test_p_is_small_by_chance_as_often_as_it_says_and_small_for_a_true_differenc
     assert 0.01 <= np.mean(equal <= 0.05) <= 0.10
     assert 0.3 <= np.mean(equal <= 0.5) <= 0.7
     assert np.mean([p_value((0.7, 0.4)) <= 0.05 for _ in range(20)]) >= 0.7
-
-
-# ---------------------------------------------------------------- what is refused
 
 
 MADE = [[("a", "a"), ("None", "b")], [("b", "None")]]

@@ -50,9 +50,6 @@ def scores_of(tmp_path):
     return run
 
 
-# ---------------------------------------------------------------- what is said
-
-
 def test_scores_equal_numbers_worked_by_hand_and_scikit_learn(make_run, scores_of, capsys):
     """Precision 2/4, recall 2/3, F1 4/7 against 1/1, 1/3, 1/2: the difference is 1/14."""
     run, baseline = make_run("run", RUN), make_run("baseline", BASELINE, metrics={"leaky": True})
@@ -107,9 +104,6 @@ def test_resamples_seed_and_labels_are_used(make_run, scores_of):
     assert row["f1"] == pytest.approx(f1_score(GOLD, RUN, labels=[NONE, MEMBER], average="micro"))
 
 
-# ---------------------------------------------------------------- what is refused
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -136,9 +130,6 @@ def test_bad_input_ends_with_2_and_the_reason(make_run, tmp_path, capsys, flags,
     assert cli.main(["score", *(flag.format(**names) for flag in flags)]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and message.replace("{tmp}", str(tmp_path)) in printed.err
-
-
-# ---------------------------------------------------------------- the picture and the evaluate module
 
 
 def test_the_confusion_matrix_is_a_picture(make_run, tmp_path, monkeypatch, capsys):

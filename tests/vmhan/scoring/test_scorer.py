@@ -19,9 +19,6 @@ PREDICTED = [PEER, PEER, MEMBER, MEMBER, PEER, NONE, NONE, CONTAIN]
 pairs_of_labels = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=40)
 
 
-# ---------------------------------------------------------------- numbers
-
-
 def test_score_equals_numbers_worked_by_hand():
     result = score(GOLD, PREDICTED, labels=LABELS)
     assert list(result) == ["accuracy", "precision", "recall", "f1", "macro_f1"]
@@ -67,9 +64,6 @@ def test_order_changes_nothing_and_rows_and_matrix_agree_with_the_total(pairs, r
     assert supports == [gold.count(name) for name in (PEER, MEMBER, CONTAIN)]
 
 
-# ---------------------------------------------------------------- the none label
-
-
 @pytest.mark.parametrize("none_name", NONE_LABELS)
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_none_label_is_found_by_name_wherever_it_stands(none_name, position):
@@ -92,9 +86,6 @@ def test_none_label_is_found_by_name_wherever_it_stands(none_name, position):
 def test_label_sets_without_one_none_label_are_refused(labels, none_label, message):
     with pytest.raises(ValueError, match=message):
         score(labels[:1], labels[:1], labels=labels, none_label=none_label)
-
-
-# ---------------------------------------------------------------- input that is refused
 
 
 @pytest.mark.parametrize("function", [score, confusion])

@@ -27,9 +27,6 @@ def posts(config):
     return load_posts(*parse_arguments([config, "--output_dir", "x"])[1:])
 
 
-# ---------------------------------------------------------------- vmhan evaluate
-
-
 def test_a_finished_run_is_evaluated_into_another_folder(workplace, finished):
     """Alone by its own settings, of which run.json does not have the cache."""
     trained, metrics = finished
@@ -81,9 +78,6 @@ def test_what_cannot_be_evaluated_is_an_error(config, finished, posts, tmp_path)
     flags = ["--dataset", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "again")]
     with pytest.raises(ValueError, match=f"{trained} .*{names[0]}.*{names[-1]}"):
         evaluate.main([str(trained), config, *flags])
-
-
-# ---------------------------------------------------------------- data that no builder made
 
 
 @pytest.fixture

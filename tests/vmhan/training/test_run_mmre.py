@@ -192,9 +192,6 @@ def test_the_loss_parts_sum_to_the_loss_and_the_best_checkpoint_is_restored(fini
         assert total == pytest.approx(row["loss"], abs=1e-3)
 
 
-# ---------------------------------------------------------------- flags
-
-
 CONFIGS = sorted(set((ROOT / "configs").glob("*.yaml")) - {ROOT / "configs" / "search_space.yaml"})
 
 
@@ -277,8 +274,6 @@ def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, parsed):
     model, _ = build_model(model_args, data_args, posts)
     assert model.config.visual_feature_size == 0 and model.vmhan.visual_projection is None
 
-
-# ---------------------------------------------------------------- training
 
 NO_EVALUATION = ("--eval_strategy", "no", "--load_best_model_at_end", "false")
 
@@ -369,9 +364,6 @@ def test_two_processes_publish_once(launched, hub):
     assert set(repo.files) == set(publishable_files(launched)) >= {"model.safetensors", "metrics.json", "README.md"}
     assert repo.files["README.md"] == (launched / "README.md").read_bytes()
     assert "--hub_model_id ann/launched" in repo.files["README.md"].decode()
-
-
-# ---------------------------------------------------------------- publishing
 
 
 def test_trainer_itself_pushes_nothing(tmp_path):

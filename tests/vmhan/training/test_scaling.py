@@ -68,9 +68,6 @@ def losses(output):
     return [row["loss"] for row in state["log_history"] if "loss" in row]
 
 
-# ---------------------------------------------------------------- token budget
-
-
 def test_a_run_of_a_token_budget_resumes_in_mid_epoch_to_the_same_end(recipe, tmp_path):
     flags = {"tokens_per_batch": 60, "train_sampling_strategy": "group_by_length", "save_strategy": "steps"}
     whole = run(recipe, tmp_path / "whole", save_steps=3, **flags)
@@ -107,9 +104,6 @@ def test_pictures_with_features_are_not_decoded_for_training(tmp_path):
     )
     with pytest.raises(Exception, match="cannot identify image file"):
         list(trainer.get_train_dataloader())
-
-
-# ---------------------------------------------------------------- streaming
 
 
 @pytest.fixture(autouse=True)
@@ -152,9 +146,6 @@ def test_what_a_stream_cannot_do_is_an_error(recipe, flags, message):
     _, data_args, run_args = parse_arguments([str(recipe), "--output_dir", "x", "--streaming", "true", *flags])
     with pytest.raises(ValueError, match=message):
         load_posts(data_args, run_args)
-
-
-# ---------------------------------------------------------------- two processes
 
 
 def train_and_log(make_model, make_processor, folder, *, accumulation, tokens, backend=None):
@@ -257,9 +248,6 @@ def test_a_model_whose_weights_are_shared_out_has_the_losses_of_a_whole_one(make
     whole = steps(make_model().train(), lambda step: [2 * step, 2 * step + 1])
     assert first == second and len(set(whole)) == 4
     assert first == pytest.approx(whole, abs=1e-4)
-
-
-# ---------------------------------------------------------------- configurations of accelerate
 
 
 @pytest.mark.parametrize(("name", "kind"), [("ddp", "MULTI_GPU"), ("fsdp", "FSDP")])

@@ -115,9 +115,6 @@ def test_a_post_without_id_is_an_error():
         drop_visual_nodes({"pairs": []}, 0.5)
 
 
-# ---------------------------------------------------------------- what the model makes of it
-
-
 @pytest.fixture
 def nodes_of(make_model, encode):
     """`nodes_of(post)`: which nodes of each pair's graph are there and visual; the graph has room for every one."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from model_cards.run_metadata import write_atomically
+from model_cards.files import write_json, write_text
 from vmhan.evaluation.sweep.plan import Run
 from vmhan.training.flags import normal
 
@@ -55,7 +55,7 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
                     if path.name != LOCK:
                         _remove(path)
                 record = {"settings": run.settings(), "keep_weights": keep_weights}
-                write_atomically(run.folder / SETTINGS, json.dumps(record, indent=2) + "\n")
+                write_json(run.folder / SETTINGS, record)
                 # imported here: the process that only hands out the runs needs no torch
                 train = importlib.import_module("vmhan.training.command").main
                 try:
@@ -73,7 +73,7 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
 
 
 def record_failure(run: Run, reason: str) -> None:
-    write_atomically(run.folder / FAILURE, reason.rstrip() + "\n")
+    write_text(run.folder / FAILURE, reason.rstrip() + "\n")
 
 
 def _is_finished(run: Run) -> bool:
