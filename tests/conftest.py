@@ -23,6 +23,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from model_cards.run_metadata import describe_run
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
+from modeling_vmhan.pipeline_vmhan import MultimodalRelationClassificationPipeline
 
 
 # Property tests: the same examples at every run, and no time limit an example (the machine may be busy).
@@ -70,15 +71,9 @@ def tokenizer():
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     backend.decoder = decoders.WordPiece()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **special)
 
 
 @pytest.fixture(scope="session")
@@ -87,66 +82,33 @@ def roberta_tokenizer():
     backend = Tokenizer(models.BPE(unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
+    options = {"initial_alphabet": pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, **options)
     backend.train_from_iterator([" ".join(WORDS)] * 3, trainer)
     backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>"}
+    special |= {f"{name}_token": f"<{name}>" for name in ("pad", "unk", "mask")}
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_input_names=names, **special)
 
 
 @pytest.fixture(scope="session")
 def make_text_config(tokenizer):
     """Tiny text encoder configurations by model type; dropout is off, so that training mode is deterministic."""
-    specific = {
-        "bert": {},
-        "roberta": {"pad_token_id": 1, "type_vocab_size": 1},
-        "xlm-roberta": {"pad_token_id": 1, "type_vocab_size": 1},
-        "deberta-v2": {  # and v3, which is the same class with these settings
-            "relative_attention": True,
-            "pos_att_type": ["p2c", "c2p"],
-            "position_buckets": 32,
-            "norm_rel_ebd": "layer_norm",
-            "share_att_key": True,
-            "position_biased_input": False,
-            "type_vocab_size": 0,
-            "pooler_dropout": 0.0,
-            "pooler_hidden_size": 32,
-        },
-        "modernbert": {
-            "pad_token_id": 1,
-            "attention_dropout": 0.0,
-            "local_attention": 8,
-            "bos_token_id": 2,
-            "eos_token_id": 3,
-            "cls_token_id": 2,
-            "sep_token_id": 3,
-        },
-    }
+    roberta = {"pad_token_id": 1, "type_vocab_size": 1}
+    # The settings of DeBERTa-v3, which has the class of v2.
+    deberta = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 32}
+    deberta |= {"norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False}
+    deberta |= {"type_vocab_size": 0, "pooler_dropout": 0.0, "pooler_hidden_size": 32}
+    modernbert = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    modernbert |= {"attention_dropout": 0.0, "local_attention": 8}
+    specific = {"bert": {}, "roberta": roberta, "xlm-roberta": roberta, "deberta-v2": deberta}
+    specific["modernbert"] = modernbert
 
     def make(model_type="bert", **fields):
-        common = {
-            "vocab_size": 400,
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 48,
-            "max_position_embeddings": 192,
-            "pad_token_id": 0,
-        }
+        common = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+        common |= {"intermediate_size": 48, "max_position_embeddings": 192, "pad_token_id": 0}
         if model_type != "modernbert":
             common |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         return AutoConfig.for_model(model_type, **{**common, **specific[model_type], **fields})
@@ -197,14 +159,8 @@ def make_config(make_text_config):
     """`VMHANConfig` of a row of Table 2, tiny; fields override the tiny defaults."""
 
     def make(preset="full", **fields):
-        defaults = {
-            "visual_feature_size": VISUAL_SIZE,
-            "classifier_dropout": 0.0,
-            "id2label": dict(enumerate(LABELS)),
-        }
-        if "text_config" not in fields:
-            defaults["text_config"] = make_text_config()
-        return VMHANConfig.from_preset(preset, **{**defaults, **fields})
+        defaults = {"visual_feature_size": VISUAL_SIZE, "classifier_dropout": 0.0, "id2label": dict(enumerate(LABELS))}
+        return VMHANConfig.from_preset(preset, **{"text_config": make_text_config(), **defaults, **fields})
 
     return make
 
@@ -231,6 +187,30 @@ def make_model(make_config):
         return VMHANForRelationClassification(config).eval()
 
     return make
+
+
+@pytest.fixture(scope="module")
+def make_pipe(make_model, make_processor):
+    """`make_pipe(preset or model=..., **options)`: a pipeline on the CPU."""
+
+    def make(preset="full", model=None, processor=None, **options):
+        model = model or make_model(preset)
+        processor = processor or make_processor(model.config)
+        return MultimodalRelationClassificationPipeline(model, processor, device="cpu", **options)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def pipe(make_pipe):
+    """A pipeline whose model takes no pixels."""
+    return make_pipe()
+
+
+@pytest.fixture(scope="module")
+def seeing(make_model, make_pipe, make_vision_config):
+    """A pipeline whose model reads pixels."""
+    return make_pipe(model=make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8)))
 
 
 def _features(count, seed):

@@ -37,7 +37,7 @@ class File(NamedTuple):
         return hashlib.sha1(b"blob %d\0%b" % (len(self.content), self.content)).hexdigest()
 
     def entry(self, path: str) -> dict[str, Any]:
-        """As `tree` and `paths-info` list it."""
+        """As `tree` lists it."""
         entry = {"type": "file", "path": path, "size": len(self.content), "oid": self.oid}
         return {**entry, "lfs": {**entry, "pointerSize": 130}} if self.is_lfs else entry
 
@@ -195,11 +195,6 @@ class Handler(BaseHTTPRequestHandler):
             found = [entry for entry in found if "/" not in entry["path"].removeprefix(prefix)]
         return found
 
-    def paths_info(self, kind, repo_id, revision):
-        _, files = self._commit(self._repo(kind, repo_id), revision)
-        wanted = parse_qs(self._read().decode()).get("paths", [])
-        return [entry for entry in _entries(files) if entry["path"] in wanted]
-
     def resolve(self, kind, repo_id, revision, path):
         sha, files = self._commit(self._repo(kind or "model", repo_id), revision)
         if path not in files:
@@ -283,15 +278,8 @@ class Handler(BaseHTTPRequestHandler):
         return sha, repo.commits[sha]
 
     def _read(self) -> bytes:
-        """The request's body, sent whole or in chunks."""
-        if self._body is None and self.headers.get("Transfer-Encoding") == "chunked":
-            chunks = []
-            while size := int(self.rfile.readline(), 16):
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
-            self.rfile.readline()
-            self._body = b"".join(chunks)
-        elif self._body is None:
+        """The request's body, which this client never sends in chunks."""
+        if self._body is None:
             self._body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         return self._body
 
@@ -321,7 +309,6 @@ ROUTES = (
     ("GET", API, "info"),
     ("GET", rf"{API}/revision/{REVISION}", "info"),
     ("GET", rf"{API}/tree/{REVISION}(?:/(?P<path>.+))?", "tree"),
-    ("POST", rf"{API}/paths-info/{REVISION}", "paths_info"),
     ("POST", rf"{API}/preupload/{REVISION}", "preupload"),
     ("POST", rf"{API}/commit/{REVISION}", "commit"),
     ("POST", rf"{PLAIN}\.git/info/lfs/objects/batch", "lfs_batch"),

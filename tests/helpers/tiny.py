@@ -14,6 +14,18 @@ MODES = ("marker", "span", "packed")
 ALL_MODES = pytest.mark.parametrize("mode", MODES)
 
 
+# What a saved folder's config.json says of its code.
+AUTO_MAP = {
+    "AutoConfig": "configuration_vmhan.VMHANConfig",
+    "AutoModel": "modeling_vmhan.VMHANForRelationClassification",
+    "AutoModelForSequenceClassification": "modeling_vmhan.VMHANForRelationClassification",
+}
+
+
+def without_labels(inputs):
+    return {name: value for name, value in inputs.items() if name != "labels"}
+
+
 def close(first, second, tolerance=1e-5):
     torch.testing.assert_close(first, second, rtol=tolerance, atol=tolerance)
 

@@ -17,16 +17,9 @@ from model_cards.run_metadata import describe_run, leak_reasons, read_metadata
 
 
 PAPER = SHARED / "paper"
-CONFIG = {
-    "entity_representation": "packed",
-    "num_layers": 2,
-    "hyperedges": ["global", "intra"],
-    "classifier_dropout": 0.6,
-    "kl_loss_weight": 0.001,
-    "visual_feature_size": 0,
-    "vision_encoder": None,
-    "id2label": {"0": "None", "1": "peer"},
-}
+CONFIG = {"entity_representation": "packed", "num_layers": 2, "hyperedges": ["global", "intra"]}
+CONFIG |= {"classifier_dropout": 0.6, "kl_loss_weight": 0.001, "visual_feature_size": 0, "vision_encoder": None}
+CONFIG["id2label"] = {"0": "None", "1": "peer"}
 
 
 @pytest.fixture

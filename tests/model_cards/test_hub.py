@@ -16,6 +16,7 @@ from datasets import load_dataset
 from hub_server import FIRST_COMMIT, File, Repo
 from paths import ROOT
 from prepare_fakes import write_posts
+from tiny import AUTO_MAP
 
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.command import prepare
@@ -25,11 +26,6 @@ from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from vmhan import cli
 
 
-AUTO_MAP = {
-    "AutoConfig": "configuration_vmhan.VMHANConfig",
-    "AutoModel": "modeling_vmhan.VMHANForRelationClassification",
-    "AutoModelForSequenceClassification": "modeling_vmhan.VMHANForRelationClassification",
-}
 # The client waits between its attempts; here it does not.
 PUBLISH = """
 import sys, time

@@ -67,10 +67,6 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
     assert VMHANConfig.from_pretrained(tmp_path).num_layers == 3
 
 
-def test_every_field_has_an_invalid_value():
-    assert {field for field, _ in INVALID} == set(FIELDS)
-
-
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
@@ -133,10 +129,8 @@ def observe(make_processor, posts):
             post = {"text": "a b", "pairs": [{"head": (0, 1), "tail": (2, 3)}], "image": Image.new("RGB", (8, 8))}
             return make_processor(config)(post)["pixel_values"].shape
         if kind == "f1":  # with the none label's pairs left out of it
-            labels, gold = config.labels, ["peer", "unrelated", "None", "peer"]
-            return score(gold, ["peer", "unrelated", "peer", "None"], labels=labels, none_label=config.none_label)[
-                "f1"
-            ]
+            names, predicted = ["peer", "unrelated", "None", "peer"], ["peer", "unrelated", "peer", "None"]
+            return score(names, predicted, labels=config.labels, none_label=config.none_label)["f1"]
         torch.manual_seed(0)
         inputs = make_processor(config)(posts(), label2id=config.label2id)
         if kind == "inputs":
@@ -168,7 +162,7 @@ def test_the_field_matters(field, make_config, make_text_config, make_vision_con
 
 
 def test_no_field_is_untested():
-    assert list(EFFECTS) == FIELDS
+    assert list(EFFECTS) == list(INVALID_VALUES) == FIELDS
 
 
 def test_hidden_size_follows_the_text_encoder_unless_given(make_config, make_text_config):
@@ -233,13 +227,10 @@ def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_conf
     assert {name: changed[name] for name in changed if changed[name] != full[name]} == PRESETS[preset]
 
 
-def test_a_preset_takes_fields_and_wins_over_them():
+def test_a_preset_takes_fields_and_wins_over_them_and_an_unknown_one_is_refused():
     config = VMHANConfig.from_preset("no_kl", num_layers=3, kl_loss_weight=0.5)
     assert (config.num_layers, config.kl_loss_weight) == (3, 0.0)
-
-
-def test_an_unknown_preset_is_refused_with_the_nearest_name():
-    with pytest.raises(ValueError, match=r"must be one of \['full', .*received 'no_kll'\. Did you mean 'no_kl'"):
+    with pytest.raises(ValueError, match=r"'no_kll'.*'no_kl'"):
         VMHANConfig.from_preset("no_kll")
 
 
@@ -260,9 +251,6 @@ def test_the_json_round_trip_is_exact(preset, make_config, tmp_path):
     for loaded in (VMHANConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert type(loaded) is VMHANConfig
         assert isinstance(loaded.text_config, PreTrainedConfig)
-        assert [getattr(loaded, name) for name in FIELDS if name != "text_config"] == [
-            getattr(config, name) for name in FIELDS if name != "text_config"
-        ]
         stamps = {"transformers_version": None}  # by what it was saved
         assert loaded.to_dict() | stamps == config.to_dict() | stamps
     saved = json.loads((tmp_path / "config.json").read_text())

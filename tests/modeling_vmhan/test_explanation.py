@@ -141,7 +141,6 @@ def share_of(picture, colour):
 
 
 def test_what_is_heavier_is_drawn_thicker():
-    """An object's outline, and the lines to a hyperedge's members."""
     image = Image.new("RGB", (100, 80), "white")
 
     def drawn(given, place):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from tiny import ALL_MODES, close
+from tiny import ALL_MODES, close, without_labels
 
 from modeling_vmhan import PRESETS
 
@@ -21,10 +21,6 @@ def differ(first, second):
     return not torch.allclose(first, second, rtol=0, atol=1e-4)
 
 
-def without_labels(inputs):
-    return {name: value for name, value in inputs.items() if name != "labels"}
-
-
 @ALL_MODES
 @ALL_PRESETS
 def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
@@ -33,11 +29,8 @@ def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
     config = model.config
     assert output.logits.shape == (6, 4) and output.logits.isfinite().all()
     assert (output.kl_loss is None) == (preset in NOT_VARIATIONAL)
-    terms = [
-        (config.relation_loss_weight, output.relation_loss),
-        (config.reconstruction_loss_weight, output.reconstruction_loss),
-        (config.kl_loss_weight, output.kl_loss if output.kl_loss is not None else torch.tensor(0.0)),
-    ]
+    names = [name for name in ("relation_loss", "reconstruction_loss", "kl_loss") if name in output]
+    terms = [(getattr(config, f"{name}_weight"), output[name]) for name in names]
     assert all(term.isfinite() and term >= 0 and not term.requires_grad for _, term in terms)
     assert (output.reconstruction_loss == 0) == (preset == "no_vhan")  # where nothing moves the nodes
     close(output.loss, sum(weight * term for weight, term in terms))  # equation 12
@@ -236,9 +229,8 @@ def test_the_loss_terms_are_those_of_the_paper(make_model, encode, posts):
     mask = nodes.node_mask
     close(output.relation_loss, -output.logits.log_softmax(dim=-1)[range(6), labels].mean())
     normal = torch.distributions.Normal
-    divergence = torch.distributions.kl_divergence(
-        normal(nodes.node_mean, nodes.node_variance.sqrt()), normal(0.0, 1.0)
-    )
+    posterior = normal(nodes.node_mean, nodes.node_variance.sqrt())
+    divergence = torch.distributions.kl_divergence(posterior, normal(0.0, 1.0))
     close(output.kl_loss, divergence.mean(dim=-1)[mask].mean())
     moved = (nodes.node_mean - nodes.initial_node_mean) ** 2 + (nodes.node_variance - nodes.initial_node_variance) ** 2
     close(output.reconstruction_loss, moved.mean(dim=-1)[mask].mean())
@@ -277,9 +269,8 @@ def test_optional_outputs(preset, make_model, encode, posts):
 def test_an_empty_batch_is_refused(make_model, encode, posts):
     model = make_model()
     inputs = without_labels(encode(model, posts()))
-    empty = {
-        name: value[:0] if name.startswith("pair_") or "tokens" in name else value for name, value in inputs.items()
-    }
+    of_pairs = [name for name in inputs if name.startswith("pair_") or "tokens" in name]
+    empty = inputs | {name: inputs[name][:0] for name in of_pairs}
     with pytest.raises(ValueError, match=r"no entity pair \(P = 0\)"):
         model(**empty)
 
@@ -293,7 +284,6 @@ def test_a_visual_model_needs_features(make_model, encode, posts, make_processor
 
 @ALL_MODES
 def test_pairs_that_could_share_a_window_have_the_same_logits_in_any_company(mode, make_model, encode):
-    """Sentences of all lengths around the window's, mentions anywhere in them."""
     model, draw = make_model(entity_representation=mode), random.Random(0)
     for length in (20, 24, 28, 40, 70):
         words = [draw.choice(["ann", "bob", "paris", "band", "red", "car", "stage", "sky"]) for _ in range(length)]

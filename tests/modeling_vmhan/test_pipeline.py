@@ -19,27 +19,6 @@ QUESTION = {"text": TEXT, "head": "Ann", "tail": "Paris"}
 
 
 @pytest.fixture(scope="module")
-def make_pipe(make_model, make_processor):
-    def make(preset="full", model=None, processor=None, **options):
-        model = model or make_model(preset)
-        processor = processor or make_processor(model.config)
-        return MultimodalRelationClassificationPipeline(model, processor, device="cpu", **options)
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def pipe(make_pipe):
-    return make_pipe()
-
-
-@pytest.fixture(scope="module")
-def seeing(make_model, make_pipe, make_vision_config):
-    """A pipeline whose model reads pixels."""
-    return make_pipe(model=make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8)))
-
-
-@pytest.fixture(scope="module")
 def picture():
     return Image.effect_noise((64, 48), 90).convert("RGB")
 
@@ -70,11 +49,8 @@ def test_an_answer_is_the_models(pipe, predict, posts):
         ranked = [entry["score"] for entry in answer["top_k"]]
         assert ranked == sorted(ranked, reverse=True) and sum(ranked) == pytest.approx(1, abs=1e-5)
         assert {entry["relation"] for entry in answer["top_k"]} == set(labels)
-    assert [(answer["head"], answer["tail"]) for answer in answers] == [
-        ("Ann", "Bob"),
-        ("Bob", "Zulu band"),
-        ("Paris", "Ann"),
-    ]
+    mentions = [(answer["head"], answer["tail"]) for answer in answers]
+    assert mentions == [("Ann", "Bob"), ("Bob", "Zulu band"), ("Paris", "Ann")]
 
 
 def test_several_pairs_of_a_post_are_one_encoder_pass(make_pipe, posts):
@@ -186,7 +162,7 @@ def test_a_text_only_model_says_that_it_ignores_images(make_pipe, make_model, pi
     monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.logger.warning_once", said.append)
     blind = make_pipe(model=make_model(visual_feature_size=0))
     same(blind({**QUESTION, "image": picture}), blind(QUESTION))
-    assert said == ["this model was trained without images (visual_feature_size=0): it ignores them."]
+    assert len(said) == 1 and "visual_feature_size=0" in said[0]
 
 
 def test_an_image_that_cannot_be_had(seeing, tmp_path):

@@ -46,14 +46,10 @@ def extractor(kind, weights):
 @pytest.fixture
 def model(kind, weights, extractor, make_text_config):
     torch.manual_seed(0)
-    return VMHANForRelationClassification.from_text_encoder(
-        AutoModel.from_config(make_text_config()),
-        vision_encoder=kind,
-        vision=load_region_encoder(kind, weights),
-        image_transform=extractor.transform.to_dict(),
-        id2label=LABELS,
-        initializer_range=0.2,
-    )
+    text_encoder = AutoModel.from_config(make_text_config())
+    fields = {"vision_encoder": kind, "vision": load_region_encoder(kind, weights), "id2label": LABELS}
+    fields |= {"image_transform": extractor.transform.to_dict(), "initializer_range": 0.2}
+    return VMHANForRelationClassification.from_text_encoder(text_encoder, **fields)
 
 
 @pytest.fixture

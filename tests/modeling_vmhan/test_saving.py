@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from tiny import LABELS, close
+from tiny import AUTO_MAP, LABELS, close, without_labels
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor, pipeline
 
@@ -21,10 +21,6 @@ from modeling_vmhan.weights import load_region_encoder
 
 
 ALL_PRESETS = pytest.mark.parametrize("preset", PRESETS)
-
-
-def without_labels(inputs):
-    return {name: value for name, value in inputs.items() if name != "labels"}
 
 
 @pytest.fixture
@@ -156,11 +152,6 @@ for folder, posts, picture, out in json.load(open(sys.argv[1])):
     json.dump(answers, open(out + "/answers.json", "w"))
 """
 
-AUTO_MAP = {
-    "AutoConfig": "configuration_vmhan.VMHANConfig",
-    "AutoModel": "modeling_vmhan.VMHANForRelationClassification",
-    "AutoModelForSequenceClassification": "modeling_vmhan.VMHANForRelationClassification",
-}
 BEFORE = Path(__file__).parents[1] / "data" / "saved_before_the_move"
 
 
@@ -249,7 +240,6 @@ def test_remote_code_loads_where_the_package_is_not_installed(published, strange
 
 
 def test_a_folder_saved_before_the_move_loads(saved_before, strangers_output, posts):
-    """With its own code where nothing is installed, and with today's where the package is: the same logits."""
     config, given = AutoConfig.from_pretrained(saved_before), posts()
     assert type(config) is VMHANConfig and config.labels[3] == "/per/per/peer"
     model, processor = AutoModel.from_pretrained(saved_before), AutoProcessor.from_pretrained(saved_before)
@@ -304,9 +294,8 @@ def test_fine_tuning_starts_with_fresh_labels(fields, labels, published, make_pr
     output.loss.backward()
     assert output.logits.shape == (6, len(labels)) and model.classifier.weight.grad.any()
     before = VMHANForRelationClassification.from_pretrained(published[0])
-    assert torch.equal(
-        model.vmhan.gaussian_nodes.mean_projection.weight, before.vmhan.gaussian_nodes.mean_projection.weight
-    )
+    weights = [each.vmhan.gaussian_nodes.mean_projection.weight for each in (model, before)]
+    assert torch.equal(*weights)
 
 
 @pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification])

@@ -67,19 +67,12 @@ def test_a_batch_without_any_image_is_zeros():
     assert features.shape == (3, 3, 3) and not features.any() and encoder.passes == 0
 
 
-@pytest.mark.parametrize(
-    ("takes_boxes", "shape", "boxes"),
-    [
-        (False, (3, 1, 3, 2, 2), None),
-        (False, (3, 3, 1, 2, 2), None),
-        (False, (3, 3, 3, 2, 4), None),
-        (False, (9, 3, 2, 2), None),
-        (True, (3, 3, 3, 2, 2), (3, 2, 4)),
-        (True, (3, 1, 3, 2, 2), None),
-        (True, (3, 1, 3, 2, 2), (3, 1, 4)),
-        (False, (3, 3, 3, 2, 2), (3, 2, 4)),
-    ],
-)
+WRONG_SHAPES = [(False, shape, None) for shape in ((3, 1, 3, 2, 2), (3, 3, 1, 2, 2), (3, 3, 3, 2, 4), (9, 3, 2, 2))]
+WRONG_SHAPES += [(takes_boxes, (3, 3, 3, 2, 2), (3, 2, 4)) for takes_boxes in (False, True)]
+WRONG_SHAPES += [(True, (3, 1, 3, 2, 2), boxes) for boxes in (None, (3, 1, 4))]
+
+
+@pytest.mark.parametrize(("takes_boxes", "shape", "boxes"), WRONG_SHAPES)
 def test_pixels_and_boxes_of_a_wrong_shape(takes_boxes, shape, boxes):
     wanted = ("(3, 1, 3, S, S)", "(3, 2, 4)") if takes_boxes else ("(3, 3, 3, S, S)", "None")
     given = None if boxes is None else torch.zeros(boxes)

@@ -103,9 +103,7 @@ def words_and_types(post, pair):
 
 OF_BOXES = ("boxes", "object_labels", "object_features")
 fewer_text_phrases = in_pairs("text_phrases", lambda post, pair: [] if pair["relation"] else pair["text_phrases"])
-more_objects = in_pairs(
-    "objects", lambda post, pair: list(range(len(post["boxes"]))) if pair["relation"] else pair["objects"]
-)
+more_objects = in_pairs("objects", lambda post, pair: [*range(len(post["boxes"]) if pair["relation"] else 1)])
 longer_phrases = in_pairs("text_phrases", lambda post, pair: [[0, 3 if pair["relation"] else 1]])
 
 
@@ -132,7 +130,7 @@ def in_post(of_label):
         (in_post(lambda post, y, rng: {name: post[name][: 1 + y] for name in OF_BOXES}), "boxes", "count"),
         (in_post(lambda post, y, rng: {"id": post["id"] + "yx"[y]}), "id", "characters"),
         (
-            in_post(lambda post, y, rng: {"image_id": f"{rng.randrange(10**6) + 10**6 * y}.jpg"}),
+            in_post(lambda post, y, rng: {"image_id": f"{rng.randint(1, 9**6) + 9**6 * y}"}),
             "image_id",
             "numbers in it",
         ),

@@ -18,17 +18,10 @@ def view(values, form="codes"):
 def table(column, mentions):
     """A table of as many pairs as the column has values, one post each."""
     count = len(column.values)
-    return PairTable(
-        labels=["None", "peer"],
-        none_label="None",
-        relation=np.resize([0, 1], count),
-        post=np.arange(count),
-        sentences=[(f"s{i}",) for i in range(count)],
-        images=[None] * count,
-        mentions=mentions or [("Ann", "Bob")] * count,
-        spans=[((0, 1), (1, 2))] * count,
-        columns=[column],
-    )
+    fields = {"labels": ["None", "peer"], "none_label": "None", "relation": np.resize([0, 1], count)}
+    fields |= {"sentences": [(f"s{i}",) for i in range(count)], "images": [None] * count, "post": np.arange(count)}
+    fields |= {"mentions": mentions or [("Ann", "Bob")] * count, "spans": [((0, 1), (1, 2))] * count}
+    return PairTable(columns=[column], **fields)
 
 
 def seen(column, mentions=None):

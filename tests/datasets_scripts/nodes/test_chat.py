@@ -242,8 +242,6 @@ def test_a_damaged_file_is_asked_for_again(damage, tmp_path, caplog):
 
 @pytest.mark.parametrize("is_ctrl_c", [False, True])
 def test_an_interrupted_run_resumes_with_the_rest(is_ctrl_c, tmp_path, monkeypatch):
-    """What was on its way when an error or Ctrl-C came is still kept, and nothing more is asked."""
-
     def reply(number, body):
         if number == 10 and is_ctrl_c:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)

@@ -96,7 +96,6 @@ def commit_points(monkeypatch, act):
 
 
 def test_killed_before_any_file_takes_its_name(folder, whole, tmp_path, monkeypatch):
-    """kill -9 at many points of no return in turn, then one run to the end."""
     points = []
     with monkeypatch.context() as patch:
         commit_points(patch, points.append)

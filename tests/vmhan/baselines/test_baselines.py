@@ -174,7 +174,6 @@ def test_scene_graph_weights(name, spread, make_baseline):
 
 @pytest.mark.parametrize("name", VISUAL)
 def test_a_tail_in_the_image_is_its_region(name, make_baseline, object_post, inputs_of):
-    """Another object as the tail, another answer; the other pair keeps its own."""
     model = make_baseline(name)
     inputs = inputs_of(model, [object_post()])
     before, after = logits(model, inputs), logits(model, {**inputs, "tail_object": torch.tensor([1, 0])})

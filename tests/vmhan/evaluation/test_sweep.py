@@ -181,7 +181,6 @@ def test_the_shipped_sweeps_have_all_rows_and_parse():
 
 
 def test_a_killed_sweep_goes_on_to_the_same_table(place):
-    """kill -9 of the command in the middle of the runs; its workers end with it."""
     assert run_sweep(place, results="at_once")[0] == 0
     expected, at_once = make_table(place, "at_once"), calls(place)
     assert len(at_once) == 6

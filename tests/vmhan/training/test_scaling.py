@@ -38,23 +38,12 @@ def recipe(tmp_path_factory, make_text_config, tokenizer):
     tokenizer.save_pretrained(folder / "encoder")
     for seed, split in enumerate(("train", "validation", "test")):
         scaling_posts(12 if split == "train" else 5, seed).to_parquet(folder / "posts" / f"{split}-0.parquet")
-    entries = {
-        "text_encoder": str(folder / "encoder"),
-        "entity_representation": "packed",
-        "classifier_dropout": 0.0,
-        "dataset": str(folder / "posts"),
-        "cache_dir": str(folder / "cache"),
-        "do_train": True,
-        "use_cpu": True,
-        "learning_rate": 0.01,
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 3,
-        "train_sampling_strategy": "sequential",
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "eval_strategy": "no",
-        "disable_tqdm": True,
-    }
+    entries = {"text_encoder": "encoder", "dataset": "posts", "cache_dir": "cache"}
+    entries = {name: str(folder / place) for name, place in entries.items()}
+    entries |= {"entity_representation": "packed", "classifier_dropout": 0.0, "learning_rate": 0.01}
+    entries |= {"num_train_epochs": 2, "per_device_train_batch_size": 3, "train_sampling_strategy": "sequential"}
+    entries |= {"do_train": True, "use_cpu": True, "logging_steps": 1, "disable_tqdm": True}
+    entries |= {"save_strategy": "no", "eval_strategy": "no"}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(entries))
     return folder / "tiny.yaml"
 
@@ -98,10 +87,9 @@ def test_pictures_with_features_are_not_decoded_for_training(tmp_path):
     run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True)
     trainer = RelationTrainer(model=torch.nn.Linear(1, 1), args=run_args, train_dataset=posts, data_collator=list)
     assert {"image" in row for batch in trainer.get_train_dataloader() for row in batch} == {False}
-    trainer.train_dataset = datasets.Dataset.from_list(
-        [{**row, "image_features": None} for row in posts.cast_column("image", datasets.Image(decode=False))],
-        features=damaged,
-    )
+    rows = posts.cast_column("image", datasets.Image(decode=False))
+    rows = [{**row, "image_features": None} for row in rows]
+    trainer.train_dataset = datasets.Dataset.from_list(rows, features=damaged)
     with pytest.raises(Exception, match="cannot identify image file"):
         list(trainer.get_train_dataloader())
 
