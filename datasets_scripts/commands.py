@@ -5,12 +5,13 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 
-__all__ = ["nearest", "parse_dataclasses", "run_command"]
+__all__ = ["missing_folder", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
 
 USER_ERRORS = (ValueError, OSError, ImportError, yaml.YAMLError)
 
@@ -38,6 +39,24 @@ def run_command(name: str, main: Callable[[], Any]) -> int:
     finally:
         argparse.ArgumentParser.error = own
     return code if isinstance(code, int) else 0
+
+
+def nearest_file(path: str | Path) -> str:
+    """What `nearest` says of the names beside a path that is not there."""
+    path = Path(path)
+    return nearest(path.name, (other.name for other in path.parent.iterdir())) if path.parent.is_dir() else ""
+
+
+def missing_folder(name: str) -> str | None:
+    """Why `name`, a folder or a name on the Hub, can be neither: it is not there, and a name like it is.
+
+    What may still be a name on the Hub gives None, and so does a folder that is there.
+    """
+    path = Path(name)
+    if path.exists():
+        return None
+    near = nearest_file(path)
+    return f"there is no folder {name}{near}" if near or path.is_absolute() or len(path.parts) > 2 else None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

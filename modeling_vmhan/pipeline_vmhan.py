@@ -110,7 +110,10 @@ class MultimodalRelationClassificationPipeline(Pipeline):
                 logger.warning_once("this model was trained without images (visual_feature_size=0): it ignores them.")
             elif config.vision_encoder is None:
                 wanted = f"image_features and object_features of size {config.visual_feature_size}"
-                raise ValueError(f"this model has no vision_encoder: instead of an image it takes {wanted}.")
+                raise ValueError(
+                    f"this model has no vision_encoder and cannot take an image, only {wanted}. A model that takes "
+                    "pictures is trained with --visual pixels."
+                )
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": self.processor.encode(post, question.name)}
 

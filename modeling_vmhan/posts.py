@@ -3,6 +3,7 @@
 A span is [start, end): the start counts, the end does not.
 """
 
+import difflib
 import operator
 import re
 from collections.abc import Mapping
@@ -48,6 +49,8 @@ PAIR = {
 }  # fmt: skip
 KINDS = {str: "string", int: "whole number", Mapping: "dict", object: "row"}
 POST_KEYS = set(POST)
+KNOWN_KEYS = POST_KEYS | set(PAIR)
+UNWRITTEN = {"length", "crops"}  # columns that a data set may have and nobody writes
 
 
 def check_post(post: dict, name: str) -> None:
@@ -66,7 +69,9 @@ def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
         raise ValueError(f"{name} must be a dict, received {type(item).__name__}: {str(item)[:80]!r}.")
     unknown = sorted(map(str, item.keys() - kinds))
     if unknown:
-        raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.")
+        near = [close[0] for word in unknown if (close := difflib.get_close_matches(word, KNOWN_KEYS, n=1))]
+        guess = f" Did you mean {', '.join(near)}?" if near else ""
+        raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds.keys() - UNWRITTEN)}.{guess}")
     for key, kind in kinds.items():
         value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
         if value is None or kind is object:

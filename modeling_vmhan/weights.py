@@ -96,7 +96,7 @@ def _imagenet_weights() -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:  # unreachable; a file that fails the hash check
         raise OSError(
             f'weights="imagenet" needs {weights.url} ({error}). Put that file into {torch.hub.get_dir()}/checkpoints, '
-            'or pass weights="random:0" to try the code, though not to compare with the paper.'
+            "or take random:0 as weights (--features vgg16:random:0) to try the code, not to compare with the paper."
         ) from error
 
 

@@ -19,6 +19,7 @@ or pair; rows of the same sentence and image make one post. In CSV, lists and sp
 
 import csv
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from datasets_scripts.commands import nearest
 
 
 __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
+
+logger = logging.getLogger(__name__)
 
 LABEL_FILE = "labels.json"
 JSON_COLUMNS = ("tokens", "boxes", "object_labels", "image_phrases", "text_phrases", "objects", "tail_object")
@@ -121,8 +124,13 @@ def read_labels(folder: Path) -> list[str]:
     if path.is_file():
         labels, source = read_label_file(path), str(path)
     else:
-        rows = (row for file in Posts.text_files(folder).values() for _, row in _rows(file))
-        labels, source = sorted({pair.relation for row in rows for pair in row.pairs}), f"the rows of {folder}"
+        files = Posts.text_files(folder)
+        seen = {
+            split: {pair.relation for _, row in _rows(file) for pair in row.pairs} for split, file in files.items()
+        }
+        labels, source = sorted(set().union(*seen.values())), f"the rows of {folder}"
+        if "train" in seen and (untrained := sorted(set(labels) - seen["train"])):
+            logger.warning("%s: relations that no training pair has, perhaps misspelt: %s", folder, untrained)
     try:
         none_first = none_label_first(labels)
     except ValueError as error:

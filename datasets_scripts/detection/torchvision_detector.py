@@ -78,6 +78,7 @@ def _pretrained(model: str, weights: torchvision.models.WeightsEnum) -> nn.Modul
     except Exception as error:  # unreachable; or damaged, and then whatever its bytes happen to spell
         raise OSError(
             f"torchvision:{model} needs {weights.url}, which could not be loaded ({error}). Put that file into "
-            f"{torch.hub.get_dir()}/checkpoints (remove one that is damaged), or pass weights=random:0 to try the code"
+            f"{torch.hub.get_dir()}/checkpoints (remove one that is damaged), or append ?weights=random:0 to the "
+            "detector to try the code"
         ) from error
     return get_model(model, weights=weights)

@@ -30,6 +30,8 @@ MISTAKES = [
     ("search demo --output_dir {none} --n_trial 3", "'--n_trials'"),
     ("predict {run} {file} --output {none}.jsonl --formatt triples", "'--format'"),
     ("predict {run} {none}.jsonl --output {none}.jsonl", "{none}"),
+    ("predict {run}x {file} --output {none}.jsonl", "did you mean 'run'"),
+    ("predict {run} {file}x --output {none}.jsonl", "did you mean"),
     ("prepare --source postcards --output_dir {none} --max_sidee 3", "'--max_side'"),
     ("prepare --source postcrds --output_dir {none}", "postcrds"),
     ("audit {run} --confg x", "'--config'"),

@@ -116,6 +116,7 @@ def write_graph(triples: Rows, target: Path) -> None:
         )
         graph.add_node(head, kind="entity")
         graph.add_node(tail, kind="object" if triple["tail_is_object"] else "entity")
-        graph.add_edge(head, tail, relation=relation, confidence=float(triple["confidence"]), source=source)
+        values = {"relation": relation, "confidence": float(triple["confidence"]), "source": source}
+        graph.add_edge(head, tail, key=f"e{graph.number_of_edges()}", **values)  # the key is the edge's id in GraphML
     with target.open("wb") as file:
         networkx.write_graphml_xml(graph, file, named_key_ids=True)

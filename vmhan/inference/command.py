@@ -18,6 +18,7 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
+from datasets_scripts.commands import missing_folder, nearest_file
 from datasets_scripts.ray_engine import connected
 from model_cards.files import sha256_of
 from modeling_vmhan.pipeline_vmhan import TASK
@@ -55,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
                     output.append(*answered)
                     bar.update(answered.rows)
             output.finish(made)
-    logger.info("%s: %d pairs of %d rows", output.output, output.pairs, output.rows - output.failed)
+    logger.info(
+        "%s: %d pairs; %d of %d rows answered", output.output, output.pairs, output.rows - output.failed, output.rows
+    )
     if output.failed:
         logger.error("%d of %d rows failed, see %s", output.failed, output.rows, output.errors)
     return int(output.failed > 0)
@@ -78,7 +81,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ray_address", help="of a Ray cluster, such as auto (default: start one on this machine)")
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever OUT holds")
     arguments = parser.parse_args(argv)
-    if not arguments.input.is_file() or arguments.input.suffix not in QUESTION_SUFFIXES:
+    if not arguments.input.is_file():
+        parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
+    if missing := missing_folder(arguments.model):
+        parser.error(f"MODEL: {missing}")
+    if arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
     if arguments.output.suffix not in SUFFIXES[arguments.format]:
         suffixes = " or ".join(SUFFIXES[arguments.format])

@@ -18,6 +18,7 @@ from vmhan.training.visual_dropout import VisualDropoutCollator
 
 __all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
 
+PIXELS = ", and the encoder that made them is saved with the model"
 logger = logging.getLogger(__name__)
 
 VISUAL_COLUMNS = (*FEATURE_COLUMNS, "image", "boxes", "object_labels", "caption", "image_phrases")
@@ -97,7 +98,7 @@ def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads:
     elif has_features:
         data_args.visual = data_args.visual or "features"
         made_by = f"that {data_args.features} makes" if data_args.dataset in BUILDERS else "that the data have"
-        seen, unread = f"visual features {made_by}", ()
+        seen, unread = f"visual features {made_by}" + (PIXELS if data_args.visual == "pixels" else ""), ()
     elif reads == "either":
         seen, unread = "the pictures, through the encoder that is saved with the model", ()
     elif any(asked.values()):
@@ -109,7 +110,9 @@ def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads:
     else:
         seen = "no pictures, only what the data say of them in words: there are no features, and no --features"
         unread = ("image",)
-    logger.info("what the model sees of the pictures (--visual %s): %s", data_args.visual or "not given", seen)
+    logger.info("the model sees of the pictures: %s", seen)
+    if data_args.visual == "features":
+        logger.warning("the model will take features and no pictures; --visual pixels makes one that takes pictures")
     return unread
 
 

@@ -202,6 +202,9 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     clock = EpochClock()
     trainer.add_callback(clock)
     metrics = trainer.train(resume_from_checkpoint=resume).metrics
+    if trainer.state.global_step < trainer.state.max_steps:
+        said = "training stopped early, after epoch %.1f: no better validation F1 (--early_stopping_patience %s)"
+        logger.info(said, trainer.state.epoch, run_args.early_stopping_patience)
     if resume is not None:
         metrics = {name: value for name, value in metrics.items() if name not in OF_ONE_SESSION}
         file = Path(run_args.output_dir) / "metrics.json"
