@@ -8,9 +8,7 @@ audit.md and one audit_SPLIT.png a split. Exit code: 0 passed, 1 a leak, 2 bad i
 
 A split fails if a STRUCTURE view (views.py) removes more than `threshold` of the majority label's errors, by the lower
 end of the 95 % interval, for none against positive or for the relation; or if an invariant (checks.py) is broken.
-Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged. Content is
-reported and never fails by what it tells: in postcards the picture decides the relation by design, and an audit that
-forbade that would forbid the task.
+Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged.
 """
 
 import argparse

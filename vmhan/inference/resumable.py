@@ -24,14 +24,9 @@ OVERWRITE = "Give another --output, or start anew with --overwrite."
 class ResumableOutput:
     """Where a run appends its results, batch by batch. One process at a time.
 
-    Args:
-        output: path of the result; its folder is made.
-        fingerprint: everything that the result depends on, as JSON. A run goes on only under the same one.
-        also: other paths that `finish` will make.
-        overwrite: throw away what there is and start anew.
-
+    `fingerprint` is everything that the result depends on, as JSON; `also` are other paths that `finish` will make.
     Its `rows`, `pairs` and `failed` count rows done, lines that they gave, and rows that failed; `complete` says that
-    nothing is left to do. ValueError for a result of another run, or a damaged one of this run.
+    nothing is left to do. ValueError for a result of another run (unless `overwrite`), or a damaged one of this run.
     """
 
     def __init__(self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite=False):

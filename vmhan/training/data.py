@@ -28,15 +28,10 @@ TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "features") -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; with --streaming the train split is a `datasets.IterableDataset`.
 
-    Says in the log what the model will see of the pictures, and sets --visual to it where it was left out.
-
-    Args:
-        reads: what the model can read of a picture: "features"; "pixels", so that features are neither made nor kept;
-            "either", as a trained model with its encoder, or a page of errors; or nothing, "text".
-
-    Raises:
-        ValueError: no train split to train on; a split without the columns that are needed, or without the features
-            that --visual or --features asks for; as `load_streamed`.
+    Logs what the model will see of the pictures, and sets --visual to it where it was left out. `reads` is what it can
+    read: "features"; "pixels", so that features are neither made nor kept; "either"; or nothing, "text". ValueError
+    without a train split to train on or columns that are needed, such as the features of --visual or --features; as
+    `load_streamed`.
     """
     with run_args.main_process_first(desc="build the data set"):
         if data_args.streaming:
