@@ -66,10 +66,9 @@ def audit_table(
     seed: int = 0,
     by_line: bool = False,
 ) -> dict[str, Any]:
-    """The report of one split; a ValueError names an option that is out of its range.
-
-    `threshold` is the share of the majority label's errors that a view may remove, `draws` the bootstrap resamples.
-    There is at most one of `folds` a group. `by_line` tells that the table comes from files keyed by line.
+    """The report of one split; `threshold` is the share of the majority label's errors that a view may remove, `draws`
+    the bootstrap resamples, `by_line` tells that the table comes from files keyed by line. There is at most one of
+    `folds` a group. A ValueError names an option that is out of its range.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold: expected a share of the errors in [0, 1), received {threshold}")

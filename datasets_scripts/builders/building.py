@@ -1,7 +1,5 @@
-"""Build a data set with a builder class, and never hand back one that stale code or stale files made.
-
-`datasets` keys its cache of built sets by module name, config and version only. Here the key has a digest of code and
-data as well.
+"""Build a data set with a builder class, and never hand back one that stale code or stale files made: the key of its
+cache has a digest of both, where `datasets` has module name, config and version only.
 """
 
 import ast
@@ -126,10 +124,9 @@ def _states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
 def _with_visual_features(
     dataset: datasets.DatasetDict, folder: Path, *, spec: str, size: int | None
 ) -> datasets.DatasetDict:
-    """Add `image_features` (V,) and `object_features` (num_objects, V) to each post.
-
-    The network runs once an image, in `Dataset.map`, which caches the vectors by encoder, weights, size and code.
-    SIDECAR keeps what made them in `folder`, so that no network is loaded where they are there.
+    """Add `image_features` (V,) and `object_features` (num_objects, V) to each post, by `Dataset.map`, which caches
+    them by encoder, weights, size and code. SIDECAR in `folder` keeps what made them, so that no network is loaded for
+    them again.
     """
     from datasets_scripts.features import VisualFeatureExtractor  # here, as it brings in torchvision
 

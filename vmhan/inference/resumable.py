@@ -1,9 +1,8 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-While the run lasts, OUT.jsonl.part has the run's fingerprint and then one line for each batch of rows with all that
-the batch gave. Lines are only appended, and one that a kill has cut short is dropped, so no row is there twice or
-missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made from it, and OUT.jsonl.state.json says
-that they are complete.
+Until the end OUT.jsonl.part has the run's fingerprint and a line for each batch of rows with all that it gave. Lines
+are only appended, and one that a kill has cut short is dropped. From it OUT.jsonl and OUT.errors.jsonl (if rows
+failed) are made, and OUT.jsonl.state.json says that they are complete.
 """
 
 import json

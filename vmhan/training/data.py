@@ -119,10 +119,8 @@ def make_collator(
 def with_lengths(
     posts: datasets.DatasetDict, processor: VMHANProcessor, run_args: RunArguments
 ) -> datasets.DatasetDict:
-    """Adds the column `length` where batches are made by length: tokens, exactly as the processor will make them.
-
-    With --tokens_per_batch it is a list, the tokens of each of a post's encoder rows, in every split; otherwise the
-    tokens of the longest one, for training by Trainer's group_by_length.
+    """Adds the column `length`: tokens, exactly as the processor will make them. With --tokens_per_batch it is a list,
+    of each of a post's encoder rows, in every split; with group_by_length the longest row's, for training.
     """
     by_rows = run_args.tokens_per_batch is not None
     by_longest = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")
