@@ -45,10 +45,8 @@ class StrictRecord(Record):
 
 
 def checked(form: Any, value: Any, place: str) -> Any:
-    """`value` as `form`, a type or record that pydantic can check, has it.
-
-    Where it does not fit, a ValueError begins with `place`, such as "FILE, line NUMBER", and names the field, what was
-    expected and what was received.
+    """`value` as `form`, a type or record that pydantic can check, has it; or a ValueError that begins with `place`,
+    such as "FILE, line NUMBER", and names the field, what was expected and what was received.
     """
     is_record = isinstance(form, type) and issubclass(form, BaseModel)
     check = form.model_validate if is_record else TypeAdapter(form, config=STRICT).validate_python

@@ -57,7 +57,7 @@ class VisualFeatureExtractor:
 
     Each image is read and encoded once, in the order given. In other batches the features differ by float rounding.
     They are stored as float16, whose relative step (0.0005) is far below what tells two regions apart; an overflow is
-    an error.
+    an error. ValueError for an argument out of its range, or unknown `weights`.
 
     Args:
         weights: "imagenet" or "random:SEED"; for encoder "transformers" a model's name or folder.
@@ -67,9 +67,6 @@ class VisualFeatureExtractor:
         encoder: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over the image, then
             RoIAlign), or "transformers" (any vision backbone's pooled output). Their features must not be mixed.
         dtype: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on an accelerator that has it, else float32.
-
-    Raises:
-        ValueError: an argument breaks its rule, or unknown `weights`.
     """
 
     def __init__(

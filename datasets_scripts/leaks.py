@@ -69,10 +69,8 @@ def leak_record(source: Any) -> dict[str, Any]:
 
 
 def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> None:
-    """Put the mark into the card (README.md) of a published folder, for `load_dataset` to find; ValueError if it has
-    no such config.
-
-    Call it last: `push_to_hub` and `DatasetInfosDict` rewrite a config's `dataset_info` without its description.
+    """Put the mark into the card (README.md) of a published folder; ValueError if it has no such config. Call it last:
+    `push_to_hub` and `DatasetInfosDict` rewrite a config's `dataset_info` without its description.
     """
     card = DatasetCard.load(path)
     entries = card.data.get("dataset_info") or []

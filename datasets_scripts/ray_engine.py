@@ -22,18 +22,13 @@ def run_in_order(
 ) -> Iterator[Any]:
     """Yield the result of each job, in their order, as soon as it and all before it are there.
 
-    Args:
-        jobs: JSON-able, as the results are.
-        make_worker: makes what does a job; pickled to each worker process and called once there. The workers' machines
-            need this package, and a file system that holds the files under the same paths.
-        num_workers: worker processes, each with a GPU of its own if the cluster has any, else with a CPU.
-        address: of a running cluster ("auto", "ray://HOST:10001"); None takes the one that this process is connected
-            to, or starts one on this machine.
+    Jobs and results are JSON-able. `make_worker` is pickled to each of `num_workers` processes and called once there;
+    each has a GPU of its own if the cluster has any, else a CPU. The workers' machines need this package, and a file
+    system that holds the files under the same paths. `address` is of a running cluster ("auto", "ray://HOST:10001");
+    None takes the one that this process is connected to, or starts one on this machine.
 
-    Raises:
-        ImportError: Ray is not installed.
-        ValueError: more workers than the cluster has devices; or raised by a worker, as an OSError can be.
-        ConnectionError: there is no cluster at this address.
+    ImportError without Ray; ConnectionError for no cluster at this address; ValueError for more workers than it has
+    devices; and what a worker raises, as a ValueError or OSError.
     """
     with connected(num_workers=num_workers, address=address) as ray:
         if not jobs:

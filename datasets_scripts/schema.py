@@ -13,17 +13,13 @@ __all__ = ["group_into_posts", "new_pair", "new_post", "post_features"]
 
 
 def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: int | None) -> Features:
-    """The columns of a data set of posts.
+    """The columns of a data set of posts, with an `image` column (None where there is none) if `images`.
 
-    A pair's tail is a span (`tail_object` is -1), or the object `tail_object` (an index into `boxes`; `tail` is []).
-    Its `image_phrases` and `objects` are indices into those of the post, the most relevant to the pair first; where no
-    selector chose any they are [], and the post's first ones count.
-    `image_features` is (V,), None when the post has no image; `object_features` is (num_objects, V); both are float16.
-
-    Args:
-        labels: relation names, order = id; read them back with `features["pairs"].feature["relation"].names`.
-        images: whether there is an `image` column (a row of it may still be None).
-        visual_feature_size: V, the length of a visual feature vector; None leaves out both columns of features.
+    `labels` are the relations' names, order = id. A pair's tail is a span (`tail_object` is -1), or the object
+    `tail_object` (an index into `boxes`; `tail` is []). Its `image_phrases` and `objects` are indices into those of
+    the post, the most relevant to the pair first; where no selector chose any they are [], and the post's first ones
+    count. `image_features` is (V,), None when the post has no image; `object_features` is (num_objects, V); both are
+    float16, and left out where V, `visual_feature_size`, is None.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)

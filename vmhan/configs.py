@@ -15,13 +15,9 @@ _MODEL_KWARGS = ("word_vectors", "pyramid", "pyramid_size_px")
 
 
 def find_config(name: str | Path, kind: str = "") -> Path:
-    """The YAML file `name`: a path, or the name of a file that comes with the package, such as `demo` or `table2`.
-
-    Args:
-        kind: folder of `CONFIGS` that names are looked for in, such as "sweeps"; "" is that of training.
-
-    Raises:
-        ValueError: there is no such file; the message has the names that there are.
+    """The YAML file `name`: a path, or the name of one that comes with the package, such as `demo`, in the folder
+    `kind` of `CONFIGS`, such as "sweeps" ("" is that of training). ValueError, with the names that there are, if there
+    is none.
     """
     path = Path(name)
     if path.is_file():

@@ -8,9 +8,7 @@ audit.md and one audit_SPLIT.png a split. Exit code: 0 passed, 1 a leak, 2 bad i
 
 A split fails if a STRUCTURE view (views.py) removes more than `threshold` of the majority label's errors, by the lower
 end of the 95 % interval, for none against positive or for the relation; or if an invariant (checks.py) is broken.
-Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged. Content is
-reported and never fails by what it tells: in postcards the picture decides the relation by design, and an audit that
-forbade that would forbid the task.
+Below MIN_GROUPS groups of posts the interval cannot be trusted, and only the invariants are judged.
 """
 
 import argparse
@@ -68,10 +66,9 @@ def audit_table(
     seed: int = 0,
     by_line: bool = False,
 ) -> dict[str, Any]:
-    """The report of one split; a ValueError names an option that is out of its range.
-
-    `threshold` is the share of the majority label's errors that a view may remove, `draws` the bootstrap resamples.
-    There is at most one of `folds` a group. `by_line` tells that the table comes from files keyed by line.
+    """The report of one split; `threshold` is the share of the majority label's errors that a view may remove, `draws`
+    the bootstrap resamples, `by_line` tells that the table comes from files keyed by line. There is at most one of
+    `folds` a group. A ValueError names an option that is out of its range.
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold: expected a share of the errors in [0, 1), received {threshold}")

@@ -14,10 +14,9 @@ COLOURS = {"structure": "#4c78a8", "content": "#bab0ac", "leak": "#c0392b"}
 
 
 def draw_split(report: dict[str, Any], split: str, path: Path) -> None:
-    """Draw a split of a report: one panel a label, one bar a view, most telling first.
-
-    The bar is the share of the majority label's errors that the view alone removes, with its 95 % interval: 0 is the
-    majority label, the dashed line what the interval's lower end may not pass. The number is the accuracy.
+    """Draw a split of a report: one panel a label, one bar a view, most telling first. A bar is the share of the
+    majority label's errors that the view alone removes, with its 95 % interval, whose lower end may not pass the
+    dashed line.
     """
     of_split = report["splits"][split]
     panels = {task: [row for row in of_split["views"] if row["task"] == task] for task in of_split["baseline"]}

@@ -119,10 +119,9 @@ class Resampler:
 
 
 def _probe(form: str, num_pairs: int, seed: int) -> Any:
-    """A tree for a few numbers, whose effect may be any step function; naive Bayes for words; linear for vectors.
-
-    Naive Bayes on codes, with next to no smoothing, is the most frequent label of the code, and for a code never seen
-    that of all. Simple probes on purpose: a leak worth the name is found by the simplest.
+    """A tree for a few numbers, naive Bayes for words, linear for vectors: a leak worth the name is found by the
+    simplest. Naive Bayes on codes, with next to no smoothing, is the most frequent label of the code, and for one
+    never seen of all.
     """
     if form == "numbers":
         leaf = min(LEAF, max(1, num_pairs // LEAF)) + num_pairs // 200

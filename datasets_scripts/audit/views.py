@@ -2,12 +2,10 @@
 
 STRUCTURE is what an honest field has no reason to tell the label by: missingness, counts, lengths, order, ids, codes.
 A leak there fails the audit. CONTENT is what a picture shows, as feature vectors, boxes, labels and words: it may tell
-the relation, which is what the picture is there for, and is reported only. A field that the audit does not know is
-STRUCTURE in all it says.
+the relation, and is reported only. A field that the audit does not know is STRUCTURE in all it says.
 
-What a pair's field says is judged after the pair's own words are taken out, since these are text: of "Ann Bob person
-person" the words "person person" are left. If what is left is of few kinds, it is a code and no description, and a
-code is STRUCTURE. Only a detector's labels are codes by nature.
+A pair's own words are text, and are taken out first: of "Ann Bob person person" the words "person person" are left.
+What is left, if of few kinds, is a code, and so STRUCTURE. Only a detector's labels are codes by nature.
 """
 
 import re

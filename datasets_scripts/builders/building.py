@@ -1,7 +1,5 @@
-"""Build a data set with a builder class, and never hand back one that stale code or stale files made.
-
-`datasets` keys its cache of built sets by module name, config and version only. Here the key has a digest of code and
-data as well.
+"""Build a data set with a builder class, and never hand back one that stale code or stale files made: the key of its
+cache has a digest of both, where `datasets` has module name, config and version only.
 """
 
 import ast
@@ -39,17 +37,11 @@ def build(
 ) -> datasets.DatasetDict:
     """Build a data set of posts, or load it if the same code built it from the same files before.
 
-    A builder that reads files lists them in its classmethod `source_files(config)`.
-
-    Args:
-        data_dir: the user's folder, for builders that read one.
-        cache_dir: where built sets are kept; None is the cache of `datasets`.
-        features: None, or the encoder that fills `image_features` and `object_features`, see
-            `datasets_scripts.features.parse_features`; `feature_size_px` is the side to which it resizes each region.
-        config_fields: fields of the builder's config, for example `captions="llava_next"`.
-
-    Raises:
-        ValueError: no such config or field, no readable image for `features`, or what the builder finds wrong.
+    A builder that reads the user's folder, `data_dir`, lists its files in its classmethod `source_files(config)`.
+    Built sets are kept in `cache_dir`, or the cache of `datasets`. `features` names the encoder of `image_features`
+    and `object_features` (`datasets_scripts.features.parse_features`), `feature_size_px` the side to which it resizes
+    a region. `config_fields` are the builder config's, such as `captions="llava_next"`. ValueError for no such config
+    or field, no readable image for `features`, or what the builder finds wrong.
     """
     config = builder_config(builder_class, config_name, data_dir, config_fields)
     files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []
@@ -132,10 +124,9 @@ def _states(files: Iterable[Path]) -> list[tuple[str, int, int]]:
 def _with_visual_features(
     dataset: datasets.DatasetDict, folder: Path, *, spec: str, size: int | None
 ) -> datasets.DatasetDict:
-    """Add `image_features` (V,) and `object_features` (num_objects, V) to each post.
-
-    The network runs once an image, in `Dataset.map`, which caches the vectors by encoder, weights, size and code.
-    SIDECAR keeps what made them in `folder`, so that no network is loaded where they are there.
+    """Add `image_features` (V,) and `object_features` (num_objects, V) to each post, by `Dataset.map`, which caches
+    them by encoder, weights, size and code. SIDECAR in `folder` keeps what made them, so that no network is loaded for
+    them again.
     """
     from datasets_scripts.features import VisualFeatureExtractor  # here, as it brings in torchvision
 

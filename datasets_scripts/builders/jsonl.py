@@ -117,8 +117,7 @@ def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[s
 def read_labels(folder: Path) -> list[str]:
     """The relations, order = id: those of labels.json; else those of all rows, the none label first, then by name.
 
-    Raises:
-        ValueError: labels.json is malformed, or there is not exactly one none label.
+    ValueError if labels.json is malformed, or there is not exactly one none label.
     """
     path = folder / LABEL_FILE
     if path.is_file():

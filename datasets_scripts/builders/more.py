@@ -130,9 +130,7 @@ class MORE(FolderBuilder):
 
 def relative_to_pixels(box: Sequence[float], size: tuple[int, int], *, place: str) -> list[float]:
     """A (cx, cy, w, h) box relative to an image of `size` (width, height) as [x0, y0, x1, y1] in pixels, clipped to
-    it.
-
-    ValueError if its centre is outside the image, or its width or height is not within (0, 1], as of pixels.
+    it. ValueError if its centre is outside the image, or its width or height is not within (0, 1], as of pixels.
     """
     x, y, width, height = box
     longest = 1 + TOLERANCE

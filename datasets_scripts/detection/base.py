@@ -113,10 +113,8 @@ class Detector(ABC):
         """What is found in each of several images of one shape, unfiltered and in any order."""
 
     def detect(self, images: list[Image.Image], queries: Queries | None = None) -> list[list[Detection]]:
-        """Detections of each RGB image, best first, in the order (-score, box, label).
-
-        `queries` are, for each image, the phrases that a text-conditioned detector looks for; others ignore them. A
-        ValueError says that an image is not RGB, or that there is not one list of queries an image.
+        """Detections of each RGB image, in the order (-score, box, label); `queries` are each image's phrases, for
+        text-conditioned detectors. ValueError for an image that is not RGB, or not one list of queries an image.
         """
         for index, image in enumerate(images):
             if getattr(image, "mode", None) != "RGB":
@@ -162,10 +160,8 @@ def keep_detections(
     max_objects: int = 10,
     duplicate_iou: float = 0.7,
 ) -> list[Detection]:
-    """What is kept of a detector's raw output: clipped, filtered, without duplicates, sorted by (-score, box, label).
-
-    The candidates' boxes may cross the border, be empty, or have infinite or NaN coordinates; `image_size` is (width,
-    height) in pixels.
+    """What is kept of raw output: clipped, filtered, without duplicates, sorted by (-score, box, label). Candidates
+    may cross the border of `image_size`, (width, height) in pixels, be empty, or have infinite or NaN coordinates.
     """
     kept = [
         Detection(box, score, candidate.label)

@@ -28,16 +28,12 @@ def make_detector(spec: str, **options: Any) -> Detector:
     | "transformers:facebook/detr-resnet-50" | DETR and its kin, a folder or a name on the Hub |
     | "transformers:google/owlv2-base-patch16-ensemble" | text-conditioned: OWL-ViT, OWLv2, Grounding DINO |
 
-    Random weights are used only when asked for: "torchvision:ssdlite320_mobilenet_v3_large?weights=random:0".
+    Options are fields of `DetectionSettings`; `weights`, the name of a set of torchvision's such as "COCO_V1", or
+    "random:SEED" (random weights are used only when asked for, so); and ultralytics' `image_size`, the side in pixels
+    of the square that the network sees (640). An option stands in the spec or here, not in both.
 
-    Args:
-        options: fields of `DetectionSettings`; `weights` ("random:SEED", or for torchvision the name of a set of its
-            weights, such as "COCO_V1"); `image_size`, ultralytics only: the side in pixels of the square that the
-            network sees (640). An option stands in the spec or here, not in both.
-
-    Raises:
-        ValueError: no such adapter, model or option, or a value out of its range.
-        OSError: the weights are neither here nor can they be downloaded. ImportError: the library is not installed.
+    ValueError for no such adapter, model or option, or a value out of its range; OSError for weights that are neither
+    here nor can be downloaded; ImportError without the library.
     """
     head, _, query = spec.partition("?")
     adapter, _, model = head.partition(":")

@@ -27,13 +27,11 @@ def draw_detections(
     *,
     side: int | None = None,
 ) -> Image.Image:
-    """A copy of `image` with a box, its number, label and score for each detection.
+    """A copy of `image`, in RGB, with a box (in pixels of `image`), its number, label and score for each detection.
 
-    Args:
-        image: any mode; the copy is RGB. detections: boxes in pixels of `image`.
-        chosen: indices of the detections that were kept, best first: they are drawn in colour and numbered from 1 in
-            this order, the others thin and grey. None draws all in colour, in the order given.
-        side: the copy's longer side in pixels; None keeps the size. Lines and text have the same width at any size.
+    `chosen` are indices of those that were kept, best first: they are drawn in colour and numbered from 1 in this
+    order, the others thin and grey; None draws all in colour, in the order given. `side` is the copy's longer side in
+    pixels; None keeps the size. Lines and text have the same width at any size.
     """
     order = list(range(len(detections))) if chosen is None else list(chosen)
     colours = [list(COLOURS)[rank % len(COLOURS)] for rank in range(len(order))]

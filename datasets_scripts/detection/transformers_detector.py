@@ -65,10 +65,8 @@ class FixedClassDetector(Detector):
 
 
 class TextConditionedDetector(FixedClassDetector):
-    """OWL-ViT, OWLv2 (Minderer et al. 2023) and Grounding DINO (Liu et al. 2023): the labels are the queries.
-
-    A phrase is cut at the text encoder's length: 16 tokens for OWL, 256 for all phrases of an image together for
-    Grounding DINO.
+    """OWL-ViT, OWLv2 (Minderer et al. 2023) and Grounding DINO (Liu et al. 2023): the labels are the queries, cut at
+    the text encoder's length: 16 tokens a phrase for OWL, 256 for all phrases of an image together for Grounding DINO.
     """
 
     text_conditioned = True

@@ -35,10 +35,9 @@ TASKS_WITH_BOXES = ("detect", "segment", "pose")
 
 
 class UltralyticsDetector(Detector):
-    """A YOLO network with its own preprocessing and per-class non-maximum suppression.
-
-    Every image is put into the same square of `image_size` pixels, which ultralytics rounds up to a multiple of 32, so
-    that a batch's other images do not change how it is padded.
+    """A YOLO network with its own preprocessing and per-class non-maximum suppression; every image is put into a
+    square of `image_size` pixels (rounded up to a multiple of 32), so that a batch's other images do not change how it
+    is padded.
     """
 
     def __init__(self, yolo: Any, *, image_size: int, **others: Any):

@@ -36,6 +36,7 @@ class OpenAIChatModel:
 
     The openai package retries timeouts, lost connections, 408, 409, 429 and 5xx. Requests with a schema ask for it by
     `response_format`; a server that rejects it, and takes the same request without it, is not asked for it again.
+    ValueError for a bad argument; ImportError, at the first request, without `openai`.
 
     Args:
         model: the name the server knows it by. base_url: http(s), up to and with "/v1"; no user, password or query.
@@ -45,9 +46,6 @@ class OpenAIChatModel:
         api_key_env: environment variable with the API key; unset, none is sent. The key is in no error, log or file.
         on_failure: "raise" a ChatError when a request got no answer (what has arrived is kept), or "empty", to go on
             without that answer. A wrong key or address (401, 403, 404, 405) always raises.
-
-    Raises:
-        ValueError: a bad argument. ImportError, at the first request: `openai` is not installed.
 
     Example:
         >>> model = OpenAIChatModel("llava-hf/llava-1.5-7b-hf", "http://localhost:8000/v1", concurrency=32)

@@ -27,14 +27,10 @@ class TransformersChatModel:
     type; batches go through the chat template and `generate`, because the pipeline's own batching fails on LLaVA-NeXT
     (transformers 5.24). Padding can tip a near tie in half precision: `batch_size=1` makes answers independent.
 
-    Args:
-        model: a Hub name, NAME@REVISION, or a folder. kind: "text" (Llama 3) or "image" (LLaVA, with or without an
-            image).
-        batch_size: requests a batch. max_new_tokens: tokens after which an answer is cut off.
-        device: None takes an accelerator when there is one. dtype: "auto" is the checkpoint's.
-
-    Raises:
-        ValueError, OSError: a bad argument; at the first request, no such checkpoint, or one without a chat template.
+    `model` is a Hub name, NAME@REVISION, or a folder, `kind` "text" (Llama 3) or "image" (LLaVA, with or without an
+    image). Answers are cut off after `max_new_tokens`. A `device` of None takes an accelerator when there is one; the
+    `dtype` "auto" is the checkpoint's. ValueError or OSError for a bad argument, and at the first request for no such
+    checkpoint or one without a chat template.
     """
 
     def __init__(

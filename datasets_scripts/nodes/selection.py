@@ -45,12 +45,8 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
     Args:
         spec: "heuristic"; "openai:MODEL@BASE_URL" or "openai:TEXT_MODEL@BASE_URL,VLM@BASE_URL" (one address is enough
             where both models are there); "transformers:VLM" or "transformers:TEXT_MODEL,VLM".
-        options: `num_text_phrases`, `num_image_phrases`, `num_objects` of every selector; `cache_dir` (where answers
-            are kept), `max_image_side`, `window` of those by language models; and the keyword arguments of their back
-            end, `OpenAIChatModel` or `TransformersChatModel`.
-
-    Raises:
-        ValueError: an unknown selector or option, or a bad value of one.
+        options: of `HeuristicSelector`; or of `LLMSelector`, with `cache_dir` (where answers are kept) and the keyword
+            arguments of `OpenAIChatModel` or `TransformersChatModel`. ValueError for an unknown or bad one.
 
     Example:
         >>> make_selector("heuristic", num_objects=5)

@@ -40,17 +40,15 @@ class _Question:
 
 
 class LLMSelector:
-    """Chooses nodes by asking language models.
+    """Chooses at most `num_text_phrases` (M), `num_image_phrases` (Q) and `num_objects` (K; paper: 3 each) by asking
+    models.
 
     A text model sees the sentence and the pair's names; an image model sees the image, the pair's names and the
     objects with labels and places. Nothing is asked for a number of 0, about an image that is not there, or about
     objects when there is at most one. The pair's own tail object is a node already and never offered.
 
-    Args:
-        text_model, image_model: who is asked; may be the same.
-        num_text_phrases: M. num_image_phrases: Q. num_objects: K (paper: 3).
-        max_image_side: pixels to which the longer side of a larger image is reduced before it is sent.
-        window: pairs whose questions are asked together; some times the server's concurrency.
+    `max_image_side` is the pixels to which the longer side of a larger image is reduced before it is sent, `window`
+    the pairs whose questions are asked together: some times the server's concurrency.
     """
 
     def __init__(

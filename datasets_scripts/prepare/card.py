@@ -60,12 +60,10 @@ def write_card(
 
 
 def count_split(files: list[Path], labels: list[str], *, without_image: Container[str]) -> dict[str, Any]:
-    """Count one split, whose posts with an id in `without_image` have no image, though they may name one.
-
-    Returns:
-        posts, pairs, tokens, captions; images (distinct names), their boxes, and posts_with_image; relations {name:
-        pairs, in the order of the labels}; pairs_a_post, objects_an_image {number: how often}; object_labels {label:
-        boxes}, most frequent first; and, over all pairs, the nodes chosen and tail_objects: tails that are an object.
+    """Count one split, whose posts with an id in `without_image` have no image, though they may name one: posts,
+    pairs, tokens, captions; images (distinct names), their boxes, and posts_with_image; relations {name: pairs, in the
+    order of the labels}; pairs_a_post, objects_an_image {number: how often}; object_labels {label: boxes}, most
+    frequent first; and, over all pairs, the nodes chosen and tail_objects: tails that are an object.
     """
     total = Counter(dict.fromkeys(TOTALS, 0))
     relations, pairs_a_post, objects_an_image, object_labels = Counter(), Counter(), Counter(), Counter()

@@ -60,10 +60,9 @@ def main(argv: list[str] | None = None) -> Path:
 
 
 def prepare(arguments: PrepareArguments, *, make_tools: MakeTools = make_tools) -> Path:
-    """Make the folder `arguments.output_dir`, or find that it is made; nothing is pushed.
-
-    `make_tools` is a function of a module, since each process makes its own. A ValueError or OSError names
-    what is wrong and the fix; an ImportError, an optional library that is not installed.
+    """Make the folder `arguments.output_dir`, or find that it is made; nothing is pushed. Each process makes its own
+    tools by `make_tools`, a function of a module. A ValueError or OSError names what is wrong and the fix; an
+    ImportError, a library.
     """
     state = launched_processes()
     output_dir = Path(arguments.output_dir).expanduser().resolve()  # a link's own place cannot be taken

@@ -43,10 +43,9 @@ class Source:
 
 
 def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
-    """Build the posts, or load them from `cache_dir`, and read each image file once.
-
-    A ValueError says what the builder finds wrong, that an image is missing and must not be, or that one image (by its
-    name in a split) has different boxes in two posts.
+    """Build the posts, or load them from `cache_dir`, and read each image file once. A ValueError says what the
+    builder finds wrong, that an image is missing and must not be, or that one (by its name in a split) has other boxes
+    in another post.
     """
     name, options = arguments.source, arguments.builder_fields()
     builder_class = BUILDERS[name].builder_class()

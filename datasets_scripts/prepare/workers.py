@@ -38,10 +38,9 @@ def launched_processes() -> Any:
 
 
 def make_shards(plan: Plan, tools: Tools, make_tools: MakeTools, device: str | None) -> None:
-    """Make all shards that are not there yet: first all of images, then all of posts, which need those.
-
-    `tools` are this process's; another process makes its own with `make_tools` and `device`. After an error the shards
-    made before stay for the next run.
+    """Make all shards that are not there yet: first those of images, then those of posts, which need them. Another
+    process makes its own `tools` with `make_tools` and `device`. After an error the shards made before stay for the
+    next run.
     """
     state = launched_processes()
     with _engine(plan, tools, make_tools, device) as run:

@@ -108,11 +108,9 @@ class HVPNeT(EncoderBaseline):
         return self
 
     def region_pyramids(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the ResNet makes of every region that a pair uses, each once; ValueError for posts without pixels.
-
-        Returns:
-            pyramids (1 + R, 4, C), the first of them zeros for what is missing; of_pair (P, 2 + K), which of them are
-            the pair's image, objects and tail; present (P, 2 + K) bool.
+        """What the ResNet makes of every region that a pair uses, each once: pyramids (1 + R, 4, C), the first of them
+        zeros for what is missing; of_pair (P, 2 + K), which of them are the pair's image, objects and tail; present
+        (P, 2 + K) bool. ValueError for posts without pixels.
         """
         example, tail = inputs["pair_to_example"], inputs["tail_object"][:, None] + 1  # (P,), (P, 1)
         columns = torch.cat([torch.zeros_like(tail), inputs["pair_objects"] + 1, tail], dim=1)  # image 0, object i + 1

@@ -20,11 +20,9 @@ Row = dict[str, Any]
 def load_run_posts(
     data: Mapping[str, Any], rows: Sequence[Row], *, local: Mapping[str, str | None], without: Collection[str] = ()
 ) -> datasets.Dataset:
-    """The posts of one split, by the data arguments in a run's run.json.
-
-    `rows` are all of the split in predictions.jsonl; `local` has the arguments of LOCAL as the run was given
-    them, None for what run.json says; data arguments in `without` are left out. ValueError for unknown data arguments,
-    for no such split, and for posts whose pairs are not those of `rows`.
+    """The posts of one split, by the data arguments in a run's run.json, but those of LOCAL by `local` where it has
+    them, and none that is in `without`. `rows` are all of the split in predictions.jsonl. ValueError for unknown data
+    arguments, for no such split, and for posts whose pairs are not those of `rows`.
     """
     from vmhan.training.arguments import DataArguments, RunArguments  # here: these bring in torch
     from vmhan.training.data import load_posts

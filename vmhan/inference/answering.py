@@ -34,10 +34,9 @@ class Answered(NamedTuple):
 
 
 def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int) -> Iterator[Answered]:
-    """Answer the rows of a file after the first `skip`, a batch at a time.
-
-    Only whole batches are recorded, so batches begin at the same rows in every run. The last bits of an answer depend
-    on what else is in its batch, and so they do not depend on where a run was killed.
+    """Answer the rows of a file after the first `skip`, a batch at a time. The last bits of an answer depend on what
+    else is in its batch, so only whole batches are recorded, and batches begin at the same rows wherever a run was
+    killed.
     """
     numbered = enumerate(read_questions(path, image_root=image_root, skip=skip), start=skip + 1)
     while batch := dict(itertools.islice(numbered, batch_size)):

@@ -1,8 +1,7 @@
 """Answer a file of questions with a trained model: `vmhan predict MODEL INPUT --output OUT.jsonl`.
 
-question_files.py says what a row of INPUT is, answers.py what one of the output is. A row that cannot be answered goes
-to OUT.errors.jsonl with its number and the reason. The same command continues a run that was killed (resumable.py).
-Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
+A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason. The same command continues a run
+that was killed. Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
 """
 
 import argparse

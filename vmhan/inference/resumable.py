@@ -1,9 +1,8 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-While the run lasts, OUT.jsonl.part has the run's fingerprint and then one line for each batch of rows with all that
-the batch gave. Lines are only appended, and one that a kill has cut short is dropped, so no row is there twice or
-missing. At the end OUT.jsonl and OUT.errors.jsonl (if rows failed) are made from it, and OUT.jsonl.state.json says
-that they are complete.
+Until the end OUT.jsonl.part has the run's fingerprint and a line for each batch of rows with all that it gave. Lines
+are only appended, and one that a kill has cut short is dropped. From it OUT.jsonl and OUT.errors.jsonl (if rows
+failed) are made, and OUT.jsonl.state.json says that they are complete.
 """
 
 import json
@@ -24,14 +23,9 @@ OVERWRITE = "Give another --output, or start anew with --overwrite."
 class ResumableOutput:
     """Where a run appends its results, batch by batch. One process at a time.
 
-    Args:
-        output: path of the result; its folder is made.
-        fingerprint: everything that the result depends on, as JSON. A run goes on only under the same one.
-        also: other paths that `finish` will make.
-        overwrite: throw away what there is and start anew.
-
+    `fingerprint` is everything that the result depends on, as JSON; `also` are other paths that `finish` will make.
     Its `rows`, `pairs` and `failed` count rows done, lines that they gave, and rows that failed; `complete` says that
-    nothing is left to do. ValueError for a result of another run, or a damaged one of this run.
+    nothing is left to do. ValueError for a result of another run (unless `overwrite`), or a damaged one of this run.
     """
 
     def __init__(self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite=False):

@@ -45,11 +45,9 @@ class PairedResult(NamedTuple):
 def bootstrap_f1(
     runs: Predictions | Sequence[Predictions], *, resamples: int = 1000, seed: int = 0, level: float = LEVEL
 ) -> Interval:
-    """Micro F1 with its percentile interval; ValueError for wrong arguments or runs on different pairs.
+    """Micro F1 of the predictions of one split, or of a list of them, one a seed, with its percentile interval.
 
-    Args:
-        runs: predictions of one split (`predictions.split("test")`), or a list of them, one a seed.
-        resamples: how many times S sentences are drawn with replacement. seed: of the draws. level: of the interval.
+    Sentences are drawn `resamples` times with replacement. ValueError for wrong arguments or runs on different pairs.
     """
     if not 0 < level < 1:
         raise ValueError(f"level: expected a share between 0 and 1, received {level}. Pass 0.95 for 95 %.")

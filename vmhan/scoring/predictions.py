@@ -97,10 +97,9 @@ def check_same_pairs(first: Predictions, second: Predictions) -> None:
 def read_predictions(
     path: str | Path, labels: Sequence[str] | None = None, none_label: str | None = None
 ) -> Predictions:
-    """Read the predictions of a run, its folder or a predictions.jsonl; blank lines are skipped.
-
-    labels (in the order of their ids) and none_label are those of the config.json beside the file when not given.
-    FileNotFoundError without the file or labels; ValueError for no row, a wrong field or no clear none label.
+    """Read a run's folder or predictions.jsonl; labels (in the order of their ids) and none_label, where not given,
+    are those of the config.json beside it. FileNotFoundError without the file or labels; ValueError for no row, a
+    wrong field or no clear none label.
     """
     path = Path(path)
     path = path / "predictions.jsonl" if path.is_dir() else path

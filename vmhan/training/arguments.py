@@ -178,10 +178,8 @@ class RunArguments(TrainingArguments):
     hub_predictions: bool = _help("Publish predictions.jsonl, too: it quotes the entities of the data.", False)
 
     def __post_init__(self):
-        """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints.
-
-        Raises:
-            ValueError: a flag has one of the `refused` values.
+        """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints;
+        ValueError for a flag with one of the `refused` values.
         """
         super().__post_init__()
         self.publish, self.push_to_hub = self.push_to_hub, False
@@ -219,11 +217,8 @@ def parse_arguments(
 ) -> tuple:
     """The three groups: of the flags `before`, of the YAML file CONFIG and of the given flags the last one wins.
 
-    Args:
-        also: further flags, {name: options of argparse}; their namespace is then the fourth group.
-
-    Raises:
-        ValueError: the file is not a mapping, a key or flag is unknown, or two of them do not go together.
+    `also` has further flags, {name: options of argparse}; their namespace is then the fourth group. ValueError for a
+    file that is no mapping, an unknown key or flag, and two that do not go together.
     """
     argv, flags = list(argv), list(before)
     if argv and not argv[0].startswith("-"):

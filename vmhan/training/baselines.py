@@ -58,10 +58,9 @@ def build_baseline_model(
 def word_inputs(
     posts: datasets.DatasetDict, vector_file: str | None
 ) -> tuple[PreTrainedTokenizerFast, dict[int, Tensor]]:
-    """A tokenizer of the training split's words, and pretrained vectors by token id.
-
-    A word that occurs once is unknown, so that the vector of unknown words is learned, unless it has a pretrained
-    vector. Every word of the data that has one is kept, in whatever split: the file would tell the same of any text.
+    """A tokenizer of the training split's words, and pretrained vectors by token id, of every word of all splits that
+    has one: the file would tell the same of any text. Another word that occurs once is unknown, so that the vector of
+    unknown words is learned.
     """
     counts = count_words(posts["train" if "train" in posts else next(iter(posts))]["tokens"])
     words, vectors = {word for word, count in counts.items() if count > 1}, {}

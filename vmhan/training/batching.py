@@ -21,18 +21,14 @@ MEGABATCHES = (4, 50)  # at least so many an epoch, at most so many batches each
 
 
 class TokenBudgetSampler(Sampler[list[int]]):
-    """Lists of post indices, of which each takes at most `tokens` tokens with its padding.
+    """Lists of post indices, of which each takes at most `tokens` tokens with its padding; a longer post is alone,
+    with a warning.
 
-    For training, posts are shuffled, sorted by length within megabatches, cut into batches, and those are shuffled.
-    Every epoch has the same number of batches, a multiple of `num_processes` (where there are posts enough), which
-    splitting the largest ones makes up. It is the list of all processes: accelerate deals it out, batch by batch.
-    Epoch `PLANS` has the order of the first again.
-
-    Args:
-        rows: of each post the tokens of each of its encoder rows.
-        tokens: the budget; a longer post is alone in its batch, with a warning.
-        shuffle: False for evaluation: the posts in their order.
-        seed: with the epoch it determines the order.
+    For training, posts are shuffled (by seed and epoch), sorted by length within megabatches, cut into batches, and
+    those are shuffled; for evaluation they keep their order. `rows` are of each post the tokens of each of its encoder
+    rows. Every epoch has the same number of batches, a multiple of `num_processes` (where there are posts enough),
+    which splitting the largest ones makes up. It is the list of all processes: accelerate deals it out, batch by
+    batch. Epoch `PLANS` has the order of the first again.
 
     Example:
         >>> list(TokenBudgetSampler([[10], [12], [30], [11]], 40, shuffle=False))

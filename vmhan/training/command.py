@@ -89,8 +89,7 @@ def measure(
 ) -> dict[str, Any]:
     """Predictions on validation and test; adds their scores and calibration to `metrics`.
 
-    Args:
-        temperature: of the calibration; None: fitted on the validation split, and set in the model's config.
+    A temperature of None is fitted on the validation split, and set in the model's config.
     """
     results = {s: trainer.predict(posts[s], metric_key_prefix=s) for s in ("validation", "test") if s in posts}
     for result in results.values():

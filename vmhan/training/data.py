@@ -29,15 +29,10 @@ TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "features") -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; with --streaming the train split is a `datasets.IterableDataset`.
 
-    Says in the log what the model will see of the pictures, and sets --visual to it where it was left out.
-
-    Args:
-        reads: what the model can read of a picture: "features"; "pixels", so that features are neither made nor kept;
-            "either", as a trained model with its encoder, or a page of errors; or nothing, "text".
-
-    Raises:
-        ValueError: no train split to train on; a split without the columns that are needed, or without the features
-            that --visual or --features asks for; as `load_streamed`.
+    Logs what the model will see of the pictures, and sets --visual to it where it was left out. `reads` is what it can
+    read: "features"; "pixels", so that features are neither made nor kept; "either"; or nothing, "text". ValueError
+    without a train split to train on or columns that are needed, such as the features of --visual or --features; as
+    `load_streamed`.
     """
     with run_args.main_process_first(desc="build the data set"):
         if data_args.streaming:
@@ -127,10 +122,8 @@ def make_collator(
 def with_lengths(
     posts: datasets.DatasetDict, processor: VMHANProcessor, run_args: RunArguments
 ) -> datasets.DatasetDict:
-    """Adds the column `length` where batches are made by length: tokens, exactly as the processor will make them.
-
-    With --tokens_per_batch it is a list, the tokens of each of a post's encoder rows, in every split; otherwise the
-    tokens of the longest one, for training by Trainer's group_by_length.
+    """Adds the column `length`: tokens, exactly as the processor will make them. With --tokens_per_batch it is a list,
+    of each of a post's encoder rows, in every split; with group_by_length the longest row's, for training.
     """
     by_rows = run_args.tokens_per_batch is not None
     by_longest = run_args.train_sampling_strategy in ("group_by_length", "batch_rebalance")

@@ -31,8 +31,7 @@ USAGE = "vmhan evaluate RUN_FOLDER [CONFIG] [--flag value ...]"
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Evaluate and write; returns the metrics.
 
-    Raises:
-        ValueError: no finished run; its labels are not the data's; --output_dir is the run's own folder.
+    ValueError: no finished run; its labels are not the data's; --output_dir is the run's own folder.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith("-"):

@@ -12,11 +12,7 @@ __all__ = ["flags_of", "normal", "read_entries", "to_entries"]
 
 
 def read_entries(path: str | Path) -> dict[str, Any]:
-    """The `name: value` entries of a YAML file.
-
-    Raises:
-        ValueError: the file holds no mapping.
-    """
+    """The `name: value` entries of a YAML file; ValueError if it holds no mapping."""
     entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not isinstance(entries, dict):
         raise ValueError(f"{path} must hold 'name: value' lines, received {type(entries).__name__}.")
@@ -41,8 +37,7 @@ def flags_of(entries: Mapping[str, Any]) -> list[str]:
 def to_entries(words: Sequence[str]) -> dict[str, Any]:
     """The inverse of `flags_of`; a flag without value is True, one with several a list, and the last one wins.
 
-    Raises:
-        ValueError: a value stands before the first flag.
+    ValueError if a value stands before the first flag.
 
     Example:
         >>> to_entries(["--seed", "1", "--streaming", "--preset=gcn"])

@@ -26,8 +26,7 @@ def build_model(
 ) -> tuple[Model, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
 
-    Raises:
-        ValueError: --visual pixels, of an encoder that nobody named.
+    ValueError for --visual pixels of an encoder that nobody named.
     """
     if model_args.baseline is not None:
         return build_baseline_model(model_args, posts)
@@ -69,8 +68,7 @@ def load_trained(folder: Path) -> tuple[Model, VMHANProcessor]:
 def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:
     """Weights of the encoder that made the posts' features, and the fields of VMHANConfig that rebuild it.
 
-    Raises:
-        ValueError: the data set does not say what made its features.
+    ValueError if the data set does not say what made its features.
     """
     made = visual_feature_description(posts)
     if made is None:

@@ -45,8 +45,7 @@ NOT_TRIED = ("output_dir", "resume_from_checkpoint", "space", "n_trials", "seed"
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Try the points, write search.json (all trials) and best.yaml (a config of `vmhan train`); returns the former.
 
-    Raises:
-        ValueError: no Optuna; a space that does not fit; several processes; no validation split.
+    ValueError: no Optuna; a space that does not fit; several processes; no validation split.
     """
     argv = sys.argv[1:] if argv is None else argv
     model_args, data_args, run_args, own = parse_arguments(argv, usage=USAGE, also=OWN)
@@ -131,8 +130,7 @@ class _Trials:
 def read_space(name: str | Path) -> dict[str, list]:
     """Field -> values to try, of a YAML file or one that comes with the package.
 
-    Raises:
-        ValueError: a name is no field of the model or of the training, or has no list of single values.
+    ValueError if a name is no field of the model or of the training, or has no list of single values.
     """
     path = find_config(name)
     known = {f.name for group in (ModelArguments, RunArguments) for f in fields(group)} - set(NOT_TRIED)

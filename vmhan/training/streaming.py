@@ -13,10 +13,7 @@ def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.
     """The train split of a folder or Hub name as a shuffled stream, the others read whole into the cache.
 
     Each epoch is shuffled anew by the seed, within --shuffle_buffer posts. Pictures whose features are in the data are
-    not decoded.
-
-    Raises:
-        ValueError: data that a builder makes; no --max_steps; --tokens_per_batch.
+    not decoded. ValueError for data that a builder makes, no --max_steps, or --tokens_per_batch.
     """
     tokens = run_args.tokens_per_batch
     refused = (  # whether it is wrong, what was received, what is expected

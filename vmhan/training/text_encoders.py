@@ -14,10 +14,8 @@ OFFLINE_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4
 
 
 def resolve_text_encoder(name: str) -> str:
-    """`name`, or the folder of the offline encoder, whose weights are checked against the official file's digest.
-
-    Raises:
-        ValueError: the package is not installed, or its weights are not the official ones.
+    """`name`, or the folder of the offline encoder; ValueError if its package is not installed, or its weights do not
+    have the official file's digest.
     """
     if name != OFFLINE_ENCODER:
         return name

@@ -184,10 +184,8 @@ def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
 
 
 def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
-    """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics.
-
-    After a resume those of one session only are left out. Where nothing was left to train, those that the folder's
-    metrics.json has are kept.
+    """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics, after a resume
+    those of the whole training only, or those that the folder's metrics.json has where nothing was left to train.
     """
     resume: str | None = run_args.resume_from_checkpoint
     if resume is not None and resume.lower() in ("true", "false"):

@@ -38,10 +38,7 @@ def kept_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> set[Node
     """Those of `visual_nodes(post)` that stay at this share.
 
     An object that is a pair's tail always stays. So does an image that comes as pixels, not as features, while one of
-    its objects stays, for these are cut out of it.
-
-    Raises:
-        ValueError: a share outside [0, 1], or a post without id, to which the draws belong.
+    its objects stays, for these are cut out of it. ValueError for a share outside [0, 1], or a post without id.
     """
     check_share(share)
     if post.get("id") is None:

@@ -128,10 +128,9 @@ def _answered(predictions: Predictions, names: Sequence[str]) -> Predictions:
 
 
 def _trained(systems: Sequence[System], scorer: Scorer, notes: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Lines of systems that differ only in how much of the image they were trained with, named by model and preset.
-
-    Later lines of one such name also have their first system's name. Of two systems at one share the first counts, and
-    `notes` gets the other.
+    """Lines of systems that differ only in how much of the image they were trained with, named by model and preset,
+    and from the second of one name on by their first system. Of two at one share the first counts; `notes` gets the
+    other.
     """
     alike: dict[str, dict[float, list[System]]] = defaultdict(dict)
     partial, lines = set(), {}
@@ -217,10 +216,9 @@ def _binary(predictions: Predictions) -> Predictions:
 
 
 def calibration(systems: Sequence[System]) -> Figure:
-    """Reliability of the saved (calibrated) probabilities; the seeds' pairs are pooled into BINS bins.
-
-    rows are {system: {ece (mean over the seeds), seeds, bins: [{low, high, pairs, confidence, accuracy}, ...]}},
-    without empty bins.
+    """Reliability of the saved (calibrated) probabilities of the seeds' pairs, pooled into BINS bins: rows are
+    {system: {ece (mean over the seeds), seeds, bins (no empty ones): [{low, high, pairs, confidence, accuracy},
+    ...]}}.
     """
     notes, found = [], {}
     for system in systems:

@@ -20,10 +20,8 @@ SHARES = {"evaluated": "taken away at evaluation", "trained": "taken away in tra
 
 
 def draw_figure(data: dict[str, Any], stem: Path, subtitle: str) -> Sequence[Path]:
-    """Draw every panel of a figure side by side into STEM.png and STEM.svg; returns these paths.
-
-    data is of `vmhan.evaluation.figures.data`, with at least one panel; subtitle says what was scored. ImportError if
-    matplotlib is not installed.
+    """Draw a figure of `vmhan.evaluation.figures.data`, its panels side by side, into STEM.png and STEM.svg, which it
+    returns; subtitle says what was scored. ImportError if matplotlib is not installed.
     """
     draw, width, height = DRAWERS[data["figure"]]
     names = _row_names(data)

@@ -51,10 +51,9 @@ def read_systems() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def inconsistencies(row: ReportedRow, table: list[ReportedRow]) -> list[str]:
-    """What does not fit in a row of the paper, beyond rounding.
-
-    F1 must be the harmonic mean of precision and recall, `METRIC_increase` the distance to the best other row of
-    `table`, and `average_decrease` the mean distance of the four metrics to VM-HAN's row.
+    """What does not fit in a row of the paper, beyond rounding: F1 is not the harmonic mean of precision and recall,
+    `METRIC_increase` not the distance to the best other row of `table`, or `average_decrease` not the mean distance of
+    the four metrics to VM-HAN's row.
     """
     values, found = row.values, []
     others = [other for other in table if (other.table, other.dataset) == (row.table, row.dataset) and other != row]

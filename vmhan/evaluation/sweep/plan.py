@@ -63,11 +63,7 @@ class Run:
 
 
 def read_sweep(path: str | Path) -> Sweep:
-    """Read and check a sweep file; see configs/sweeps/table2.yaml.
-
-    Raises:
-        ValueError: an entry is missing, unknown or of another shape than `Sweep` says.
-    """
+    """Read and check a sweep file; ValueError for an entry that is missing, unknown or not as `Sweep` says."""
     path = find_config(path, "sweeps")
     content = {"seeds": [1], "flags": {}, "reference": "full", **read_entries(path)}
     if set(content) != ENTRIES:
@@ -118,13 +114,8 @@ def plan_runs(
 ) -> list[Run]:
     """The runs in their order: data sets, then seeds, then rows, so that half a sweep is a whole table of one seed.
 
-    Args:
-        results: RESULTS, where the runs' folders lie.
-        datasets, rows, seeds: only these; None is all of the file.
-        flags: over everything else.
-
-    Raises:
-        ValueError: a data set or row that the file does not have.
+    Of `datasets`, `rows` and `seeds` None is all of the file; `flags` go over everything else. ValueError for a data
+    set or row that the file does not have.
     """
     check_names("datasets", datasets, sweep.datasets)
     check_names("rows", rows, sweep.rows)

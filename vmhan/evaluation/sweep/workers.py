@@ -24,10 +24,7 @@ def do_runs(
     """Do the runs in `num_proc` processes of one thread each; yields (run, DONE or FAILED) as they end.
 
     A run that another sweep is doing is waited for. A process that dies takes only its own run with it. Ctrl-C begins
-    no further run.
-
-    Args:
-        keep_weights: rows whose weights stay. overwrite: do finished ones again.
+    no further run. The weights of the rows in `keep_weights` stay; `overwrite` does finished ones again.
     """
     idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
     for _ in range(num_proc):

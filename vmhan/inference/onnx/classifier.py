@@ -21,14 +21,11 @@ INT8_FILE = "model_int8.onnx"
 
 
 class OnnxRelationClassifier:
-    """The exported classifier with its processor: posts in, a relation and its calibrated probability a pair out.
+    """The exported classifier in `folder` (by `vmhan export --format onnx`) with its processor: posts in, a relation
+    and its calibrated probability a pair out.
 
-    Args:
-        folder: --output_dir of `vmhan export --format onnx`.
-        int8: take the quantised model, whose answers depend a little on the other posts of a batch.
-        num_threads: of a matrix product; None is onnxruntime's choice.
-
-    ValueError if the folder holds no such model, or onnxruntime is missing.
+    The answers of the quantised model (`int8`) depend a little on the other posts of a batch. `num_threads` is that of
+    a matrix product, None onnxruntime's choice. ValueError if there is no such model, or onnxruntime is missing.
 
     Example:
         classify = OnnxRelationClassifier("outputs/demo-onnx")
