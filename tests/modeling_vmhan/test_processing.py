@@ -515,7 +515,7 @@ BAD_POSTS = {
     "phrases of numbers": (("image_phrases", ["a", 3]), "image_phrases must be .* received int: '3'"),
     "pairs of lists": (("pairs", [["Anna", "Ann"]]), "pairs must be a list of dicts, received list"),
     "no pairs": (("pairs", []), r"post 'everything' has no entity pair: give pairs="),
-    "unknown key": (("imge", 1), r"unknown keys \['imge'\]: .*'boxes'"),
+    "unknown key": (("imge", 1), r"unknown keys \['imge'\]: .*'boxes'.*mean image\?"),
     "text and tokens": (("text", "Ann"), "must have either text or tokens, received .*'text', 'tokens'"),
     "span outside": (("pairs", 1, "head", (7, 10)), r"pair 1, head: .*end <= 9.*received \(7, 10\)"),
     "span empty": (("pairs", 0, "tail", (3, 3)), r"pair 0, tail: .*start < end.*received \(3, 3\)"),

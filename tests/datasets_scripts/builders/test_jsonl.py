@@ -214,12 +214,13 @@ def test_rows_that_do_not_fit_together(folder, name, lines, message):
         read(write(folder, *lines, name=name))
 
 
-def test_labels_are_collected_with_the_none_label_first(folder):
+def test_labels_are_collected_with_the_none_label_first(folder, caplog):
     write(folder, pair(relation="works_for"))
     with pytest.raises(ValueError, match=r"rows of .*mine: .*\['works_for'\]"):
         read_labels(folder)
     write(folder, "text,head,tail,relation", "a b,a,b,no_relation", "a b,a,b,peer", name="test.csv")
     assert read_labels(folder) == ["no_relation", "peer", "works_for"]
+    assert "no training pair has, perhaps misspelt: ['no_relation', 'peer']" in caplog.text
 
 
 @pytest.mark.parametrize("content", [["peer", "None"], {"None": 1, "peer": 0}])

@@ -398,6 +398,7 @@ def test_triples_and_the_graph_hold_the_relations(run, pipe, tmp_path):
         assert {**expected, "tail": triple["tail"]} == triple and row["tail"] in (None, triple["tail"])
     graph = networkx.read_graphml(tmp_path / "out.graphml", force_multigraph=True)
     edges = [{"head": head, "tail": tail, **data} for head, tail, data in graph.edges(data=True)]
+    assert len({key for _, _, key in graph.edges(keys=True)}) == len(edges)  # ids of GraphML
     assert sorted(edges, key=str) == sorted([dict.fromkeys(edges[0]) | triple for triple in triples], key=str)
 
 

@@ -112,7 +112,8 @@ def test_what_the_model_sees_of_the_pictures(loading, caplog, visual, reads, wit
     assert ("caption" in columns) is sees
     left_out = {"pixels": "pixels", "features": None if without else "features", "text": None}[reads]
     assert decided == ("pixels" if reads == "pixels" and sees else visual or left_out)
-    assert caplog.text.count("(--visual ") == 1
+    assert caplog.text.count("the model sees of the pictures") == 1
+    assert ("--visual pixels makes one" in caplog.text) is (decided == "features")
 
 
 def test_features_that_ready_data_do_not_have_are_an_error(loading):
