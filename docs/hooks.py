@@ -17,7 +17,7 @@ def on_page_markdown(markdown: str, **_) -> str:
 
 
 def _help(command: str) -> str:
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
         main(["--help"] if command == "vmhan" else [command, "--help"])
     return printed.getvalue()
