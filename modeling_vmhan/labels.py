@@ -14,11 +14,9 @@ NONE_LABELS = ("None", "none", "NA", "no_relation", "Other")
 def find_none_label(labels: Iterable[str], none_label: str | None = None) -> str:
     """The label of `labels` that means "no relation": `none_label`, or the one of them that is in `NONE_LABELS`."""
     labels = list(labels)
-    if none_label is not None:
-        if none_label in labels:
-            return none_label
+    if none_label is not None and none_label not in labels:
         raise ValueError(f"none_label must be one of the labels {labels}, received {none_label!r}.")
-    found = [label for label in labels if label in NONE_LABELS]
+    found = [label for label in labels if (label in NONE_LABELS if none_label is None else label == none_label)]
     if len(found) == 1:
         return found[0]
     rule = f"The labels must have exactly one of {list(NONE_LABELS)} as none label, or pass none_label=NAME"

@@ -62,8 +62,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             inputs: a question, or a list, generator, `datasets.Dataset` (streaming too) or other iterable of
                 questions, of which a list gives a list and anything else an iterator. A question is a dict of
                 what VMHANProcessor takes, where head, tail and text phrases may also be strings that stand once in
-                the sentence, the tail also a box (x1, y1, x2, y2) in pixels of the image, and the image also an
-                http(s) URL. The post of one pair has the pair's keys itself; with `pairs` the answer is a list.
+                the sentence, the tail a box (x1, y1, x2, y2) in pixels, and the image an http(s) URL. The post of one
+                pair has the pair's keys itself; with `pairs` the answer is a list.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32). seed: of their noise (default 0).
@@ -109,11 +109,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             if not config.visual_feature_size:
                 logger.warning_once("this model was trained without images (visual_feature_size=0): it ignores them.")
             elif config.vision_encoder is None:
-                wanted = f"image_features and object_features of size {config.visual_feature_size}"
-                raise ValueError(
-                    f"this model has no vision_encoder and cannot take an image, only {wanted}. A model that takes "
-                    "pictures is trained with --visual pixels."
-                )
+                wanted = f"image_features of size {config.visual_feature_size}"
+                raise ValueError(f"this model takes {wanted}, and no image; --visual pixels trains one that does.")
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": self.processor.encode(post, question.name)}
 

@@ -3,10 +3,10 @@
 A span is [start, end): the start counts, the end does not.
 """
 
-import difflib
 import operator
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import torch
@@ -49,8 +49,6 @@ PAIR = {
 }  # fmt: skip
 KINDS = {str: "string", int: "whole number", Mapping: "dict", object: "row"}
 POST_KEYS = set(POST)
-KNOWN_KEYS = POST_KEYS | set(PAIR)
-UNWRITTEN = {"length", "crops"}  # columns that a data set may have and nobody writes
 
 
 def check_post(post: dict, name: str) -> None:
@@ -69,9 +67,8 @@ def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
         raise ValueError(f"{name} must be a dict, received {type(item).__name__}: {str(item)[:80]!r}.")
     unknown = sorted(map(str, item.keys() - kinds))
     if unknown:
-        near = [close[0] for word in unknown if (close := difflib.get_close_matches(word, KNOWN_KEYS, n=1))]
-        guess = f" Did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds.keys() - UNWRITTEN)}.{guess}")
+        guesses = [f" Did you mean {key}?" for word in unknown for key in get_close_matches(word, {*POST, *PAIR}, n=1)]
+        raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.{''.join(guesses)}")
     for key, kind in kinds.items():
         value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
         if value is None or kind is object:

@@ -153,7 +153,7 @@ def test_a_tail_known_by_its_feature_alone(pipe, object_post):
 
 
 def test_an_image_for_a_model_without_eyes_is_an_error(pipe, picture):
-    with pytest.raises(ValueError, match="vision_encoder.*image_features.*size 8"):
+    with pytest.raises(ValueError, match="image_features.*size 8.*--visual pixels"):
         pipe({**QUESTION, "image": picture})
 
 
