@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 
-__all__ = ["missing_folder", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
+__all__ = ["check_folder_or_hub_name", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
 
 USER_ERRORS = (ValueError, OSError, ImportError, yaml.YAMLError)
 
@@ -47,16 +47,15 @@ def nearest_file(path: str | Path) -> str:
     return nearest(path.name, (other.name for other in path.parent.iterdir())) if path.parent.is_dir() else ""
 
 
-def missing_folder(name: str) -> str | None:
-    """Why `name`, a folder or a name on the Hub, can be neither: it is not there, and a name like it is.
+def check_folder_or_hub_name(argument: str, name: str) -> None:
+    """ValueError for a name that can only be a folder's, and is not there: without it the Hub would be asked.
 
-    What may still be a name on the Hub gives None, and so does a folder that is there.
+    What is absolute, has more than two parts, or is nearly the name of what lies in its place is no name on the Hub.
     """
     path = Path(name)
-    if path.exists():
-        return None
-    near = nearest_file(path)
-    return f"there is no folder {name}{near}" if near or path.is_absolute() or len(path.parts) > 2 else None
+    near = "" if path.exists() else nearest_file(path)
+    if near or (not path.exists() and (path.is_absolute() or len(path.parts) > 2)):
+        raise ValueError(f"{argument}: there is no folder {name}{near}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

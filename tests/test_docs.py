@@ -134,4 +134,4 @@ def test_make_targets_named_exist():
 def test_rows_shown_as_json_are_json():
     for page in PAGES:
         for code in re.findall(r"```json\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-            json.loads(code)
+            assert isinstance(json.loads(code), dict), page

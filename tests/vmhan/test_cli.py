@@ -50,6 +50,8 @@ MISTAKES = [
     ("browse {none} --output {none}", "{none}"),
     ("export {run} --output_dir {none} --opsett 3", "'--opset'"),
     ("export {none} --output_dir {none}", "{none}"),
+    ("export {run}x --output_dir {none}", "did you mean 'run'"),
+    ("train demo --dataset {run}x --output_dir {none}", "did you mean 'run'"),
     ("publish {run} ann/run --privte", "'--private'"),
     ("publish {none} ann/run --dry_run", "{none}"),
 ]

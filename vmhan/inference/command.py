@@ -17,7 +17,7 @@ import torch
 import transformers
 from tqdm.auto import tqdm
 
-from datasets_scripts.commands import missing_folder, nearest_file
+from datasets_scripts.commands import check_folder_or_hub_name, nearest_file
 from datasets_scripts.ray_engine import connected
 from model_cards.files import sha256_of
 from modeling_vmhan.pipeline_vmhan import TASK
@@ -82,8 +82,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.input.is_file():
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
-    if missing := missing_folder(arguments.model):
-        parser.error(f"MODEL: {missing}")
+    check_folder_or_hub_name("MODEL", arguments.model)
     if arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
     if arguments.output.suffix not in SUFFIXES[arguments.format]:

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from datasets_scripts.builders.building import build
+from datasets_scripts.commands import check_folder_or_hub_name
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
@@ -34,6 +35,8 @@ def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "f
     without a train split to train on or columns that are needed, such as the features of --visual or --features; as
     `load_streamed`.
     """
+    if data_args.dataset not in BUILDERS:
+        check_folder_or_hub_name("--dataset", data_args.dataset)
     with run_args.main_process_first(desc="build the data set"):
         if data_args.streaming:
             posts = load_streamed(data_args, run_args)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from datasets_scripts.commands import check_folder_or_hub_name
 from model_cards.files import write_json
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from vmhan.inference.onnx.classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.format == "onnx":
         need("onnx", "onnxscript", "onnxruntime")
     posts = load_validation(arguments.evaluate) if arguments.evaluate else None
+    check_folder_or_hub_name("MODEL", arguments.model)
     model = VMHANForRelationClassification.from_pretrained(arguments.model)
     processor = VMHANProcessor.from_pretrained(arguments.model)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
