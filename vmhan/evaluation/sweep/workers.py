@@ -27,18 +27,22 @@ def do_runs(
     no further run. The weights of the rows in `keep_weights` stay; `overwrite` does finished ones again.
     """
     idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
+    interrupted = threading.Event()  # a run that was interrupted frees its thread before this one hears of Ctrl-C
     for _ in range(num_proc):
         idle.put(_process())
 
     def do(run: Run) -> str:
         outcome, options = BUSY, {"keep_weights": run.row in keep_weights, "overwrite": overwrite}
-        while outcome == BUSY:
+        while outcome == BUSY and not interrupted.is_set():
             process = idle.get()
             try:
                 outcome = process.submit(do_run, run, **options).result()
             except BrokenProcessPool as error:
                 record_failure(run, f"The process died: killed, or no memory ({error}).")
                 process, outcome = _process(), FAILED
+            except KeyboardInterrupt:
+                interrupted.set()
+                raise
             finally:
                 idle.put(process)
             if outcome == BUSY:
@@ -51,6 +55,7 @@ def do_runs(
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
+        interrupted.set()
         threads.shutdown(cancel_futures=True)
         for _ in range(num_proc):
             idle.get().shutdown()
