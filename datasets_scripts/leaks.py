@@ -15,11 +15,12 @@ import datasets
 from huggingface_hub import DatasetCard
 
 
-__all__ = ["LEAKY", "PHRASE_TEXT", "leak_record", "leak_status", "mark_card", "mark_leaky"]
+__all__ = ["LEAKY", "OFFICIAL", "ORDER_BLIND", "PHRASE_TEXT"]
+__all__ += ["leak_record", "leak_status", "mark_card", "mark_leaky", "mark_protocol", "protocol_of"]
 
 logger = logging.getLogger(__name__)
 
-MARK = "leaky: "
+MARK, PROTOCOL = "leaky: ", "protocol: "
 
 # {name of a config: why whatever is built with it gives labels away}
 LEAKY = {
@@ -32,6 +33,27 @@ PHRASE_TEXT = (
     "phrase_text_*.json: gold entity types appended to the phrases of positive pairs only; the types alone, with no "
     "text and no image, beat every published system"
 )
+
+# How the pairs stand. It is a mark of another kind than "leaky": published numbers of MNRE are measured by the
+# official protocol, and nothing is refused for it.
+OFFICIAL = "official: head/tail order gives the label away"
+ORDER_BLIND = "order-blind: pairs stand in text order, labels have a direction"
+PROTOCOLS = {"mnre": OFFICIAL, "mnre_v1": OFFICIAL, "mnre_published_objects": OFFICIAL}  # by config, marked or not
+
+
+def mark_protocol(info: datasets.DatasetInfo, protocol: str) -> None:
+    """Say in `info.description` how the pairs stand: OFFICIAL or ORDER_BLIND."""
+    lines = [line for line in (info.description or "").splitlines() if not line.startswith(PROTOCOL)]
+    info.description = "\n".join([*lines, PROTOCOL + protocol])
+
+
+def protocol_of(source: Any) -> str | None:
+    """OFFICIAL, ORDER_BLIND, or None where nothing is known of the order, for what `leak_status` takes."""
+    if isinstance(source, Mapping):
+        return next(filter(None, map(protocol_of, source.values())), None)
+    info = _info_of(source)
+    said = [line.removeprefix(PROTOCOL) for line in (info.description or "").splitlines() if line.startswith(PROTOCOL)]
+    return said[0] if said else PROTOCOLS.get(info.config_name)
 
 
 def mark_leaky(info: datasets.DatasetInfo, reasons: Iterable[str]) -> None:
@@ -48,24 +70,23 @@ def leak_status(source: Any) -> list[str]:
     """
     if isinstance(source, Mapping):
         return list(dict.fromkeys(reason for split in source.values() for reason in leak_status(split)))
-    info = source if isinstance(source, datasets.DatasetInfo) else getattr(source, "info", None)
-    if not isinstance(info, datasets.DatasetInfo):
-        raise ValueError(
-            f"source: expected a data set, a dict of them or a DatasetInfo, received {type(source).__name__}"
-        )
+    info = _info_of(source)
     by_name = [LEAKY[info.config_name]] if info.config_name in LEAKY else []
     return list(dict.fromkeys([*by_name, *_marked(info)]))
 
 
 def leak_record(source: Any) -> dict[str, Any]:
-    """What a metrics file says of the data: {"leaky": False}, or True with "leak_reasons" and a loud warning."""
-    reasons = leak_status(source)
+    """What a metrics file says of the data: {"leaky": False}, or True with "leak_reasons" and a loud warning; and the
+    "protocol", where it is known.
+    """
+    reasons, protocol = leak_status(source), protocol_of(source)
+    of_order = {} if protocol is None else {"protocol": protocol}
     if not reasons:
-        return {"leaky": False}
+        return {"leaky": False, **of_order}
     logger.warning(
         "THE DATA GIVES ITS LABELS AWAY; no score on it measures relation extraction:\n%s", "\n".join(reasons)
     )
-    return {"leaky": True, "leak_reasons": reasons}
+    return {"leaky": True, "leak_reasons": reasons, **of_order}
 
 
 def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> None:
@@ -84,6 +105,15 @@ def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> Non
     entry["description"] = info.description
     card.data["dataset_info"] = entries
     card.save(path)
+
+
+def _info_of(source: Any) -> datasets.DatasetInfo:
+    info = source if isinstance(source, datasets.DatasetInfo) else getattr(source, "info", None)
+    if not isinstance(info, datasets.DatasetInfo):
+        raise ValueError(
+            f"source: expected a data set, a dict of them or a DatasetInfo, received {type(source).__name__}"
+        )
+    return info
 
 
 def _marked(info: datasets.DatasetInfo) -> list[str]:

@@ -22,6 +22,8 @@ class Source(NamedTuple):
 BUILDERS = {
     "mnre": Source("datasets_scripts.builders.mnre", "MNRE", "MNRE-2"),
     "mnre_v1": Source("datasets_scripts.builders.mnre", "MNRE", "MNRE-1"),
+    "mnre_order_blind": Source("datasets_scripts.builders.mnre", "MNRE", "MNRE-2 in text order"),
+    "mnre_v1_order_blind": Source("datasets_scripts.builders.mnre", "MNRE", "MNRE-1 in text order"),
     "mnre_published_objects": Source(
         "datasets_scripts.builders.mnre", "MNRE", "MNRE-2 with the published, leaky objects"
     ),

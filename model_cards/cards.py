@@ -38,6 +38,14 @@ TAGS = ("relation-extraction", "multimodal", "vm-han", "hypergraph")
 SOURCES = {
     "mnre": ("MNRE", "MNRE, version 2 (Zheng et al., 2021): posts from Twitter with one image each."),
     "mnre_v1": ("MNRE-1", "MNRE, version 1 (Zheng et al., 2021): posts from Twitter with one image each."),
+    "mnre_order_blind": (
+        "MNRE, order-blind",
+        "MNRE, version 2 (Zheng et al., 2021), with each pair in text order and labels that have a direction.",
+    ),
+    "mnre_v1_order_blind": (
+        "MNRE-1, order-blind",
+        "MNRE, version 1 (Zheng et al., 2021), with each pair in text order and labels that have a direction.",
+    ),
     "mnre_published_objects": (
         "MNRE with the published object files",
         "MNRE, version 2 (Zheng et al., 2021), and the object files that public systems load.",
@@ -65,6 +73,7 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
         dataset_name=name,
         source=source,
         leaks=leak_reasons(metadata.metrics),
+        protocol=metadata.metrics.get("protocol"),
         results=results_table(metadata.metrics),
         calibration=calibration_table(metadata.metrics),
         data_settings=settings_table(metadata.run["data"]),

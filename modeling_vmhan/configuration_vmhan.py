@@ -24,6 +24,7 @@ CHOICES = {
     "hypergraph_encoder": HYPERGRAPH_ENCODERS,
     "vision_encoder": VISION_ENCODERS,
     "variational": (True, False),
+    "order_blind": (True, False),
 }
 COUNTS = ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases")
 NUMBERS: dict[str, dict[str, Any]] = {
@@ -69,6 +70,8 @@ class VMHANConfig(PreTrainedConfig):
         entity_representation: what the text encoder hands to the head and tail nodes. "marker": one pass a pair with
             markers in the sentence, the opening one's state. "span": one pass a sentence, the mean state of the
             mention. "packed": one pass a sentence, each pair's markers appended to it (BERT and RoBERTa families).
+        order_blind: head is the mention that stands first, and labels say which way the relation points: the protocol
+            of data that are built so (direction.py). The pipeline answers in the direction of the relation.
         visual_feature_size: V of the image and object features (VGG16 fc7: 4096). 0: no image and object nodes.
         vision_encoder: None when features are given. Otherwise a frozen encoder is part of the model, which then also
             takes `pixel_values`: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over
@@ -107,6 +110,7 @@ class VMHANConfig(PreTrainedConfig):
         self,
         text_config: PreTrainedConfig | dict | None = None,
         entity_representation: str = "marker",
+        order_blind: bool = False,
         visual_feature_size: int = 4096,
         vision_encoder: str | None = None,
         vision_config: PreTrainedConfig | dict | None = None,

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
 from .fetching import fetch_image, is_url
@@ -72,7 +73,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             batch_size, num_workers: as in every Pipeline; batch_size counts questions. Workers tokenize.
 
         Returns:
-            for each pair a dict of head and tail (the words, or the tail's box), relation and score (the best one's
+            for each pair a dict of head and tail (the words, or the tail's box; of an order-blind model in the
+            direction of the relation, whichever was given as which), relation and score (the best one's
             probability, softmax(logits / config.calibration_temperature)), abstained, none_score, top_k (dicts of
             relation and score), with explain=True explanation (nodes, hyperedges, picture), and uncertainty:
             {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
@@ -105,6 +107,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         """All that needs no model, in a worker process where there are any: tokens, positions and pixels."""
         question = read_question(input_, partial(_open_image, **limits))
         config, post = self.model.config, question.post
+        if config.order_blind:
+            post["pairs"] = [to_text_order(pair) for pair in post["pairs"]]
         if post.get("image") is not None and post.get("image_features") is None:
             if not config.visual_feature_size:
                 logger.warning_once("this model was trained without images (visual_feature_size=0): it ignores them.")
@@ -154,13 +158,17 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         for i, (pair, of_pair) in enumerate(zip(post["pairs"], probabilities.tolist())):
             ranked = sorted(range(len(labels)), key=lambda label: -of_pair[label])
             best, score = ranked[0], of_pair[ranked[0]]
+            names, entities = labels, _entities(post, pair)
+            if self.model.config.order_blind and labels[best].endswith(INVERSE):  # the other way round, all of it
+                entities = {"head": entities["tail"], "tail": entities["head"]}
+                names = [labels[inverse_id(label, self.model.config.label2id)] for label in range(len(labels))]
             result = {
-                **_entities(post, pair),
-                "relation": labels[best] if score >= abstain_below else None,
+                **entities,
+                "relation": names[best] if score >= abstain_below else None,
                 "score": score,
                 "abstained": not score >= abstain_below,
                 "none_score": of_pair[none],
-                "top_k": [{"relation": labels[j], "score": of_pair[j]} for j in ranked[:top_k]],
+                "top_k": [{"relation": names[j], "score": of_pair[j]} for j in ranked[:top_k]],
                 "uncertainty": {
                     "monte_carlo_score": float(mean[i, best]),
                     "entropy": float(entropy[i]),
@@ -169,7 +177,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             }
             if explanations is not None:
                 tail = result["tail"] if isinstance(result["tail"], str) else "[object]"
-                title = f"{result['head']}  ->  {tail}:  {labels[best]}  ({score:.0%})"
+                title = f"{result['head']}  ->  {tail}:  {names[best]}  ({score:.0%})"
                 picture = draw_explanation(explanations[i], sentence_of(post)[0], post.get("image"), title)
                 result["explanation"] = {**explanations[i], "picture": picture}
             results.append(result)

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from .configuration_vmhan import CHOICES, COUNTS
+from .direction import inverse_id, is_reversed
 from .labels import check_choice, check_number
 from .posts import (
     MARKERS,
@@ -40,7 +41,7 @@ __all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
 PHRASE_SEPARATOR = " ; "
 
 # Fields that a processor and its model's config must agree on.
-SHARED_FIELDS = ("entity_representation", "vision_encoder", *COUNTS)
+SHARED_FIELDS = ("entity_representation", "order_blind", "vision_encoder", *COUNTS)
 
 
 @dataclass
@@ -55,6 +56,7 @@ class EncodedPair:
     objects: list[int] = field(default_factory=list)  # and of the post's objects
     tail_object: int = -1
     label: int | None = None
+    is_turned: bool = False  # its tail was given as its head
 
 
 @dataclass
@@ -95,6 +97,7 @@ class VMHANProcessor(ProcessorMixin):
         self,
         tokenizer: PreTrainedTokenizerBase | None = None,
         entity_representation: str = "marker",
+        order_blind: bool = False,
         max_length: int = 128,
         max_image_text_length: int = 64,
         num_objects: int = 3,
@@ -112,7 +115,7 @@ class VMHANProcessor(ProcessorMixin):
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
         for name, value in fields.items():
             setattr(self, name, check_number(name, value, whole=True, low=0) if name in COUNTS else value)
-        for name in ("entity_representation", "vision_encoder"):
+        for name in ("entity_representation", "order_blind", "vision_encoder"):
             check_choice(name, fields[name], CHOICES[name])
         self._transform = PixelTransform.from_dict(image_transform)
         self.max_length = check_number("max_length", max_length, whole=True, low=1)
@@ -175,6 +178,7 @@ class VMHANProcessor(ProcessorMixin):
                 pair.chosen_phrases = select(given, "image_phrases", count, self.num_image_phrases, of_pair)
             if label2id is not None:
                 pair.label = label_id(given.get("relation"), label2id, of_pair)
+                pair.label = inverse_id(pair.label, label2id) if pair.is_turned else pair.label
         return encoded
 
     def collate(self, posts: list[EncodedPost]) -> BatchFeature:
@@ -233,7 +237,8 @@ class VMHANProcessor(ProcessorMixin):
         for number, window in enumerate(windows):
             row, positions = self._row(ids, window, found, *image_text)
             rows.append(row | {"attention_mask": [1] * len(row["input_ids"])})
-            pairs |= {pair: EncodedPair(number, *of_pair) for pair, of_pair in zip(window.pairs, positions)}
+            for pair, of_pair in zip(window.pairs, positions):
+                pairs[pair] = EncodedPair(number, *of_pair, is_turned=found[pair]["is_turned"])
         return EncodedPost(name, rows, [pairs[i] for i in range(len(found))])
 
     def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> dict[str, Any]:
@@ -243,10 +248,14 @@ class VMHANProcessor(ProcessorMixin):
         if is_object and not self.visual_feature_size:
             raise ValueError(f"{name}: the tail is an object, but visual_feature_size is 0: use a visual model.")
         phrases = pair["text_phrases"][: self.num_text_phrases] if has_rows(pair.get("text_phrases")) else []
+        head = token_span(pair.get("head"), unit_spans, offsets, f"{name}, head")
+        tail = None if is_object else token_span(pair.get("tail"), unit_spans, offsets, f"{name}, tail")
+        is_turned = self.order_blind and not is_object and is_reversed(pair)
         return {
-            "head": token_span(pair.get("head"), unit_spans, offsets, f"{name}, head"),
-            "tail": None if is_object else token_span(pair.get("tail"), unit_spans, offsets, f"{name}, tail"),
+            "head": tail if is_turned else head,
+            "tail": head if is_turned else tail,
             "text_phrases": [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases],
+            "is_turned": is_turned,
         }
 
     def _image_text(self, post: dict, limit: int) -> tuple[list[int], list[Span | None]]:

@@ -13,6 +13,7 @@ def markdown(report: dict[str, Any]) -> str:
     verdict = "FAILED: labels are given away" if report["failed"] else "passed"
     lines = [f"# Leak audit of {report['name']}", "", f"**{verdict}** (threshold {report['threshold']:g})", ""]
     lines += [f"Marked leaky: {reason}" for reason in report["marked_leaky"]]
+    lines += [f"Protocol: {report['protocol']}", ""] if report["protocol"] else []
     lines += [
         "Each figure is of one field alone, on held-out posts. *Share* is how much of the majority label's errors the "
         "field removes, with the 95 % interval over posts; F1 is the official one. *Look at it*: content that tells "

@@ -4,6 +4,7 @@ P is the number of pairs. Text is the sentence, the mentions of the pair, and wh
 """
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,7 @@ def table_of_split(split: datasets.Dataset) -> PairTable:
     columns += [Column(f"pairs.{name}", "pair", [pair.get(name) for _, _, pair in facts]) for name in names]
     place = [(len(pairs), index) for pairs in posts["pairs"] for index in range(len(pairs))]
     columns += [Column("row of the post", "post", post), Column("pairs of the post", "pair", place)]
+    columns += _columns_of_places(facts, post)
     return PairTable.of_pairs(facts, labels=_labels(split, facts), post=post, columns=columns)
 
 
@@ -136,6 +138,25 @@ def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
     labels = sorted({pair["relation"] for _, _, pair in facts})
     columns = [Column(path.name, "pair", read_line_file(path, len(facts))) for path in auxiliary]
     return PairTable.of_pairs(facts, labels=labels, post=post, columns=columns)
+
+
+def _columns_of_places(facts: list[tuple[Any, Any, dict[str, Any]]], post: list[int]) -> Iterator[Column]:
+    """Where the two mentions of each pair stand, which a data set may have arranged by the label: which one is first,
+    and, whichever it is, the words between them, both starts and lengths, and whether the pair stands twice. A tail
+    that is an object of the image stands nowhere.
+    """
+    spans = [(tuple(pair["head"]), tuple(pair["tail"] or ())) for _, _, pair in facts]
+    pairs = [(number, *sorted(of_pair)) for number, of_pair in zip(post, spans)]
+    count = Counter(pairs)
+    orders, distances, places = [], [], []
+    for (head, tail), (_, first, second) in zip(spans, pairs):
+        orders.append(int(tail < head) if tail else None)
+        distances.append((second[0] - first[1],) if tail else None)
+        places.append((*first, *second) if tail else None)
+    yield Column("mentions: tail first", "pair", orders)
+    yield Column("mentions: words between", "pair", distances)
+    yield Column("mentions: places", "pair", places)
+    yield Column("mentions: pair stands twice", "pair", [int(count[pair] > 1) for pair in pairs])
 
 
 def _labels(split: datasets.Dataset, facts: list[tuple[Any, Any, dict[str, Any]]]) -> list[str]:

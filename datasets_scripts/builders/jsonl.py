@@ -32,6 +32,8 @@ from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
 from datasets_scripts.builders.lines import first_existing, no_records, none_label_first, open_text, read_label_file
 from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
+from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
+from modeling_vmhan.direction import directed_labels, to_text_order
 
 
 __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
@@ -49,6 +51,10 @@ class PostsConfig(datasets.BuilderConfig):
 
     images: bool = True
     missing_images: Literal["error", "none"] = "error"  # "none": a post whose image is not there has none
+    # Pairs in text order, labels with a direction (modeling_vmhan/direction.py), for data whose order of head and tail
+    # tells the label, and for questions of people who do not know which mention is the head.
+    order_blind: bool = False
+    symmetric_relations: list[str] | None = None  # with order_blind: those that point both ways
 
 
 class Posts(FolderBuilder):
@@ -81,10 +87,24 @@ class Posts(FolderBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         check_config(self.config)
-        return self.new_info(read_labels(self.folder), images=self.config.images)
+        labels, symmetric = read_labels(self.folder), self.config.symmetric_relations or []
+        if unknown := [name for name in symmetric if name not in labels or not self.config.order_blind]:
+            raise ValueError(
+                f"symmetric_relations: expected relations of the data, {labels}, and order_blind=True, received "
+                f"{unknown}{nearest(unknown[0], labels)}"
+            )
+        info = self.new_info(
+            directed_labels(labels, symmetric) if self.config.order_blind else labels, images=self.config.images
+        )
+        if self.config.order_blind:
+            mark_protocol(info, ORDER_BLIND)
+        return info
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index, (place, post) in enumerate(read_posts(path, labels=self.labels, split=split)):
+        symmetric = self.config.symmetric_relations or []
+        for index, (place, post) in enumerate(read_posts(path, labels=read_labels(self.folder), split=split)):
+            if self.config.order_blind:
+                post["pairs"] = [to_text_order(pair, symmetric) for pair in post["pairs"]]
             if self.config.images:
                 image_path = _image_path(self.folder, post["image_id"])
                 if post["image_id"] and image_path is None and self.config.missing_images == "error":

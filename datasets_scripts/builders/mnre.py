@@ -30,8 +30,10 @@ from datasets_scripts.builders.lines import (
 )
 from datasets_scripts.builders.published import leaky_info, published_files, with_published
 from datasets_scripts.checking import Record, check_config
+from datasets_scripts.leaks import OFFICIAL, ORDER_BLIND, mark_protocol
 from datasets_scripts.nodes.phrases import noun_phrases
 from datasets_scripts.schema import group_into_posts, new_post
+from modeling_vmhan.direction import directed_labels, to_text_order
 
 
 __all__ = ["MNRE", "MNRE_LABELS", "MNREConfig", "read_captions", "read_labels"]
@@ -44,6 +46,12 @@ MNRE_LABELS = """
     /per/per/alumi /per/per/alternate_names /per/org/member_of /per/loc/place_of_residence /per/loc/place_of_birth
     /org/org/alternate_names /org/org/subsidiary /org/loc/locate_at /loc/loc/contain /per/misc/present_in
     /per/misc/awarded /per/misc/race /per/misc/religion /per/misc/nationality /misc/misc/part_of /misc/loc/held_on
+""".split()
+
+# Of both versions: relations that point both ways, so that they have no inverse.
+SYMMETRIC = """
+    /per/per/peer /per/per/couple /per/per/siblings /per/per/neighbor /per/per/alumi /per/per/alternate_names
+    /org/org/alternate_names
 """.split()
 
 LABEL_FILES = ("ours_rel2id.json", "mnre_rel2id.json", "rel2id.json")
@@ -70,6 +78,9 @@ class MNREConfig(datasets.BuilderConfig):
     max_phrases: Annotated[int, Field(ge=0)] | None = None  # at most so many `image_phrases` a caption; None: all
     # "mnre_published_objects" only: a pair's image phrase is its line of phrase_text_{split}.json, gold types and all.
     phrase_text: bool = False
+    # Pairs in text order, labels with a direction (modeling_vmhan/direction.py): the official order of head and tail
+    # gives the label away.
+    order_blind: bool = False
 
     def check(self) -> None:
         """ValueError on a value that no build can use."""
@@ -89,6 +100,12 @@ class MNRE(FolderBuilder):
     BUILDER_CONFIGS: ClassVar = [
         MNREConfig(name="mnre", version="2.0.0", description="MNRE-2: 23 relations, 15,485 pairs"),
         MNREConfig(name="mnre_v1", version="1.0.0", description="MNRE-1: 31 relations, 10,081 pairs"),
+        MNREConfig(
+            name="mnre_order_blind", version="2.0.0", order_blind=True, description="MNRE-2, pairs in text order"
+        ),
+        MNREConfig(
+            name="mnre_v1_order_blind", version="1.0.0", order_blind=True, description="MNRE-1, pairs in text order"
+        ),
         MNREConfig(name=PUBLISHED, version="2.0.0", description="MNRE-2 with the published, leaky objects"),
     ]
     DEFAULT_CONFIG_NAME = "mnre"
@@ -130,7 +147,10 @@ class MNRE(FolderBuilder):
                     "build without them: images=False"
                 )
         labels = read_labels(self.folder, files, version=str(self.config.version))
+        if self.config.order_blind:
+            labels = directed_labels(labels, SYMMETRIC)
         info = self.new_info(labels, images=images, homepage="https://github.com/thecharm/MNRE")
+        mark_protocol(info, ORDER_BLIND if self.config.order_blind else OFFICIAL)
         return leaky_info(info, self.config.phrase_text) if self.config.name == PUBLISHED else info
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -142,6 +162,8 @@ class MNRE(FolderBuilder):
         if self.config.name == PUBLISHED:
             files = published_files(self.folder, split, self.config.phrase_text)
             facts, objects = with_published(facts, files, images)
+        if self.config.order_blind:
+            facts = [(tokens, image_id, to_text_order(pair, SYMMETRIC)) for tokens, image_id, pair in facts]
         posts = group_into_posts(facts)
         for index, ((tokens, image_id), pairs) in enumerate(posts.items()):
             caption, (boxes, object_labels) = captions.get(image_id), objects.get(image_id, ([], []))

@@ -40,6 +40,7 @@ class MOREConfig(datasets.BuilderConfig):
     # What becomes of one that is not there or cannot be opened; "none": the post has no boxes, and no image if it is
     # not there, and a tail in it points at nothing.
     missing_images: Literal["error", "none"] = "error"
+    order_blind: bool = False  # refused: a tail is an object of the image, so no mention stands first
 
 
 class ObjectFact(TextFact):
@@ -88,6 +89,11 @@ class MORE(FolderBuilder):
 
     def _info(self) -> datasets.DatasetInfo:
         check_config(self.config)
+        if self.config.order_blind:
+            raise ValueError(
+                "order_blind: expected False, received True: a tail of MORE is an object of the image, so a pair has "
+                "no text order that could tell its label. Leave the flag out"
+            )
         labels = read_label_file(self.required([self.folder / "rel2id.json"], "the labels"))
         return self.new_info(labels, images=self.config.images, homepage="https://github.com/NJUNLP/MORE")
 

@@ -11,6 +11,7 @@ from datasets_scripts.registry import BUILDERS
 __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
 
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
+BUILDER_FIELDS += ("order_blind", "symmetric_relations")
 LEAST = {"max_posts": 1, "max_side": 32, "max_objects": 1, "shard_size": 1, "num_proc": 1}
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
@@ -27,6 +28,10 @@ class SourceArguments:
     data_dir: str | None = _flag("The folder with the downloaded data, or with your own.", None)
     captions: str | None = _flag("mnre: the captions to read, NAME of captions/NAME_train.txt.", None)
     max_phrases: int | None = _flag("mnre: how many noun phrases are taken from a caption.", None)
+    order_blind: bool | None = _flag(
+        "jsonl: put each pair in text order, and let its label say which way the relation points.", None
+    )
+    symmetric_relations: list[str] | None = _flag("jsonl, with --order_blind: relations that point both ways.", None)
     num_train: int | None = _flag("postcards: how many training posts are drawn.", None)
     num_validation: int | None = _flag("postcards: how many validation posts are drawn.", None)
     num_test: int | None = _flag("postcards: how many test posts are drawn.", None)
@@ -137,5 +142,6 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
             if f.name == "data_dir" and value is not None:
                 words.append("--data_dir DATA_DIR")
             elif f.name not in NOT_OPTIONS and value != f.default:
-                words.append(f"--{f.name} {shlex.quote(str(value))}")
+                values = value if isinstance(value, list) else [str(value)]
+                words.append(f"--{f.name} {shlex.join(values)}")
         return " ".join([*words, "--output_dir OUTPUT_DIR"])

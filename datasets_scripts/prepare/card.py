@@ -13,7 +13,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from datasets_scripts.builders.building import SIDECAR
-from datasets_scripts.leaks import leak_status, mark_card
+from datasets_scripts.leaks import leak_status, mark_card, mark_protocol, protocol_of
 from datasets_scripts.prepare.plan import Plan
 from datasets_scripts.registry import BUILDERS
 from model_cards.cards import TAGS, dataset_card
@@ -53,6 +53,7 @@ def write_card(
         "tools": {name: json.dumps(provenance[name], indent=2, ensure_ascii=False) for name in TOOLS},
         "figures": figures,
         "leaks": leaks,
+        "protocol": protocol_of(plan.source.posts),
     }
     write_text(path, str(dataset_card(data, texts)).rstrip() + "\n")
     if leaks:
@@ -119,5 +120,8 @@ def _card_data(plan: Plan, files: dict[str, list[Path]]) -> DatasetCardData:
     # DatasetInfo leaves the description out, and load_dataset reads it; it also says what made the visual features.
     features = plan.provenance["features"]
     made_by = [f"{SIDECAR}: {json.dumps(features)}"] if features else []
-    data["dataset_info"]["description"] = "\n".join([plan.source.info.description.splitlines()[0], *made_by])
+    told = DatasetInfo(description="\n".join([plan.source.info.description.splitlines()[0], *made_by]))
+    if protocol := protocol_of(plan.source.posts):
+        mark_protocol(told, protocol)
+    data["dataset_info"]["description"] = told.description
     return data

@@ -25,6 +25,7 @@ FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if
 INVALID_VALUES = {
     "text_config": ["bert-base-uncased"],
     "entity_representation": ["markers"],
+    "order_blind": ["true", 1],
     "visual_feature_size": [-1, 4096.0],
     "vision_encoder": ["resnet50"],
     "vision_config": ["openai/clip-vit-base-patch32"],
@@ -89,6 +90,7 @@ def test_fields_that_do_not_go_together(fields, match, make_config):
 EFFECTS = {
     "text_config": ("one_layer", "parameters", {}),
     "entity_representation": ("span", "inputs", {}),
+    "order_blind": (True, "inputs", {}),
     "visual_feature_size": (0, "parameters", {}),
     "vision_encoder": ("vgg16", "parameters", {"visual_feature_size": 4096}),
     "vision_config": ("one_layer", "parameters", {"vision_encoder": "transformers", "visual_feature_size": 32}),

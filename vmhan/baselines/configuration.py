@@ -61,6 +61,7 @@ class BaselineConfig(PreTrainedConfig):
         baseline: str = "mtb",  # its name in `vmhan.baselines.BASELINES`
         text_config: PreTrainedConfig | dict | None = None,  # of the text encoder, or a `WordConvolutionConfig`
         entity_representation: str = "marker",  # `BASELINES` says which one a baseline takes
+        order_blind: bool = False,
         visual_feature_size: int = 0,  # V; 0 for a baseline of words alone
         num_objects: int = 0,  # K, M and Q are 0 where the baseline reads none
         num_text_phrases: int = 0,
@@ -75,6 +76,7 @@ class BaselineConfig(PreTrainedConfig):
         fields = {name: value for name, value in locals().items() if name not in ("self", "kwargs", "__class__")}
         _reject_unknown(kwargs, type(self))
         check_choice("entity_representation", entity_representation, ENTITY_REPRESENTATIONS)
+        check_choice("order_blind", order_blind, (True, False))
         fields |= {name: check_number(name, fields[name], **rule) for name, rule in NUMBERS.items()}
         fields["text_config"] = _as_config("text_config", {} if text_config is None else text_config)
         for name, value in fields.items():

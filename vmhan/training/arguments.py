@@ -137,6 +137,10 @@ class DataArguments:
         "(or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
     )
     feature_size_px: int | None = _help("Side of the crops the encoder sees; its own (VGG16: 224) when left out.")
+    order_blind: bool | None = _help(
+        "jsonl: each pair in text order, labels with a direction; MNRE has the data set mnre_order_blind."
+    )
+    symmetric_relations: list[str] | None = _help("jsonl, with --order_blind: relations that point both ways.")
     num_train: int | None = _help("postcards: posts to draw.")
     num_validation: int | None = None
     num_test: int | None = None
@@ -158,6 +162,7 @@ class DataArguments:
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
+        names += ("order_blind", "symmetric_relations")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 

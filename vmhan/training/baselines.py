@@ -7,6 +7,7 @@ import datasets
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from modeling_vmhan import VMHANProcessor
 from vmhan.baselines import BaselineConfig, BaselineForRelationClassification, WordConvolutionConfig, build_baseline
 from vmhan.baselines.pyramid import FEATURE_SIZES, pyramid_transform
@@ -79,6 +80,7 @@ def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> 
         "baseline": model_args.model,
         "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
         "entity_representation": baseline.entity_representation,
+        "order_blind": protocol_of(posts) == ORDER_BLIND,
     }
     if {"image", "objects"} & set(baseline.inputs) and "image_features" in columns:
         fields["visual_feature_size"] = columns["image_features"].length

@@ -8,6 +8,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from datasets_scripts.builders.building import visual_feature_description
+from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.weights import load_region_encoder
 from vmhan.baselines import BaselineForRelationClassification, load_baseline
@@ -35,6 +36,7 @@ def build_model(
     config_fields = {
         "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
         "visual_feature_size": vector.length if vector is not None else 0,
+        "order_blind": protocol_of(posts) == ORDER_BLIND,
         **model_args.config_fields(),
     }
     vision, weights = None, None

@@ -14,13 +14,14 @@ from PIL import Image
 from published_files import write_mnre
 
 from datasets_scripts.audit.command import audit_dataset, audit_files, audit_table, main
+from datasets_scripts.audit.report import markdown
 from datasets_scripts.audit.table import table_of_split
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
 from datasets_scripts.builders.more import MORE
 from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.commands import run_command
-from datasets_scripts.leaks import leak_status
+from datasets_scripts.leaks import OFFICIAL, leak_status
 from datasets_scripts.schema import new_pair, new_post, post_features
 
 
@@ -340,10 +341,18 @@ def test_the_real_files_fail_by_far():
 
 
 @needs_real
-def test_the_real_default_build_passes(tmp_path):
+def test_the_real_official_build_fails_for_its_order_alone_and_the_order_blind_one_passes(tmp_path):
     folder = tmp_path / "mnre"
     for name in ("mnre_txt/mnre_val .txt", "captions"):  # validation alone: quicker
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(REAL / name)
-    built = build(MNRE, config_name="mnre", data_dir=folder, captions="llava_next")
-    assert leaks(audit(built["validation"])) == (set(), set())
+    official, blind = (
+        build(MNRE, config_name=name, data_dir=folder, captions="llava_next") for name in ("mnre", "mnre_order_blind")
+    )
+    report = audit(official["validation"])
+    assert leaks(report) == ({("mentions: tail first", "value", "none or positive")}, set())
+    assert row_of(report, "mentions: tail first", "value")["share"] == pytest.approx(
+        0.312, abs=0.01
+    )  # as DATA.md says
+    assert report["protocol"] == OFFICIAL and "Protocol: official" in markdown(report)
+    assert leaks(audit(blind["validation"])) == (set(), set())

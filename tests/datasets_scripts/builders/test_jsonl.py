@@ -13,6 +13,7 @@ from PIL import Image
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.jsonl import Posts, read_labels, read_posts
 from datasets_scripts.builders.mentions import Sentence, tokenize
+from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 
 
 LABELS = ["None", "peer", "works_for"]
@@ -256,3 +257,37 @@ def test_folders_without_or_with_two_files_of_a_split(folder, load):
     write(folder, "text", name="train.csv")
     with pytest.raises(ValueError, match="data_dir: .*train.jsonl and .*train.csv"):
         load()
+
+
+def test_order_blind_turns_pairs_and_their_labels(folder, load):
+    def given(head, tail, relation):
+        return {"head": head, "tail": tail, "relation": relation}
+
+    rows = [
+        row(pairs=[given("boss", "Bob", "works_for"), given("Bo", "met Bob", "peer"), given("Bo", "Bob", "None")]),
+        row(text="Ann met Bo", pairs=[given("Ann", "Bo", "works_for")]),
+    ]
+    write(folder, *rows)
+    built = load(order_blind=True, symmetric_relations=["peer"])["train"]
+    names = built.features["pairs"].feature["relation"].names
+    assert names == ["None", "peer", "works_for", "works_for (inverse)"]
+    assert [names[pair["relation"]] for post in built for pair in post["pairs"]] == [
+        "works_for (inverse)", "peer", "None", "works_for",
+    ]  # fmt: skip
+    assert all(pair["head"] < pair["tail"] for post in built for pair in post["pairs"])
+    assert protocol_of(built) == ORDER_BLIND and protocol_of(load()) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "relation", "message"),
+    [
+        ({"order_blind": True, "symmetric_relations": ["per"]}, "peer", r"symmetric_relations: .*\['per'\].*'peer'"),
+        ({"symmetric_relations": ["peer"]}, "peer", r"symmetric_relations: .*order_blind=True.*\['peer'\]"),
+        ({"order_blind": True}, "peer (inverse)", r"labels: .*\['peer \(inverse\)'\]"),
+        ({"order_blind": "yes"}, "peer", "order_blind: .*'yes'"),
+    ],
+)
+def test_what_order_blind_cannot_do_is_said(folder, load, fields, relation, message):
+    write(folder, pair(relation=relation), pair(relation="None") | {"text": TEXT + " ."})
+    with pytest.raises(ValueError, match=message):
+        load(**fields)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.folders import read_facts
-from datasets_scripts.builders.mnre import MNRE, MNRE_LABELS, MNREConfig, read_captions
+from datasets_scripts.builders.mnre import MNRE, MNRE_LABELS, SYMMETRIC, MNREConfig, read_captions
+from datasets_scripts.leaks import OFFICIAL, ORDER_BLIND, leak_record, protocol_of
 from datasets_scripts.schema import new_pair
 
 
@@ -59,6 +60,33 @@ def test_rows_are_posts_with_all_their_pairs_in_file_order(load):
     assert "image" not in dataset["train"].features
     ids = [post["id"] for split in dataset.values() for post in split]
     assert ids == ["train-0", "train-1", "validation-0"]
+
+
+@pytest.mark.parametrize(("config_name", "none"), [("mnre_order_blind", "None"), ("mnre_v1_order_blind", "none")])
+def test_order_blind_puts_pairs_in_text_order_and_keeps_the_direction_in_the_label(load, tmp_path, config_name, none):
+    london, paris = {"name": "London", "pos": [6, 7]}, {"name": "Paris", "pos": [8, 9]}
+    lines = [
+        fact(h=london, t={"name": "David Bowie", "pos": [3, 5]}),
+        fact(h=paris, t=london, relation=none),
+        fact(h=paris, t=london, relation="/per/per/peer"),
+        fact(),
+    ]
+    write(tmp_path / "other" / "mnre_txt" / "mnre_train.txt", *lines)
+    official = load(config_name=config_name.removesuffix("_order_blind"), data_dir=tmp_path / "other")["train"]
+    blind = load(config_name=config_name, data_dir=tmp_path / "other")["train"]
+    labels = blind.features["pairs"].feature["relation"].names
+    names = official.features["pairs"].feature["relation"].names
+    assert labels[: len(names)] == names  # ids stay
+    assert labels[len(names) :] == [f"{name} (inverse)" for name in names if name not in (none, *SYMMETRIC)]
+    found = [(pair["head"], pair["tail"], labels[pair["relation"]]) for pair in blind[0]["pairs"]]
+    assert found == [
+        ([3, 5], [6, 7], f"{RESIDENCE} (inverse)"),
+        ([6, 7], [8, 9], none),
+        ([6, 7], [8, 9], "/per/per/peer"),
+        ([3, 5], [6, 7], RESIDENCE),
+    ]
+    assert (protocol_of(official), protocol_of(blind)) == (OFFICIAL, ORDER_BLIND)
+    assert leak_record(official) == {"leaky": False, "protocol": OFFICIAL}
 
 
 def test_peer_layout_takes_the_label_order_of_its_file(load, tmp_path):

@@ -20,6 +20,11 @@ def load(more_folder):
     return functools.partial(build, MORE, config_name="more", data_dir=more_folder)
 
 
+def test_more_has_no_text_order(load):
+    with pytest.raises(ValueError, match="order_blind: .*True.*object of the image"):
+        load(order_blind=True)
+
+
 def test_posts_boxes_in_pixels_and_tails_as_objects(more_folder, load, caplog):
     write(more_folder / "caption_dict.json", json.dumps({"a.jpg": {"[OBJ1]": " a man in blue "}}))
     dataset = load()

@@ -15,7 +15,7 @@ from prepare_runs import ALL, lines, load, run
 from published_files import write_mnre
 
 from datasets_scripts.builders.building import visual_feature_description
-from datasets_scripts.leaks import leak_status
+from datasets_scripts.leaks import ORDER_BLIND, leak_status, protocol_of
 from datasets_scripts.nodes.selection import moved_indices
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.assemble import check_output
@@ -212,6 +212,13 @@ def test_another_s_folder_is_not_replaced_and_a_link_stays_one(folder, tmp_path,
     monkeypatch.setattr(os.path, "ismount", lambda path: True)
     with pytest.raises(ValueError, match=f"output_dir: .*{tmp_path}.*disk"):
         check_output(tmp_path)
+
+
+def test_the_protocol_travels_with_the_folder(folder):
+    output = run(folder, order_blind=True, symmetric_relations=["peer"], features="colours", push_to_hub=None)
+    assert protocol_of(load(output)) == ORDER_BLIND and visual_feature_description(load(output))
+    card = (output / "README.md").read_text()
+    assert f"Protocol: {ORDER_BLIND}" in card and "--order_blind True --symmetric_relations peer" in card
 
 
 def test_what_gives_labels_away_is_marked_and_not_pushed(folder, monkeypatch):

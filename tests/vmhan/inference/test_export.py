@@ -104,6 +104,18 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
     assert classify(posts()[0]) == classify([posts()[0]])[0]
 
 
+def test_an_order_blind_answer_is_about_the_pair_as_it_was_given(needs_onnx, make_small, export):
+    labels = ["None", "contains", "contains (inverse)"]
+    model = make_small(order_blind=True, id2label=dict(enumerate(labels)))
+    with torch.no_grad():
+        model.classifier.bias[1] = 100.0  # the first one in the text contains the second
+    classify = OnnxRelationClassifier(export(model)[1], num_threads=1)
+    pairs = [{"head": (0, 1), "tail": (2, 3)}, {"head": (2, 3), "tail": (0, 1)}]
+    answers = classify({"tokens": ["Oslo", "and", "Grefsen"], "pairs": pairs})
+    assert [answer["relation"] for answer in answers] == labels[1:]
+    assert answers[0]["score"] == pytest.approx(answers[1]["score"], abs=1e-6)
+
+
 def test_the_command_says_what_it_made(packed):
     model, folder = packed
     content = content_of(folder)

@@ -12,13 +12,14 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from more_files import write
 from paths import ROOT
 from published_files import write_mnre
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
 
 import run_mmre
-from datasets_scripts.leaks import leak_status
+from datasets_scripts.leaks import ORDER_BLIND, leak_status
 from datasets_scripts.registry import BUILDERS
 from model_cards.checking import check_card
 from model_cards.publishing import publishable_files
@@ -264,6 +265,31 @@ def test_leaky_data_are_said_to_be_so_in_the_metrics(workplace, tmp_path):
     assert written["leaky"] is True and "mre_*_dict.pth" in written["leak_reasons"][0]
     flags = ["--output_dir", str(tmp_path / "out"), "--phrase_text", "true"]
     assert len(leak_status(load_posts(*parse_arguments([str(tmp_path / "leaky.yaml"), *flags])[1:]))) == 2
+
+
+@pytest.mark.parametrize("model", ["vmhan", "mtb"])
+def test_order_blind_data_make_an_order_blind_model_that_says_so(workplace, tmp_path, model):
+    mentions = {"h": {"name": "Ann", "pos": [0, 1]}, "t": {"name": "Oslo", "pos": [3, 4]}}
+    facts = [
+        {"token": "Ann lives in Oslo".split(), **mentions, "img_id": f"{i}.jpg", "relation": relation}
+        for i, relation in enumerate(["/per/loc/place_of_residence", "None"] * 4)
+    ]
+    for split in ("train", "val", "test"):
+        write(tmp_path / "mnre" / "mnre_txt" / f"mnre_{split}.txt", *map(str, facts))
+    entries = {"dataset": "mnre_order_blind", "data_dir": str(tmp_path / "mnre"), "model": model, "visual": "none"}
+    entries |= {"text_encoder": str(workplace / "encoder"), "cache_dir": str(workplace / "cache")}
+    entries |= {"use_cpu": True, "do_train": False, "disable_tqdm": True}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(entries))
+    output = tmp_path / "out"
+    metrics = run_mmre.main([str(tmp_path / "run.yaml"), "--output_dir", str(output)])
+    assert config_of(output).order_blind and VMHANProcessor.from_pretrained(output).order_blind
+    assert metrics["protocol"] == ORDER_BLIND
+    if model == "vmhan":
+        assert f"Protocol of the data: **{ORDER_BLIND}**" in (output / "README.md").read_text()
+        pipe = pipeline(model=str(output))
+        first, second = (pipe({"text": "Ann lives in Oslo", "head": h, "tail": t}) for h, t in
+                         (("Ann", "Oslo"), ("Oslo", "Ann")))  # fmt: skip
+        assert first == second
 
 
 def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, parsed):

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from modeling_vmhan import VMHANProcessor
+from modeling_vmhan.direction import inverse_id, is_reversed
 from vmhan.inference.onnx.inputs import filled_inputs
 from vmhan.inference.onnx.runtime import onnx_session, run_session
 
@@ -48,15 +49,21 @@ class OnnxRelationClassifier:
 
     def __call__(self, posts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list:
         """Answer the pairs of one post, or of a list of posts, in one pass: {relation, score} for each pair, the best
-        relation and its probability. Posts are as `VMHANProcessor.__call__` takes them, with features, not pixels.
+        relation and its probability. Posts are as `VMHANProcessor.__call__` takes them, with features, not pixels. Of
+        an order-blind model "RELATION (inverse)" points from the pair's tail to its head.
         """
         single = isinstance(posts, Mapping)
         batch = [posts] if single else list(posts)
         _, probabilities = self.run(self.processor(batch))
-        best = zip(probabilities.argmax(axis=-1), probabilities, strict=True)
-        answers = ({"relation": self.labels[i], "score": float(of_pair[i])} for i, of_pair in best)
-        grouped = [[next(answers) for _ in post["pairs"]] for post in batch]
+        each = iter(probabilities)
+        grouped = [[self._answer(pair, next(each)) for pair in post["pairs"]] for post in batch]
         return grouped[0] if single else grouped
+
+    def _answer(self, pair: Mapping[str, Any], probabilities: np.ndarray) -> dict[str, Any]:
+        best = label = int(probabilities.argmax())
+        if self.processor.order_blind and is_reversed(pair):  # it was asked about in text order
+            label = inverse_id(best, {name: i for i, name in enumerate(self.labels)})
+        return {"relation": self.labels[label], "score": float(probabilities[best])}
 
     def run(self, encoded: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (P, R) and probabilities (P, R) of the processor's tensors."""
