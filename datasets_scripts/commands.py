@@ -5,6 +5,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 
 __all__ = ["check_folder_or_hub_name", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
 
+LONGEST, MANY = 80, 1000  # characters and number of names that are compared; difflib's time grows with their square
 USER_ERRORS = (ValueError, OSError, ImportError, yaml.YAMLError)
 
 
@@ -65,7 +67,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
         >>> nearest("trian", ["train", "score"])
         "; did you mean 'train'?"
     """
-    found = difflib.get_close_matches(word, list(known), n=1)
+    short = [name for name in islice(known, MANY) if len(name) <= LONGEST]
+    found = difflib.get_close_matches(word, short, n=1) if len(word) <= LONGEST else []
     return f"; did you mean {found[0]!r}?" if found else ""
 
 

@@ -1,6 +1,5 @@
 """Configuration of VM-HAN: every number the model is built from, with the presets of the paper's Table 2."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from .hypergraph import HYPEREDGE_FAMILIES
 from .labels import NONE_LABELS, check_choice, check_number, find_none_label
+from .words import close_matches
 
 
 __all__ = ["PRESETS", "VMHANConfig"]
@@ -250,7 +250,7 @@ def _reject_unknown(kwargs: dict[str, Any], cls: type) -> None:
 
 def _suggest(name: str, known) -> str:
     names = sorted(key for key in known if not key.startswith("_"))
-    near = difflib.get_close_matches(name, names, n=1) or [key for key in names if name in key]
+    near = close_matches(name, names) or [key for key in names if name in key]
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

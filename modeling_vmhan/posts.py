@@ -4,13 +4,13 @@ A span is [start, end): the start counts, the end does not.
 """
 
 import operator
-import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .words import Span, close_matches, tokens_of_span
 
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "check_post",
     "choose_windows",
     "feature_tensor",
-    "find_words",
     "has_rows",
     "image_phrases_of",
     "insert_markers",
@@ -30,12 +29,10 @@ __all__ = [
     "select",
     "sentence_of",
     "token_span",
-    "tokens_of_span",
 ]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 GRID = 4  # places of a window's start in the length of a window
-Span = tuple[int, int]
 
 # What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.
 POST = {
@@ -67,7 +64,7 @@ def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
         raise ValueError(f"{name} must be a dict, received {type(item).__name__}: {str(item)[:80]!r}.")
     unknown = sorted(map(str, item.keys() - kinds))
     if unknown:
-        guesses = [f" Did you mean {key}?" for word in unknown for key in get_close_matches(word, {*POST, *PAIR}, n=1)]
+        guesses = [f" Did you mean {key}?" for word in unknown for key in close_matches(word, {*POST, *PAIR})]
         raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.{''.join(guesses)}")
     for key, kind in kinds.items():
         value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
@@ -120,12 +117,6 @@ def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str
     if tokens is None:
         raise ValueError(f"{name}: the tokenizer gives no token for the span {(start, end)}: is it only white space?")
     return tokens
-
-
-def find_words(phrase: str, text: str) -> Span | None:
-    """Where `phrase` first stands in `text`, not inside longer words ("man" is not in "woman")."""
-    match = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text)
-    return match.span() if match else None
 
 
 def image_phrases_of(post: dict) -> list[str]:
@@ -193,12 +184,6 @@ class Window(NamedTuple):
     start: int
     end: int
     pairs: list[int]
-
-
-def tokens_of_span(span: Span, offsets: list[Span]) -> Span | None:
-    """Span of the tokens, given by their character spans, that the characters [start, end) touch; None without one."""
-    inside = [i for i, (start, end) in enumerate(offsets) if start < span[1] and end > span[0]]
-    return (inside[0], inside[-1] + 1) if inside else None
 
 
 def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each: bool) -> list[Window]:

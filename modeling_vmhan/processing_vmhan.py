@@ -14,12 +14,10 @@ from .direction import inverse_id, is_reversed
 from .labels import check_choice, check_number
 from .posts import (
     MARKERS,
-    Span,
     Window,
     check_post,
     choose_windows,
     feature_tensor,
-    find_words,
     has_rows,
     image_phrases_of,
     insert_markers,
@@ -29,11 +27,11 @@ from .posts import (
     select,
     sentence_of,
     token_span,
-    tokens_of_span,
 )
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .vision import default_transform
+from .words import Span, find_words, tokens_of_span
 
 
 __all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
@@ -269,9 +267,11 @@ class VMHANProcessor(ProcessorMixin):
             return [], []
         text, spans = (post.get("caption") or "").strip(), []
         for phrase in phrases:
-            if phrase and find_words(phrase, text) is None:
+            span = find_words(phrase, text) if phrase else (0, 0)
+            if span is None:
                 text += (PHRASE_SEPARATOR if text else "") + phrase
-            spans.append(find_words(phrase, text) if phrase else (0, 0))
+                span = (len(text) - len(phrase), len(text))
+            spans.append(span)
         encoded = self._tokenized(text)
         ids, offsets = encoded["input_ids"][:limit], encoded["offset_mapping"]
         if spans == [(0, len(text))]:  # the whole text is cut with it

@@ -1,23 +1,21 @@
 """A question to the pipeline turned into a post: strings become spans, a tail's box an object, the image is opened."""
 
-import difflib
 import operator
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
-from .posts import Span, check_post, has_rows, sentence_of, tokens_of_span
+from .posts import check_post, has_rows, sentence_of
+from .words import Span, find_mention, widened
 
 
-__all__ = ["PAIR_KEYS", "Question", "find_mention", "read_question"]
+__all__ = ["PAIR_KEYS", "Question", "read_question"]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
 
-LISTED = 10  # places that an error lists at most
 EMPTY_PLACE = -1  # among a pair's objects; without any the first ones of the post are taken
 
 
@@ -78,9 +76,15 @@ def _as_span(mention: Any, sentence: tuple[str, list[Span]], name: str) -> tuple
     if isinstance(mention, str):
         return find_mention(mention, *sentence, name)
     try:
-        return tuple(operator.index(value) for value in mention)
+        span = tuple(operator.index(value) for value in mention)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a string or a span (start, end), received {mention!r}.") from None
+    text, units = sentence
+    is_inside = len(units) == len(text) and len(span) == 2 and 0 <= span[0] < span[1] <= len(text)
+    if is_inside and widened(span, text) != span:
+        cut = f"cuts a character of several code points, use {widened(span, text)}"
+        raise ValueError(f"{name}: the span {span} {cut}.")
+    return span
 
 
 def _object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
@@ -94,43 +98,3 @@ def _object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
         raise ValueError(f"{name}: the tail is a box, {box}, but the post has no image to look at. Give image=...")
     post["boxes"] = [*boxes, box]
     return len(boxes)
-
-
-def find_mention(mention: str, text: str, unit_spans: list[Span], name: str) -> Span:
-    """Where `mention` stands in `text`: exactly as written, not inside a longer word, and once.
-
-    The span is in units, whose character spans `posts.sentence_of` gives (a character, or a token); a token that the
-    mention covers in part belongs to it. The ValueError of a mention that is absent, or there more than once, lists
-    the candidates with their spans; `name` is of post and role.
-    """
-    words = mention.strip()
-    if not words:
-        raise ValueError(f"{name}: a mention must not be blank, received {mention!r}.")
-    places = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(words)}(?!\w)", text)]
-    if len(places) == 1:
-        return tokens_of_span(places[0], unit_spans)
-    listed = "; ".join(_described(place, text, unit_spans) for place in (places or _nearest(words, text))[:LISTED])
-    if places:
-        raise ValueError(f"{name}: {words!r} is {len(places)} times in the sentence, give its span: {listed}.")
-    raise ValueError(f"{name}: {words!r} is not in the sentence {text!r}. Nearest: {listed or 'nothing'}.")
-
-
-def _nearest(words: str, text: str) -> list[Span]:
-    """Places that differ in case, lie inside a longer word, or are spelt alike; best first."""
-    inside = [match.span() for match in re.finditer(re.escape(words), text, re.IGNORECASE)]
-    if inside:
-        return inside
-    borders = [match.span() for match in re.finditer(r"\S+", text)]
-    windows = {}
-    for first, last in zip(borders, borders[len(words.split()) - 1 :]):
-        windows.setdefault(text[first[0] : last[1]].casefold(), (first[0], last[1]))
-    return [windows[near] for near in difflib.get_close_matches(words.casefold(), windows, n=3, cutoff=0.6)]
-
-
-def _described(place: Span, text: str, unit_spans: list[Span]) -> str:
-    """The words with some context, and their span in the units that spans count."""
-    start, end = place
-    where = f"characters {place}"
-    if len(unit_spans) != unit_spans[-1][1]:
-        where = f"tokens {tokens_of_span(place, unit_spans)} ({where})"
-    return f"{text[max(0, start - 12) : start]}[{text[start:end]}]{text[end : end + 12]} at {where}".strip()

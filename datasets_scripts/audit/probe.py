@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from datasets_scripts.audit.views import View
+from datasets_scripts.audit.views import View, words_of
 
 
 __all__ = ["Resampler", "assign_folds", "design_of", "groups_of", "predict_held_out"]
@@ -72,10 +72,15 @@ def design_of(view: View) -> View | None:
         codes = [[numbers.setdefault(code, len(numbers))] for code in values]
         return replace(view, values=OneHotEncoder().fit_transform(codes))
     if view.form in ("words", "characters"):
-        grams = {"analyzer": "char", "ngram_range": (1, 3)} if view.form == "characters" else {}
+        grams = {"analyzer": "char", "ngram_range": (1, 3)} if view.form == "characters" else {"analyzer": _words}
         hashing = HashingVectorizer(n_features=HASHED, alternate_sign=False, binary=True, norm=None, **grams)
         return replace(view, values=hashing.transform(values))
     return view
+
+
+def _words(text: str) -> list[str]:
+    """Single letters of an alphabet tell little; in scripts without spaces they are words."""
+    return [word for word in words_of(text) if len(word) > 1 or not word.isascii()]
 
 
 def predict_held_out(design: View | None, labels: np.ndarray, folds: np.ndarray, seed: int) -> np.ndarray:

@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from datasets_scripts.audit.table import Column, ImageShape, PairTable
+from modeling_vmhan.words import tokenize
 
 
-__all__ = ["View", "views_of"]
+__all__ = ["View", "views_of", "words_of"]
 
 # Columns whose values are a picture's content, all of the schema (datasets_scripts/schema.py).
 CONTENT = {
@@ -29,7 +30,6 @@ IDS = ("id", "image_id")
 MAX_CODES = 64  # so many different remains ...
 CODED = 0.95  # ... for at least this share of the pairs are a code
 LISTED = 6  # first numbers of a list that are looked at
-WORD = re.compile(r"[^\W_]+")
 LISTS = ("texts", "numbers", "spans", "boxes", "vectors", "empty lists")
 
 
@@ -45,6 +45,12 @@ class View:
     kind: Literal["structure", "content"]
     form: Literal["codes", "numbers", "words", "characters", "vectors"]
     values: Any
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without the signs between them."""
+    tokens = [text[start:end].lower() for start, end in tokenize(text)]
+    return [token for token in tokens if token[0].isalnum() or token[0] == "_"]
 
 
 def views_of(table: PairTable) -> Iterator[View]:
@@ -113,7 +119,7 @@ def _views_of_text(column: Column, table: PairTable, kind: str) -> Iterator[View
     if column.level == "pair":
         texts = [_without(text, mentions) for text, mentions in zip(texts, table.mentions)]
         what = "words beyond the pair's own"
-    lengths = [[len(WORD.findall(text)), len(text)] for text in texts]
+    lengths = [[len(words_of(text.replace("_", " "))), len(text)] for text in texts]
     yield View(column.name, f"{what}, number", "structure", "codes", [words for words, _ in lengths])
     yield View(column.name, f"{what}, length", "structure", "numbers", np.array(lengths, dtype=np.float64))
     common = Counter(texts).most_common(MAX_CODES)
@@ -138,8 +144,8 @@ def _views_of_object(column: Column, table: PairTable) -> Iterator[View]:
 
 
 def _without(text: str, mentions: tuple[str, str]) -> str:
-    own = {word for mention in mentions for word in WORD.findall(mention.lower())}
-    return " ".join(word for word in WORD.findall(text.lower()) if word not in own)
+    own = {word for mention in mentions for word in words_of(mention.replace("_", " "))}
+    return " ".join(word for word in words_of(text.replace("_", " ")) if word not in own)
 
 
 def _geometry(boxes: list[list[float]] | None) -> np.ndarray:

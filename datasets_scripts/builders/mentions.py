@@ -1,37 +1,19 @@
 """Finding a mention in a sentence: a span or an exact string becomes a span of tokens, or an error that says what to
 write instead.
 
-How a text becomes tokens (`tokenize`): a run of letters, digits and underscores is a token; every other character that
-is not white space is a token of its own, and so is each character of the scripts that write no spaces (Chinese,
-Japanese kana, Thai, Lao, Khmer, Myanmar). No token depends on where the mentions are.
+How a text becomes tokens, and where a string stands in it, `modeling_vmhan.words` says. No token depends on where the
+mentions are.
 """
 
-import re
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
 from datasets_scripts.checking import Span, checked
-from modeling_vmhan.questions import find_mention
+from modeling_vmhan.words import find_mention, shortened, tokenize, tokens_of_span
 
 
-__all__ = ["Sentence", "tokenize"]
-
-# Hiragana and katakana, CJK ideographs with their extensions, Thai and Lao, Myanmar, Khmer: no spaces between words.
-_UNSPACED = (
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-)
-_TOKEN = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])\w)+|[^\w\s]")
-
-
-def tokenize(text: str) -> list[tuple[int, int]]:
-    """The character span [start, end) of each token of `text`, by the rule at the top of this file.
-
-    Example:
-        >>> [text[start:end] for text in ["Ann's 2nd home"] for start, end in tokenize(text)]
-        ['Ann', "'", 's', '2nd', 'home']
-    """
-    return [match.span() for match in _TOKEN.finditer(text)]
+__all__ = ["Sentence"]
 
 
 class Sentence:
@@ -64,22 +46,23 @@ class Sentence:
         place = f"{place}, field {field!r}"
         if isinstance(mention, str):
             units = [(i, i + 1) for i in range(len(self.text))] if self.has_text else self.borders
-            start, end = find_mention(mention, self.text, units, place)
-        else:
-            start, end = checked(Span, mention, place)
+            found = find_mention(mention, self.text, units, place)
+            return list(tokens_of_span(found, self.borders) if self.has_text else found)
+        start, end = checked(Span, mention, place)
         length, unit = (len(self.text), "characters") if self.has_text else (len(self.tokens), "tokens")
         if not 0 <= start < end <= length:
             raise ValueError(f"{place}: expected 0 <= start < end <= {length} {unit}, received [{start}, {end})")
         return self._of_characters(start, end, place) if self.has_text else [start, end]
 
     def _of_characters(self, start: int, end: int, place: str) -> list[int]:
-        inside = [i for i, (left, right) in enumerate(self.borders) if left < end and right > start]
-        if not inside:
+        touched = tokens_of_span((start, end), self.borders)
+        if touched is None:
             raise ValueError(f"{place}: expected characters of a word, received [{start}, {end}), white space")
-        left, right = self.borders[inside[0]][0], self.borders[inside[-1]][1]
+        left, right = self.borders[touched[0]][0], self.borders[touched[1] - 1][1]
         if left < start or right > end:
             raise ValueError(
-                f"{place}: expected a span of whole tokens, received [{start}, {end}), {self.text[start:end]!r}, "
-                f"which cuts one. Use [{left}, {right}), {self.text[left:right]!r}"
+                f"{place}: expected a span of whole tokens, received [{start}, {end}), "
+                f"{shortened(self.text[start:end])!r}, which cuts one. "
+                f"Use [{left}, {right}), {shortened(self.text[left:right])!r}"
             )
-        return [inside[0], inside[-1] + 1]
+        return list(touched)

@@ -5,9 +5,12 @@ words (Rose, Engel, Cramer and Cowley, "Automatic Keyword Extraction from Indivi
 (eds.), Text Mining: Applications and Theory, Wiley 2010, chapter 1).
 """
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any
+
+import regex
+
+from modeling_vmhan.words import RUN
 
 
 __all__ = ["content_words", "noun_phrases", "token_phrases"]
@@ -15,7 +18,8 @@ __all__ = ["content_words", "noun_phrases", "token_phrases"]
 MAX_WORDS = 6
 
 # A word may hold inner apostrophes, hyphens, dots, slashes and ampersands: "man's", "close-up", "U.S", "pink/purple".
-WORD = re.compile(r"\w+(?:['’.\-/&]\w+)*")
+WORD = regex.compile(rf"{RUN}(?:['’.\-/&]{RUN})*", regex.VERSION1)
+_MARKS = regex.compile(r"[\p{M}\u200C\u200D]+$")  # what may follow the last letter of a word
 
 # Words that end a run. A closed list: change it only after reading the phrases of a few dozen real captions. In order:
 # determiners and quantifiers; prepositions and particles; conjunctions and question words; pronouns; auxiliaries;
@@ -66,7 +70,7 @@ ING_NOUNS = frozenset(_ING_NOUNS.split())
 
 
 # What no phrase of a sentence goes across beside function words: addresses, HTML entities, user names, "RT", "'s".
-_NO_WORD = re.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|['’]")
+_NO_WORD = regex.compile(r"https?:|www\.|t\.co/|&#?\w+;|(?:amp|quot|[gl]t)$|@|RT$|['’]")
 
 
 def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
@@ -81,7 +85,7 @@ def noun_phrases(caption: str, limit: int | None = None) -> list[str]:
         >>> noun_phrases("The image shows a man in a dark suit speaking into a microphone.")
         ['man', 'dark suit', 'speaking', 'microphone']
     """
-    runs: list[list[re.Match[str]]] = [[]]
+    runs: list[list[regex.Match[str]]] = [[]]
     end = 0
     for word in WORD.finditer(caption):
         if caption[end : word.start()].strip() or _begins_action(word.group()):
@@ -118,7 +122,7 @@ def token_phrases(tokens: Sequence[str], *, blocked: Collection[int] = ()) -> li
         if not token[0].isalnum() or _begins_action(token):
             runs.append([])
         runs[-1].append(index)
-        if not token[-1].isalnum():
+        if not _MARKS.sub("", token)[-1].isalnum():
             runs.append([])
     spans = [(piece[0], piece[-1] + 1) for piece in _pieces(runs)]
     return [(start, end) for start, end in spans if _says_something(" ".join(tokens[start:end]))]

@@ -7,6 +7,7 @@ An answer must be JSON of the schema and nothing around it, and only what can be
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -95,7 +96,7 @@ def take_text_phrases(
 ) -> tuple[list[Span], str]:
     """Spans of the phrases that stand in the sentence, and why others were left out ("" if none was).
 
-    A phrase stands where its characters do, from the border of one token to that of another, however many blanks there
+    A phrase stands where its words do, from the border of one token to that of another, however many blanks there
     are; failing that, where they do without regard to case. Of several places the one nearest to the mentions counts.
     Phrases that are inside a mention of the pair, or were named before, are left out.
     """
@@ -155,16 +156,20 @@ def _take(
 
 
 def _places(phrase: str, tokens: Sequence[str], fold: Callable[[str], str]) -> list[Span]:
-    """All [start, end) spans of tokens whose text is the phrase, both folded and with single blanks."""
-    words = [" ".join(fold(token).split()) for token in tokens]
-    wanted = " ".join(fold(phrase).split())
+    """All [start, end) spans of tokens whose words are those of the phrase, both folded, however they are spaced."""
+    from modeling_vmhan.words import tokenize  # its package imports torch
+
+    def pieces(text: str) -> list[str]:
+        return [unicodedata.normalize("NFC", fold(text[start:end])) for start, end in tokenize(text)]
+
+    wanted, of_tokens = pieces(phrase), [pieces(token) for token in tokens]
     places = []
-    for start in [index for index, word in enumerate(words) if word and wanted.startswith(word)]:
-        text = ""
-        for end in range(start, len(words)):
-            text = f"{text} {words[end]}".strip()
-            if text == wanted:
+    for start in range(len(tokens) if wanted else 0):
+        taken: list[str] = []
+        for end in range(start, len(tokens) if of_tokens[start] else start):
+            taken += of_tokens[end]
+            if of_tokens[end] and taken == wanted:
                 places.append((start, end + 1))
-            if len(text) >= len(wanted):
+            if len(taken) >= len(wanted):
                 break
     return places

@@ -289,6 +289,24 @@ def test_a_phrase_inside_a_longer_word_is_not_the_phrase(with_image_text):
     assert nodes == [" ".join(processor.tokenizer.tokenize("man")), "car", "red - car"]
 
 
+@pytest.mark.parametrize(
+    ("caption", "phrase", "text"),
+    [
+        ("ca\u0301r", "car", "ca\u0301r ; car"),  # another word
+        ("a cár , car", "ca\u0301r", "a cár , car"),  # the same one
+        ("红车在街上", "红车", "红车在街上"),
+        ("कमला", "कमल", "कमला ; कमल"),
+        ("big", "\u200b", "big ; \u200b"),  # of no word, and yet no error
+    ],
+)
+def test_a_phrase_is_found_in_any_script(caption, phrase, text, with_image_text, monkeypatch):
+    read = []
+    tokenized = VMHANProcessor._tokenized
+    monkeypatch.setattr(VMHANProcessor, "_tokenized", lambda self, text: read.append(text) or tokenized(self, text))
+    with_image_text(caption, [phrase])
+    assert read[-1] == text
+
+
 @ALL_MODES
 def test_special_tokens_that_somebody_wrote_are_words(mode, make_processor):
     """Only the processor's own separators and markers are those."""

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from modeling_vmhan.posts import sentence_of
-from modeling_vmhan.questions import find_mention, read_question
+from modeling_vmhan.questions import read_question
+from modeling_vmhan.words import find_mention
 
 
 TEXT = "Bob met Anna , Bob's sister Ann and the Zulu band in New York"

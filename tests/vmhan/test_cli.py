@@ -10,7 +10,7 @@ import zipfile
 import pytest
 from paths import ROOT
 
-from datasets_scripts.commands import run_command
+from datasets_scripts.commands import LONGEST, MANY, nearest, run_command
 from vmhan import cli
 from vmhan.configs import CONFIGS, current_settings
 
@@ -152,3 +152,11 @@ def test_the_wheel_has_all_that_the_commands_need_and_they_run_elsewhere(tmp_pat
     said = json.loads(done.stdout.splitlines()[-1])
     assert all(path.startswith(str(tmp_path / "site")) for path in (said["file"], *said["configs"]))
     assert all(said["help"].values()), said["help"]
+
+
+def test_a_name_that_is_guessed_is_compared_with_few_and_short_ones(monkeypatch):
+    compared = []
+    monkeypatch.setattr("difflib.SequenceMatcher.ratio", lambda self: compared.append(self.b) or 1.0)
+    assert nearest("k" * (LONGEST + 1), ["k" * (LONGEST + 1)]) == "" == nearest("k", ["k" * 10**6])
+    assert compared == [] and "photo9" in nearest("photo", (f"photo{i}" for i in range(10**5)))
+    assert len(compared) <= 2 * MANY

@@ -6,9 +6,10 @@ every larger one. A node that goes leaves its place empty, so that no other one 
 """
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from modeling_vmhan.words import find_words
 
 
 __all__ = ["VisualDropoutCollator", "check_share", "kept_nodes", "drop_visual_nodes", "visual_nodes"]
@@ -82,7 +83,8 @@ def drop_visual_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> d
         left = ["" if ("image phrase", index) in gone else phrase for index, phrase in enumerate(phrases)]
         caption = (post.get("caption") or "") if any(phrase.strip() for phrase in left) else ""
         for phrase in sorted(lost, key=len, reverse=True):
-            caption = re.sub(rf"(?<!\w){re.escape(phrase.strip())}(?!\w)", " ", caption)
+            while place := find_words(phrase, caption):
+                caption = f"{caption[: place[0]]} {caption[place[1] :]}"
         if not any(phrase.strip() for phrase in left):
             left, pairs = [], [pair | {"image_phrases": []} for pair in pairs]
         changed |= {"image_phrases": left, "caption": " ".join(caption.split()) or None}

@@ -7,7 +7,7 @@ import pytest
 from datasets_scripts.audit.checks import invariants
 from datasets_scripts.audit.probe import Resampler, assign_folds, design_of, groups_of, predict_held_out
 from datasets_scripts.audit.table import Column, ImageShape, PairTable, table_of_split
-from datasets_scripts.audit.views import View, views_of
+from datasets_scripts.audit.views import View, views_of, words_of
 from datasets_scripts.schema import new_pair, new_post, post_features
 
 
@@ -78,6 +78,13 @@ def test_every_probe_finds_a_field_that_is_the_label(form):
     values = {"codes": labels.tolist(), "words": texts, "characters": texts}.get(form, numbers)
     folds = assign_folds(np.arange(120), 5, 0)
     assert np.array_equal(predict_held_out(design_of(view(values, form)), labels, folds, 0), labels)
+
+
+def test_words_are_those_of_any_script():
+    assert words_of("Ann's ATM, कमला 王芳 🎉!") == ["ann", "s", "atm", "कमला", "王", "芳"]
+    texts = ["a कमला", "a कमल", "x 王", "y 芳", "x", "y"]
+    counts = design_of(view(texts, "words")).values
+    assert counts.sum(axis=1).A1.tolist() == [1, 1, 1, 1, 0, 0] and len(set(counts.indices)) == 4
 
 
 def test_a_constant_view_and_a_training_fold_of_one_label():

@@ -12,8 +12,9 @@ from PIL import Image
 
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.jsonl import Posts, read_labels, read_posts
-from datasets_scripts.builders.mentions import Sentence, tokenize
+from datasets_scripts.builders.mentions import Sentence
 from datasets_scripts.leaks import ORDER_BLIND, protocol_of
+from modeling_vmhan.words import tokenize
 
 
 LABELS = ["None", "peer", "works_for"]

@@ -26,6 +26,9 @@ LONG = [f"noun{i}" for i in range(MAX_WORDS + 3)]
         # verbatim, in order, each once without case
         ("A Red  Car near the red car: a man's   dog, Red  Car", ["Red  Car", "red car", "man's   dog"]),
         ("The Dog and the dog", ["Dog"]),
+        ("कमला दिल्ली में, राम", ["कमला दिल्ली में", "राम"]),  # a mark does not end a word
+        ("José of Ha\u0300 Nô\u0323i", ["José", "Ha\u0300 Nô\u0323i"]),
+        ("کتاب‌ها the می‌خواهد", ["کتاب‌ها", "می‌خواهد"]),
         (" ".join(LONG), [" ".join(LONG[:MAX_WORDS]), " ".join(LONG[MAX_WORDS:])]),
     ],
 )
@@ -41,6 +44,7 @@ def test_phrases_are_runs_between_function_words_and_punctuation(caption, phrase
         ("RT @nasa : New moon photo // http://t.co/x &amp; & amp ; stars", ["New moon", "stars"]),
         ("# Brexit : Anna 's old house", ["Brexit", "Anna", "old house"]),
         ("(Oslo, Norway) , red and white", ["(Oslo,", "Norway)"]),
+        ("राम दिल्ली में , Jose\u0301 lives", ["राम दिल्ली में", "Jose\u0301 lives"]),
         ("Will Smith will go ; X", ["Will Smith", "go"]),
         ("", []),
     ],
@@ -59,6 +63,7 @@ def test_phrases_of_tokens_stop_at_blocked_ones_and_are_cut():
 def test_content_words():
     assert content_words("The old man and Will Smith's DOG, will") == {"old", "man", "will", "smith's", "dog"}
     assert content_words("Will this") == {"will"}
+    assert content_words("कमला की दिल्ली") == {"कमला", "की", "दिल्ली"}
 
 
 @pytest.mark.skipif(not CAPTIONS.is_file(), reason=f"no real captions at {CAPTIONS}")

@@ -207,6 +207,9 @@ def test_a_text_phrase_stands_in_the_sentence_on_token_borders(phrase, span):
         (["in"], "in a town in Oslo in all".split(), [(4, 5), (6, 7)], [(5, 6)]),  # the nearest to both mentions
         (["New York city"], ["", "New York", "", "city", " "], [], [(1, 4)]),
         (["in", "IN", "in"], ["Ann", "in", "Oslo"], [(0, 1)], [(1, 2)]),  # once
+        (["上海", "王"], list("王芳出生在上海"), [(0, 2)], [(5, 7)]),  # no spaces in the model's answer
+        (["Bob's dog"], ["Ann", "met", "Bob", "'s", "dog"], [(0, 1)], [(2, 5)]),
+        (["कमल", "José"], ["कमला", "Jose\u0301"], [(0, 1)], [(1, 2)]),
     ],
 )
 def test_one_place_of_a_text_phrase_counts(phrases, sentence, mentions, spans):

@@ -36,6 +36,7 @@ def test_entity_types_come_from_gold_relations_in_either_role():
     """Oslo is a loc twice, a misc and an org; Bob a per by another pair's relation; none gives no type."""
     assert groups("entity types") == ["1", "1", "1", "1", "2+", "2+", "1"]
     assert groups("entity types", [row("a", "Ann", "Bob"), row("a", "Ann", "Cy", "peer")]) == [None, None]
+    assert groups("entity types", [row("a", "राम", "दिल्ली", "/व्यक्ति/स्थान/निवास")]) == ["1"]  # in any script
 
 
 def test_pairs_of_the_sentence():

@@ -94,6 +94,22 @@ def test_the_words_of_a_phrase_leave_the_caption_with_it():
     assert drop_visual_nodes(post, 0.0)["pairs"][0]["image_phrases"] == []
 
 
+@pytest.mark.parametrize(
+    ("caption", "phrase", "left"),
+    [
+        ("कमला और कमल", "कमल", "कमला और"),
+        ("cafe\u0301 , cafe , cafe", "cafe", "cafe\u0301 , ,"),
+        ("一辆红车在街上", "红车", "一辆 在街上"),
+        ("a cafe\u0301", "café", "a"),
+    ],
+)
+def test_the_words_that_leave_a_caption_are_whole_in_any_script(caption, phrase, left):
+    post = {"id": "a", "caption": caption, "image_phrases": [phrase, "x"], "pairs": [PAIR]}
+    draws = (kept_nodes(post, i / 50) for i in range(51))
+    share = next(i / 50 for i, kept in enumerate(draws) if kept == {("image phrase", 1)})
+    assert drop_visual_nodes(post, share)["caption"] == left
+
+
 def test_an_image_of_pixels_stays_with_an_object_that_is_cut_out_of_it():
     post = {"id": "a", "image": "a.png", "boxes": [[0, 0, 1, 1], [0, 0, 2, 2]]}
     post["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 1, "objects": []}]

@@ -14,7 +14,7 @@ __all__ = ["GROUPINGS", "Grouping", "typed_label"]
 
 Rows = Sequence[dict[str, Any]]
 Groups = list[str | None]
-TYPED_LABEL = re.compile(r"/(\w+)/(\w+)/.+")
+TYPED_LABEL = re.compile(r"/([^/]+)/([^/]+)/.+")
 
 
 class Grouping(NamedTuple):
