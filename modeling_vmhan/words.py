@@ -42,7 +42,7 @@ _LETTER = r"[\p{L}\p{N}_]--[0-9]--\p{GCB=Prepend}--\p{Extended_Pictographic}"
 _CLUSTER = r"\X(?:(?=\p{M})\X)*+"  # some vowel signs are clusters of their own to Unicode
 # Letters with their marks; in front of each, joiners that are controls to Unicode, and signs that go with it.
 _RUN = (
-    r"(?![\u00AD\u180E\u2060\uFEFF])(?:[\u00AD\u180E\u2060\uFEFF\p{GCB=Prepend}]*+(?=[%s]|[0-9](?![\uFE0F\u20E3]))"
+    r"(?![\u00AD\u180E\u2060\uFEFF])(?:[\u00AD\u180E\u2060\uFEFF\p{GCB=Prepend}]{0,8}+(?=[%s]|[0-9](?![\uFE0F\u20E3]))"
     rf"(?:.(?![\p{{M}}\p{{GCB=Extend}}\p{{GCB=SpacingMark}}\u200D])|{_CLUSTER}))++"
 )
 RUN = _RUN % _LETTER  # of any script

@@ -117,6 +117,7 @@ LONG = 30_000
 HARD = {
     "words": "Ann met " * LONG, "one word": "a" * 10 * LONG, "one sign": "哈" * 5 * LONG, "period": "ab " * 3 * LONG,
     "flags": "🇩🇪" * LONG, "families": "👨‍👩‍👧" * LONG, "marks": "a" + "\u0301" * 3 * LONG,
+    "joiners": "\u0600\u00ad" * 5 * LONG, "word joiners": "a" + "\u2060" * 9 * LONG,
     "korean": "철수는 " * LONG, "blank": " " * LONG,
 }  # fmt: skip
 MENTIONS = {

@@ -118,6 +118,18 @@ def test_a_full_row(folder):
     assert (second["tail"], second["tail_object"], second["image_phrases"]) == ([], 1, [1])
 
 
+def test_rows_in_a_script_with_vowel_signs_or_without_spaces(folder):
+    rows = [("राम दिल्ली में रहता है", "राम", "दिल्ली"), ("王芳出生在上海", "王芳", "上海"), ("Ann住在上海", "Ann", [5, 7])]
+    rows = [row(text=text, pairs=[{"head": head, "tail": tail, "relation": "peer"}]) for text, head, tail in rows]
+    posts = read(write(folder, *rows))
+    assert [post["tokens"] for post in posts] == [rows[0]["text"].split(), [*"王芳出生在上海"], ["Ann", *"住在上海"]]
+    assert [(post["pairs"][0]["head"], post["pairs"][0]["tail"]) for post in posts] == [
+        ([0, 1], [1, 2]),
+        ([0, 2], [5, 7]),
+        ([0, 1], [3, 5]),
+    ]
+
+
 def test_what_may_be_missing_is_empty(folder):
     (post,) = read(write(folder, "", row(), ""))
     assert post["id"] == "train-0" and post["image_id"] is None and post["caption"] is None
