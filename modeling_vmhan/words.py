@@ -8,7 +8,7 @@ A text is a row of tokens, with white space between some of them (`tokenize`):
 - Every other grapheme cluster is one token: a comma, a flag, an emoji with its skin tone or a whole family of them.
 
 A mention stands wherever its tokens do, with the same white space between them. Texts are compared in the normal form
-NFC: an é is an é, in one character or in two. In Korean, particles may follow it in its last word (철수 in 철수는).
+NFC: an é is an é, in one character or in two. Korean particles may follow it in its last word (철수 in 철수는).
 """
 
 import difflib
@@ -52,7 +52,6 @@ _CLUSTERS = regex.compile(_CLUSTER)
 _SPACED = regex.compile(r"[^\s\x1C-\x1F\u200B]++")  # what stands between white space, and spaces without width
 _ASCII_TOKEN = re.compile(r"\w+|[^\w\s\x1C-\x1F]", re.ASCII)  # the same for ASCII, in a fraction of the time
 
-_HANGUL_END = regex.compile(r"\p{Hangul}$")
 # What may follow a name in a Korean word, up to four of them: titles and plural, case and topic, copula.
 _PARTICLES = regex.compile(
     r"(?:씨|님|들|네|은|는|이|가|을|를|의|에|에서|에게|에게서|에선|에는|한테|한테서|께|께서|과|와|도|만|로|으로|로서|으로서|로써|으로써"
@@ -95,7 +94,7 @@ def _places(phrase: str, text: str) -> Iterator[Span]:
         return
     pieces, texts = _cached_pieces(text) if len(text) <= SEARCHED else _pieces(text)
     ends = [end for _, end in pieces]
-    if _HANGUL_END.search(wanted[-1]) and wanted.count(wanted[-1]) == 1:
+    if not text.isascii() and wanted.count(wanted[-1]) == 1:
         texts, ends = _without_particles(text, pieces, texts, wanted[-1])
     codes = {piece: chr(number) for number, piece in enumerate(dict.fromkeys(wanted), start=1)}
     code, haystack = "".join(map(codes.get, wanted)), "".join([codes.get(piece, "\0") for piece in texts])

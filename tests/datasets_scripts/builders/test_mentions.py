@@ -72,6 +72,7 @@ SCRIPTS = {
         "철수|철수는|서울|영희|영희씨|A조|부산",
         "수|철|희|는|서울에|조|울에서",
     ),
+    "korean in part": ("Samsung은 삼성SDI와 김민수를 SM에서", "Samsung|삼성SDI|SM|김민수", "삼성|SDI|민수|김민|S"),
     "decomposed korean": (decomposed("철수는 서울에 산다"), "철수|서울|산다", "처|철|산|수는"),
     "mongolian": ("ᠮᠣᠩᠭᠣᠯ\u180eᠠ ᠪᠠᠲᠤ", "ᠮᠣᠩᠭᠣᠯ\u180eᠠ|ᠪᠠᠲᠤ", "ᠮᠣᠩᠭᠣᠯ|ᠪᠠᠲ"),
     "soft hyphen": ("Konrad Aden\xadauer, Tele\u2060fon", "Konrad|Aden\xadauer|Tele\u2060fon", "Aden|auer|fon"),
