@@ -15,7 +15,7 @@ from .drawing import draw_explanation
 from .explanation import explain_pairs
 from .fetching import fetch_image, is_url
 from .hypergraph import HEAD, TAIL
-from .images import load_image
+from .images import MAX_PIXELS, load_image
 from .posts import sentence_of
 from .processing_vmhan import SHARED_FIELDS
 from .questions import read_question
@@ -69,6 +69,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32). seed: of their noise (default 0).
             explain: add what carried the decision, as data and as a picture (default False).
+            max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
             batch_size, num_workers: as in every Pipeline; batch_size counts questions. Workers tokenize.
 
@@ -87,7 +88,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
     def _sanitize_parameters(self, **options) -> tuple[dict, dict, dict]:
         options.pop("local_files_only", None)  # transformers.pipeline passes its own on
         steps = (
-            ("url_timeout", "url_max_bytes", "allow_private_urls"),
+            ("max_pixels", "url_timeout", "url_max_bytes", "allow_private_urls"),
             ("num_samples", "seed", "explain"),
             ("top_k", "abstain_below"),
         )
@@ -219,12 +220,16 @@ def _as_inputs(inputs: Any) -> Any:
 
 
 def _open_image(
-    source: Any, url_timeout: float = 10.0, url_max_bytes: int = 20 << 20, allow_private_urls: bool = False
+    source: Any,
+    max_pixels: int = MAX_PIXELS,
+    url_timeout: float = 10.0,
+    url_max_bytes: int = 20 << 20,
+    allow_private_urls: bool = False,
 ) -> Image.Image:
     """RGB, upright, in the pixels that boxes count. The one place where the pipeline opens an image."""
     if is_url(source):
         source = fetch_image(source, timeout=url_timeout, max_bytes=url_max_bytes, allow_private=allow_private_urls)
-    return load_image(source)
+    return load_image(source, max_pixels=max_pixels)
 
 
 def _entities(post: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any]:

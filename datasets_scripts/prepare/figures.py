@@ -1,12 +1,10 @@
 """Pictures of a prepared data set: three bar charts, and a contact sheet of images with their boxes."""
 
-import io
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from PIL import Image
 
 from model_cards.files import whole_file
 
@@ -71,6 +69,7 @@ def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
     if "image" not in pq.read_schema(files[0]).names:
         return []
     from datasets_scripts.detection.base import Detection
+    from modeling_vmhan.images import load_image  # here, as it brings in torch
 
     batches = (
         batch for path in files for batch in pq.ParquetFile(path).iter_batches(SHEET_IMAGES, columns=SHEET_READS)
@@ -83,5 +82,5 @@ def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
         boxes = zip(post["boxes"], post["object_labels"], strict=True)
         found = [Detection(tuple(box), None, label) for box, label in boxes]
         title = f"{post['id']}: {' '.join(post['tokens'])}"
-        entries.append((Image.open(io.BytesIO(post["image"]["bytes"])), found, list(chosen) or None, title))
+        entries.append((load_image(post["image"]), found, list(chosen) or None, title))
     return entries
