@@ -14,6 +14,7 @@ from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
 from .fetching import fetch_image, is_url
+from .fonts import LEFT_TO_RIGHT
 from .hypergraph import HEAD, TAIL
 from .images import MAX_PIXELS, load_image
 from .posts import sentence_of
@@ -178,7 +179,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             }
             if explanations is not None:
                 tail = result["tail"] if isinstance(result["tail"], str) else "[object]"
-                title = f"{result['head']}  ->  {tail}:  {names[best]}  ({score:.0%})"
+                title = f"{result['head']}  {LEFT_TO_RIGHT}->  {tail}{LEFT_TO_RIGHT}:  {names[best]}  ({score:.0%})"
                 picture = draw_explanation(explanations[i], sentence_of(post)[0], post.get("image"), title)
                 result["explanation"] = {**explanations[i], "picture": picture}
             results.append(result)

@@ -49,7 +49,7 @@ def test_the_import_contracts_hold():
 def test_shipped_files_import_siblings_and_what_the_hub_side_has(path):
     found = all_imports(path)
     outside = {module.split(".")[0] for level, module in found if level == 0}
-    assert outside <= {"torch", "transformers", "torchvision", "PIL", "safetensors"} | STANDARD
+    assert outside <= {"torch", "transformers", "torchvision", "PIL", "safetensors", "regex"} | STANDARD
     siblings = {other.stem for other in SHIPPED}
     assert all(level == 1 and module in siblings for level, module in found if level > 0)
 
