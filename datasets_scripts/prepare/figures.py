@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from datasets_scripts.figure_fonts import figure_fonts
 from model_cards.files import whole_file
 
 
@@ -40,6 +41,7 @@ def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, A
     return drawn
 
 
+@figure_fonts()
 def _draw_bars(path: Path, title: str, bars: dict[str, dict[str, int]]) -> None:
     """Draw a group of bars for each name and a colour for each split; counts that differ 50 times get a logarithm."""
     from matplotlib.figure import Figure  # not pyplot, which has a state and wants a screen
