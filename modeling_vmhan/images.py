@@ -85,7 +85,11 @@ def open_image(source: Source) -> Image.Image:
         source = source.get("bytes") or source.get("path")
     if isinstance(source, (str, Path)):
         try:
+            if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
+                raise ValueError("a device or a pipe")
             source = Path(source).read_bytes()
+        except ValueError as error:  # or with a zero byte
+            raise ValueError(f"{name}: expected the path of a file ({error}).") from error
         except OSError as error:
             reason = f"cannot read the image ({error.strerror}), check the path"
             raise type(error)(error.errno, reason, str(source)) from error

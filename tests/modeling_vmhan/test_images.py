@@ -176,6 +176,13 @@ def test_a_missing_file(read, tmp_path):
 
 
 @pytest.mark.parametrize("read", [load_image, image_size])
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b.png"])
+def test_a_path_that_is_no_file_s(read, path):
+    with pytest.raises(ValueError, match=f"image {path!r}: expected the path of a file".replace("\\", r"\\")):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [load_image, image_size])
 @pytest.mark.parametrize("content", [b"", b"junk" * 100, b"\xff\xd8\xff\xe0 junk", b"\x89PNG\r\n\x1a\n junk"])
 def test_a_file_that_is_no_image(read, content, tmp_path):
     path = tmp_path / "a.jpg"
