@@ -1,5 +1,6 @@
 """The pipeline "multimodal-relation-classification": questions about posts in, relations with their worth out."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -211,6 +212,10 @@ def _check_processor(model: Any, processor: Any) -> None:
 
 def _as_inputs(inputs: Any) -> Any:
     """What Pipeline can take: a question, a list, a torch data set or a generator."""
+    features = getattr(inputs, "features", None)
+    image = features.get("image") if isinstance(features, Mapping) else None
+    if hasattr(image, "decode"):  # `datasets` would open what Pillow can; `load_image` takes fewer formats
+        inputs = inputs.cast_column("image", dataclasses.replace(image, decode=False))
     if isinstance(inputs, (Mapping, str, bytes, Dataset)) or not hasattr(inputs, "__iter__"):
         return inputs
     if isinstance(inputs, (list, tuple)):
