@@ -51,18 +51,23 @@ def png_chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(samples, bits, colour_type, key=None, palette=None, alphas=None):
+# Where the seven passes of an interlaced PNG begin (row, column), and their steps (PNG, 8.2).
+ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def png(samples, bits, colour_type, key=None, palette=None, alphas=None, interlaced=False):
     """A PNG by hand: samples are (H, W) or (H, W, channels), key the numbers of its tRNS chunk."""
 
+    def packed(line):
+        if bits >= 8:
+            return line.astype(">u2" if bits == 16 else np.uint8).tobytes()
+        return np.packbits((line[:, None] >> np.arange(bits)[::-1] & 1).astype(np.uint8).ravel()).tobytes()
+
     height, width = samples.shape[:2]
-    if bits == 16:
-        lines = [line.astype(">u2").tobytes() for line in samples]
-    elif bits == 8:
-        lines = [line.astype(np.uint8).tobytes() for line in samples]
-    else:
-        shifts = np.arange(bits)[::-1]
-        lines = [np.packbits((line[:, None] >> shifts & 1).astype(np.uint8).ravel()).tobytes() for line in samples]
-    chunks = [png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))]
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    lines = [packed(line) for row, column, down, right in passes for line in samples[row::down, column::right]]
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, int(interlaced))
+    chunks = [png_chunk(b"IHDR", header)]
     if palette is not None:
         chunks.append(png_chunk(b"PLTE", bytes(np.asarray(palette, np.uint8).ravel())))
     if key is not None or alphas is not None:
@@ -110,7 +115,9 @@ def hand_made_pngs():
     wide = COLOUR.astype(int) * 256 + np.where(close, 7, 1)[..., None]
     hidden = HALF[..., None] & ~close[..., None]
     yield "RGB 16", png(wide, 16, 2), COLOUR
-    yield "RGB 16 tRNS", png(wide, 16, 2, key=[value * 256 + 1 for value in key]), np.where(hidden, 255, COLOUR)
+    key = [value * 256 + 1 for value in key]
+    for name, interlaced in (("RGB 16 tRNS", False), ("RGB 16 tRNS interlaced", True)):
+        yield name, png(wide, 16, 2, key=key, interlaced=interlaced), np.where(hidden, 255, COLOUR)
 
     alpha16 = ALPHA[..., None].astype(int) * 257
     yield "grey alpha 8", png(np.dstack([GREY, ALPHA]), 8, 4), on_white(grey(GREY), ALPHA)

@@ -167,6 +167,19 @@ def test_bombs_are_named_from_their_headers_in_little_memory(tmp_path):
     assert kilobytes < 60_000
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux only")
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+def test_a_large_picture_with_transparency_is_in_memory_twice_and_not_more(mode, tmp_path):
+    """Strips are converted: 4096 x 4096 pixels of 4 bytes are 64 MiB, as is the RGB picture that is made of them."""
+    Image.new("RGBA", (4096, 4096), (9, 9, 9, 90)).convert(mode).save(tmp_path / "a.png")
+    done = subprocess.run(
+        [sys.executable, "-c", READ, tmp_path / "a.png"], capture_output=True, text=True, timeout=120
+    )
+    said, kilobytes = json.loads(done.stdout.splitlines()[-1])
+    assert [line.split()[0] for line in said] == ["read", "read"] and kilobytes < 175_000
+
+
 def test_text_and_profiles_do_not_unpack_to_gigabytes():
     whole, large = png(COLOUR, 8, 2), zlib.compress(bytes(200 << 20), 9)
     heads = {b"zTXt": b"Comment\0\0", b"iCCP": b"icc\0\0", b"iTXt": b"a\0\1\0\0\0"}
