@@ -5,16 +5,22 @@ widest; an outline is as wide as the node's weight. All is drawn at twice its fi
 Pillow does not smooth lines.
 """
 
-import re
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+import regex
+from PIL import Image, ImageDraw
+
+from .fonts import LEFT_TO_RIGHT, draw_text, is_right_to_left, missing_note, reading_parts, text_length, visual_order
 
 
 __all__ = ["EDGE_COLOURS", "NODE_COLOURS", "draw_explanation"]
 
-WIDTH, MARGIN, FONT_SIZE = 2200, 56, 38
-CHIP, SPACE = FONT_SIZE + 10, 14  # height of a chip, width of a space
+WIDTH, MARGIN, FONT_SIZE, SMALL = 2200, 56, 38, 30
+CHIP = FONT_SIZE + 10  # height of a chip
+SPACE = 16  # width of a space in the sentence
+LONG = 40  # characters of a word that are kept on one line
 PANEL = (1300, 840)  # the most that the image takes
 GAP = 230  # height of the lines between two rows
 LINE, OUTLINE = 22, 16  # width of the heaviest line and outline
@@ -28,6 +34,9 @@ NODE_COLOURS = {
     "image": (90, 90, 90), "object": (165, 60, 130), "image phrase": (125, 100, 0),
 }  # fmt: skip
 
+SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]")  # scripts whose lines break at any character
+JOINED = regex.compile(r"[\p{Arabic}\p{Syriac}\p{Mongolian}\p{Nko}]")  # letters that change beside each other
+
 Box = tuple[float, float, float, float]
 
 
@@ -39,13 +48,15 @@ def draw_explanation(
     text is the sentence, image (RGB) the one in whose pixels boxes are, title the first line, such as the answer.
     """
     drawing = _Drawing(explanation)
-    drawing.draw.text((MARGIN, drawing.bottom), title, INK, ImageFont.load_default(FONT_SIZE + 10))
+    draw_text(drawing.picture, (MARGIN, drawing.bottom), title, INK, FONT_SIZE + 10)
     drawing.bottom += 2.2 * FONT_SIZE
     drawing.regions(image)
     drawing.hyperedges()
     drawing.sentence(text)
     drawing.lines()
     drawing.bars()
+    names = [node["text"] for node in explanation["nodes"]] + [edge["name"] for edge in explanation["hyperedges"]]
+    drawing.note(missing_note([title, text, *names]))
     height = int(drawing.bottom + MARGIN) // 2 * 2
     return drawing.picture.crop((0, 0, WIDTH, height)).reduce(2)
 
@@ -57,7 +68,6 @@ class _Drawing:
         self.nodes = explanation["nodes"]
         self.edges = sorted(explanation["hyperedges"], key=lambda edge: -edge["weight"])[:MAX_EDGES]
         self.heaviest = max((node["weight"] for node in self.nodes), default=0) or 1.0
-        self.font, self.small = ImageFont.load_default(FONT_SIZE), ImageFont.load_default(FONT_SIZE - 8)
         self.picture = Image.new("RGB", (WIDTH, WIDTH), PAPER)
         self.draw = ImageDraw.Draw(self.picture)
         self.bottom: float = MARGIN  # of what is drawn so far
@@ -76,7 +86,7 @@ class _Drawing:
     def chip(self, x: float, y: float, text: str, colour: tuple[int, int, int]) -> Box:
         """White words on a coloured ground, its upper left corner at (x, y); drawn above all lines, so later."""
         text = _short(text, 60)
-        width = self.draw.textlength(text, self.small) + 28
+        width = text_length(text, SMALL) + 28
         x = max(MARGIN, min(x, WIDTH - MARGIN - width))
         box = (x, y, x + width, y + CHIP)
         self.chips.append((box, text, colour))
@@ -113,7 +123,7 @@ class _Drawing:
             width, colour = 4 + round(OUTLINE * node["weight"] / self.heaviest), NODE_COLOURS[node["kind"]]
             self.draw.rectangle((x1, y1, x2, y2), outline=colour, width=width)
             self.node_ends[i] = ((x1 + x2) / 2, y2)
-            self.chip(x1, max(origin[1], y1 - CHIP), f"{node['text']} {node['weight']:.0%}", colour)
+            self.chip(x1, max(origin[1], y1 - CHIP), f"{node['text']} {LEFT_TO_RIGHT}{node['weight']:.0%}", colour)
 
     def hyperedges(self) -> None:
         """A row of chips; the lines are drawn when everything has its place."""
@@ -121,8 +131,8 @@ class _Drawing:
         self.bottom += GAP
         step = (WIDTH - 2 * MARGIN) / max(len(self.edges), 1)
         for i, edge in enumerate(self.edges):
-            label = _short(f"{edge['name']} {edge['weight']:.0%}", 60)
-            middle = MARGIN + step * (i + 0.5) - self.draw.textlength(label, self.small) / 2 - 14
+            label = _short(f"{edge['name']} {LEFT_TO_RIGHT}{edge['weight']:.0%}", 60)
+            middle = MARGIN + step * (i + 0.5) - text_length(label, SMALL) / 2 - 14
             self.edge_boxes.append(self.chip(middle, self.bottom, label, EDGE_COLOURS[i]))
         self.bottom += CHIP
 
@@ -130,27 +140,44 @@ class _Drawing:
         """The words, wrapped; head and tail on coloured ground, text phrases underlined."""
         self.bottom += GAP
         spans = [(i, node["kind"], *node["characters"]) for i, node in enumerate(self.nodes) if node["characters"]]
-        x, height = MARGIN, 2 * FONT_SIZE
-        for word in re.finditer(r"\S+", text):
-            width = self.draw.textlength(word.group(), self.font)
-            if x > MARGIN and x + width > WIDTH - MARGIN:
-                x, self.bottom = MARGIN, self.bottom + height
-            self.room(2 * height)
-            depth, ink = FONT_SIZE + 12, INK
-            for i, kind, start, end in spans:
-                if start >= word.end() or end <= word.start():
+        rtl = is_right_to_left(text)
+        for line in _wrapped(text, [edge for span in spans for edge in span[2:]], FONT_SIZE):
+            self.room(4 * FONT_SIZE)
+            widths = [_width(text[start:end], FONT_SIZE) for start, end in line]
+            x = WIDTH - MARGIN - sum(widths) if rtl else MARGIN
+            placed = []  # from left to right: (its left end, its right end, piece, whether it runs to the left)
+            for i, is_left in visual_order([text[start:end] for start, end in line], rtl):
+                placed.append((x, x + widths[i], line[i], is_left))
+                x += widths[i]
+            inks = self.grounds(placed, spans)
+            for x, _, (start, end), is_left in placed:
+                draw_text(self.picture, (x, self.bottom), text[start:end], inks[start], FONT_SIZE, rtl=is_left)
+            self.bottom += 2 * FONT_SIZE
+
+    def grounds(self, placed: list[tuple], spans: list[tuple]) -> dict[int, tuple[int, int, int]]:
+        """What lies under the words of a line; returns the colour of each piece's letters, by its start."""
+        inks, depths = (
+            {piece[0]: INK for *_, piece, _ in placed},
+            {piece[0]: FONT_SIZE + 12 for *_, piece, _ in placed},
+        )
+        for i, kind, start, end in spans:
+            for inside, group in groupby(
+                placed, lambda part, span=(start, end): part[2][0] < span[1] and span[0] < part[2][1]
+            ):
+                parts = list(group)
+                if not inside:
                     continue
-                self.node_ends.setdefault(i, (x + width / 2, self.bottom - 8))
-                stop = x + width + (SPACE if end > word.end() else 0)
+                left, right, starts = parts[0][0], parts[-1][1], [piece[0] for *_, piece, _ in parts]
+                self.node_ends.setdefault(i, ((left + right) / 2, self.bottom - 8))
                 if kind == "text phrase":
-                    self.draw.line((x, self.bottom + depth, stop, self.bottom + depth), NODE_COLOURS[kind], 6)
-                    depth += 10
+                    y = self.bottom + max(depths[at] for at in starts)
+                    self.draw.line((left, y, right, y), NODE_COLOURS[kind], 6)
+                    depths |= dict.fromkeys(starts, y - self.bottom + 10)
                 else:
-                    box, ink = (x - 6, self.bottom - 6, stop + 6, self.bottom + FONT_SIZE + 8), PAPER
+                    box = (left - 5, self.bottom - 6, right + 5, self.bottom + FONT_SIZE + 8)
                     self.draw.rounded_rectangle(box, 8, fill=NODE_COLOURS[kind])
-            self.draw.text((x, self.bottom), word.group(), ink, self.font)
-            x += width + SPACE
-        self.bottom += height
+                    inks |= dict.fromkeys(starts, PAPER)
+        return inks
 
     def lines(self) -> None:
         """From each hyperedge to its members, half transparent, so that crossings stay readable; then the chips."""
@@ -166,7 +193,7 @@ class _Drawing:
                 draw.ellipse((x - 8, y - 8, x + 8, y + 8), (*colour, 220))
         for box, text, colour in self.chips:
             self.draw.rounded_rectangle(box, 12, fill=colour)
-            self.draw.text((box[0] + 14, (box[1] + box[3]) / 2), text, PAPER, self.small, anchor="lm")
+            draw_text(self.picture, (box[0] + 14, (box[1] + box[3]) / 2), text, PAPER, SMALL, middle=True)
 
     def bars(self) -> None:
         """The heaviest nodes with their weights."""
@@ -176,11 +203,56 @@ class _Drawing:
         left, full = MARGIN + 760, WIDTH - 2 * MARGIN - 920
         for node in nodes:
             y, length = self.bottom + FONT_SIZE / 2, full * node["weight"] / self.heaviest
-            self.draw.text((MARGIN, y), _short(_label(node), 44), INK, self.small, anchor="lm")
+            draw_text(self.picture, (MARGIN, y), _short(_label(node), 44), INK, SMALL, middle=True)
             self.draw.rectangle((left, y - 15, left + full, y + 15), fill=FAINT)
             self.draw.rectangle((left, y - 15, left + length, y + 15), fill=NODE_COLOURS[node["kind"]])
-            self.draw.text((left + full + 24, y), f"{node['weight']:.1%}", INK, self.small, anchor="lm")
+            draw_text(self.picture, (left + full + 24, y), f"{node['weight']:.1%}", INK, SMALL, middle=True)
             self.bottom += FONT_SIZE + 16
+
+    def note(self, text: str) -> None:
+        """The last lines: what this picture could not show."""
+        self.bottom += FONT_SIZE if text else 0
+        for line in _wrapped(text, [], SMALL):
+            self.room(2 * SMALL)
+            draw_text(self.picture, (MARGIN, self.bottom), text[line[0][0] : line[-1][1]], INK, SMALL)
+            self.bottom += 1.4 * SMALL
+
+
+def _wrapped(text: str, edges: list[int], size: int) -> list[list[tuple[int, int]]]:
+    """Where the words, signs and spaces of each line are; they are cut at `edges`, and where they are too long."""
+    lines: list[list[tuple[int, int]]] = [[]]
+    right = 0.0
+    for start, end in _pieces(text, edges):
+        width, is_space = _width(text[start:end], size), text[start:end].isspace()
+        if right + width > WIDTH - 2 * MARGIN and lines[-1] and not is_space:
+            lines.append([])
+            right = 0.0
+        if lines[-1] or not is_space:
+            lines[-1].append((start, end))
+            right += width
+    for line in lines:
+        if line and text[slice(*line[-1])].isspace():
+            line.pop()
+    return [line for line in lines if line]
+
+
+def _width(text: str, size: int) -> float:
+    return SPACE if text.isspace() else text_length(text, size)
+
+
+def _pieces(text: str, edges: list[int]) -> Iterator[tuple[int, int]]:
+    """The text's parts, cut at the edges, where no letters are joined, and every few letters where there are many."""
+    for start, end in reading_parts(text):
+        first = start
+        for cluster in regex.finditer(r"\X", text, pos=start, endpos=end):
+            place = cluster.start()
+            is_edge = place in edges and not (JOINED.match(text, place - 1) and JOINED.match(text, place))
+            if place > first and (
+                is_edge or place - first >= LONG or SPACELESS.match(text, place) or SPACELESS.match(text, first)
+            ):
+                yield first, place
+                first = place
+        yield first, end
 
 
 def _label(node: dict[str, Any]) -> str:
@@ -190,4 +262,5 @@ def _label(node: dict[str, Any]) -> str:
 def _short(text: str, length: int) -> str:
     """On one line, however many the text has."""
     text = " ".join(text.split())
-    return text if len(text) <= length else text[: length - 3] + "..."
+    characters = regex.findall(r"\X", text)
+    return text if len(characters) <= length else "".join(characters[: length - 3]) + "..."

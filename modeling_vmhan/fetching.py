@@ -1,7 +1,6 @@
 """Fetch an image by URL, with limits: http(s) only, so many bytes, so many seconds, public addresses, an image."""
 
 import http.client
-import io
 import ipaddress
 import queue
 import re
@@ -10,7 +9,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from PIL import Image
+from .images import open_image
 
 
 __all__ = ["fetch_image", "is_url"]
@@ -57,7 +56,7 @@ def fetch_image(url: str, *, timeout: float = 10.0, max_bytes: int = 20 << 20, a
     if isinstance(answer, Exception):
         raise answer
     try:
-        Image.open(io.BytesIO(answer)).verify()
+        open_image(answer).verify()
     except Exception as error:  # Pillow's readers raise many kinds on what is no image
         raise ValueError(f"{url!r} gives no image but {len(answer)} bytes like {answer[:20]!r} ({error}).") from None
     return answer

@@ -1,13 +1,20 @@
 """Files, bytes and Pillow images as upright RGB: the one way in which images are read. Sizes are (width, height)."""
 
+import functools
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 
-__all__ = ["image_size", "load_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "load_image", "open_image"]
+
+# What posts have. Pillow knows more: EPS starts Ghostscript, others start programs, ask servers or are no pictures.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
+MAX_PIXELS = 1 << 26  # 8192 x 8192, more than the cameras of 64 megapixels give: 256 MiB in memory, twice while read
 
 # EXIF tag 274 (Exif 2.32, 4.6.4 A): how the stored picture must be turned to stand upright. ImageOps.exif_transpose
 # knows it too, but also writes the metadata anew, which fails on damaged metadata of good pictures.
@@ -17,84 +24,172 @@ UPRIGHT = dict(zip(range(2, 9), (Image.Transpose[name] for name in (
 ))))  # fmt: skip
 SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 
+# A PNG of few bits has its transparent colour in these bits, while Pillow spreads the pixels over 0 to 255.
+PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "RGB": 8}
+STRIP = 1 << 20  # pixels that are converted at a time
 
-def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None = None) -> Image.Image:
+Source = str | Path | bytes | Mapping[str, Any] | Image.Image
+
+
+def load_image(source: Source, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An image as every other part of the package wants it: RGB, upright, read completely.
 
     EXIF orientation is applied; transparent pixels become white; palette, grey (16 bits too) and CMYK are converted;
     of an animation the first frame is taken. What already is so comes back as it is; `source` is never changed.
 
     Args:
-        source: path, the bytes of a file, or a Pillow image.
+        source: path, the bytes of a file, a dict of both as `datasets.Image(decode=False)` gives, or a Pillow image.
         max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect.
+        max_pixels: the most that is decoded, width times height; a JPEG that is shrunk is decoded at 1/2, 1/4 or 1/8.
 
-    A file that cannot be read is an OSError. A ValueError is what is no image, damaged, truncated, empty, of more than
-    twice `Image.MAX_IMAGE_PIXELS` (perhaps a decompression bomb), or of float pixels, whose range is unknown.
+    A file that cannot be read is an OSError. A ValueError is what is of none of `FORMATS`, damaged, truncated, empty,
+    of more than `max_pixels` (known before any is decoded), or of pixels whose range is unknown: float, 32 bits.
     """
-    image = _open(source)
+    image = open_image(source)
+    _check_pixels(image, source, max_side, max_pixels)
     try:
+        raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""  # as stored, of one not yet read
         orientation = _orientation(image)  # before any copy is made, which may lose it
         if max_side is not None and max(image.size) > max_side:
-            if image.mode not in ("RGB", "L", "CMYK"):  # what a JPEG can be: it is decoded at 1/2, 1/4 or 1/8
-                image = _to_rgb(image)
+            if image.mode not in ("RGB", "L", "CMYK") or image.has_transparency_data:  # else it may be a JPEG
+                image = _to_rgb(image, raw, source)
             image = image.copy() if image is source else image
             image.thumbnail((max_side, max_side), Image.Resampling.BICUBIC)
         image.load()
-        if image.mode == "RGB" and orientation not in UPRIGHT and "transparency" not in image.info:
-            return image
-        rgb = _to_rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image)
-        rgb.info = {}  # the orientation has been used up, as has the transparency
-        return rgb
+        if image.mode != "RGB" or image.has_transparency_data:
+            image = _to_rgb(image, raw, source)
+        if orientation in UPRIGHT:
+            image = image.transpose(UPRIGHT[orientation])
+            image.info = {}  # the orientation has been used up
+        return image
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ... on damaged files
-        raise ValueError(f"{_name(source)}: expected an image that Pillow can read to its end ({error}).") from error
+        message = f"{_name(source)}: expected an image that Pillow can read to its end ({error})."
+        raise ValueError(message) from error
 
 
-def image_size(source: str | Path | bytes | Image.Image) -> tuple[int, int]:
-    """(width, height) that `load_image(source)` will have, from the header alone; errors are those of `load_image`."""
-    image = _open(source)
+def image_size(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(width, height) that `load_image(source)` will have, from the header alone; errors are those of `open_image`."""
+    image = open_image(source)
+    if image.format == "PNG":  # it may have its orientation after its pixels
+        _check_pixels(image, source, None, max_pixels)
     width, height = image.size
     return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB of the same size; transparent pixels become white instead of whatever colour they hide."""
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    if image.mode == "I" or image.mode.startswith("I;16"):  # 16 bits; Pillow itself would cut them off at 255
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-    return image.convert("RGB")
-
-
-def _open(source: str | Path | bytes | Image.Image) -> Image.Image:
-    """Opened, its pixels not yet read; errors name the file."""
+def open_image(source: Source) -> Image.Image:
+    """Opened, its pixels not yet read, its size not yet judged; errors name the file."""
     name, image = _name(source), source
+    if isinstance(source, Mapping):  # of datasets.Image(decode=False)
+        source = source.get("bytes") or source.get("path")
     if isinstance(source, (str, Path)):
         try:
+            if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):
+                raise ValueError("a device or a pipe")
             source = Path(source).read_bytes()
+        except ValueError as error:  # or with a zero byte
+            raise ValueError(f"{name}: expected the path of a file ({error}).") from error
         except OSError as error:
             reason = f"cannot read the image ({error.strerror}), check the path"
             raise type(error)(error.errno, reason, str(source)) from error
     if isinstance(source, bytes):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # large, or with damaged metadata: neither matters here
-                image = Image.open(io.BytesIO(source))
-        except Exception as error:  # what Pillow cannot open, decompression bombs, what damaged headers raise
-            limit = f"of at most {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
-            raise ValueError(f"{name}: expected an image that Pillow can open, {limit} ({error}).") from error
+                warnings.simplefilter("ignore")  # with damaged metadata, which do not matter here
+                image = _opened(source)
+        except Exception as error:  # what damaged headers raise is of many kinds
+            known = ", ".join(FORMATS)
+            raise ValueError(f"{name}: expected an image that Pillow can open, of {known} ({error}).") from error
     if not isinstance(image, Image.Image):
         raise ValueError(f"an image must be a path, bytes or a Pillow image, received {type(image).__name__}.")
+    if image.format not in (None, "MPO", *FORMATS) and image._im is None:  # opened only
+        raise ValueError(f"{name}: expected an image of {', '.join(FORMATS)}, received format {image.format!r}.")
     if 0 in image.size or image.mode == "F":
         raise ValueError(f"{name}: expected pixels of 8 bits a channel, received mode {image.mode!r} of {image.size}.")
     return image
 
 
-def _name(source: str | Path | bytes | Image.Image) -> str:
+def _opened(data: bytes) -> Image.Image:
+    """`Image.open` of the formats here, without its limit, which neither names the size nor lets a JPEG be shrunk."""
+    Image.init()
+    for form in FORMATS:
+        factory, accepts = Image.OPEN.get(form, (None, lambda start: False))  # as Pillow was built
+        if (accepted := accepts(data[:16])) is True:
+            return factory(io.BytesIO(data), "")
+        if accepted:
+            raise ValueError(accepted)
+    raise ValueError(f"it starts with {data[:16]!r}")
+
+
+def _check_pixels(image: Image.Image, source: Source, max_side: int | None, max_pixels: int) -> None:
+    """ValueError for a picture of too many pixels to decode; a JPEG that will be shrunk is set to decode fewer."""
+    width, height = image.size
+    if width * height <= max_pixels or (image is source and image._im is not None):  # the caller has decoded it
+        return
+    if max_side is not None and image is not source and image.format in ("JPEG", "MPO"):
+        scale = min(max_side / max(width, height), 1)
+        image.draft(image.mode, (int(width * scale), int(height * scale)))
+    if image.width * image.height > max_pixels:
+        raise ValueError(
+            f"{_name(source)}: expected at most max_pixels={max_pixels:,}, received {width} x {height} = "
+            f"{width * height:,} pixels. Shrink the picture, or raise max_pixels (about 8 bytes of memory a pixel)."
+        )
+
+
+def _to_rgb(image: Image.Image, raw: str, source: Source) -> Image.Image:
+    """RGB of the same size; transparent pixels become white instead of whatever colour they hide.
+
+    raw is how the pixels of a PNG are stored, "" of any other. Strips are converted, one after the other, so that
+    what takes more memory than the result is small.
+    """
+    if image.mode == "I" and ((extrema := image.getextrema())[0] < 0 or extrema[1] >= 1 << 16):
+        raise ValueError(f"expected integers of 16 bits, received values from {extrema[0]} to {extrema[1]}")
+    low = None
+    if raw == "RGB;16B" and "transparency" in image.info and image is not source:
+        low = open_image(source)  # Pillow keeps the upper 8 bits: read the lower ones
+        low.tile = [tile._replace(args="RGB;16L") for tile in low.tile]
+    rgb = Image.new("RGB", image.size, "white")
+    for top in range(0, image.height, rows := max(1, STRIP // image.width)):
+        box = (0, top, image.width, min(top + rows, image.height))
+        rgb.paste(*_visible(image.crop(box), raw, low and low.crop(box), box))
+    return rgb
+
+
+def _visible(strip: Image.Image, raw: str, low: Image.Image | None, box: Any) -> tuple[Image.Image, Any, Any]:
+    """What `paste` takes: the strip in RGB, its place and, where it has transparent pixels, how much of each shows."""
+    key = strip.info.pop("transparency", None) if strip.mode != "P" else None
+    if strip.mode == "I" or strip.mode.startswith("I;16"):  # 16 bits; Pillow itself would cut them off at 255
+        table = [255 if value == key else value >> 8 for value in range(1 << 16)]
+        return strip.convert("I").point(table, "L").convert("RGB"), box, None
+    if key is not None and strip.mode in ("1", "L", "RGB"):
+        shown = ImageChops.invert(_equals(strip, low, key, raw))
+        return strip.convert("RGB"), box, shown
+    if strip.has_transparency_data:
+        strip = strip.convert("LA" if strip.mode == "La" else "RGBA").convert("RGBA")
+        return strip, box, strip
+    return strip.convert("RGB"), box, None
+
+
+def _equals(strip: Image.Image, low: Image.Image | None, colour: int | tuple[int, ...], raw: str) -> Image.Image:
+    """255 where a pixel has the colour, as the PNG's tRNS states it (11.3.1.1): in as many bits as are stored."""
+    values = list(colour) if isinstance(colour, tuple) else [colour]
+    bands = [strip.convert("L")] if len(values) == 1 else list(strip.split())
+    if raw == "RGB;16B" or (strip.mode == "RGB" and max(values) > 255):
+        bands += low.split() if low else []
+        values = [value >> 8 for value in values] + [value & 255 for value in values]
+    else:
+        most = (1 << PNG_BITS.get(raw or strip.mode, 8)) - 1
+        values = [(value & most) * 255 // most for value in values]
+    same = [band.point([255 * (i == value) for i in range(256)]) for band, value in zip(bands, values)]
+    return functools.reduce(ImageChops.darker, same)
+
+
+def _name(source: Source) -> str:
     if isinstance(source, bytes):
         return f"image of {len(source)} bytes"
+    if isinstance(source, Mapping):
+        return _name(source.get("path") or source.get("bytes") or "")
     if isinstance(source, Image.Image):
         return getattr(source, "filename", "") or "image"
     return f"image {str(source)!r}"

@@ -1,5 +1,6 @@
 """The pipeline "multimodal-relation-classification": questions about posts in, relations with their worth out."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -14,8 +15,9 @@ from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
 from .fetching import fetch_image, is_url
+from .fonts import LEFT_TO_RIGHT
 from .hypergraph import HEAD, TAIL
-from .images import load_image
+from .images import MAX_PIXELS, load_image
 from .posts import sentence_of
 from .processing_vmhan import SHARED_FIELDS
 from .questions import read_question
@@ -69,6 +71,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32). seed: of their noise (default 0).
             explain: add what carried the decision, as data and as a picture (default False).
+            max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
             batch_size, num_workers: as in every Pipeline; batch_size counts questions. Workers tokenize.
 
@@ -87,7 +90,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
     def _sanitize_parameters(self, **options) -> tuple[dict, dict, dict]:
         options.pop("local_files_only", None)  # transformers.pipeline passes its own on
         steps = (
-            ("url_timeout", "url_max_bytes", "allow_private_urls"),
+            ("max_pixels", "url_timeout", "url_max_bytes", "allow_private_urls"),
             ("num_samples", "seed", "explain"),
             ("top_k", "abstain_below"),
         )
@@ -177,7 +180,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             }
             if explanations is not None:
                 tail = result["tail"] if isinstance(result["tail"], str) else "[object]"
-                title = f"{result['head']}  ->  {tail}:  {names[best]}  ({score:.0%})"
+                title = f"{result['head']}  {LEFT_TO_RIGHT}->  {tail}{LEFT_TO_RIGHT}:  {names[best]}  ({score:.0%})"
                 picture = draw_explanation(explanations[i], sentence_of(post)[0], post.get("image"), title)
                 result["explanation"] = {**explanations[i], "picture": picture}
             results.append(result)
@@ -209,6 +212,10 @@ def _check_processor(model: Any, processor: Any) -> None:
 
 def _as_inputs(inputs: Any) -> Any:
     """What Pipeline can take: a question, a list, a torch data set or a generator."""
+    features = getattr(inputs, "features", None)
+    image = features.get("image") if isinstance(features, Mapping) else None
+    if hasattr(image, "decode"):  # `datasets` would open what Pillow can; `load_image` takes fewer formats
+        inputs = inputs.cast_column("image", dataclasses.replace(image, decode=False))
     if isinstance(inputs, (Mapping, str, bytes, Dataset)) or not hasattr(inputs, "__iter__"):
         return inputs
     if isinstance(inputs, (list, tuple)):
@@ -219,12 +226,16 @@ def _as_inputs(inputs: Any) -> Any:
 
 
 def _open_image(
-    source: Any, url_timeout: float = 10.0, url_max_bytes: int = 20 << 20, allow_private_urls: bool = False
+    source: Any,
+    max_pixels: int = MAX_PIXELS,
+    url_timeout: float = 10.0,
+    url_max_bytes: int = 20 << 20,
+    allow_private_urls: bool = False,
 ) -> Image.Image:
     """RGB, upright, in the pixels that boxes count. The one place where the pipeline opens an image."""
     if is_url(source):
         source = fetch_image(source, timeout=url_timeout, max_bytes=url_max_bytes, allow_private=allow_private_urls)
-    return load_image(source)
+    return load_image(source, max_pixels=max_pixels)
 
 
 def _entities(post: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,6 @@ def region_inputs(
     """
     image = load_image(image)
     covered = [(0, 0, *image.size), *pixel_boxes(boxes, image.size)]
-    regions = [image] if takes_boxes else [image.crop(box) for box in covered]
+    crops = (image.crop(box) for box in (() if takes_boxes else covered[1:]))  # one in memory at a time
     relative = torch.tensor(covered, dtype=torch.float32) / torch.tensor([*image.size, *image.size])
-    return torch.stack([transform(region) for region in regions]), relative
+    return torch.stack([transform(image), *map(transform, crops)]), relative

@@ -6,6 +6,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from datasets_scripts.figure_fonts import figure_fonts
+
 
 __all__ = ["draw_split"]
 
@@ -13,6 +15,7 @@ LEGEND = {"structure": "structure, passed", "content": "content, reported only",
 COLOURS = {"structure": "#4c78a8", "content": "#bab0ac", "leak": "#c0392b"}
 
 
+@figure_fonts()
 def draw_split(report: dict[str, Any], split: str, path: Path) -> None:
     """Draw a split of a report: one panel a label, one bar a view, most telling first. A bar is the share of the
     majority label's errors that the view alone removes, with its 95 % interval, whose lower end may not pass the

@@ -3,7 +3,6 @@
 P is the number of pairs. Text is the sentence, the mentions of the pair, and what is counted from the sentence alone.
 """
 
-import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from datasets_scripts.builders.mnre import read_facts
 from datasets_scripts.builders.published import read_line_file
+from modeling_vmhan.images import open_image
 from modeling_vmhan.labels import find_none_label
 
 
@@ -187,9 +186,9 @@ def _image_shape(stored: dict[str, Any] | None) -> ImageShape | None:
     if stored is None:
         return None
     try:
-        with Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]) as image:
-            return ImageShape(*image.size, image.format or "")
-    except OSError:
+        image = open_image(stored)
+        return ImageShape(*image.size, image.format or "")
+    except (OSError, ValueError):
         return ImageShape(0, 0, "unreadable")
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from PIL import Image
 
 from datasets_scripts.builders.folders import Fact
 from datasets_scripts.builders.lines import first_existing, read_json, read_pth
@@ -57,6 +56,8 @@ def with_published(
     that a model sees as many visual nodes a pair as the published systems did. `facts` are in the order of the lines,
     `images` {image id: path}. Returns the facts, and {image id: (boxes, object_labels)} of the images at hand.
     """
+    from modeling_vmhan.images import image_size  # here, as it brings in torch
+
     crops, *phrases = [read_line_file(path, len(facts)) for path in files]
     names: dict[str, list[str]] = {}
     for (_, image_id, pair), of_line in zip(facts, crops, strict=True):
@@ -68,8 +69,7 @@ def with_published(
         facts[line][2]["image_phrases"] = [phrase]
     objects = {}
     for image_id in names.keys() & images.keys():
-        with Image.open(images[image_id]) as image:
-            objects[image_id] = ([[0, 0, *image.size]] * len(names[image_id]), names[image_id])
+        objects[image_id] = ([[0, 0, *image_size(images[image_id])]] * len(names[image_id]), names[image_id])
     return facts, objects
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+import regex
+from PIL import Image, ImageDraw
 
 from datasets_scripts.detection.base import Detection
+from modeling_vmhan.fonts import LEFT_TO_RIGHT, draw_text, missing_note, text_length
 
 
 __all__ = ["contact_sheet", "draw_detections"]
@@ -16,8 +18,9 @@ GREY = "#9A9A9A"
 MARGIN = 8
 TITLE_HEIGHT = 20
 
+FONT_SIZE, LINE_HEIGHT = 13, 17
+
 Box = tuple[float, float, float, float]
-FONT = ImageFont.load_default(size=13)
 
 
 def draw_detections(
@@ -33,6 +36,7 @@ def draw_detections(
     order, the others thin and grey; None draws all in colour, in the order given. `side` is the copy's longer side in
     pixels; None keeps the size. Lines and text have the same width at any size.
     """
+    missing_note([detection.label for detection in detections])
     order = list(range(len(detections))) if chosen is None else list(chosen)
     colours = [list(COLOURS)[rank % len(COLOURS)] for rank in range(len(order))]
     scale = 1.0 if side is None else side / max(image.size)
@@ -47,8 +51,8 @@ def draw_detections(
     placed: list[Box] = []
     for rank, index in enumerate(order):
         score = detections[index].score
-        text = f"{rank + 1} {detections[index].label}" + ("" if score is None else f" {score:.2f}")
-        placed.append(_draw_label(draw, text, boxes[index], colours[rank], placed))
+        text = f"{rank + 1} {detections[index].label}" + ("" if score is None else f" {LEFT_TO_RIGHT}{score:.2f}")
+        placed.append(_draw_label(canvas, text, boxes[index], colours[rank], placed))
     return canvas
 
 
@@ -59,11 +63,11 @@ def _on_canvas(box: Box, scale: float, size: tuple[int, int]) -> Box:
     return left, top, max(left, min(x2, size[0]) - 1), max(top, min(y2, size[1]) - 1)
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, text: str, box: Box, colour: str, placed: Sequence[Box]) -> Box:
+def _draw_label(canvas: Image.Image, text: str, box: Box, colour: str, placed: Sequence[Box]) -> Box:
     """Draw text on top of the box, or where there is no room inside it, and below the labels placed before it."""
-    canvas_width, canvas_height = draw.im.size
+    canvas_width, canvas_height = canvas.size
     text = _fitted(text, canvas_width - 6)
-    _, _, width, height = (length + 4 for length in FONT.getbbox(text))
+    width, height = text_length(text, FONT_SIZE) + 4, LINE_HEIGHT
     left = max(0, min(box[0], canvas_width - width))
     top = max(0, min(box[1] - height if box[1] >= height else box[1], canvas_height - height))
 
@@ -72,8 +76,8 @@ def _draw_label(draw: ImageDraw.ImageDraw, text: str, box: Box, colour: str, pla
 
     while is_covered() and top + 2 * height <= canvas_height:
         top += height
-    draw.rectangle((left, top, left + width, top + height), fill=colour)
-    draw.text((left + 2, top + 1), text, font=FONT, fill=COLOURS[colour])
+    ImageDraw.Draw(canvas).rectangle((left, top, left + width, top + height), fill=colour)
+    draw_text(canvas, (left + 2, top + 1), text, COLOURS[colour], FONT_SIZE)
     return left, top, left + width, top + height
 
 
@@ -88,24 +92,26 @@ def contact_sheet(
     See `draw_detections`; `side` is the longer side of each image in pixels.
     """
     columns = min(columns, len(entries))
+    missing_note([title for *_, title in entries])
     drawn = [draw_detections(image, detections, chosen, side=side) for image, detections, chosen, _ in entries]
     rows = [range(start, min(start + columns, len(drawn))) for start in range(0, len(drawn), columns)]
     heights = [max(drawn[index].height for index in row) + TITLE_HEIGHT + MARGIN for row in rows]
     sheet = Image.new("RGB", (columns * (side + MARGIN) + MARGIN, sum(heights) + MARGIN), "white")
-    draw, top = ImageDraw.Draw(sheet), MARGIN
+    top = MARGIN
     for row, height in zip(rows, heights):
         for column, index in enumerate(row):
             left = MARGIN + column * (side + MARGIN)
             sheet.paste(drawn[index], (left, top))
             title = _fitted(entries[index][-1], side)
-            draw.text((left, top + drawn[index].height + 2), title, font=FONT, fill="black")
+            draw_text(sheet, (left, top + drawn[index].height + 2), title, "black", FONT_SIZE)
         top += height
     return sheet
 
 
 def _fitted(text: str, width: int) -> str:
-    if FONT.getlength(text) <= width:
+    if text_length(text, FONT_SIZE) <= width:
         return text
-    while text and FONT.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."
+    characters = regex.findall(r"\X", text[: 2 * width])
+    while characters and text_length("".join(characters) + "...", FONT_SIZE) > width:
+        characters.pop()
+    return "".join(characters) + "..."

@@ -3,15 +3,13 @@
 import functools
 import hashlib
 import importlib.metadata
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
 from datasets_scripts.nodes.pairs import check_whole_numbers
+from modeling_vmhan.images import load_image
 
 
 __all__ = ["TransformersChatModel"]
@@ -124,7 +122,7 @@ class TransformersChatModel:
             return list(request.messages)
         chat = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in request.messages]
         if request.image is not None:
-            image = Image.open(io.BytesIO(request.image)).convert("RGB")
+            image = load_image(request.image)
             chat[0]["content"].insert(0, {"type": "image", "image": image})
         return chat
 

@@ -12,7 +12,7 @@ __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
 
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
 BUILDER_FIELDS += ("order_blind", "symmetric_relations")
-LEAST = {"max_posts": 1, "max_side": 32, "max_objects": 1, "shard_size": 1, "num_proc": 1}
+LEAST = {"max_posts": 1, "max_side": 32, "max_pixels": 1, "max_objects": 1, "shard_size": 1, "num_proc": 1}
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 
@@ -48,6 +48,10 @@ class ImageArguments:
         ["error", "skip_image", "skip_post"],
     )
     max_side: int = _flag("Larger images are shrunk to this longest side, in pixels, and their boxes with them.", 2048)
+    max_pixels: int = _flag(
+        "An image of more pixels, width times height, is a bad one. A JPEG may have more, as it is shrunk when read.",
+        1 << 26,
+    )
     embed_images: bool = _flag("Keep the images in the data set.", True)
 
 

@@ -1,13 +1,12 @@
 """Pictures of a prepared data set: three bar charts, and a contact sheet of images with their boxes."""
 
-import io
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from PIL import Image
 
+from datasets_scripts.figure_fonts import figure_fonts
 from model_cards.files import whole_file
 
 
@@ -42,6 +41,7 @@ def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, A
     return drawn
 
 
+@figure_fonts()
 def _draw_bars(path: Path, title: str, bars: dict[str, dict[str, int]]) -> None:
     """Draw a group of bars for each name and a colour for each split; counts that differ 50 times get a logarithm."""
     from matplotlib.figure import Figure  # not pyplot, which has a state and wants a screen
@@ -71,6 +71,7 @@ def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
     if "image" not in pq.read_schema(files[0]).names:
         return []
     from datasets_scripts.detection.base import Detection
+    from modeling_vmhan.images import load_image  # here, as it brings in torch
 
     batches = (
         batch for path in files for batch in pq.ParquetFile(path).iter_batches(SHEET_IMAGES, columns=SHEET_READS)
@@ -83,5 +84,5 @@ def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
         boxes = zip(post["boxes"], post["object_labels"], strict=True)
         found = [Detection(tuple(box), None, label) for box, label in boxes]
         title = f"{post['id']}: {' '.join(post['tokens'])}"
-        entries.append((Image.open(io.BytesIO(post["image"]["bytes"])), found, list(chosen) or None, title))
+        entries.append((load_image(post["image"]), found, list(chosen) or None, title))
     return entries

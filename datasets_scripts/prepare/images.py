@@ -4,7 +4,6 @@ Images are kept upright, in RGB and of bounded size. Boxes refer to the upright 
 """
 
 import functools
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,7 @@ def load_upright(plan: Plan, content: bytes) -> Image.Image:
     """Return the image of an image file as everything here sees it: upright RGB, no side longer than `max_side`."""
     from modeling_vmhan.images import load_image  # here, as it brings in torch
 
-    return load_image(content, max_side=plan.arguments.max_side)
+    return load_image(content, max_side=plan.arguments.max_side, max_pixels=plan.arguments.max_pixels)
 
 
 def is_kept(content: bytes, *, max_side: int) -> bool:
@@ -79,7 +78,9 @@ def is_kept(content: bytes, *, max_side: int) -> bool:
 
     One whose EXIF data are damaged does not, good as its picture may be.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    from modeling_vmhan.images import open_image
+
+    with open_image(content) as image:
         try:
             is_upright = image.getexif().get(ExifTags.Base.Orientation) in (None, 1)
         except Exception:  # Pillow raises many kinds, SyntaxError among them
@@ -110,7 +111,8 @@ def _open(plan: Plan, number: int) -> dict[str, Any]:
     try:
         content = image_content(post["image"])
         image = load_upright(plan, content)
-        boxes = _fitted(post["boxes"], image_size(content), image.size)
+        size = image_size(content, max_pixels=plan.arguments.max_pixels)
+        boxes = _fitted(post["boxes"], size, image.size)
     except (OSError, ValueError) as error:
         if plan.arguments.on_bad_image == "error":
             file = post["image"]["path"] or post["image_id"]

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 from paths import MNRE_DATA
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from modeling_vmhan.images import ORIENTATION, image_size, load_image
 
@@ -136,19 +136,50 @@ def test_a_picture_of_12_000_pixels_a_side_is_read_without_a_warning_and_shrunk(
     assert small.size == (1000, 1000) and abs(small.getpixel((500, 500))[0] - 90) <= 3
 
 
-def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert load_image(encoded(Image.new("L", (20, 10)))).size == (20, 10)
-    with pytest.raises(ValueError, match=r"image of \d+ bytes: .* 200 pixels"):
-        load_image(encoded(Image.new("L", (21, 10))), max_side=5)
+@pytest.mark.parametrize(
+    ("form", "mode"), [("PNG", "RGBA"), ("PNG", "P"), ("BMP", "RGB"), ("TIFF", "L"), ("GIF", "L")]
+)
+@pytest.mark.parametrize("max_side", [None, 5])
+def test_too_many_pixels_are_refused_before_one_is_decoded(form, mode, max_side, monkeypatch, tmp_path):
+    path = tmp_path / f"large.{form.lower()}"
+    path.write_bytes(encoded(Image.new(mode, (21, 10)), form))
+    assert load_image(path, max_pixels=210).size == (21, 10)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    for source in (path, path.read_bytes(), Image.open(path)):
+        with pytest.raises(ValueError, match=r"max_pixels=209, received 21 x 10 = 210 pixels"):
+            load_image(source, max_side=max_side, max_pixels=209)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM"])
+def test_an_image_that_the_caller_has_decoded_is_below_the_limit_but_one_only_opened_is_not(form):
+    data = encoded(Image.new("RGB", (21, 10), "red"), form)
+    assert load_image(load_image(data), max_pixels=1).size == (21, 10)
+    with pytest.raises(ValueError, match="max_pixels=209"):
+        load_image(Image.open(io.BytesIO(data)), max_pixels=209)
+
+
+@pytest.mark.parametrize(("max_pixels", "fits"), [(20_000, True), (5_000, True), (1_300, True), (1_200, False)])
+def test_a_jpeg_above_the_limit_is_decoded_at_a_fraction(max_pixels, fits):
+    data = encoded(Image.new("RGB", (400, 200), "red"), "JPEG")
+    assert image_size(data, max_pixels=1) == (400, 200)
+    if fits:
+        assert load_image(data, max_side=50, max_pixels=max_pixels).size == (50, 25)
+    else:
+        with pytest.raises(ValueError, match="max_pixels=1,200, received 400 x 200 = 80,000"):
+            load_image(data, max_side=50, max_pixels=max_pixels)
 
 
 @pytest.mark.parametrize("read", [load_image, image_size])
 def test_a_missing_file(read, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"cannot read the image .*check the path: '.*gone.jpg'"):
         read(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("read", [load_image, image_size])
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b.png"])
+def test_a_path_that_is_no_file_s(read, path):
+    with pytest.raises(ValueError, match=f"image {path!r}: expected the path of a file".replace("\\", r"\\")):
+        read(path)
 
 
 @pytest.mark.parametrize("read", [load_image, image_size])

@@ -136,6 +136,30 @@ def test_worker_processes_open_images_and_tokenize(seeing, picture, posts, tmp_p
     assert called
 
 
+def test_pictures_of_a_data_set_are_opened_by_load_image(seeing, picture, tmp_path, monkeypatch):
+    """And not by `datasets`, which opens whatever Pillow can: EPS starts Ghostscript."""
+    paths = [tmp_path / name for name in ("a.png", "b.eps")]
+    for path in paths:
+        picture.save(path)
+    rows = [{**QUESTION, "image": str(path)} for path in paths]
+    data = datasets.Dataset.from_list(rows).cast_column("image", datasets.Image())
+    expected = seeing({**QUESTION, "image": picture})
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened by datasets"))
+    for whole in (data, data.to_iterable_dataset(), data.cast_column("image", datasets.Image(decode=False))):
+        answers = iter(seeing(whole, batch_size=1))
+        same(next(answers), expected)
+        with pytest.raises(ValueError, match="b.eps.* JPEG, PNG"):
+            next(answers)
+
+
+def test_the_limit_of_pixels_is_an_option(seeing, picture, tmp_path):
+    picture.save(path := tmp_path / "a.png")
+    question = {**QUESTION, "image": str(path)}
+    same(seeing(question, max_pixels=64 * 48), seeing(question))
+    with pytest.raises(ValueError, match="a.png.*max_pixels=3,071, received 64 x 48"):
+        seeing(question, max_pixels=64 * 48 - 1)
+
+
 def test_a_box_may_be_the_tail(seeing, picture):
     """The same as the processor's `tail_object`, whether the box is new or one of the boxes."""
     box, other = (4, 4, 30, 40), [30.0, 2.0, 60.0, 40.0]

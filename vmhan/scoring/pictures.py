@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from datasets_scripts.figure_fonts import figure_fonts
 from model_cards.files import whole_file
 
 
@@ -30,7 +31,7 @@ def picture(*paths: str | Path, width: float, height: float, dpi: int = 130) -> 
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'vmhan[report]'") from error
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), figure_fonts():
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
         for path in map(Path, paths):

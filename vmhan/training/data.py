@@ -61,6 +61,8 @@ def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "f
     unread = _settle_visual(data_args, posts, reads)
     for split, rows in posts.items():
         rows = rows.remove_columns([name for name in unread if name in rows.features])
+        if isinstance(rows.features.get("image"), datasets.Image):  # opened by `load_image`, which takes fewer formats
+            rows = rows.cast_column("image", datasets.Image(decode=False))
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
     return posts

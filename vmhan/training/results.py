@@ -14,6 +14,7 @@ from model_cards.files import write_json, write_text
 from model_cards.publishing import publish_model
 from model_cards.run_metadata import RUN_FILE, describe_run
 from modeling_vmhan import VMHANConfig
+from modeling_vmhan.images import load_image
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
@@ -113,7 +114,7 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
     gold = [pipe.model.config.labels[pair.pop("relation")] for pair in post["pairs"]]
     if post.get("image") is not None:
         picture = output_dir / "example.png"
-        post["image"].save(picture)
+        load_image(post["image"]).save(picture)
         logger.info("picture:  %s", picture)
         if pipe.model.config.vision_encoder is not None:
             post = {name: value for name, value in post.items() if name not in FEATURE_COLUMNS}

@@ -62,6 +62,28 @@ def test_a_bad_image_is_an_error_or_its_post_stays_without_it_or_is_left_out(bad
     assert [line["skipped"] for line in lines(output / "skipped.jsonl")] == ["post"]
 
 
+@pytest.mark.parametrize(
+    ("form", "size", "message"),
+    [("PNG", (80, 60), "max_pixels=4,700, received 80 x 60 = 4,800"), ("EPS", (8, 8), "JPEG, PNG, .*%!PS-Adobe")],
+)
+def test_an_image_of_too_many_pixels_or_of_another_format_is_a_bad_one(form, size, message, tmp_path):
+    write_posts(folder := tmp_path / "mine", images=2, train=[0, 1])
+    noise(*size).save(folder / "images" / "1.png", form)
+    with pytest.raises(ValueError, match=f"images/1.png .*'train-1'.*{message}"):
+        run(folder, max_pixels=4_700, **ALL)
+    output = run(folder, on_bad_image="skip_image", max_pixels=4_700, **ALL)
+    assert [post["image"] is None for post in load(output)["train"]] == [False, True]
+    assert "1.png" in lines(output / "skipped.jsonl")[0]["image_id"]
+
+
+def test_a_jpeg_of_more_pixels_is_shrunk_as_it_is_read_and_its_boxes_with_it(tmp_path):
+    write_posts(folder := tmp_path / "mine", images=1, train=[0])
+    noise(800, 400).save(folder / "images" / "0.png", "JPEG")
+    give_boxes(folder, 0, [[80, 40, 400, 200]])
+    post = load(run(folder, max_pixels=100_000, max_side=200))["train"][0]
+    assert post["image"].size == (200, 100) and post["boxes"] == [[20, 10, 100, 50]]
+
+
 def test_every_image_may_be_bad(tmp_path):
     write_posts(tmp_path / "mine", images=1, train=[0], validation=[0, None])
     (tmp_path / "mine" / "images" / "0.png").write_bytes(b"junk")

@@ -4,12 +4,15 @@ import json
 import sys
 
 import evaluate
+import matplotlib
 import pytest
 from fake_runs import write_run
+from matplotlib import font_manager
 from paths import ROOT
 from PIL import Image
 from sklearn.metrics import f1_score
 
+from datasets_scripts.figure_fonts import figure_fonts
 from vmhan import cli
 from vmhan.scoring.predictions import read_predictions
 from vmhan.scoring.score import main, score_rows
@@ -140,6 +143,17 @@ def test_the_confusion_matrix_is_a_picture(make_run, tmp_path, monkeypatch, caps
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert cli.main(["score", str(tmp_path / "run"), "--confusion", str(path)]) == 2
     assert "vmhan[report]" in capsys.readouterr().err
+
+
+def test_a_figure_takes_the_fonts_that_are_there_and_no_other(monkeypatch):
+    before = matplotlib.rcParams["font.family"]
+    with figure_fonts():
+        families = matplotlib.rcParams["font.family"]
+        assert families[0] == "DejaVu Sans" and set(families) <= set(font_manager.fontManager.get_font_names())
+    assert matplotlib.rcParams["font.family"] == before
+    monkeypatch.setattr(font_manager.fontManager, "get_font_names", lambda: ["Noto Sans CJK JP", "DejaVu Sans", "Foo"])
+    with figure_fonts():
+        assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", "Noto Sans CJK JP"]
 
 
 def test_the_evaluate_module_gives_the_scorers_numbers(tmp_path):

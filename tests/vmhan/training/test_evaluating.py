@@ -7,6 +7,7 @@ import pytest
 from transformers import TrainingArguments
 
 import run_mmre
+from modeling_vmhan.images import load_image
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
 from vmhan.training.data import load_posts
@@ -114,6 +115,13 @@ def test_what_the_model_sees_of_the_pictures(loading, caplog, visual, reads, wit
     assert decided == ("pixels" if reads == "pixels" and sees else visual or left_out)
     assert caplog.text.count("the model sees of the pictures") == 1
     assert ("--visual pixels makes one" in caplog.text) is (decided == "features")
+
+
+def test_pictures_are_not_opened_by_the_data_set_which_takes_every_format_of_pillow(loading):
+    posts, _ = loading("--visual", "pixels", without=FEATURES, reads="pixels")
+    for rows in posts.values():
+        assert not rows.features["image"].decode and set(rows[0]["image"]) == {"bytes", "path"}
+        assert load_image(rows[0]["image"]).mode == "RGB"
 
 
 def test_features_that_ready_data_do_not_have_are_an_error(loading):
