@@ -2,12 +2,14 @@
 
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 
-__all__ = ["image_size", "load_image"]
+__all__ = ["image_size", "load_image", "stored_image"]
 
 # EXIF tag 274 (Exif 2.32, 4.6.4 A): how the stored picture must be turned to stand upright. ImageOps.exif_transpose
 # knows it too, but also writes the metadata anew, which fails on damaged metadata of good pictures.
@@ -25,7 +27,7 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
     of an animation the first frame is taken. What already is so comes back as it is; `source` is never changed.
 
     Args:
-        source: path, the bytes of a file, or a Pillow image.
+        source: path, the bytes of a file, a Pillow image, or what `stored_image` takes.
         max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect.
 
     A file that cannot be read is an OSError. A ValueError is what is no image, damaged, truncated, empty, of more than
@@ -51,6 +53,19 @@ def load_image(source: str | Path | bytes | Image.Image, *, max_side: int | None
         raise ValueError(f"{_name(source)}: expected an image that Pillow can read to its end ({error}).") from error
 
 
+def stored_image(source: Any) -> Any:
+    """What `datasets.Image(decode=False)` gives, {"bytes": ..., "path": ...}, as its bytes or else its path; anything
+    else as it is. A ValueError says that it has neither.
+    """
+    if not isinstance(source, Mapping):
+        return source
+    content, path = source.get("bytes"), source.get("path")
+    if isinstance(content, bytes) or (content is None and isinstance(path, (str, Path))):
+        return path if content is None else content
+    shown = {name: type(value).__name__ for name, value in source.items()}
+    raise ValueError(f"an image must be bytes or a path, in a dict under these names, received {shown}.")
+
+
 def image_size(source: str | Path | bytes | Image.Image) -> tuple[int, int]:
     """(width, height) that `load_image(source)` will have, from the header alone; errors are those of `load_image`."""
     image = _open(source)
@@ -70,7 +85,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _open(source: str | Path | bytes | Image.Image) -> Image.Image:
     """Opened, its pixels not yet read; errors name the file."""
-    name, image = _name(source), source
+    source = image = stored_image(source)
+    name = _name(source)
     if isinstance(source, (str, Path)):
         try:
             source = Path(source).read_bytes()

@@ -10,12 +10,13 @@ from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .addresses import is_url
 from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
-from .fetching import fetch_image, is_url
+from .fetching import fetch_image
 from .hypergraph import HEAD, TAIL
-from .images import load_image
+from .images import load_image, stored_image
 from .posts import sentence_of
 from .processing_vmhan import SHARED_FIELDS
 from .questions import read_question
@@ -222,6 +223,7 @@ def _open_image(
     source: Any, url_timeout: float = 10.0, url_max_bytes: int = 20 << 20, allow_private_urls: bool = False
 ) -> Image.Image:
     """RGB, upright, in the pixels that boxes count. The one place where the pipeline opens an image."""
+    source = stored_image(source)
     if is_url(source):
         source = fetch_image(source, timeout=url_timeout, max_bytes=url_max_bytes, allow_private=allow_private_urls)
     return load_image(source)
