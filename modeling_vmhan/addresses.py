@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote_to_bytes
 __all__ = ["encoded_url", "is_public", "is_url", "shown_url"]
 
 SCHEME = re.compile(r"(?:https?|data|file|ftp|blob):|[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
+START = re.compile(r"(?:[A-Za-z][\w+.-]*:[/\\]+|(?:https?|file|ftp|blob):)?", re.IGNORECASE)
 AUTHORITY = re.compile(r"(\[[^\[\]@]*\]|[^:@\[\]]*)(?::([0-9]{0,9}))?")  # host and port
 IGNORED = re.compile("[\xad\u200b\u2060\ufe00-\ufe0f\ufeff]")  # in host names: soft hyphens and their like
 BLANK = "".join(map(chr, range(33)))  # what WHATWG strips: C0 controls and the space
@@ -67,7 +68,7 @@ def shown_url(url: str) -> str:
     text = _stripped(url)
     if text[:5].lower() == "data:":
         return text.partition(",")[0][:SHOWN] + ",..."
-    start = re.match(r"[\w+.-]+:[/\\]*", text).end() if is_url(text) else 0
+    start = START.match(text).end()
     scheme, rest = text[:start], text[start:]
     authority = re.match(r"[^/\\?#]*", rest)[0]
     if "@" in authority:
