@@ -8,8 +8,9 @@ from typing import Any
 __all__ = ["without_secrets"]
 
 # An address goes on until a blank or the next address ("openai:a@http://x,b@http://y"); a password may hold quotes.
-SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{1,15}:(?://|\\\\)"
-ADDRESS = re.compile(rf"{SCHEME}(?:(?!(?:,[^\s,@]{{0,200}}@)?{SCHEME})\S)+")
+SCHEME = r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:(?://|\\\\)|https?:/)"  # of a path, which has one slash of several
+NEXT = rf"(?:,[^\s,@]{{0,200}}@|[\"'(\[<>,;|]){SCHEME}"
+ADDRESS = re.compile(rf"{SCHEME}(?:(?!{NEXT})\S)+")
 AFTER = "\"'`)]},.;:>"  # characters that at the end are no part of an address
 NAME = r"(?:[\w-]*[_-])?(?:password|passwd|secret|api[_-]?key|authorization|credentials?)|[\w-]+[_-]token"
 SECRET_NAME = re.compile(rf"{NAME}|token", re.IGNORECASE)

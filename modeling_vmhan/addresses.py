@@ -73,7 +73,7 @@ def shown_url(url: str) -> str:
     authority = re.match(r"[^/\\?#]*", rest)[0]
     if "@" in authority:
         rest = rest[re.match("[^?#]*@", rest).end() :]
-    elif AUTHORITY.fullmatch(authority) is None:
+    elif re.fullmatch(r"(\[[\w:.]+\]|[\w.%-]*)(:[0-9]{0,5})?", authority) is None:
         rest = rest.rpartition("@")[2]
     place, hidden = re.fullmatch("([^?#]*)(.*)", rest, re.DOTALL).groups()
     return scheme + place[:SHOWN] + (hidden[:1] + "..." if hidden else "..." if place[SHOWN:] else "")

@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from .addresses import is_url, shown_url
+
 
 __all__ = ["image_size", "load_image", "stored_image"]
 
@@ -86,6 +88,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _open(source: str | Path | bytes | Image.Image) -> Image.Image:
     """Opened, its pixels not yet read; errors name the file."""
     source = image = stored_image(source)
+    if is_url(source):
+        received = f"{shown_url(source)!r}, which only the pipeline fetches"
+        raise ValueError(f"an image must be a path, bytes or a Pillow image here, received the address {received}.")
     name = _name(source)
     if isinstance(source, (str, Path)):
         try:

@@ -27,6 +27,7 @@ ADDRESSES = [
     "http://ann:s3/s3cret@host/v1", "http://ann:s3?s3cret@host/v1", "http://ann:s3@s3cret@host",
     "http:\\\\a:s3cret@host",
     "postgresql+psycopg://ann:s3cret@host/db", "https://host/#access_token=s3cret", "socks5h://ann:s3cret@host",
+    "http:/ann:s3cret@host/x",
 ]  # fmt: skip
 
 

@@ -117,6 +117,8 @@ SHOWN = {
     "http://ann:sec?ret@h/x?secret": "http://h/x?...",
     "http://ann:sec#ret@h/x#secret": "http://h/x#...",
     "http://ann:sec ret'\"@h/x": "http://h/x",
+    "http://ann:123456/secret@h/x": "http://h/x",
+    "http://sec!/ret@h/x": "http://h/x",
     "http:\\\\ann:secret@h\\x": "http:\\\\h\\x",
     "http:ann:secret@h/x": "http:h/x",
     "ht\ntp://ann:sec\nret@h/x": "http://h/x",

@@ -209,6 +209,15 @@ def test_an_image_as_datasets_stores_it(seeing, picture, tmp_path):
     assert all(torch.equal(each, pixels[-1]) for each in pixels)
 
 
+@pytest.mark.parametrize("form", ["{}", {"bytes": None, "path": "{}"}])
+def test_the_processor_fetches_nothing(form, seeing):
+    url = "http://ann:secret@host/x.png?secret"
+    post = {"text": TEXT, "pairs": [{"head": (0, 3), "tail": (11, 16)}], "image": form}
+    with pytest.raises(ValueError, match="'http://host/x.png.*only the pipeline") as caught:
+        seeing.processor({**post, "image": url if form == "{}" else {**form, "path": url}})
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("image", "received"),
     [
