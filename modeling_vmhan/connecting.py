@@ -75,18 +75,20 @@ class Connections:
             raise ValueError(
                 f"the host {place[0]!r} is unknown or not at a public address. Check the name and the network; where "
                 "nobody but you gives addresses, allow_private_urls=True reaches the others"
-            ) from None
+            )
         for tried, (*kind, _, address) in enumerate(found):
-            connection = socket.socket(*kind)
+            connection = None
             try:
+                connection = socket.socket(*kind)
                 connection.settimeout(self.left() / (len(found) - tried))  # a silent one leaves time for the others
                 connection.connect(address)
                 self.sockets.append(connection.dup())  # the same connection, and stays so when it is wrapped in TLS
                 connection.settimeout(self.left())
                 return connection
             except OSError as error:
-                connection.close()
-                failure = error
+                failure = error  # also of a kind of address that this machine does not have
+                if connection is not None:
+                    connection.close()
         raise failure
 
     def look_up(self, host: str, port: int) -> list[tuple]:

@@ -179,18 +179,18 @@ def test_a_timeout_that_no_socket_can_wait_is_an_error(timeout):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_server_is_given_up_in_time_and_leaves_nothing_behind(kind):
-    threads = set(threading.enumerate())
+    threads, timeout = set(threading.enumerate()), 0.3 if kind in SLOW else 20
     tracemalloc.start()
     with HostileServer(kind) as server:
         url, started = server.url, time.monotonic()
         with pytest.raises(TimeoutError if kind in SLOW else (OSError, ValueError)) as caught:
-            fetch_image(url, timeout=0.3, max_bytes=20_000, allow_private=True)
+            fetch_image(url, timeout=timeout, max_bytes=20_000, allow_private=True)
         seconds, peak = time.monotonic() - started, tracemalloc.get_traced_memory()[1]
         assert ends_in_time(lambda: set(threading.enumerate()) - threads <= set(server.threads))
         assert ends_in_time(lambda: not any(thread.is_alive() for thread in server.threads[1:]) or "says" in kind)
     tracemalloc.stop()
     assert repr(url) in str(caught.value) and "\n" not in str(caught.value)
-    assert seconds < 2 and peak < 4 << 20
+    assert seconds < timeout + 3 and peak < 4 << 20
     if kind in SLOW:
         assert "0.3 s" in str(caught.value) and "url_timeout" in str(caught.value)
     else:
@@ -264,7 +264,7 @@ def test_a_host_is_looked_up_once_and_connected_where_it_was_checked(names, serv
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(names, server):
-    names["two.example"] = ["127.0.0.9", "127.0.0.1"]  # nobody listens at the first
+    names["two.example"] = ["::1", "127.0.0.9", "127.0.0.1"]  # nobody listens at the first two
     assert fetch_image(f"http://two.example:{server.server_port}/picture", allow_private=True, timeout=5) == PICTURE
     with socket.create_server(("127.0.0.9", server.server_port), backlog=0) as deaf:  # whose queue is full
         full = [socket.socket() for _ in range(4)]

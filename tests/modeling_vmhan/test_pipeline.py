@@ -209,6 +209,16 @@ def test_an_image_as_datasets_stores_it(seeing, picture, tmp_path):
     assert all(torch.equal(each, pixels[-1]) for each in pixels)
 
 
+@pytest.mark.parametrize("url", ["http://ann:secret@h/x", "http://127.0.0.1:9/x?secret", "ftp://ann:secret@h"])
+@pytest.mark.parametrize("form", ["{}", {"bytes": None, "path": "{}"}, {"bytes": "{}", "path": None}, {"url": "{}"}])
+def test_an_error_about_an_image_shows_no_secret_of_its_address(form, url, seeing):
+    image = url if form == "{}" else {name: value and url for name, value in form.items()}
+    with pytest.raises(ValueError, match="post 'p 7'") as caught:
+        seeing({**QUESTION, "image": image, "id": "p 7"})
+    chain = "".join(str(error) for error in (caught.value, caught.value.__cause__, caught.value.__context__))
+    assert "secret" not in chain
+
+
 @pytest.mark.parametrize("form", ["{}", {"bytes": None, "path": "{}"}])
 def test_the_processor_fetches_nothing(form, seeing):
     url = "http://ann:secret@host/x.png?secret"
