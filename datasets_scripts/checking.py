@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from datasets_scripts.commands import nearest
+from model_cards.secrets import without_secrets
 
 
 __all__ = ["Box", "Record", "Span", "StrictRecord", "check_config", "checked"]
@@ -76,7 +77,7 @@ def _explained(error: ValidationError, value: Any, place: str) -> str:
         f"the field {first['loc'][-1]!r}" if first["type"] == "missing" else " or ".join(dict.fromkeys(messages))
     )
     where = f"{place}, field {path!r}" if path else place
-    return f"{where}: expected {expected}, received {repr(received)[:SHOWN]}"
+    return f"{where}: expected {expected}, received {without_secrets(repr(received))[:SHOWN]}"
 
 
 def _walked(value: Any, loc: Sequence[int | str]) -> tuple[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from model_cards.secrets import without_secrets
+
 
 __all__ = ["check_folder_or_hub_name", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
 
@@ -22,7 +24,8 @@ def run_command(name: str, main: Callable[[], Any]) -> int:
     """The exit code of `main`: what it returns if that is a whole number, else 0; 2 for a user error; 130 for Ctrl-C.
 
     A user error is one of `USER_ERRORS`, or is caused by one (as what `datasets` raises where a builder fails), or is
-    what argparse finds; it becomes one line on stderr. Commands raise it with the argument, the value and the fix.
+    what argparse finds; it becomes one line on stderr, without passwords and tokens. Commands raise it with the
+    argument, the value and the fix.
     """
     own, argparse.ArgumentParser.error = argparse.ArgumentParser.error, _refuse  # its own prints the usage and exits
     try:
@@ -36,7 +39,8 @@ def run_command(name: str, main: Callable[[], Any]) -> int:
             cause = cause.__cause__
         if cause is None:
             raise
-        print(f"{name}: {' '.join(str(cause).split()) or type(cause).__name__}", file=sys.stderr)
+        message = without_secrets(" ".join(str(cause).split()))
+        print(f"{name}: {message or type(cause).__name__}", file=sys.stderr)
         return 2
     finally:
         argparse.ArgumentParser.error = own

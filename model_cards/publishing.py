@@ -19,6 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFound
 
 from model_cards.checking import check_card
 from model_cards.files import write_text
+from model_cards.secrets import without_secrets
 
 
 __all__ = ["check_access", "main", "publish_dataset", "publish_model", "publishable_files"]
@@ -141,19 +142,20 @@ def _explained(repo_id: str = "the Hub") -> Iterator[None]:
             "token: expected one with which to publish, received none. Set HF_TOKEN, or run `hf auth login`."
         ) from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
+        status, said = error.response.status_code, without_secrets(str(error))
         if status in (401, 403):
             raise PermissionError(
                 f"{repo_id}: expected a token that may write there, received one that the Hub refuses "
                 f"({error.server_message or status}). Check the name, the token (HF_TOKEN or `hf auth login`) and its "
                 "rights. Nothing was published."
             ) from error
-        raise OSError(f"{repo_id}: the Hub refused to publish and changed nothing: {error}") from error
+        raise OSError(f"{repo_id}: the Hub refused to publish and changed nothing: {said}") from error
     except (HTTPError, ConnectionError, RuntimeError) as error:  # a broken connection: httpx, hf_xet, an LFS upload
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, HTTPError):
             raise
+        said = without_secrets(str(error.__cause__ or error))  # with the address of HF_ENDPOINT
         raise ConnectionError(
-            f"{repo_id}: the connection to the Hub failed ({error.__cause__ or error}). Nothing is half published: "
+            f"{repo_id}: the connection to the Hub failed ({said}). Nothing is half published: "
             "the repository has all of the files or is as it was. Run `vmhan publish` again: what has arrived "
             "is not sent twice."
         ) from error

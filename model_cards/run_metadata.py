@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_cards.secrets import without_secrets
+
 
 __all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "read_object"]
 
@@ -133,4 +135,5 @@ def _public_value(value: Any) -> Any:
     """Keep only the last part of an absolute path, which says more about the user's machine than about the model."""
     if isinstance(value, Mapping):
         return {name: _public_value(inner) for name, inner in value.items()}
+    value = without_secrets(value)
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -1,103 +1,100 @@
-"""Fetch an image by URL, with limits: http(s) only, so many bytes, so many seconds, public addresses, an image."""
+"""Fetch an image by URL, with limits: http(s) or data:, so many bytes, so many seconds, public addresses, an image."""
 
+import base64
 import http.client
-import ipaddress
-import queue
 import re
-import threading
+import string
 import time
-import urllib.parse
-import urllib.request
+import urllib.error
+from urllib.parse import quote, unquote_to_bytes, urljoin
 
+from .addresses import encoded_url, shown_url
+from .connecting import Connections
 from .images import open_image
 
 
-__all__ = ["fetch_image", "is_url"]
+__all__ = ["fetch_image"]
 
-
-def is_url(source: object) -> bool:
-    """Whether a string has a scheme, whichever ("file:x" and "data:..." too); a Windows drive is none."""
-    return isinstance(source, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", source) is not None
+HEADERS = {"User-Agent": "vmhan", "Accept": "image/*"}
+REDIRECTS = (301, 302, 303, 307, 308)
+MAX_REDIRECTS = 10
+MAX_TIMEOUT = 86_400  # seconds; sockets cannot wait much longer
 
 
 def fetch_image(url: str, *, timeout: float = 10.0, max_bytes: int = 20 << 20, allow_private: bool = False) -> bytes:
     """The bytes of the image at `url`, still encoded.
 
     Args:
-        url: http or https; so must be every address it redirects to.
+        url: http or https, percent-encoded or not, without user and password, and so must be every address that it
+            redirects to; or data: with the image in it.
         timeout: seconds for everything together: name look-up, redirects, headers and body. max_bytes: of the body.
         allow_private: also connect to addresses that are not public. Leave it False where strangers can give URLs.
-            The address connected to is checked, at each redirect; a proxy (HTTP_PROXY) looks hosts up itself.
+            Addresses are checked as `Connections` says, at each redirect.
 
-    No answer in time (TimeoutError), an error status or a redirect away from http is an OSError; another scheme, a
-    private address, and a body that is too large or no image are a ValueError.
+    No answer in time (TimeoutError), an error status and a lost connection are an OSError; another scheme, a host that
+    is unknown or not public, and a body that is too large or no image are a ValueError. No message shows a password
+    or a query.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"an image URL must be http:// or https:// with a host, received {url[:200]!r}.")
-    answers: queue.Queue = queue.Queue()
-
-    def work() -> None:
+    if not 0 < timeout <= MAX_TIMEOUT:
+        raise ValueError(f"url_timeout must be above 0 and at most {MAX_TIMEOUT} seconds, received {timeout!r}.")
+    shown, failure, content = shown_url(url), None, b""
+    with Connections(timeout, allow_private=allow_private) as connections:
         try:
-            answers.put(_read(url, timeout, max_bytes, allow_private))
-        except Exception as error:  # handed to the caller, who raises it
-            answers.put(error)
-
-    # in a thread, because neither name look-up nor headers that drip in can be given a total time
-    threading.Thread(target=work, daemon=True).start()
+            content = _inline(url) if shown[:5].lower() == "data:" else _read(url, connections, max_bytes)
+            _check_size(len(content), max_bytes)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            failure = error.reason if isinstance(error, urllib.error.URLError) else error
+        is_late = isinstance(failure, TimeoutError) or time.monotonic() >= connections.end
+    # raised out here, so that no exception is dragged along that holds the address or the connection
+    if is_late:
+        raise TimeoutError(f"the image at {shown!r} did not arrive within {timeout:g} s. Raise url_timeout.")
+    if failure is not None:
+        kind = OSError if isinstance(failure, (OSError, http.client.HTTPException)) else ValueError
+        reason = " ".join(re.sub(r"\S*@", "", str(failure)).split())[:400]  # without a proxy's password
+        raise kind(f"the image at {shown!r} cannot be had: {reason}.")
     try:
-        answer = answers.get(timeout=timeout)
-    except queue.Empty:
-        answer = TimeoutError()
-    if isinstance(answer, TimeoutError) or isinstance(getattr(answer, "reason", None), TimeoutError):
-        raise TimeoutError(f"the image at {url!r} did not arrive within {timeout:g} s. Raise url_timeout.") from answer
-    if isinstance(answer, (OSError, http.client.HTTPException, UnicodeError)):
-        raise OSError(f"the image at {url!r} cannot be had: {answer}.") from answer
-    if isinstance(answer, Exception):
-        raise answer
-    try:
-        open_image(answer).verify()
+        open_image(content).verify()
     except Exception as error:  # Pillow's readers raise many kinds on what is no image
-        raise ValueError(f"{url!r} gives no image but {len(answer)} bytes like {answer[:20]!r} ({error}).") from None
-    return answer
+        raise ValueError(
+            f"{shown!r} gives no image but {len(content)} bytes like {content[:20]!r} ({error})."
+        ) from None
+    return content
 
 
-def _read(url: str, timeout: float, max_bytes: int, allow_private: bool) -> bytes:
-    deadline = time.monotonic() + timeout
-    kinds = () if allow_private else (urllib.request.HTTPHandler, urllib.request.HTTPSHandler)
-    opener = urllib.request.build_opener(*(type(kind.__name__, (_Guard, kind), {}) for kind in kinds))
-    opener.handle_open.pop("ftp")  # the one other scheme that urllib lets a redirect lead to
-    request = urllib.request.Request(url, headers={"User-Agent": "vmhan", "Accept": "image/*"})
-    with opener.open(request, timeout=timeout) as response:
-        body = bytearray()
-        too_large = (response.length or 0) > max_bytes  # as announced
-        while not too_large and (chunk := response.read1(1 << 16)):
-            body += chunk
-            too_large = len(body) > max_bytes
-            if time.monotonic() > deadline:
-                raise TimeoutError
-    if too_large:
-        raise ValueError(f"the image at {url!r} has more than url_max_bytes={max_bytes} bytes.")
+def _inline(url: str) -> bytes:
+    """The content of a data: address."""
+    kind, _, text = url.partition("#")[0].partition(",")
+    content = unquote_to_bytes(text)
+    return base64.b64decode(content + b"==") if kind.rstrip().lower().endswith(";base64") else content
+
+
+def _read(url: str, connections: Connections, max_bytes: int) -> bytes:
+    """The body at `url`, or where it redirects to."""
+    for _ in range(MAX_REDIRECTS + 1):
+        url = encoded_url(url)
+        with connections.open(url, HEADERS) as response:
+            target = response.headers["Location"] if response.status in REDIRECTS else None
+            if target is None:
+                return _body(response, max_bytes)
+        # what is not ASCII was read as Latin-1, whatever it is
+        url = urljoin(url, quote(target, safe=string.punctuation + " ", encoding="latin-1"))
+    raise OSError(f"it redirects more than {MAX_REDIRECTS} times")
+
+
+def _body(response: http.client.HTTPResponse, max_bytes: int) -> bytes:
+    """The body, of which little more than `max_bytes` is read at most."""
+    if not 200 <= response.status < 300:
+        raise OSError(f"HTTP {response.status} {response.reason}")
+    announced, body = response.length, bytearray()  # None: it goes on until the end
+    _check_size(announced or 0, max_bytes)
+    while chunk := response.read1(1 << 16):
+        body += chunk
+        _check_size(len(body), max_bytes)
+    if announced is not None and len(body) < announced:
+        raise OSError(f"it broke off after {len(body)} of {announced} bytes")
     return bytes(body)
 
 
-class _Guard:
-    """Closes a handler's connections to addresses that are not public, before anything is asked."""
-
-    def do_open(self, connection_class, request, **options):
-        class Guarded(connection_class):
-            def connect(self):
-                super().connect()
-                address = self.sock.getpeername()[0]
-                if not _is_public(address):
-                    self.close()
-                    where = f"the image URL's host {self.host!r} is at {address}"
-                    raise ValueError(f"{where}, which is not public: allow_private_urls=True would reach it.")
-
-        is_proxied = request.has_proxy() or getattr(request, "_tunnel_host", None) is not None
-        return super().do_open(connection_class if is_proxied else Guarded, request, **options)
-
-
-def _is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.split("%")[0])
-    return (getattr(parsed, "ipv4_mapped", None) or parsed).is_global
+def _check_size(count: int, max_bytes: int) -> None:
+    if count > max_bytes:
+        raise ValueError(f"it has more than url_max_bytes={max_bytes} bytes")

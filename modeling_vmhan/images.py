@@ -9,8 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageChops
 
+from .addresses import is_url, shown_url
 
-__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "load_image", "open_image"]
+
+__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "load_image", "open_image", "stored_image"]
 
 # What posts have. Pillow knows more: EPS starts Ghostscript, others start programs, ask servers or are no pictures.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
@@ -38,7 +40,7 @@ def load_image(source: Source, *, max_side: int | None = None, max_pixels: int =
     of an animation the first frame is taken. What already is so comes back as it is; `source` is never changed.
 
     Args:
-        source: path, the bytes of a file, a dict of both as `datasets.Image(decode=False)` gives, or a Pillow image.
+        source: path, the bytes of a file, a Pillow image, or what `stored_image` takes.
         max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect.
         max_pixels: the most that is decoded, width times height; a JPEG that is shrunk is decoded at 1/2, 1/4 or 1/8.
 
@@ -69,6 +71,19 @@ def load_image(source: Source, *, max_side: int | None = None, max_pixels: int =
         raise ValueError(message) from error
 
 
+def stored_image(source: Any) -> Any:
+    """What `datasets.Image(decode=False)` gives, {"bytes": ..., "path": ...}, as its bytes or else its path; anything
+    else as it is. A ValueError says that it has neither.
+    """
+    if not isinstance(source, Mapping):
+        return source
+    content, path = source.get("bytes"), source.get("path")
+    if isinstance(content, bytes) or (content is None and isinstance(path, (str, Path))):
+        return path if content is None else content
+    shown = {name: type(value).__name__ for name, value in source.items()}
+    raise ValueError(f"an image must be bytes or a path, in a dict under these names, received {shown}.")
+
+
 def image_size(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) that `load_image(source)` will have, from the header alone; errors are those of `open_image`."""
     image = open_image(source)
@@ -80,9 +95,11 @@ def image_size(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[int, in
 
 def open_image(source: Source) -> Image.Image:
     """Opened, its pixels not yet read, its size not yet judged; errors name the file."""
-    name, image = _name(source), source
-    if isinstance(source, Mapping):  # of datasets.Image(decode=False)
-        source = source.get("bytes") or source.get("path")
+    source = image = stored_image(source)
+    if is_url(source):
+        received = f"{shown_url(source)!r}, which only the pipeline fetches"
+        raise ValueError(f"an image must be a path, bytes or a Pillow image here, received the address {received}.")
+    name = _name(source)
     if isinstance(source, (str, Path)):
         try:
             if Path(source).exists() and not (Path(source).is_file() or Path(source).is_dir()):

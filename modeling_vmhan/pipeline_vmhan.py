@@ -11,13 +11,14 @@ from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 from transformers.utils import logging
 
+from .addresses import is_url
 from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
-from .fetching import fetch_image, is_url
+from .fetching import fetch_image
 from .fonts import LEFT_TO_RIGHT
 from .hypergraph import HEAD, TAIL
-from .images import MAX_PIXELS, load_image
+from .images import MAX_PIXELS, load_image, stored_image
 from .posts import sentence_of
 from .processing_vmhan import SHARED_FIELDS
 from .questions import read_question
@@ -233,6 +234,7 @@ def _open_image(
     allow_private_urls: bool = False,
 ) -> Image.Image:
     """RGB, upright, in the pixels that boxes count. The one place where the pipeline opens an image."""
+    source = stored_image(source)
     if is_url(source):
         source = fetch_image(source, timeout=url_timeout, max_bytes=url_max_bytes, allow_private=allow_private_urls)
     return load_image(source, max_pixels=max_pixels)

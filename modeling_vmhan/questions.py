@@ -52,7 +52,10 @@ def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image
                 own = [tail] if tail is not None and tail >= num_boxes else []
                 pair["objects"] = [*range(num_boxes), *own] or [EMPTY_PLACE]
     if post.get("image") is not None:
-        post["image"] = open_image(post["image"])
+        try:
+            post["image"] = open_image(post["image"])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return Question(post, name, single)
 
 

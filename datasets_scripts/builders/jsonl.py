@@ -33,6 +33,7 @@ from datasets_scripts.builders.lines import first_existing, no_records, none_lab
 from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
+from model_cards.secrets import without_secrets
 from modeling_vmhan.direction import directed_labels, to_text_order
 
 
@@ -110,7 +111,7 @@ class Posts(FolderBuilder):
                 if post["image_id"] and image_path is None and self.config.missing_images == "error":
                     raise ValueError(
                         f"{place}, field 'image': expected a file in {self.folder} or its images/, received "
-                        f"{post['image_id']!r}, which is in neither. Put it there, or leave the field out"
+                        f"{without_secrets(post['image_id'])!r}, which is in neither. Put it there, or leave it out"
                     )
                 post["image"] = str(image_path) if image_path else None
             yield index, post

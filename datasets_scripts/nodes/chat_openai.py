@@ -19,6 +19,7 @@ from pydantic import Field
 from datasets_scripts.checking import checked
 from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
 from datasets_scripts.nodes.pairs import check_whole_numbers, shorten
+from model_cards.secrets import without_secrets
 
 
 __all__ = ["OpenAIChatModel"]
@@ -69,8 +70,10 @@ class OpenAIChatModel:
         checked(Annotated[float, Field(gt=0)], timeout, "timeout")
         checked(Literal["raise", "empty"], on_failure, "on_failure")
         address = ADDRESS.fullmatch(base_url)
-        shown = base_url.rpartition("@")[2].partition("?")[0]  # without user, password and query, which may be secret
         if address is None:
+            from modeling_vmhan.addresses import shown_url  # here, as it brings in torch
+
+            shown = shown_url(base_url)
             raise ValueError(f"base_url: expected http(s)://HOST/v1 without user or query, received {shown!r}")
         self.model, self.base_url, self.host = model, base_url, address[1]
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
@@ -146,10 +149,11 @@ class OpenAIChatModel:
         except ValueError as error:
             reason = str(error)
         # Made out here, so that it drags no exception along that holds the key.
+        received = shorten(without_secrets(self._hide_key(reason)))
         fix = "Check the address, the model's name and the API key; " if status in USELESS else ""
         return ChatError(
             f"{request.name}: expected an answer of {self.model!r} at {self.host}, received: "
-            f"{shorten(self._hide_key(reason))}. {fix}answers that arrived are kept, run again to go on",
+            f"{received}. {fix}answers that arrived are kept, run again to go on",
             status=status,
         )
 

@@ -20,6 +20,7 @@ from datasets_scripts.nodes.chat_transformers import TransformersChatModel
 from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, folded
 from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
 from datasets_scripts.nodes.selection_llm import LLMSelector
+from model_cards.secrets import without_secrets
 
 
 __all__ = ["NodeSelector", "apply_selections", "make_selector", "moved_indices", "select_posts"]
@@ -58,14 +59,15 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
     if spec != "heuristic" and back_end is None:
         raise ValueError(
             "spec: expected 'heuristic', 'openai:MODEL@BASE_URL', 'transformers:MODEL', or two models with a comma "
-            f"between them, received {spec!r}"
+            f"between them, received {without_secrets(spec)!r}"
         )
     of_selector = set(inspect.getfullargspec(LLMSelector if back_end else HeuristicSelector).kwonlyargs)
     of_model = set(inspect.getfullargspec(back_end).kwonlyargs) if back_end else set()
     known = of_selector | (of_model | {"cache_dir"} if back_end else set())
     if set(options) - known:
         raise ValueError(
-            f"options: expected some of {sorted(known)} for {spec!r}, received {sorted(set(options) - known)}"
+            f"options: expected some of {sorted(known)} for {without_secrets(spec)!r}, received "
+            f"{sorted(set(options) - known)}"
         )
     own = {name: value for name, value in options.items() if name in of_selector}
     if back_end is None:
@@ -83,7 +85,8 @@ def _addresses(names: list[str]) -> list[tuple[str, str]]:
     parts = [name.partition("@http") for name in names]
     urls = [f"http{rest}" for _, found, rest in parts if found]
     if not urls:
-        raise ValueError(f"spec: expected openai:MODEL@BASE_URL with an http(s) address, received {','.join(names)!r}")
+        received = without_secrets(",".join(names))
+        raise ValueError(f"spec: expected openai:MODEL@BASE_URL with an http(s) address, received {received!r}")
     return [(name, f"http{rest}" if found else urls[0]) for name, found, rest in parts]
 
 

@@ -6,6 +6,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from datasets_scripts.registry import BUILDERS
+from model_cards.secrets import without_secrets
 
 
 __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
@@ -120,7 +121,7 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
         except json.JSONDecodeError:
             value = None
         if not isinstance(value, dict):
-            raise ValueError(f"{name}: expected a JSON object, received {getattr(self, name)!r}")
+            raise ValueError(f"{name}: expected a JSON object, received {without_secrets(getattr(self, name))!r}")
         return value
 
     @property

@@ -21,6 +21,7 @@ from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.source import Source
 from datasets_scripts.registry import BUILDERS
 from datasets_scripts.schema import post_features
+from model_cards.secrets import without_secrets
 
 
 __all__ = ["Plan", "Shard", "Tools", "json_lines", "make_plan", "make_tools", "work_folder", "write_parquet"]
@@ -119,10 +120,10 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
     )
     used = [type(tool).__module__ for tool in (tools.detector, tools.selector, tools.extractor) if tool is not None]
     provenance = {
-        "command": arguments.command(),
-        "options": arguments.options(),
+        "command": without_secrets(arguments.command()),
+        "options": without_secrets(arguments.options()),
         "inputs": {"files": source.files, "images": {"count": len(source.uses), "sha256": source.digest}},
-        **tools.descriptions,
+        **without_secrets(tools.descriptions),
         "code": code_digest([BUILDERS[arguments.source].module, "datasets_scripts.prepare.command", *used]),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }

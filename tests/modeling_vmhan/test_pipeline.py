@@ -1,5 +1,6 @@
 """The pipeline: every form of question and of input gives the model's own answer, and says what it is worth."""
 
+import base64
 import math
 import socket
 
@@ -196,14 +197,77 @@ def test_an_image_that_cannot_be_had(seeing, tmp_path):
         seeing({**QUESTION, "image": "file:///etc/hostname"})
 
 
-def test_a_url_that_times_out(seeing):
+@pytest.mark.parametrize("form", ["{}", {"bytes": None, "path": "{}"}, {"path": "{}"}])
+def test_a_url_that_times_out(form, seeing):
     """A server that takes the connection and never answers; and one that may not be reached at all."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        question = {**QUESTION, "image": f"http://127.0.0.1:{silent.getsockname()[1]}/x.png"}
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x.png"
+        question = {**QUESTION, "image": url if form == "{}" else {**form, "path": url}}
         with pytest.raises(TimeoutError, match="did not arrive within 0.2 s. Raise url_timeout"):
             seeing(question, url_timeout=0.2, allow_private_urls=True)
         with pytest.raises(ValueError, match="allow_private_urls=True"):
             seeing(question)
+
+
+@pytest.mark.parametrize("name", ["photo:1.png", "2024-01-01 10:30.png", "a:b.png", "Málaga%20 (1)#?.png"])
+def test_a_file_whose_name_has_a_colon_is_a_path(name, seeing, picture, tmp_path, monkeypatch):
+    picture.save(tmp_path / name, "PNG")
+    monkeypatch.chdir(tmp_path)
+    same(seeing({**QUESTION, "image": name}), seeing({**QUESTION, "image": picture}))
+
+
+def test_an_image_as_datasets_stores_it(seeing, picture, tmp_path):
+    """`datasets.Image(decode=False)`: bytes, a path, or both, of which the bytes count; and a data: address."""
+    picture.save(tmp_path / "x.png")
+    path, data = str(tmp_path / "x.png"), (tmp_path / "x.png").read_bytes()
+    forms = [{"bytes": data, "path": "nowhere.png"}, {"bytes": data}, {"path": tmp_path / "x.png"}]
+    for stored in (path, data):
+        column = datasets.Dataset.from_dict({"image": [stored]}).cast_column("image", datasets.Image(decode=False))
+        forms.append(column[0]["image"])
+    forms.append({"bytes": None, "path": f"data:image/png;base64,{base64.b64encode(data).decode()}"})
+    expected = seeing({**QUESTION, "image": picture})
+    for answer in seeing([{**QUESTION, "image": form} for form in forms]):
+        same(answer, expected)
+    post = {"text": TEXT, "pairs": [{"head": (0, 3), "tail": (11, 16)}]}
+    pixels = [seeing.processor({**post, "image": form})["pixel_values"] for form in (*forms[:-1], path, picture)]
+    assert all(torch.equal(each, pixels[-1]) for each in pixels)
+
+
+@pytest.mark.parametrize("url", ["http://ann:secret@h/x", "http://127.0.0.1:9/x?secret", "ftp://ann:secret@h"])
+@pytest.mark.parametrize("form", ["{}", {"bytes": None, "path": "{}"}, {"bytes": "{}", "path": None}, {"url": "{}"}])
+def test_an_error_about_an_image_shows_no_secret_of_its_address(form, url, seeing):
+    image = url if form == "{}" else {name: value and url for name, value in form.items()}
+    with pytest.raises(ValueError, match="post 'p 7'") as caught:
+        seeing({**QUESTION, "image": image, "id": "p 7"})
+    chain = "".join(str(error) for error in (caught.value, caught.value.__cause__, caught.value.__context__))
+    assert "secret" not in chain
+
+
+@pytest.mark.parametrize("form", ["{}", {"bytes": None, "path": "{}"}])
+def test_the_processor_fetches_nothing(form, seeing):
+    url = "http://ann:secret@host/x.png?secret"
+    post = {"text": TEXT, "pairs": [{"head": (0, 3), "tail": (11, 16)}], "image": form}
+    with pytest.raises(ValueError, match="'http://host/x.png.*only the pipeline") as caught:
+        seeing.processor({**post, "image": url if form == "{}" else {**form, "path": url}})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("image", "received"),
+    [
+        ({"bytes": None, "path": None}, "'bytes': 'NoneType', 'path': 'NoneType'"),
+        ({}, "{}"),
+        ({"bytes": "aGVsbG8="}, "'bytes': 'str'"),
+        ({"bytes": [1, 2], "path": "x.png"}, "'bytes': 'list', 'path': 'str'"),
+        ({"path": 3}, "'path': 'int'"),
+        ({"url": "http://ann:secret@h/x"}, "'url': 'str'"),
+    ],
+)
+def test_a_stored_image_without_bytes_or_path_names_its_post(image, received, seeing):
+    with pytest.raises(ValueError, match=f"post 'p 7'.*bytes or a path.*{received}"):
+        seeing({**QUESTION, "image": image, "id": "p 7"})
+    with pytest.raises(ValueError, match=f"bytes or a path.*{received}"):
+        seeing.processor({"text": TEXT, "pairs": [{"head": (0, 3), "tail": (11, 16)}], "image": image})
 
 
 def test_an_explanation_comes_with_the_answer_and_leaves_it_as_it_is(seeing, picture):

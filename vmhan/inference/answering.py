@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from datasets_scripts.ray_engine import run_in_order
+from model_cards.secrets import without_secrets
 from vmhan.inference.answers import answer_rows
 from vmhan.inference.question_files import read_questions
 
@@ -47,7 +48,9 @@ def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_si
         errors = []
         for number, reason in sorted((failed | unanswered).items()):
             identity = questions.get(number, {}).get("id")
-            errors.append({"row": number, "id": None if identity is None else str(identity), "reason": reason})
+            errors.append(
+                {"row": number, "id": None if identity is None else str(identity), "reason": without_secrets(reason)}
+            )
         yield Answered(len(batch), lines, errors)
 
 

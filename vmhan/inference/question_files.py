@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from modeling_vmhan.fetching import is_url
+from modeling_vmhan.addresses import is_url
 from modeling_vmhan.posts import POST_KEYS
 from modeling_vmhan.questions import PAIR_KEYS
 
@@ -153,8 +153,8 @@ def _question(row: Any, image_root: Path) -> dict[str, Any]:
     question = {name: value for name, value in row.items() if value is not None}
     str(question.get("id")).encode("utf-8")  # lone surrogates, which JSON can hold, are a ValueError here
     image = question.get("image")
-    if isinstance(image, dict):  # datasets.Image stores {"bytes": ..., "path": ...}
-        image = image["bytes"] if image.get("bytes") is not None else image.get("path")
-    if isinstance(image, str) and not is_url(image):
-        image = str(image_root / image)
-    return question if image is None else {**question, "image": image}
+    path = image.get("path") if isinstance(image, dict) else image  # datasets.Image stores {"bytes": ..., "path": ...}
+    if isinstance(path, str) and not is_url(path):
+        path = str(image_root / path)
+        question["image"] = {**image, "path": path} if isinstance(image, dict) else path
+    return question

@@ -109,6 +109,16 @@ def test_provenance_names_inputs_tools_and_files_and_nothing_of_this_machine(out
         assert str(output.parent).encode() not in path.read_bytes(), path
 
 
+def test_no_file_has_a_password_or_a_key(folder, tmp_path):
+    secret = {"base_url": "http://ann:s3cret@host/v1?key=s3cret", "parameters": {"api_key": "s3cret", "max_tokens": 5}}
+    options = {"selector_options": json.dumps(secret), "detector": "x:http://s3cret@host"}
+    output = run(folder, output_dir=str(tmp_path / "out"), **options)
+    for path in filter(Path.is_file, output.rglob("*")):
+        assert b"s3cret" not in path.read_bytes(), path
+    kept = json.loads(json.loads((output / "provenance.json").read_text())["options"]["selector_options"])
+    assert kept == {"base_url": "http://host/v1?...", "parameters": {"api_key": "...", "max_tokens": 5}}
+
+
 def test_figures_are_drawn_and_images_may_stay_out(output, folder):
     assert sorted(path.name for path in (output / "figures").iterdir()) == FIGURES
     for name in FIGURES:

@@ -150,11 +150,16 @@ def test_images_are_bytes_urls_or_paths_beside_the_input(folder, tmp_path):
     data = (folder / "1.png").read_bytes()
     rows = [{"text": "a", "image": {"bytes": data, "path": None}}, {"text": "b", "image": {"path": "1.png"}}]
     read = list(read_questions(write_table(tmp_path / "in.parquet", rows), image_root=folder))
-    assert [row["image"] for row in read] == [data, str(folder / "1.png")]
-    images = ["http://host/a.jpg", "/a/b.jpg", "b.jpg"]
+    assert [row["image"] for row in read] == [
+        {"bytes": data, "path": None},
+        {"bytes": None, "path": str(folder / "1.png")},
+    ]
+    urls = ["http://host/a.jpg", " HTTPS://host/Málaga (1).jpg", "data:image/png;base64,AA", "file:///etc/hostname"]
+    names = ["b.jpg", "photo:1.png", "2024-01-01 10:30.jpg", "./data:1.png", "C:x.png"]
+    images = [*urls, "/a/b.jpg", *names]
     path = write_lines(tmp_path / "in.jsonl", [{"text": "a", "image": image} for image in images])
     read = [row["image"] for row in read_questions(path, image_root=Path("/root"))]
-    assert read == [*images[:2], "/root/b.jpg"]
+    assert read == [*urls, "/a/b.jpg", *(str(Path("/root") / name) for name in names)]
 
 
 def test_csv_cells_are_text_spans_or_json(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model_cards.secrets import without_secrets
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
 
@@ -54,7 +55,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """Everything that was asked for and may change the result, by flag; folders of data are absolute."""
         entries = {**read_entries(self.config), **self.flags, "seed": self.seed}
-        entries = {name: value for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
+        entries = without_secrets({n: value for n, value in sorted(entries.items()) if n not in UNIMPORTANT})
         return entries | {name: os.path.abspath(entries[name]) for name in FOLDERS if name in entries}
 
     def argv(self) -> list[str]:

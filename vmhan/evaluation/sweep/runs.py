@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from model_cards.files import write_json, write_text
+from model_cards.secrets import without_secrets
 from vmhan.evaluation.sweep.plan import Run
 from vmhan.training.flags import normal
 
@@ -73,7 +74,7 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
 
 
 def record_failure(run: Run, reason: str) -> None:
-    write_text(run.folder / FAILURE, reason.rstrip() + "\n")
+    write_text(run.folder / FAILURE, without_secrets(reason).rstrip() + "\n")
 
 
 def _is_finished(run: Run) -> bool:

@@ -1,0 +1,49 @@
+"""What people will read (messages, cards, records of runs) without the secrets that were typed into it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+__all__ = ["without_secrets"]
+
+# An address goes on until a blank or the next address ("openai:a@http://x,b@http://y"); a password may hold quotes.
+SCHEME = r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:(?://|\\\\)|https?:/)"  # of a path, which has one slash of several
+NEXT = rf"(?:,[^\s,@]{{0,200}}@|[\"'(\[<>,;|]){SCHEME}"
+ADDRESS = re.compile(rf"{SCHEME}(?:(?!{NEXT})\S)+")
+AFTER = "\"'`)]},.;:>"  # characters that at the end are no part of an address
+NAME = r"(?:[\w-]*[_-])?(?:password|passwd|secret|api[_-]?key|authorization|credentials?)|[\w-]+[_-]token"
+SECRET_NAME = re.compile(rf"{NAME}|token", re.IGNORECASE)
+# name=value, and "name": "value" as in JSON or a Python dict
+NAMED = re.compile(
+    rf"""((?<![\w-])(?:{NAME})=|(["'])(?:{NAME})\2\s*:\s*(?=["']))(?:(["'])(?:(?!\3)[^\\]|\\.)*\3|[^\s,;&]+)""",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(value: Any) -> Any:
+    """A text, or all texts of a record, with each address as `modeling_vmhan.addresses.shown_url` shows it, and "..."
+    for what stands under a name such as api_key, password or hub_token.
+
+    Example:
+        >>> without_secrets({"spec": "openai:m@http://ann:pw@host/v1?key=1", "api_key": "sk-1", "max_tokens": 5})
+        {'spec': 'openai:m@http://host/v1?...', 'api_key': '...', 'max_tokens': 5}
+    """
+    if isinstance(value, Mapping):
+        return {
+            name: "..." if isinstance(inner, str) and SECRET_NAME.fullmatch(str(name)) else without_secrets(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(inner) for inner in value]
+    return NAMED.sub(r"\1\3...\3", ADDRESS.sub(_shown, value)) if isinstance(value, str) else value
+
+
+def _shown(match: re.Match) -> str:
+    address = match[0]
+    if not re.search(r"[@?#]", address):
+        return address
+    from modeling_vmhan.addresses import shown_url  # here, as it brings in torch
+
+    end = len(address.rstrip(AFTER))
+    return shown_url(address[:end]) + address[end:]
