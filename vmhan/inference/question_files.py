@@ -6,8 +6,6 @@ is one pair: text, head, tail, and where wanted image, caption and id. The cells
 from 1; blank lines and the CSV header are not rows.
 """
 
-import csv
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,6 +16,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
+from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
 from modeling_vmhan.fetching import is_url
 from modeling_vmhan.posts import POST_KEYS
 from modeling_vmhan.questions import PAIR_KEYS
@@ -28,9 +27,7 @@ __all__ = ["QUESTION_SUFFIXES", "count_questions", "read_questions"]
 logger = logging.getLogger(__name__)
 
 COLUMNS = POST_KEYS | set(PAIR_KEYS)
-TEXT_COLUMNS = {"id", "text", "image", "image_id", "caption"}  # of CSV: never JSON
 PARQUET_ROWS = 64
-MAX_CELL = 1 << 24  # characters of a CSV cell; features of 4096 numbers need about 90,000
 
 Row = Callable[[], dict[str, Any]]  # gives the row, or raises a ValueError that says why it cannot be read
 
@@ -42,8 +39,6 @@ def read_questions(path: Path, *, image_root: Path, skip: int = 0) -> Iterator[d
     for row in islice(_reader(path), skip, None):
         try:
             yield _question(row(), image_root)
-        except RecursionError:
-            yield ValueError("expected a row that can be read, received JSON nested too deeply.")
         except ValueError as error:
             yield error
 
@@ -67,54 +62,35 @@ def _reader(path: Path) -> Iterator[Row]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open("rb") as lines:
-        yield from (partial(json.loads, line) for line in lines if line.strip())
+    for number, line in json_lines(path):
+        yield partial(_at_line, number, parse_row, line)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(MAX_CELL)
-    # surrogateescape: a row that is not UTF-8 fails alone, when it is encoded again
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        known = _known_columns(path, reader.fieldnames or [])
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                row = ValueError(f"expected a line of CSV, received one that cannot be read: {error}.")
-            if row is None:
-                return
-            yield partial(_csv_row, row, known)
+    known = _known_columns(path, csv_names(path))
+    for number, row in csv_rows(path):
+        yield partial(_at_line, number, _csv_row, row, known)
 
 
-def _csv_row(row: dict | ValueError, known: list[str]) -> dict[str, Any]:
+def _at_line(number: int, read: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}.") from None
+
+
+def _csv_row(row: dict[str, str] | ValueError, known: list[str]) -> dict[str, Any]:
+    """The values of the cells that are not blank."""
     if isinstance(row, ValueError):
         raise row
-    extra = row.pop(None, [])  # DictReader's name for cells without a column; columns without a cell have None
-    cells = [cell for cell in row.values() if cell is not None]
-    if extra or len(cells) < len(row):
-        raise ValueError(
-            f"expected {len(row)} cells, one for each of {list(row)}, received {len(cells) + len(extra)}. Put a cell "
-            "with commas or line breaks into double quotes."
-        )
-    "".join(cells).encode("utf-8")  # a UnicodeEncodeError is a ValueError
-    return {name: _value(name, row[name]) for name in known if row[name].strip()}
-
-
-def _value(name: str, cell: str) -> Any:
-    """Return a cell's text, or in columns that are not text its JSON. A mention is JSON if it is a span or a box."""
-    if name in TEXT_COLUMNS:
-        return cell
-    is_mention = name in ("head", "tail")
-    try:
-        value = json.loads(cell)
-    except ValueError as error:
-        if is_mention:
-            return cell
-        raise ValueError(
-            f"column {name}: expected JSON, such as [[0, 4]], received {cell[:80]!r} ({error})."
-        ) from None
-    return cell if is_mention and not (isinstance(value, list) and len(value) in (2, 4)) else value
+    values = {}
+    for name in known:
+        if row[name].strip():
+            try:
+                values[name] = cell_value(name, row[name])
+            except ValueError as error:
+                raise ValueError(f"column {name}: {error}") from None
+    return values
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
