@@ -27,6 +27,7 @@ __all__ = ["QUESTION_SUFFIXES", "count_questions", "read_questions"]
 logger = logging.getLogger(__name__)
 
 COLUMNS = POST_KEYS | set(PAIR_KEYS)
+TEXTS = ("text", "caption", "image_id")
 PARQUET_ROWS = 64
 
 Row = Callable[[], dict[str, Any]]  # gives the row, or raises a ValueError that says why it cannot be read
@@ -49,9 +50,13 @@ def count_questions(path: Path) -> int:
     """
     rows = _reader(path)
     if path.suffix != ".parquet":
-        return sum(1 for _ in rows)
-    next(rows, None)  # raises what is wrong with the file
-    return parquet.read_metadata(path).num_rows
+        count = sum(1 for _ in rows)
+    else:
+        next(rows, None)  # raises what is wrong with the file
+        count = parquet.read_metadata(path).num_rows
+    if count == 0:
+        logger.warning("%s: no question is in it", path)
+    return count
 
 
 def _reader(path: Path) -> Iterator[Row]:
@@ -95,14 +100,27 @@ def _csv_row(row: dict[str, str] | ValueError, known: list[str]) -> dict[str, An
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
-        file = parquet.ParquetFile(path)
-    except pyarrow.ArrowException as error:
+        with parquet.ParquetFile(path) as file:
+            known = _known_columns(path, file.schema_arrow.names)
+            _check_types(path, file.schema_arrow, known)
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=known):
+                for i in range(batch.num_rows):
+                    yield lambda batch=batch, i=i: batch.slice(i, 1).to_pylist()[0]
+    except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: expected a Parquet file, received another or a damaged one: {error}") from error
-    with file:
-        known = _known_columns(path, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=known):
-            for i in range(batch.num_rows):
-                yield lambda batch=batch, i=i: batch.slice(i, 1).to_pylist()[0]
+
+
+def _check_types(path: Path, schema: pyarrow.Schema, names: Sequence[str]) -> None:
+    """ValueError for a column that is there twice, or of a type that could be taken for another value."""
+    for name in names:
+        if len(found := schema.get_all_field_indices(name)) > 1:
+            raise ValueError(f"{path}, column {name}: expected one column of this name, received {len(found)}.")
+        kind = schema.field(name).type
+        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+        types = pyarrow.types
+        is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+        if not (is_text or types.is_null(kind)) and (name in TEXTS or (name == "id" and types.is_nested(kind))):
+            raise ValueError(f"{path}, column {name}: expected the type string, received {kind}.")
 
 
 READERS = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}
