@@ -27,11 +27,12 @@ import datasets
 
 from datasets_scripts.builders.folders import FolderBuilder
 from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
-from datasets_scripts.builders.lines import first_existing, no_records, none_label_first, read_label_file
+from datasets_scripts.builders.lines import no_records, none_label_first, read_label_file
 from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
 from modeling_vmhan.direction import directed_labels, to_text_order
+from datasets_scripts.paths import inner_file
 from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
 
 
@@ -79,8 +80,8 @@ class Posts(FolderBuilder):
         """Every file that a build with `config` may read; `build` digests their names, sizes and times."""
         folder = cls.data_folder(config.data_dir)
         texts = list(cls.text_files(folder).values())
-        images = {row.image for path in texts for _, row in _rows(path)} if config.images else set()
-        found = (_image_path(folder, image) for image in sorted(images))
+        places = {row.image: place for path in texts for place, row in _rows(path)} if config.images else {}
+        found = (_image_path(folder, image, place) for image, place in sorted(places.items()))
         return [*texts, folder / LABEL_FILE, *filter(None, found)]
 
     def _info(self) -> datasets.DatasetInfo:
@@ -104,7 +105,7 @@ class Posts(FolderBuilder):
             if self.config.order_blind:
                 post["pairs"] = [to_text_order(pair, symmetric) for pair in post["pairs"]]
             if self.config.images:
-                image_path = _image_path(self.folder, post["image_id"])
+                image_path = _image_path(self.folder, post["image_id"], place)
                 if post["image_id"] and image_path is None and self.config.missing_images == "error":
                     raise ValueError(
                         f"{place}, field 'image': expected a file in {self.folder} or its images/, received "
@@ -212,5 +213,6 @@ def _cell(name: str, cell: str, place: str) -> Any:
         raise ValueError(f"{place}, field {name!r}: {error}") from None
 
 
-def _image_path(folder: Path, image: str | None) -> Path | None:
-    return first_existing([folder / image, folder / "images" / image]) if image else None
+def _image_path(folder: Path, image: str | None, place: str) -> Path | None:
+    places = [folder, folder / "images"]
+    return inner_file(f"{place}, field 'image'", image, places, inside=folder) if image else None
