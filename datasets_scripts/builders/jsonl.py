@@ -31,9 +31,9 @@ from datasets_scripts.builders.lines import no_records, none_label_first, read_l
 from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
-from modeling_vmhan.direction import directed_labels, to_text_order
 from datasets_scripts.paths import inner_file
 from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
+from modeling_vmhan.direction import directed_labels, to_text_order
 
 
 __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
