@@ -63,9 +63,10 @@ def ready_posts(
                 f"{of_split}: expected the columns {list(NEEDED_COLUMNS)}, received no {missing} among "
                 f"{sorted(rows.features)}. {HOW}"
             )
-        for name in {*columns, *NEEDED_COLUMNS} & SHAPES.keys() & rows.features.keys():
-            _check(rows.features[name], SHAPES[name], name, of_split)
-        _check_lengths(rows.features, of_split)
+        looked_at = {n: kind for n, kind in rows.features.items() if n in {*columns, *NEEDED_COLUMNS} & SHAPES.keys()}
+        for name, kind in looked_at.items():
+            _check(kind, SHAPES[name], name, of_split)
+        _check_lengths(looked_at, of_split)
         if isinstance(rows, datasets.Dataset):
             _check_nulls(rows, of_split)
     kinds = {split: rows.features["pairs"].feature["relation"] for split, rows in posts.items()}

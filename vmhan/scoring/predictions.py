@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets_scripts.tables import parse_row
 from modeling_vmhan.labels import find_none_label
 
 
@@ -138,11 +139,9 @@ def _labels_of(path: Path) -> tuple[list[str], str | None]:
 def _read_row(line: bytes, labels: Sequence[str], place: str) -> dict[str, Any]:
     """A row that has its fields, names known labels and has R probabilities or none."""
     try:
-        row = json.loads(line)
+        row = parse_row(line)
     except ValueError as error:
-        raise ValueError(f"{place}: expected a JSON object, received {line[:60]!r} ({error}).") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"{place}: expected a JSON object, received {type(row).__name__}.")
+        raise ValueError(f"{place}: {error}.") from None
     for field, kind in REQUIRED.items():
         if not isinstance(row.get(field), kind) or isinstance(row[field], bool):
             raise ValueError(f"{place}, {field}: expected {kind.__name__}, received {row.get(field)!r}.")

@@ -206,7 +206,8 @@ def test_splits_of_other_relations_are_named():
 @pytest.mark.parametrize(("relation", "said"), [(Value("int64"), "int64"), (STRING, "groups of posts")])
 def test_the_audit_reads_such_a_folder_too(tmp_path, capsys, relation, said):
     rows = [post(0, 1) if relation.dtype == "int64" else post(0)]
-    made = datasets.Dataset.from_list(rows, features=Features(COLUMNS | of_pair(relation=relation)))
+    columns = COLUMNS | of_pair(relation=relation) | {"image_features": List(FLOAT)}  # which it looks at as they are
+    made = datasets.Dataset.from_list([row | {"image_features": [0]} for row in rows], features=Features(columns))
     made.to_parquet(tmp_path / "posts" / "train.parquet")
     assert cli.main(["audit", str(tmp_path / "posts"), "--output_dir", str(tmp_path / "out")]) == 2
     assert said in capsys.readouterr().err
