@@ -20,6 +20,7 @@ __all__ = ["cell_value", "csv_names", "csv_rows", "json_lines", "parse_json", "p
 
 MAX_CELL = 1 << 24  # characters; features of 4096 numbers need about 90,000
 MAX_DIGITS = 300  # of a whole number; more do not fit a float
+SEPARATORS = "[;\t|]"  # that some programs write in the place of commas
 MAX_BREAKS = 100  # of a cell's lines that are looked at for a row that it has swallowed
 SHOWN = 80  # characters of a received line or cell
 TEXT_COLUMNS = {"id", "text", "image", "image_id", "caption", "relation"}  # of CSV: never JSON
@@ -41,7 +42,8 @@ def json_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         if is_first and line.strip() in (b"[", b"{"):
             raise ValueError(
                 f"{path}, line {number}: expected one JSON object a line, received {line.strip().decode()!r}, where a "
-                "JSON array or an object over several lines begins. `jq -c '.[]?'` writes an array so"
+                "JSON array or an object over several lines begins. Of an array `jq -c '.[]'` makes such lines, of "
+                "objects `jq -c .`"
             )
         is_first = False
         yield number, line
@@ -83,13 +85,11 @@ def csv_names(path: Path) -> list[str]:
         place = f"{path}, line {number}"
         if isinstance(cells, ValueError):
             raise ValueError(f"{place}: {cells}")
-        if len(cells) == 1 and (found := re.search("[;\t|]", cells[0])):
-            raise ValueError(
-                f"{place}: expected commas between the columns, is the separator {found[0]!r}? {cells[0]}"
-            )
+        if len(cells) == 1 and (found := re.search(SEPARATORS, cells[0])):
+            raise ValueError(f"{place}: {_separated_by(found[0], cells[0])}")
         for name in cells:
             if not name or name != name.strip() or cells.count(name) > 1:
-                fix = "" if name else ". pandas names its index so: write to_csv(index=False)"
+                fix = "" if name else ". Is there a comma too many? pandas names its index so: to_csv(index=False)"
                 raise ValueError(
                     f"{place}: expected names of columns, each once and without white space around it, received "
                     f"{name!r} among {cells}{fix}"
@@ -208,6 +208,8 @@ def _split(text: str, width: int | None) -> list[str]:
 def _misquoted(text: str, at: int, found: re.Match | None, after: int | None) -> str:
     """What is wrong with the quotes of the cell that begins at `at`, before `after` others, and how to write it."""
     cell = _cell_in_its_line(text, at, after)
+    if after is None and found and re.match(SEPARATORS, text[found.end()]):
+        return _separated_by(text[found.end()], cell)
     if found is None or "\n" in found[0]:
         problem, fix = "a quote that its line does not close", _shown(cell[1:])
     else:
@@ -215,6 +217,10 @@ def _misquoted(text: str, at: int, found: re.Match | None, after: int | None) ->
         problem = "words after the quote that ends it" if is_quoted else "a quote, but does not begin with one"
         fix = _shown(cell.replace('"', '""'))
     return f"expected CSV, received a cell that has {problem}: {cell[:SHOWN]}. Write {fix}"
+
+
+def _separated_by(separator: str, received: str) -> str:
+    return f"expected commas between the columns, is the separator {separator!r}? Received {received[: 2 * SHOWN]}"
 
 
 def _shown(cell: str) -> str:

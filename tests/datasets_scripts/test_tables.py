@@ -204,6 +204,7 @@ def test_the_data_source_stops_at_a_broken_row(written, name):
         ("\n\ntext,head,head\n", "line 3.*'head'"),
         ('text,"head,tail\nAnn,Ann,Bob\n', 'line 1.*"head"'),
         ("text;head;tail\na;b;c\n", "separator ';'.*text;head;tail"),
+        ('"text";"head";"tail"\n"a";"b";"c"\n', "separator ';'"),
         ("text\thead\ttail\n", r"separator '\\t'"),
         ("text,head,tail\rAnn met Bob,Ann,Bob\r", "lone CR"),
         ("text,head,tail\n".encode("utf-16"), "UTF-16"),
