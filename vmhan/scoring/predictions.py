@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from datasets_scripts.tables import parse_row
 from modeling_vmhan.labels import find_none_label
 
 
@@ -139,9 +138,11 @@ def _labels_of(path: Path) -> tuple[list[str], str | None]:
 def _read_row(line: bytes, labels: Sequence[str], place: str) -> dict[str, Any]:
     """A row that has its fields, names known labels and has R probabilities or none."""
     try:
-        row = parse_row(line)
+        row = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place}: {error}.") from None
+        raise ValueError(f"{place}: expected a JSON object, received {line[:60]!r} ({error}).") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{place}: expected a JSON object, received {type(row).__name__}.")
     for field, kind in REQUIRED.items():
         if not isinstance(row.get(field), kind) or isinstance(row[field], bool):
             raise ValueError(f"{place}, {field}: expected {kind.__name__}, received {row.get(field)!r}.")
