@@ -24,9 +24,10 @@ NEEDED_COLUMNS = ("id", "tokens", "pairs")
 NEEDED_FIELDS = ("head", "tail", "relation")  # of a pair
 NEVER_NULL = ("id", "tokens", "tokens[]", "pairs", "pairs[]", "pairs[].head", "pairs[].head[]", "pairs[].relation")
 PREFIXES = {"string": ("string", "large_string"), "whole number": ("int", "uint"), "number": ("float", "int", "uint")}
+PREFIXES["index or phrase"] = PREFIXES["whole number"] + PREFIXES["string"]  # phrases: mnre_published_objects has them
 PAIR = {
     "head": ["whole number"], "tail": ["whole number"], "tail_object": "whole number", "relation": "label",
-    "text_phrases": [["whole number"]], "image_phrases": ["whole number"], "objects": ["whole number"],
+    "text_phrases": [["whole number"]], "image_phrases": ["index or phrase"], "objects": ["whole number"],
 }  # fmt: skip
 SHAPES = {
     "id": "string", "tokens": ["string"], "text": "string", "image_id": "string", "image": "image",
