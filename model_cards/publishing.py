@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+from huggingface_hub.utils import validate_repo_id
 
 from model_cards.checking import check_card
 from model_cards.files import write_text
 from model_cards.secrets import without_secrets
 
 
-__all__ = ["check_access", "main", "publish_dataset", "publish_model", "publishable_files"]
+__all__ = ["check_access", "check_repo_id", "main", "publish_dataset", "publish_model", "publishable_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,14 @@ def publishable_files(folder: str | Path, *, repo_type: str = "model", predictio
     patterns = FILES[repo_type] + (("predictions.jsonl",) if predictions else ())
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def check_repo_id(argument: str, repo_id: str) -> None:
+    """ValueError, before hours of training, for what the Hub takes for no name of a repository."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{argument}: expected USER/NAME, received {repo_id!r}. {error}") from None
 
 
 def check_access(token: str | None = None) -> None:
@@ -170,6 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--predictions", action="store_true", help="Publish predictions.jsonl, too.")
     parser.add_argument("--dry_run", action="store_true", help="Only list what would be published.")
     arguments = parser.parse_args(argv)
+    check_repo_id("REPO_ID", arguments.repo_id)
     if arguments.predictions and arguments.repo_type != "model":
         parser.error("--predictions is for models: leave it out with --repo_type dataset.")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)

@@ -29,6 +29,7 @@ from datasets_scripts.audit.probe import Resampler, assign_folds, design_of, gro
 from datasets_scripts.audit.report import markdown, write_report
 from datasets_scripts.audit.table import PairTable, table_of_files, table_of_split
 from datasets_scripts.audit.views import views_of
+from datasets_scripts.builders.ready import ready_posts
 from datasets_scripts.leaks import OFFICIAL, leak_status, protocol_of
 
 
@@ -101,8 +102,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.auxiliary:
         report = audit_files(arguments.auxiliary, arguments.annotations, **options)
     else:
-        posts = datasets.load_dataset(arguments.dataset, arguments.config)
         name = " ".join(filter(None, [arguments.dataset, arguments.config]))
+        posts = ready_posts(datasets.load_dataset(arguments.dataset, arguments.config), name, columns=())
         report = audit_dataset(posts, name=name, **options)
     write_report(report, arguments.output_dir)
     print(markdown(report))

@@ -17,8 +17,6 @@ A row of CSV is one pair, with the columns text (or tokens), image, head, tail, 
 or pair; rows of the same sentence and image make one post. In CSV, lists and spans are written as JSON.
 """
 
-import csv
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,10 +27,12 @@ import datasets
 
 from datasets_scripts.builders.folders import FolderBuilder
 from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
-from datasets_scripts.builders.lines import first_existing, no_records, none_label_first, open_text, read_label_file
+from datasets_scripts.builders.lines import no_records, none_label_first, read_label_file
 from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
+from datasets_scripts.paths import inner_file
+from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
 from model_cards.secrets import without_secrets
 from modeling_vmhan.direction import directed_labels, to_text_order
 
@@ -42,7 +42,6 @@ __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
 logger = logging.getLogger(__name__)
 
 LABEL_FILE = "labels.json"
-JSON_COLUMNS = ("tokens", "boxes", "object_labels", "image_phrases", "text_phrases", "objects", "tail_object")
 COLUMNS = [name for name in (*Row.model_fields, *Pair.model_fields) if name != "pairs"]
 
 
@@ -82,8 +81,8 @@ class Posts(FolderBuilder):
         """Every file that a build with `config` may read; `build` digests their names, sizes and times."""
         folder = cls.data_folder(config.data_dir)
         texts = list(cls.text_files(folder).values())
-        images = {row.image for path in texts for _, row in _rows(path)} if config.images else set()
-        found = (_image_path(folder, image) for image in sorted(images))
+        places = {row.image: place for path in texts for place, row in _rows(path)} if config.images else {}
+        found = (_image_path(folder, image, place) for image, place in sorted(places.items()))
         return [*texts, folder / LABEL_FILE, *filter(None, found)]
 
     def _info(self) -> datasets.DatasetInfo:
@@ -107,7 +106,7 @@ class Posts(FolderBuilder):
             if self.config.order_blind:
                 post["pairs"] = [to_text_order(pair, symmetric) for pair in post["pairs"]]
             if self.config.images:
-                image_path = _image_path(self.folder, post["image_id"])
+                image_path = _image_path(self.folder, post["image_id"], place)
                 if post["image_id"] and image_path is None and self.config.missing_images == "error":
                     raise ValueError(
                         f"{place}, field 'image': expected a file in {self.folder} or its images/, received "
@@ -185,54 +184,36 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    with open_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield f"{path}, line {number}", _from_json(line.strip(), f"{path}, line {number}")
+    for number, line in json_lines(path):
+        try:
+            yield f"{path}, line {number}", parse_row(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    with open_text(path, newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        try:
-            names = list(reader.fieldnames or [])
-            for name in names:
-                if name not in COLUMNS or names.count(name) > 1:
-                    raise ValueError(
-                        f"{path}, line 1: expected columns among {COLUMNS}, each once, received {name!r}"
-                        f"{nearest(name, COLUMNS)}"
-                    )
-            for cells in reader:
-                place = f"{path}, line {reader.line_num}"
-                if None in cells or None in cells.values():
-                    raise ValueError(f"{place}: expected {len(names)} cells, {names}. Quote cells that hold commas")
-                values = {name: _cell(name, cell, place) for name, cell in cells.items() if cell != ""}
-                of_pair = Pair.model_fields.keys() - Row.model_fields.keys()
-                pair = {name: values.pop(name) for name in of_pair & values.keys()}
-                yield place, {**values, "pairs": [pair]}
-        except csv.Error as error:
+    for name in csv_names(path):
+        if name not in COLUMNS:
             raise ValueError(
-                f"{path}, line {reader.reader.line_num}: expected CSV with quoted cells ({error})"
-            ) from None
+                f"{path}, line 1: expected columns among {COLUMNS}, received {name!r}{nearest(name, COLUMNS)}"
+            )
+    of_pair = Pair.model_fields.keys() - Row.model_fields.keys()
+    for number, row in csv_rows(path):
+        place = f"{path}, line {number}"
+        if isinstance(row, ValueError):
+            raise ValueError(f"{place}: {row}")
+        values = {name: _cell(name, cell, place) for name, cell in row.items() if cell.strip()}
+        pair = {name: values.pop(name) for name in of_pair & values.keys()}
+        yield place, {**values, "pairs": [pair]}
 
 
 def _cell(name: str, cell: str, place: str) -> Any:
-    """The value of a cell: JSON where the field is no string, and where a mention is written as a span."""
-    is_span = name in ("head", "tail") and cell.startswith("[") and cell.endswith("]")
-    if is_span:
-        try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
-            return cell  # a mention may well be "[Ann]"
-    return _from_json(cell, f"{place}, field {name!r}") if name in JSON_COLUMNS else cell
-
-
-def _from_json(text: str, place: str) -> Any:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: expected JSON, received {text[:80]!r} ({error})") from None
+        return cell_value(name, cell)
+    except ValueError as error:
+        raise ValueError(f"{place}, field {name!r}: {error}") from None
 
 
-def _image_path(folder: Path, image: str | None) -> Path | None:
-    return first_existing([folder / image, folder / "images" / image]) if image else None
+def _image_path(folder: Path, image: str | None, place: str) -> Path | None:
+    places = [folder, folder / "images"]
+    return inner_file(f"{place}, field 'image'", image, places, inside=folder) if image else None

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from datasets_scripts.builders.mentions import Sentence
 from datasets_scripts.checking import Box, StrictRecord
 from datasets_scripts.commands import nearest
+from datasets_scripts.paths import is_inner
 from datasets_scripts.schema import new_pair, new_post
 
 
@@ -40,7 +41,7 @@ def _pixel_box(box: Box) -> list[float]:
 
 
 def _inner_path(path: str) -> str:
-    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+    if not is_inner(path):
         raise PydanticCustomError("path", "a path inside the data folder, relative to it or to its images/")
     return path
 

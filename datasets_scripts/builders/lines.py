@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from datasets_scripts.checking import Record, checked
+from datasets_scripts.paths import inner_file
 from modeling_vmhan.labels import find_none_label
 
 
@@ -88,9 +89,14 @@ def none_label_first(labels: Iterable[str]) -> list[str]:
     return [none_label, *(label for label in labels if label != none_label)]
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """{file name: path} of the files in `folder` but hidden ones; {} if it is not there."""
+def list_images(folder: Path, *, inside: Path) -> dict[str, Path]:
+    """{file name: path} of the files in `folder` but hidden ones; {} if it is not there. ValueError for a link that
+    leaves `folder` and the data folder `inside`.
+    """
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in paths:
+        if path.is_symlink():
+            inner_file("data_dir", path.name, [folder], inside=inside)
     return {path.name: path for path in paths if not path.name.startswith(".")}
 
 

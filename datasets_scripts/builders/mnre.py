@@ -32,6 +32,7 @@ from datasets_scripts.builders.published import leaky_info, published_files, wit
 from datasets_scripts.checking import Record, check_config
 from datasets_scripts.leaks import OFFICIAL, ORDER_BLIND, mark_protocol
 from datasets_scripts.nodes.phrases import noun_phrases
+from datasets_scripts.paths import check_name
 from datasets_scripts.schema import group_into_posts, new_post
 from modeling_vmhan.direction import directed_labels, to_text_order
 
@@ -85,6 +86,8 @@ class MNREConfig(datasets.BuilderConfig):
     def check(self) -> None:
         """ValueError on a value that no build can use."""
         check_config(self)
+        if self.captions is not None:
+            check_name("captions", self.captions)
         if self.phrase_text and self.name != PUBLISHED:
             raise ValueError(
                 f"phrase_text: expected False, received {self.phrase_text!r} with the config {self.name!r}. The file "
@@ -125,7 +128,9 @@ class MNRE(FolderBuilder):
         for split, path in cls.text_files(folder).items():
             files += [path, cls.caption_file(config, folder, split)]
             files += published_files(folder, split, config.phrase_text) if config.name == PUBLISHED else []
-            files += [] if config.images is False else list_images(cls.image_folder(folder, split)).values()
+            files += (
+                [] if config.images is False else list_images(cls.image_folder(folder, split), inside=folder).values()
+            )
         return [path for path in files if path]
 
     @classmethod
@@ -140,7 +145,7 @@ class MNRE(FolderBuilder):
         files, images = self.text_files(self.folder), False
         if self.config.images is not False:
             places = [self.image_folder(self.folder, split) for split in files]
-            images = any(map(list_images, places))
+            images = any(list_images(place, inside=self.folder) for place in places)
             if self.config.images and not images:
                 raise FileNotFoundError(
                     f"images=True: expected images in {', '.join(map(str, places))}, found none. {HOW_TO_GET} Or "
@@ -155,7 +160,7 @@ class MNRE(FolderBuilder):
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         image_folder, wants_images = self.image_folder(self.folder, split), "image" in self.info.features
-        images = list_images(image_folder) if wants_images else {}
+        images = list_images(image_folder, inside=self.folder) if wants_images else {}
         caption_file = self.caption_file(self.config, self.folder, split)
         captions = read_captions(caption_file) if caption_file else {}
         facts, objects = list(read_facts(path, labels=self.labels)), {}

@@ -20,6 +20,7 @@ import datasets
 from datasets_scripts.builders.folders import BoxMention, FolderBuilder, TextFact, read_facts
 from datasets_scripts.builders.lines import list_images, read_json, read_label_file, read_pth
 from datasets_scripts.checking import Box, check_config
+from datasets_scripts.paths import inner_file
 from datasets_scripts.schema import group_into_posts, new_post
 from modeling_vmhan.images import image_size
 
@@ -84,7 +85,8 @@ class MORE(FolderBuilder):
         folder = cls.data_folder(config.data_dir)
         files = [folder / "rel2id.json", folder / "caption_dict.json"]
         for split, path in cls.text_files(folder).items():
-            files += [path, *cls.object_paths(folder, split), *list_images(cls.image_folder(folder, split)).values()]
+            images = list_images(cls.image_folder(folder, split), inside=folder)
+            files += [path, *cls.object_paths(folder, split), *images.values()]
         return files
 
     def _info(self) -> datasets.DatasetInfo:
@@ -105,7 +107,8 @@ class MORE(FolderBuilder):
         caption_file = self.folder / "caption_dict.json"
         captions = read_json(caption_file, dict[str, dict[str, str]]) if caption_file.is_file() else {}
         for index, ((tokens, image_id), pairs) in enumerate(posts.items()):
-            image_path = self.image_folder(self.folder, split) / image_id
+            place = self.image_folder(self.folder, split)
+            image_path = inner_file("img_id", image_id, [place], inside=self.folder) or place / image_id
             size, of_image = self._size(image_path), objects[image_id]
             names = list(of_image)
             for pair in pairs:

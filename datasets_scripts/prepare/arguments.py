@@ -5,6 +5,7 @@ import shlex
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from datasets_scripts.paths import check_name
 from datasets_scripts.registry import BUILDERS
 from model_cards.secrets import without_secrets
 
@@ -14,6 +15,7 @@ __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
 BUILDER_FIELDS = ("captions", "max_phrases", "num_train", "num_validation", "num_test")
 BUILDER_FIELDS += ("order_blind", "symmetric_relations")
 LEAST = {"max_posts": 1, "max_side": 32, "max_pixels": 1, "max_objects": 1, "shard_size": 1, "num_proc": 1}
+NAMES = ("config_name", "captions")  # that become parts of paths
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 
@@ -111,6 +113,8 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
                 raise ValueError(f"{f.name}: expected one of {', '.join(choices)}, received {value!r}")
             if least is not None and value is not None and value < least:
                 raise ValueError(f"{f.name}: expected at least {least}, received {value}")
+            if f.name in NAMES and value is not None:
+                check_name(f.name, value)
             if f.name.endswith("_options"):
                 self.parsed(f.name)
 

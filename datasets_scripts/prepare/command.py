@@ -27,7 +27,7 @@ from datasets_scripts.prepare.assemble import assemble, check_output, is_finishe
 from datasets_scripts.prepare.plan import make_plan, make_tools, work_folder
 from datasets_scripts.prepare.source import open_source
 from datasets_scripts.prepare.workers import MakeTools, launched_processes, make_shards
-from model_cards.publishing import check_access, publish_dataset
+from model_cards.publishing import check_access, check_repo_id, publish_dataset
 
 
 __all__ = ["main", "prepare"]
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> Path:
     pushes = arguments.push_to_hub and state.is_main_process
     try:
         if pushes:
+            check_repo_id("push_to_hub", arguments.push_to_hub)
             check_access()
         output_dir = prepare(arguments)
         if pushes:

@@ -61,4 +61,4 @@ def _row_of(post: Row, number: int, names: list[str]) -> Row:
     head, tail = list(pair["head"]), list(pair["tail"] or [])
     words = [" ".join(post["tokens"][slice(*span)]) if span else "[object]" for span in (head, tail)]
     row = {"id": post["id"], "pair": number, "head": words[0], "tail": words[1], "relation": names[pair["relation"]]}
-    return row | {"head_span": head, "tail_span": tail or None, "tail_object": pair["tail_object"]}
+    return row | {"head_span": head, "tail_span": tail or None, "tail_object": pair.get("tail_object", -1)}

@@ -6,8 +6,6 @@ is one pair: text, head, tail, and where wanted image, caption and id. The cells
 from 1; blank lines and the CSV header are not rows.
 """
 
-import csv
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -18,6 +16,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
+from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
 from modeling_vmhan.addresses import is_url
 from modeling_vmhan.posts import POST_KEYS
 from modeling_vmhan.questions import PAIR_KEYS
@@ -28,9 +27,8 @@ __all__ = ["QUESTION_SUFFIXES", "count_questions", "read_questions"]
 logger = logging.getLogger(__name__)
 
 COLUMNS = POST_KEYS | set(PAIR_KEYS)
-TEXT_COLUMNS = {"id", "text", "image", "image_id", "caption"}  # of CSV: never JSON
+TEXTS = ("text", "caption", "image_id")
 PARQUET_ROWS = 64
-MAX_CELL = 1 << 24  # characters of a CSV cell; features of 4096 numbers need about 90,000
 
 Row = Callable[[], dict[str, Any]]  # gives the row, or raises a ValueError that says why it cannot be read
 
@@ -42,8 +40,6 @@ def read_questions(path: Path, *, image_root: Path, skip: int = 0) -> Iterator[d
     for row in islice(_reader(path), skip, None):
         try:
             yield _question(row(), image_root)
-        except RecursionError:
-            yield ValueError("expected a row that can be read, received JSON nested too deeply.")
         except ValueError as error:
             yield error
 
@@ -54,9 +50,13 @@ def count_questions(path: Path) -> int:
     """
     rows = _reader(path)
     if path.suffix != ".parquet":
-        return sum(1 for _ in rows)
-    next(rows, None)  # raises what is wrong with the file
-    return parquet.read_metadata(path).num_rows
+        count = sum(1 for _ in rows)
+    else:
+        next(rows, None)  # raises what is wrong with the file
+        count = parquet.read_metadata(path).num_rows
+    if count == 0:
+        logger.warning("%s: no question is in it", path)
+    return count
 
 
 def _reader(path: Path) -> Iterator[Row]:
@@ -67,66 +67,60 @@ def _reader(path: Path) -> Iterator[Row]:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    with path.open("rb") as lines:
-        yield from (partial(json.loads, line) for line in lines if line.strip())
+    for number, line in json_lines(path):
+        yield partial(_at_line, number, parse_row, line)
 
 
 def _csv_rows(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(MAX_CELL)
-    # surrogateescape: a row that is not UTF-8 fails alone, when it is encoded again
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        known = _known_columns(path, reader.fieldnames or [])
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                row = ValueError(f"expected a line of CSV, received one that cannot be read: {error}.")
-            if row is None:
-                return
-            yield partial(_csv_row, row, known)
+    known = _known_columns(path, csv_names(path))
+    for number, row in csv_rows(path):
+        yield partial(_at_line, number, _csv_row, row, known)
 
 
-def _csv_row(row: dict | ValueError, known: list[str]) -> dict[str, Any]:
+def _at_line(number: int, read: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}.") from None
+
+
+def _csv_row(row: dict[str, str] | ValueError, known: list[str]) -> dict[str, Any]:
+    """The values of the cells that are not blank."""
     if isinstance(row, ValueError):
         raise row
-    extra = row.pop(None, [])  # DictReader's name for cells without a column; columns without a cell have None
-    cells = [cell for cell in row.values() if cell is not None]
-    if extra or len(cells) < len(row):
-        raise ValueError(
-            f"expected {len(row)} cells, one for each of {list(row)}, received {len(cells) + len(extra)}. Put a cell "
-            "with commas or line breaks into double quotes."
-        )
-    "".join(cells).encode("utf-8")  # a UnicodeEncodeError is a ValueError
-    return {name: _value(name, row[name]) for name in known if row[name].strip()}
-
-
-def _value(name: str, cell: str) -> Any:
-    """Return a cell's text, or in columns that are not text its JSON. A mention is JSON if it is a span or a box."""
-    if name in TEXT_COLUMNS:
-        return cell
-    is_mention = name in ("head", "tail")
-    try:
-        value = json.loads(cell)
-    except ValueError as error:
-        if is_mention:
-            return cell
-        raise ValueError(
-            f"column {name}: expected JSON, such as [[0, 4]], received {cell[:80]!r} ({error})."
-        ) from None
-    return cell if is_mention and not (isinstance(value, list) and len(value) in (2, 4)) else value
+    values = {}
+    for name in known:
+        if row[name].strip():
+            try:
+                values[name] = cell_value(name, row[name])
+            except ValueError as error:
+                raise ValueError(f"column {name}: {error}") from None
+    return values
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
-        file = parquet.ParquetFile(path)
-    except pyarrow.ArrowException as error:
+        with parquet.ParquetFile(path) as file:
+            known = _known_columns(path, file.schema_arrow.names)
+            _check_types(path, file.schema_arrow, known)
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=known):
+                for i in range(batch.num_rows):
+                    yield lambda batch=batch, i=i: batch.slice(i, 1).to_pylist()[0]
+    except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: expected a Parquet file, received another or a damaged one: {error}") from error
-    with file:
-        known = _known_columns(path, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=known):
-            for i in range(batch.num_rows):
-                yield lambda batch=batch, i=i: batch.slice(i, 1).to_pylist()[0]
+
+
+def _check_types(path: Path, schema: pyarrow.Schema, names: Sequence[str]) -> None:
+    """ValueError for a column that is there twice, or of a type that could be taken for another value."""
+    for name in names:
+        if len(found := schema.get_all_field_indices(name)) > 1:
+            raise ValueError(f"{path}, column {name}: expected one column of this name, received {len(found)}.")
+        kind = schema.field(name).type
+        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+        types = pyarrow.types
+        is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+        if not (is_text or types.is_null(kind)) and (name in TEXTS or (name == "id" and types.is_nested(kind))):
+            raise ValueError(f"{path}, column {name}: expected the type string, received {kind}.")
 
 
 READERS = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}

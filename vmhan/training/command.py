@@ -16,7 +16,7 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.leaks import leak_record
-from model_cards.publishing import check_access
+from model_cards.publishing import check_access, check_repo_id
 from modeling_vmhan import VMHANProcessor
 from vmhan.scoring.calibration import calibrate
 from vmhan.training.arguments import DataArguments, RunArguments, parse_arguments
@@ -37,6 +37,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model_args, data_args, run_args = parse_arguments(argv)
     set_up_logging(run_args)
     if run_args.publish and run_args.process_index == 0:
+        check_repo_id("--hub_model_id", run_args.hub_model_id or Path(run_args.output_dir).absolute().name)
         check_access(run_args.hub_token)
     if not run_args.do_train:
         check_untrained(run_args)

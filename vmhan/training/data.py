@@ -1,13 +1,14 @@
 """The posts that a run learns from."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
 import datasets
 
 from datasets_scripts.builders.building import build
+from datasets_scripts.builders.ready import ready_posts
 from datasets_scripts.commands import check_folder_or_hub_name
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan import VMHANCollator, VMHANProcessor
@@ -23,16 +24,22 @@ PIXELS = ", and the encoder that made them is saved with the model"
 logger = logging.getLogger(__name__)
 
 VISUAL_COLUMNS = (*FEATURE_COLUMNS, "image", "boxes", "object_labels", "caption", "image_phrases")
-NEEDED_COLUMNS = ("id", "tokens", "pairs")
 TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
 
 
-def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "features") -> datasets.DatasetDict:
+def load_posts(
+    data_args: DataArguments,
+    run_args: RunArguments,
+    reads: str = "features",
+    *,
+    labels: Sequence[str] | None = None,
+) -> datasets.DatasetDict:
     """Splits of posts: built, or loaded by name; with --streaming the train split is a `datasets.IterableDataset`.
 
     Logs what the model will see of the pictures, and sets --visual to it where it was left out. `reads` is what it can
-    read: "features"; "pixels", so that features are neither made nor kept; "either"; or nothing, "text". ValueError
-    without a train split to train on or columns that are needed, such as the features of --visual or --features; as
+    read: "features"; "pixels", so that features are neither made nor kept; "either"; or nothing, "text". Of
+    data that are ready and name their relations, `labels` are a model's (`ready_posts`). ValueError without a train
+    split to train on or columns that are needed, such as the features of --visual or --features; as `ready_posts` and
     `load_streamed`.
     """
     if data_args.dataset not in BUILDERS:
@@ -48,19 +55,16 @@ def load_posts(data_args: DataArguments, run_args: RunArguments, reads: str = "f
         raise ValueError(
             f"there is no train split in --dataset {data_args.dataset!r}, only {list(posts)}: pass --do_train false."
         )
-    for split, rows in posts.items():
-        missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
-        if missing:
-            raise ValueError(
-                f"--dataset {data_args.dataset!r}, split {split}: expected the columns {list(NEEDED_COLUMNS)}, "
-                f"received no {missing} among {sorted(rows.features)}. `vmhan prepare` makes them of raw posts."
-            )
     unused = sorted({*data_args.builder_fields(), *(["data_dir"] if data_args.data_dir else [])})
     if unused and data_args.dataset not in BUILDERS:
         logger.warning("not used with a data set that is ready: %s", ", ".join(f"--{name}" for name in unused))
     unread = _settle_visual(data_args, posts, reads)
     for split, rows in posts.items():
-        rows = rows.remove_columns([name for name in unread if name in rows.features])
+        posts[split] = rows.remove_columns([name for name in unread if name in rows.features])
+    if data_args.dataset not in BUILDERS:
+        with run_args.main_process_first(desc="read the relations"):
+            posts = ready_posts(posts, f"--dataset {data_args.dataset!r}", labels=labels)
+    for split, rows in posts.items():
         if isinstance(rows.features.get("image"), datasets.Image):  # opened by `load_image`, which takes fewer formats
             rows = rows.cast_column("image", datasets.Image(decode=False))
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled

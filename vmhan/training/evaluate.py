@@ -50,7 +50,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     model, processor = load_trained(folder)
     model_args.model = getattr(model.config, "baseline", "vmhan")
     takes_pictures = getattr(model.config, "vision_encoder", None) is not None
-    posts = load_posts(data_args, run_args, "either" if takes_pictures else model_args.reads)
+    posts = load_posts(
+        data_args, run_args, "either" if takes_pictures else model_args.reads, labels=model.config.labels
+    )
     labels = next(iter(posts.values())).features["pairs"].feature["relation"].names
     if labels != model.config.labels:
         raise ValueError(

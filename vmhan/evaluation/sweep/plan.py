@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets_scripts.paths import check_name
 from model_cards.secrets import without_secrets
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
@@ -76,6 +77,7 @@ def read_sweep(path: str | Path) -> Sweep:
         if not isinstance(group, dict) or not all(isinstance(entries, dict) for entries in group.values()):
             raise ValueError(f"{path}: expected {name} to be 'name: {{flag: value}}' entries, received {group!r}.")
         for owner, entries in group.items():
+            check_name(f"{path}, {name}", owner)
             if None in entries.values():  # the config file's value would stand
                 raise ValueError(f"{path}: {owner}: expected a value for each flag, received {entries}.")
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):

@@ -1,0 +1,193 @@
+"""Data sets of posts that are there already, as a folder or on the Hub: their columns are those of the schema.
+
+What `load_dataset` makes of files that others wrote may have the right names and other types. A relation that is a
+string becomes a label, since it can be told which; any other type is named, with the one that is expected.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import datasets
+import pyarrow.compute as pc
+from datasets import ClassLabel, Image, LargeList, List, Value
+
+from datasets_scripts.builders.lines import none_label_first
+from datasets_scripts.commands import nearest
+
+
+__all__ = ["NEEDED_COLUMNS", "ready_posts"]
+
+logger = logging.getLogger(__name__)
+
+NEEDED_COLUMNS = ("id", "tokens", "pairs")
+NEEDED_FIELDS = ("head", "tail", "relation")  # of a pair
+NEVER_NULL = ("id", "tokens", "tokens[]", "pairs", "pairs[]", "pairs[].head", "pairs[].head[]", "pairs[].relation")
+PREFIXES = {"string": ("string", "large_string"), "whole number": ("int", "uint"), "number": ("float", "int", "uint")}
+PREFIXES["index or phrase"] = PREFIXES["whole number"] + PREFIXES["string"]  # phrases: mnre_published_objects has them
+PAIR = {
+    "head": ["whole number"], "tail": ["whole number"], "tail_object": "whole number", "relation": "label",
+    "text_phrases": [["whole number"]], "image_phrases": ["index or phrase"], "objects": ["whole number"],
+}  # fmt: skip
+SHAPES = {
+    "id": "string", "tokens": ["string"], "text": "string", "image_id": "string", "image": "image",
+    "image_features": ["number"], "boxes": [["number"]], "object_labels": ["string"], "object_features": [["number"]],
+    "caption": "string", "image_phrases": ["string"], "pairs": [PAIR],
+}  # fmt: skip
+FIXES = {
+    "image": 'cast_column("image", datasets.Image()) makes pictures of paths and bytes',
+    "pairs[].relation": "Write the relations' names, as strings or as datasets.ClassLabel(names=[...])",
+    "image_features": "The features of all pictures have one length: datasets.List(Value('float16'), length=...)",
+}
+FIXES["object_features"] = FIXES["image_features"]
+HOW = "`vmhan prepare --source jsonl` makes such columns of raw posts"
+
+
+def ready_posts(
+    posts: datasets.DatasetDict,
+    place: str,
+    *,
+    columns: Iterable[str] = tuple(SHAPES),
+    labels: Sequence[str] | None = None,
+) -> datasets.DatasetDict:
+    """The posts, whose relations are a `datasets.ClassLabel`; `place` says in errors where they are from.
+
+    Relations that are strings get the ids of `labels`, or of the train split's relations (of all splits', without
+    one), the none label first. ValueError for a column that is missing or, among `columns`, not as the schema has it,
+    for nulls, and for a relation that is none of the labels.
+    """
+    for split, rows in posts.items():
+        of_split = f"{place}, split {split}"
+        missing = [name for name in NEEDED_COLUMNS if name not in rows.features]
+        if missing:
+            raise ValueError(
+                f"{of_split}: expected the columns {list(NEEDED_COLUMNS)}, received no {missing} among "
+                f"{sorted(rows.features)}. {HOW}"
+            )
+        looked_at = {n: kind for n, kind in rows.features.items() if n in {*columns, *NEEDED_COLUMNS} & SHAPES.keys()}
+        for name, kind in looked_at.items():
+            _check(kind, SHAPES[name], name, of_split)
+        _check_lengths(looked_at, of_split)
+        if isinstance(rows, datasets.Dataset):
+            _check_nulls(rows, of_split)
+    kinds = {split: rows.features["pairs"].feature["relation"] for split, rows in posts.items()}
+    names = {split: getattr(kind, "names", "strings") for split, kind in kinds.items()}
+    if len({str(of_split) for of_split in names.values()}) > 1:
+        raise ValueError(f"{place}: expected the same relations, in one order, for all splits, received {names}")
+    return _with_labels(posts, place, labels) if "strings" in names.values() else posts
+
+
+def _check(feature: Any, shape: Any, name: str, place: str) -> None:
+    """ValueError if a column's type has not this shape: a list of one shape, a dict of them, or a kind's name."""
+    if isinstance(shape, list) and isinstance(feature, (List, LargeList)):
+        _check(feature.feature, shape[0], f"{name}[]", place)
+        return
+    if isinstance(shape, dict) and isinstance(feature, dict):
+        if missing := [field for field in NEEDED_FIELDS if field not in feature]:
+            raise ValueError(
+                f"{place}, column {name}: expected the fields {list(NEEDED_FIELDS)}, received no {missing}"
+            )
+        for field in shape.keys() & feature.keys():
+            _check(feature[field], shape[field], f"{name}.{field}", place)
+        return
+    dtype = feature.dtype if isinstance(feature, Value) else ""
+    if shape == "label":
+        is_right = isinstance(feature, ClassLabel) or dtype.startswith(PREFIXES["string"])
+    elif shape == "image":
+        is_right = isinstance(feature, Image) or dtype == "null"
+    else:  # a column of nulls or of empty lists has no other type; where none may be, `_check_nulls` says so
+        is_right = isinstance(shape, str) and dtype.startswith((*PREFIXES[shape], "null"))
+    if not is_right:
+        raise ValueError(
+            f"{place}, column {name}: expected {_named(shape)}, received the type {str(feature)[:200]}. "
+            f"{FIXES.get(name, HOW)}"
+        )
+
+
+def _named(shape: Any, many: bool = False) -> str:
+    if isinstance(shape, list):
+        return f"{'lists' if many else 'a list'} of {_named(shape[0], True)}"
+    word, fields = ("dict", f" with {', '.join(shape)}") if isinstance(shape, dict) else (shape, "")
+    return f"{word}s{fields}" if many else f"{'an' if word == 'image' else 'a'} {word}{fields}"
+
+
+def _check_lengths(features: Mapping[str, Any], place: str) -> None:
+    """ValueError unless the vectors of pictures and objects are of one length, which is in their types."""
+    length = getattr(features.get("image_features"), "length", -1)
+    for name in [name for name in ("image_features", "object_features") if name in features]:
+        vector = features[name] if name == "image_features" else features[name].feature
+        if length < 1 or getattr(vector, "length", -1) != length:
+            raise ValueError(
+                f"{place}, column {name}: expected vectors of one length, that of image_features, received the type "
+                f"{features[name]}. {FIXES[name]}"
+            )
+
+
+def _check_nulls(rows: datasets.Dataset, place: str) -> None:
+    """ValueError that names the first post with a null where there may be none."""
+    table = rows.select_columns(list(NEEDED_COLUMNS)).with_format("arrow")[:]
+    for path in NEVER_NULL:
+        name, *parts = path.replace("[]", ".[]").split(".")
+        arrays = table[name].chunks
+        for part in parts:
+            arrays = [pc.list_flatten(array) if part == "[]" else pc.struct_field(array, part) for array in arrays]
+        if any(array.null_count for array in arrays):
+            posts = enumerate(table.select(["id", name]).to_pylist())
+            number, post = next((i, post) for i, post in posts if None in _values(post[name], parts))
+            raise ValueError(
+                f"{place}, post {post['id']!r} (row {number}), column {path}: expected {_named(_shape(path))}, "
+                "received null"
+            )
+
+
+def _values(value: Any, parts: Sequence[str]) -> list[Any]:
+    """What is at a path in a cell, as `_check_nulls` walks it."""
+    if not parts:
+        return [value]
+    inner = value if parts[0] == "[]" else [value[parts[0]]]
+    return [found for each in inner or [] for found in _values(each, parts[1:])] if value is not None else []
+
+
+def _shape(path: str) -> Any:
+    shape: Any = SHAPES
+    for part in path.replace("[]", ".[]").split("."):
+        shape = shape[0] if part == "[]" else shape[part]
+    return shape
+
+
+def _with_labels(posts: datasets.DatasetDict, place: str, labels: Sequence[str] | None) -> datasets.DatasetDict:
+    """The posts with labels for relations that are strings."""
+    if not all(isinstance(rows, datasets.Dataset) for rows in posts.values()):
+        raise ValueError(
+            f"{place}, column pairs[].relation: expected a ClassLabel with --streaming, which reads no relation "
+            f"before training, received strings. {FIXES['pairs[].relation']}, or leave --streaming out"
+        )
+    if labels is None:
+        known = _relations(posts["train"]) if "train" in posts else set().union(*map(_relations, posts.values()))
+        try:
+            labels = none_label_first(known)
+        except ValueError as error:
+            raise ValueError(f"{place}, column pairs[].relation: {error}") from None
+    for split, rows in posts.items():
+        for relation in sorted(_relations(rows) - set(labels)):
+            number, post = next((i, post) for i, post in enumerate(rows) if relation in _of(post))
+            raise ValueError(
+                f"{place}, split {split}, post {post['id']!r} (row {number}), column pairs[].relation: expected one "
+                f"of {list(labels)}, received {relation!r}{nearest(relation, labels)}"
+            )
+        features = rows.features.copy()
+        features["pairs"].feature["relation"] = ClassLabel(names=list(labels))
+        posts[split] = rows.cast(features)
+    logger.info("%s: the relations are strings; their ids follow %s", place, list(labels))
+    return posts
+
+
+def _relations(rows: datasets.Dataset) -> set[str]:
+    arrays = rows.select_columns(["pairs"]).with_format("arrow")[:]["pairs"].chunks
+    return {
+        name for array in arrays for name in pc.struct_field(pc.list_flatten(array), "relation").unique().to_pylist()
+    }
+
+
+def _of(post: Mapping[str, Any]) -> list[str]:
+    return [pair["relation"] for pair in post["pairs"]]
