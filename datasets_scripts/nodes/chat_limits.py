@@ -1,4 +1,4 @@
-"""Of an answer over HTTP no more is read than an answer can be, whatever the server sends, and for how long it does."""
+"""Of an answer over HTTP no more is read than an answer can be, whatever the server sends, and for no longer."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["MAX_BYTES", "limit_body"]
 
-MAX_BYTES = 1 << 20  # of a body, unpacked; an answer of 256 tokens is a few kB
+MAX_BYTES = 1 << 20  # of a body, as it is sent and unpacked; an answer of 256 tokens is a few kB
 
 
 def limit_body(response: Any, seconds: float) -> None:
@@ -25,16 +25,18 @@ def limit_body(response: Any, seconds: float) -> None:
     def limited(stream: Any) -> Iterator[bytes]:
         if not is_packed and coding.lower() != "identity":
             raise httpx.DecodingError(f"expected a body as it is, or gzip, received content-encoding {coding!r}")
-        unpacker, left = zlib.decompressobj(47), MAX_BYTES + 1  # 47: the headers of gzip and of zlib
+        unpacker, sent, left = zlib.decompressobj(47), 0, MAX_BYTES + 1  # 47: the headers of gzip and of zlib
         for chunk in stream:
             if time.monotonic() > deadline:
                 raise httpx.ReadTimeout(f"the body was not there after {seconds:g} seconds")
+            sent += len(chunk)
             chunk = _unpacked(unpacker, chunk, left, httpx) if is_packed else chunk[:left]
             left -= len(chunk)
-            if not left and not is_error:
-                raise sys.modules["openai"].OpenAIError(f"an answer of more than {MAX_BYTES} bytes: the rest is not read")
+            is_too_long = not left or sent > MAX_BYTES
+            if is_too_long and not is_error:
+                raise sys.modules["openai"].OpenAIError(f"more than {MAX_BYTES} bytes, of which the rest is not read")
             yield chunk
-            if not left:
+            if is_too_long:
                 return
 
     response.stream = _stream_class(httpx)(response.stream, limited)

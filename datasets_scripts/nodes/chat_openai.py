@@ -41,8 +41,8 @@ class OpenAIChatModel:
 
     Args:
         model: the name the server knows it by. base_url: http(s), up to and with "/v1"; no user, password or query.
-        concurrency: requests under way at once. timeout: seconds without a byte after which an attempt is given up, and
-            most that a body may take. An answer of more than 1 MiB is not read to its end, and an error.
+        concurrency: requests under way at once. timeout: seconds without a byte after which an attempt is given up,
+            and the most that a body may take. An answer of more than 1 MiB is an error, and is not read to its end.
         max_retries: attempts after the first one.
         parameters: JSON fields of every request; None: {"max_tokens": 256, "temperature": 0}.
         api_key_env: environment variable with the API key; unset, none is sent. The key is in no error, log or file.
