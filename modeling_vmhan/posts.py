@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
-SPACE = re.compile(r"\s*")
+SPACE = re.compile(r"[\s\u200b]*")  # what stands between tokens; the last has no width
 GRID = 4  # places of a window's start in the length of a window
 
 # What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.jsonl import Posts
+from datasets_scripts.builders.mentions import Sentence
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.command import prepare
 from datasets_scripts.schema import has_text
@@ -141,6 +142,21 @@ def test_a_trained_post_has_the_inputs_of_the_question(processor, written):
             assert trained.pairs[0].entities == asked.pairs[0].entities, text
         unit_text, units = sentence_of(post)
         assert unit_text == text and [text[start:end] for start, end in units] == post["tokens"]
+
+
+@pytest.mark.parametrize("mode", ["marker", "span", "packed"])
+@pytest.mark.parametrize("spaces", [" ", "  ", "\n", "\u200b"])
+@pytest.mark.parametrize("processor", ["tokenizer", "roberta_tokenizer", "unigram_tokenizer"], indirect=True)
+def test_so_has_a_sentence_that_is_longer_than_a_window(processor, mode, spaces):
+    processor = VMHANProcessor(processor.tokenizer, visual_feature_size=0, max_length=96, entity_representation=mode)
+    words = ["it's"] * 50 + ["@Zed's", "#Quo", "Vadis,"] + ["(so)"] * 50
+    text = f" {spaces.join(words)}\n"
+    sentence = Sentence(text=text)
+    spans = {role: sentence.span(mention, place="", field="") for role, mention in (("head", "Zed"), ("tail", "Quo"))}
+    trained = processor.encode({"text": text, "tokens": sentence.tokens, "pairs": [spans]}, "trained")
+    asked = processor.encode(read_question({"text": text, "head": "Zed", "tail": "Quo"}, None).post, "asked")
+    assert trained.rows == asked.rows and trained.pairs[0].entities == asked.pairs[0].entities
+    assert len(trained.rows[0]["input_ids"]) >= 90
 
 
 def test_joined_tokens_would_have_other_ones(written, roberta_tokenizer):
