@@ -108,9 +108,9 @@ def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:
             end += len(token) + 1
         return " ".join(tokens), spans
     for index, token in enumerate([*tokens, None]):  # None: the end
-        start = SPACE.match(text, end).end()
-        if not (start == len(text) if token is None else text.startswith(token, start)):
-            received = f"{token!r} as token {index} where the text goes on with {text[start : start + 20]!r}"
+        start = len(text) if token is None else text.find(token, end)
+        if start < 0 or not SPACE.fullmatch(text, end, start):
+            received = f"{token!r} as token {index} where the text goes on with {text[end : end + 20].lstrip()!r}"
             raise ValueError(f"{name}: tokens must stand in the text one after the other, received {received}.")
         end = start + len(token or "")
         spans.append((start, end))
