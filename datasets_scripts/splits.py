@@ -27,20 +27,21 @@ def _of_post(name: str) -> Callable[[pa.Table], tuple[int, int]]:
     return lambda posts: (_filled(posts[name]) if name in posts.column_names else 0, len(posts))
 
 
-def _of_pair(name: str) -> Callable[[pa.Table], tuple[int, int]]:
-    def count(posts: pa.Table) -> tuple[int, int]:
-        pairs = pc.list_flatten(posts["pairs"])
-        names = [field.name for field in pairs.type]
-        return _filled(pc.struct_field(pairs, name)) if name in names else 0, len(pairs)
+def _pair_field(posts: pa.Table, name: str) -> pa.ChunkedArray:
+    """A field of all pairs, null where the pairs have no such field."""
+    pairs = pc.list_flatten(posts["pairs"])
+    if not pa.types.is_struct(pairs.type) or pairs.type.get_field_index(name) < 0:
+        return pa.chunked_array([pa.nulls(len(pairs))])
+    return pc.struct_field(pairs, name)
 
-    return count
+
+def _of_pair(name: str) -> Callable[[pa.Table], tuple[int, int]]:
+    return lambda posts: (_filled(_pair_field(posts, name)), len(_pair_field(posts, name)))
 
 
 def _tail_objects(posts: pa.Table) -> tuple[int, int]:
-    pairs = pc.list_flatten(posts["pairs"])
-    if "tail_object" not in [field.name for field in pairs.type]:
-        return 0, len(pairs)
-    return pc.sum(pc.greater_equal(pc.struct_field(pairs, "tail_object"), 0)).as_py() or 0, len(pairs)
+    indices = _pair_field(posts, "tail_object").cast(pa.int64())
+    return pc.sum(pc.greater_equal(indices, 0)).as_py() or 0, len(indices)
 
 
 # What a split may hold -> (how many of its posts or pairs have it, of how many), and what these are called.

@@ -110,7 +110,8 @@ def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:
     for index, token in enumerate([*tokens, None]):  # None: the end
         start = len(text) if token is None else text.find(token, end)
         if start < 0 or not SPACE.fullmatch(text, end, start):
-            received = f"{token!r} as token {index} where the text goes on with {text[end : end + 20].lstrip()!r}"
+            received = f"no token {index}" if token is None else f"{token!r} as token {index}"
+            received += f" where the text goes on with {text[end : end + 20].lstrip()!r}"
             raise ValueError(f"{name}: tokens must stand in the text one after the other, received {received}.")
         end = start + len(token or "")
         spans.append((start, end))
