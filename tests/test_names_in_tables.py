@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import datasets
+import numpy as np
 import pytest
 import yaml
 from markdown_cells import tables
@@ -19,6 +20,7 @@ from model_cards.checking import check_card
 from model_cards.tables import code, escape, fence, markdown_table, settings_table
 from vmhan.evaluation.report.files import LATEX, Report, as_latex, as_markdown
 from vmhan.evaluation.report.rows import METRICS, Row
+from vmhan.scoring.pictures import draw_confusion
 from vmhan.scoring.predictions import Predictions
 from vmhan.scoring.score import _page
 
@@ -39,6 +41,7 @@ NASTY = {
     "entity": "a &amp; b &#124; c &lt",
     "backslash": "a\\|b\\",
     "mathematics": "$a_1$ & 50 % of #2 {x} ~y^2",
+    "mathematics that is none": "$\\foo$ \\$x$",
     "latex": "\\input{/etc/passwd} \\\\[1cm] % nothing",
     "begins like an option": "[a] b",
     "begins with a star": "*a",
@@ -178,6 +181,11 @@ def test_scores(name):
     found["per_relation"] = [{"relation": name, "support": 3, **of_all}]
     runs, relations = tables(_page(found, with_relations=True))
     assert runs[1][0] == said(name) and relations[1] == [said(name), "50.00", "50.00", "50.00", "3"]
+
+
+def test_a_confusion_matrix(name, tmp_path):
+    draw_confusion(tmp_path / "confusion.png", np.eye(2), ["None", name], title=name)
+    assert (tmp_path / "confusion.png").stat().st_size > 5000
 
 
 def test_an_audit(name):

@@ -16,7 +16,7 @@ def markdown(report: dict[str, Any]) -> str:
     """The report as a page: the verdict, then the views of each split, most telling first."""
     verdict = "FAILED: labels are given away" if report["failed"] else "passed"
     lines = [f"# Leak audit of {escape(report['name'])}", "", f"**{verdict}** (threshold {report['threshold']:g})", ""]
-    lines += [f"Marked leaky: {reason}" for reason in report["marked_leaky"]]
+    lines += [f"Marked leaky: {' '.join(reason.split())}" for reason in report["marked_leaky"]]
     lines += [f"Protocol: {report['protocol']}", ""] if report["protocol"] else []
     lines += [
         "Each figure is of one field alone, on held-out posts. *Share* is how much of the majority label's errors the "
@@ -24,7 +24,7 @@ def markdown(report: dict[str, Any]) -> str:
         "more than honest systems do; make sure that it comes from the image.",
     ]
     for name, split in report["splits"].items():
-        lines += ["", f"## {name}: {split['pairs']} pairs, {split['groups']} groups of posts", ""]
+        lines += ["", f"## {escape(name)}: {split['pairs']} pairs, {split['groups']} groups of posts", ""]
         lines += _views(split) if split["views"] else ["Too few groups to judge the fields by; only invariants are."]
         rows = []
         for check in split["checks"]:
@@ -52,7 +52,7 @@ def _views(split: dict[str, Any]) -> list[str]:
     lines = []
     for task, baseline in split["baseline"].items():
         rows = sorted((row for row in split["views"] if row["task"] == task), key=lambda row: -row["share"])
-        lines += [f"### {task}: the majority label is right in {baseline:.1%}", ""]
+        lines += [f"### {escape(task)}: the majority label is right in {baseline:.1%}", ""]
         cells = []
         for row in rows:
             low, high = row["share_interval"]
