@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
-SPACE = re.compile(r"[\s\u200b]*")  # what stands between tokens; the last has no width
 GRID = 4  # places of a window's start in the length of a window
 
 # What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.
@@ -109,7 +108,7 @@ def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:
         return " ".join(tokens), spans
     for index, token in enumerate([*tokens, None]):  # None: the end
         start = len(text) if token is None else text.find(token, end)
-        if start < 0 or not SPACE.fullmatch(text, end, start):
+        if start < 0 or text[end:start].replace("\u200b", " ").strip():  # which is white space without width
             received = f"no token {index}" if token is None else f"{token!r} as token {index}"
             received += f" where the text goes on with {text[end : end + 20].lstrip()!r}"
             raise ValueError(f"{name}: tokens must stand in the text one after the other, received {received}.")
