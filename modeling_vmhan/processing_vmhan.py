@@ -33,7 +33,7 @@ from .posts import (
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .vision import default_transform
-from .words import Span, find_words, tokens_of_span
+from .words import Span, find_words, tokenize, tokens_of_span
 
 
 __all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
@@ -41,7 +41,6 @@ __all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
 logger = logging.get_logger(__name__)
 
 PHRASE_SEPARATOR = " ; "
-CUT = re.compile(r"\w+|[^\w\s]")
 GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens that no sentence as written has
 
 # Fields that a processor and its model's config must agree on.
@@ -304,7 +303,7 @@ class VMHANProcessor(ProcessorMixin):
         """Warn, once, of a sentence whose tokens would be others if it were given as those of the training were."""
         if self._has_warned or self.trained_on in (None, kind):
             return
-        seen = GLUED.sub("", text) if kind == "tokens" else " ".join(CUT.findall(text))
+        seen = GLUED.sub("", text) if kind == "tokens" else " ".join(text[a:b] for a, b in tokenize(text))
         others = self._tokenized(seen)["input_ids"]
         if ids == others:
             return
