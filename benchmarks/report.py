@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import ratio, spread
+from model_cards.tables import markdown_table
 from vmhan.scoring.pictures import BLUE, GREY, picture
 from vmhan.training.environment import describe_environment
 
@@ -65,7 +66,7 @@ def markdown(table: Table) -> str:
     unit = ("ms" if table.milliseconds else "") + (f" / {table.per}" if table.per else "")
     names = [f"{name} {unit}".strip() for name in first.values]
     header = ["what", *(cell for name in names for cell in (name, "ratio")), "ratio to", *first.work]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    lines = []
     for name, row in table.rows.items():
         scale = (1000 if table.milliseconds else 1) / (row.work[table.per] if table.per else 1)
         cells = [name]
@@ -73,7 +74,7 @@ def markdown(table: Table) -> str:
             cells.append(_cell([scale * value for value in spread(values)], ".4g"))
             cells.append(_cell(ratio(values, table.rows[row.against].values[measure]), ".2f"))
         lines.append([*cells, row.against, *map(str, row.work.values())])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(header, lines, align=["---"] + ["---:"] * (len(header) - 1))
 
 
 def _cell(quartiles: Any, pattern: str) -> str:

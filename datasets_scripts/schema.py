@@ -6,10 +6,10 @@ Splits are named train, validation and test. Spans are [start, end) over `tokens
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Features, Image, List, Value
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List, Value
 
 
-__all__ = ["group_into_posts", "new_pair", "new_post", "post_features"]
+__all__ = ["group_into_posts", "has_text", "new_pair", "new_post", "post_features"]
 
 
 def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: int | None) -> Features:
@@ -18,8 +18,9 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
     `labels` are the relations' names, order = id. A pair's tail is a span (`tail_object` is -1), or the object
     `tail_object` (an index into `boxes`; `tail` is []). Its `image_phrases` and `objects` are indices into those of
     the post, the most relevant to the pair first; where no selector chose any they are [], and the post's first ones
-    count. `image_features` is (V,), None when the post has no image; `object_features` is (num_objects, V); both are
-    float16, and left out where V, `visual_feature_size`, is None.
+    count. `text` is the sentence as it was written, which is what a tokenizer reads, None where the source gives
+    tokens alone; spans count `tokens` nevertheless. `image_features` is (V,), None when the post has no image;
+    `object_features` is (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
@@ -35,6 +36,7 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
     columns = {
         "id": text,
         "tokens": List(text),
+        "text": text,
         "image_id": text,
         "image": Image(),
         "image_features": vector,
@@ -50,9 +52,16 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
     return Features({name: column for name, column in columns.items() if name not in left_out})
 
 
+def has_text(split: Dataset | IterableDataset) -> bool:
+    """Whether any post of a split has its `text`; of a stream, whether it has the column, which prepare leaves out."""
+    if "text" not in (split.column_names or ()):
+        return False
+    return isinstance(split, IterableDataset) or split.data["text"].null_count < len(split.data)
+
+
 def new_post(post_id: str, tokens: Sequence[str], image_id: str | None, pairs: list[dict], **fields: Any) -> dict:
     """A row of `post_features` with no node but those in `fields`."""
-    empty = {"boxes": [], "object_labels": [], "caption": None, "image_phrases": []}
+    empty = {"text": None, "boxes": [], "object_labels": [], "caption": None, "image_phrases": []}
     return {"id": post_id, "tokens": list(tokens), "image_id": image_id, "pairs": pairs, **empty, **fields}
 
 

@@ -7,6 +7,7 @@ those that the paper reports; `model_cards.checking` compares a card with its fi
 """
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard,
 
 from model_cards.files import write_json, write_text
 from model_cards.run_metadata import RUN_FILE, RunMetadata, leak_reasons, numbers, read_metadata
-from model_cards.tables import SPLITS, calibration_table, results_table, settings_table, training_table
+from model_cards.tables import (
+    SPLITS,
+    calibration_table,
+    code,
+    escape,
+    fence,
+    results_table,
+    settings_table,
+    training_table,
+)
 
 
 __all__ = ["PAPER_RESULTS", "dataset_card", "main", "model_card", "write_model_card"]
@@ -65,14 +75,15 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     """
     metadata = read_metadata(folder)
     dataset = metadata.run["data"]["dataset"]
-    name, source = SOURCES.get(dataset, (dataset, f"The data set `{dataset}`."))
+    name, source = SOURCES.get(dataset, (dataset, f"The data set {code(dataset)}."))
+    leaks = leak_reasons(metadata.metrics)
     return ModelCard.from_template(
         _model_card_data(metadata, name),
         template_path=str(TEMPLATES / "model_card.md"),
-        repo_id=repo_id or str(folder),
-        dataset_name=name,
+        repo_id=json.dumps(repo_id or str(folder), ensure_ascii=False),
+        dataset_name=escape(name),
         source=source,
-        leaks=leak_reasons(metadata.metrics),
+        leaks=leaks and [" ".join(reason.split()) for reason in leaks],
         protocol=metadata.metrics.get("protocol"),
         results=results_table(metadata.metrics),
         calibration=calibration_table(metadata.metrics),
@@ -82,6 +93,8 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
         paper=PAPER_RESULTS,
         figures=metadata.figures,
         run=metadata.run,
+        command=fence(metadata.run["command"], "bash"),
+        licence=code(metadata.run["licence"]),
         config=metadata.config,
     )
 

@@ -7,6 +7,7 @@ one differs. Other lines may be edited.
 """
 
 import argparse
+import json
 import re
 import sys
 from collections import Counter
@@ -26,10 +27,10 @@ def check_card(folder: str | Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{folder}: expected a README.md, received none. Run `python -m model_cards.cards {folder}`.")
     card = path.read_text(encoding="utf-8")
-    named = re.search(r'^repo_id = "(.*)"$', card, flags=re.MULTILINE)
+    named = re.search(r'^repo_id = (".*")$', card, flags=re.MULTILINE)
     stated, expected = (
         Counter(line.strip() for line in text.splitlines() if CLAIM.search(line))
-        for text in (card, str(model_card(folder, named and named[1])))
+        for text in (card, str(model_card(folder, named and json.loads(named[1]))))
     )
     return [
         *(f"`{line}` stands in the card and comes from no file" for line in stated - expected),

@@ -1,4 +1,8 @@
-"""Markdown tables for cards. The first cell of a row holds the key of its numbers in backticks, as in the files."""
+"""Markdown tables for cards. The first cell of a row holds the key of its numbers in backticks, as in the files.
+
+Names, labels and titles come from people's data: `escape` makes of any text Markdown that reads as that text, and
+`markdown_table` does so with each cell that is not `Markdown` already.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +11,8 @@ from typing import Any
 from model_cards.run_metadata import RunMetadata, numbers
 
 
-__all__ = ["SPLITS", "calibration_table", "markdown_table", "results_table", "settings_table", "training_table"]
+__all__ = ["SPLITS", "Markdown", "calibration_table", "code", "escape", "fence", "markdown_table", "results_table"]
+__all__ += ["settings_table", "training_table"]
 
 SPLITS = ("validation", "test")
 SCORE_NAMES = {
@@ -24,6 +29,9 @@ CONFIG_FIELDS = (
     "hidden_size", "visual_feature_size", "vision_encoder", "num_objects", "num_text_phrases", "num_image_phrases",
     "classifier_dropout", "relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight",
 )  # fmt: skip
+# A "_" inside a word and a "&" that begins no entity mean nothing; "|" is for the table, and only there.
+SPECIAL = re.compile(r"[\\`*\[\]<>~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
+LINE_BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 RUN_METRICS = ("seed", "epoch", "train_loss", "train_runtime")
 
 
@@ -35,21 +43,21 @@ def results_table(metrics: Mapping[str, Any]) -> str:
     found = {name.removeprefix(f"{split}_") for split in splits for name in shown if name.startswith(f"{split}_")}
     rows = []
     for key in [*(key for key in SCORE_NAMES if key in found), *sorted(found - set(SCORE_NAMES))]:
-        title = f"{SCORE_NAMES[key]} (`{key}`)" if key in SCORE_NAMES else f"`{key}`"
+        title = Markdown(f"{SCORE_NAMES[key]} ({code(key)})") if key in SCORE_NAMES else code(key)
         rows.append([title, *(_show_score(values.get(f"{split}_{key}")) for split in splits)])
     return markdown_table(["metric", *splits], rows)
 
 
 def calibration_table(metrics: Mapping[str, Any]) -> str:
     """Show whatever metrics.json says of calibration; the table is empty where it says nothing."""
-    rows = [[f"`{name}`", _show_score(value)] for name, value in numbers(metrics).items() if CALIBRATION.search(name)]
+    rows = [[code(name), _show_score(value)] for name, value in numbers(metrics).items() if CALIBRATION.search(name)]
     return markdown_table(["figure", "value"], rows) if rows else ""
 
 
 def settings_table(values: Mapping[str, Any], scores: Mapping[str, float] | None = None) -> str:
     """Show arguments as one would write them on the command line, and then scores."""
-    rows = [[f"`{name}`", _show_setting(value)] for name, value in values.items()]
-    rows += [[f"`{name}`", _show_score(value)] for name, value in (scores or {}).items()]
+    rows = [[code(name), _show_setting(value)] for name, value in values.items()]
+    rows += [[code(name), _show_score(value)] for name, value in (scores or {}).items()]
     return markdown_table(["argument", "value"], rows)
 
 
@@ -78,7 +86,34 @@ def _show_setting(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Make a table whose cells may hold anything but a line break."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+class Markdown(str):
+    """Text that is Markdown already, which nothing escapes again."""
+
+
+def escape(text: str) -> Markdown:
+    """Markdown of one line that reads as `text`; a line break is `<br>`."""
+    if isinstance(text, Markdown):
+        return text
+    return Markdown(LINE_BREAK.sub("<br>", SPECIAL.sub(r"\\\g<0>", text)))
+
+
+def code(text: str) -> Markdown:
+    """The text between backticks, of which there are more than it has itself; one that cannot be there is escaped."""
+    if not text.strip() or LINE_BREAK.search(text):
+        return escape(text)
+    ticks = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    space = " " if text[0] in "` " or text[-1] in "` " else ""
+    return Markdown(f"{ticks}{space}{text}{space}{ticks}")
+
+
+def fence(text: str, language: str) -> str:
+    """A block of code that no line of the text can end."""
+    ticks = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", text)), 0)
+    return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, align: Sequence[str] = ()) -> str:
+    """Make a table of cells that may hold any text; `align` is "---" or "---:" for each column."""
+    lines = [[escape(cell).replace("|", "\\|") for cell in line] for line in (headings, *rows)]
+    lines.insert(1, list(align) or ["---"] * len(headings))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

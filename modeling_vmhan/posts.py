@@ -51,8 +51,8 @@ POST_KEYS = set(POST)
 def check_post(post: dict, name: str) -> None:
     """Keys, and the kinds of what is text or a list; spans, boxes and features are checked where they are read."""
     _check_kinds(post, POST, name)
-    if (post.get("text") is None) == (post.get("tokens") is None):
-        raise ValueError(f"{name} must have either text or tokens, received {sorted(post)}.")
+    if post.get("text") is None and post.get("tokens") is None:
+        raise ValueError(f"{name} must have text or tokens, received {sorted(post)}.")
     if not has_rows(post.get("pairs")):
         raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
     for i, pair in enumerate(post["pairs"]):
@@ -93,15 +93,28 @@ def has_rows(values: Any) -> bool:
     return values is not None and len(values) > 0
 
 
-def sentence_of(post: dict) -> tuple[str, list[Span]]:
-    """The text, and the character span of each unit (a token, or a character) that spans count."""
-    if post.get("text") is not None:
-        return post["text"], [(i, i + 1) for i in range(len(post["text"]))]
-    spans, start = [], 0
-    for token in post["tokens"]:
-        spans.append((start, start + len(token)))
-        start += len(token) + 1
-    return " ".join(post["tokens"]), spans
+def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:
+    """The text, and the character span of each unit that spans count: a token, or where there are none a character.
+
+    Tokens beside a text must stand in it in order, with only white space around them; without one, blanks join them.
+    """
+    text, tokens, spans, end = post.get("text"), post.get("tokens"), [], 0
+    if tokens is None:
+        return text, [(i, i + 1) for i in range(len(text))]
+    if text is None:
+        for token in tokens:
+            spans.append((end, end + len(token)))
+            end += len(token) + 1
+        return " ".join(tokens), spans
+    for index, token in enumerate([*tokens, None]):  # None: the end
+        start = len(text) if token is None else text.find(token, end)
+        if start < 0 or text[end:start].replace("\u200b", " ").strip():  # which is white space without width
+            received = f"no token {index}" if token is None else f"{token!r} as token {index}"
+            received += f" where the text goes on with {text[end : end + 20].lstrip()!r}"
+            raise ValueError(f"{name}: tokens must stand in the text one after the other, received {received}.")
+        end = start + len(token or "")
+        spans.append((start, end))
+    return text, spans[:-1]
 
 
 def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:

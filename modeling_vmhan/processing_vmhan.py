@@ -1,5 +1,6 @@
 """VMHANProcessor: the one path from posts to model inputs. Shapes are in modeling_vmhan.py's notation."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.utils import logging
 
 from .configuration_vmhan import CHOICES, COUNTS
 from .direction import inverse_id, is_reversed
@@ -31,12 +33,15 @@ from .posts import (
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .vision import default_transform
-from .words import Span, find_words, tokens_of_span
+from .words import Span, find_words, tokenize, tokens_of_span
 
 
 __all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
 
+logger = logging.get_logger(__name__)
+
 PHRASE_SEPARATOR = " ; "
+GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens that no sentence as written has
 
 # Fields that a processor and its model's config must agree on.
 SHARED_FIELDS = ("entity_representation", "order_blind", "vision_encoder", *COUNTS)
@@ -84,12 +89,16 @@ class VMHANProcessor(ProcessorMixin):
         max_length: tokens of a row, special tokens and the image text included. The four markers a pair that `packed`
             appends are not counted: they take no position of their own.
         max_image_text_length: tokens the image text may take of them, as far as the sentence leaves room.
+        trained_on: "text" if the sentences of the training were text, "tokens" if they were tokens alone; None where
+            it is not known. Where a sentence of the other kind is tokenized otherwise, the first one is warned of.
         Others: as in `VMHANConfig`, and equal to the model's; `for_config` copies them.
 
     Example:
         processor = VMHANProcessor.for_config(model.config, AutoTokenizer.from_pretrained("bert-base-uncased"))
         inputs = processor({"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]})
     """
+
+    _has_warned = False  # of sentences that are not as those of the training
 
     def __init__(
         self,
@@ -104,6 +113,7 @@ class VMHANProcessor(ProcessorMixin):
         visual_feature_size: int = 4096,
         vision_encoder: str | None = None,
         image_transform: dict[str, Any] | None = None,
+        trained_on: str | None = None,
         **kwargs,
     ):
         fields = {name: value for name, value in locals().items() if name in (*SHARED_FIELDS, "image_transform")}
@@ -117,6 +127,8 @@ class VMHANProcessor(ProcessorMixin):
             check_choice(name, fields[name], CHOICES[name])
         self._transform = PixelTransform.from_dict(image_transform)
         self.max_length = check_number("max_length", max_length, whole=True, low=1)
+        check_choice("trained_on", trained_on, (None, "text", "tokens"))
+        self.trained_on = trained_on
         self.max_image_text_length = check_number("max_image_text_length", max_image_text_length, whole=True, low=0)
         super().__init__(tokenizer=tokenizer, **kwargs)
 
@@ -139,7 +151,8 @@ class VMHANProcessor(ProcessorMixin):
 
         Args:
             posts: one post or a list. Keys of a post:
-                text or tokens: the sentence. Spans count characters of `text`, tokens of `tokens`.
+                text or tokens: the sentence. Spans count characters of `text`, tokens of `tokens`. With both they
+                    count tokens, which must stand in the text, and the text is what the tokenizer reads.
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
                     indices of the ones most relevant to the pair, best first (missing or empty: the first ones; -1:
@@ -215,9 +228,12 @@ class VMHANProcessor(ProcessorMixin):
     def _encode_text(self, post: dict, name: str) -> EncodedPost:
         """The post's encoder rows, and its pairs in their order."""
         check_post(post, name)
-        text, unit_spans = sentence_of(post)
+        if self.trained_on == "tokens" and post.get("tokens") is not None:
+            post = {**post, "text": None}  # as in training
+        text, unit_spans = sentence_of(post, name)
         encoded = self._tokenized(text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+        self._compare_with_training(text, ids, "text" if post.get("text") is not None else "tokens", name)
         named = [(pair, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])]
         found = [self._pair_spans(pair, unit_spans, offsets, of_pair) for pair, of_pair in named]
         prefix, middle, suffix = self._special_tokens()
@@ -282,6 +298,21 @@ class VMHANProcessor(ProcessorMixin):
     def _tokenized(self, text: str) -> dict[str, Any]:
         """Token ids and offsets of words of the post, where "[SEP]" or "[E1]" are letters like any others."""
         return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+
+    def _compare_with_training(self, text: str, ids: list[int], kind: str, name: str) -> None:
+        """Warn, once, of a sentence whose tokens would be others if it were given as those of the training were."""
+        if self._has_warned or self.trained_on in (None, kind):
+            return
+        seen = GLUED.sub("", text) if kind == "tokens" else " ".join(text[a:b] for a, b in tokenize(text))
+        others = self._tokenized(seen)["input_ids"]
+        if ids == others:
+            return
+        self._has_warned = True
+        at = next((i for i, pair in enumerate(zip(ids, others)) if pair[0] != pair[1]), min(len(ids), len(others)))
+        here, there = (self.tokenizer.convert_ids_to_tokens(part[at : at + 3]) for part in (ids, others))
+        differing = f"from token {at} on {here} in {text[:80]!r}, and {there} in {seen[:80]!r}, as training had it"
+        rule = f"the model was trained on {self.trained_on}, received {kind}, which is tokenized otherwise"
+        logger.warning(f"{name}: {rule}: {differing}. Give {self.trained_on}.")
 
     def _special_tokens(self) -> tuple[list[int], list[int], list[int]]:
         """What the tokenizer puts before the first, between, and after the second segment."""

@@ -41,7 +41,7 @@ def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image
     post["pairs"] = [own] if single else post["pairs"]
     check_post(post, name)
     post["pairs"] = [dict(pair) for pair in post["pairs"]]
-    sentence = sentence_of(post)
+    sentence = sentence_of(post, name)
     num_boxes = len(post["boxes"]) if post.get("boxes") is not None else 0
     for number, pair in enumerate(post["pairs"]):
         _read_pair(pair, post, sentence, name if single else f"{name}, pair {number}")

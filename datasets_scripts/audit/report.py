@@ -4,15 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model_cards.tables import Markdown, escape, markdown_table
+
 
 __all__ = ["markdown", "write_report"]
+
+VIEW = ("field", "looked at", "kind", "accuracy", "share", "interval", "F1", "")
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page: the verdict, then the views of each split, most telling first."""
     verdict = "FAILED: labels are given away" if report["failed"] else "passed"
-    lines = [f"# Leak audit of {report['name']}", "", f"**{verdict}** (threshold {report['threshold']:g})", ""]
-    lines += [f"Marked leaky: {reason}" for reason in report["marked_leaky"]]
+    lines = [f"# Leak audit of {escape(report['name'])}", "", f"**{verdict}** (threshold {report['threshold']:g})", ""]
+    lines += [f"Marked leaky: {' '.join(reason.split())}" for reason in report["marked_leaky"]]
     lines += [f"Protocol: {report['protocol']}", ""] if report["protocol"] else []
     lines += [
         "Each figure is of one field alone, on held-out posts. *Share* is how much of the majority label's errors the "
@@ -20,14 +24,13 @@ def markdown(report: dict[str, Any]) -> str:
         "more than honest systems do; make sure that it comes from the image.",
     ]
     for name, split in report["splits"].items():
-        lines += ["", f"## {name}: {split['pairs']} pairs, {split['groups']} groups of posts", ""]
+        lines += ["", f"## {escape(name)}: {split['pairs']} pairs, {split['groups']} groups of posts", ""]
         lines += _views(split) if split["views"] else ["Too few groups to judge the fields by; only invariants are."]
-        lines += ["", "| invariant | field | compared | broken | example |", "| --- | --- | --- | --- | --- |"]
+        rows = []
         for check in split["checks"]:
-            broken = f"**{check['violations']}**" if check["failed"] else "0"
-            lines.append(
-                f"| {check['rule']} | {check['field']} | {check['compared']} | {broken} | {_cell(check['example'])} |"
-            )
+            broken = Markdown(f"**{check['violations']}**") if check["failed"] else "0"
+            rows.append([check["rule"], check["field"], str(check["compared"]), broken, check["example"] or ""])
+        lines += ["", markdown_table(["invariant", "field", "compared", "broken", "example"], rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -49,19 +52,13 @@ def _views(split: dict[str, Any]) -> list[str]:
     lines = []
     for task, baseline in split["baseline"].items():
         rows = sorted((row for row in split["views"] if row["task"] == task), key=lambda row: -row["share"])
-        lines += [f"### {task}: the majority label is right in {baseline:.1%}", ""]
-        lines += ["| field | looked at | kind | accuracy | share | interval | F1 | |", "| --- " * 8 + "|"]
+        lines += [f"### {escape(task)}: the majority label is right in {baseline:.1%}", ""]
+        cells = []
         for row in rows:
             low, high = row["share_interval"]
-            f1 = f"{row['f1']:.1%}" if "f1" in row else ""
-            remark = "**LEAK**" if row["failed"] else "look at it" if row["notable"] else ""
-            lines.append(
-                f"| {row['field']} | {row['aspect']} | {row['kind']} | {row['accuracy']:.1%} | {row['share']:.1%} | "
-                f"{low:.1%} to {high:.1%} | {f1} | {remark} |"
-            )
-        lines.append("")
+            numbers = [f"{row['accuracy']:.1%}", f"{row['share']:.1%}", f"{low:.1%} to {high:.1%}"]
+            numbers.append(f"{row['f1']:.1%}" if "f1" in row else "")
+            remark = Markdown("**LEAK**") if row["failed"] else "look at it" if row["notable"] else ""
+            cells.append([row["field"], row["aspect"], row["kind"], *numbers, remark])
+        lines += [markdown_table(VIEW, cells), ""]
     return lines[:-1]
-
-
-def _cell(text: str | None) -> str:
-    return (text or "").replace("|", "\\|").replace("\n", " ")

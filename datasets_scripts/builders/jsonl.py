@@ -159,9 +159,10 @@ def read_labels(folder: Path) -> list[str]:
 
 def _joined(rows: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Posts of one pair joined by sentence and image, in order of first appearance."""
-    posts: dict[tuple[tuple[str, ...], str | None], tuple[str, dict[str, Any]]] = {}
+    posts: dict[tuple[str | None, tuple[str, ...], str | None], tuple[str, dict[str, Any]]] = {}
     for place, post in rows:
-        first_place, first = posts.setdefault((tuple(post["tokens"]), post["image_id"]), (place, post))
+        sentence = post["text"], tuple(post["tokens"]), post["image_id"]
+        first_place, first = posts.setdefault(sentence, (place, post))
         if first is post:
             continue
         for field in post.keys() - {"pairs"}:

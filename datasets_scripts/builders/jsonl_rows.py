@@ -97,6 +97,7 @@ def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
         sentence.tokens,
         str(image) if image.parts else None,
         [_pair(pair, row, sentence, labels, place, f"pairs[{i}]") for i, pair in enumerate(row.pairs)],
+        text=row.text,
         boxes=row.boxes,
         object_labels=row.object_labels or [""] * len(row.boxes),
         caption=row.caption.strip() or None,

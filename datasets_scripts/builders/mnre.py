@@ -74,7 +74,7 @@ class MNREConfig(datasets.BuilderConfig):
     """
 
     images: bool | None = None  # True needs them, False leaves out the column, None takes them if there are any
-    # NAME of captions/NAME_{train,val,test}.txt; a split whose file is not there has none, unless no split has one.
+    # NAME of captions/NAME_{train,val,test}.txt, one for each split there is; an empty one leaves its split without.
     captions: str | None = None
     max_phrases: Annotated[int, Field(ge=0)] | None = None  # at most so many `image_phrases` a caption; None: all
     # "mnre_published_objects" only: a pair's image phrase is its line of phrase_text_{split}.json, gold types and all.
@@ -135,10 +135,8 @@ class MNRE(FolderBuilder):
 
     @classmethod
     def caption_file(cls, config: MNREConfig, folder: Path, split: str) -> Path | None:
-        """Where a split's captions are; None if none are asked for, or if only other splits have the file."""
-        files = {at: folder / f"captions/{config.captions}_{cls.SPLITS[at]}.txt" for at in cls.text_files(folder)}
-        left_out = not files[split].is_file() and any(path.is_file() for path in files.values())
-        return None if left_out or config.captions is None else files[split]
+        """Where a split's captions are; None if none are asked for."""
+        return None if config.captions is None else folder / f"captions/{config.captions}_{cls.SPLITS[split]}.txt"
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
@@ -181,7 +179,7 @@ class MNRE(FolderBuilder):
         if wants_images:
             _warn_of_missing(f"images of {split}", image_ids, images, image_folder)
         if self.config.captions:
-            _warn_of_missing(f"captions of {split}", image_ids, captions, caption_file or self.folder / "captions")
+            _warn_of_missing(f"captions of {split}", image_ids, captions, caption_file)
 
 
 def read_labels(folder: Path, text_files: dict[str, Path], *, version: str) -> list[str]:
@@ -205,7 +203,9 @@ def read_captions(path: Path) -> dict[str, str | None]:
     """
     if not path.is_file():
         raise FileNotFoundError(
-            f"captions: expected the file {path}. Pass NAME of captions/NAME_{{train,val,test}}.txt, or None"
+            f"captions: expected the file {path}, as scores on a split without captions are of other inputs than the "
+            "model learned from. Pass NAME of captions/NAME_{train,val,test}.txt, one for each split, or put "
+            "an empty file there to leave this split without"
         )
     captions: dict[str, str | None] = {}
     for place, record in read_literals(path, Caption):

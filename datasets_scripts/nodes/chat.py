@@ -17,6 +17,8 @@ __all__ = ["CachedChatModel", "ChatAnswer", "ChatError", "ChatModel", "ChatReque
 
 logger = logging.getLogger(__name__)
 
+MAX_CHARACTERS = 1 << 16  # of an answer; the longest that is asked for has a few hundred
+
 
 @dataclass(frozen=True)
 class ChatRequest:
@@ -30,10 +32,15 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """What the model said; `truncated` when it was cut off by the limit of tokens."""
+    """What the model said; `truncated` when it was cut off by the limit of tokens, or of characters."""
 
     text: str
     truncated: bool = False
+
+    @classmethod
+    def cut(cls, text: str, *, truncated: bool) -> "ChatAnswer":
+        """An answer of at most MAX_CHARACTERS, which is all that is kept, read and sent back of one."""
+        return cls(text[:MAX_CHARACTERS], truncated or len(text) > MAX_CHARACTERS)
 
 
 class ChatError(OSError):

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from datasets_scripts.checking import checked
 from datasets_scripts.nodes.chat import ChatAnswer, ChatError, ChatRequest, OnAnswer
+from datasets_scripts.nodes.chat_limits import limit_body
 from datasets_scripts.nodes.pairs import check_whole_numbers, shorten
 from model_cards.secrets import without_secrets
 
@@ -41,7 +42,8 @@ class OpenAIChatModel:
 
     Args:
         model: the name the server knows it by. base_url: http(s), up to and with "/v1"; no user, password or query.
-        concurrency: requests under way at once. timeout: seconds without a byte after which an attempt is given up.
+        concurrency: requests under way at once. timeout: seconds without a byte after which an attempt is given up,
+            and the most that a body may take. An answer of more than 1 MiB is an error, and is not read to its end.
         max_retries: attempts after the first one.
         parameters: JSON fields of every request; None: {"max_tokens": 256, "temperature": 0}.
         api_key_env: environment variable with the API key; unset, none is sent. The key is in no error, log or file.
@@ -112,8 +114,13 @@ class OpenAIChatModel:
             import openai
         except ImportError as error:
             raise ImportError('openai asks the server and is not installed: pip install "vmhan[llm]"') from error
+        hooks = {"response": [functools.partial(limit_body, seconds=self.timeout)]}
         limits = {"timeout": self.timeout, "max_retries": self.max_retries}
-        client = openai.OpenAI(api_key=self._api_key or NO_KEY, base_url=self.base_url, **limits)
+        limits |= {"http_client": openai.DefaultHttpxClient(event_hooks=hooks)}
+        headers = {"Accept-Encoding": "identity"}
+        client = openai.OpenAI(
+            api_key=self._api_key or NO_KEY, base_url=self.base_url, default_headers=headers, **limits
+        )
         client.organization = client.project = None  # it takes them from the environment
         return client
 
@@ -144,7 +151,7 @@ class OpenAIChatModel:
             return _read_completion(self._hide_key(raw.http_response.text))
         except openai.APIStatusError as error:
             status, reason = error.status_code, f"HTTP {error.status_code}: {error.response.text}"
-        except openai.APIError as error:
+        except openai.OpenAIError as error:
             reason = f"{error} ({error.__cause__!r})"
         except ValueError as error:
             reason = str(error)
@@ -178,6 +185,6 @@ def _read_completion(text: str) -> ChatAnswer:
         choice = json.loads(text)["choices"][0]
         content = choice["message"].get("content") or ""
         readable = content.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent back
-        return ChatAnswer(readable, truncated=choice.get("finish_reason") == "length")
+        return ChatAnswer.cut(readable, truncated=choice.get("finish_reason") == "length")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"no chat completion but {text}") from None

@@ -115,7 +115,8 @@ class TransformersChatModel:
         ends = pipeline.model.generation_config.eos_token_id
         ends = set(ends) if isinstance(ends, list) else {ends}
         for row in tokens[:, inputs["input_ids"].shape[1] :].tolist():
-            yield ChatAnswer(pipeline.tokenizer.decode(row, skip_special_tokens=True), not ends.intersection(row))
+            text = pipeline.tokenizer.decode(row, skip_special_tokens=True)
+            yield ChatAnswer.cut(text, truncated=not ends.intersection(row))
 
     def _chat(self, request: ChatRequest) -> list[dict[str, Any]]:
         if self.kind == "text":

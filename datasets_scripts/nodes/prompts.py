@@ -79,7 +79,7 @@ def parse_answer(answer: ChatAnswer, schema: dict[str, Any]) -> list[Any]:
         import jsonschema
     except ImportError as error:
         raise ImportError('jsonschema reads answers and is not installed: pip install "vmhan[llm]"') from error
-    said = f"{' and was cut off by the limit of tokens' if answer.truncated else ''}: {shorten(answer.text)!r}"
+    said = f"{' and was cut off by the limit of its length' if answer.truncated else ''}: {shorten(answer.text)!r}"
     try:
         parsed = json.loads(answer.text)
     except (ValueError, RecursionError) as error:

@@ -12,9 +12,13 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from datasets_scripts.prepare.card import count_split, size_of, write_card
 from datasets_scripts.prepare.figures import draw_figures
 from datasets_scripts.prepare.plan import Plan, json_lines
+from datasets_scripts.splits import NODES, differing_splits
 from model_cards.files import sha256_of, write_json, write_text
 
 
@@ -55,6 +59,7 @@ def is_finished(plan: Plan, output_dir: Path) -> bool:
 def assemble(plan: Plan, output_dir: Path) -> None:
     """Write what stands beside the shards, and put the finished folder into the place of `output_dir`."""
     files = _files_with_posts(plan)
+    _warn_of_differing_nodes(plan, files)
     log = [json.loads(line) for shard in plan.shards["posts"] for line in shard.log.open(encoding="utf-8")]
     skipped, empty = [line for line in log if "skipped" in line], [line for line in log if "field" in line]
     for name, lines in (("skipped.jsonl", skipped), ("empty_nodes.jsonl", empty)):
@@ -84,6 +89,18 @@ def assemble(plan: Plan, output_dir: Path) -> None:
         shutil.rmtree(plan.folder / "replaced", ignore_errors=True)
         os.rename(output_dir, plan.folder / "replaced")
     os.rename(plan.finished, output_dir)
+
+
+def _warn_of_differing_nodes(plan: Plan, files: dict[str, list[Path]]) -> None:
+    """Say which nodes detector and selector gave to one split alone; of the source's own it was said before."""
+    tables = {
+        split: pa.concat_tables(pq.read_table(path, columns=["boxes", "image_phrases", "pairs"]) for path in paths)
+        for split, paths in files.items()
+    }
+    said = differing_splits(plan.source.posts, NODES)
+    for difference in differing_splits(tables, NODES):
+        if difference not in said:
+            logger.warning("%s: %s", plan.arguments.config, difference)
 
 
 def _files_with_posts(plan: Plan) -> dict[str, list[Path]]:

@@ -18,6 +18,7 @@ from datasets_scripts.prepare.plan import Plan
 from datasets_scripts.registry import BUILDERS
 from model_cards.cards import TAGS, dataset_card
 from model_cards.files import write_text
+from model_cards.tables import code, escape, fence, markdown_table
 
 
 __all__ = ["count_split", "size_of", "write_card"]
@@ -40,24 +41,41 @@ def write_card(
     data = _card_data(plan, files)
     texts = {
         "pretty_name": data.pretty_name,
-        "config": plan.arguments.config,
+        "config": json.dumps(plan.arguments.config, ensure_ascii=False),
         "splits": splits,
-        "labels": plan.source.labels,
+        "relations": _relations_table(plan.source.labels, splits),
         "columns": list(plan.columns),
         "feature_size": plan.columns["image_features"].length if "image_features" in plan.columns else None,
         "max_side": plan.arguments.max_side,
         "description": info.description.splitlines()[0].rstrip(".") + ".",
         "homepage": info.homepage,
-        "licence": data.license,
-        "provenance": provenance,
-        "tools": {name: json.dumps(provenance[name], indent=2, ensure_ascii=False) for name in TOOLS},
+        "licence": escape(data.license),
+        "inputs": _inputs_table(**provenance["inputs"]),
+        "command": fence(provenance["command"], "bash"),
+        "tools": {name: provenance[name] and fence(_as_json(provenance[name]), "json") for name in TOOLS},
         "figures": figures,
-        "leaks": leaks,
+        "leaks": [" ".join(reason.split()) for reason in leaks],
         "protocol": protocol_of(plan.source.posts),
     }
     write_text(path, str(dataset_card(data, texts)).rstrip() + "\n")
     if leaks:
         mark_card(path, plan.arguments.config, leaks)  # last, as it writes into the YAML
+
+
+def _relations_table(labels: list[str], splits: dict[str, Any]) -> str:
+    counts = [[str(split["relations"][label]) for split in splits.values()] for label in labels]
+    rows = ([str(i), code(label), *numbers] for i, (label, numbers) in enumerate(zip(labels, counts, strict=True)))
+    return markdown_table(["id", "relation", *splits], rows)
+
+
+def _inputs_table(files: list[dict[str, Any]], images: dict[str, Any]) -> str:
+    rows = [[code(file["name"]), str(file["bytes"]), code(file["sha256"])] for file in files]
+    rows.append([f"{images['count']} distinct images, one digest for all", "", code(images["sha256"])])
+    return markdown_table(["input", "bytes", "sha256"], rows)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def count_split(files: list[Path], labels: list[str], *, without_image: Container[str]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _draw_bars(path: Path, title: str, bars: dict[str, dict[str, int]]) -> None:
     values = [count for counts in bars.values() for count in counts.values() if count]
     if max(values) > 50 * min(values):
         axes.set_xscale("log")
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], fontsize=8)  # no mathematics
     axes.invert_yaxis()
     axes.set_title(title)
     axes.legend()

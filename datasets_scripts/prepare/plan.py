@@ -20,7 +20,7 @@ from datasets_scripts.builders.building import code_digest
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.source import Source
 from datasets_scripts.registry import BUILDERS
-from datasets_scripts.schema import post_features
+from datasets_scripts.schema import has_text, post_features
 from model_cards.secrets import without_secrets
 
 
@@ -118,6 +118,8 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
         images=arguments.embed_images and "image" in source.info.features,
         visual_feature_size=tools.extractor and tools.extractor.feature_size,
     )
+    if not any(map(has_text, source.posts.values())):
+        del columns["text"]
     used = [type(tool).__module__ for tool in (tools.detector, tools.selector, tools.extractor) if tool is not None]
     provenance = {
         "command": without_secrets(arguments.command()),

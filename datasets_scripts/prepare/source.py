@@ -16,6 +16,7 @@ from PIL import Image
 from datasets_scripts.builders.building import build, builder_config
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.registry import BUILDERS
+from datasets_scripts.splits import differing_splits
 from model_cards.files import sha256_of
 
 
@@ -58,6 +59,8 @@ def open_source(arguments: PrepareArguments, *, cache_dir: Path) -> Source:
         posts = posts.cast_column("image", datasets.Image(decode=False))
     else:
         logger.warning("the source gives no images: the data set has text only")
+    for difference in differing_splits(posts):
+        logger.warning("%s: %s", arguments.source, difference)
     files = builder_class.source_files(config) if hasattr(builder_class, "source_files") else []
     suffixes = Image.registered_extensions()
     described = []

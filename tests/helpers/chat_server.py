@@ -92,6 +92,10 @@ class ChatServer:
             self.closing.wait(10)
         if reply in (DROP, STALL):
             return
+        if callable(reply):  # it writes what it likes
+            handler.close_connection = True
+            reply(handler)
+            return
         is_half = reply == HALF
         if not isinstance(reply, Status):
             message = {"role": "assistant", "content": reply}

@@ -47,7 +47,7 @@ def draw_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str], 
     """
     counts = np.asarray(counts)
     support = counts.sum(axis=1, keepdims=True)  # (R, 1)
-    side = CELL_INCHES * len(labels)
+    side, labels = CELL_INCHES * len(labels), [label.replace("$", r"\$") for label in labels]  # no mathematics
     with picture(path, width=side + 4.2, height=side + 3.2) as figure:
         axes = figure.subplots()
         display = ConfusionMatrixDisplay(counts / np.maximum(support, 1), display_labels=labels)
@@ -55,5 +55,5 @@ def draw_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str], 
         for text, count in zip(display.text_.flat, counts.flat, strict=True):
             text.set_text(count or "")
         axes.set_yticklabels([f"{name} ({n})" for name, n in zip(labels, support[:, 0], strict=True)])
-        axes.set(xlabel="predicted (no number: no pair)", ylabel="gold (pairs)", title=title)
+        axes.set(xlabel="predicted (no number: no pair)", ylabel="gold (pairs)", title=title.replace("$", r"\$"))
         figure.colorbar(display.im_, ax=axes, label="share of the gold relation's pairs", shrink=0.6)

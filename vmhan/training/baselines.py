@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from datasets_scripts.leaks import ORDER_BLIND, protocol_of
+from datasets_scripts.schema import has_text
 from modeling_vmhan import VMHANProcessor
 from vmhan.baselines import BaselineConfig, BaselineForRelationClassification, WordConvolutionConfig, build_baseline
 from vmhan.baselines.pyramid import FEATURE_SIZES, pyramid_transform
@@ -16,7 +17,7 @@ from vmhan.training.arguments import ModelArguments
 from vmhan.training.text_encoders import load_text_encoder
 
 
-__all__ = ["build_baseline_model", "baseline_fields", "word_inputs"]
+__all__ = ["baseline_fields", "build_baseline_model", "sentence_kind", "word_inputs"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ def build_baseline_model(
         pyramid_weights = model_args.model_kwargs.get("pyramid", PYRAMID).partition(":")[2]
         size_px = model_args.model_kwargs.get("pyramid_size_px", PYRAMID_SIZE_PX)
         options["image_transform"] = pyramid_transform(size_px).to_dict()
+    options["trained_on"] = "tokens" if model_args.baseline.reads_words else sentence_kind(posts)
     processor = VMHANProcessor.for_config(config, tokenizer, **options)
     model = build_baseline(
         config,
@@ -54,6 +56,11 @@ def build_baseline_model(
         pyramid_weights=pyramid_weights,
     )
     return model, processor
+
+
+def sentence_kind(posts: datasets.DatasetDict) -> str:
+    """What the processor tokenizes of the posts that are learned from: their "text", or "tokens" joined by blanks."""
+    return "text" if has_text(posts["train" if "train" in posts else next(iter(posts))]) else "tokens"
 
 
 def word_inputs(

@@ -11,6 +11,7 @@ from datasets_scripts.builders.building import build
 from datasets_scripts.builders.ready import ready_posts
 from datasets_scripts.commands import check_folder_or_hub_name
 from datasets_scripts.registry import BUILDERS
+from datasets_scripts.splits import differing_splits
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
 from vmhan.training.mapped_features import FEATURE_COLUMNS
@@ -69,6 +70,8 @@ def load_posts(
             rows = rows.cast_column("image", datasets.Image(decode=False))
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
+    for difference in differing_splits(posts):
+        logger.warning("--dataset %s: %s", data_args.dataset, difference)
     return posts
 
 

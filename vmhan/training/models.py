@@ -13,7 +13,7 @@ from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANPro
 from modeling_vmhan.weights import load_region_encoder
 from vmhan.baselines import BaselineForRelationClassification, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
-from vmhan.training.baselines import build_baseline_model
+from vmhan.training.baselines import build_baseline_model, sentence_kind
 from vmhan.training.text_encoders import load_text_encoder, public_name
 
 
@@ -51,7 +51,7 @@ def build_model(
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
     lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
-    processor = VMHANProcessor.for_config(config, tokenizer, **lengths)
+    processor = VMHANProcessor.for_config(config, tokenizer, **lengths, trained_on=sentence_kind(posts))
     model = VMHANForRelationClassification.from_text_encoder(
         text_encoder, config, vocab_size=len(processor.tokenizer), vision=vision
     )

@@ -112,7 +112,7 @@ def test_a_full_row(folder):
     kept |= {"object_labels": ["person", "dog"], "tokens": TEXT.split()}
     (post,) = read(write(folder, kept | {"id": 7, "image": "a.png", "caption": " two people ", "pairs": pairs}))
     first, second = post.pop("pairs")
-    assert post == kept | {"id": "7", "image_id": "a.png", "caption": "two people"}
+    assert post == kept | {"text": None, "id": "7", "image_id": "a.png", "caption": "two people"}
     assert (first["head"], first["tail"], first["tail_object"], first["objects"]) == ([0, 1], [1, 3], -1, [1])
     assert first["text_phrases"] == [[5, 6], [0, 2]]
     assert (second["tail"], second["tail_object"], second["image_phrases"]) == ([], 1, [1])

@@ -122,7 +122,9 @@ def test_captions_by_source_name(folder, load, caplog):
     captions = [{"img_id": "1.jpg", "text": "\nA man on a red carpet. "}, {"img_id": "2.jpg", "text": " \n"}]
     write(folder / "captions" / "vlm_train.txt", *captions)
     write(folder / "captions" / "vlm_val.txt", {"img_id": "other.jpg", "text": "A dog"})
-    dataset = load(captions="vlm", max_phrases=1)
+    for empty in ("", "\n"):  # the test split is to have none, and says so
+        (folder / "captions" / "vlm_test.txt").write_text(empty)
+        dataset = load(captions="vlm", max_phrases=1)
     assert dataset["train"]["caption"][:] == ["A man on a red carpet.", None]
     assert dataset["train"]["image_phrases"][:] == [["man"], []]
     assert dataset["validation"][0]["caption"] is dataset["test"][0]["caption"] is None
@@ -131,9 +133,19 @@ def test_captions_by_source_name(folder, load, caplog):
     assert load(captions="vlm")["test"][0]["caption"] == "A cat"
 
 
+@pytest.mark.parametrize("missing", ["train", "val", "test"])
+def test_captions_that_one_split_lacks_are_an_error_that_names_the_file(folder, load, missing):
+    write(folder / "mnre_txt" / "mnre_test.txt", fact())
+    for split in {"train", "val", "test"} - {missing}:
+        write(folder / "captions" / f"vlm_{split}.txt", CAPTION)
+    with pytest.raises(FileNotFoundError, match=f"captions: .*captions/vlm_{missing}.txt.*empty file"):
+        load(captions="vlm")
+
+
 def test_byte_order_marks_are_not_read(folder, load):
     labels = write(folder / "ours_rel2id.json", json.dumps({label: i for i, label in enumerate(MNRE_LABELS)}))
     captions = write(folder / "captions" / "vlm_train.txt", {"img_id": "1.jpg", "text": "A dog"})
+    write(folder / "captions" / "vlm_val.txt", CAPTION)
     for path in (*(folder / "mnre_txt").iterdir(), labels, captions):
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
     assert load(captions="vlm")["train"][0]["image_phrases"] == ["dog"]

@@ -22,11 +22,11 @@ def train(tmp_path):
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "encoder")
     tokenizer.save_pretrained(tmp_path / "encoder")
 
-    def run_training(dataset, config):
+    def run_training(dataset, config, **flags):
         entries = {"dataset": str(dataset), "dataset_config": config, "text_encoder": str(tmp_path / "encoder")}
         entries |= {"do_train": True, "use_cpu": True, "max_steps": 2, "per_device_train_batch_size": 2}
         entries |= {"eval_strategy": "no", "save_strategy": "no", "disable_tqdm": True}
-        entries |= {"output_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "cache")}
+        entries |= {"output_dir": str(tmp_path / "run"), "cache_dir": str(tmp_path / "cache"), **flags}
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(entries))
         return run_mmre.main([str(tmp_path / "tiny.yaml")])
 
@@ -46,6 +46,17 @@ def test_more_is_prepared_trained_and_scored(train, tmp_path):
     assert len(rows) == 8 and {row["tail"] for row in rows} == {"[object]"}
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["visual_feature_size"] == 6 and config["id2label"]["1"] == "/per/per/peer"
+    assert json.loads((tmp_path / "run" / "processor_config.json").read_text())["trained_on"] == "tokens"
+
+
+@pytest.mark.parametrize(("model", "trained_on"), [("vmhan", "text"), ("cnn", "tokens")])
+def test_text_is_trained_on_as_it_was_written_but_by_a_model_of_words(train, tmp_path, model, trained_on):
+    (tmp_path / "mine").mkdir()
+    rows = [{"text": "Ann's Bob", "pairs": [{"head": "Ann", "tail": "Bob", "relation": "None"}]}] * 2
+    (tmp_path / "mine" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    output = run(tmp_path / "mine", source="jsonl")
+    train(output, "jsonl", model=model)
+    assert json.loads((tmp_path / "run" / "processor_config.json").read_text())["trained_on"] == trained_on
 
 
 @pytest.mark.skipif(not (MNRE_DATA / "img_org").is_dir(), reason=f"the real images of MNRE are not in {MNRE_DATA}")

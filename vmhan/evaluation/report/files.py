@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from model_cards.tables import markdown_table
+from model_cards.tables import Markdown, escape, fence, markdown_table
 from vmhan.evaluation.report.reported import ReportedRow, inconsistencies, read_systems
 from vmhan.evaluation.report.rows import METRICS, SIGNIFICANCE, Row, statement
 
@@ -22,6 +22,8 @@ COLUMNS += [f"{metric}{end}" for metric in METRICS for end in ("", "_deviation")
 COLUMNS += [*COMPARED, "leaks", "inputs", "source"]
 LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
+    | {c: f"{{{c}}}" for c in "*["}  # at the start of a row they would belong to the line break before it
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {DAGGER: r"$^\dagger$", NOT_THERE: "--"}
 )
@@ -66,21 +68,22 @@ class Report:
 
 def as_markdown(report: Report) -> str:
     """Table, statements, explanation, and the paper's numbers in a table of their own."""
-    lines = [f"# {report.dataset}, {report.split} split", "", markdown_table(HEADER, _measured_cells(report)), ""]
-    lines += [f"- {line}" for line in report.statements()] + ["", report.explanation(), ""]
+    title = escape(f"{report.dataset}, {report.split} split")
+    lines = [f"# {title}", "", markdown_table(HEADER, _measured_cells(report)), ""]
+    lines += [f"- {escape(line)}" for line in report.statements()] + ["", escape(report.explanation()), ""]
     for row in report.rows:
-        lines += [f"{row.title} leaks: {'; '.join(row.leaks)}.", ""] if row.leaks else []
+        lines += [f"{escape(row.title)} leaks: {' '.join('; '.join(row.leaks).split())}.", ""] if row.leaks else []
     if report.reported:
         lines += ["## Beside the paper", "", _about_reported(report), "", markdown_table(*_reported_cells(report)), ""]
         lines += [*_reported_notes(report), ""]
-    return "\n".join([*lines, "```bash", report.command, "```", ""])
+    return "\n".join([*lines, fence(report.command, "bash"), ""])
 
 
 def as_latex(report: Report) -> str:
     r"""A tabular a table; needs \usepackage{booktabs}."""
-    parts = [f"% {report.command}", _tabular(HEADER, _measured_cells(report)), f"% {report.explanation()}"]
+    parts = [_comment(report.command), _tabular(HEADER, _measured_cells(report)), _comment(report.explanation())]
     if report.reported:
-        parts += [_tabular(*_reported_cells(report)), f"% {_about_reported(report)}"]
+        parts += [_tabular(*_reported_cells(report)), _comment(_about_reported(report))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -147,7 +150,7 @@ def _reported_cells(report: Report) -> tuple[list[str], list[list[str]]]:
         ours = measured.get(system.get("ours"))
         own = _mean(ours, "f1") if ours else "not built" if "ours" not in system or "reason" in system else "not run"
         values = [found.get((table, name, data), {}).get(m) for data in datasets for m in METRICS]
-        printed = [NOT_THERE if v is None else f"*{v:.2f}*{DAGGER}" for v in values]
+        printed = [NOT_THERE if v is None else Markdown(f"*{v:.2f}*{DAGGER}") for v in values]
         cells.append([name, own, *printed, *(system.get(key, "not stated") for key in ("inputs", "leaks"))])
     return [*header, "reads (MNRE)", "leaks (MNRE)"], cells
 
@@ -183,8 +186,19 @@ def _leaks(row: Row) -> str:
     return "not recorded" if row.leaks is None else "yes" if row.leaks else "no"
 
 
+def _comment(text: str) -> str:
+    return f"% {' '.join(text.split())}"
+
+
+def _latex_cell(cell: str) -> str:
+    text = " ".join(cell.split()).translate(LATEX)
+    if isinstance(cell, Markdown):  # a reported number, in italics
+        return re.sub(r"\{\*\}([\d.]+)\{\*\}(\$\S+\$)", r"\\textit{\1\2}", text)
+    return text
+
+
 def _tabular(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    lines = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in (header, *cells)]
+    lines = [" & ".join(map(_latex_cell, row)) + r" \\" for row in (header, *cells)]
     begin = f"\\begin{{tabular}}{{l{'r' * (len(header) - 3)}ll}}"
     body = [begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
-    return re.sub(r"\*([\d.]+)\*(\$\S+\$)", r"\\textit{\1\2}", "\n".join(body))
+    return "\n".join(body)
