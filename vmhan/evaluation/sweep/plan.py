@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model_cards.run_metadata import is_secret
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
 
@@ -52,10 +53,20 @@ class Run:
     flags: dict[str, Any] = field(hash=False)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that was asked for and may change the result, by flag; folders of data are absolute."""
-        entries = {**read_entries(self.config), **self.flags, "seed": self.seed}
-        entries = {name: value for name, value in sorted(entries.items()) if name not in UNIMPORTANT}
+        """Everything that was asked for and may change the result, by flag, without tokens; folders of data are
+        absolute.
+        """
+        entries = self._entries()
+        left_out = {name for name in entries if name in UNIMPORTANT or is_secret(name)}
+        entries = {name: value for name, value in sorted(entries.items()) if name not in left_out}
         return entries | {name: os.path.abspath(entries[name]) for name in FOLDERS if name in entries}
+
+    def secrets(self) -> list[str]:
+        """The values, such as a token, that no file of the run may hold."""
+        return [str(value) for name, value in self._entries().items() if is_secret(name) and value]
+
+    def _entries(self) -> dict[str, Any]:
+        return {**read_entries(self.config), **self.flags, "seed": self.seed}
 
     def argv(self) -> list[str]:
         own = {"seed": self.seed, "output_dir": str(self.folder), "disable_tqdm": True}
