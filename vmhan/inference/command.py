@@ -26,6 +26,7 @@ from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_graph, write_jsonl, write_parquet
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions
 from vmhan.inference.resumable import Make, ResumableOutput
+from vmhan.training.checkpoints import check_model_folder
 
 
 __all__ = ["main"]
@@ -83,6 +84,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if not arguments.input.is_file():
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
     check_folder_or_hub_name("MODEL", arguments.model)
+    check_model_folder("MODEL", arguments.model)
     if arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
     if arguments.output.suffix not in SUFFIXES[arguments.format]:

@@ -29,7 +29,7 @@ class EpochSetter(transformers.TrainerCallback):
 
 
 class BestCheckpoint(transformers.TrainerCallback):
-    """After a resume, finds the best checkpoint so far again: where it was saved, or beside the one resumed from."""
+    """After a resume, finds the best checkpoint so far again: beside the one resumed from, or where it was saved."""
 
     def __init__(self, resume: Path):
         self.resume = resume
@@ -38,7 +38,7 @@ class BestCheckpoint(transformers.TrainerCallback):
         if not args.load_best_model_at_end or state.best_metric is None:
             return
         name = f"checkpoint-{state.best_global_step}"
-        places = [state.best_model_checkpoint, self.resume.parent / name, Path(args.output_dir) / name]
+        places = [self.resume.parent / name, state.best_model_checkpoint, Path(args.output_dir) / name]
         faults = {str(place): weights_fault(place) for place in places if place is not None}
         whole = [place for place, fault in faults.items() if fault is None]
         state.best_model_checkpoint = whole[0] if whole else None

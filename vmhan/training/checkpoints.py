@@ -16,7 +16,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 
-__all__ = ["ASIDE", "SET_ASIDE", "STATE", "checkpoint_fault", "choose_checkpoint", "newest_whole", "weights_fault"]
+__all__ = [
+    "ASIDE", "SET_ASIDE", "STATE", "check_model_folder", "checkpoint_fault", "choose_checkpoint", "newest_whole",
+    "weights_fault",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,16 @@ def weights_fault(folder: str | Path) -> str | None:
     return next(filter(None, faults), None if shards else f"no weight_map in {index.name}")
 
 
+def check_model_folder(argument: str, name: str | Path) -> None:
+    """ValueError for a folder whose weights cannot be loaded, as of a run that was killed; no folder is no matter."""
+    fault = weights_fault(name) if Path(name).is_dir() else None
+    if fault is not None:
+        raise ValueError(
+            f"{argument}: expected the folder of a finished run, received {name}, which has {fault}: it is unfinished. "
+            "End its training with --resume_from_checkpoint true."
+        )
+
+
 def _numbered(folder: Path) -> list[Path]:
     """The folders checkpoint-N, the newest first."""
     found = [path for path in folder.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name) and path.is_dir()]
@@ -128,10 +141,11 @@ def _random_states_fault(folder: Path, num_processes: int) -> str | None:
     """One file of a single process, or one a process: rng_state_0.pth and so on."""
     if (folder / "rng_state.pth").exists():
         return _fault_of(folder / "rng_state.pth")
-    count = max(num_processes, len(list(folder.glob("rng_state_*.pth"))))
-    names = ["rng_state.pth"] if count == 1 else [f"rng_state_{i}.pth" for i in range(count)]
-    faults = [_fault_of(folder / name) for name in names]
-    hint = ", one a process: resume with as many as saved it" if count > 1 else ""
+    count = len(list(folder.glob("rng_state_*.pth")))
+    if not count and num_processes == 1:
+        return "no rng_state.pth"
+    faults = [_fault_of(folder / f"rng_state_{i}.pth") for i in range(max(count, num_processes))]
+    hint = " of the files of one a process: resume with as many processes as saved it"
     return next((fault + hint for fault in faults if fault), None)
 
 
