@@ -105,8 +105,8 @@ def check_model_folder(argument: str, name: str | Path) -> None:
     fault = weights_fault(name) if Path(name).is_dir() else None
     if fault is not None:
         raise ValueError(
-            f"{argument}: expected the folder of a finished run, received {name}, which has {fault}: it is unfinished. "
-            "End its training with --resume_from_checkpoint true."
+            f"{argument}: expected the folder of a finished run, received {name}, which has {fault}. It is not "
+            "finished: end its training with --resume_from_checkpoint true."
         )
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def save_folder(
     and one without run.json, which a run writes last of all and is taken away here, has no whole results.
     """
     aside = output_dir / ASIDE
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
     model.save_pretrained(aside, state_dict=weights)
     processor.save_pretrained(aside)
     written = sorted(aside.iterdir(), key=lambda path: path.name == CONFIG_NAME)

@@ -35,7 +35,7 @@ OF_ONE_SESSION = ("train_loss", "train_runtime", "train_samples_per_second", "tr
 
 
 class DivergedError(ValueError):
-    """Training led to weights that are not finite: a run that ends so has no result."""
+    """Weights or scores are not finite: a run that ends so has no result."""
 
 
 class RelationTrainer(Trainer):
@@ -81,7 +81,7 @@ class RelationTrainer(Trainer):
             wrong = np.flatnonzero(~np.isfinite(output.predictions).all(axis=(1, 2)))
             if len(wrong):
                 self.check_weights()
-                raise ValueError(
+                raise DivergedError(
                     f"{len(wrong)} of {len(output.predictions)} posts have scores that are not finite though the "
                     f"weights are finite; the first is post {wrong[0]} of the split, counted from 0. Look there for "
                     "features of very large values, or pass --bf16 false --fp16 false."
@@ -147,6 +147,8 @@ class RelationTrainer(Trainer):
         wrong = sum((~value.detach().isfinite().all()).to(self.args.device) for value in values)
         if self.accelerator.reduce(torch.as_tensor(wrong, device=self.args.device), "sum").item():
             self._loss_parts.clear()  # a search goes on with another trial
+            if not self.args.do_train:
+                raise DivergedError("the weights of this model are not finite: train it again, with lower rates.")
             rates = [(name, getattr(self.args, name)) for name in ("learning_rate", "head_learning_rate")]
             said = " and ".join(f"--{name} {rate:g}" for name, rate in rates if rate is not None)
             raise DivergedError(

@@ -323,6 +323,20 @@ def test_tokens_are_no_settings_and_in_no_file_of_a_run(place, in_process, name)
     assert not [path for path in run.folder.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()]
 
 
+def test_a_kill_while_a_finished_run_is_removed_to_be_done_again_leaves_it_unfinished(place, in_process, monkeypatch):
+    run = small_run(place)
+    finish(run)
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vmhan.evaluation.sweep.runs._remove", killed)
+    assert not needs_work(run)
+    with pytest.raises(KeyboardInterrupt):
+        do_run(run, keep_weights=False, overwrite=True)
+    assert needs_work(run) and (run.folder / "metrics.json").exists()
+
+
 def test_a_run_cut_short_is_left_out_of_tables_with_a_warning(place, caplog):
     runs = plan_runs(read_sweep(place / "sweep.yaml"), place / "results", rows=["small"], seeds=[1, 2, 3])
     for run in runs:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import run_mmre
 from datasets_scripts.commands import run_command
+from model_cards.checking import check_card
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
 from vmhan.evaluation.sweep.runs import DONE, FAILED, do_run, needs_work
 from vmhan.training import evaluate
@@ -379,3 +380,29 @@ def test_a_token_is_in_no_file_of_a_run(flags, tmp_path, where):
             with zipfile.ZipFile(path) as opened:
                 parts += [opened.read(name) for name in opened.namelist()]
         assert not any(b"hf_secret" in part for part in parts), path
+
+
+def test_a_model_of_diverged_weights_is_said_to_be_one(whole, flags, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    weights["classifier.bias"][0] = float("nan")
+    save_file(weights, tmp_path / "run" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="weights of this model are not finite"):
+        evaluate.main([str(tmp_path / "run"), flags[0], "--visual", "none", "--output_dir", str(tmp_path / "again")])
+    assert not (tmp_path / "again" / "metrics.json").exists()
+
+
+def test_a_run_killed_while_it_is_published_is_not_finished(flags, tmp_path, monkeypatch):
+    """The card agrees with the files that are there, and run.json comes after the upload."""
+    monkeypatch.setattr("vmhan.training.command.check_access", lambda token: None)
+    seen = []
+
+    def publish(folder, repo_id, *, run, token, **choice):
+        seen.append((check_card(folder, run), token, (folder / "run.json").exists()))
+        raise Killed
+
+    monkeypatch.setattr("vmhan.training.results.publish_model", publish)
+    command = [*flags, "--num_train_epochs", "1", "--push_to_hub", "true", "--hub_token", "hf_secret"]
+    with pytest.raises(Killed):
+        run_mmre.main([*command, "--output_dir", str(tmp_path / "run")])
+    assert seen == [([], "hf_secret", False)] and not (tmp_path / "run" / "run.json").exists()

@@ -63,7 +63,9 @@ class Run:
 
     def secrets(self) -> list[str]:
         """The values, such as a token, that no file of the run may hold."""
-        return [str(value) for name, value in self._entries().items() if is_secret(name) and value]
+        values = [value for name, value in self._entries().items() if is_secret(name)]
+        flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
+        return [str(value) for value in flat if value and value is not True]
 
     def _entries(self) -> dict[str, Any]:
         return {**read_entries(self.config), **self.flags, "seed": self.seed}
