@@ -84,7 +84,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if not arguments.input.is_file():
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
     check_folder_or_hub_name("MODEL", arguments.model)
-    check_model_folder("MODEL", arguments.model)
     if arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
     if arguments.output.suffix not in SUFFIXES[arguments.format]:
@@ -113,6 +112,7 @@ def _device(text: str) -> torch.device:
 
 
 def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
+    check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
     return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names})
 

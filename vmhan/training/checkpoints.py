@@ -145,7 +145,7 @@ def _random_states_fault(folder: Path, num_processes: int) -> str | None:
     if not count and num_processes == 1:
         return "no rng_state.pth"
     faults = [_fault_of(folder / f"rng_state_{i}.pth") for i in range(max(count, num_processes))]
-    hint = " of the files of one a process: resume with as many processes as saved it"
+    hint = " (each process has its own: resume with as many as saved it)"
     return next((fault + hint for fault in faults if fault), None)
 
 

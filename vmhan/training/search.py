@@ -78,22 +78,32 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "pruner": optuna.pruners.NopPruner(),  # a trial cut short would have no value
     }
     study = optuna.create_study(**options)
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(states=(states.RUNNING,)):  # cut short by a kill
-        study.tell(trial.number, state=states.FAIL)
-        study.enqueue_trial(trial.params)
-    missing = n_trials - len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
-    if missing > 0:
-        trials.trainer.hyperparameter_search(
-            hp_space=trials.training_fields,
-            compute_objective=trials.best_so_far,
-            n_trials=missing,
-            backend="optuna",
-            **options,
-        )
-    if not study.get_trials(states=(states.COMPLETE,)):
-        raise ValueError(f"--space {own.space}: the training of every point diverged: give it lower learning rates.")
+    _try_points(study, trials, n_trials, options)
     return _write(study, argv, run_args.seed, output_dir)
+
+
+def _try_points(study, trials: "_Trials", n_trials: int, options: Mapping[str, Any]) -> None:
+    """Those that are missing. ValueError where the training of all diverged."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):  # cut short by a kill
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    missing = n_trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    try:
+        if missing > 0:
+            trials.trainer.hyperparameter_search(
+                hp_space=trials.training_fields,
+                compute_objective=trials.best_so_far,
+                n_trials=missing,
+                backend="optuna",
+                **options,
+            )
+        study.best_trial  # noqa: B018  ValueError where there is none
+    except ValueError as error:
+        if {trial.state for trial in study.get_trials()} != {TrialState.PRUNED}:
+            raise
+        raise ValueError("--space: the training of every point diverged: give it lower learning rates.") from error
 
 
 class _Trials:

@@ -331,12 +331,20 @@ def test_training_that_diverges_is_an_error_and_leaves_no_model(flags, tmp_path,
     assert not names & {"config.json", "model.safetensors", "metrics.json", "run.json"}
 
 
-def test_a_diverged_run_of_a_sweep_is_recorded_as_failed_and_an_earlier_checkpoint_stays(sweep_run):
-    run = sweep_run("results", learning_rate=1e3, head_learning_rate=1e3, num_train_epochs=2)
+def test_a_diverged_run_of_a_sweep_is_recorded_as_failed_and_an_earlier_checkpoint_stays(sweep_run, monkeypatch):
+    step = RelationTrainer.training_step
+
+    def broken(self, model, *args, **kwargs):
+        if self.state.global_step == 4:
+            model.classifier.bias.data.fill_(float("nan"))
+        return step(self, model, *args, **kwargs)
+
+    monkeypatch.setattr(RelationTrainer, "training_step", broken)
+    run = sweep_run("results", learning_rate=0.002, num_train_epochs=2)
     assert do_run(run, keep_weights=False) == FAILED and needs_work(run)
     said = (run.folder / "failed.txt").read_text().splitlines()[-1]
-    assert "training diverged" in said and "--learning_rate 1000" in said
-    assert newest_whole(run.folder) is not None and not (run.folder / "metrics.json").exists()
+    assert "training diverged: at step 5" in said and "--learning_rate 0.002" in said
+    assert newest_whole(run.folder).name == "checkpoint-3" and not (run.folder / "metrics.json").exists()
     assert do_run(run, keep_weights=False) == FAILED  # it goes on from there, to the same end
 
 

@@ -85,8 +85,8 @@ def test_a_trial_that_diverges_is_pruned_and_the_others_go_on(flags, tmp_path):
     assert states == {0.001: "complete", 1e30: "pruned"} and found["best"]["fields"]["head_learning_rate"] == 0.001
     assert main([*flags, "--n_trials", "2"]) == found  # its point is not tried again
     (tmp_path / "space.yaml").write_text(yaml.safe_dump({"head_learning_rate": [1e30]}))
-    with pytest.raises(ValueError, match="--space .*space.yaml.*diverged"):
-        main([*flags[:2], "--output_dir", str(tmp_path / "other"), *flags[4:]])
+    with pytest.raises(ValueError, match="--space: .*diverged"):
+        main([flags[0], "--output_dir", str(tmp_path / "other"), *flags[3:]])
 
 
 def test_trials_of_other_settings_are_not_mixed(flags):
