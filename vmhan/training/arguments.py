@@ -178,7 +178,7 @@ class RunArguments(TrainingArguments):
         "evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
     )
     logging_nan_inf_filter: bool = _help(
-        "Must stay false: the check waits for the device, and hides divergence.", False
+        "It hides steps whose loss is not finite, and waits for the device in each.", False
     )
     remove_unused_columns: bool = _help("Must stay false: a post's columns are no arguments of the model.", False)
     show_example: bool = _help("Predict one test post with the saved folder.", False)

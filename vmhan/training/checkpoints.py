@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -77,7 +78,7 @@ def checkpoint_fault(folder: str | Path, num_processes: int = 1) -> str | None:
         or _random_states_fault(folder, num_processes)
         or ((folder / "scaler.pt").exists() and _fault_of(folder / "scaler.pt"))  # of half precision alone
         or _fault_of(folder / STATE)
-        or None
+        or (None if "global_step" in _read(folder / STATE) else f"no global_step in {STATE}")
     )
 
 
@@ -95,9 +96,11 @@ def weights_fault(folder: str | Path) -> str | None:
         return _one_of(folder, *of_others) if of_others else f"no {WEIGHTS}"
     if fault := _fault_of(index):
         return fault
-    shards = sorted(set(json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()))
-    faults = [_fault_of(path) for path in (*(folder / name for name in shards), folder / "config.json")]
-    return next(filter(None, faults), None if shards else f"no weight_map in {index.name}")
+    shards = _read(index).get("weight_map") or {}
+    if not isinstance(shards, dict) or not shards:
+        return f"no weight_map in {index.name}"
+    names = (*sorted(map(str, shards.values())), "config.json")
+    return next(filter(None, (_fault_of(folder / name) for name in dict.fromkeys(names))), None)
 
 
 def check_model_folder(argument: str, name: str | Path) -> None:
@@ -149,6 +152,10 @@ def _random_states_fault(folder: Path, num_processes: int) -> str | None:
     return next((fault + hint for fault in faults if fault), None)
 
 
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _one_of(folder: Path, *patterns: str) -> str | None:
     """A fault of the files and folders of these names, of which there must be one."""
     found: Iterator[Path] = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
@@ -158,7 +165,7 @@ def _one_of(folder: Path, *patterns: str) -> str | None:
 
 def _fault_of(path: Path) -> str | None:
     """Whether a file can be read to its end, by its format: safetensors, JSON, or the zip files of torch.save."""
-    if path.is_dir():
+    if path.is_dir() and not path.suffix:  # of FSDP and DeepSpeed
         return None if any(path.iterdir()) else f"an empty {path.name}"
     if not path.is_file():
         return f"no {path.name}"
@@ -169,7 +176,7 @@ def _fault_of(path: Path) -> str | None:
             with safe_open(path, framework="np"):  # compares the header's sizes with the file's
                 return None
         if path.suffix == ".json":
-            is_object = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+            is_object = isinstance(_read(path), dict)
             return None if is_object else f"a {path.name} that is no JSON object"
         with zipfile.ZipFile(path) as file:
             return None if file.testzip() is None else f"a damaged {path.name}"

@@ -283,7 +283,7 @@ def test_weights_that_a_kill_at_the_end_left_are_deleted(place):
 def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(place, in_process, whole, other):
     """Whole by the rule of training itself, which test_resuming.py tries. With metrics.json alone it is unfinished."""
     run = small_run(place)
-    write_checkpoint(run.folder / "checkpoint-7", state='{"a": 1}' if whole else "{")
+    write_checkpoint(run.folder / "checkpoint-7", state='{"global_step": 7}' if whole else "{")
     (run.folder / "leftover").write_text("")
     (run.folder / "metrics.json").write_text("{}")  # killed before run.json: not finished
     (run.folder / "model.safetensors").write_text("weights")

@@ -67,17 +67,19 @@ DAMAGES = {
     "weights of a header alone": ("model.safetensors", lambda path: cut(path, 0.02)),
     "a byte of the optimizer": ("optimizer.pt", flip),
     "a list for a state": ("trainer_state.json", lambda path: path.write_text("[]")),
-    "a folder for weights": ("model.safetensors", lambda path: (path.unlink(), path.mkdir())),
+    "a state of nothing": ("trainer_state.json", lambda path: path.write_text("{}")),
+    "a folder for weights": ("model.safetensors", lambda path: (path.unlink(), (path / "a").mkdir(parents=True))),
     "a half scaler": ("scaler.pt", lambda path: path.write_bytes(b"PK")),
     "an index without shards": ("model.safetensors.index.json", lambda path: sharded(path, "")),
+    "an index of a list": ("model.safetensors.index.json", lambda path: sharded(path, ["a"])),
     "a shard that is missing": ("model-2.safetensors", lambda path: sharded(path, path.name)),
     "an empty folder": ("model.safetensors", lambda path: [file.unlink() for file in path.parent.iterdir()]),
 }
 
 
-def sharded(path: Path, missing: str) -> None:
+def sharded(path: Path, missing) -> None:
     (path.parent / "model.safetensors").rename(path.parent / "model-1.safetensors")
-    names = {"a": "model-1.safetensors", "b": missing} if missing else {}
+    names = {"a": "model-1.safetensors", "b": missing} if isinstance(missing, str) and missing else missing
     (path.parent / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
 
 
