@@ -1,41 +1,20 @@
-"""What a kill leaves: half checkpoints, and a run cut short after each of its files. And training that diverges."""
+"""What a kill leaves: half checkpoints, and a run of a sweep that was cut short after each of its files."""
 
 import json
 import os
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from kills import Killed
 from safetensors.torch import load_file, save_file
 
 import run_mmre
 from datasets_scripts.commands import run_command
-from model_cards.checking import check_card
-from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
-from vmhan.evaluation.sweep.runs import DONE, FAILED, do_run, needs_work
+from vmhan.evaluation.sweep.runs import DONE, do_run, needs_work
 from vmhan.training import evaluate
 from vmhan.training.checkpoints import checkpoint_fault, choose_checkpoint, newest_whole
-from vmhan.training.results import write_results
-from vmhan.training.trainer import RelationTrainer
-
-
-class Killed(BaseException):
-    """No code may catch it, as none can catch a kill."""
-
-
-@pytest.fixture(scope="module")
-def flags(workplace):
-    return [str(workplace / "tiny.yaml"), "--visual", "none", "--num_train_epochs", "2"]
-
-
-@pytest.fixture(scope="module")
-def whole(flags, tmp_path_factory):
-    """A run that nothing interrupted, with checkpoint-3 and checkpoint-6: (folder, metrics)."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    return folder, run_mmre.main([*flags, "--output_dir", str(folder)])
 
 
 @pytest.fixture
@@ -137,12 +116,12 @@ def numbers_of(metrics: dict) -> dict:
 
 
 @pytest.mark.parametrize("damage", [None, "half of model.safetensors", "an empty folder", "no optimizer.pt"])
-def test_a_run_with_a_half_checkpoint_ends_like_one_that_nothing_interrupted(flags, whole, folder, damage):
+def test_a_run_with_a_half_checkpoint_ends_like_one_that_nothing_interrupted(tiny_flags, whole, folder, damage):
     """Also with a rotation that keeps one checkpoint, which the half one must not push out."""
     if damage is not None:
         name, spoil = DAMAGES[damage]
         spoil(folder / "checkpoint-6" / name)
-    command = [*flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true", "--save_total_limit", "1"]
+    command = [*tiny_flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true", "--save_total_limit", "1"]
     resumed = run_mmre.main(command)
     assert numbers_of(resumed) == pytest.approx(numbers_of(whole[1]), abs=1e-6)
     (kept,) = folder.glob("checkpoint-*")
@@ -150,7 +129,7 @@ def test_a_run_with_a_half_checkpoint_ends_like_one_that_nothing_interrupted(fla
 
 
 @pytest.mark.parametrize("writes", range(5))
-def test_a_kill_within_a_checkpoint_leaves_no_half_one(flags, whole, tmp_path, monkeypatch, writes):
+def test_a_kill_within_a_checkpoint_leaves_no_half_one(tiny_flags, whole, tmp_path, monkeypatch, writes):
     """Killed in the middle of each of the second checkpoint's files: weights, optimizer, scheduler, random state."""
     save, count = torch.save, []
 
@@ -176,10 +155,10 @@ def test_a_kill_within_a_checkpoint_leaves_no_half_one(flags, whole, tmp_path, m
             )
             shutil.copytree(whole[0] / "checkpoint-3", folder / "checkpoint-3")
         flag = ["--resume_from_checkpoint", "true"] if not writes else []
-        run_mmre.main([*flags, "--output_dir", str(folder), *flag])
+        run_mmre.main([*tiny_flags, "--output_dir", str(folder), *flag])
     assert [path.name for path in folder.glob("*checkpoint-*")] == ["checkpoint-3"]
     assert (folder / ".unfinished" / "checkpoint-6").is_dir()
-    resumed = run_mmre.main([*flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true"])
+    resumed = run_mmre.main([*tiny_flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true"])
     assert numbers_of(resumed) == pytest.approx(numbers_of(whole[1]), abs=1e-6)
     assert not (folder / ".unfinished").exists()
 
@@ -192,12 +171,12 @@ def best_is(folder: Path, step: int, **state) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_the_best_checkpoint_is_found_beside_the_resumed_one_or_said_to_be_lost(flags, folder, capsys):
+def test_the_best_checkpoint_is_found_beside_the_resumed_one_or_said_to_be_lost(tiny_flags, folder, capsys):
     best_is(folder, 3)
     weights = load_file(folder / "checkpoint-3" / "model.safetensors")
     marked = {name: value + 1 if name == "classifier.bias" else value for name, value in weights.items()}
     save_file(marked, folder / "checkpoint-3" / "model.safetensors", metadata={"format": "pt"})
-    command = [*flags, "--output_dir", str(folder), "--resume_from_checkpoint", str(folder / "checkpoint-6")]
+    command = [*tiny_flags, "--output_dir", str(folder), "--resume_from_checkpoint", str(folder / "checkpoint-6")]
     run_mmre.main(command)
     bias = load_file(folder / "model.safetensors")["classifier.bias"]
     assert torch.equal(bias, marked["classifier.bias"])
@@ -210,19 +189,19 @@ def test_the_best_checkpoint_is_found_beside_the_resumed_one_or_said_to_be_lost(
 
 
 @pytest.mark.parametrize("stop", [3, 6])
-def test_early_stopping_counts_on_after_a_resume(flags, tmp_path, stop):
+def test_early_stopping_counts_on_after_a_resume(tiny_flags, tmp_path, stop):
     """Resumed before and after it had stopped, with epochs left: the same end as without a stop."""
-    flags = [*flags, "--num_train_epochs", "5", "--learning_rate", "1e-9", "--head_learning_rate", "1e-9"]
-    flags += ["--early_stopping_patience", "1", "--output_dir", str(tmp_path / "run")]
-    metrics = run_mmre.main(flags)
+    tiny_flags = [*tiny_flags, "--num_train_epochs", "5", "--learning_rate", "1e-9", "--head_learning_rate", "1e-9"]
+    tiny_flags += ["--early_stopping_patience", "1", "--output_dir", str(tmp_path / "run")]
+    metrics = run_mmre.main(tiny_flags)
     assert metrics["epoch"] == 2
     if stop == 3:
         shutil.rmtree(tmp_path / "run" / "checkpoint-6")
-    resumed = run_mmre.main([*flags, "--resume_from_checkpoint", "true"])
+    resumed = run_mmre.main([*tiny_flags, "--resume_from_checkpoint", "true"])
     assert numbers_of(resumed) == pytest.approx(numbers_of(metrics), abs=1e-6)
 
 
-def test_a_half_final_model_is_said_to_be_unfinished(flags, whole, folder, capsys, monkeypatch):
+def test_a_half_final_model_is_said_to_be_unfinished(tiny_flags, whole, folder, capsys, monkeypatch):
     """Killed between the weights and config.json, which comes last: predict, evaluate and a second try."""
     move = os.replace
 
@@ -231,7 +210,7 @@ def test_a_half_final_model_is_said_to_be_unfinished(flags, whole, folder, capsy
             raise Killed
         move(source, target)
 
-    command = [*flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true"]
+    command = [*tiny_flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true"]
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(os, "replace", killed)
         run_mmre.main(command)
@@ -248,15 +227,6 @@ def predict_with(folder: Path):
 
     (folder.parent / "q.jsonl").write_text('{"text": "Ann met Bob", "head": "Ann", "tail": "Bob"}\n')
     return command.main([str(folder), str(folder.parent / "q.jsonl"), "--output", str(folder.parent / "a.jsonl")])
-
-
-@pytest.fixture
-def sweep_run(flags, tmp_path):
-    """`sweep_run(results, **flags)`: a run of a sweep with the tiny configuration."""
-    entries = {"config": flags[0], "visual": "none", "num_train_epochs": 1}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"datasets": {"cards": entries}, "rows": {"full": {}}}))
-    sweep = read_sweep(tmp_path / "sweep.yaml")
-    return lambda results, **own: plan_runs(sweep, tmp_path / results, flags=own)[0]
 
 
 def snapshots(folder: Path, place: Path, monkeypatch, do) -> list[Path]:
@@ -306,113 +276,3 @@ def test_a_sweep_killed_after_any_of_a_runs_files_goes_on_to_the_same_run(sweep_
         assert numbers_of(again) == pytest.approx(numbers_of(metrics), abs=1e-6), snapshot
         assert (run.folder / "predictions.jsonl").read_bytes() == predictions, snapshot
     assert len(seen) > 15
-
-
-@pytest.mark.parametrize(
-    "rates",
-    [
-        ["--learning_rate", "1e6", "--head_learning_rate", "1e6"],
-        ["--head_learning_rate", "1e30", "--logging_nan_inf_filter", "true"],
-        ["--learning_rate", "1e6", "--logging_strategy", "no"],
-        ["--learning_rate", "1e6", "--logging_strategy", "no", *("--eval_strategy", "no", "--save_strategy", "no")],
-        ["--learning_rate", "1e6", "--max_grad_norm", "0", "--logging_strategy", "epoch"],
-        ["--learning_rate", "inf"],
-        ["--head_learning_rate", "nan", "--logging_strategy", "no"],
-    ],
-    ids=" ".join,
-)
-def test_training_that_diverges_is_an_error_and_leaves_no_model(flags, tmp_path, capsys, rates):
-    folder = tmp_path / "run"
-    if "no" in rates[-1:]:
-        rates = [*rates, "--load_best_model_at_end", "false"]
-    code = run_command("vmhan train", lambda: run_mmre.main([*flags, "--output_dir", str(folder), *rates]))
-    error = capsys.readouterr().err.splitlines()[-1]
-    rate = f"{rates[0]} {float(rates[1]):g}"
-    assert code == 2 and "training diverged" in error and "step " in error and rate in error
-    names = {path.name for path in folder.rglob("*")} if folder.exists() else set()
-    assert not names & {"config.json", "model.safetensors", "metrics.json", "run.json"}
-
-
-def test_a_diverged_run_of_a_sweep_is_recorded_as_failed_and_an_earlier_checkpoint_stays(sweep_run, monkeypatch):
-    step = RelationTrainer.training_step
-
-    def broken(self, model, *args, **kwargs):
-        if self.state.global_step == 4:
-            model.classifier.bias.data.fill_(float("nan"))
-        return step(self, model, *args, **kwargs)
-
-    monkeypatch.setattr(RelationTrainer, "training_step", broken)
-    run = sweep_run("results", learning_rate=0.002, num_train_epochs=2)
-    assert do_run(run, keep_weights=False) == FAILED and needs_work(run)
-    said = (run.folder / "failed.txt").read_text().splitlines()[-1]
-    assert "training diverged: at step 5" in said and "--learning_rate 0.002" in said
-    assert newest_whole(run.folder).name == "checkpoint-3" and not (run.folder / "metrics.json").exists()
-    assert do_run(run, keep_weights=False) == FAILED  # it goes on from there, to the same end
-
-
-def test_scores_that_are_not_finite_name_the_post(flags, whole, tmp_path, monkeypatch, capsys):
-    """Of finite weights: a number of posts, not a NaN in metrics.json."""
-    step = RelationTrainer.prediction_step
-
-    def broken(self, *args, **kwargs):
-        loss, logits, labels = step(self, *args, **kwargs)
-        logits[0, 0, 0] = float("nan")
-        return loss, logits, labels
-
-    monkeypatch.setattr(RelationTrainer, "prediction_step", broken)
-    data = [str(whole[0]), flags[0], "--visual", "none", "--output_dir", str(tmp_path / "again")]
-    with pytest.raises(ValueError, match="3 of 5 posts .*first is post 0 "):
-        evaluate.main(data)
-    assert not (tmp_path / "again" / "metrics.json").exists()
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_metrics_that_are_not_finite_are_not_written(whole, tmp_path, value):
-    with pytest.raises(ValueError, match="test_f1"):
-        write_results(tmp_path, {"test_f1": value, "epoch": 1.0}, {}, {}, None)
-    assert not (tmp_path / "metrics.json").exists()
-
-
-@pytest.mark.parametrize("where", ["flag", "file"])
-def test_a_token_is_in_no_file_of_a_run(flags, tmp_path, where):
-    """Neither beside the model nor in a checkpoint, whose pickles hold the arguments."""
-    folder, given = tmp_path / "run", ["--hub_token", "hf_secret"]
-    if where == "file":
-        entries = yaml.safe_load(Path(flags[0]).read_text()) | {"hub_token": "hf_secret"}
-        (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(entries))
-        flags, given = [str(tmp_path / "tiny.yaml"), *flags[1:]], []
-    run_mmre.main([*flags, *given, "--output_dir", str(folder), "--model_kwargs", "{}"])
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert [path for path in files if path.name == "training_args.bin"]
-    for path in files:
-        parts = [path.read_bytes()]
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as opened:
-                parts += [opened.read(name) for name in opened.namelist()]
-        assert not any(b"hf_secret" in part for part in parts), path
-
-
-def test_a_model_of_diverged_weights_is_said_to_be_one(whole, flags, tmp_path):
-    shutil.copytree(whole[0], tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
-    weights = load_file(tmp_path / "run" / "model.safetensors")
-    weights["classifier.bias"][0] = float("nan")
-    save_file(weights, tmp_path / "run" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="weights of this model are not finite"):
-        evaluate.main([str(tmp_path / "run"), flags[0], "--visual", "none", "--output_dir", str(tmp_path / "again")])
-    assert not (tmp_path / "again" / "metrics.json").exists()
-
-
-def test_a_run_killed_while_it_is_published_is_not_finished(flags, tmp_path, monkeypatch):
-    """The card agrees with the files that are there, and run.json comes after the upload."""
-    monkeypatch.setattr("vmhan.training.command.check_access", lambda token: None)
-    seen = []
-
-    def publish(folder, repo_id, *, run, token, **choice):
-        seen.append((check_card(folder, run), token, (folder / "run.json").exists()))
-        raise Killed
-
-    monkeypatch.setattr("vmhan.training.results.publish_model", publish)
-    command = [*flags, "--num_train_epochs", "1", "--push_to_hub", "true", "--hub_token", "hf_secret"]
-    with pytest.raises(Killed):
-        run_mmre.main([*command, "--output_dir", str(tmp_path / "run")])
-    assert seen == [([], "hf_secret", False)] and not (tmp_path / "run" / "run.json").exists()
