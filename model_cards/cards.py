@@ -69,11 +69,11 @@ SOURCES = {
 }
 
 
-def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
-    """The card of a finished --output_dir of run_mmre.py, whose code loads `repo_id`, or `folder` if there is none.
-    ValueError if metrics.json, config.json or run.json is missing or no JSON object.
+def model_card(folder: str | Path, repo_id: str | None = None, run: Mapping[str, Any] | None = None) -> ModelCard:
+    """The card of an --output_dir of run_mmre.py, whose code loads `repo_id`, or `folder` if there is none.
+    ValueError if metrics.json, config.json or run.json, for which `run` may stand, is missing or no JSON object.
     """
-    metadata = read_metadata(folder)
+    metadata = read_metadata(folder, run)
     dataset = metadata.run["data"]["dataset"]
     name, source = SOURCES.get(dataset, (dataset, f"The data set {code(dataset)}."))
     leaks = leak_reasons(metadata.metrics)
@@ -99,12 +99,20 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> ModelCard:
     )
 
 
-def write_model_card(folder: str | Path, run: Mapping[str, Any] | None = None, repo_id: str | None = None) -> Path:
-    """Write README.md of a finished --output_dir, and before that run.json when `run` (`describe_run`) is given."""
+def write_model_card(
+    folder: str | Path,
+    run: Mapping[str, Any] | None = None,
+    repo_id: str | None = None,
+    *,
+    is_finished: bool = True,
+) -> Path:
+    """Write README.md of an --output_dir, and when `run` (`describe_run`) is given, run.json after it, which says that
+    all of the run is there; not if there is more to do, without `is_finished`.
+    """
     folder = Path(folder)
-    if run is not None:
+    write_text(folder / "README.md", str(model_card(folder, repo_id, run)))
+    if run is not None and is_finished:
         write_json(folder / RUN_FILE, run)
-    write_text(folder / "README.md", str(model_card(folder, repo_id)))
     return folder / "README.md"
 
 

@@ -11,7 +11,9 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from model_cards.cards import model_card
 
@@ -21,8 +23,11 @@ __all__ = ["check_card", "main"]
 CLAIM = re.compile(r"\d|leak", re.IGNORECASE)
 
 
-def check_card(folder: str | Path) -> list[str]:
-    """What is wrong with the folder's README.md, a sentence for each line of it; ValueError if a file is missing."""
+def check_card(folder: str | Path, run: Mapping[str, Any] | None = None) -> list[str]:
+    """What is wrong with the folder's README.md, a sentence for each line of it; ValueError if a file is missing.
+
+    `run` may stand for run.json, which a run writes after its card.
+    """
     path = Path(folder) / "README.md"
     if not path.is_file():
         raise ValueError(f"{folder}: expected a README.md, received none. Run `python -m model_cards.cards {folder}`.")
@@ -30,7 +35,7 @@ def check_card(folder: str | Path) -> list[str]:
     named = re.search(r'^repo_id = (".*")$', card, flags=re.MULTILINE)
     stated, expected = (
         Counter(line.strip() for line in text.splitlines() if CLAIM.search(line))
-        for text in (card, str(model_card(folder, named and json.loads(named[1]))))
+        for text in (card, str(model_card(folder, named and json.loads(named[1]), run)))
     )
     return [
         *(f"`{line}` stands in the card and comes from no file" for line in stated - expected),

@@ -10,9 +10,10 @@ Pickles, optimizer states and checkpoints never do. The token is HF_TOKEN's or t
 import argparse
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
@@ -53,11 +54,13 @@ def publish_model(
     private: bool | None = None,
     predictions: bool = False,
     token: str | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> str:
     """Publish a finished --output_dir of run_mmre.py; returns the URL of the commit.
 
     The repository is made if it is not there, and the folder's README.md then loads from it. `private` refuses an
-    existing public one; `predictions` adds predictions.jsonl, which quotes the entities' names from the data.
+    existing public one; `predictions` adds predictions.jsonl, which quotes the entities' names from the data; `run`
+    may stand for run.json, which a run that publishes itself writes afterwards.
 
     Raises:
         ValueError: a file is missing, a number of the card differs from the files, or `private` meets a public one.
@@ -66,7 +69,7 @@ def publish_model(
         OSError: any other refusal of the Hub.
     """
     files = publishable_files(folder, predictions=predictions)
-    if problems := check_card(folder):
+    if problems := check_card(folder, run):
         raise ValueError(
             f"{folder}/README.md: expected the numbers of metrics.json, config.json and run.json, received a card "
             f"that differs: {'; '.join(problems[:3])}. Write it anew: `python -m model_cards.cards {folder}`."

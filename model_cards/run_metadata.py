@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_cards.secrets import without_secrets
+from model_cards.secrets import is_secret, without_secrets
 
 
-__all__ = ["RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "read_object"]
+__all__ = [
+    "RUN_FILE", "RunMetadata", "describe_run", "leak_reasons", "numbers", "read_metadata", "read_object",
+]  # fmt: skip
 
-RUN_FILE = "run.json"
+RUN_FILE = "run.json"  # a run writes it last of all: where it is, the run is finished
 # What run_mmre.py calls the encoder that it takes from a PyPI package, and that encoder's name on the Hub.
 ENCODERS = {"offline:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 # A hyphen does as well as an underscore, and argparse takes the beginning of a flag: --hub_t is --hub_token.
-SECRET_FLAG = re.compile(r"--([\w-]*token|hub[_-]t\w*)")
 LOCAL_FOLDERS = re.compile(r"""(?<![\w./])/(?:[^/\s"']+/)+""")  # as in transformers:/home/ann/encoder
 LOCAL_FIELDS = ("data_dir", "cache_dir", "text_encoder")
 TRAINING_FIELDS = (
@@ -67,10 +68,13 @@ def describe_run(
     }
 
 
-def read_metadata(folder: str | Path) -> RunMetadata:
-    """Read an --output_dir of run_mmre.py; ValueError for a JSON file that is missing or no object."""
+def read_metadata(folder: str | Path, run: Mapping[str, Any] | None = None) -> RunMetadata:
+    """Read an --output_dir of run_mmre.py, with `run` in place of a run.json that is not there yet; ValueError for a
+    JSON file that is missing or no object.
+    """
     folder = Path(folder)
-    contents = [read_object(folder / name) for name in ("metrics.json", "config.json", RUN_FILE)]
+    contents = [read_object(folder / name) for name in ("metrics.json", "config.json")]
+    contents.append(read_object(folder / RUN_FILE) if run is None else dict(run))
     figures = sorted(path.relative_to(folder).as_posix() for pattern in FIGURES for path in folder.glob(pattern))
     return RunMetadata(*contents, figures=figures)
 
@@ -101,7 +105,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: expected a JSON file, received none that can be read ({error}). Pass a finished --output_dir of "
-            "run_mmre.py, which writes metrics.json, config.json and run.json."
+            f"run_mmre.py, which writes metrics.json, config.json and, when all is done, {RUN_FILE}."
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, received {type(content).__name__}. Run run_mmre.py again.")
@@ -113,27 +117,33 @@ def _hub_name(name: str) -> str | None:
 
 
 def _public_command(argv: Sequence[str]) -> str:
-    words = ["python", "run_mmre.py"]
+    words, is_after_secret = ["python", "run_mmre.py"], False
     for word in argv:
         flag, equals, value = word.partition("=")
-        if SECRET_FLAG.fullmatch(flag) and equals:
+        is_flag = word.startswith("--")
+        if is_flag:
+            is_after_secret = is_secret(flag) and not equals
+        if is_flag and is_secret(flag) and equals:
             word = f"{flag}=..."
-        elif SECRET_FLAG.fullmatch(words[-1]):
+        elif is_after_secret and not is_flag:
             word = "..."
-        elif equals and flag.startswith("--"):
+        elif equals and is_flag:
             word = f"{flag}={_public_value(value)}"
         words.append(LOCAL_FOLDERS.sub("", _public_value(word)))
     return shlex.join(words)
 
 
 def _public_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in values.items() if value is not None and name not in LOCAL_FIELDS}
+    left_out = {name for name in values if name in LOCAL_FIELDS or is_secret(name)}
+    kept = {name: value for name, value in values.items() if value is not None and name not in left_out}
     return {name: _public_value(value) for name, value in kept.items()}
 
 
 def _public_value(value: Any) -> Any:
-    """Keep only the last part of an absolute path, which says more about the user's machine than about the model."""
+    """Keep only the last part of an absolute path, which says more about the user's machine than about the model, and
+    no name and password of an address.
+    """
     if isinstance(value, Mapping):
-        return {name: _public_value(inner) for name, inner in value.items()}
+        return {name: _public_value(inner) for name, inner in value.items() if not is_secret(str(name))}
     value = without_secrets(value)
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

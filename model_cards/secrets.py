@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-__all__ = ["without_secrets"]
+__all__ = ["is_secret", "without_secrets"]
 
 # An address goes on until a blank or the next address ("openai:a@http://x,b@http://y"); a password may hold quotes.
 SCHEME = r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:(?://|\\\\)|https?:/)"  # of a path, which has one slash of several
@@ -13,12 +13,23 @@ NEXT = rf"(?:,[^\s,@]{{0,200}}@|[\"'(\[<>,;|]){SCHEME}"
 ADDRESS = re.compile(rf"{SCHEME}(?:(?!{NEXT})\S)+")
 AFTER = "\"'`)]},.;:>"  # characters that at the end are no part of an address
 NAME = r"(?:[\w-]*[_-])?(?:password|passwd|secret|api[_-]?key|authorization|credentials?)|[\w-]+[_-]token"
-SECRET_NAME = re.compile(rf"{NAME}|token", re.IGNORECASE)
+# A hyphen does as well as an underscore, and argparse takes the beginning of a flag: --hub_t is --hub_token.
+SECRET_NAME = re.compile(rf"-*({NAME}|token|hub[_-]t\w*)", re.IGNORECASE)
 # name=value, and "name": "value" as in JSON or a Python dict
 NAMED = re.compile(
     rf"""((?<![\w-])(?:{NAME})=|(["'])(?:{NAME})\2\s*:\s*(?=["']))(?:(["'])(?:(?!\3)[^\\]|\\.)*\3|[^\s,;&]+)""",
     re.IGNORECASE,
 )
+
+
+def is_secret(name: str) -> bool:
+    """Whether a flag or field of this name holds what no file may have: a token, a password, a key.
+
+    Example:
+        >>> [is_secret(name) for name in ("hub_token", "--hub-t", "api_key", "tokens_per_batch")]
+        [True, True, True, False]
+    """
+    return SECRET_NAME.fullmatch(name) is not None
 
 
 def without_secrets(value: Any) -> Any:
@@ -31,7 +42,7 @@ def without_secrets(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {
-            name: "..." if isinstance(inner, str) and SECRET_NAME.fullmatch(str(name)) else without_secrets(inner)
+            name: "..." if isinstance(inner, str) and is_secret(str(name)) else without_secrets(inner)
             for name, inner in value.items()
         }
     if isinstance(value, (list, tuple)):

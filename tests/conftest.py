@@ -34,7 +34,8 @@ hypothesis.settings.load_profile("vmhan")
 # Files whose tests train, kill, compile or start processes; `make test-quick` leaves them out.
 SLOW = """test_ray test_scaling test_run_mmre test_search test_evaluating test_sweep test_prepare_resume
 test_prepare_training test_export test_speed test_hub test_saving test_lean test_docs test_cli test_visual_share
-test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm test_detection_adapters""".split()
+test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm test_detection_adapters
+test_resuming test_diverging""".split()
 
 
 def pytest_collection_modifyitems(items):

@@ -170,7 +170,19 @@ def test_hub_names_of_encoder_and_data_are_metadata_and_folders_are_not(folder, 
     assert {(r.dataset_type, r.dataset_config) for r in card.data.eval_results} == {("ann/posts", "mnre")}
 
 
-@pytest.mark.parametrize("flags", ["--hub_token hf_secret", "--x_token=hf_secret", "--hub-t=hf_secret"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--hub_token hf_secret",
+        "--x_token=hf_secret",
+        "--hub-t=hf_secret",
+        "--api-key hf_secret",
+        "--password=hf_secret",
+        "--hub_token hf_secret hf_secret",
+        "--dataset https://ann:hf_secret@host/posts",
+        "--dataset=s3://hf_secret@a/b",
+    ],
+)
 def test_no_token_and_no_private_folder_is_told(folder, flags):
     run = describe_run(
         ["c.yaml", *flags.split(), "--output_dir=/home/ann/out", "--data_dir", "/home/ann/mnre"],

@@ -26,6 +26,7 @@ from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_graph, write_jsonl, write_parquet
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions
 from vmhan.inference.resumable import Make, ResumableOutput
+from vmhan.training.checkpoints import check_model_folder
 
 
 __all__ = ["main"]
@@ -111,6 +112,7 @@ def _device(text: str) -> torch.device:
 
 
 def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
+    check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
     return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names})
 

@@ -1,16 +1,19 @@
 """The finished runs that a table or a figure compares: systems, each trained once a seed, and their scores."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_cards.run_metadata import read_object
+from model_cards.run_metadata import RUN_FILE, read_object
 from vmhan.scoring.predictions import Predictions, check_same_pairs, read_predictions
 from vmhan.scoring.scorer import score
 
 
 __all__ = ["System", "finished_runs", "read_if_there", "read_systems", "seed_scores"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,17 @@ def read_if_there(path: Path) -> dict[str, Any]:
 
 
 def finished_runs(results: str | Path) -> dict[str, list[Path]]:
-    """The folders RESULTS/ROW/seed-N that have a metrics.json, by row, in the order of their seeds."""
+    """The folders RESULTS/ROW/seed-N that have a metrics.json, by row, in the order of their seeds.
+
+    Runs of a sweep (they have settings.json) that were cut short or failed are left out, with a warning.
+    """
     rows: dict[str, list[Path]] = {}
     runs = [path.parent for path in Path(results).glob("*/seed-*/metrics.json")]
     for run in sorted(runs, key=lambda run: (run.parent.name, int(run.name.removeprefix("seed-")))):
+        is_whole = (run / RUN_FILE).is_file() and not (run / "failed.txt").exists()
+        if (run / "settings.json").exists() and not is_whole:
+            logger.warning("%s is left out: its run is unfinished or failed; start its sweep again", run)
+            continue
         rows.setdefault(run.parent.name, []).append(run)
     return rows
 

@@ -1,6 +1,7 @@
 """Temperature scaling: the one number that makes a model's probabilities honest on a validation split."""
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -18,8 +19,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     https://arxiv.org/abs/1706.04599): it changes confidences, never which relation is best.
 
     The negative log-likelihood, convex in 1 / temperature, is minimised by LBFGS in float64. Without a single wrong
-    answer the optimum is 0, and 1 is returned; where it is infinite, `MAX_TEMPERATURE` is. logits (n, R) are of pairs
-    that were not trained on, labels (n,) their relation ids; ValueError for no pair, or shapes that do not fit.
+    answer the optimum is 0, and 1 is returned; where it is infinite, `MAX_TEMPERATURE` is, and where none is found,
+    1; each with a warning. logits (n, R) are of pairs that were not trained on, labels (n,) their relation ids;
+    ValueError for no pair, shapes that do not fit, or logits that are not finite.
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or len(labels) == 0:
         raise ValueError(
@@ -27,6 +29,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             f"{tuple(logits.shape)} and {tuple(labels.shape)}."
         )
     logits, labels = logits.detach().double(), labels.detach()
+    if wrong := (~logits.isfinite()).any(dim=-1).sum().item():
+        raise ValueError(f"logits must be finite, received others for {wrong} of {len(labels)} pairs.")
     if torch.equal(logits.argmax(dim=-1), labels):
         logger.warning("no wrong answer among %d pairs to calibrate on: temperature stays 1", len(labels))
         return 1.0
@@ -41,4 +45,17 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     with torch.enable_grad():
         optimizer.step(negative_log_likelihood)
-    return 1 / max(inverse.item(), 1 / MAX_TEMPERATURE)
+    if not math.isfinite(inverse.item()):
+        logger.warning(
+            "no temperature is found for %d pairs, whose logits are of up to %g: it stays 1",
+            len(labels),
+            logits.abs().max(),
+        )
+        return 1.0
+    if inverse.item() <= 1 / MAX_TEMPERATURE:
+        said = (
+            "the likeliest temperature of %d pairs is %g or more, which is taken: the scores say little of these pairs"
+        )
+        logger.warning(said, len(labels), MAX_TEMPERATURE)
+        return MAX_TEMPERATURE
+    return 1 / inverse.item()

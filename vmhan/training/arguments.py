@@ -177,6 +177,9 @@ class RunArguments(TrainingArguments):
         "padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. One process "
         "evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
     )
+    logging_nan_inf_filter: bool = _help(
+        "It hides steps whose loss is not finite, and waits for the device in each.", False
+    )
     remove_unused_columns: bool = _help("Must stay false: a post's columns are no arguments of the model.", False)
     show_example: bool = _help("Predict one test post with the saved folder.", False)
     hub_license: str = _help("Licence of the weights, for the card.", "apache-2.0")
@@ -206,6 +209,10 @@ class RunArguments(TrainingArguments):
             self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
         if self.accelerator_config.dispatch_batches is None:
             self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the token, since Trainer pickles its arguments into each checkpoint."""
+        return {**self.__dict__, "hub_token": None}
 
     def evaluate_at_the_end_only(self) -> None:
         """No epoch is selected, the last one counts, and there need be no validation split."""

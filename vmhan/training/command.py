@@ -20,10 +20,11 @@ from model_cards.publishing import check_access, check_repo_id
 from modeling_vmhan import VMHANProcessor
 from vmhan.scoring.calibration import calibrate
 from vmhan.training.arguments import DataArguments, RunArguments, parse_arguments
+from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.models import Model, build_model
-from vmhan.training.results import complete, describe, write_results
-from vmhan.training.trainer import RelationTrainer, callbacks, gathered_weights, real_pairs, score_evaluation, train
+from vmhan.training.results import complete, describe, save_folder, write_results
+from vmhan.training.trainer import RelationTrainer, gathered_weights, real_pairs, score_evaluation, train
 
 
 __all__ = ["main", "make_trainer", "measure", "set_up_logging"]
@@ -54,8 +55,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     weights = gathered_weights(trainer)
     if trainer.is_world_process_zero():
         output_dir = Path(run_args.output_dir)
-        model.save_pretrained(output_dir, state_dict=weights)
-        processor.save_pretrained(output_dir)
+        save_folder(output_dir, model, processor, weights)
         write_results(output_dir, metrics, results, posts, model.config)
         run = describe(argv, model_args, data_args, run_args)
         complete(run_args, run, posts, is_repository=model_args.baseline is None)

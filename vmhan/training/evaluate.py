@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
     results = measure(trainer, posts, metrics, temperature=model.config.calibration_temperature)
     if trainer.is_world_process_zero():
+        (output_dir / RUN_FILE).unlink(missing_ok=True)  # of an evaluation before: it is written last
         model.config.save_pretrained(output_dir)
         write_results(output_dir, metrics, results, posts, model.config)
         run = describe(argv, model_args, data_args, run_args)

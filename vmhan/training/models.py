@@ -14,6 +14,7 @@ from modeling_vmhan.weights import load_region_encoder
 from vmhan.baselines import BaselineForRelationClassification, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model, sentence_kind
+from vmhan.training.checkpoints import check_model_folder
 from vmhan.training.text_encoders import load_text_encoder, public_name
 
 
@@ -61,7 +62,8 @@ def build_model(
 
 
 def load_trained(folder: Path) -> tuple[Model, VMHANProcessor]:
-    """The model and processor of a finished run's folder, as they were saved."""
+    """The model and processor of a finished run's folder, as they were saved; ValueError for an unfinished one."""
+    check_model_folder("RUN_FOLDER", folder)
     is_baseline = "baseline" in PreTrainedConfig.get_config_dict(folder)[0]
     model = load_baseline(folder) if is_baseline else VMHANForRelationClassification.from_pretrained(folder)
     return model, VMHANProcessor.from_pretrained(folder)

@@ -2,30 +2,55 @@
 
 import json
 import logging
+import math
+import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import datasets
 import transformers
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME
 
 from model_cards.cards import write_model_card
 from model_cards.files import write_json, write_text
 from model_cards.publishing import publish_model
-from model_cards.run_metadata import RUN_FILE, describe_run
-from modeling_vmhan import VMHANConfig
+from model_cards.run_metadata import RUN_FILE, describe_run, numbers
+from modeling_vmhan import VMHANConfig, VMHANProcessor
 from modeling_vmhan.images import load_image
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
+from vmhan.training.checkpoints import ASIDE
 from vmhan.training.data import FEATURE_COLUMNS
 from vmhan.training.environment import describe_environment
 from vmhan.training.trainer import real_pairs
 
 
-__all__ = ["complete", "describe", "prediction_rows", "show_example", "write_results"]
+__all__ = ["complete", "describe", "prediction_rows", "save_folder", "show_example", "write_results"]
 
 logger = logging.getLogger(__name__)
+
+
+def save_folder(
+    output_dir: Path, model: PreTrainedModel, processor: VMHANProcessor, weights: dict[str, Tensor] | None = None
+) -> None:
+    """The model and its processor, each file whole. config.json is the last one: a folder without it is unfinished,
+    and one without run.json, which a run writes last of all and is taken away here, has no whole results.
+    """
+    aside = output_dir / ASIDE
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    model.save_pretrained(aside, state_dict=weights)
+    processor.save_pretrained(aside)
+    written = sorted(aside.iterdir(), key=lambda path: path.name == CONFIG_NAME)
+    for path in (output_dir / RUN_FILE, output_dir / CONFIG_NAME, *output_dir.glob("model*.safetensors*")):
+        path.unlink(missing_ok=True)
+    for path in written:
+        os.replace(path, output_dir / path.name)
+    aside.rmdir()
 
 
 def write_results(
@@ -39,6 +64,10 @@ def write_results(
     rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
     write_json(output_dir / "environment.json", describe_environment())
     write_text(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    if unknown := [name for name, value in numbers(metrics).items() if not math.isfinite(value)]:
+        raise ValueError(
+            f"metrics: expected finite numbers, received others as {unknown}: nothing of them is written."
+        )
     write_json(output_dir / "metrics.json", metrics)
     logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
     try:
@@ -87,21 +116,21 @@ def describe(
 
 
 def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
-    """A trained VM-HAN: an answered example if asked for, the card, the upload; of a baseline, run.json."""
+    """Of a trained VM-HAN an answered example if asked for, the card, the upload; last run.json, the end of a run."""
     folder = Path(run_args.output_dir)
     if run_args.show_example and is_repository and "test" in posts:
         show_example(folder, posts["test"])
     elif run_args.show_example:
         reason = "there is no test split" if is_repository else "a baseline has no pipeline"
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
-    if not is_repository:
-        write_json(folder / RUN_FILE, run)
-        return
-    repo_id = run_args.hub_model_id or folder.absolute().name
-    write_model_card(folder, run, repo_id=run_args.hub_model_id)
-    if run_args.publish:
+    if is_repository:
+        write_model_card(folder, run, repo_id=run_args.hub_model_id, is_finished=not run_args.publish)
+    if is_repository and run_args.publish:
         choice = {"private": run_args.hub_private_repo, "predictions": run_args.hub_predictions}
-        publish_model(folder, repo_id, token=run_args.hub_token, **choice)
+        repo_id = run_args.hub_model_id or folder.absolute().name
+        publish_model(folder, repo_id, run=run, token=run_args.hub_token, **choice)
+    if not is_repository or run_args.publish:
+        write_json(folder / RUN_FILE, run)
 
 
 def show_example(output_dir: Path, posts: datasets.Dataset) -> None:

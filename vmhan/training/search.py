@@ -5,12 +5,13 @@ the run's seed. Trials are kept in search.db: a killed search of the same settin
 The test split is never looked at. Optuna (`pip install 'vmhan[search]'`) draws the points.
 """
 
+import functools
 import hashlib
 import json
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from datasets_scripts.commands import nearest
 from model_cards.files import write_json, write_text
+from model_cards.secrets import is_secret
 from vmhan.configs import find_config
 from vmhan.training.arguments import ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, set_up_logging
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.flags import normal, read_entries, to_entries
 from vmhan.training.models import build_model
+from vmhan.training.trainer import DivergedError
 
 
 __all__ = ["main", "read_space"]
@@ -75,24 +78,39 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "pruner": optuna.pruners.NopPruner(),  # a trial cut short would have no value
     }
     study = optuna.create_study(**options)
-    states = optuna.trial.TrialState
-    for trial in study.get_trials(states=(states.RUNNING,)):  # cut short by a kill
-        study.tell(trial.number, state=states.FAIL)
-        study.enqueue_trial(trial.params)
-    missing = n_trials - len(study.get_trials(states=(states.COMPLETE,)))
-    if missing > 0:
-        trials.trainer.hyperparameter_search(
-            hp_space=trials.training_fields,
-            compute_objective=trials.best_so_far,
-            n_trials=missing,
-            backend="optuna",
-            **options,
-        )
+    _try_points(study, trials, n_trials, options)
     return _write(study, argv, run_args.seed, output_dir)
 
 
+def _try_points(study, trials: "_Trials", n_trials: int, options: Mapping[str, Any]) -> None:
+    """Those that are missing. ValueError where the training of all diverged."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):  # cut short by a kill
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+    missing = n_trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    try:
+        if missing > 0:
+            trials.trainer.hyperparameter_search(
+                hp_space=trials.training_fields,
+                compute_objective=trials.best_so_far,
+                n_trials=missing,
+                backend="optuna",
+                **options,
+            )
+        study.best_trial  # noqa: B018  ValueError where there is none
+    except ValueError as error:
+        if {trial.state for trial in study.get_trials()} != {TrialState.PRUNED}:
+            raise
+        raise ValueError("--space: the training of every point diverged: give it lower learning rates.") from error
+
+
 class _Trials:
-    """The Trainer whose model is built anew for each trial, and what it asks for on the way."""
+    """The Trainer whose model is built anew for each trial, and what it asks for on the way.
+
+    A trial that diverges is pruned, with the reason in the log: its point is not tried again.
+    """
 
     def __init__(self, space: dict[str, list], model_args, data_args, run_args):
         self._space, self._model_args, self._data_args, self._best = space, model_args, data_args, -math.inf
@@ -104,6 +122,7 @@ class _Trials:
         posts = with_lengths(self._posts, processor, run_args)
         self.trainer = None
         self.trainer = make_trainer(model, processor, posts, data_args, run_args, model_init=self.model)
+        self.trainer.train = functools.partial(_pruned_if_diverged, self.trainer.train)
 
     def model(self, trial):
         """A fresh model of the trial's fields; the collator gets the processor that belongs to it."""
@@ -125,6 +144,15 @@ class _Trials:
 
     def _point(self, trial) -> dict[str, Any]:
         return {name: trial.suggest_categorical(name, values) for name, values in self._space.items()}
+
+
+def _pruned_if_diverged(train: Callable[..., Any], **options: Any) -> Any:
+    try:
+        return train(**options)
+    except DivergedError as error:
+        from optuna import TrialPruned
+
+        raise TrialPruned(str(error)) from error
 
 
 def read_space(name: str | Path) -> dict[str, list]:
@@ -149,7 +177,7 @@ def _entries(argv: Sequence[str]) -> dict[str, Any]:
     """The run's settings, of its file and flags, without those of the search's place, and without tokens."""
     from_file = bool(argv) and not argv[0].startswith("-")
     entries = (read_entries(find_config(argv[0])) if from_file else {}) | to_entries(argv[from_file:])
-    return {name: value for name, value in entries.items() if name not in NOT_TRIED[:-1] and "token" not in name}
+    return {name: value for name, value in entries.items() if name not in NOT_TRIED[:-1] and not is_secret(name)}
 
 
 def _study_name(entries: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """transformers.Trainer for posts: two learning rates, logged loss parts, scores over pairs."""
 
+import contextlib
 import json
 import logging
+import math
 import os
-import time
+import shutil
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -11,18 +13,20 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-import transformers
+from accelerate.utils import broadcast_object_list
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer
-from transformers.trainer_utils import get_last_checkpoint, seed_worker
+from transformers.trainer_utils import rotate_checkpoints, seed_worker
 
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
 from vmhan.training.batching import TokenBudgetSampler
+from vmhan.training.callbacks import BestCheckpoint, EpochClock, EpochSetter
+from vmhan.training.checkpoints import ASIDE, STATE, choose_checkpoint
 from vmhan.training.mapped_features import with_mapped_features
 
 
-__all__ = ["RelationTrainer", "callbacks", "gathered_weights", "real_pairs", "score_evaluation", "train"]
+__all__ = ["DivergedError", "RelationTrainer", "gathered_weights", "real_pairs", "score_evaluation", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +34,18 @@ PADDING = -100
 OF_ONE_SESSION = ("train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
+class DivergedError(ValueError):
+    """Weights or scores are not finite: a run that ends so has no result."""
+
+
 class RelationTrainer(Trainer):
-    """Trainer with two learning rates, logged loss parts, and evaluation that keeps a post's pairs together."""
+    """Trainer with two learning rates, logged loss parts, and evaluation that keeps a post's pairs together.
+
+    A checkpoint gets its name when all of it is written. Diverged weights are an error, and are never saved.
+    """
 
     def __init__(self, *args, **kwargs):
+        self._aside: str | None = None  # where a checkpoint is written
         super().__init__(*args, **kwargs)
         self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
 
@@ -66,7 +78,16 @@ class RelationTrainer(Trainer):
                 torch.distributed.broadcast(buffer, src=0)
         output = super().evaluation_loop(*args, **kwargs)
         if output.predictions is not None:
-            loss = torch.nn.functional.cross_entropy(*map(torch.from_numpy, real_pairs(output))).item()
+            wrong = np.flatnonzero(~np.isfinite(output.predictions).all(axis=(1, 2)))
+            if len(wrong):
+                self.check_weights()
+                raise DivergedError(
+                    f"{len(wrong)} of {len(output.predictions)} posts have scores that are not finite though the "
+                    f"weights are finite; the first is post {wrong[0]} of the split, counted from 0. Look there for "
+                    "features of very large values, or pass --bf16 false --fp16 false."
+                )
+            logits, gold = map(torch.from_numpy, real_pairs(output))
+            loss = torch.nn.functional.cross_entropy(logits.double(), gold).item()
             output.metrics.update({name: loss for name in output.metrics if name.endswith("_loss")})
         return output
 
@@ -119,8 +140,56 @@ class RelationTrainer(Trainer):
                     self._loss_parts[name].append(outputs[name])
         return (loss, outputs) if return_outputs else loss
 
+    def check_weights(self) -> None:
+        """DivergedError where a weight or running statistic is not finite. It waits for the device: not in a step."""
+        values = [value for value in (*self.model.parameters(), *self.model.buffers()) if value.is_floating_point()]
+        values = [value.to_local() if hasattr(value, "to_local") else value for value in values]  # FSDP's: a part each
+        wrong = sum((~value.detach().isfinite().all()).to(self.args.device) for value in values)
+        if self.accelerator.reduce(torch.as_tensor(wrong, device=self.args.device), "sum").item():
+            self._loss_parts.clear()  # a search goes on with another trial
+            if not self.args.do_train:
+                raise DivergedError("the weights of this model are not finite: train it again, with lower rates.")
+            rates = [(name, getattr(self.args, name)) for name in ("learning_rate", "head_learning_rate")]
+            said = " and ".join(f"--{name} {rate:g}" for name, rate in rates if rate is not None)
+            raise DivergedError(
+                f"training diverged: at step {self.state.global_step}, epoch {self.state.epoch or 0:.2f}, the weights "
+                f"are not finite any more, with {said}. Pass lower rates, --warmup_steps, or a lower --max_grad_norm "
+                f"(now {self.args.max_grad_norm:g}); these weights are not saved."
+            )
+
+    def _get_output_dir(self, trial) -> str:
+        return self._aside or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Write it in a folder aside, and give it its name when every process has written its part."""
+        self.check_weights()
+        folder = self._get_output_dir(trial)
+        aside = os.path.join(folder, ASIDE)
+        self._aside = aside
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._aside = None
+        written, final = (os.path.join(place, f"checkpoint-{self.state.global_step}") for place in (aside, folder))
+        if self.state.best_model_checkpoint == written:
+            self.state.best_model_checkpoint = final
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self.state.save_to_json(os.path.join(written, STATE))
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(written, final)
+            with contextlib.suppress(OSError):
+                os.rmdir(aside)
+            rotate_checkpoints(folder, self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True)
+        self.accelerator.wait_for_everyone()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the mean of each loss part since the last training log, over all processes."""
+        """Adds the mean of each loss part since the last training log, over all processes.
+
+        A loss that is not finite may be a step that fp16 skips; it is an error where the weights are not finite.
+        """
+        if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
+            self.check_weights()
         if "loss" in logs:
             for name, values in sorted(self._loss_parts.items()):
                 logs[name] = round(self.accelerator.reduce(torch.stack(values).mean(), "mean").item(), 6)
@@ -142,55 +211,11 @@ class RelationTrainer(Trainer):
         return loss, logits, pad(labels.split(counts), batch_first=True, padding_value=PADDING)
 
 
-class EpochSetter(transformers.TrainerCallback):
-    """Tells a sampler the epoch: accelerate does not, when several processes resume in the midst of one."""
-
-    def __init__(self, sampler: TokenBudgetSampler):
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        self.sampler.set_epoch(int((state.epoch or 0) + 1e-6))
-
-
-class EpochClock(transformers.TrainerCallback):
-    """How long the epochs of training took, without the evaluation and the checkpoint after each."""
-
-    def __init__(self):
-        self.seconds: list[tuple[float, float]] = []  # of each whole epoch: wall clock; this process, all threads
-        self.has_trained, self._start = False, None
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        epoch = state.epoch or 0
-        is_whole = abs(epoch - round(epoch)) < 1e-6  # not resumed in the midst of it
-        self.has_trained, self._start = True, (time.perf_counter(), time.process_time()) if is_whole else None
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        if self._start is not None:
-            self.seconds.append((time.perf_counter() - self._start[0], time.process_time() - self._start[1]))
-
-    def metrics(self) -> dict[str, float]:
-        """Means over the epochs."""
-        names = ("train_seconds_per_epoch", "train_processor_seconds_per_epoch")
-        return dict(zip(names, np.mean(self.seconds, axis=0).tolist(), strict=True)) if self.seconds else {}
-
-
-def callbacks(run_args: RunArguments) -> list[transformers.TrainerCallback]:
-    if run_args.early_stopping_patience is None:
-        return []
-    if not run_args.load_best_model_at_end:
-        logger.warning("no early stopping: it needs --load_best_model_at_end true and --eval_strategy epoch or steps")
-        return []
-    return [EarlyStoppingCallback(early_stopping_patience=run_args.early_stopping_patience)]
-
-
 def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     """Train, from the last checkpoint with --resume_from_checkpoint true; returns the training metrics, after a resume
     those of the whole training only, or those that the folder's metrics.json has where nothing was left to train.
     """
-    resume: str | None = run_args.resume_from_checkpoint
-    if resume is not None and resume.lower() in ("true", "false"):
-        is_wanted = resume.lower() == "true" and os.path.isdir(run_args.output_dir)
-        resume = get_last_checkpoint(run_args.output_dir) if is_wanted else None
+    resume = _resume(trainer, run_args)
     logger.info("training starts from %s", resume or "the beginning")
     # PyTorch has no fast bfloat16 product for an x86 CPU without AVX-512: a step takes about ten times float32's
     capability = torch.backends.cpu.get_cpu_capability()
@@ -199,7 +224,10 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
         logger.warning("bf16 is many times slower than float32 on this CPU (%s): pass --bf16 false", capability)
     clock = EpochClock()
     trainer.add_callback(clock)
-    metrics = trainer.train(resume_from_checkpoint=resume).metrics
+    metrics = trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
+    trainer.check_weights()
+    if not math.isfinite(metrics.get("train_loss", 0.0)):  # a step that fp16 skipped
+        del metrics["train_loss"]
     if trainer.state.global_step < trainer.state.max_steps:
         said = "training stopped early, after epoch %.1f: no better validation F1 (--early_stopping_patience %s)"
         logger.info(said, trainer.state.epoch, run_args.early_stopping_patience)
@@ -210,6 +238,37 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
             before = json.loads(file.read_text(encoding="utf-8"))
             metrics |= {name: value for name, value in before.items() if name.startswith("train_")}
     return metrics | clock.metrics()
+
+
+def _resume(trainer: RelationTrainer, run_args: RunArguments) -> Path | None:
+    """The checkpoint to go on from, which the first process chooses for all; prepares the trainer for it."""
+    chosen: list = [None, None]
+    if trainer.is_world_process_zero():
+        shutil.rmtree(Path(run_args.output_dir) / ASIDE, ignore_errors=True)  # of a run that was killed
+        try:
+            chosen[0] = choose_checkpoint(run_args.resume_from_checkpoint, run_args.output_dir, run_args.world_size)
+        except ValueError as error:
+            chosen[1] = error
+    resume, error = broadcast_object_list(chosen)
+    if error is not None:
+        raise error
+    if resume is not None:
+        trainer.add_callback(BestCheckpoint(resume))
+        _go_on_waiting(trainer, run_args, resume)
+    return resume
+
+
+def _go_on_waiting(trainer: RelationTrainer, run_args: RunArguments, resume: Path) -> None:
+    """Early stopping counts on where the checkpoint was; nothing is left to train where it had come to its end."""
+    state = json.loads((resume / STATE).read_text(encoding="utf-8"))
+    saved = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback", {}).get("attributes", {})
+    waited = saved.get("early_stopping_patience_counter", 0)
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, EarlyStoppingCallback):
+            callback.early_stopping_patience_counter = waited
+            if waited >= callback.early_stopping_patience:
+                logger.info("training had stopped early at %s: nothing is left to train", resume.name)
+                run_args.max_steps = state["global_step"]
 
 
 def gathered_weights(trainer: RelationTrainer) -> dict[str, torch.Tensor] | None:

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from paths import ROOT
+from safetensors.numpy import save_file
 
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES
@@ -19,8 +22,9 @@ from vmhan.configs import CONFIGS
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.sweep import command
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
-from vmhan.evaluation.sweep.runs import DONE, FAILED, check_settings, do_run, needs_work
+from vmhan.evaluation.sweep.runs import DONE, FAILED, check_settings, do_run, needs_work, record_failure
 from vmhan.scoring.predictions import read_predictions
+from vmhan.scoring.systems import finished_runs
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.flags import flags_of, normal, to_entries
 
@@ -63,6 +67,7 @@ def main(argv):
     (folder / "metrics.json").write_text(json.dumps({**numbers, "leaky": False, "train_runtime": time.time()}))
     if flags.get("fail_late"):
         raise OSError("the card could not be written")
+    (folder / "run.json").write_text("{}")
 """
 IN_FRONT = """
 import sys
@@ -124,6 +129,7 @@ def finish(run, **record):
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "settings.json").write_text(json.dumps({"settings": run.settings(), **record}))
     (run.folder / "metrics.json").write_text('{"old": true}')
+    (run.folder / "run.json").write_text("{}")
 
 
 def test_flags_and_entries_are_inverse():
@@ -186,12 +192,12 @@ def test_a_killed_sweep_goes_on_to_the_same_table(place):
     assert len(at_once) == 6
     (place / "calls.txt").unlink()
     process = start(place, "--", "--sleep", "0.5")
-    while len(every(place, "metrics.json")) < 2:
+    while len(every(place, "run.json")) < 2:
         time.sleep(0.05)
         assert process.poll() is None
     process.kill()
     process.communicate()
-    done = {path.parent: path.read_bytes() for path in every(place, "metrics.json")}
+    done = {path.parent: (path.parent / "metrics.json").read_bytes() for path in every(place, "run.json")}
     assert len(done) < 6
     assert run_sweep(place, "--", "--sleep", "0.5")[0] == 0
     assert all((folder / "metrics.json").read_bytes() == content for folder, content in done.items())
@@ -275,15 +281,70 @@ def test_weights_that_a_kill_at_the_end_left_are_deleted(place):
 
 @pytest.mark.parametrize(("whole", "other"), [(True, {}), (False, {}), (True, {"num_test": 3})])
 def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(place, in_process, whole, other):
+    """Whole by the rule of training itself, which test_resuming.py tries. With metrics.json alone it is unfinished."""
     run = small_run(place)
-    (run.folder / "checkpoint-7").mkdir(parents=True)
+    write_checkpoint(run.folder / "checkpoint-7", state='{"global_step": 7}' if whole else "{")
     (run.folder / "leftover").write_text("")
+    (run.folder / "metrics.json").write_text("{}")  # killed before run.json: not finished
+    (run.folder / "model.safetensors").write_text("weights")
     recorded = {"settings": small_run(place, **other).settings()}
     (run.folder / "settings.json").write_text(json.dumps(recorded))
-    (run.folder / "checkpoint-7" / "trainer_state.json").write_text('{"a": 1}' if whole else "{")
+    assert needs_work(run)
     assert do_run(run, keep_weights=False) == DONE
     goes_on = whole and not other
     assert (calls(place)[-1][-1] == "resumed") is (run.folder / "leftover").exists() is goes_on
+
+
+def write_checkpoint(folder, state):
+    """The files that a training goes on from, without a model."""
+    folder.mkdir(parents=True)
+    save_file({"a": np.zeros(2)}, folder / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        with zipfile.ZipFile(folder / name, "w") as file:
+            file.writestr("a", "a")
+    (folder / "config.json").write_text("{}")
+    (folder / "trainer_state.json").write_text(state)
+
+
+@pytest.mark.parametrize("name", ["hub_token", "hub-token", "api_key", "my_password"])
+def test_tokens_are_no_settings_and_in_no_file_of_a_run(place, in_process, name):
+    """Nor in the reason of a failure; a run recorded with one by an older version is the same run with another."""
+    run = small_run(place, **{name: "hf_secret", "tokens_per_batch": "64"})
+    assert name not in run.settings() and run.settings()["tokens_per_batch"] == "64"
+    finish(run)
+    recorded = {**run.settings(), name: "hf_old"}
+    (run.folder / "settings.json").write_text(json.dumps({"settings": recorded}))
+    check_settings(run)
+    with pytest.raises(ValueError) as raised:
+        check_settings(small_run(place, **{name: "hf_secret"}))
+    assert "tokens_per_batch" in str(raised.value) and "hf_" not in str(raised.value)
+    record_failure(run, "ValueError: unrecognized arguments: --x hf_secret")
+    assert do_run(small_run(place, **{name: "hf_secret", "fail": "1"}), keep_weights=False, overwrite=True) == FAILED
+    assert not [path for path in run.folder.rglob("*") if path.is_file() and b"hf_secret" in path.read_bytes()]
+
+
+def test_a_kill_while_a_finished_run_is_removed_to_be_done_again_leaves_it_unfinished(place, in_process, monkeypatch):
+    run = small_run(place)
+    finish(run)
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vmhan.evaluation.sweep.runs._remove", killed)
+    assert not needs_work(run)
+    with pytest.raises(KeyboardInterrupt):
+        do_run(run, keep_weights=False, overwrite=True)
+    assert needs_work(run) and (run.folder / "metrics.json").exists()
+
+
+def test_a_run_cut_short_is_left_out_of_tables_with_a_warning(place, caplog):
+    runs = plan_runs(read_sweep(place / "sweep.yaml"), place / "results", rows=["small"], seeds=[1, 2, 3])
+    for run in runs:
+        finish(run)
+    (runs[1].folder / "run.json").unlink()
+    (runs[2].folder / "failed.txt").write_text("no memory")
+    assert finished_runs(place / "results" / "cards") == {"small": [runs[0].folder]}
+    assert str(runs[1].folder) in caplog.text and str(runs[2].folder) in caplog.text
 
 
 def test_real_runs_leave_what_a_report_needs_and_one_after_another_is_like_a_first(workplace, tmp_path, capsys):

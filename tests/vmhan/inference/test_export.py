@@ -228,6 +228,13 @@ def test_a_form_that_differs_is_not_written(make_small, export, tmp_path, monkey
     assert not list(tmp_path.parent.glob(".export-*"))
 
 
+def test_a_model_of_diverged_weights_is_not_exported(make_small, export, tmp_path, capsys):
+    model = make_small()
+    model.classifier.bias.data[0] = float("nan")
+    assert export(model, "--format", "torch_export", "--output_dir", tmp_path / "out")[0] == 2
+    assert "nan" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_data_must_have_the_split_and_the_labels(data, make_small, make_processor, tmp_path):
     with pytest.raises(ValueError, match="--evaluate.*located_in"):
         evaluate(make_small(), None, load_validation(data), tmp_path, [])

@@ -43,8 +43,23 @@ def test_without_a_wrong_answer_it_stays_1(caplog):
     assert "no wrong answer among 2 pairs" in caplog.text
 
 
-def test_where_nothing_is_known_probabilities_become_uniform():
+def test_where_nothing_is_known_probabilities_become_uniform_with_a_warning(caplog):
     assert fit_temperature(torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([1, 0])) == MAX_TEMPERATURE
+    assert "2 pairs is 100 or more" in caplog.text
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-10, 1e3, 1e10, 1e18, 1e38, 1e100, 1e200, 1e300])
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_whatever_the_size_of_finite_logits_the_temperature_is_positive_and_at_most_its_bound(scale, count):
+    generator = torch.Generator().manual_seed(count)
+    logits = torch.randn(count, 4, generator=generator, dtype=torch.float64) * scale
+    assert 0 < fit_temperature(logits, torch.randint(4, (count,), generator=generator)) <= MAX_TEMPERATURE
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_finite_are_an_error(value):
+    with pytest.raises(ValueError, match="logits must be finite.* 1 of 2 pairs"):
+        fit_temperature(torch.tensor([[value, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("shapes", [((0, 3), (0,)), ((2, 3), (3,)), ((6,), (6,))])

@@ -78,6 +78,17 @@ def test_trials_go_on_after_a_kill_and_the_test_split_is_not_touched(flags, tmp_
     assert model_args.classifier_dropout == best["classifier_dropout"] and data_args.visual == "none"
 
 
+def test_a_trial_that_diverges_is_pruned_and_the_others_go_on(flags, tmp_path):
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"head_learning_rate": [0.001, 1e30]}))
+    found = main([*flags, "--n_trials", "2"])
+    states = {trial["fields"]["head_learning_rate"]: trial["state"] for trial in found["trials"]}
+    assert states == {0.001: "complete", 1e30: "pruned"} and found["best"]["fields"]["head_learning_rate"] == 0.001
+    assert main([*flags, "--n_trials", "2"]) == found  # its point is not tried again
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"head_learning_rate": [1e30]}))
+    with pytest.raises(ValueError, match="--space: .*diverged"):
+        main([flags[0], "--output_dir", str(tmp_path / "other"), *flags[3:]])
+
+
 def test_trials_of_other_settings_are_not_mixed(flags):
     settings = search_module._entries([*flags, "--hub_token", "hf_secret", "--learning_rate", "1e-3"])
     assert settings["visual"] == "none" and not {"output_dir", "space", "hub_token"} & set(settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets_scripts.paths import check_name
-from model_cards.secrets import without_secrets
+from model_cards.secrets import is_secret, without_secrets
 from vmhan.configs import find_config
 from vmhan.training.flags import flags_of, read_entries
 
@@ -54,10 +54,22 @@ class Run:
     flags: dict[str, Any] = field(hash=False)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that was asked for and may change the result, by flag; folders of data are absolute."""
-        entries = {**read_entries(self.config), **self.flags, "seed": self.seed}
-        entries = without_secrets({n: value for n, value in sorted(entries.items()) if n not in UNIMPORTANT})
+        """Everything that was asked for and may change the result, by flag, without secrets; folders of data are
+        absolute.
+        """
+        entries = self._entries()
+        left_out = {name for name in entries if name in UNIMPORTANT or is_secret(name)}
+        entries = without_secrets({name: value for name, value in sorted(entries.items()) if name not in left_out})
         return entries | {name: os.path.abspath(entries[name]) for name in FOLDERS if name in entries}
+
+    def secrets(self) -> list[str]:
+        """The values, such as a token, that no file of the run may hold."""
+        values = [value for name, value in self._entries().items() if is_secret(name)]
+        flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
+        return [str(value) for value in flat if value and value is not True]
+
+    def _entries(self) -> dict[str, Any]:
+        return {**read_entries(self.config), **self.flags, "seed": self.seed}
 
     def argv(self) -> list[str]:
         own = {"seed": self.seed, "output_dir": str(self.folder), "disable_tqdm": True}

@@ -14,15 +14,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from model_cards.files import write_json, write_text
-from model_cards.secrets import without_secrets
+from model_cards.run_metadata import RUN_FILE
+from model_cards.secrets import is_secret, without_secrets
 from vmhan.evaluation.sweep.plan import Run
+from vmhan.training.checkpoints import ASIDE, SET_ASIDE, newest_whole
 from vmhan.training.flags import normal
 
 
 __all__ = ["BUSY", "DONE", "FAILED", "FAILURE", "check_settings", "do_run", "needs_work", "record_failure"]
 
 DONE, FAILED, BUSY = "done", "failed", "busy"
-SETTINGS, METRICS, FAILURE, LOG, LOCK = "settings.json", "metrics.json", "failed.txt", "log.txt", ".lock"
+SETTINGS, FAILURE, LOG, LOCK = "settings.json", "failed.txt", "log.txt", ".lock"
 
 
 def needs_work(run: Run) -> bool:
@@ -52,6 +54,7 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
             finished = _is_finished(run)
             if not finished or overwrite:
                 resume = not finished and not overwrite and _can_go_on(run)
+                (run.folder / RUN_FILE).unlink(missing_ok=True)  # first: what is half removed is not finished
                 for path in [] if resume else run.folder.iterdir():
                     if path.name != LOCK:
                         _remove(path)
@@ -74,23 +77,28 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
 
 
 def record_failure(run: Run, reason: str) -> None:
+    for secret in run.secrets():
+        reason = reason.replace(secret, "...")
     write_text(run.folder / FAILURE, without_secrets(reason).rstrip() + "\n")
 
 
 def _is_finished(run: Run) -> bool:
-    """It has its metrics and did not fail after them: the card and the upload come last."""
-    return (run.folder / METRICS).is_file() and not (run.folder / FAILURE).exists()
+    """It has what a run writes last of all, after metrics, card and upload, and did not fail at the last time."""
+    return (run.folder / RUN_FILE).is_file() and not (run.folder / FAILURE).exists()
 
 
 def _leftovers(run: Run) -> list[Path]:
     """Checkpoints of a finished run, and its weights unless they were to be kept."""
-    patterns = ["checkpoint-*"] + ["model.safetensors"] * (not _read(run.folder / SETTINGS).get("keep_weights", True))
+    patterns = ["checkpoint-*", f"{SET_ASIDE}checkpoint-*", ASIDE]
+    patterns += ["model*.safetensors*"] * (not _read(run.folder / SETTINGS).get("keep_weights", True))
     return [path for pattern in patterns for path in run.folder.glob(pattern)]
 
 
 def _differences(run: Run) -> list[str]:
     """Which settings the folder's run has and which are asked for, where they are not the same."""
-    recorded, asked = _read(run.folder / SETTINGS).get("settings", {}), run.settings()
+    recorded = _read(run.folder / SETTINGS).get("settings", {})
+    recorded = {name: value for name, value in recorded.items() if not is_secret(name)}
+    asked = run.settings()
     return [
         f"{name}: recorded {recorded.get(name, 'nothing')!r}, asked for {asked.get(name, 'nothing')!r}"
         for name in sorted(recorded | asked)
@@ -99,11 +107,8 @@ def _differences(run: Run) -> list[str]:
 
 
 def _can_go_on(run: Run) -> bool:
-    """Removes half-written checkpoints; True if a whole one of the settings that are asked for is left."""
-    for checkpoint in run.folder.glob("checkpoint-*"):
-        if not _read(checkpoint / "trainer_state.json"):  # Trainer writes it last
-            _remove(checkpoint)
-    return not _differences(run) and any(run.folder.glob("checkpoint-*"))
+    """Whether it has a whole checkpoint of the settings that are asked for."""
+    return not _differences(run) and newest_whole(run.folder) is not None
 
 
 def _read(path: Path) -> dict[str, Any]:

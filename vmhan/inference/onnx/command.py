@@ -28,6 +28,7 @@ from vmhan.inference.onnx.evaluation import evaluate, load_validation
 from vmhan.inference.onnx.exporting import TOLERANCE, export_program, largest_difference, save_onnx
 from vmhan.inference.onnx.inputs import check_batches, input_axes
 from vmhan.inference.onnx.runtime import INT8_OPERATORS, OUTPUTS, need, onnx_session, quantise, run_session
+from vmhan.training.checkpoints import check_model_folder
 from vmhan.training.environment import describe_environment
 
 
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         need("onnx", "onnxscript", "onnxruntime")
     posts = load_validation(arguments.evaluate) if arguments.evaluate else None
     check_folder_or_hub_name("MODEL", arguments.model)
+    check_model_folder("MODEL", arguments.model)
     model = VMHANForRelationClassification.from_pretrained(arguments.model)
     processor = VMHANProcessor.from_pretrained(arguments.model)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
