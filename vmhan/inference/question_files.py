@@ -155,6 +155,6 @@ def _question(row: Any, image_root: Path) -> dict[str, Any]:
     image = question.get("image")
     if isinstance(image, dict):  # datasets.Image stores {"bytes": ..., "path": ...}
         image = image["bytes"] if image.get("bytes") is not None else image.get("path")
-    if isinstance(image, str) and not is_url(image):
+    if isinstance(image, str) and image.strip() and not is_url(image):  # a blank one is said where it is opened
         image = str(image_root / image)
     return question if image is None else {**question, "image": image}

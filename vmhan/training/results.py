@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 
 from model_cards.cards import write_model_card
-from model_cards.files import write_json, write_text
+from model_cards.files import json_text, write_json, write_text
 from model_cards.publishing import publish_model
 from model_cards.run_metadata import RUN_FILE, describe_run
 from modeling_vmhan import VMHANConfig
 from modeling_vmhan.images import load_image
+from modeling_vmhan.uncertainty import check_finite
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
@@ -23,7 +25,7 @@ from vmhan.training.environment import describe_environment
 from vmhan.training.trainer import real_pairs
 
 
-__all__ = ["complete", "describe", "prediction_rows", "show_example", "write_results"]
+__all__ = ["check_scores", "complete", "describe", "prediction_rows", "show_example", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,8 @@ def write_results(
     """environment.json, predictions.jsonl, metrics.json, and figures/reliability.png where matplotlib is there."""
     rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
     write_json(output_dir / "environment.json", describe_environment())
-    write_text(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    lines = (json_text(row, "predictions.jsonl") + "\n" for row in rows)
+    write_text(output_dir / "predictions.jsonl", "".join(lines))
     write_json(output_dir / "metrics.json", metrics)
     logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
     try:
@@ -46,6 +49,12 @@ def write_results(
         draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, config.calibration_temperature)
     except ImportError as error:
         logger.warning("%s", error)
+
+
+def check_scores(result, posts: datasets.Dataset, split: str) -> None:
+    """ValueError that names the first post whose logits are not finite."""
+    for post_id, of_post in zip(posts["id"], result.predictions, strict=True):
+        check_finite(f"{split}, post {post_id!r}", [torch.as_tensor(of_post)])
 
 
 def prediction_rows(
