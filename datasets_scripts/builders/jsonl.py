@@ -81,7 +81,7 @@ class Posts(FolderBuilder):
         """Every file that a build with `config` may read; `build` digests their names, sizes and times."""
         folder = cls.data_folder(config.data_dir)
         texts = list(cls.text_files(folder).values())
-        images = {row.image for path in texts for _, row in _rows(path)} if config.images else set()
+        images = {row.image for path in texts for _, row in _rows(path) if row.image} if config.images else set()
         found = (_image_path(folder, image) for image in sorted(images))
         return [*texts, folder / LABEL_FILE, *filter(None, found)]
 
@@ -221,7 +221,7 @@ def _cell(name: str, cell: str, place: str) -> Any:
     if is_span:
         try:
             return json.loads(cell)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return cell  # a mention may well be "[Ann]"
     return _from_json(cell, f"{place}, field {name!r}") if name in JSON_COLUMNS else cell
 
@@ -229,7 +229,7 @@ def _cell(name: str, cell: str, place: str) -> Any:
 def _from_json(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: expected JSON, received {text[:80]!r} ({error})") from None
 
 
