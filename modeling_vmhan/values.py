@@ -213,9 +213,7 @@ def _label(value: Any) -> str | int:
 def _image(value: Any) -> Any:
     """A path must be one; whatever else may be an image is looked at when it is opened."""
     if not isinstance(value, (str, Path)):
-        if not isinstance(value, (bytes, Image.Image, Mapping)):
-            raise TypeError("no image")
-        return value
+        return value if isinstance(value, (bytes, Image.Image)) else _mapping(value)  # a data set's, of bytes and path
     path = _text(value) if isinstance(value, str) else str(value)
     if not path.strip() or "\0" in path:
         raise Refused(value, "a path, and neither blank nor with a null character")

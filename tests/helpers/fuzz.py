@@ -22,6 +22,7 @@ from tiny import VISUAL_SIZE
 
 from modeling_vmhan.posts import POST_KEYS
 from modeling_vmhan.questions import PAIR_KEYS
+from modeling_vmhan.values import shown
 
 
 __all__ = ["NEVER_RIGHT", "OPTIONS", "SOMETIMES_RIGHT", "Fuzzed", "failure", "fuzzed_posts", "fuzzed_rows"]
@@ -288,7 +289,7 @@ def failure(fuzzed: Fuzzed, ask: Callable[..., Any]) -> str | None:
     if fuzzed.never_right:
         return "was answered"
     try:
-        json.dumps(answer, allow_nan=False).encode()
+        json.dumps(answer, allow_nan=False, default=lambda picture: picture.size).encode()
     except (ValueError, TypeError) as error:
         return f"{type(error).__name__} in the answer's JSON: {error}"
     return None
@@ -303,7 +304,7 @@ def _wrong_message(message: str, fuzzed: Fuzzed) -> str | None:
     if not any(key in message for key in KEYS):
         return f"names no value: {message}"
     identity = fuzzed.post.get("id") if type(fuzzed.post) is dict else None
-    name = f"post {identity!r}" if type(identity) in (str, int) and abs(len(str(identity))) < 50 else "post"
+    name = f"post {identity!r}" if type(identity) in (str, int) and len(shown(identity)) < 50 else "post"
     return None if name in message or "question" in message else f"does not name {name}: {message}"
 
 
