@@ -94,7 +94,7 @@ NEVER_RIGHT = r"""
 # Of what is right somewhere: whether it is answered is for the place to say.
 SOMETIMES_RIGHT = r"""
     pyarrow.scalar(1) ; pyarrow.array([0, 1]) ; ["0"] * 8 ; None ; "" ; " \t" ; "\0" ; "Ann" ; "Zoe" ; "12"
-    "\ud83d\ude02" ; "x" * 900 ; "/" ; "." ; np.str_("Bob") ; HostileText("Ann") ; -2 ; -1 ; 0 ; 1 ; 2
+    "\ud83d\ude02" ; "x" * 20_000 ; "/" ; "." ; np.str_("Bob") ; HostileText("Ann") ; -2 ; -1 ; 0 ; 1 ; 2
     2**70 ; 1.0 ; 1.5 ; fractions.Fraction(1, 3) ; np.int64(1) ; np.float16(0.5) ; torch.tensor(1)
     torch.tensor(1.0) ; [] ; () ; [5] ; (0, 1) ; [1, 0] ; [0, 2**70] ; (0.0, 1.0) ; np.array([0, 1])
     np.array([0.0, 1.0]) ; torch.tensor([0, 1]) ; range(2) ; collections.deque([0, 1])
