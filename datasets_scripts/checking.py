@@ -11,12 +11,12 @@ from pydantic_core import PydanticCustomError
 
 from datasets_scripts.commands import nearest
 from model_cards.secrets import without_secrets
+from modeling_vmhan.values import WHOLE_CHARACTERS, shown, whole_text
 
 
 __all__ = ["Box", "Record", "Span", "StrictRecord", "check_config", "checked"]
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)  # nothing is converted
-SHOWN = 200  # characters of a received value
 PREFIX = re.compile("^(Input|Value) should (be|have) ")
 
 Span = Annotated[Sequence[int], Field(min_length=2, max_length=2)]  # [start, end)
@@ -40,15 +40,16 @@ class StrictRecord(Record):
         known = list(cls.model_fields)
         for name in value:
             if name not in known:
-                problem = f"fields among {known}, not {name!r}{nearest(str(name), known)}"
+                problem = f"fields among {known}, not {shown(name)}{nearest(str(name)[:80], known)}"
                 raise PydanticCustomError("unknown", "{problem}", {"problem": problem})
         return {name: content for name, content in value.items() if content is not None}
 
 
 def checked(form: Any, value: Any, place: str) -> Any:
     """`value` as `form`, a type or record that pydantic can check, has it; or a ValueError that begins with `place`,
-    such as "FILE, line NUMBER", and names the field, what was expected and what was received.
+    such as "FILE, line NUMBER", and names the field, what was expected and what was received. Surrogates are paired.
     """
+    value = _whole_texts(value, place)
     is_record = isinstance(form, type) and issubclass(form, BaseModel)
     check = form.model_validate if is_record else TypeAdapter(form, config=STRICT).validate_python
     try:
@@ -77,15 +78,31 @@ def _explained(error: ValidationError, value: Any, place: str) -> str:
         f"the field {first['loc'][-1]!r}" if first["type"] == "missing" else " or ".join(dict.fromkeys(messages))
     )
     where = f"{place}, field {path!r}" if path else place
-    return f"{where}: expected {expected}, received {without_secrets(repr(received))[:SHOWN]}"
+    return f"{where}: expected {expected}, received {without_secrets(shown(received))}"
+
+
+def _whole_texts(value: Any, place: str, path: str = "") -> Any:
+    """The value with the surrogates of its texts paired: json.dumps writes an emoji as two, which Python keeps."""
+    try:
+        if type(value) is dict:
+            names = {name: _whole_texts(name, place, path) for name in value}
+            return {names[name]: _whole_texts(of, place, f"{path}.{name}".strip(".")) for name, of in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(_whole_texts(of, place, f"{path}[{i}]") for i, of in enumerate(value))
+        return whole_text(str.__str__(value)) if issubclass(type(value), str) else value
+    except UnicodeError:
+        where = f"{place}, field {path!r}" if path else place
+        raise ValueError(f"{where}: expected {WHOLE_CHARACTERS}, received {shown(value)}") from None
+    except RecursionError:
+        raise ValueError(f"{place}: expected a value that can be read, received one nested too deeply") from None
 
 
 def _walked(value: Any, loc: Sequence[int | str]) -> tuple[str, Any]:
     """A location of pydantic's as "pairs[0].head", and the value there; the types in it are left out."""
     path = ""
     for part in loc:
-        if isinstance(value, Mapping) and part in value:
+        if issubclass(type(value), Mapping) and part in value:
             path, value = f"{path}.{part}".removeprefix("."), value[part]
-        elif isinstance(part, int) and isinstance(value, Sequence) and part < len(value):
+        elif isinstance(part, int) and issubclass(type(value), Sequence) and part < len(value):
             path, value = f"{path}[{part}]", value[part]
     return path, value

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 
-__all__ = ["sha256_of", "whole_file", "write_json", "write_text"]
+__all__ = ["json_text", "sha256_of", "whole_file", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
@@ -36,8 +37,26 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a whole file of indented JSON that ends with a line end."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write a whole file of indented JSON that ends with a line end; ValueError for NaN and infinity."""
+    write_text(path, json_text(value, str(path), indent=2) + "\n")
+
+
+def json_text(value: Any, name: str, **options: Any) -> str:
+    """JSON, which has neither NaN nor Infinity: a ValueError says that `name` would hold them, and where."""
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError as error:
+        received = _not_finite(value) or str(error)
+        raise ValueError(f"{name}: expected what JSON can hold, and no NaN, received {received}") from None
+
+
+def _not_finite(value: Any, path: str = "") -> str:
+    """Where nan or infinity stands: "test_loss = nan"."""
+    if isinstance(value, dict):
+        return next(filter(None, (_not_finite(of, f"{path}.{key}".strip(".")) for key, of in value.items())), "")
+    if isinstance(value, (list, tuple)):
+        return next(filter(None, (_not_finite(of, f"{path}[{i}]") for i, of in enumerate(value))), "")
+    return f"{path} = {value}" if isinstance(value, float) and not math.isfinite(value) else ""
 
 
 def sha256_of(path: str | Path) -> str:

@@ -13,7 +13,14 @@ from .posts import has_rows, image_phrases_of, sentence_of
 from .processing_vmhan import EncodedPair, EncodedPost
 
 
-__all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair", "explain_pairs"]
+__all__ = [
+    "AttentionRollout",
+    "attention_rollout",
+    "describe_nodes",
+    "explain_pair",
+    "explain_pairs",
+    "explained_weights",
+]
 
 
 class AttentionRollout(NamedTuple):
@@ -122,3 +129,10 @@ def explain_pair(
             members = [{"node": index[slot], "weight": float(weights[slot])} for slot in slots]
             hyperedges.append({"name": name, "weight": float(rollout.edge_weight[edge]), "members": members})
     return {"nodes": described, "hyperedges": hyperedges}
+
+
+def explained_weights(explanations: list[dict[str, list[dict[str, Any]]]]) -> Tensor:
+    """Every weight in the explanations of some pairs."""
+    parts = [part for of_pair in explanations for part in of_pair["nodes"] + of_pair["hyperedges"]]
+    members = [member for part in parts for member in part.get("members", [])]
+    return torch.tensor([part["weight"] for part in parts + members])

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+from .values import shown
+
 
 __all__ = ["NONE_LABELS", "check_choice", "check_number", "find_none_label"]
 
@@ -25,7 +27,7 @@ def find_none_label(labels: Iterable[str], none_label: str | None = None) -> str
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
     if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
-        raise ValueError(f"{name} must be one of {list(choices)}, received {value!r}.")
+        raise ValueError(f"{name} must be one of {list(choices)}, received {shown(value)}.")
 
 
 def check_number(
@@ -35,5 +37,6 @@ def check_number(
     is_number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
     if not is_number or not (value >= low if low_allowed else value > low) or not value < below:
         rule = f"{'a whole' if whole else 'a'} number {'>=' if low_allowed else '>'} {low}"
-        raise ValueError(f"{name} must be {rule}{f' and < {below}' if below < math.inf else ''}, received {value!r}.")
+        rule += f" and < {below}" if below < math.inf else ""
+        raise ValueError(f"{name} must be {rule}, received {shown(value)}.")
     return int(value) if isinstance(value, Integral) else float(value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from PIL import Image
 from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
@@ -14,7 +15,7 @@ from transformers.utils import logging
 from .addresses import is_url
 from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
-from .explanation import explain_pairs
+from .explanation import explain_pairs, explained_weights
 from .fetching import fetch_image
 from .fonts import LEFT_TO_RIGHT
 from .hypergraph import HEAD, TAIL
@@ -22,7 +23,8 @@ from .images import MAX_PIXELS, load_image, stored_image
 from .posts import sentence_of
 from .processing_vmhan import SHARED_FIELDS
 from .questions import read_question
-from .uncertainty import monte_carlo_probabilities, uncertainty
+from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
+from .values import FLAG, number, read_value
 
 
 __all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline"]
@@ -39,6 +41,19 @@ CUSTOM_PIPELINES = {
         "type": "multimodal",
     }
 }
+
+# What the options of each step must be.
+STEPS = (
+    {
+        "max_pixels": number(1, 2**40, whole=True),
+        "url_timeout": number(0.001, 86_400),
+        "url_max_bytes": number(1, 2**40, whole=True),
+        "allow_private_urls": FLAG,
+    },
+    {"num_samples": number(1, 10_000, whole=True), "seed": number(0, 2**63 - 1, whole=True), "explain": FLAG},
+    {"top_k": number(1, 10**9, whole=True), "abstain_below": number(0, 1)},
+)
+OPTIONS = {name: kind for step in STEPS for name, kind in step.items()}
 
 
 class MultimodalRelationClassificationPipeline(Pipeline):
@@ -70,7 +85,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
                 pair has the pair's keys itself; with `pairs` the answer is a list.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
-            num_samples: Monte Carlo samples of the node Gaussians (default 32). seed: of their noise (default 0).
+            num_samples: Monte Carlo samples of the node Gaussians (default 32, at most 10,000). seed: of their noise
+                (default 0).
             explain: add what carried the decision, as data and as a picture (default False).
             max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
@@ -82,7 +98,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             probability, softmax(logits / config.calibration_temperature)), abstained, none_score, top_k (dicts of
             relation and score), with explain=True explanation (nodes, hyperedges, picture), and uncertainty:
             {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
-            samples of the node Gaussians; mutual_information is None for a model without variances.
+            samples of the node Gaussians; mutual_information is None for a model without variances. A question or an
+            image that cannot be read, and scores that are not finite, are a ValueError or OSError that names the post.
         """
         if isinstance(inputs, (list, tuple)) and not inputs:
             return []
@@ -90,22 +107,12 @@ class MultimodalRelationClassificationPipeline(Pipeline):
 
     def _sanitize_parameters(self, **options) -> tuple[dict, dict, dict]:
         options.pop("local_files_only", None)  # transformers.pipeline passes its own on
-        steps = (
-            ("max_pixels", "url_timeout", "url_max_bytes", "allow_private_urls"),
-            ("num_samples", "seed", "explain"),
-            ("top_k", "abstain_below"),
-        )
-        known = [name for names in steps for name in names]
-        rules = {
-            "num_samples must be at least 1": options.get("num_samples", 1) >= 1,
-            "abstain_below must be a probability in [0, 1]": 0 <= options.get("abstain_below", 0) <= 1,
-            "top_k must be at least 1, or None for all": options.get("top_k") is None or options["top_k"] >= 1,
-            f"the options must be among {known}": set(options) <= set(known),
-        }
-        for rule, holds in rules.items():
-            if not holds:
-                raise ValueError(f"{rule}, received {options}.")
-        return tuple({name: options[name] for name in names if name in options} for names in steps)
+        if unknown := [name for name in options if name not in OPTIONS]:
+            raise ValueError(f"the options must be among {list(OPTIONS)}, received {unknown}.")
+        for name, value in options.items():
+            if name != "top_k" or value is not None:  # None: all
+                options[name] = read_value(value, OPTIONS[name], name)
+        return tuple({name: options[name] for name in names if name in options} for names in STEPS)
 
     def preprocess(self, input_: Any, **limits) -> dict[str, Any]:
         """All that needs no model, in a worker process where there are any: tokens, positions and pixels."""
@@ -119,8 +126,11 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             elif config.vision_encoder is None:
                 wanted = f"image_features of size {config.visual_feature_size}"
                 raise ValueError(f"this model takes {wanted}, and no image; --visual pixels trains one that does.")
+        encoded = self.processor.encode(post, question.name)
+        features = [features for features in (encoded.image, encoded.objects) if features is not None]
+        check_finite(question.name, (each.to(self.model.dtype) for each in features), features)
         # both are opaque to Pipeline's collation, which makes lists of a batch's
-        return {"question": question, "encoded": self.processor.encode(post, question.name)}
+        return {"question": question, "encoded": encoded}
 
     def _forward(
         self, model_inputs: dict[str, Any], num_samples: int = 32, seed: int = 0, explain: bool = False
@@ -146,9 +156,12 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             explanations = explain_pairs(posts, encoded, inputs, output, families)
         worth, probabilities = uncertainty(samples.cpu(), sampled=is_sampled), probabilities.cpu()
         answers, start = [], 0
-        for question in questions:
+        for question, of_post in zip(questions, encoded):
             own = slice(start, start := start + len(question.post["pairs"]))
             of_question = tuple(None if value is None else value[own] for value in worth)
+            scores = (probabilities[own], *(value for value in of_question if value is not None))
+            weights = explained_weights(explanations[own]) if explain else torch.zeros(0)
+            check_finite(question.name, (*scores, weights), (of_post.image, of_post.objects))
             answers.append((question, probabilities[own], of_question, explanations and explanations[own]))
         return {"answer": answers if is_batch else answers[0]}
 
@@ -217,7 +230,11 @@ def _as_inputs(inputs: Any) -> Any:
     image = features.get("image") if isinstance(features, Mapping) else None
     if hasattr(image, "decode"):  # `datasets` would open what Pillow can; `load_image` takes fewer formats
         inputs = inputs.cast_column("image", dataclasses.replace(image, decode=False))
-    if isinstance(inputs, (Mapping, str, bytes, Dataset)) or not hasattr(inputs, "__iter__"):
+    if isinstance(inputs, (Mapping, str, bytes, Dataset)):
+        return inputs
+    try:
+        iter(inputs)
+    except Exception:  # no question and no questions, as `preprocess` will say
         return inputs
     if isinstance(inputs, (list, tuple)):
         return list(inputs)

@@ -1,31 +1,52 @@
-"""Pure helpers of the processor: checks of a post, spans of tokens, windows that keep them, markers, and padding.
+"""Pure helpers of the processor: reading a post, spans of tokens, windows that keep them, markers, and padding.
 
 A span is [start, end): the start counts, the end does not.
 """
 
-import operator
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .words import Span, close_matches, tokens_of_span
+from .values import (
+    ANYTHING,
+    BOX,
+    FEATURES,
+    IMAGE,
+    INDEX,
+    LABEL,
+    MAPPING,
+    MENTION,
+    NAME,
+    SPAN,
+    TAIL,
+    TAIL_MENTION,
+    TEXT,
+    Kind,
+    list_of,
+    read_fields,
+    read_value,
+    shown,
+    whole_text,
+)  # fmt: skip
+from .words import Span, tokens_of_span
 
 
 __all__ = [
     "MARKERS",
     "POST_KEYS",
     "Window",
-    "check_post",
+    "check_shape",
     "choose_windows",
-    "feature_tensor",
     "has_rows",
     "image_phrases_of",
     "insert_markers",
     "label_id",
     "pad_nodes",
     "pad_rows",
+    "post_name",
+    "read_post",
     "select",
     "sentence_of",
     "token_span",
@@ -34,58 +55,74 @@ __all__ = [
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 GRID = 4  # places of a window's start in the length of a window
 
-# What a post and a pair may hold: object is not checked here, [kind] is a list or array of it.
+# What a post and a pair may hold.
+TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
 POST = {
-    "text": str, "tokens": [str], "pairs": [Mapping], "caption": str, "image_phrases": [str], "boxes": [object],
-    "object_features": [object], "id": object, "image": object, "image_id": object, "image_features": object,
-    "object_labels": object, "length": object,
+    "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "id": NAME, "image": IMAGE, "caption": TEXT,
+    "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"), "object_labels": TEXTS,
+    "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
 }  # fmt: skip
 PAIR = {
-    "head": object, "tail": object, "tail_object": int, "text_phrases": [object], "objects": [object],
-    "image_phrases": [object], "relation": object, "crops": object,  # a column of mnre_published_objects, unread
+    "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),
+    "objects": INDICES, "image_phrases": INDICES, "relation": LABEL,
+    "crops": ANYTHING,  # a column of mnre_published_objects, unread
 }  # fmt: skip
-KINDS = {str: "string", int: "whole number", Mapping: "dict", object: "row"}
+# Of a question, whose mentions may be strings and whose tail may be a box.
+ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": list_of(MENTION, "strings or spans")}
 POST_KEYS = set(POST)
 
 
-def check_post(post: dict, name: str) -> None:
-    """Keys, and the kinds of what is text or a list; spans, boxes and features are checked where they are read."""
-    _check_kinds(post, POST, name)
-    if post.get("text") is None and post.get("tokens") is None:
-        raise ValueError(f"{name} must have text or tokens, received {sorted(post)}.")
-    if not has_rows(post.get("pairs")):
-        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
-    for i, pair in enumerate(post["pairs"]):
-        _check_kinds(pair, PAIR, f"{name}, pair {i}")
-
-
-def _check_kinds(item: Any, kinds: dict[str, Any], name: str) -> None:
-    if not isinstance(item, Mapping):
-        raise ValueError(f"{name} must be a dict, received {type(item).__name__}: {str(item)[:80]!r}.")
-    unknown = sorted(map(str, item.keys() - kinds))
-    if unknown:
-        guesses = [f" Did you mean {key}?" for word in unknown for key in close_matches(word, {*POST, *PAIR})]
-        raise ValueError(f"{name} has unknown keys {unknown}: it may have {sorted(kinds)}.{''.join(guesses)}")
-    for key, kind in kinds.items():
-        value, of = item.get(key), kind[0] if isinstance(kind, list) else kind
-        if value is None or kind is object:
-            continue
-        # a generator can be read only once, so it is no list
-        is_list = getattr(value, "ndim", hasattr(value, "__len__")) and not isinstance(value, (str, bytes, Mapping))
-        values = [value] if kind is of else value if is_list else []
-        wrong = [each for each in values if (as_index(each) is None if of is int else not isinstance(each, of))]
-        if wrong or (kind is not of and not is_list):
-            rule, each = f"a {KINDS[of]}" if kind is of else f"a list of {KINDS[of]}s", (wrong or [value])[0]
-            received = f"{type(each).__name__}: {str(each)[:80]!r}"
-            raise ValueError(f"{name}: {key} must be {rule}, received {received}.")
-
-
-def as_index(value: Any) -> int | None:
-    """A whole number (of numpy or torch too) as an int; None for anything else."""
+def post_name(post: Any, otherwise: str) -> str:
+    """How errors call a post: by its id, where it has one."""
     try:
-        return None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        return None
+        identity = post["id"]
+    except Exception:  # it has none, or is no dict, which is said where it is read
+        identity = None
+    return otherwise if identity is None else f"post {shown(identity)}"
+
+
+def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, Any]:
+    """The post with every value checked and in one form, and without those that are None.
+
+    Text is a plain string, a list a list, a span (start, end), a box [x1, y1, x2, y2], features a tensor; a tail that
+    is an object has no span. What depends on the model (sizes of features, labels) is checked where it is read.
+    """
+    given = read_value(post, MAPPING, name)
+    fields = read_fields(given, POST, name, near=PAIR)
+    if not fields.keys() & {"text", "tokens"}:
+        raise ValueError(f"{name} must have text or tokens, received {sorted(fields)}.")
+    if not fields.get("pairs"):
+        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
+    counts = {key: len(fields[key]) for key in ("boxes", "object_features") if has_rows(fields.get(key))}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{name} must have one row of object_features for each of its boxes, received {counts}.")
+    kinds = ASKED_PAIR if is_question else PAIR
+    text = str.__str__(given["text"]) if "tokens" not in fields else None  # whose characters spans count
+    fields["pairs"] = [_read_pair(pair, kinds, text, f"{name}, pair {i}") for i, pair in enumerate(fields["pairs"])]
+    return fields
+
+
+def _read_pair(pair: Any, kinds: dict[str, Kind], text: str | None, name: str) -> dict[str, Any]:
+    fields = read_fields(pair, kinds, name)
+    is_object = fields.get("tail_object", -1) >= 0
+    if "head" not in fields or ("tail" in fields) == is_object:
+        received = {key: fields[key] for key in ("head", "tail", "tail_object") if key in fields}
+        raise ValueError(f"{name} needs head, and either tail or tail_object, received {shown(received)}.")
+    if text is not None and whole_text(text) != text:  # its spans count halves of surrogate pairs
+        fields |= {role: _recounted(fields[role], text, name) for role in ("head", "tail") if role in fields}
+        if "text_phrases" in fields:
+            fields["text_phrases"] = [_recounted(phrase, text, name) for phrase in fields["text_phrases"]]
+    return fields
+
+
+def _recounted(mention: Any, text: str, name: str) -> Any:
+    """A span of `text` as a span of the same text with its surrogates paired; no span of it stays as it is."""
+    if not isinstance(mention, tuple) or not all(0 <= place <= len(text) for place in mention):
+        return mention
+    try:
+        return tuple(len(whole_text(text[:place])) for place in mention)
+    except UnicodeError:
+        raise ValueError(f"{name}: a span must not cut a character (an emoji) in two, received {mention}.") from None
 
 
 def has_rows(values: Any) -> bool:
@@ -117,15 +154,12 @@ def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:
     return text, spans[:-1]
 
 
-def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
+def token_span(span: Span, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
     """Span in characters or tokens -> span in the tokenizer's tokens."""
-    try:
-        start, end = map(operator.index, span)
-    except (TypeError, ValueError):  # not a list, not of two, not of whole numbers
-        start = end = 0
+    start, end = span
     if not 0 <= start < end <= len(unit_spans):
-        rule = f"whole numbers 0 <= start < end <= {len(unit_spans)}, of the text's characters or the tokens"
-        raise ValueError(f"{name}: the span must be {rule}, received {span!r}.")
+        rule = f"0 <= start < end <= {len(unit_spans)}, of the text's characters or the tokens"
+        raise ValueError(f"{name}: the span must be {rule}, received {shown(span)}.")
     tokens = tokens_of_span((unit_spans[start][0], unit_spans[end - 1][1]), offsets)
     if tokens is None:
         raise ValueError(f"{name}: the tokenizer gives no token for the span {(start, end)}: is it only white space?")
@@ -134,47 +168,37 @@ def token_span(span: Any, unit_spans: list[Span], offsets: list[Span], name: str
 
 def image_phrases_of(post: dict) -> list[str]:
     """The phrases about the image, stripped (some may be blank); without any the caption is one; [] with neither."""
-    given = post.get("image_phrases")
-    phrases = [phrase.strip() for phrase in given] if has_rows(given) else []
+    phrases = [phrase.strip() for phrase in post.get("image_phrases") or []]
     caption = (post.get("caption") or "").strip()
     return phrases if any(phrases) else [caption] if caption else []
 
 
 def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pair") -> list[int]:
     """The pair's own choice among `count` candidates, or the first ones; at most `limit`. -1 is a place left empty."""
-    given = pair.get(key)
-    if not has_rows(given):
+    chosen = pair.get(key)
+    if not chosen:
         return list(range(count))[:limit]
-    chosen = [as_index(value) for value in given]
-    wrong = [value for value, i in zip(given, chosen, strict=True) if i is None or not -1 <= i < count]
+    wrong = [i for i in chosen if not -1 <= i < count]
     if wrong:
-        raise ValueError(f"{name}: {key} must be indices below {count}, or -1 for an empty place, received {wrong}.")
+        raise ValueError(
+            f"{name}: {key} must be indices below {count}, or -1 for an empty place, received {shown(wrong)}."
+        )
     return chosen[:limit]
 
 
-def label_id(relation: Any, label2id: dict[str, int], name: str) -> int:
+def label_id(relation: str | int | None, label2id: dict[str, int], name: str) -> int:
     """A relation's id from its name or id."""
-    index = label2id.get(relation) if isinstance(relation, str) else as_index(relation)
+    index = label2id.get(relation) if isinstance(relation, str) else relation
     if index is None or not 0 <= index < len(label2id):
-        raise ValueError(f"{name}: unknown relation {relation!r}; the model's labels are {list(label2id)}.")
+        raise ValueError(f"{name}: unknown relation {shown(relation)}; the model's labels are {list(label2id)}.")
     return index
 
 
-def feature_tensor(values: Any, shape: tuple[int, ...], name: str) -> Tensor:
-    """Finite features of this shape as a tensor: float16 where they come so, for the model to cast, or float32."""
-    is_half = str(getattr(values, "dtype", None)) in ("float16", "torch.float16")
-    if not getattr(getattr(values, "flags", None), "writeable", True):
-        values = values.copy()  # a view of a mapped file, which a tensor must not share
-    try:
-        features = torch.as_tensor(values, dtype=torch.float16 if is_half else torch.float32)
-    except (TypeError, ValueError) as error:
-        received = f"{type(values).__name__}: {error}"
-        raise ValueError(f"{name} must be numbers of shape {shape}, received {received}") from None
+def check_shape(features: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    """The features, if they have this shape."""
     if features.shape != shape:
         received = f"{tuple(features.shape)}: extract them with the encoder the model was trained with"
         raise ValueError(f"{name} must have shape {shape}, by visual_feature_size, received {received}.")
-    if features.numel() and not torch.stack(features.aminmax()).isfinite().all():  # nan is the least and the greatest
-        raise ValueError(f"{name} must be finite, received nan or infinite numbers: extract them again.")
     return features
 
 

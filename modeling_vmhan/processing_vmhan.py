@@ -17,21 +17,23 @@ from .labels import check_choice, check_number
 from .posts import (
     MARKERS,
     Window,
-    check_post,
+    check_shape,
     choose_windows,
-    feature_tensor,
     has_rows,
     image_phrases_of,
     insert_markers,
     label_id,
     pad_nodes,
     pad_rows,
+    post_name,
+    read_post,
     select,
     sentence_of,
     token_span,
 )
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
+from .values import shown
 from .vision import default_transform
 from .words import Span, find_words, tokenize, tokens_of_span
 
@@ -168,21 +170,25 @@ class VMHANProcessor(ProcessorMixin):
             the keyword arguments of `VMHANModel.forward` (and `labels`). What a post lacks or has wrong is a
             ValueError, whose message names the post, the value and the fix.
         """
-        posts = [posts] if isinstance(posts, Mapping) else list(posts)
-        names = [post.get("id", i) if isinstance(post, Mapping) else i for i, post in enumerate(posts)]
-        return self.collate([self.encode(post, f"post {name!r}", label2id) for post, name in zip(posts, names)])
+        try:
+            posts = [posts] if isinstance(posts, Mapping) else list(posts)
+        except TypeError:
+            raise ValueError(f"posts must be a dict, or a list of dicts, received {shown(posts)}.") from None
+        named = [(post, post_name(post, f"post {i}")) for i, post in enumerate(posts)]
+        return self.collate([self.encode(post, name, label2id) for post, name in named])
 
     def encode(self, post: dict[str, Any], name: str, label2id: dict[str, int] | None = None) -> EncodedPost:
         """One post: tokens, positions, and features or pixels. `name` is how errors call it."""
+        post = read_post(post, name)
         encoded = self._encode_text(post, name)
         if self.visual_feature_size:
             self._read_regions(post, encoded)
         for i, (pair, given) in enumerate(zip(encoded.pairs, post["pairs"], strict=True)):
-            of_pair, tail, count = f"{name}, pair {i}", given.get("tail_object"), encoded.num_objects
+            of_pair, tail, count = f"{name}, pair {i}", given.get("tail_object", -1), encoded.num_objects
             if self.visual_feature_size:
-                pair.tail_object = -1 if tail is None else tail
-                if not -1 <= pair.tail_object < count:
-                    raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {tail}.")
+                pair.tail_object = tail
+                if tail >= count:
+                    raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {shown(tail)}.")
                 pair.objects = select(given, "objects", count, self.num_objects, of_pair)
             if self.num_image_phrases:
                 count = len(pair.image_phrases)
@@ -223,12 +229,12 @@ class VMHANProcessor(ProcessorMixin):
 
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
-        return [len(row["input_ids"]) for row in self._encode_text(post, f"post {post.get('id', 0)!r}").rows]
+        name = post_name(post, "the post")
+        return [len(row["input_ids"]) for row in self._encode_text(read_post(post, name), name).rows]
 
     def _encode_text(self, post: dict, name: str) -> EncodedPost:
         """The post's encoder rows, and its pairs in their order."""
-        check_post(post, name)
-        if self.trained_on == "tokens" and post.get("tokens") is not None:
+        if self.trained_on == "tokens" and "tokens" in post:
             post = {**post, "text": None}  # as in training
         text, unit_spans = sentence_of(post, name)
         encoded = self._tokenized(text)
@@ -257,13 +263,12 @@ class VMHANProcessor(ProcessorMixin):
 
     def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> dict[str, Any]:
         """Token spans of a pair's head, tail (None for an object) and text phrases."""
-        tail_object = pair.get("tail_object")
-        is_object = tail_object is not None and tail_object >= 0
+        is_object = "tail" not in pair
         if is_object and not self.visual_feature_size:
             raise ValueError(f"{name}: the tail is an object, but visual_feature_size is 0: use a visual model.")
-        phrases = pair["text_phrases"][: self.num_text_phrases] if has_rows(pair.get("text_phrases")) else []
-        head = token_span(pair.get("head"), unit_spans, offsets, f"{name}, head")
-        tail = None if is_object else token_span(pair.get("tail"), unit_spans, offsets, f"{name}, tail")
+        phrases = pair.get("text_phrases", [])[: self.num_text_phrases]
+        head = token_span(pair["head"], unit_spans, offsets, f"{name}, head")
+        tail = None if is_object else token_span(pair["tail"], unit_spans, offsets, f"{name}, tail")
         is_turned = self.order_blind and not is_object and is_reversed(pair)
         return {
             "head": tail if is_turned else head,
@@ -281,7 +286,7 @@ class VMHANProcessor(ProcessorMixin):
         phrases = image_phrases_of(post)
         if self.num_image_phrases == 0 or not phrases:
             return [], []
-        text, spans = (post.get("caption") or "").strip(), []
+        text, spans = post.get("caption", "").strip(), []
         for phrase in phrases:
             span = find_words(phrase, text) if phrase else (0, 0)
             if span is None:
@@ -388,11 +393,11 @@ class VMHANProcessor(ProcessorMixin):
         name, size = encoded.name, self.visual_feature_size
         image, objects = post.get("image_features"), post.get("object_features")
         if image is not None:
-            encoded.image = feature_tensor(image, (size,), f"{name}: image_features")
+            encoded.image = check_shape(image, (size,), f"{name}: image_features")
         if has_rows(objects):
-            encoded.objects = feature_tensor(objects, (len(objects), size), f"{name}: object_features")
-        if image is None and not has_rows(objects) and post.get("image") is not None:
-            boxes = [] if post.get("boxes") is None else post["boxes"]
+            encoded.objects = check_shape(objects, (len(objects), size), f"{name}: object_features")
+        if image is None and not has_rows(objects) and "image" in post:
+            boxes = post.get("boxes", [])
             takes_boxes = self.vision_encoder == "vgg16_roi_align"
             try:
                 inputs = region_inputs(post["image"], boxes, transform=self._transform, takes_boxes=takes_boxes)

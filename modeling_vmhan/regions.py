@@ -15,6 +15,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from .images import load_image
 from .labels import check_choice, check_number
+from .values import BOX, read_value, shown
 
 
 __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "PixelTransform", "pixel_boxes", "region_inputs"]
@@ -62,7 +63,7 @@ class PixelTransform:
         for name, above in (("mean", -math.inf), ("std", 0)):
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)) or len(values) != 3:
-                raise ValueError(f"image_transform: {name} must be three numbers, received {values!r}.")
+                raise ValueError(f"image_transform: {name} must be three numbers, received {shown(values)}.")
             values = [check_number(f"image_transform: {name}", v, low=above, low_allowed=False) for v in values]
             object.__setattr__(self, name, tuple(map(float, values)))
 
@@ -110,12 +111,8 @@ def pixel_boxes(boxes: Sequence[Sequence[float]], image_size: tuple[int, int]) -
     width, height = image_size
     covered = []
     for index, box in enumerate(boxes):
-        received = f"boxes[{index}] = {[float(value) for value in box]} in an image of {width} x {height} pixels"
-        if len(box) != 4 or not all(math.isfinite(value) for value in box):
-            raise ValueError(f"a box must be four finite numbers [x1, y1, x2, y2], received {received}.")
-        x1, y1, x2, y2 = box
-        if x2 <= x1 or y2 <= y1:
-            raise ValueError(f"a box must have x1 < x2 and y1 < y2 (not width and height), received {received}.")
+        x1, y1, x2, y2 = box = read_value(box, BOX, f"boxes[{index}]")
+        received = f"boxes[{index}] = {box} in an image of {width} x {height} pixels"
         if min(x1, y1) < -BORDER_TOLERANCE or x2 > width + BORDER_TOLERANCE or y2 > height + BORDER_TOLERANCE:
             raise ValueError(f"a box must lie inside its image, in pixels of this very image, received {received}.")
         left, top = min(max(math.floor(x1), 0), width - 1), min(max(math.floor(y1), 0), height - 1)

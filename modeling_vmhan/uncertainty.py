@@ -3,6 +3,7 @@
 Shapes: S samples, P pairs, n labelled pairs, R relations, D hidden size. Entropies are in nats.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from .variational import entity_features
 
 
-__all__ = ["PredictiveUncertainty", "monte_carlo_probabilities", "uncertainty"]
+__all__ = ["PredictiveUncertainty", "check_finite", "monte_carlo_probabilities", "uncertainty"]
 
 
 class PredictiveUncertainty(NamedTuple):
@@ -51,3 +52,11 @@ def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUnc
         return PredictiveUncertainty(mean, entropy, None)
     expected = torch.special.entr(probabilities).sum(dim=-1).mean(dim=0)  # (P,)
     return PredictiveUncertainty(mean, entropy, (entropy - expected).clamp(min=0))  # below 0 by rounding only
+
+
+def check_finite(name: str, scores: Iterable[Tensor], features: Iterable[Tensor | None] = ()) -> None:
+    """ValueError if what a model says of the post called `name` is not finite; `features` are what it was given."""
+    if not all(bool(values.isfinite().all()) for values in scores):
+        largest = max((float(each.abs().max()) for each in features if each is not None and each.numel()), default=0.0)
+        why = f"its features, of up to {largest:g}, may be too large for the model: extract them again"
+        raise ValueError(f"{name}: the scores are not finite: {why if largest else 'the weights may not be either'}.")

@@ -1,9 +1,9 @@
 """The audit's report as files: JSON with everything, Markdown to read, one picture a split."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from model_cards.files import write_json
 from model_cards.tables import Markdown, escape, markdown_table
 
 
@@ -44,7 +44,7 @@ def write_report(report: dict[str, Any], folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for split in (name for name, of_split in report["splits"].items() if of_split["views"]):
         draw_split(report, split, folder / f"audit_{split.replace(' ', '_')}.png")
-    (folder / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "audit.json", report)
     (folder / "audit.md").write_text(markdown(report), encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ import datasets
 from datasets_scripts.builders.lines import first_existing, no_records, read_literals
 from datasets_scripts.checking import Box, Record, Span
 from datasets_scripts.schema import new_pair, post_features
+from modeling_vmhan.values import shown
 
 
 __all__ = ["BoxMention", "Fact", "FolderBuilder", "TextFact", "read_facts"]
@@ -129,8 +130,8 @@ def read_facts(path: Path, *, labels: list[str] | None, form: type[TextFact] = T
     for place, record in read_literals(path, form):
         if labels is not None and record.relation not in labels:
             raise ValueError(
-                f"{place}, field 'relation': expected one of {labels}, received {record.relation!r}. The label file, "
-                "or config_name (mnre for version 2, mnre_v1 for version 1), is that of another data set"
+                f"{place}, field 'relation': expected one of {labels}, received {shown(record.relation)}. The label "
+                "file, or config_name (mnre for version 2, mnre_v1 for version 1), is that of another data set"
             )
         spans: dict[str, list[int]] = {"h": [], "t": []}
         for field, mention in (("h", record.h), ("t", record.t)):

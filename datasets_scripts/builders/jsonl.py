@@ -81,7 +81,8 @@ class Posts(FolderBuilder):
         """Every file that a build with `config` may read; `build` digests their names, sizes and times."""
         folder = cls.data_folder(config.data_dir)
         texts = list(cls.text_files(folder).values())
-        places = {row.image: place for path in texts for place, row in _rows(path)} if config.images else {}
+        rows = ((place, row.image) for path in texts for place, row in _rows(path)) if config.images else ()
+        places = {image: place for place, image in rows if image}
         found = (_image_path(folder, image, place) for image, place in sorted(places.items()))
         return [*texts, folder / LABEL_FILE, *filter(None, found)]
 

@@ -14,17 +14,10 @@ from datasets_scripts.checking import Box, StrictRecord
 from datasets_scripts.commands import nearest
 from datasets_scripts.paths import is_inner
 from datasets_scripts.schema import new_pair, new_post
+from modeling_vmhan.values import MENTION, shown
 
 
 __all__ = ["Pair", "Row", "post_of_row"]
-
-
-def _whole(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise PydanticCustomError(
-            "text", "whole characters, and no half of one (a surrogate, as of an emoji cut in two)"
-        )
-    return text
 
 
 def _word(token: str) -> str:
@@ -41,23 +34,33 @@ def _pixel_box(box: Box) -> list[float]:
 
 
 def _inner_path(path: str) -> str:
+    if not PurePosixPath(path).parts or "\0" in path:
+        raise PydanticCustomError("path", "the path of a file; leave the field out of a row without an image")
     if not is_inner(path):
         raise PydanticCustomError("path", "a path inside the data folder, relative to it or to its images/")
     return path
 
 
-Text = Annotated[str, AfterValidator(_whole)]
+def _mention(mention: Any) -> Any:
+    try:
+        return MENTION.read(mention)
+    except Exception:
+        raise PydanticCustomError("mention", MENTION.rule) from None
+
+
+Mention = Annotated[Any, AfterValidator(_mention)]
+Tail = Annotated[Any, AfterValidator(lambda tail: None if type(tail) is list and not tail else _mention(tail))]
 Index = Annotated[int, Field(ge=0)]
 
 
 class Pair(StrictRecord):
     """Two entities; a mention or text phrase is a string that stands once in the sentence, or a span."""
 
-    head: Any
-    tail: Any = None
+    head: Mention
+    tail: Tail = None
     tail_object: Annotated[int, Field(ge=-1)] = -1  # index of a box, in the place of `tail`
     relation: str
-    text_phrases: list[Any] = []
+    text_phrases: list[Mention] = []
     image_phrases: list[Index] = []  # indices into the row's `image_phrases`
     objects: list[Index] = []  # indices into the row's `boxes`
 
@@ -66,13 +69,13 @@ class Row(StrictRecord):
     """A sentence as `text` or as `tokens`, what its image shows, and its pairs."""
 
     id: int | Annotated[str, Field(min_length=1)] | None = None
-    text: Text | None = None
-    tokens: Annotated[list[Annotated[Text, AfterValidator(_word)]], Field(min_length=1)] | None = None
-    image: Annotated[Text, AfterValidator(_inner_path)] = ""
-    caption: Text = ""
-    image_phrases: list[Text] = []
+    text: str | None = None
+    tokens: Annotated[list[Annotated[str, AfterValidator(_word)]], Field(min_length=1)] | None = None
+    image: Annotated[str, AfterValidator(_inner_path)] | None = None
+    caption: str = ""
+    image_phrases: list[str] = []
     boxes: list[Annotated[Box, AfterValidator(_pixel_box)]] = []
-    object_labels: list[Text] = []
+    object_labels: list[str] = []
     pairs: Annotated[list[Pair], Field(min_length=1)]
 
 
@@ -87,15 +90,14 @@ def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
     sentence = Sentence(text=row.text, tokens=row.tokens)
     if not sentence.tokens:
         raise _error(place, "text", "a sentence", row.text)
-    image = PurePosixPath(row.image)
-    if row.boxes and not image.parts:
+    if row.boxes and row.image is None:
         raise _error(place, "boxes", "boxes of an image; add 'image'", row.boxes)
     if row.object_labels and len(row.object_labels) != len(row.boxes):
         raise _error(place, "object_labels", f"one label a box, {len(row.boxes)}", row.object_labels)
     return new_post(
         None if row.id is None else str(row.id),
         sentence.tokens,
-        str(image) if image.parts else None,
+        None if row.image is None else str(PurePosixPath(row.image)),
         [_pair(pair, row, sentence, labels, place, f"pairs[{i}]") for i, pair in enumerate(row.pairs)],
         text=row.text,
         boxes=row.boxes,
@@ -106,8 +108,8 @@ def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
 
 
 def _pair(pair: Pair, row: Row, sentence: Sentence, labels: list[str], place: str, field: str) -> dict[str, Any]:
-    if (pair.tail in (None, [])) == (pair.tail_object == -1):
-        received = f"tail={pair.tail!r} and tail_object={pair.tail_object}"
+    if (pair.tail is None) == (pair.tail_object == -1):
+        received = {"tail": pair.tail, "tail_object": pair.tail_object}
         expected = "either 'tail' (a mention in the sentence) or 'tail_object' (the index of a box)"
         raise _error(place, f"{field}.tail", expected, received)
     if pair.relation not in labels:
@@ -138,4 +140,4 @@ def _pair(pair: Pair, row: Row, sentence: Sentence, labels: list[str], place: st
 
 
 def _error(place: str, field: str, expected: str, received: Any) -> ValueError:
-    return ValueError(f"{place}, field {field!r}: expected {expected}, received {received!r}")
+    return ValueError(f"{place}, field {field!r}: expected {expected}, received {shown(received)}")

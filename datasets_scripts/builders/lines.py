@@ -62,7 +62,9 @@ def read_json(path: Path, form: Any) -> Any:
     with open_text(path) as file:
         try:
             content = json.load(file)
-        except json.JSONDecodeError as error:
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:  # of a number of 5,000 digits it is a ValueError
             raise ValueError(f"{path}: expected JSON ({error})") from None
     return checked(form, content, str(path))
 

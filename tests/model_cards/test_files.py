@@ -30,3 +30,12 @@ def test_what_is_written_is_read_back(tmp_path):
     assert sha256_of(tmp_path / "a") == hashlib.sha256(b"\0" * (1 << 21)).hexdigest()
     write_json(str(tmp_path / "b"), {"a": ["\ud83d"]})
     assert json.loads((tmp_path / "b").read_text()) == {"a": ["\ud83d"]}
+
+
+@pytest.mark.parametrize(
+    ("value", "place"), [({"a": [0, {"b": float("nan")}]}, r"a\[1\]\.b = nan"), ([float("-inf")], r"\[0\] = -inf")]
+)
+def test_what_json_does_not_have_is_not_written(value, place, tmp_path):
+    with pytest.raises(ValueError, match=rf"metrics.json: .* no NaN, received {place}"):
+        write_json(tmp_path / "metrics.json", value)
+    assert list(tmp_path.iterdir()) == []

@@ -16,12 +16,15 @@ from modeling_vmhan.weights import resized, transform_of
     ("box", "match"),
     [
         *((box, "x1 < x2 and y1 < y2") for box in ([5, 5, 5, 10], [5, 5, 10, 5], [10, 5, 5, 10])),
-        *((box, "inside its image") for box in ([-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60])),
+        *(
+            (box, "inside its image.*40 x 30")
+            for box in ([-3, 0, 10, 10], [0, 0, 45, 10], [0, 0, 10, 33], [50, 50, 60, 60])
+        ),
         *((box, "four finite numbers") for box in ([0, 0, 10], [0, 0, float("nan"), 10], [0, 0, float("inf"), 10])),
     ],
 )
 def test_a_box_that_is_none(box, match):
-    with pytest.raises(ValueError, match=rf"{match}.*boxes\[1\] = .* 40 x 30"):
+    with pytest.raises(ValueError, match=rf"(?=.*boxes\[1\]).*{match}"):
         pixel_boxes([[0, 0, 5, 5], box], (40, 30))
 
 

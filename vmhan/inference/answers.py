@@ -84,7 +84,7 @@ def triples_of(rows: Rows, *, none_label: str, input_name: str) -> Iterator[dict
 
 def write_jsonl(rows: Rows, target: Path) -> None:
     with target.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
 def write_csv(rows: Rows, target: Path) -> None:

@@ -148,7 +148,7 @@ def _question(row: Any, image_root: Path) -> dict[str, Any]:
     str(question.get("id")).encode("utf-8")  # lone surrogates, which JSON can hold, are a ValueError here
     image = question.get("image")
     path = image.get("path") if isinstance(image, dict) else image  # datasets.Image stores {"bytes": ..., "path": ...}
-    if isinstance(path, str) and not is_url(path):
+    if isinstance(path, str) and path.strip() and not is_url(path):  # a blank one is said where it is opened
         path = str(image_root / path)
         question["image"] = {**image, "path": path} if isinstance(image, dict) else path
     return question

@@ -69,7 +69,7 @@ class ResumableOutput:
                 make(self._recorded("lines"), temporary)
         if self.failed:
             with whole_file(self.errors) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(error) + "\n" for error in self._recorded("errors"))
+                file.writelines(json.dumps(error, allow_nan=False) + "\n" for error in self._recorded("errors"))
         counts = {name: getattr(self, name) for name in ("rows", "pairs", "failed")}
         write_json(self.state, {**counts, "fingerprint": self.fingerprint})
         self.part.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ class ResumableOutput:
     def _write(self, record: dict[str, Any]) -> None:
         """Append a line to the part file and have it on the disk."""
         with self.part.open("ab") as file:
-            file.write(json.dumps(record).encode("ascii") + b"\n")
+            file.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import CONFIG_NAME
 
 from model_cards.cards import write_model_card
-from model_cards.files import write_json, write_text
+from model_cards.files import json_text, write_json, write_text
 from model_cards.publishing import publish_model
 from model_cards.run_metadata import RUN_FILE, describe_run, numbers
 from modeling_vmhan import VMHANConfig, VMHANProcessor
 from modeling_vmhan.images import load_image
+from modeling_vmhan.uncertainty import check_finite
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
@@ -30,7 +32,7 @@ from vmhan.training.environment import describe_environment
 from vmhan.training.trainer import real_pairs
 
 
-__all__ = ["complete", "describe", "prediction_rows", "save_folder", "show_example", "write_results"]
+__all__ = ["check_scores", "complete", "describe", "prediction_rows", "save_folder", "show_example", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ def write_results(
     """environment.json, predictions.jsonl, metrics.json, and figures/reliability.png where matplotlib is there."""
     rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
     write_json(output_dir / "environment.json", describe_environment())
-    write_text(output_dir / "predictions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    lines = (json_text(row, "predictions.jsonl") + "\n" for row in rows)
+    write_text(output_dir / "predictions.jsonl", "".join(lines))
     if unknown := [name for name, value in numbers(metrics).items() if not math.isfinite(value)]:
         raise ValueError(
             f"metrics: expected finite numbers, received others as {unknown}: nothing of them is written."
@@ -75,6 +78,12 @@ def write_results(
         draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, config.calibration_temperature)
     except ImportError as error:
         logger.warning("%s", error)
+
+
+def check_scores(result, posts: datasets.Dataset, split: str) -> None:
+    """ValueError that names the first post whose logits are not finite."""
+    for post_id, of_post in zip(posts["id"], result.predictions, strict=True):
+        check_finite(f"{split}, post {post_id!r}", [torch.as_tensor(of_post)])
 
 
 def prediction_rows(

@@ -104,6 +104,18 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
     assert classify(posts()[0]) == classify([posts()[0]])[0]
 
 
+def test_a_post_without_finite_scores_is_named(packed, posts, monkeypatch):
+    classify = OnnxRelationClassifier(packed[1], num_threads=1)
+    _, probabilities = classify.run(classify.processor(posts()))
+    probabilities[-1] = float("nan")  # the last post has one pair
+    monkeypatch.setattr(classify, "run", lambda encoded: (None, probabilities))
+    with pytest.raises(ValueError, match="post 'short': the scores are not finite"):
+        classify(posts())
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="post 'short': image_features must be finite"):
+        classify([{**posts()[3], "image_features": [1e20] * 8}])
+
+
 def test_an_order_blind_answer_is_about_the_pair_as_it_was_given(needs_onnx, make_small, export):
     labels = ["None", "contains", "contains (inverse)"]
     model = make_small(order_blind=True, id2label=dict(enumerate(labels)))

@@ -225,6 +225,33 @@ def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
     assert run(source, tmp_path / "out.jsonl") == 1  # complete: nothing to do, and the exit code stays
 
 
+def test_a_row_without_finite_scores_fails_alone(run, tmp_path):
+    """Also values that JSON cannot hold as the pipeline wants them; the other rows of their batch are answered."""
+    good = {"text": "Ann met Bob", "head": "Ann", "tail": "Bob", "image_features": [0.5] * 8}
+    bad = [
+        {"image_features": [1e20] * 8}, {"image_features": [float("nan")] * 8}, {"object_features": [[1e300] * 8]},
+        {"boxes": [5]}, {"tail": [None] * 4}, {"image": ""}, {"image": "\0"}, {"id": [1]}, {"head": "Ann \ud83d"},
+    ]  # fmt: skip
+    rows = [good, *({**good, **change} for change in bad), good]
+    source = write_lines(tmp_path / "in.jsonl", [json.dumps(row).encode() for row in rows])
+    assert run(source, tmp_path / "out.jsonl", "--batch_size", "16") == 1
+    errors = lines_of(tmp_path / "out.errors.jsonl")
+    assert [row["row"] for row in errors] == list(range(2, 2 + len(bad)))
+    for error, change in zip(errors, bad, strict=True):
+        assert next(iter(change)) in error["reason"] and "post" in error["reason"]
+    assert all("finite" in error["reason"] for error in errors[:3])
+    assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == [1, len(rows)]
+    assert "NaN" not in (tmp_path / "out.jsonl").read_text()
+
+
+def test_no_result_is_written_as_nan(tmp_path):
+    output = ResumableOutput(tmp_path / "out.jsonl", {})
+    with pytest.raises(ValueError, match="JSON"):
+        output.append(1, [{"score": float("nan")}], [])
+    with pytest.raises(ValueError, match="JSON"):
+        write_jsonl([{"score": float("inf")}], tmp_path / "out.jsonl")
+
+
 def test_bad_csv_records_fail_alone(run, tmp_path):
     good, long = b"Ann met Bob,Ann,Bob,", b'"' + b"x" * (1 << 24) + b'y",a,b,'
     bad = [b"Ann, met,Bob,Ann,Bob", b"Ann met Bob,Ann,Bob", b"Ann met Bob,Ann,Bob,[[0", b"Ann \xff,Ann,Bob,", long]

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from transformers import TrainingArguments
 
@@ -11,7 +13,7 @@ from modeling_vmhan.images import load_image
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
 from vmhan.training.data import load_posts
-from vmhan.training.results import complete
+from vmhan.training.results import check_scores, complete
 
 
 SCORES = ("validation_f1", "test_f1", "test_accuracy", "test_precision", "temperature")
@@ -171,3 +173,10 @@ def test_several_gpus_without_a_launcher_are_not_cut_up(tmp_path, monkeypatch, c
     arguments = RunArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
     assert arguments.n_gpu == 1 and arguments.train_batch_size == 4
     assert "one of 2 GPUs is used" in caplog.text
+
+
+def test_an_evaluation_without_finite_scores_names_the_post():
+    found = SimpleNamespace(predictions=[np.zeros((2, 3)), np.array([[0.0, np.inf, 0.0], [-100.0] * 3])])
+    with pytest.raises(ValueError, match="test, post 'b': the scores are not finite"):
+        check_scores(found, {"id": ["a", "b"]}, "test")
+    check_scores(SimpleNamespace(predictions=found.predictions[:1]), {"id": ["a"]}, "test")

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from modeling_vmhan import VMHANProcessor
 from modeling_vmhan.direction import inverse_id, is_reversed
+from modeling_vmhan.posts import post_name
+from modeling_vmhan.uncertainty import check_finite
 from vmhan.inference.onnx.inputs import filled_inputs
 from vmhan.inference.onnx.runtime import onnx_session, run_session
 
@@ -50,13 +53,17 @@ class OnnxRelationClassifier:
     def __call__(self, posts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list:
         """Answer the pairs of one post, or of a list of posts, in one pass: {relation, score} for each pair, the best
         relation and its probability. Posts are as `VMHANProcessor.__call__` takes them, with features, not pixels. Of
-        an order-blind model "RELATION (inverse)" points from the pair's tail to its head.
+        an order-blind model "RELATION (inverse)" points from the pair's tail to its head. A post whose scores are not
+        finite is a ValueError.
         """
         single = isinstance(posts, Mapping)
         batch = [posts] if single else list(posts)
         _, probabilities = self.run(self.processor(batch))
         each = iter(probabilities)
         grouped = [[self._answer(pair, next(each)) for pair in post["pairs"]] for post in batch]
+        for number, (post, answers) in enumerate(zip(batch, grouped)):
+            scores = torch.tensor([answer["score"] for answer in answers])
+            check_finite(post_name(post, f"post {number}"), [scores])
         return grouped[0] if single else grouped
 
     def _answer(self, pair: Mapping[str, Any], probabilities: np.ndarray) -> dict[str, Any]:

@@ -1,0 +1,280 @@
+"""Values that people give, read once where they come in: as the code behind wants them, or an error that shows them.
+
+A `Kind` says in words what a value must be and has the function that reads it. That function may raise anything.
+"""
+
+import math
+import operator
+import reprlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .words import close_matches
+
+
+__all__ = [
+    "ANYTHING", "BOX", "FEATURES", "FLAG", "IMAGE", "INDEX", "LABEL", "MAPPING", "MENTION", "NAME", "SPAN", "TAIL",
+    "TAIL_MENTION", "TEXT", "WHOLE_CHARACTERS", "Kind", "list_of", "number", "read_fields", "read_value", "shown",
+    "whole_text",
+]  # fmt: skip
+
+SHOWN = 200  # characters of a received value
+LARGEST_FEATURE = 1e15  # the model sums the squares of thousands of them in float32
+LARGEST_INDEX = 2**63
+WHOLE_CHARACTERS = "whole characters, and no half of one (a surrogate, as of an emoji cut in two)"
+NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)  # although they have a length
+
+
+class _Repr(reprlib.Repr):
+    """Python's own short forms; a number too long to be written is none of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxarray = 12
+        self.maxstring = self.maxother = self.maxlong = SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() < 4096 else f"a number of {x.bit_length()} bits"
+
+
+def shown(value: Any) -> str:
+    """At most `SHOWN` characters, on one line, for an error's message. It never fails."""
+    try:
+        text = " ".join(_Repr().repr(value[:SHOWN] if isinstance(value, (bytes, bytearray)) else value).split())
+    except Exception:  # an object of another's may raise anything
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def whole_text(text: str) -> str:
+    """The text with surrogates paired, as they are where JSON was not read as JSON; half a pair is a UnicodeError."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
+
+class Refused(ValueError):
+    """The part of a value that is wrong, and what it must be, where that is more than the kind says."""
+
+    def __init__(self, value: Any, rule: str | None = None):
+        super().__init__(rule)
+        self.value, self.rule = value, rule
+
+
+class Kind(NamedTuple):
+    """What a value must be, in words, and what reads it. None that is read is a value left out."""
+
+    rule: str
+    read: Callable[[Any], Any]
+
+
+def read_value(value: Any, kind: Kind, name: str) -> Any:
+    """`value` as its kind reads it, or a ValueError with the part of it that is wrong."""
+    try:
+        return kind.read(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        wrong = error if isinstance(error, Refused) else Refused(value)
+    received = f"{type(wrong.value).__name__}: {shown(wrong.value)}"
+    raise ValueError(f"{name} must be {wrong.rule or kind.rule}, received {received}.")
+
+
+def read_fields(item: Any, kinds: Mapping[str, Kind], name: str, near: Iterable[str] = ()) -> dict[str, Any]:
+    """The fields of a dict, each as its kind reads it; those that are None are left out, unknown ones a ValueError, in
+    which `near` are further keys that may have been meant.
+    """
+    given = read_value(item, MAPPING, name)
+    unknown = sorted(shown(key) for key in given if key not in kinds)[:10]
+    if unknown:
+        meant = [key for word in unknown for key in close_matches(word.strip("'"), {*kinds, *near})]
+        guesses = "".join(f" Did you mean {key}?" for key in meant)
+        raise ValueError(f"{name} has unknown keys [{', '.join(unknown)}]: it may have {sorted(kinds)}.{guesses}")
+    read = {key: read_value(value, kinds[key], f"{name}: {key}") for key, value in given.items() if value is not None}
+    return {key: value for key, value in read.items() if value is not None}
+
+
+def list_of(kind: Kind, rule: str) -> Kind:
+    """A list, tuple or array of one kind of value; `rule` names its items."""
+
+    def read(value: Any) -> list[Any]:
+        return [_item(item) for item in _items(value)]
+
+    def _item(item: Any) -> Any:
+        try:
+            return kind.read(item)
+        except Refused:
+            raise
+        except Exception:
+            raise Refused(item) from None
+
+    return Kind(f"a list of {rule}", read)
+
+
+def _python(value: Any) -> Any:
+    """An array, a tensor or one of its numbers as Python's own; times, which numpy makes numbers of, are not."""
+    if not hasattr(value, "tolist") or isinstance(value, NO_LISTS):
+        return value
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M", "V"):
+        raise TypeError("times and records are neither numbers nor texts")
+    return value.tolist()
+
+
+def _items(value: Any) -> list[Any]:
+    value = _python(value)
+    if not isinstance(value, Sequence) or isinstance(value, NO_LISTS):  # a set has no order, a generator is read once
+        raise TypeError("no list")
+    return list(value)
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError("no dict")
+    return dict(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no string")
+    try:
+        return whole_text(str.__str__(value))  # a plain string of a subclass
+    except UnicodeError:
+        raise Refused(value, WHOLE_CHARACTERS) from None
+
+
+def _index(value: Any) -> int:
+    value = _python(value)
+    if isinstance(value, bool):
+        raise TypeError("True is no number")
+    index = operator.index(value)
+    if not -LARGEST_INDEX <= index < LARGEST_INDEX:
+        raise OverflowError("no index of a tensor")
+    return index
+
+
+def _place(value: Any) -> int:
+    """An index, or -1 for a place left empty."""
+    index = _index(value)
+    if index < -1:
+        raise ValueError("no place")
+    return index
+
+
+def _number(value: Any) -> float:
+    value = _python(value)
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise TypeError("no finite number")
+    return float(value)
+
+
+def _name(value: Any) -> str | int | float:
+    value = _python(value)
+    if isinstance(value, str):
+        return _text(value)
+    _number(value)
+    return value
+
+
+def _span(value: Any) -> tuple[int, int]:
+    start, end = map(_index, _items(value))
+    return start, end
+
+
+def _box(value: Any) -> list[float]:
+    left, top, right, bottom = box = [_number(side) for side in _items(value)]
+    if right <= left or bottom <= top:
+        raise Refused(value, "[x1, y1, x2, y2] with x1 < x2 and y1 < y2 (not width and height)")
+    return box
+
+
+def _tail(value: Any) -> Any:
+    """A span; None of an empty one, which a data set's row has beside `tail_object`."""
+    return _span(value) if len(_items(value)) else None
+
+
+def _mention(value: Any) -> Any:
+    return _text(value) if isinstance(value, str) else _span(value)
+
+
+def _tail_mention(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    return _box(value) if len(_items(value)) == 4 else _tail(value)
+
+
+def _label(value: Any) -> str | int:
+    return _text(value) if isinstance(value, str) else _index(value)
+
+
+def _image(value: Any) -> Any:
+    """A path must be one; whatever else may be an image is looked at when it is opened."""
+    if not isinstance(value, (str, Path)):
+        return value if isinstance(value, (bytes, Image.Image)) else _mapping(value)  # a data set's, of bytes and path
+    path = _text(value) if isinstance(value, str) else str(value)
+    if not path.strip() or "\0" in path:
+        raise Refused(value, "a path, and neither blank nor with a null character")
+    return path if isinstance(value, str) else value
+
+
+def _types(value: Any) -> set[str]:
+    """The names of the types of a list's numbers, "bool" of numpy's too; of an array none."""
+    types = {of.__name__.rstrip("_") for of in set(map(type, value))} if isinstance(value, (list, tuple)) else set()
+    return set().union(*map(_types, value)) if types & {"list", "tuple"} else types
+
+
+def _features(value: Any) -> Tensor:
+    """float16 where they come so, for the model to cast, else float32, on the CPU."""
+    if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
+        raise TypeError("no list of numbers")
+    if hasattr(value, "filled"):
+        value = value.filled(math.nan)  # a masked array, whose mask a tensor would not have
+    if not getattr(getattr(value, "flags", None), "writeable", True):
+        value = value.copy()  # a view of a mapped file, which a tensor must not share
+    found = torch.as_tensor(value)
+    is_plain = found.ndim in (1, 2) and found.layout is torch.strided and not found.is_quantized
+    if not is_plain or found.is_complex() or found.dtype is torch.bool or _types(value) & {"bool", "Tensor"}:
+        raise TypeError("no list of numbers")
+    is_half = hasattr(value, "dtype") and found.dtype is torch.float16
+    features = torch.as_tensor(value, dtype=torch.float16 if is_half else torch.float32).detach().cpu()
+    if not bool((features.abs() <= LARGEST_FEATURE).all()):  # not of nan either
+        largest = float(f"{features.abs().max():.3g}")
+        raise Refused(largest, f"finite, of at most {LARGEST_FEATURE:g}, for finite scores")
+    return features
+
+
+def _flag(value: Any) -> bool:
+    if value is not True and value is not False:
+        raise TypeError("no bool")
+    return value
+
+
+def number(low: float, high: float, *, whole: bool = False) -> Kind:
+    """A number of these bounds, both included."""
+
+    def read(value: Any) -> int | float:
+        found = _index(value) if whole else _number(value)
+        if not low <= found <= high:
+            raise ValueError("out of bounds")
+        return found
+
+    return Kind(f"a {'whole ' if whole else ''}number from {low} to {high}", read)
+
+
+ANYTHING = Kind("anything", lambda value: value)
+MAPPING = Kind("a dict", _mapping)
+TEXT = Kind("a string", _text)
+NAME = Kind("a string or a finite number", _name)
+INDEX = Kind("a whole number of at least -1, of 64 bits", _place)
+SPAN = Kind("a span (start, end) of whole numbers", _span)
+TAIL = Kind(SPAN.rule, _tail)
+MENTION = Kind("a string or a span (start, end) of whole numbers", _mention)
+TAIL_MENTION = Kind(f"{MENTION.rule}, or a box of four finite numbers", _tail_mention)
+BOX = Kind("four finite numbers [x1, y1, x2, y2]", _box)
+LABEL = Kind("a relation's name or id", _label)
+FLAG = Kind("True or False", _flag)
+IMAGE = Kind("a path, bytes or a Pillow image", _image)
+FEATURES = Kind("lists of finite numbers of one length, or an array", _features)
