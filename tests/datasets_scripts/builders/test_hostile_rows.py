@@ -93,7 +93,7 @@ def test_a_row_with_half_an_emoji_names_its_field(field, tmp_path):
 def test_a_number_or_a_nesting_that_python_does_not_read_names_its_line(value, tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text('{"text": "Ann met Bob", "id": ' + value + "}")
-    with pytest.raises(ValueError, match="train.jsonl, line 1: expected JSON") as caught:
+    with pytest.raises(ValueError, match="train.jsonl, line 1: expected one JSON object a line") as caught:
         list(read_posts(path, labels=LABELS, split="train"))
     assert len(str(caught.value)) < 1000
     labels = tmp_path / "labels.json"

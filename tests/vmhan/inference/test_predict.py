@@ -229,7 +229,7 @@ def test_a_row_without_finite_scores_fails_alone(run, tmp_path):
     """Also values that JSON cannot hold as the pipeline wants them; the other rows of their batch are answered."""
     good = {"text": "Ann met Bob", "head": "Ann", "tail": "Bob", "image_features": [0.5] * 8}
     bad = [
-        {"image_features": [1e20] * 8}, {"image_features": [float("nan")] * 8}, {"object_features": [[1e300] * 8]},
+        {"image_features": [1e20] * 8}, {"image_features": [-1e38] * 8}, {"object_features": [[1e300] * 8]},
         {"boxes": [5]}, {"tail": [None] * 4}, {"image": ""}, {"image": "\0"}, {"id": [1]}, {"head": "Ann \ud83d"},
     ]  # fmt: skip
     rows = [good, *({**good, **change} for change in bad), good]
