@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 from datasets.arrow_writer import ParquetWriter
 
 from datasets_scripts.builders.building import code_digest
@@ -24,7 +25,9 @@ from datasets_scripts.schema import post_features
 from model_cards.secrets import without_secrets
 
 
-__all__ = ["Plan", "Shard", "Tools", "json_lines", "make_plan", "make_tools", "work_folder", "write_parquet"]
+__all__ = [
+    "Plan", "Shard", "Tools", "is_whole", "json_lines", "make_plan", "make_tools", "work_folder", "write_parquet",
+]  # fmt: skip
 
 IMAGES_A_SHARD = 64
 ROWS_A_GROUP = 100  # of Parquet: what a reader fetches at a time
@@ -137,6 +140,16 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
             file = folder / "finished" / arguments.config / f"{split}-{i:05d}-of-{len(cut):05d}.parquet"
             shards["posts"].append(Shard(file, rows, split, folder / f"{split}-{i:05d}.jsonl"))
     return Plan(arguments, source, {"fingerprint": fingerprint, **provenance}, columns, folder, shards)
+
+
+def is_whole(shard: Shard) -> bool:
+    """Tell whether the shard's file is there, to its end, with a row for all that its log does not leave out."""
+    try:
+        log = shard.log.read_text(encoding="utf-8").splitlines() if shard.log else []
+        left_out = sum(json.loads(line).get("skipped") == "post" for line in log)
+        return pq.read_metadata(shard.file).num_rows + left_out == len(shard.rows)
+    except (OSError, ValueError):  # pyarrow's are ValueErrors
+        return False
 
 
 def write_parquet(path: Path, columns: datasets.Features, rows: Iterable[dict[str, Any]]) -> None:
