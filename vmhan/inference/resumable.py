@@ -1,9 +1,9 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-Until the end OUT.jsonl.part has the run's fingerprint and a line for each batch of rows with all that it gave. Lines
-are only appended, and one that a kill has cut short is dropped. From it OUT.jsonl and OUT.errors.jsonl (if rows
-failed) are made, and OUT.jsonl.state.json says that they are complete, and what they hold. Neither the part file nor
-what was made of it is believed where something else has changed it.
+Until the end OUT.jsonl.part has the run's fingerprint and a line for each batch of rows with all that it gave, and a
+digest of all so far. Lines are only appended, and one that a kill has cut short is dropped. From it OUT.jsonl and
+OUT.errors.jsonl (if rows failed) are made, and OUT.jsonl.state.json says that they are complete, and what they hold.
+Neither the part file nor what was made of it is believed where something else has changed it.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ __all__ = ["Make", "ResumableOutput"]
 
 Make = Callable[[Iterator[dict[str, Any]], Path], None]
 OVERWRITE = "Give another --output, or start anew with --overwrite."
+DAMAGED = (TypeError, LookupError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)  # of a file read as JSON
 
 
 class ResumableOutput:
@@ -37,7 +38,7 @@ class ResumableOutput:
         self.output, self.fingerprint = output, json.loads(json.dumps(fingerprint))  # tuples are lists, as in the file
         self.part, self.errors, self.state = self.files_of(output)
         self.rows = self.pairs = self.failed = 0
-        self._size, self._digest = 0, hashlib.sha256()  # of what the part file holds, as far as this process knows
+        self._size, self._digest = 0, ""  # of what the part file holds, as far as this process knows
         output.parent.mkdir(parents=True, exist_ok=True)
         made = (self.state, self.part, self.errors, output, *also)
         for path in made:
@@ -48,7 +49,7 @@ class ResumableOutput:
         if self.complete or self.part.exists():
             try:
                 self._read_state() if self.complete else self._resume()
-            except (TypeError, LookupError, json.JSONDecodeError) as error:
+            except DAMAGED as error:
                 damaged = self.state if self.complete else self.part
                 raise ValueError(
                     f"{damaged}: expected the record of a run, received another file. {OVERWRITE}"
@@ -83,9 +84,6 @@ class ResumableOutput:
 
     def finish(self, products: dict[Path, Make]) -> None:
         """Make each product by its function, which gets the lines of all rows and a path to write to."""
-        self._check_part()
-        if sha256_of(self.part) != self._digest.hexdigest():
-            raise self._changed("its lines are not those that were written")
         files = {path.name: self._make(path, "lines", self.pairs, make) for path, make in products.items()}
         if self.failed:
             files[self.errors.name] = self._make(self.errors, "errors", self.failed, _write_lines)
@@ -115,14 +113,36 @@ class ResumableOutput:
         self.rows, self.pairs, self.failed = self.rows + rows, self.pairs + len(lines), self.failed + len(errors)
 
     def _recorded(self, name: str) -> Iterator[dict[str, Any]]:
-        with self.part.open("rb") as batches:
-            next(batches)  # the fingerprint
-            for batch in batches:
-                yield from json.loads(batch)[name]
+        self._check_part()
+        found = ""
+        try:
+            for record, digest, _ in self._batches():
+                yield from record.get(name, ())  # the first one has the fingerprint
+                found = digest
+        except DAMAGED:
+            found = "damaged"
+        if found != self._digest:
+            raise self._changed("its lines are not those that were written")
+
+    def _batches(self) -> Iterator[tuple[dict[str, Any], str, int]]:
+        """Each record, with the digest so far and its line's length; one of `DAMAGED` where it was changed since."""
+        before = ""
+        with self.part.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                record = json.loads(line)
+                digest = record["sha256"]
+                del record["sha256"]
+                before = _digest_of(record, before)
+                if digest != before:
+                    raise LookupError("sha256")
+                yield record, digest, len(line)
 
     def _write(self, record: dict[str, Any]) -> None:
         """Append a line to the part file and have it on the disk."""
-        line = json.dumps(record).encode("ascii") + b"\n"
+        digest = _digest_of(record, self._digest)
+        line = json.dumps({**record, "sha256": digest}).encode("ascii") + b"\n"
         self._check_part()
         try:
             self._file.write(line)
@@ -130,7 +150,7 @@ class ResumableOutput:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise OSError(f"{self.part}: {error}. Run the command again when it can be written") from error
-        self._digest.update(line)
+        self._digest = digest
         self._size += len(line)
 
     def _check_part(self) -> None:
@@ -167,20 +187,13 @@ class ResumableOutput:
 
     def _resume(self) -> None:
         """Count what the part file holds, and drop a last line that was not written to its end."""
-        whole = 0
-        with self.part.open("rb") as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break
-                record = json.loads(line)
-                if whole:
-                    self._count(**record)
-                else:
-                    self._check(record["fingerprint"])
-                whole += len(line)
-                self._digest.update(line)
-        os.truncate(self.part, whole)
-        self._size = whole
+        for record, digest, length in self._batches():
+            if self._size:
+                self._count(**record)
+            else:
+                self._check(record["fingerprint"])
+            self._digest, self._size = digest, self._size + length
+        os.truncate(self.part, self._size)
 
     def _check(self, then: dict[str, Any]) -> None:
         now, say = self.fingerprint, json.dumps
@@ -196,3 +209,8 @@ class ResumableOutput:
 def _write_lines(records: Iterable[dict[str, Any]], path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def _digest_of(record: dict[str, Any], before: str) -> str:
+    """The SHA-256 of the record and, as `before` is theirs, of all before it."""
+    return hashlib.sha256((before + json.dumps(record)).encode("ascii")).hexdigest()
