@@ -3,18 +3,22 @@
 Without this they would wait for work for ever, keep their memory, and write what another run writes by then.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import multiprocessing.util
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 
-__all__ = ["end_forks_with_this_process", "end_with_launcher", "process_pool"]
+__all__ = ["end_forks_with_this_process", "end_with_launcher", "family", "process_pool"]
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -41,6 +45,39 @@ def end_with_launcher() -> None:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
+@contextlib.contextmanager
+def family() -> Iterator[None]:
+    """What programs are started inside the block, and what these start, end with it, or with this process.
+
+    For a library that starts services of its own. They are known by a variable of their environment, and a process
+    beside them waits for the end of this one.
+    """
+    mark = f"VMHAN_FAMILY_{uuid.uuid4().hex}"
+    command = [sys.executable, "-P", __file__, mark]
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # Ctrl-C is not for it
+    os.environ[mark] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[mark]
+        guard.communicate()
+
+
+def _end_family(mark: str) -> None:
+    """Kill all processes of this mark, once the other end of stdin is closed, until none has come for a second."""
+    import psutil
+
+    sys.stdin.read()
+    last = time.monotonic()
+    while time.monotonic() - last < 1:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if mark in process.environ():
+                    process.kill()
+                    last = time.monotonic()
+        time.sleep(0.1)
+
+
 def _begin(start: bytes) -> None:
     _watch_parent()
     pickle.loads(start)()
@@ -59,3 +96,7 @@ def _end_with(process: int) -> None:
     while os.getppid() == process:
         time.sleep(SECONDS_BETWEEN_LOOKS)
     os._exit(1)
+
+
+if __name__ == "__main__":
+    _end_family(sys.argv[1])
