@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow.parquet as pq
 from datasets.arrow_writer import ParquetWriter
 
 from datasets_scripts.builders.building import code_digest
@@ -22,11 +21,13 @@ from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.source import Source
 from datasets_scripts.registry import BUILDERS
 from datasets_scripts.schema import post_features
+from model_cards.files import sha256_of
 from model_cards.secrets import without_secrets
 
 
 __all__ = [
-    "Plan", "Shard", "Tools", "is_whole", "json_lines", "make_plan", "make_tools", "work_folder", "write_parquet",
+    "Plan", "Shard", "Tools", "digests", "is_whole", "json_lines", "make_plan", "make_tools", "work_folder",
+    "write_parquet",
 ]  # fmt: skip
 
 IMAGES_A_SHARD = 64
@@ -62,6 +63,11 @@ class Shard:
     rows: range
     split: str | None = None
     log: Path | None = None
+
+    @property
+    def seal(self) -> Path:
+        """The file with the SHA-256 of the shard and its log, which is there before the shard takes its name."""
+        return (self.log or self.file).with_suffix(".sha256")
 
 
 @dataclass(frozen=True)
@@ -142,13 +148,16 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
     return Plan(arguments, source, {"fingerprint": fingerprint, **provenance}, columns, folder, shards)
 
 
+def digests(shard: Shard, file: Path) -> str:
+    """What the seal of a shard has to say, whose content `file` holds."""
+    return "".join(f"{sha256_of(path)}\n" for path in (file, shard.log) if path is not None)
+
+
 def is_whole(shard: Shard) -> bool:
-    """Tell whether the shard's file is there, to its end, with a row for all that its log does not leave out."""
+    """Tell whether the shard is there as it was made."""
     try:
-        log = shard.log.read_text(encoding="utf-8").splitlines() if shard.log else []
-        left_out = sum(json.loads(line).get("skipped") == "post" for line in log)
-        return pq.read_metadata(shard.file).num_rows + left_out == len(shard.rows)
-    except (OSError, ValueError):  # pyarrow's are ValueErrors
+        return shard.seal.read_text(encoding="ascii") == digests(shard, shard.file)
+    except (OSError, UnicodeDecodeError):
         return False
 
 
