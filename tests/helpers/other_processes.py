@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 
 import psutil
@@ -27,11 +28,11 @@ def wait_until(is_true, seconds=60):
 
 
 def kill_family(child, seconds=3):
-    """Kill the process with -9; the command lines of its descendants that are alive `seconds` later."""
+    """Kill the process with -9; how many descendants it had, and those that are alive `seconds` later."""
     os.kill(child.pid, signal.SIGSTOP)  # so that none is started between the look and the kill
     family = psutil.Process(child.pid).children(recursive=True)
     os.kill(child.pid, signal.SIGKILL)
-    child.join()
+    child.wait() if isinstance(child, subprocess.Popen) else child.join()
     _, alive = psutil.wait_procs(family, timeout=seconds)
     for process in alive:
         process.kill()
