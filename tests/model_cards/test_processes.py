@@ -1,17 +1,21 @@
 """Whatever kills a process, those that it started end within three seconds, whatever they are at."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import time
 
+import psutil
 import pytest
 import torch
 from other_processes import in_child, kill_family, wait_until
 from torch.utils.data import DataLoader
 
-from model_cards.processes import end_forks_with_this_process, end_with_launcher, process_pool
+from model_cards.processes import end_forks_with_this_process, end_with_launcher, family, process_pool
 
 
 def note(folder):
@@ -94,3 +98,35 @@ def test_a_launched_process_ends_with_its_launcher(tmp_path, monkeypatch):
     child = in_child(launch)
     wait_until(lambda: len(list(tmp_path.iterdir())) == 1)
     assert kill_family(child) == (1, [])
+
+
+SERVICE = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_services_of_a_library_end_though_they_left_their_parents(tmp_path, is_killed):
+    """As those of Ray, which wait for each other for a minute: a session of its own, and an orphan in it."""
+
+    def serve():
+        with family():
+            for end in ("", "time.sleep(60)"):
+                subprocess.Popen([sys.executable, "-c", SERVICE + end], start_new_session=True)
+            wait_until(lambda: len(psutil.Process().children(recursive=True)) >= 4)
+            time.sleep(0.3)
+            pids = [process.pid for process in psutil.process_iter() if has_mark(process)]
+            (tmp_path / "pids").write_text(" ".join(map(str, pids)))
+            time.sleep(60 if is_killed else 0)
+
+    child = in_child(serve)
+    wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    child.kill() if is_killed else None
+    child.join()
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=3)
+    assert len(pids) == 3 and not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def has_mark(process):
+    with contextlib.suppress(psutil.Error):
+        return any(name in os.environ for name in process.environ() if name.startswith("VMHAN_FAMILY_"))
+    return False
