@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from model_cards.processes import family
+
 
 __all__ = ["connected", "run_in_order"]
 
@@ -45,7 +47,8 @@ def run_in_order(
 
 @contextlib.contextmanager
 def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
-    """Yield the module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end.
+    """Yield the module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end,
+    also where this process is killed: parts of Ray would live on for a minute, which wait for others of it.
     Workers on this machine import from where this process does.
     """
     try:
@@ -54,19 +57,24 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError("engine ray needs Ray Data, which is not installed: pip install 'vmhan[ray]'") from error
     is_ours = not ray.is_initialized()
-    if is_ours:
-        local: dict[str, Any] = {}
-        if address is None:
-            paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-            local = {"num_cpus": num_workers, "include_dashboard": False}
-            local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
-        ray.init(address=address or "local", logging_level="warning", **local)
-    try:
-        _device(ray, num_workers)
-        yield ray
-    finally:
+    with family() if is_ours and address is None else contextlib.nullcontext():
         if is_ours:
-            ray.shutdown()
+            _connect(ray, num_workers, address)
+        try:
+            _device(ray, num_workers)
+            yield ray
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+
+def _connect(ray: Any, num_workers: int, address: str | None) -> None:
+    local: dict[str, Any] = {}
+    if address is None:
+        paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
+        local = {"num_cpus": num_workers, "include_dashboard": False}
+        local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
+    ray.init(address=address or "local", logging_level="warning", **local)
 
 
 def _device(ray: Any, num_workers: int) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The one way in which this project writes files: a reader sees the old file or the new one, never a part of one."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import math
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 
-__all__ = ["json_text", "sha256_of", "whole_file", "write_json", "write_text"]
+__all__ = ["json_text", "remove_leftovers", "sha256_of", "whole_file", "write_json", "write_text"]
 
 
 @contextlib.contextmanager
@@ -19,14 +20,23 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path for the block to write; it takes the name `path` when the block ends without an error.
 
     It lies in the same folder, which is made if need be, and has the same suffix, as libraries tell the format by it.
+    Before, its content is on the disk: otherwise a power cut could leave an empty file of this name.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete the temporary files of `path` that kills have left; nobody else may be writing it."""
+    for temporary in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
         temporary.unlink(missing_ok=True)
 
 

@@ -20,7 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from huggingface_hub.utils import validate_repo_id
 
 from model_cards.checking import check_card
-from model_cards.files import write_text
+from model_cards.files import remove_leftovers, write_text
+from model_cards.locks import lock_beside, lock_inside, locked
 from model_cards.secrets import without_secrets
 
 
@@ -122,7 +123,8 @@ def _publish(
     """Commit `files` in one commit, which `upload_folder` does not where hf_xet is installed."""
     check_access(token)
     api = HfApi(token=token)
-    with _explained(repo_id):
+    lock = lock_inside(folder) if repo_type == "model" else lock_beside(folder.resolve())
+    with locked(lock, f"the folder {folder}"), _explained(repo_id):
         repo_id = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
         if private and not api.repo_info(repo_id, repo_type=repo_type).private:
             raise ValueError(
@@ -139,7 +141,8 @@ def _publish(
             if name.endswith(STALE[repo_type]) and name not in files and Path(name).parent in folders:
                 operations.append(CommitOperationDelete(name))
         commit = api.create_commit(repo_id, operations, commit_message=f"Publish {repo_type}", repo_type=repo_type)
-    write_text(folder / "README.md", card)
+        remove_leftovers(folder / "README.md")
+        write_text(folder / "README.md", card)
     logger.info("published %d files: %s", len(files), commit.commit_url)
     return commit.commit_url
 

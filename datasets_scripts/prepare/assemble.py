@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from datasets_scripts.prepare.card import count_split, size_of, write_card
 from datasets_scripts.prepare.figures import draw_figures
-from datasets_scripts.prepare.plan import Plan, json_lines
+from datasets_scripts.prepare.plan import Plan, is_whole, json_lines
 from datasets_scripts.splits import NODES, differing_splits
 from model_cards.files import sha256_of, write_json, write_text
 
@@ -57,7 +57,12 @@ def is_finished(plan: Plan, output_dir: Path) -> bool:
 
 
 def assemble(plan: Plan, output_dir: Path) -> None:
-    """Write what stands beside the shards, and put the finished folder into the place of `output_dir`."""
+    """Write what stands beside the shards, and put the finished folder into the place of `output_dir`. A ValueError
+    says that something else has changed a shard meanwhile.
+    """
+    for shard in plan.shards["posts"]:
+        if not is_whole(shard):
+            raise _changed(shard.file)
     files = _files_with_posts(plan)
     _warn_of_differing_nodes(plan, files)
     log = [json.loads(line) for shard in plan.shards["posts"] for line in shard.log.open(encoding="utf-8")]
@@ -76,6 +81,8 @@ def assemble(plan: Plan, output_dir: Path) -> None:
             "images_skipped": sum(line["skipped"] == "image" for line in skips),
             "node_kinds_left_empty": sum(line["split"] == split for line in empty),
         }
+        if splits[split]["posts"] + splits[split]["posts_skipped"] != len(plan.source.posts[split]):
+            raise _changed(plan.finished / plan.arguments.config / f"{split}-*.parquet")
     write_json(plan.finished / "statistics.json", {"config": plan.arguments.config, "splits": splits})
     figures = draw_figures(plan.finished / "figures", files, splits) if plan.arguments.figures else {}
     write_card(plan, plan.finished / "README.md", splits, files, figures)
@@ -101,6 +108,13 @@ def _warn_of_differing_nodes(plan: Plan, files: dict[str, list[Path]]) -> None:
     for difference in differing_splits(tables, NODES):
         if difference not in said:
             logger.warning("%s: %s", plan.arguments.config, difference)
+
+
+def _changed(path: Path) -> ValueError:
+    return ValueError(
+        f"{path}: expected all the posts that were written there, but something else has deleted or changed it. "
+        "Nothing is finished. Run the command again: it makes this shard anew"
+    )
 
 
 def _files_with_posts(plan: Plan) -> dict[str, list[Path]]:

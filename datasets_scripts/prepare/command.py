@@ -3,7 +3,8 @@
     vmhan prepare --source mnre --data_dir DIR --captions llava_next \
         --detector torchvision:fasterrcnn_resnet50_fpn_v2 --features vgg16:imagenet --output_dir OUT
 
-Kill it at any moment and run it again: the shards that are finished are not made twice. `--num_proc 4` shares the work
+Kill it at any moment and run it again: the shards that are finished are not made twice. One preparation at a time
+writes a folder; a second one ends at once, and names the first. `--num_proc 4` shares the work
 between processes of one machine, `accelerate launch -m datasets_scripts.prepare` between several devices or machines
 with a common file system, `--engine ray` between the workers of a Ray cluster.
 
@@ -11,11 +12,14 @@ with a common file system, `--engine ray` between the workers of a Ray cluster.
 their objects and features (`images`), nodes and rows (`posts`), and the folder (`assemble`, `card`, `figures`).
 """
 
+import contextlib
 import importlib.util
 import logging
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 from transformers import HfArgumentParser
@@ -27,6 +31,8 @@ from datasets_scripts.prepare.assemble import assemble, check_output, is_finishe
 from datasets_scripts.prepare.plan import make_plan, make_tools, work_folder
 from datasets_scripts.prepare.source import open_source
 from datasets_scripts.prepare.workers import MakeTools, launched_processes, make_shards
+from model_cards.locks import lock_beside, locked_by_main
+from model_cards.processes import end_with_launcher
 from model_cards.publishing import check_access, check_repo_id, publish_dataset
 
 
@@ -43,18 +49,20 @@ def main(argv: list[str] | None = None) -> Path:
     argv = sys.argv[1:] if argv is None else argv
     groups = parse_dataclasses(parser, argv)
     arguments = PrepareArguments(**{name: value for group in groups for name, value in vars(group).items()})
+    end_with_launcher()
     state = launched_processes()
     datasets.disable_progress_bars()  # those of its inner workings; the preparation has its own
     level = logging.INFO if state.is_main_process else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level)
     pushes = arguments.push_to_hub and state.is_main_process
     try:
-        if pushes:
-            check_repo_id("push_to_hub", arguments.push_to_hub)
-            check_access()
-        output_dir = prepare(arguments)
-        if pushes:
-            publish_dataset(output_dir, arguments.push_to_hub, private=arguments.private or None)
+        with _only_here(arguments, state) as output_dir:
+            if pushes:
+                check_repo_id("push_to_hub", arguments.push_to_hub)
+                check_access()
+            prepare(arguments)
+            if pushes:
+                publish_dataset(output_dir, arguments.push_to_hub, private=arguments.private or None)
     finally:
         state.destroy_process_group()
     return output_dir
@@ -62,11 +70,24 @@ def main(argv: list[str] | None = None) -> Path:
 
 def prepare(arguments: PrepareArguments, *, make_tools: MakeTools = make_tools) -> Path:
     """Make the folder `arguments.output_dir`, or find that it is made; nothing is pushed. Each process makes its own
-    tools by `make_tools`, a function of a module. A ValueError or OSError names what is wrong and the fix; an
-    ImportError, a library.
+    tools by `make_tools`, a function of a module. A ValueError or OSError names what is wrong and the fix; a
+    BusyError, another process that prepares this folder; an ImportError, a library.
     """
     state = launched_processes()
+    with _only_here(arguments, state) as output_dir:
+        _prepare(arguments, make_tools, state, output_dir)
+    return output_dir
+
+
+@contextlib.contextmanager
+def _only_here(arguments: PrepareArguments, state: Any) -> Iterator[Path]:
+    """Yield the folder to make, which no other preparation makes meanwhile."""
     output_dir = Path(arguments.output_dir).expanduser().resolve()  # a link's own place cannot be taken
+    with locked_by_main(lock_beside(output_dir), f"output_dir {output_dir}", state):
+        yield output_dir
+
+
+def _prepare(arguments: PrepareArguments, make_tools: MakeTools, state: Any, output_dir: Path) -> None:
     check_output(output_dir)
     if arguments.figures and importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
@@ -91,4 +112,3 @@ def prepare(arguments: PrepareArguments, *, make_tools: MakeTools = make_tools) 
     if state.is_main_process:
         shutil.rmtree(work_folder(output_dir), ignore_errors=True)
         logger.info("finished: load_dataset(%r, %r)", str(output_dir), arguments.config)
-    return output_dir

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import ExifTags, Image
 
-from datasets_scripts.prepare.plan import Plan, Shard, Tools, write_parquet
+from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, write_parquet
 from datasets_scripts.prepare.source import image_content
-from model_cards.files import whole_file
+from model_cards.files import whole_file, write_text
 
 
 __all__ = ["FEATURES", "image_file", "image_record", "is_kept", "load_upright", "write_image_shard"]
@@ -50,6 +50,7 @@ def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
         record |= {"image_features": of_image, "object_features": list(of_objects)}
     with whole_file(shard.file) as temporary:
         write_parquet(temporary, _record_columns(plan), records)
+        write_text(shard.seal, digests(shard, temporary))
 
 
 def image_record(plan: Plan, number: int) -> dict[str, Any]:

@@ -21,10 +21,14 @@ from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.source import Source
 from datasets_scripts.registry import BUILDERS
 from datasets_scripts.schema import has_text, post_features
+from model_cards.files import sha256_of
 from model_cards.secrets import without_secrets
 
 
-__all__ = ["Plan", "Shard", "Tools", "json_lines", "make_plan", "make_tools", "work_folder", "write_parquet"]
+__all__ = [
+    "Plan", "Shard", "Tools", "digests", "is_whole", "json_lines", "make_plan", "make_tools", "work_folder",
+    "write_parquet",
+]  # fmt: skip
 
 IMAGES_A_SHARD = 64
 ROWS_A_GROUP = 100  # of Parquet: what a reader fetches at a time
@@ -59,6 +63,11 @@ class Shard:
     rows: range
     split: str | None = None
     log: Path | None = None
+
+    @property
+    def seal(self) -> Path:
+        """The file with the SHA-256 of the shard and its log, which is there before the shard takes its name."""
+        return (self.log or self.file).with_suffix(".sha256")
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,19 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
             file = folder / "finished" / arguments.config / f"{split}-{i:05d}-of-{len(cut):05d}.parquet"
             shards["posts"].append(Shard(file, rows, split, folder / f"{split}-{i:05d}.jsonl"))
     return Plan(arguments, source, {"fingerprint": fingerprint, **provenance}, columns, folder, shards)
+
+
+def digests(shard: Shard, file: Path) -> str:
+    """What the seal of a shard has to say, whose content `file` holds."""
+    return "".join(f"{sha256_of(path)}\n" for path in (file, shard.log) if path is not None)
+
+
+def is_whole(shard: Shard) -> bool:
+    """Tell whether the shard is there as it was made."""
+    try:
+        return shard.seal.read_text(encoding="ascii") == digests(shard, shard.file)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def write_parquet(path: Path, columns: datasets.Features, rows: Iterable[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from datasets_scripts.nodes.pairs import FIELDS
 from datasets_scripts.nodes.selection import apply_selections, moved_indices, select_posts
 from datasets_scripts.prepare.images import FEATURES, image_file, image_record, is_kept, load_upright
-from datasets_scripts.prepare.plan import Plan, Shard, Tools, json_lines, write_parquet
+from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, json_lines, write_parquet
 from datasets_scripts.prepare.source import NO_FILE
 from model_cards.files import whole_file, write_text
 
@@ -35,6 +35,7 @@ def write_post_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
     with whole_file(shard.file) as temporary:
         write_parquet(temporary, plan.columns, (_as_row(plan, *post) for post in posts))
         write_text(shard.log, json_lines(log))  # before the shard takes its name
+        write_text(shard.seal, digests(shard, temporary))
 
 
 def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[PostAndImage]:

@@ -3,11 +3,7 @@
 
 import contextlib
 import datetime
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,9 +11,10 @@ from tqdm.auto import tqdm
 
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.images import write_image_shard
-from datasets_scripts.prepare.plan import Plan, Tools
+from datasets_scripts.prepare.plan import Plan, Tools, is_whole
 from datasets_scripts.prepare.posts import write_post_shard
 from datasets_scripts.ray_engine import run_in_order
+from model_cards.processes import process_pool
 
 
 __all__ = ["MakeTools", "launched_processes", "make_shards"]
@@ -65,16 +62,16 @@ def _engine(
     elif arguments.num_proc == 1:
         yield partial(map, partial(_make_shard, plan, tools))
     else:
-        context = multiprocessing.get_context(START_METHOD)
-        with ProcessPoolExecutor(arguments.num_proc, context, _start_worker, (plan, make_tools, device)) as pool:
+        start = partial(_start_worker, plan, make_tools, device)
+        with process_pool(arguments.num_proc, start, method=START_METHOD) as pool:
             yield partial(pool.map, _work)
 
 
 def _make_shard(plan: Plan, tools: Tools, job: Job) -> int:
-    """Make a shard, unless it is there; returns the number of its rows."""
+    """Make a shard, unless it is there, and whole; returns the number of its rows."""
     kind, number = job
     shard = plan.shards[kind][number]
-    if not shard.file.is_file():
+    if not is_whole(shard):
         (write_image_shard if kind == "images" else write_post_shard)(plan, tools, shard)
     return len(shard.rows)
 
@@ -88,15 +85,8 @@ def _start_worker(*arguments: Any) -> None:
     import torch
 
     global _work_here
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the processes share the cores
     _work_here = _worker(*arguments)
-
-
-def _end_with_parent() -> None:
-    """End this process with its parent: without this it would wait for work for ever, and keep its memory."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _work(job: Job) -> int:

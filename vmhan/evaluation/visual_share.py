@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification
 
 from model_cards.files import sha256_of, write_json
+from model_cards.locks import lock_inside, locked
 from model_cards.run_metadata import RUN_FILE
 from modeling_vmhan import VMHANConfig, VMHANProcessor
 from vmhan.evaluation.run_posts import LOCAL, load_run_posts
@@ -49,7 +50,9 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     run_dirs, shares = arguments.pop("run_dirs"), arguments.pop("shares")
     for run_dir in run_dirs:
-        for entry in evaluate_shares(run_dir, shares, **arguments):
+        with locked(lock_inside(run_dir), f"the run {run_dir}"):
+            entries = evaluate_shares(run_dir, shares, **arguments)
+        for entry in entries:
             logger.info("%s: share %.2f, F1 %.4f", run_dir, entry["share"], entry["f1"])
 
 

@@ -42,19 +42,21 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
-    total = count_questions(arguments.input)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(ResumableOutput.only_here(arguments.output, also_made(arguments)))
+        total = count_questions(arguments.input)
         if arguments.engine == "ray":
             stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
         pipe = load_pipeline(arguments)
         made = products(arguments, pipe.model.config.none_label)
-        depends_on, other = fingerprint(arguments, pipe), list(made)[:-1]
-        output = ResumableOutput(arguments.output, depends_on, also=other, overwrite=arguments.overwrite)
+        depends_on, options = fingerprint(arguments, pipe), {"overwrite": arguments.overwrite}
+        output = ResumableOutput(arguments.output, depends_on, also=also_made(arguments), **options)
         if not output.complete:
             with tqdm(total=total, initial=output.rows, desc="predict", unit="row") as bar:
                 for answered in answers(arguments, pipe, skip=output.rows, total=total):
                     output.append(*answered)
                     bar.update(answered.rows)
+            check_input(arguments, depends_on["input"], output, total)
             output.finish(made)
     logger.info(
         "%s: %d pairs; %d of %d rows answered", output.output, output.pairs, output.rows - output.failed, output.rows
@@ -127,12 +129,28 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
     return {
         "weights": weights_digest(pipe.model),
         **{name: digest.hexdigest() for name, digest in digests.items()},
-        "input": [arguments.input.name, sha256_of(arguments.input)],
+        "input": state_of(arguments.input),
         "image_root": str(arguments.image_root),
         "device": str(pipe.device),
         **{name: getattr(arguments, name) for name in ("format", "batch_size", "abstain_below", "top_k")},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
+
+
+def state_of(path: Path) -> list[str]:
+    return [path.name, sha256_of(path)]
+
+
+def check_input(arguments: argparse.Namespace, before: list[str], output: ResumableOutput, total: int) -> None:
+    """ValueError if INPUT is no longer what it was `before`, with `total` rows. What was answered is then dropped, as
+    nobody knows of which state it is.
+    """
+    if output.rows != total or state_of(arguments.input) != before:
+        output.part.unlink(missing_ok=True)
+        raise ValueError(
+            f"INPUT {arguments.input}: expected the {total} rows that it had at the beginning, but it was changed "
+            f"while it was answered ({output.rows} rows are). Run the command again: it starts anew"
+        )
 
 
 def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int) -> Iterator[Answered]:
@@ -155,6 +173,11 @@ def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Make]
         return {path: write}
     triples = partial(triples_of, none_label=none_label, input_name=arguments.input.name)
     return {
-        path.with_suffix(".graphml"): lambda rows, target: write_graph(triples(rows), target),
+        also_made(arguments)[0]: lambda rows, target: write_graph(triples(rows), target),
         path: lambda rows, target: write(({name: of[name] for name in TRIPLE} for of in triples(rows)), target),
     }
+
+
+def also_made(arguments: argparse.Namespace) -> list[Path]:
+    """What `products` has beside --output."""
+    return [arguments.output.with_suffix(".graphml")] if arguments.format == "triples" else []

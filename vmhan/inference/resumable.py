@@ -1,55 +1,75 @@
 """The output of a long run over the rows of a file: killed at any time, it goes on where it was.
 
-Until the end OUT.jsonl.part has the run's fingerprint and a line for each batch of rows with all that it gave. Lines
-are only appended, and one that a kill has cut short is dropped. From it OUT.jsonl and OUT.errors.jsonl (if rows
-failed) are made, and OUT.jsonl.state.json says that they are complete.
+Until the end OUT.jsonl.part has the run's fingerprint and a line for each batch of rows with all that it gave, and a
+digest of all so far. Lines are only appended, and one that a kill has cut short is dropped. From it OUT.jsonl and
+OUT.errors.jsonl (if rows failed) are made, and OUT.jsonl.state.json says that they are complete, and what they hold.
+Neither the part file nor what was made of it is believed where something else has changed it.
 """
 
+import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from model_cards.files import whole_file, write_json
+from model_cards.files import remove_leftovers, sha256_of, whole_file, write_json
+from model_cards.locks import lock_beside, locked
 
 
 __all__ = ["Make", "ResumableOutput"]
 
 Make = Callable[[Iterator[dict[str, Any]], Path], None]
 OVERWRITE = "Give another --output, or start anew with --overwrite."
+DAMAGED = (TypeError, LookupError, json.JSONDecodeError, UnicodeDecodeError, RecursionError)  # of a file read as JSON
 
 
 class ResumableOutput:
-    """Where a run appends its results, batch by batch. One process at a time.
+    """Where a run appends its results, batch by batch. One process at a time: it holds the locks of `only_here`.
 
     `fingerprint` is everything that the result depends on, as JSON; `also` are other paths that `finish` will make.
     Its `rows`, `pairs` and `failed` count rows done, lines that they gave, and rows that failed; `complete` says that
-    nothing is left to do. ValueError for a result of another run (unless `overwrite`), or a damaged one of this run.
+    nothing is left to do. ValueError for a result of another run (unless `overwrite`), or a damaged one of this run;
+    and, from `append` and `finish`, where something else changes the part file meanwhile.
     """
 
     def __init__(self, output: Path, fingerprint: dict[str, Any], *, also: Sequence[Path] = (), overwrite=False):
         self.output, self.fingerprint = output, json.loads(json.dumps(fingerprint))  # tuples are lists, as in the file
         self.part, self.errors, self.state = self.files_of(output)
         self.rows = self.pairs = self.failed = 0
+        self._size, self._digest = 0, ""  # of what the part file holds, as far as this process knows
         output.parent.mkdir(parents=True, exist_ok=True)
         made = (self.state, self.part, self.errors, output, *also)
-        if overwrite:
-            for path in made:
+        for path in made:
+            remove_leftovers(path)
+            if overwrite:
                 path.unlink(missing_ok=True)
         self.complete = self.state.exists()
         if self.complete or self.part.exists():
             try:
                 self._read_state() if self.complete else self._resume()
-            except (TypeError, LookupError, json.JSONDecodeError) as error:
+            except DAMAGED as error:
                 damaged = self.state if self.complete else self.part
                 raise ValueError(
                     f"{damaged}: expected the record of a run, received another file. {OVERWRITE}"
                 ) from error
         elif there := [str(path) for path in made if path.exists()]:
             raise ValueError(f"{', '.join(there)}: expected a new output, received one of another run. {OVERWRITE}")
-        if not self.part.exists() and not self.complete:
-            self._write({"fingerprint": self.fingerprint})
+        if not self.complete:
+            self._file = self.part.open("ab")  # kept, to know it again
+            if not self._size:
+                self._write({"fingerprint": self.fingerprint})
+
+    @staticmethod
+    @contextlib.contextmanager
+    def only_here(output: Path, also: Sequence[Path] = ()) -> Iterator[None]:
+        """No other process makes these files, or an output's file of errors, meanwhile; BusyError if one does."""
+        _, errors, _ = ResumableOutput.files_of(output)
+        with contextlib.ExitStack() as stack:
+            for path in (output, errors, *also):
+                stack.enter_context(locked(lock_beside(path), f"--output {output}"))
+            yield
 
     @staticmethod
     def files_of(output: Path) -> tuple[Path, Path, Path]:
@@ -64,57 +84,116 @@ class ResumableOutput:
 
     def finish(self, products: dict[Path, Make]) -> None:
         """Make each product by its function, which gets the lines of all rows and a path to write to."""
-        for path, make in products.items():
-            with whole_file(path) as temporary:
-                make(self._recorded("lines"), temporary)
+        files = {path.name: self._make(path, "lines", self.pairs, make) for path, make in products.items()}
         if self.failed:
-            with whole_file(self.errors) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(error, allow_nan=False) + "\n" for error in self._recorded("errors"))
+            files[self.errors.name] = self._make(self.errors, "errors", self.failed, _write_lines)
+        self._check_part()
         counts = {name: getattr(self, name) for name in ("rows", "pairs", "failed")}
-        write_json(self.state, {**counts, "fingerprint": self.fingerprint})
+        write_json(self.state, {**counts, "sha256": files, "fingerprint": self.fingerprint})
+        self._file.close()
         self.part.unlink(missing_ok=True)
+
+    def _make(self, path: Path, name: str, expected: int, make: Make) -> str:
+        """The SHA-256 of the file, made of the `expected` records of this name."""
+        count = 0
+
+        def counted() -> Iterator[dict[str, Any]]:
+            nonlocal count
+            for record in self._recorded(name):
+                count += 1
+                yield record
+
+        with whole_file(path) as temporary:
+            make(counted(), temporary)
+            if count != expected:
+                raise self._changed(f"it has {count} {name}, {expected} were written")
+            return sha256_of(temporary)
 
     def _count(self, rows: int, lines: Sequence[Any], errors: Sequence[Any]) -> None:
         self.rows, self.pairs, self.failed = self.rows + rows, self.pairs + len(lines), self.failed + len(errors)
 
     def _recorded(self, name: str) -> Iterator[dict[str, Any]]:
-        with self.part.open("rb") as batches:
-            next(batches)  # the fingerprint
-            for batch in batches:
-                yield from json.loads(batch)[name]
+        self._check_part()
+        found = ""
+        try:
+            for record, digest, _ in self._batches():
+                yield from record.get(name, ())  # the first one has the fingerprint
+                found = digest
+        except DAMAGED:
+            found = "damaged"
+        if found != self._digest:
+            raise self._changed("its lines are not those that were written")
 
-    def _write(self, record: dict[str, Any]) -> None:
-        """Append a line to the part file and have it on the disk."""
-        with self.part.open("ab") as file:
-            file.write(json.dumps(record, allow_nan=False).encode("ascii") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read_state(self) -> None:
-        state = json.loads(self.state.read_text(encoding="utf-8"))
-        self.rows, self.pairs, self.failed = state["rows"], state["pairs"], state["failed"]
-        self._check(state["fingerprint"])
-        if not self.output.exists():
-            raise ValueError(f"{self.output}: expected the output that {self.state} says is complete. {OVERWRITE}")
-        self.part.unlink(missing_ok=True)
-
-    def _resume(self) -> None:
-        """Count what the part file holds, and drop a last line that was not written to its end."""
-        whole = 0
+    def _batches(self) -> Iterator[tuple[dict[str, Any], str, int]]:
+        """Each record, with the digest so far and its line's length; one of `DAMAGED` where it was changed since."""
+        before = ""
         with self.part.open("rb") as lines:
             for line in lines:
                 if not line.endswith(b"\n"):
                     break
                 record = json.loads(line)
-                if whole:
-                    self._count(**record)
-                else:
-                    self._check(record["fingerprint"])
-                whole += len(line)
-        if whole:
-            os.truncate(self.part, whole)
-        else:
-            self.part.unlink()  # the run was killed before it had written its fingerprint
+                digest = record["sha256"]
+                del record["sha256"]
+                before = _digest_of(record, before)
+                if digest != before:
+                    raise LookupError("sha256")
+                yield record, digest, len(line)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        """Append a line to the part file and have it on the disk."""
+        digest = _digest_of(record, self._digest)
+        line = json.dumps({**record, "sha256": digest}, allow_nan=False).encode("ascii") + b"\n"
+        self._check_part()
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(f"{self.part}: {error}. Run the command again when it can be written") from error
+        self._digest = digest
+        self._size += len(line)
+
+    def _check_part(self) -> None:
+        """ValueError unless the part file is the one that is open here, with as much in it as was written."""
+        try:
+            found = self.part.stat()
+        except FileNotFoundError:
+            raise self._changed("it was deleted") from None
+        if not os.path.samestat(found, os.fstat(self._file.fileno())):
+            raise self._changed("another file has taken its place")
+        if found.st_size != self._size:
+            raise self._changed(f"it has {found.st_size} bytes, {self._size} were written")
+
+    def _changed(self, what: str) -> ValueError:
+        return ValueError(
+            f"{self.part}: expected what this run has written, but {what}: something else changed it. The output is "
+            "not complete. Run the command again: it goes on from what is left"
+        )
+
+    def _read_state(self) -> None:
+        state = json.loads(self.state.read_text(encoding="utf-8"))
+        self.rows, self.pairs, self.failed = state["rows"], state["pairs"], state["failed"]
+        self._check(state["fingerprint"])
+        if self.output.name not in state["sha256"]:
+            raise LookupError(self.output.name)
+        for path, digest in ((self.output.with_name(name), digest) for name, digest in state["sha256"].items()):
+            found = sha256_of(path) if path.is_file() else None
+            if found != digest:
+                was = "no such file" if found is None else "one that was changed since"
+                raise ValueError(
+                    f"{path}: expected the file that {self.state} says is complete, received {was}. {OVERWRITE}"
+                )
+        self.part.unlink(missing_ok=True)
+
+    def _resume(self) -> None:
+        """Count what the part file holds, and drop a last line that was not written to its end."""
+        for record, digest, length in self._batches():
+            if self._size:
+                self._count(**record)
+            else:
+                self._check(record["fingerprint"])
+            self._digest, self._size = digest, self._size + length
+        os.truncate(self.part, self._size)
 
     def _check(self, then: dict[str, Any]) -> None:
         now, say = self.fingerprint, json.dumps
@@ -125,3 +204,13 @@ class ResumableOutput:
                 f"{self.output}: expected to go on with the run that began it, received another one: {differing}. Run "
                 f"it as then, or: {OVERWRITE}"
             )
+
+
+def _write_lines(records: Iterable[dict[str, Any]], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
+
+
+def _digest_of(record: dict[str, Any], before: str) -> str:
+    """The SHA-256 of the record and, as `before` is theirs, of all before it."""
+    return hashlib.sha256((before + json.dumps(record)).encode("ascii")).hexdigest()

@@ -6,20 +6,24 @@
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import datasets
 import transformers
+from accelerate import PartialState
 from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.leaks import leak_record
+from model_cards.locks import lock_inside, locked_by_main
+from model_cards.processes import end_forks_with_this_process, end_with_launcher
 from model_cards.publishing import check_access, check_repo_id
 from modeling_vmhan import VMHANProcessor
 from vmhan.scoring.calibration import calibrate
-from vmhan.training.arguments import DataArguments, RunArguments, parse_arguments
+from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.models import Model, build_model
@@ -27,7 +31,7 @@ from vmhan.training.results import check_scores, complete, describe, save_folder
 from vmhan.training.trainer import RelationTrainer, gathered_weights, real_pairs, score_evaluation, train
 
 
-__all__ = ["main", "make_trainer", "measure", "set_up_logging"]
+__all__ = ["main", "make_trainer", "measure", "only_here", "set_up_logging"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,21 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
     model_args, data_args, run_args = parse_arguments(argv)
     set_up_logging(run_args)
+    with only_here(run_args):
+        return _run(argv, model_args, data_args, run_args)
+
+
+def only_here(run_args: RunArguments) -> AbstractContextManager:
+    """No other process writes to --output_dir meanwhile; BusyError if one does, in all that were launched together."""
+    end_with_launcher()
+    end_forks_with_this_process()
+    output = f"--output_dir {run_args.output_dir}"
+    return locked_by_main(lock_inside(run_args.output_dir), output, PartialState())
+
+
+def _run(
+    argv: list[str], model_args: ModelArguments, data_args: DataArguments, run_args: RunArguments
+) -> dict[str, Any]:
     if run_args.publish and run_args.process_index == 0:
         check_repo_id("--hub_model_id", run_args.hub_model_id or Path(run_args.output_dir).absolute().name)
         check_access(run_args.hub_token)

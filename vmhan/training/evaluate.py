@@ -15,8 +15,8 @@ from datasets_scripts.leaks import leak_record
 from model_cards.files import write_json
 from model_cards.run_metadata import RUN_FILE, read_metadata
 from vmhan.configs import current_settings
-from vmhan.training.arguments import parse_arguments
-from vmhan.training.command import make_trainer, measure, set_up_logging
+from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
+from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
 from vmhan.training.data import load_posts, with_lengths
 from vmhan.training.flags import flags_of
 from vmhan.training.models import load_trained
@@ -47,6 +47,20 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     output_dir = Path(run_args.output_dir)
     if (output_dir / CONFIG_NAME).exists() and output_dir.resolve() == folder.resolve():
         raise ValueError(f"--output_dir: expected another folder than the run's own, {folder}, received that one.")
+    with only_here(run_args):
+        return _evaluate(argv, folder, made, model_args, data_args, run_args)
+
+
+def _evaluate(
+    argv: list[str],
+    folder: Path,
+    made: dict[str, Any],
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    run_args: RunArguments,
+) -> dict[str, Any]:
+    """Evaluate the run in `folder`, whose run.json is `made`."""
+    output_dir = Path(run_args.output_dir)
     model, processor = load_trained(folder)
     model_args.model = getattr(model.config, "baseline", "vmhan")
     takes_pictures = getattr(model.config, "vision_encoder", None) is not None

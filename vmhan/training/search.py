@@ -24,8 +24,8 @@ from datasets_scripts.commands import nearest
 from model_cards.files import write_json, write_text
 from model_cards.secrets import is_secret
 from vmhan.configs import find_config
-from vmhan.training.arguments import ModelArguments, RunArguments, parse_arguments
-from vmhan.training.command import make_trainer, set_up_logging
+from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
+from vmhan.training.command import make_trainer, only_here, set_up_logging
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.flags import normal, read_entries, to_entries
 from vmhan.training.models import build_model
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     argv = sys.argv[1:] if argv is None else argv
     model_args, data_args, run_args, own = parse_arguments(argv, usage=USAGE, also=OWN)
     try:
-        import optuna
+        import optuna  # noqa: F401
     except ImportError as error:
         raise ValueError("vmhan search needs Optuna: pip install 'vmhan[search]'") from error
     set_up_logging(run_args)
@@ -62,8 +62,22 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         raise ValueError(f"vmhan search runs in one process, received {run_args.world_size}.")
     space = read_space(own.space)
     n_trials = min(own.n_trials, math.prod(map(len, space.values())))
+    with only_here(run_args):
+        return _search(argv, space, n_trials, model_args, data_args, run_args)
+
+
+def _search(
+    argv: Sequence[str],
+    space: dict[str, list],
+    n_trials: int,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    run_args: RunArguments,
+) -> dict[str, Any]:
+    """Try the points of `space` until there are `n_trials`, those of an earlier search included."""
+    import optuna
+
     output_dir = Path(run_args.output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
     run_args.save_strategy, run_args.load_best_model_at_end = SaveStrategy.NO, False  # a trial leaves its score only
     run_args.early_stopping_patience = None
     if run_args.eval_strategy == IntervalStrategy.NO:

@@ -2,9 +2,9 @@
 
 import functools
 import hashlib
-import multiprocessing
 import os
 import pickle
+import random
 import shutil
 import signal
 import socket
@@ -12,16 +12,20 @@ import time
 from pathlib import Path
 
 import prepare_fakes
+import psutil
 import pytest
 from accelerate.state import PartialState
+from other_processes import die, in_child, kill_family, wait_until
 from PIL import Image
 from prepare_fakes import make_fakes, write_posts
 from prepare_runs import ALL
 
 from datasets_scripts.prepare.arguments import PrepareArguments
+from datasets_scripts.prepare.assemble import assemble
 from datasets_scripts.prepare.command import prepare
 from datasets_scripts.prepare.plan import make_plan
 from datasets_scripts.prepare.source import open_source
+from model_cards.locks import BusyError, lock_beside, locked
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,20 +69,9 @@ def digests(output):
     return {path.relative_to(output).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def in_child(act):
-    """Start `act` in a forked process."""
-    child = multiprocessing.get_context("fork").Process(target=act)
-    child.start()
-    return child
-
-
 def is_killed(act):
     (child := in_child(act)).join()
     return child.exitcode == -signal.SIGKILL
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def commit_points(monkeypatch, act):
@@ -110,7 +103,7 @@ def test_killed_before_any_file_takes_its_name(folder, whole, tmp_path, monkeypa
     for point in (0, 3, 5, 1, 4, 2, 0):  # counted anew in each run: what is there is not made again
         assert is_killed(functools.partial(killed_at, point)) and not output.exists()
     assert digests(run(folder, output)) == whole
-    assert not list(tmp_path.glob(".killed.prepare"))
+    assert not list(tmp_path.glob(".killed.*"))
 
 
 def test_killed_while_it_replaces_an_older_folder(folder, whole, tmp_path, monkeypatch):
@@ -175,6 +168,92 @@ def change(kind, folder, monkeypatch):
     return {"max_side": 33} if kind == "option" else {}
 
 
+def test_a_second_preparation_ends_at_once_and_the_first_is_whole(folder, whole, tmp_path, monkeypatch):
+    output, work = tmp_path / "out", tmp_path / ".out.prepare"
+
+    def slowly():
+        prepare_fakes.seconds_an_image = 0.01
+        run(folder, output)
+
+    child = in_child(slowly)
+    wait_until(lambda: list(work.glob("*/images-*.parquet")))
+    os.kill(child.pid, signal.SIGSTOP)  # so that it is in the midst of it
+    (tmp_path / "link").symlink_to(output)
+    with monkeypatch.context() as patch:
+        patch.delattr("datasets_scripts.prepare.command.open_source")  # nothing is read to say so
+        for name in (output, tmp_path / "link", tmp_path / "none" / ".." / "out"):
+            with pytest.raises(BusyError, match=rf"output_dir {output}: .*process {child.pid} on "):
+                run(folder, name)
+    os.kill(child.pid, signal.SIGCONT)
+    child.join()
+    assert child.exitcode == 0 and digests(output) == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "link"}
+
+
+def damages(content):
+    """What a power cut, a full disk or a hand leaves of a file."""
+    middle = len(content) // 2
+    zeros = content[:middle] + bytes(8) + content[middle + 8 :]
+    return [b"", content[:middle], content[:-1], bytes(len(content)), content[:4] + content[-8:], zeros, b"\xff"]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["images-00001.parquet", "finished/*/train-00001-*.parquet", "train-00001.jsonl", "train-00001.sha256"]
+)
+def test_a_shard_is_taken_over_only_if_it_is_whole(folder, tmp_path, monkeypatch, pattern):
+    """The posts of bad images are left out, so that a shard has fewer rows than posts, and a line in its log."""
+    fields = {"on_bad_image": "skip_post"}
+    expected, output = digests(run(folder, tmp_path / "whole", **fields)), tmp_path / "out"
+
+    def killed():
+        monkeypatch.setattr("datasets_scripts.prepare.command.assemble", lambda *_: die())
+        run(folder, output, **fields)
+
+    assert is_killed(killed)
+    (shard,) = plan(arguments(folder, output, **fields)).folder.glob(pattern)
+    content = shard.read_bytes()
+    others = [other for other in damages(content) if other != content] + [None]
+    for number, other in enumerate(others):
+        shard.unlink(missing_ok=True) if other is None else shard.write_bytes(other)
+        if number < len(others) - 1:
+            assert is_killed(killed)  # all shards are there again
+            assert shard.read_bytes() == content
+    assert digests(run(folder, output, **fields)) == expected
+
+
+@pytest.mark.parametrize("kind", ["deleted", "truncated", "of other rows"])
+def test_a_shard_that_something_else_changes_meanwhile_is_not_called_finished(
+    folder, whole, tmp_path, monkeypatch, kind
+):
+    def changed_first(made, output_dir):
+        first, second = (shard.file for shard in made.shards["posts"][:2])
+        if kind == "deleted":
+            first.unlink()
+        elif kind == "truncated":
+            os.truncate(first, 100)
+        else:
+            shutil.copy(made.shards["posts"][-1].file, second)
+        return assemble(made, output_dir)
+
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("datasets_scripts.prepare.command.assemble", changed_first)
+        with pytest.raises(ValueError, match=r"train-0000[01]-of-00004.parquet: .*Nothing is finished"):
+            run(folder, output)
+    assert not output.exists() and digests(run(folder, output)) == whole
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_spawned_workers_end_with_a_preparation_that_is_killed(folder, whole, tmp_path, seed):
+    """In their first seconds they import; then they work."""
+    output = tmp_path / "out"
+    child = in_child(lambda: run(folder, output, num_proc=2))
+    wait_until(lambda: len(psutil.Process(child.pid).children()) >= 2)
+    time.sleep(random.Random(seed).uniform(0, 4))
+    assert kill_family(child)[1] == []
+    assert digests(run(folder, output)) == whole and not list(tmp_path.glob(".*"))
+
+
 def test_a_change_of_anything_is_another_preparation(folder, tmp_path):
     mine = shutil.copytree(folder, tmp_path / "mine")
     before = plan(arguments(mine, tmp_path / "out")).folder
@@ -203,6 +282,22 @@ def test_a_plan_can_be_sent_to_a_spawned_process(folder, tmp_path):
 def test_launched_processes_share_the_shards(folder, whole, tmp_path):
     """Two processes with the environment that torchrun and accelerate launch give them."""
     output, log = tmp_path / "out", tmp_path / "log"
+    children = launch(folder, output, log)
+    assert [child.exitcode for child in children] == [0, 0] and digests(output) == whole
+    passes = [int(line) for line in log.read_text().split()]
+    assert sum(passes) == 13 and min(passes) > 0  # each good image once, by both
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_launched_processes_all_end_where_another_process_prepares(folder, tmp_path):
+    output = tmp_path / "out"
+    with locked(lock_beside(output), "it"):
+        children = launch(folder, output, tmp_path / "log")
+    said = [(tmp_path / "log").read_text().count(f"process {os.getpid()} on ")]
+    assert [child.exitcode for child in children] == [1, 1] and said == [2] and not output.exists()
+
+
+def launch(folder, output, log):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -213,7 +308,12 @@ def test_launched_processes_share_the_shards(folder, whole, tmp_path):
         os.environ.update({name: str(value) for name, value in (local | address).items()})
         PartialState._reset_state()  # the child has its parent's, which another test may have made for one process
         tools = make_fakes(arguments(folder, output), None)
-        prepare(arguments(folder, output), make_tools=lambda *_: tools)
+        try:
+            prepare(arguments(folder, output), make_tools=lambda *_: tools)
+        except BusyError as error:
+            with log.open("a") as file:
+                file.write(f"{error}\n")
+            raise
         with log.open("a") as file:
             file.write(f"{tools.extractor.passes}\n")
         assert (PartialState().process_index, PartialState().num_processes) == (rank, 2)
@@ -222,7 +322,4 @@ def test_launched_processes_share_the_shards(folder, whole, tmp_path):
     children = [in_child(functools.partial(launched, rank)) for rank in range(2)]
     for child in children:
         child.join(120)
-        assert child.exitcode == 0
-    assert digests(output) == whole
-    passes = [int(line) for line in log.read_text().split()]
-    assert sum(passes) == 13 and min(passes) > 0  # each good image once, by both
+    return children

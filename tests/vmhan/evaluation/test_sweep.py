@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,18 +12,21 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import yaml
+from other_processes import in_child, kill_family, wait_until
 from paths import ROOT
 from safetensors.numpy import save_file
 
+from model_cards.locks import lock_inside, locked
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES
 from vmhan.configs import CONFIGS
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.sweep import command
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
-from vmhan.evaluation.sweep.runs import DONE, FAILED, check_settings, do_run, needs_work, record_failure
+from vmhan.evaluation.sweep.runs import BUSY, DONE, FAILED, check_settings, do_run, needs_work, record_failure
 from vmhan.scoring.predictions import read_predictions
 from vmhan.scoring.systems import finished_runs
 from vmhan.training.arguments import parse_arguments
@@ -245,6 +249,31 @@ def test_two_sweeps_of_one_folder_share_the_runs(place):
     assert sorted(call[:2] for call in calls(place)) == sorted(expected)
 
 
+def test_a_run_that_another_process_does_is_waited_for(place, in_process):
+    run = small_run(place)
+    with locked(lock_inside(run.folder), "as vmhan train"):
+        (child := in_child(lambda: os._exit(do_run(run, keep_weights=False) == BUSY))).join()
+        assert child.exitcode == 1 and not (place / "calls.txt").exists()
+        process = start(place, "--rows", "small", "--seeds", "1")
+        while "waited for" not in (line := process.stderr.readline()):
+            assert process.poll() is None
+        assert str(Path("results/cards/small/seed-1")) in line
+        assert record_failure(run, "by a thread of this process") == FAILED
+        (child := in_child(lambda: os._exit(record_failure(run, "no") == BUSY))).join()
+        assert child.exitcode == 1
+        finish(run)
+    process.communicate(timeout=60)
+    assert process.returncode == 0 and len(calls(place)) == 1 and not every(place, ".lock")  # failed.txt was there
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_killed_sweep_started_ends_with_it(place, seed):
+    process = start(place, "--num_proc", "2", "--", "--sleep", "30")
+    wait_until(lambda: process.poll() is None and psutil.Process(process.pid).children())
+    time.sleep(random.Random(seed).uniform(0, 2))
+    assert kill_family(process)[1] == []
+
+
 @pytest.fixture
 def in_process(place, monkeypatch):
     """The stand-in in front of `vmhan train` in this process, too."""
@@ -264,7 +293,9 @@ def test_other_settings_of_a_finished_run_are_an_error_but_for_overwrite(place, 
     (run.folder / "settings.json").unlink()
     with pytest.raises(ValueError, match="seed: .*'nothing'.*--overwrite"):
         command.main([str(place / "sweep.yaml"), "--results", str(place / "results"), "--rows", "small"])
-    assert do_run(run, keep_weights=False) == DONE and not (place / "calls.txt").exists()
+    with pytest.raises(ValueError, match="seed: .*'nothing'.*--overwrite"):  # another process may have finished it
+        do_run(run, keep_weights=False)
+    assert not (place / "calls.txt").exists()
     assert do_run(run, keep_weights=False, overwrite=True) == DONE and len(calls(place)) == 1
     assert "old" not in (run.folder / "metrics.json").read_text()
 

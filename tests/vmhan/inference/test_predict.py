@@ -14,6 +14,7 @@ import networkx
 import pyarrow
 import pytest
 import torch
+from other_processes import in_child, wait_until
 from PIL import Image
 from pyarrow import parquet
 
@@ -362,6 +363,41 @@ def test_sigkill_of_the_real_process(run, tmp_path):
     assert run(source, tmp_path / "out.jsonl") == run(source, tmp_path / "whole.jsonl") == 0
     assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert [row["row"] for row in lines_of(tmp_path / "out.jsonl")] == list(range(1, 201))
+
+
+def test_a_second_process_ends_at_once_and_the_first_is_whole(run, tmp_path, monkeypatch, capsys):
+    source, output = write_lines(tmp_path / "in.jsonl", one_pair_rows(104)), tmp_path / "out.jsonl"
+
+    def answer():
+        torch.set_num_threads(1)
+        os._exit(run(source, output))
+
+    child, part = in_child(answer), tmp_path / "out.jsonl.part"
+    wait_until(lambda: part.exists() and part.read_bytes().count(b"\n") >= 2)
+    os.kill(child.pid, signal.SIGSTOP)  # so that it is in the midst of it
+    with monkeypatch.context() as patch:
+        patch.delattr(predict_command, "load_pipeline")  # no model is loaded to say so
+        for flags in ([], ["--overwrite"]):
+            assert run(source, output, *flags) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert str(output) in line and f"process {child.pid} on " in line
+    os.kill(child.pid, signal.SIGCONT)
+    child.join()
+    assert child.exitcode == 0 and [row["row"] for row in lines_of(output)] == list(range(1, 105))
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.state.json"}
+
+
+def test_a_file_of_questions_that_is_changed_meanwhile_is_not_complete(run, tmp_path, monkeypatch, capsys):
+    source, output, real = tmp_path / "in.jsonl", tmp_path / "out.jsonl", answering.answer_batch
+    rows = one_pair_rows(9)
+    for change in (rows[:6], rows + rows, [*rows[:8], {**rows[8], "text": "Bob , Ann and Paris !"}]):
+        write_lines(source, rows)
+        with monkeypatch.context() as patch:
+            patch.setattr(answering, "answer_batch", lambda *a, to=change: write_lines(source, to) and real(*a))
+            assert run(source, output) == 2 and "9 rows" in capsys.readouterr().err
+        assert not list(tmp_path.glob("out*"))
+    write_lines(source, rows)
+    assert run(source, output) == 0 and len(lines_of(output)) == 9
 
 
 def test_another_run_is_not_mixed_in(run, tmp_path, capsys):

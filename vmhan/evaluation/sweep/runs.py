@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from model_cards.files import write_json, write_text
+from model_cards.locks import BusyError, lock_inside, locked
 from model_cards.run_metadata import RUN_FILE
 from model_cards.secrets import is_secret, without_secrets
 from vmhan.evaluation.sweep.plan import Run
@@ -24,7 +23,7 @@ from vmhan.training.flags import normal
 __all__ = ["BUSY", "DONE", "FAILED", "FAILURE", "check_settings", "do_run", "needs_work", "record_failure"]
 
 DONE, FAILED, BUSY = "done", "failed", "busy"
-SETTINGS, FAILURE, LOG, LOCK = "settings.json", "failed.txt", "log.txt", ".lock"
+SETTINGS, FAILURE, LOG = "settings.json", "failed.txt", "log.txt"
 
 
 def needs_work(run: Run) -> bool:
@@ -43,20 +42,23 @@ def check_settings(run: Run) -> None:
 
 
 def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
-    """DONE, FAILED (the reason is in failed.txt), or BUSY: another process is doing it.
+    """DONE, FAILED (the reason is in failed.txt), or BUSY: another process, of a sweep or not, writes to its folder.
+    ValueError as from `check_settings`, of a run that another process has finished meanwhile.
 
     What an interrupted run left is thrown away, unless it has a whole checkpoint of the same settings to go on from.
     The weights are deleted at the end, unless `keep_weights`; metrics, predictions and the rest stay.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_inside(run.folder)
     try:
-        with FileLock(run.folder / LOCK, timeout=0):
+        with locked(lock, f"the run {run.folder}"):
+            if not overwrite:
+                check_settings(run)
             finished = _is_finished(run)
             if not finished or overwrite:
                 resume = not finished and not overwrite and _can_go_on(run)
                 (run.folder / RUN_FILE).unlink(missing_ok=True)  # first: what is half removed is not finished
                 for path in [] if resume else run.folder.iterdir():
-                    if path.name != LOCK:
+                    if path != lock:
                         _remove(path)
                 record = {"settings": run.settings(), "keep_weights": keep_weights}
                 write_json(run.folder / SETTINGS, record)
@@ -66,20 +68,25 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
                     with _output_to(run.folder / LOG):
                         train([*run.argv(), *(["--resume_from_checkpoint", "true"] if resume else [])])
                 except (Exception, SystemExit):  # argparse exits
-                    record_failure(run, traceback.format_exc())
-                    return FAILED
+                    return record_failure(run, traceback.format_exc())
                 (run.folder / FAILURE).unlink(missing_ok=True)  # only now: it may have metrics of before its failure
             for path in _leftovers(run):
                 _remove(path)
             return DONE
-    except Timeout:
+    except BusyError:
         return BUSY
 
 
-def record_failure(run: Run, reason: str) -> None:
+def record_failure(run: Run, reason: str) -> str:
+    """FAILED, once the folder says why; BUSY where another process has begun the run anew by now."""
     for secret in run.secrets():
         reason = reason.replace(secret, "...")
-    write_text(run.folder / FAILURE, without_secrets(reason).rstrip() + "\n")
+    try:
+        with locked(lock_inside(run.folder), f"the run {run.folder}"):
+            write_text(run.folder / FAILURE, without_secrets(reason).rstrip() + "\n")
+        return FAILED
+    except BusyError:
+        return BUSY
 
 
 def _is_finished(run: Run) -> bool:

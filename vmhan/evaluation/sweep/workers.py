@@ -1,6 +1,6 @@
 """Processes that live on from run to run: importing torch and transformers takes as long as a small run's training."""
 
-import multiprocessing
+import logging
 import os
 import threading
 import time
@@ -9,11 +9,14 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
 
+from model_cards.processes import process_pool
 from vmhan.evaluation.sweep.plan import Run
-from vmhan.evaluation.sweep.runs import BUSY, FAILED, do_run, record_failure
+from vmhan.evaluation.sweep.runs import BUSY, do_run, record_failure
 
 
 __all__ = ["do_runs"]
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 1.0  # at a run that another sweep is doing
 
@@ -23,29 +26,34 @@ def do_runs(
 ) -> Iterator[tuple[Run, str]]:
     """Do the runs in `num_proc` processes of one thread each; yields (run, DONE or FAILED) as they end.
 
-    A run that another sweep is doing is waited for. A process that dies takes only its own run with it. Ctrl-C begins
-    no further run. The weights of the rows in `keep_weights` stay; `overwrite` does finished ones again.
+    A run that another process is doing, of a sweep or not, is waited for. A process that dies takes only its own run
+    with it. Ctrl-C begins no further run. The weights of the rows in `keep_weights` stay; `overwrite` does finished
+    ones again.
     """
     idle: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()
     interrupted = threading.Event()  # a run that was interrupted frees its thread before this one hears of Ctrl-C
     for _ in range(num_proc):
-        idle.put(_process())
+        idle.put(process_pool(1, _begin))  # a pool of several would break as a whole when one dies
 
     def do(run: Run) -> str:
         outcome, options = BUSY, {"keep_weights": run.row in keep_weights, "overwrite": overwrite}
+        waits = False
         while outcome == BUSY and not interrupted.is_set():
             process = idle.get()
             try:
                 outcome = process.submit(do_run, run, **options).result()
             except BrokenProcessPool as error:
-                record_failure(run, f"The process died: killed, or no memory ({error}).")
-                process, outcome = _process(), FAILED
+                outcome = record_failure(run, f"The process died: killed, or no memory ({error}).")
+                process = process_pool(1, _begin)
             except KeyboardInterrupt:
                 interrupted.set()
                 raise
             finally:
                 idle.put(process)
             if outcome == BUSY:
+                if not waits:
+                    logger.info("%s: another process does this run, which is waited for", run.folder)
+                waits = True
                 time.sleep(SECONDS_BETWEEN_LOOKS)
         return outcome
 
@@ -61,18 +69,6 @@ def do_runs(
             idle.get().shutdown()
 
 
-def _process() -> ProcessPoolExecutor:
-    """One process; a pool of several would break as a whole when one dies."""
-    context = multiprocessing.get_context("spawn")  # forked processes may use neither CUDA nor threads
-    return ProcessPoolExecutor(1, mp_context=context, initializer=_begin)
-
-
 def _begin() -> None:
     """With one thread, results do not depend on how many runs there are at a time; torch reads it when imported."""
     os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # in the middle of a run: it starts again at the next sweep

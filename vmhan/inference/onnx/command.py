@@ -22,6 +22,7 @@ import torch
 
 from datasets_scripts.commands import check_folder_or_hub_name
 from model_cards.files import write_json
+from model_cards.locks import lock_beside, locked
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
 from vmhan.inference.onnx.classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
 from vmhan.inference.onnx.evaluation import evaluate, load_validation
@@ -57,8 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     check_model_folder("MODEL", arguments.model)
     model = VMHANForRelationClassification.from_pretrained(arguments.model)
     processor = VMHANProcessor.from_pretrained(arguments.model)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".export-") as folder:
+    with (
+        locked(lock_beside(output_dir), f"--output_dir {output_dir}"),
+        tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".export-") as folder,
+    ):
         made = Path(folder)
         content = export(model, processor, made, arguments)
         if posts is not None:
