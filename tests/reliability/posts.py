@@ -1,0 +1,1 @@
+"""Fuzzed posts and rows, hostile servers and odd pictures: what is wrong with how each was taken, or ""."""

@@ -1,0 +1,89 @@
+"""Kills, two processes at one output, fuzzed posts, hostile servers and odd pictures: tried and handled, as a table.
+
+    make reliability                                                  all of it, into docs/reliability.md
+    python tests/reliability/run.py predict fuzz --kills 5 --posts 1000        some of it
+
+A kill is handled when the command, started again, ends with what an undisturbed run leaves, byte for byte but for
+times and paths; a post when it gets finite scores, or an error that names post and value; a server when the error
+comes in time and nothing stays behind; a picture when it looks as numpy says, or is an error that names it.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE), str(HERE.parent / "helpers"), str(HERE.parent)]
+
+import kills  # noqa: E402
+import posts  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402, F401
+from tqdm.auto import tqdm  # noqa: E402
+
+
+Outcome = tuple[int, str]  # how many trials it stands for, and what was wrong, or ""
+BEGIN, END = "<!-- what tests/reliability/run.py found -->\n", "<!-- end -->\n"
+
+
+def trials(arguments: argparse.Namespace, folder: Path) -> dict[str, tuple[str, int, Iterator[Outcome]]]:
+    """{name: (title, how many trials, their outcomes)}, none begun."""
+    return {
+        **{
+            name: (f"kill -9 of `vmhan {name}`", arguments.kills, kills.kill_trials(name, folder, kills=arguments.kills))
+            for name in kills.COMMANDS
+        },
+        **{
+            f"{name}-twice": (f"two `vmhan {name}` on one output", arguments.twice, kills.two_at_once(name, folder, arguments.twice))
+            for name in kills.COMMANDS
+        },
+        "fuzz": ("fuzzed posts, pipeline", arguments.posts, posts.fuzz_trials(folder, arguments.posts)),
+        "rows": ("fuzzed rows, JSONL source", arguments.posts, posts.row_trials(arguments.posts)),
+        "servers": ("hostile servers", *posts.server_trials()),
+        "pictures": ("odd pictures", *posts.picture_trials()),
+    }  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="TRIAL", help="only these; without any, all")
+    parser.add_argument("--kills", type=int, default=25, help="of each command (default 25)")
+    parser.add_argument("--twice", type=int, default=5, help="times that two processes share an output (default 5)")
+    parser.add_argument("--posts", type=int, default=20_000, help="fuzzed posts, and rows (default 20,000)")
+    parser.add_argument("--page", type=Path, help="put the table into this page, between its two marks")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="reliability-", delete=False) as folder:
+        known = trials(arguments, Path(folder))
+    if unknown := set(arguments.names) - known.keys():
+        parser.error(f"TRIAL: expected some of {list(known)}, received {sorted(unknown)}")
+    lines = ["| trial | tried | handled | minutes |", "| --- | --- | --- | --- |"]
+    problems = []
+    for name, (title, total, outcomes) in known.items():
+        if arguments.names and name not in arguments.names:
+            continue
+        started, tried, wrong = time.monotonic(), 0, []
+        with tqdm(outcomes, desc=name, total=total) as bar:
+            bar.disable = False
+            for count, problem in outcomes:
+                tried += count
+                bar.update(count)
+                if problem:
+                    wrong.append(problem)
+                    bar.write(f"{name}: {problem[:1000]}", file=sys.stderr)
+        lines.append(f"| {title} | {tried:,} | {tried - len(wrong):,} | {(time.monotonic() - started) / 60:.1f} |")
+        problems += wrong
+    table = "\n".join(lines) + "\n"
+    print(table)
+    if arguments.page:
+        before, _, rest = arguments.page.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        arguments.page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
