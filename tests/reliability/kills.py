@@ -24,8 +24,9 @@ from PIL import Image
 from vmhan import cli
 
 
-__all__ = ["COMMANDS", "kill_trials"]
+__all__ = ["COMMANDS", "kill_trials", "two_at_once"]
 
+REFUSED = 2  # the exit code of a command whose output another process has
 SECONDS_TO_END = 3.0  # that a killed command's own workers may take
 TIMES = ("runtime", "per_second", "seconds", "_time")  # parts of the names of what is never twice the same
 POSTCARDS = {
@@ -91,41 +92,63 @@ def sweep_inputs(folder: Path) -> None:
 
 
 PREPARE = "prepare --source jsonl --data_dir data --output_dir out --selector none --features random:0 --shard_size 8"
-PREPARE += " --feature_options {\"size\":64} --figures false"
+PREPARE += ' --feature_options {"size":64} --figures false'
 SWEEP = "sweep sweep.yaml --results out --num_proc 2".split()
 TRAIN = "train train.yaml --output_dir out".split()
 PREDICT = "predict model posts.jsonl --output out/answers.jsonl".split()
 COMMANDS = {
     "predict": Command(predict_inputs, PREDICT, PREDICT, code=1),
     "prepare": Command(prepare_inputs, PREPARE.split(), PREPARE.split()),
-    "prepare, 2 processes": Command(prepare_inputs, f"{PREPARE} --num_proc 2".split(), f"{PREPARE} --num_proc 2".split()),
+    "prepare --num_proc 2": Command(
+        prepare_inputs, f"{PREPARE} --num_proc 2".split(), f"{PREPARE} --num_proc 2".split()
+    ),
     "train": Command(train_inputs, TRAIN, [*TRAIN, "--resume_from_checkpoint", "true"]),
     "sweep": Command(sweep_inputs, SWEEP, SWEEP),
 }
 
 
-def kill_trials(name: str, folder: Path, *, kills: int, seed: int) -> Iterator[tuple[str, str]]:
-    """Yield (what was done, what was wrong or "") of each trial until `kills` kills have met a running command."""
-    command, chance = COMMANDS[name], random.Random(f"{name} {seed}")
-    folder.mkdir(parents=True)
-    inputs = folder / "inputs"
-    inputs.mkdir()
-    assert end(fork(command.prepare, inputs)) == 0, f"{name}: no inputs, see {folder}"
-    started = time.monotonic()
-    whole = clone(inputs, folder / "whole")
-    assert run(command.begin, whole) == command.code, (whole / "log.txt").read_text()[-2000:]
-    longest, expected = time.monotonic() - started, outcome(whole / "out")
-    done = 0
+def kill_trials(name: str, folder: Path, *, kills: int, seed: int = 0) -> Iterator[tuple[int, str]]:
+    """Yield (kills, what was wrong or "") of each trial, which has one kill or two, until there were `kills`."""
+    command, chance, done = COMMANDS[name], random.Random(f"{name} {seed}"), 0
+    folder, longest, expected = undisturbed(name, folder / f"{name} killed")
     while done < kills:
-        place = clone(inputs, folder / f"kill-{done}")
-        met, problem = killed_run(command, place, [chance.uniform(0, longest) for _ in range(chance.choice((1, 1, 2)))])
+        place = clone(folder / "inputs", folder / f"kill-{done}")
+        moments = [chance.uniform(0, longest) for _ in range(min(chance.choice((1, 1, 2)), kills - done))]
+        met, problem = killed_run(command, place, moments)
         if met and not problem:
             problem = difference(expected, outcome(place / "out"))
         done += met
         if met:
-            yield f"{met} kills in {longest:.1f} s", problem and f"{place}: {problem}"
+            yield met, problem and f"{place}: {problem}"
         if not problem:
             shutil.rmtree(place)
+
+
+def two_at_once(name: str, folder: Path, count: int) -> Iterator[tuple[int, str]]:
+    """The same for two processes that are begun at random moments with one output."""
+    command, chance = COMMANDS[name], random.Random(name)
+    folder, longest, expected = undisturbed(name, folder / f"{name} twice")
+    for number in range(count):
+        place = clone(folder / "inputs", folder / f"twice-{number}")
+        first = fork(call, command.begin, place)
+        time.sleep(chance.uniform(0, longest / 2))
+        codes = [run(command.resume, place), end(first)]
+        problem = difference(expected, outcome(place / "out"))
+        if command.code not in codes or not set(codes) <= {command.code, REFUSED}:
+            problem = f"exit codes {codes}; {problem}"
+        yield 1, problem and f"{place}: {problem}"
+        if not problem:
+            shutil.rmtree(place)
+
+
+def undisturbed(name: str, folder: Path) -> tuple[Path, float, dict[str, Any]]:
+    """The folder with its inputs, how long the command takes there, and what it leaves."""
+    command, inputs = COMMANDS[name], folder / "inputs"
+    inputs.mkdir(parents=True)
+    assert end(fork(command.prepare, inputs)) == 0, f"{name}: no inputs, see {folder}"
+    whole, started = clone(inputs, folder / "whole"), time.monotonic()
+    assert run(command.begin, whole) == command.code, (whole / "log.txt").read_text()[-2000:]
+    return folder, time.monotonic() - started, outcome(whole / "out")
 
 
 def killed_run(command: Command, place: Path, moments: list[float]) -> tuple[int, str]:
@@ -170,7 +193,9 @@ def content(path: Path) -> Any:
 
 def difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
     names = sorted(name for name in expected | found if expected.get(name) != found.get(name))
-    return "; ".join(f"{name}: {found.get(name, 'missing')} for {expected.get(name, 'nothing')}" for name in names)[:600]
+    return "; ".join(f"{name}: {found.get(name, 'missing')} for {expected.get(name, 'nothing')}" for name in names)[
+        :600
+    ]
 
 
 def fork(function: Callable[..., Any], *arguments: Any) -> multiprocessing.Process:

@@ -1,7 +1,7 @@
 """Kills, two processes at one output, fuzzed posts, hostile servers and odd pictures: tried and handled, as a table.
 
-    make reliability                                                  all of it, into docs/reliability.md
-    python tests/reliability/run.py predict fuzz --kills 5 --posts 1000        some of it
+    make reliability                                                          all of it, into docs/reliability.md
+    PYTHONPATH=tests/helpers python tests/reliability/run.py predict fuzz --kills 5     some of it
 
 A kill is handled when the command, started again, ends with what an undisturbed run leaves, byte for byte but for
 times and paths; a post when it gets finite scores, or an error that names post and value; a server when the error
@@ -15,14 +15,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE), str(HERE.parent / "helpers"), str(HERE.parent)]
-
-import kills  # noqa: E402
-import posts  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402, F401
-from tqdm.auto import tqdm  # noqa: E402
+import kills
+import posts
+import torch
+from tqdm.auto import tqdm
 
 
 Outcome = tuple[int, str]  # how many trials it stands for, and what was wrong, or ""
@@ -31,20 +27,21 @@ BEGIN, END = "<!-- what tests/reliability/run.py found -->\n", "<!-- end -->\n"
 
 def trials(arguments: argparse.Namespace, folder: Path) -> dict[str, tuple[str, int, Iterator[Outcome]]]:
     """{name: (title, how many trials, their outcomes)}, none begun."""
-    return {
-        **{
-            name: (f"kill -9 of `vmhan {name}`", arguments.kills, kills.kill_trials(name, folder, kills=arguments.kills))
-            for name in kills.COMMANDS
-        },
-        **{
-            f"{name}-twice": (f"two `vmhan {name}` on one output", arguments.twice, kills.two_at_once(name, folder, arguments.twice))
-            for name in kills.COMMANDS
-        },
-        "fuzz": ("fuzzed posts, pipeline", arguments.posts, posts.fuzz_trials(folder, arguments.posts)),
-        "rows": ("fuzzed rows, JSONL source", arguments.posts, posts.row_trials(arguments.posts)),
-        "servers": ("hostile servers", *posts.server_trials()),
-        "pictures": ("odd pictures", *posts.picture_trials()),
-    }  # fmt: skip
+    known = {}
+    for name in kills.COMMANDS:
+        outcomes = kills.kill_trials(name, folder, kills=arguments.kills)
+        known[name] = (f"`kill -9` of `vmhan {name}` at a random moment", arguments.kills, outcomes)
+        outcomes = kills.two_at_once(name, folder, arguments.twice)
+        known[f"two {name}"] = (f"two `vmhan {name}` with one output", arguments.twice, outcomes)
+    known["fuzz"] = (
+        "fuzzed posts, asked of the pipeline",
+        arguments.posts,
+        posts.fuzz_trials(folder, arguments.posts),
+    )
+    known["rows"] = ("fuzzed rows of JSONL", arguments.posts, posts.row_trials(arguments.posts))
+    known["servers"] = ("hostile servers, asked for a picture", *posts.server_trials())
+    known["pictures"] = ("odd and damaged pictures", *posts.picture_trials())
+    return known
 
 
 def main() -> int:
