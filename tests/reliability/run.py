@@ -53,8 +53,7 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="put the table into this page, between its two marks")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="reliability-", delete=False) as folder:
-        known = trials(arguments, Path(folder))
+    known = trials(arguments, Path(tempfile.mkdtemp(prefix="reliability-")))  # kept: it has what went wrong
     if unknown := set(arguments.names) - known.keys():
         parser.error(f"TRIAL: expected some of {list(known)}, received {sorted(unknown)}")
     lines = ["| trial | tried | handled | minutes |", "| --- | --- | --- | --- |"]
