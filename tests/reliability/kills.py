@@ -152,7 +152,7 @@ def undisturbed(name: str, folder: Path) -> tuple[Path, float, dict[str, Any]]:
 
 
 def killed_run(command: Command, place: Path, moments: list[float]) -> tuple[int, str]:
-    """Kill the command at these moments, one run each, then let it end; returns the kills that met it, and a problem."""
+    """Kill the command at these moments, a run each, then let it end; returns the kills that met it, and a problem."""
     met = 0
     for moment in moments:
         process = fork(call, command.resume if met else command.begin, place)

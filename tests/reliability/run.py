@@ -12,7 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import kills
@@ -44,41 +44,45 @@ def trials(arguments: argparse.Namespace, folder: Path) -> dict[str, tuple[str, 
     return known
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the trials, print the table, and return 1 if anything was not handled."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="TRIAL", help="only these; without any, all")
     parser.add_argument("--kills", type=int, default=25, help="of each command (default 25)")
     parser.add_argument("--twice", type=int, default=5, help="times that two processes share an output (default 5)")
     parser.add_argument("--posts", type=int, default=20_000, help="fuzzed posts, and rows (default 20,000)")
     parser.add_argument("--page", type=Path, help="put the table into this page, between its two marks")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     known = trials(arguments, Path(tempfile.mkdtemp(prefix="reliability-")))  # kept: it has what went wrong
     if unknown := set(arguments.names) - known.keys():
         parser.error(f"TRIAL: expected some of {list(known)}, received {sorted(unknown)}")
-    lines = ["| trial | tried | handled | minutes |", "| --- | --- | --- | --- |"]
-    problems = []
+    lines, all_handled = ["| trial | tried | handled | minutes |", "| --- | --- | --- | --- |"], True
     for name, (title, total, outcomes) in known.items():
-        if arguments.names and name not in arguments.names:
-            continue
-        started, tried, wrong = time.monotonic(), 0, []
-        with tqdm(outcomes, desc=name, total=total) as bar:
-            bar.disable = False
-            for count, problem in outcomes:
-                tried += count
-                bar.update(count)
-                if problem:
-                    wrong.append(problem)
-                    bar.write(f"{name}: {problem[:1000]}", file=sys.stderr)
-        lines.append(f"| {title} | {tried:,} | {tried - len(wrong):,} | {(time.monotonic() - started) / 60:.1f} |")
-        problems += wrong
+        if not arguments.names or name in arguments.names:
+            started = time.monotonic()
+            tried, handled = count(name, total, outcomes)
+            lines.append(f"| {title} | {tried:,} | {handled:,} | {(time.monotonic() - started) / 60:.1f} |")
+            all_handled &= tried == handled
     table = "\n".join(lines) + "\n"
     print(table)
     if arguments.page:
         before, _, rest = arguments.page.read_text(encoding="utf-8").partition(BEGIN)
         after = rest.partition(END)[2]
         arguments.page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
-    return 1 if problems else 0
+    return int(not all_handled)
+
+
+def count(name: str, total: int, outcomes: Iterator[Outcome]) -> tuple[int, int]:
+    """How many were tried and handled; what was not is said."""
+    tried = handled = 0
+    with tqdm(desc=name, total=total) as bar:
+        for number, problem in outcomes:
+            tried, handled = tried + number, handled + number * (not problem)
+            bar.update(number)
+            if problem:
+                bar.write(f"{name}: {problem[:1000]}", file=sys.stderr)
+    return tried, handled
 
 
 if __name__ == "__main__":
