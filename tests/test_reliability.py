@@ -10,10 +10,10 @@ from paths import ROOT
 def modules(monkeypatch):
     """The script and the trials of kills."""
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "reliability"))
-    import kills
+    import kill_trials
     import run
 
-    return run, kills
+    return run, kill_trials
 
 
 def test_the_trials_put_their_counts_into_a_page(modules, tmp_path, capsys):

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import kills
-import posts
+import input_trials
+import kill_trials
 import torch
 from tqdm.auto import tqdm
 
@@ -28,19 +28,19 @@ BEGIN, END = "<!-- what tests/reliability/run.py found -->\n", "<!-- end -->\n"
 def trials(arguments: argparse.Namespace, folder: Path) -> dict[str, tuple[str, int, Iterator[Outcome]]]:
     """{name: (title, how many trials, their outcomes)}, none begun."""
     known = {}
-    for name in kills.COMMANDS:
-        outcomes = kills.kill_trials(name, folder, kills=arguments.kills)
+    for name in kill_trials.COMMANDS:
+        outcomes = kill_trials.kill_trials(name, folder, kills=arguments.kills)
         known[name] = (f"`kill -9` of `vmhan {name}` at a random moment", arguments.kills, outcomes)
-        outcomes = kills.two_at_once(name, folder, arguments.twice)
+        outcomes = kill_trials.two_at_once(name, folder, arguments.twice)
         known[f"two {name}"] = (f"two `vmhan {name}` with one output", arguments.twice, outcomes)
     known["fuzz"] = (
         "fuzzed posts, asked of the pipeline",
         arguments.posts,
-        posts.fuzz_trials(folder, arguments.posts),
+        input_trials.fuzz_trials(folder, arguments.posts),
     )
-    known["rows"] = ("fuzzed rows of JSONL", arguments.posts, posts.row_trials(arguments.posts))
-    known["servers"] = ("hostile servers, asked for a picture", *posts.server_trials())
-    known["pictures"] = ("odd and damaged pictures", *posts.picture_trials())
+    known["rows"] = ("fuzzed rows of JSONL", arguments.posts, input_trials.row_trials(arguments.posts))
+    known["servers"] = ("hostile servers, asked for a picture", *input_trials.server_trials())
+    known["pictures"] = ("odd and damaged pictures", *input_trials.picture_trials())
     return known
 
 

@@ -5,6 +5,7 @@ a session of its own, so that whatever it has started and left behind is found.
 """
 
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -25,6 +26,9 @@ from vmhan import cli
 
 
 __all__ = ["COMMANDS", "kill_trials", "two_at_once"]
+
+for command in ("predict", "prepare", "train", "sweep"):
+    importlib.import_module(cli.COMMANDS[command][0])  # once, here: a fork has it then
 
 REFUSED = 2  # the exit code of a command whose output another process has
 SECONDS_TO_END = 3.0  # that a killed command's own workers may take
@@ -48,15 +52,13 @@ class Command:
 
 
 def predict_inputs(folder: Path) -> None:
-    """A small trained model, and 300 questions of which some cannot be answered."""
-    train = {**POSTCARDS, "num_train_epochs": 1, "visual": "pixels", "save_strategy": "no"}
-    (folder / "train.yaml").write_text(yaml.safe_dump(train))
+    """A small trained model, and 600 questions of which some cannot be answered."""
+    train = {**POSTCARDS, "num_train_epochs": 1, "visual": "none", "features": None, "save_strategy": "no"}
+    (folder / "train.yaml").write_text(yaml.safe_dump({n: value for n, value in train.items() if value is not None}))
     assert run_here(["train", str(folder / "train.yaml"), "--output_dir", str(folder / "model")]) == 0
-    names = [random.Random(i).choice(["Ann Keller", "Bob Ray", "Cleo Diaz"]) for i in range(300)]
-    Image.effect_noise((64, 48), 90).convert("RGB").save(folder / "a.png")
+    names = [random.Random(i).choice(["Ann Keller", "Bob Ray", "Cleo Diaz"]) for i in range(600)]
     rows = [{"id": i, "text": f"{name} waves at Oslo", "head": name, "tail": "Oslo"} for i, name in enumerate(names)]
-    rows = [{**row, "image": "a.png"} if row["id"] % 3 else row for row in rows]
-    rows[7]["head"] = "Dora"
+    rows[7]["head"] = rows[300]["tail"] = "Dora"
     (folder / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
