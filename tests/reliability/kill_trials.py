@@ -223,6 +223,7 @@ def run(argv: list[str], place: Path) -> int:
 def call(argv: list[str], place: Path) -> int:
     """The command in the folder `place`, its output in log.txt there."""
     os.chdir(place)
+    sys.modules["__main__"] = cli  # what the command's own processes import first, as those of `vmhan` do
     with open("log.txt", "a") as log:
         os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
     return run_here(argv)
