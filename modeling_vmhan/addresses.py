@@ -44,7 +44,7 @@ def encoded_url(url: str) -> str:
     host, port = (AUTHORITY.fullmatch(authority) or re.match("()()", "")).groups()
     try:
         if scheme.lower() not in ("http", "https") or slashes != "//" or not authority:
-            raise ValueError("http:// or https:// with a host, or data:; a file's name that looks so as ./NAME")
+            raise ValueError("http:// or https:// with a host; a file's name that looks so as ./NAME")
         if "@" in authority:
             raise ValueError("no user or password in it: fetch the image yourself, and give its bytes")
         if not host or int(port or 0) > 65535:
@@ -66,8 +66,6 @@ def shown_url(url: str) -> str:
     Where the address is malformed by what may be a password, everything before its last @ is left out.
     """
     text = _stripped(url)
-    if text[:5].lower() == "data:":
-        return text.partition(",")[0][:SHOWN] + ",..."
     start = START.match(text).end()
     scheme, rest = text[:start], text[start:]
     authority = re.match(r"[^/\\?#]*", rest)[0]

@@ -163,8 +163,8 @@ class _Drawing:
                 self.draw.line((left, self.bottom + depth, right, self.bottom + depth), NODE_COLOURS[kind], 6)
                 depth += 10
             else:
-                box, ink = (left - 5, self.bottom - 6, right + 5, self.bottom + FONT_SIZE + 8), PAPER
-                self.draw.rounded_rectangle(box, 4, fill=NODE_COLOURS[kind])
+                box, ink = (left - 3, self.bottom - 6, right + 3, self.bottom + FONT_SIZE + 8), PAPER
+                self.draw.rounded_rectangle(box, 3, fill=NODE_COLOURS[kind])
         return ink
 
     def lines(self) -> None:

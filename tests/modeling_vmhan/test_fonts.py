@@ -221,7 +221,7 @@ def test_a_sentence_is_explained_in_its_direction_and_only_the_mentions_are_mark
     for kind, words in (("head", head), ("tail", tail)):
         grounds = boxes[NODE_COLOURS[kind]]  # of each word and space, side by side
         width = sum(text_length(word, FONT_SIZE) for word in regex.findall(r"\s+|\S+", words))
-        assert max(box[2] for box in grounds) - min(box[0] for box in grounds) == pytest.approx(width + 10, abs=3)
+        assert max(box[2] for box in grounds) - min(box[0] for box in grounds) == pytest.approx(width + 6, abs=3)
     left = [boxes[NODE_COLOURS[kind]][0][0] for kind in ("head", "tail")]
     assert (left[0] > left[1]) == is_reversed
     plain = draw_explanation(explained("Ann met Bob", "Ann", "Bob"), "Ann met Bob", None, "peer")
