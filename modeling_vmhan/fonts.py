@@ -53,7 +53,8 @@ def draw_text(
     """
     ascent, descent = _font("", size)[0].getmetrics()
     x, baseline = place[0], place[1] + ((ascent - descent) / 2 if middle else ascent)
-    for run, font, scale in _runs(text, size)[:: -1 if rtl else 1]:
+    turned = rtl and is_right_to_left(text) is not False
+    for run, font, scale in _runs(text, size)[:: -1 if turned else 1]:
         options = {"anchor": "ls", "embedded_color": True}
         if font.layout_engine == ImageFont.Layout.RAQM:
             options["direction"] = "rtl" if rtl else "ltr"
@@ -150,7 +151,7 @@ def _clusters(text: str) -> list[str]:
 def _font_of(text: str) -> str | None:
     """The first font that has all of the text; None where there is none."""
     letters = INVISIBLE.sub("", text)
-    script = unicodedata.name(max(letters, default=""), "").partition(" ")[0].title() if letters else ""
+    script = unicodedata.name(max(letters or " "), "").partition(" ")[0].title()
     names = (name.format(script=script) for name in FONTS)
     return next((name for name in names if all(_has(name, letter) for letter in letters)), None)
 

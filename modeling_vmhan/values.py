@@ -28,17 +28,15 @@ LARGEST_FEATURE = 1e15  # the model sums the squares of thousands of them in flo
 LARGEST_INDEX = 2**63
 WHOLE_CHARACTERS = "whole characters, and no half of one (a surrogate, as of an emoji cut in two)"
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)  # although they have a length
-
-
-_short = reprlib.Repr()  # Python's own short forms
-_short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = _short.maxarray = 12
-_short.maxstring = _short.maxother = _short.maxlong = SHOWN
+_SHORT = reprlib.Repr()  # Python's own short forms
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxarray = 12
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = SHOWN
 
 
 def shown(value: Any) -> str:
     """At most `SHOWN` characters, on one line, for an error's message. It never fails."""
     try:
-        text = _short.repr(value[:SHOWN] if isinstance(value, (bytes, bytearray)) else value)
+        text = _SHORT.repr(value[:SHOWN] if isinstance(value, (bytes, bytearray)) else value)
     except Exception:  # an object of another's may raise anything, a number may be too long
         text = f"<{type(value).__name__}>"
     return shortened(" ".join(text.split()), SHOWN - 3)
