@@ -5,6 +5,8 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote_to_bytes
 
+from .words import shortened
+
 
 __all__ = ["encoded_url", "is_public", "is_url", "shown_url"]
 
@@ -23,7 +25,6 @@ NOT_PUBLIC = [
 ]
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 IPV4_INSIDE = [ipaddress.ip_network(text) for text in ("::ffff:0:0/96", "64:ff9b::/96")]  # mapped, NAT64
-ISATAP = 0x5EFE  # before the IPv4 address in an interface identifier, but for two bits
 
 
 def is_url(source: object) -> bool:
@@ -44,7 +45,7 @@ def encoded_url(url: str) -> str:
     host, port = (AUTHORITY.fullmatch(authority) or re.match("()()", "")).groups()
     try:
         if scheme.lower() not in ("http", "https") or slashes != "//" or not authority:
-            raise ValueError("http:// or https:// with a host, or data:; a file's name that looks so as ./NAME")
+            raise ValueError("http:// or https:// with a host; a file's name that looks so as ./NAME")
         if "@" in authority:
             raise ValueError("no user or password in it: fetch the image yourself, and give its bytes")
         if not host or int(port or 0) > 65535:
@@ -66,8 +67,6 @@ def shown_url(url: str) -> str:
     Where the address is malformed by what may be a password, everything before its last @ is left out.
     """
     text = _stripped(url)
-    if text[:5].lower() == "data:":
-        return text.partition(",")[0][:SHOWN] + ",..."
     start = START.match(text).end()
     scheme, rest = text[:start], text[start:]
     authority = re.match(r"[^/\\?#]*", rest)[0]
@@ -76,7 +75,7 @@ def shown_url(url: str) -> str:
     elif re.fullmatch(r"(\[[\w:.]+\]|[\w.%-]*)(:[0-9]{0,5})?", authority) is None:
         rest = rest.rpartition("@")[2]
     place, hidden = re.fullmatch("([^?#]*)(.*)", rest, re.DOTALL).groups()
-    return scheme + place[:SHOWN] + (hidden[:1] + "..." if hidden else "..." if place[SHOWN:] else "")
+    return scheme + shortened(place, SHOWN) + (hidden[:1] + "..." if hidden else "")
 
 
 def is_public(address: str) -> bool:
@@ -84,9 +83,9 @@ def is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if any(parsed in network for network in IPV4_INSIDE):
         parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
-    if parsed.version == 6 and (parsed not in GLOBAL_UNICAST or int(parsed) >> 32 & 0xFCFFFFFF == ISATAP):
+    if parsed.is_multicast or (parsed.version == 6 and parsed not in GLOBAL_UNICAST):
         return False
-    return parsed.is_global and not parsed.is_multicast and not any(parsed in network for network in NOT_PUBLIC)
+    return parsed.is_global and not any(parsed in network for network in NOT_PUBLIC)
 
 
 def _stripped(url: str) -> str:

@@ -14,8 +14,6 @@ from .addresses import is_public
 
 __all__ = ["Connections"]
 
-LOOK_UPS = threading.BoundedSemaphore(32)  # under way at once, as nothing can stop one that hangs
-
 
 class Connections:
     """A context in which to open http(s) addresses; when `seconds` are over, all that is open is shut.
@@ -76,22 +74,22 @@ class Connections:
                 f"the host {place[0]!r} is unknown or not at a public address. Check the name and the network; where "
                 "nobody but you gives addresses, allow_private_urls=True reaches the others"
             )
-        for tried, (*kind, _, address) in enumerate(found):
-            connection = None
+        for tried, (family, *kind, _, address) in enumerate(found):
             try:
-                connection = socket.socket(*kind)
-                connection.settimeout(self.left() / (len(found) - tried))  # a silent one leaves time for the others
-                connection.connect(address)
-                self.sockets.append(connection.dup())  # the same connection, and stays so when it is wrapped in TLS
-                connection.settimeout(self.left())
-                return connection
-            except OSError as error:
-                failure = error  # also of a kind of address that this machine does not have
-                if connection is not None:
-                    connection.close()
+                with contextlib.ExitStack() as closed_if_it_fails:
+                    connection = closed_if_it_fails.enter_context(socket.socket(family, *kind))
+                    connection.settimeout(self.left() / (len(found) - tried))  # a silent one leaves time for others
+                    connection.connect(address)
+                    self.sockets.append(connection.dup())  # the same connection, also when it is wrapped in TLS
+                    connection.settimeout(self.left())
+                    closed_if_it_fails.pop_all()
+                    return connection
+            except OSError as error:  # also of a kind of address that this machine does not have
+                failure = error
         raise failure
 
     def look_up(self, host: str, port: int) -> list[tuple]:
+        """In a thread, as nothing else ends the waiting for a name."""
         answer: Future = Future()
 
         def ask() -> None:
@@ -99,11 +97,7 @@ class Connections:
                 answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
             except Exception as error:  # handed to the caller, who raises it
                 answer.set_exception(error)
-            finally:
-                LOOK_UPS.release()
 
-        if not LOOK_UPS.acquire(timeout=self.left()):
-            raise TimeoutError
         threading.Thread(target=ask, daemon=True).start()
         return answer.result(timeout=self.left())
 

@@ -5,22 +5,19 @@ widest; an outline is as wide as the node's weight. All is drawn at twice its fi
 Pillow does not smooth lines.
 """
 
-from collections.abc import Iterator
-from itertools import groupby
+from itertools import pairwise
 from typing import Any
 
 import regex
 from PIL import Image, ImageDraw
 
-from .fonts import LEFT_TO_RIGHT, draw_text, is_right_to_left, missing_note, reading_parts, text_length, visual_order
+from .fonts import LEFT_TO_RIGHT, draw_text, is_right_to_left, missing_note, text_length, visual_order
 
 
 __all__ = ["EDGE_COLOURS", "NODE_COLOURS", "draw_explanation"]
 
 WIDTH, MARGIN, FONT_SIZE, SMALL = 2200, 56, 38, 30
 CHIP = FONT_SIZE + 10  # height of a chip
-SPACE = 16  # width of a space in the sentence
-LONG = 40  # characters of a word that are kept on one line
 PANEL = (1300, 840)  # the most that the image takes
 GAP = 230  # height of the lines between two rows
 LINE, OUTLINE = 22, 16  # width of the heaviest line and outline
@@ -34,8 +31,10 @@ NODE_COLOURS = {
     "image": (90, 90, 90), "object": (165, 60, 130), "image phrase": (125, 100, 0),
 }  # fmt: skip
 
-SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]")  # scripts whose lines break at any character
-JOINED = regex.compile(r"[\p{Arabic}\p{Syriac}\p{Mongolian}\p{Nko}]")  # letters that change beside each other
+# What stays on one line: space, a word of up to 40 characters, or in scripts whose lines break anywhere a character.
+PIECE = regex.compile(
+    r"\s+|(?=[\p{Han}\p{Hiragana}\p{Katakana}])\X|(?:(?![\p{Han}\p{Hiragana}\p{Katakana}\s])\X){1,40}"
+)
 
 Box = tuple[float, float, float, float]
 
@@ -140,44 +139,33 @@ class _Drawing:
         """The words, wrapped; head and tail on coloured ground, text phrases underlined."""
         self.bottom += GAP
         spans = [(i, node["kind"], *node["characters"]) for i, node in enumerate(self.nodes) if node["characters"]]
-        rtl = is_right_to_left(text)
+        rtl = bool(is_right_to_left(text))
         for line in _wrapped(text, [edge for span in spans for edge in span[2:]], FONT_SIZE):
             self.room(4 * FONT_SIZE)
-            widths = [_width(text[start:end], FONT_SIZE) for start, end in line]
+            widths = [text_length(text[start:end], FONT_SIZE) for start, end in line]
             x = WIDTH - MARGIN - sum(widths) if rtl else MARGIN
-            placed = []  # from left to right: (its left end, its right end, piece, whether it runs to the left)
-            for i, is_left in visual_order([text[start:end] for start, end in line], rtl):
-                placed.append((x, x + widths[i], line[i], is_left))
+            placed = []  # (left end, ink, piece)
+            for i in visual_order([text[start:end] for start, end in line], rtl):
+                placed.append((x, self.ground(x, x + widths[i], line[i], spans), line[i]))
                 x += widths[i]
-            inks = self.grounds(placed, spans)
-            for x, _, (start, end), is_left in placed:
-                draw_text(self.picture, (x, self.bottom), text[start:end], inks[start], FONT_SIZE, rtl=is_left)
+            for x, ink, (start, end) in placed:
+                draw_text(self.picture, (x, self.bottom), text[start:end], ink, FONT_SIZE, rtl=rtl)
             self.bottom += 2 * FONT_SIZE
 
-    def grounds(self, placed: list[tuple], spans: list[tuple]) -> dict[int, tuple[int, int, int]]:
-        """What lies under the words of a line; returns the colour of each piece's letters, by its start."""
-        inks, depths = (
-            {piece[0]: INK for *_, piece, _ in placed},
-            {piece[0]: FONT_SIZE + 12 for *_, piece, _ in placed},
-        )
+    def ground(self, left: float, right: float, piece: tuple[int, int], spans: list[tuple]) -> tuple[int, int, int]:
+        """What lies under a word of the sentence; returns the colour of its letters."""
+        depth, ink = FONT_SIZE + 12, INK
         for i, kind, start, end in spans:
-            for inside, group in groupby(
-                placed, lambda part, span=(start, end): part[2][0] < span[1] and span[0] < part[2][1]
-            ):
-                parts = list(group)
-                if not inside:
-                    continue
-                left, right, starts = parts[0][0], parts[-1][1], [piece[0] for *_, piece, _ in parts]
-                self.node_ends.setdefault(i, ((left + right) / 2, self.bottom - 8))
-                if kind == "text phrase":
-                    y = self.bottom + max(depths[at] for at in starts)
-                    self.draw.line((left, y, right, y), NODE_COLOURS[kind], 6)
-                    depths |= dict.fromkeys(starts, y - self.bottom + 10)
-                else:
-                    box = (left - 5, self.bottom - 6, right + 5, self.bottom + FONT_SIZE + 8)
-                    self.draw.rounded_rectangle(box, 8, fill=NODE_COLOURS[kind])
-                    inks |= dict.fromkeys(starts, PAPER)
-        return inks
+            if start >= piece[1] or end <= piece[0]:
+                continue
+            self.node_ends.setdefault(i, ((left + right) / 2, self.bottom - 8))
+            if kind == "text phrase":
+                self.draw.line((left, self.bottom + depth, right, self.bottom + depth), NODE_COLOURS[kind], 6)
+                depth += 10
+            else:
+                box, ink = (left - 3, self.bottom - 6, right + 3, self.bottom + FONT_SIZE + 8), PAPER
+                self.draw.rounded_rectangle(box, 3, fill=NODE_COLOURS[kind])
+        return ink
 
     def lines(self) -> None:
         """From each hyperedge to its members, half transparent, so that crossings stay readable; then the chips."""
@@ -219,40 +207,18 @@ class _Drawing:
 
 
 def _wrapped(text: str, edges: list[int], size: int) -> list[list[tuple[int, int]]]:
-    """Where the words, signs and spaces of each line are; they are cut at `edges`, and where they are too long."""
+    """Where the words and spaces of each line are; they are cut at `edges`, and where they are too long."""
     lines: list[list[tuple[int, int]]] = [[]]
     right = 0.0
-    for start, end in _pieces(text, edges):
-        width, is_space = _width(text[start:end], size), text[start:end].isspace()
-        if right + width > WIDTH - 2 * MARGIN and lines[-1] and not is_space:
+    for start, end in pairwise(sorted({*edges, *(piece.start() for piece in PIECE.finditer(text)), len(text)})):
+        width = text_length(text[start:end], size)
+        if right + width > WIDTH - 2 * MARGIN and lines[-1]:
             lines.append([])
             right = 0.0
-        if lines[-1] or not is_space:
+        if lines[-1] or not text[start:end].isspace():
             lines[-1].append((start, end))
             right += width
-    for line in lines:
-        if line and text[slice(*line[-1])].isspace():
-            line.pop()
     return [line for line in lines if line]
-
-
-def _width(text: str, size: int) -> float:
-    return SPACE if text.isspace() else text_length(text, size)
-
-
-def _pieces(text: str, edges: list[int]) -> Iterator[tuple[int, int]]:
-    """The text's parts, cut at the edges, where no letters are joined, and every few letters where there are many."""
-    for start, end in reading_parts(text):
-        first = start
-        for cluster in regex.finditer(r"\X", text, pos=start, endpos=end):
-            place = cluster.start()
-            is_edge = place in edges and not (JOINED.match(text, place - 1) and JOINED.match(text, place))
-            if place > first and (
-                is_edge or place - first >= LONG or SPACELESS.match(text, place) or SPACELESS.match(text, first)
-            ):
-                yield first, place
-                first = place
-        yield first, end
 
 
 def _label(node: dict[str, Any]) -> str:

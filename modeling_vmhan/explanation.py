@@ -9,18 +9,11 @@ import torch
 from torch import Tensor
 
 from .hypergraph import HEAD, TAIL, hyperedge_names
-from .posts import has_rows, image_phrases_of, sentence_of
+from .posts import image_phrases_of, sentence_of
 from .processing_vmhan import EncodedPair, EncodedPost
 
 
-__all__ = [
-    "AttentionRollout",
-    "attention_rollout",
-    "describe_nodes",
-    "explain_pair",
-    "explain_pairs",
-    "explained_weights",
-]
+__all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair", "explain_pairs"]
 
 
 class AttentionRollout(NamedTuple):
@@ -80,8 +73,7 @@ def describe_nodes(post: dict, pair: dict, encoded: EncodedPair, inputs: dict[st
     label), characters ([start, end) of the sentence, or None) and box (xyxy pixels, or None).
     """
     text, unit_spans = sentence_of(post)
-    boxes = post["boxes"] if has_rows(post.get("boxes")) else []
-    labels, about = post.get("object_labels") or [], image_phrases_of(post)
+    boxes, labels, about = post.get("boxes", []), post.get("object_labels", []), image_phrases_of(post)
 
     def node(kind: str, text: str, characters: list[int] | None = None, box: list[float] | None = None) -> dict:
         return {"kind": kind, "text": text, "characters": characters, "box": box}
@@ -92,7 +84,7 @@ def describe_nodes(post: dict, pair: dict, encoded: EncodedPair, inputs: dict[st
 
     def region(kind: str, index: int) -> dict[str, Any]:
         label = labels[index] if index < len(labels) and labels[index] else f"object {index}"
-        return node(kind, label, box=[float(value) for value in boxes[index]] if index < len(boxes) else None)
+        return node(kind, label, box=boxes[index] if index < len(boxes) else None)
 
     def filled(name: str, described: list[dict[str, Any]]) -> list[dict[str, Any]]:
         width = inputs[name].shape[1] if name in inputs else 0  # (P, slots, ...)
@@ -101,8 +93,7 @@ def describe_nodes(post: dict, pair: dict, encoded: EncodedPair, inputs: dict[st
     is_object = encoded.tail_object >= 0
     nodes = [words("head", pair["head"])]
     nodes.append(region("tail", encoded.tail_object) if is_object else words("tail", pair["tail"]))
-    phrases = pair["text_phrases"] if has_rows(pair.get("text_phrases")) else []
-    nodes += filled("text_phrase_tokens", [words("text phrase", span) for span in phrases])
+    nodes += filled("text_phrase_tokens", [words("text phrase", span) for span in pair.get("text_phrases", [])])
     if "pair_objects" in inputs:
         nodes.append(node("image", "image"))
     objects = [region("object", i) if i >= 0 else {"kind": "empty"} for i in encoded.objects]
@@ -129,10 +120,3 @@ def explain_pair(
             members = [{"node": index[slot], "weight": float(weights[slot])} for slot in slots]
             hyperedges.append({"name": name, "weight": float(rollout.edge_weight[edge]), "members": members})
     return {"nodes": described, "hyperedges": hyperedges}
-
-
-def explained_weights(explanations: list[dict[str, list[dict[str, Any]]]]) -> Tensor:
-    """Every weight in the explanations of some pairs."""
-    parts = [part for of_pair in explanations for part in of_pair["nodes"] + of_pair["hyperedges"]]
-    members = [member for part in parts for member in part.get("members", [])]
-    return torch.tensor([part["weight"] for part in parts + members])

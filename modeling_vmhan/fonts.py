@@ -1,58 +1,40 @@
 """Text of any script in a picture, with the fonts that are on the machine: a crossed box is never drawn.
 
-A character is drawn with the first of `FONTS` that has it, a word with one font where one has it all. What none has
-becomes "?", and `missing_note` says so. Words stand in the order in which they are read, see `visual_order`.
+A word is drawn with the first of `FONTS` that has all of it, or each of its characters with the first that has that.
+What none has becomes "?", and `missing_note` says so.
 """
 
 import functools
 import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import regex
 from PIL import Image, ImageDraw, ImageFont, features
 from transformers.utils import logging
 
 
-__all__ = [
-    "LEFT_TO_RIGHT",
-    "draw_text",
-    "is_right_to_left",
-    "missing_note",
-    "reading_parts",
-    "text_length",
-    "visual_order",
-]
+__all__ = ["LEFT_TO_RIGHT", "draw_text", "is_right_to_left", "missing_note", "text_length", "visual_order"]
 
 logger = logging.get_logger(__name__)
 
 # File names that Pillow looks for where the system keeps fonts; "" is its own. {script} is as in the Unicode name.
 FONTS = (
-    "", "DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSans{script}-Regular.ttf", "NotoSerif{script}-Regular.ttf",
-    "NotoSansCJK-Regular.ttc", "NotoSansSymbols-Regular.ttf", "NotoSansSymbols2-Regular.ttf",
-    "NotoSansMath-Regular.ttf", "wqy-microhei.ttc", "DroidSansFallbackFull.ttf", "FreeSans.ttf",  # Linux
-    "Arial Unicode.ttf", "PingFang.ttc", "AppleSDGothicNeo.ttc", "Kohinoor.ttc", "Apple Symbols.ttf",  # macOS
-    "segoeui.ttf", "msyh.ttc", "YuGothM.ttc", "malgun.ttf", "Nirmala.ttc", "Nirmala.ttf", "LeelawUI.ttf",
-    "ebrima.ttf", "seguisym.ttf",  # Windows
+    "", "NotoColorEmoji.ttf", "Apple Color Emoji.ttc", "seguiemj.ttf", "DejaVuSans.ttf", "NotoSans-Regular.ttf",
+    "NotoSans{script}-Regular.ttf", "NotoSerif{script}-Regular.ttf", "NotoSansCJK-Regular.ttc",
+    "NotoSansSymbols2-Regular.ttf", "NotoSansMath-Regular.ttf", "wqy-microhei.ttc",
+    "Arial Unicode.ttf", "PingFang.ttc", "segoeui.ttf", "msyh.ttc", "malgun.ttf", "Nirmala.ttc", "Nirmala.ttf",
 )  # fmt: skip
-EMOJI_FONTS = ("NotoColorEmoji.ttf", "Apple Color Emoji.ttc", "seguiemj.ttf", "NotoEmoji-Regular.ttf", "Symbola.ttf")
 PACKAGES = "fonts-noto-core, fonts-noto-cjk and fonts-noto-color-emoji (as Debian and Ubuntu name them)"
-BITMAP_SIZES = (109, 160, 136, 96, 64)  # of fonts that hold pictures in one size only, which are then shrunk
+BITMAP_SIZES = (109, 160)  # of Noto's and Apple's emoji, which are pictures of one size, and are then shrunk
 LISTED = 8  # missing characters that the note names
 
 LEFT_TO_RIGHT = "\u200e"  # unseen: what stands beside it is not drawn into a neighbour of the other direction
 STAND_IN = "?"
 NO_CHARACTER = "\U0010ffff"  # which no font has: it shows what a font draws instead
-EMOJI = regex.compile(r"\p{Emoji_Presentation}|\p{Emoji}\uFE0F")
 # What has no glyph of its own: controls, joiners, spaces, variation selectors.
 INVISIBLE = regex.compile(r"[\p{Cf}\p{Cc}\p{Z}\uFE00-\uFE0F\U000E0100-\U000E01EF]+")
-
-
-class _Run(NamedTuple):
-    text: str
-    font: ImageFont.FreeTypeFont
-    scale: float  # of a font that has one size only
 
 
 def draw_text(
@@ -67,18 +49,29 @@ def draw_text(
 ) -> None:
     """Write one line into an RGB image, its left end at `place`, whose y is the line's top or (`middle`) its middle.
 
-    rtl says that it is a line, or a part of one, that runs from right to left.
+    rtl says that it is of a line that runs from right to left.
     """
-    ascent, descent = _font("", size).getmetrics()
+    ascent, descent = _font("", size)[0].getmetrics()
     x, baseline = place[0], place[1] + ((ascent - descent) / 2 if middle else ascent)
-    for run, is_left in _line(text, size, rtl):
-        _draw_run(image, (x, baseline), run, colour, is_left)
-        x += run.font.getlength(run.text) * run.scale
+    turned = rtl and is_right_to_left(text) is not False
+    for run, font, scale in _runs(text, size)[:: -1 if turned else 1]:
+        options = {"anchor": "ls", "embedded_color": True}
+        if font.layout_engine == ImageFont.Layout.RAQM:
+            options["direction"] = "rtl" if rtl else "ltr"
+        if scale == 1:
+            ImageDraw.Draw(image).text((x, baseline), run, colour, font, **options)
+        else:
+            left, top, right, bottom = font.getbbox(run, anchor="ls")
+            large = Image.new("RGBA", (max(1, int(right - left)), max(1, int(bottom - top))))
+            ImageDraw.Draw(large).text((-left, -top), run, "black", font, **options)
+            small = large.resize([max(1, round(side * scale)) for side in large.size], Image.Resampling.LANCZOS)
+            image.paste(small, (round(x + left * scale), round(baseline + top * scale)), small)
+        x += font.getlength(run) * scale
 
 
 def text_length(text: str, size: int) -> float:
     """The width in pixels of what `draw_text` writes."""
-    return sum(run.font.getlength(run.text) * run.scale for run, _ in _line(text, size, False))
+    return sum(font.getlength(run) * scale for run, font, scale in _runs(text, size))
 
 
 def missing_note(texts: Sequence[str]) -> str:
@@ -91,11 +84,8 @@ def missing_note(texts: Sequence[str]) -> str:
     notes = []
     if missing:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
-        named = ", ".join(missing[:LISTED]) + more
-        notes.append(
-            f"No font here has {named}, drawn as {STAND_IN} or without accents. "
-            f"Install fonts that do, such as {PACKAGES}."
-        )
+        drawn = f"No font here has {', '.join(missing[:LISTED])}{more}, drawn as {STAND_IN} or without accents."
+        notes.append(f"{drawn} Install fonts that do, such as {PACKAGES}.")
     if not features.check("raqm") and regex.search(r"[\p{Arabic}\p{Mc}]", "".join(texts)):
         notes.append("Pillow finds no raqm here, so that letters are not joined. Install libfribidi0 and libraqm0.")
     for note in notes:
@@ -103,85 +93,48 @@ def missing_note(texts: Sequence[str]) -> str:
     return " ".join(notes)
 
 
-def reading_parts(text: str) -> list[tuple[int, int]]:
-    """Where words, the spaces between them and, where some run from right to left, the signs around them are."""
-    signs = r"(?:(?![@#%&*])\p{P})+" if _runs_left(text) else r"(?!)"
-    pattern = rf"(?P<part>\s+|(?<!\S){signs}|{signs}(?!\S)|(?:(?!{signs}(?!\S))\S)+)"
-    return [match.span() for match in regex.finditer(pattern, text)]
+def is_right_to_left(text: str) -> bool | None:
+    """Whether the first letter that has a direction runs from right to left; None where none has one."""
+    kinds = (unicodedata.bidirectional(letter) for letter in text)
+    return next((kind != "L" for kind in kinds if kind in ("L", "R", "AL")), None)
 
 
-def is_right_to_left(text: str) -> bool:
-    """Whether the first letter that has a direction runs from right to left (UAX #9, P2)."""
-    return _direction(text) == "R"
+def visual_order(words: Sequence[str], rtl: bool) -> list[int]:
+    """The indices of a line's words and spaces from left to right; `rtl` says how the line runs.
 
-
-def visual_order(parts: Sequence[str], rtl: bool) -> list[tuple[int, bool]]:
-    """The indices of a line's parts from left to right, each with whether it is drawn from right to left.
-
-    As in UAX #9, for parts instead of characters: a number goes with the word before it (W7), signs and spaces with
-    their neighbours where these agree and else with the line (N1, N2); parts that run against the line, whose own way
-    is `rtl`, change places (L2).
+    As in UAX #9, for words instead of characters: a number goes with the word before it, signs and spaces with their
+    neighbours where these agree and else with the line, and words that run against the line change places.
     """
-    line, ways = "R" if rtl else "L", [_direction(part) for part in parts]
-    before = line
+    before, ways = rtl, []
+    for word in words:
+        way = is_right_to_left(word)
+        ways.append(before if way is None and any(map(str.isdigit, word)) else way)
+        before = before if way is None else way
     for i, way in enumerate(ways):
-        before = way if way in ("L", "R") else before
-        ways[i] = before if way == "number" else way
-    for i, way in enumerate(ways):
-        if not way:
-            after = next((way for way in ways[i:] if way), line)
-            ways[i] = after if after == (ways[i - 1] if i else line) else line
-    order: list[tuple[int, bool]] = []
-    for way, group in groupby(range(len(parts)), ways.__getitem__):
-        turned = [(i, way == "R") for i in group]
-        turned = turned[::-1] if way == "R" else turned
-        order = turned + order if line == "R" else order + turned
-    return order
+        if way is None:
+            after = next((way for way in ways[i:] if way is not None), rtl)
+            ways[i] = after if after == (ways[i - 1] if i else rtl) else rtl
+    groups = [list(group) for _, group in groupby(range(len(words)), ways.__getitem__)]
+    turned = [group[::-1] if ways[group[0]] else group for group in groups]
+    return sum(turned[:: -1 if rtl else 1], [])
 
 
-def _runs_left(text: str) -> bool:
-    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
-
-
-def _direction(text: str) -> str:
-    """ "L" or "R" by the first letter that has a direction, else "number" or, of signs and spaces, ""."""
-    kinds = [unicodedata.bidirectional(letter) for letter in text]
-    strong = next((kind for kind in kinds if kind in ("L", "R", "AL")), "")
-    return {"L": "L", "": "number" if {"EN", "AN"} & set(kinds) else ""}.get(strong, "R")
-
-
-def _line(text: str, size: int, rtl: bool) -> list[tuple[_Run, bool]]:
-    """The runs of a line from left to right, each with whether its letters run to the left."""
-    text = regex.sub(r"\s", " ", text)
-    if not rtl and not _runs_left(text):
-        return [(run, False) for run in _runs(text, size)]
-    parts = [text[start:end] for start, end in reading_parts(text)]
-    runs = []
-    for i, is_left in visual_order(parts, rtl):
-        of_part = _runs(parts[i], size)
-        runs += [(run, is_left) for run in (of_part[::-1] if is_left else of_part)]
-    return runs
-
-
-@functools.lru_cache(maxsize=4096)
-def _runs(text: str, size: int) -> tuple[_Run, ...]:
-    """Neighbours of one font together, in the order of the text."""
+def _runs(text: str, size: int) -> list[tuple[str, ImageFont.FreeTypeFont, float]]:
+    """Neighbours that one font draws together, with it and by how much it is enlarged; in the order of the text."""
     named: list[tuple[str, str]] = []  # (cluster, font)
     for word in regex.findall(r"\s+|\S+", text):
-        for _, group in groupby(_clusters(word), lambda cluster: bool(EMOJI.search(cluster))):
-            part = list(group)
-            of_part = _font_of("".join(part))
-            for cluster in part:
-                name = of_part or _font_of(cluster)
-                named.append((cluster, name) if name is not None else (_stand_in(cluster), ""))
+        of_word = named[-1][1] if named and word.isspace() else _font_of(unicodedata.normalize("NFC", word))
+        for cluster in _clusters(word):
+            name = _font_of(cluster) if of_word is None else of_word
+            named.append((_stand_in(cluster), "") if name is None else (cluster, name))
     runs = []
     for name, group in groupby(named, lambda pair: pair[1]):
-        part, (font, scale) = [cluster for cluster, _ in group], _sized(name, size)
+        part, (font, scale) = [cluster for cluster, _ in group], _font(name, size)
         if font.layout_engine != ImageFont.Layout.RAQM:  # which would do this itself
             part = [INVISIBLE.sub("", cluster) or " " * cluster.isspace() for cluster in part]
-            part = part[::-1] if _direction("".join(part)) == "R" else part
-        runs.append(_Run("".join(part), font, scale))
-    return tuple(runs)
+            part = part[::-1] if is_right_to_left("".join(part)) else part
+        runs.append(("".join(part), font, scale))
+    return runs
 
 
 def _stand_in(cluster: str) -> str:
@@ -192,30 +145,22 @@ def _stand_in(cluster: str) -> str:
 
 def _clusters(text: str) -> list[str]:
     """What a reader takes for one character, with its accents; composed where Unicode has a character for it."""
-    return regex.findall(r"\X", unicodedata.normalize("NFC", text))
+    return regex.findall(r"\X", unicodedata.normalize("NFC", regex.sub(r"\s", " ", text)))
 
 
-@functools.lru_cache(maxsize=65_536)
 def _font_of(text: str) -> str | None:
     """The first font that has all of the text; None where there is none."""
     letters = INVISIBLE.sub("", text)
-    beyond = next((letter for letter in letters if ord(letter) > 0x24F), "")  # the first that is not Latin
-    script = unicodedata.name(beyond, "").partition(" ")[0].title() if beyond else ""
-    names = (*EMOJI_FONTS, *FONTS) if EMOJI.search(text) else (*FONTS, *EMOJI_FONTS)
-    for name in names:
-        if "{script}" in name and not script:
-            continue
-        name = name.format(script=script)
-        if all(_has(name, letter) for letter in letters):
-            return name
-    return None
+    script = unicodedata.name(max(letters or " "), "").partition(" ")[0].title()
+    names = (name.format(script=script) for name in FONTS)
+    return next((name for name in names if all(_has(name, letter) for letter in letters)), None)
 
 
 @functools.lru_cache(maxsize=65_536)
 def _has(name: str, letter: str) -> bool:
     """Whether a font draws something else for the letter than for one that no font has."""
-    sized = None if unicodedata.category(letter) == "Cs" else _sized(name, 20, ImageFont.Layout.BASIC)
-    return sized is not None and _drawn(sized[0], letter) != _drawn(sized[0], NO_CHARACTER)
+    found = None if unicodedata.category(letter) == "Cs" else _font(name, 20, ImageFont.Layout.BASIC)
+    return found is not None and _drawn(found[0], letter) != _drawn(found[0], NO_CHARACTER)
 
 
 def _drawn(font: ImageFont.FreeTypeFont, text: str) -> tuple[tuple[int, int], bytes]:
@@ -225,34 +170,14 @@ def _drawn(font: ImageFont.FreeTypeFont, text: str) -> tuple[tuple[int, int], by
     return image.size, image.tobytes()
 
 
-def _sized(name: str, size: int, layout: Any = None) -> tuple[ImageFont.FreeTypeFont, float] | None:
-    """A font and the factor that makes it as large as wanted; None where it is not on the machine."""
-    for has_size in (size, *(BITMAP_SIZES if name in EMOJI_FONTS else ())):
-        if (font := _font(name, has_size, layout)) is not None:
-            return font, size / has_size
-    return None
-
-
 @functools.lru_cache(maxsize=1024)
-def _font(name: str, size: int, layout: Any = None) -> ImageFont.FreeTypeFont | None:
-    try:
-        return ImageFont.truetype(name, size, layout_engine=layout) if name else ImageFont.load_default(size)
-    except OSError:  # not there, or not in this size
-        return None
-
-
-def _draw_run(
-    image: Image.Image, place: tuple[float, float], run: _Run, colour: str | tuple[int, ...], rtl: bool
-) -> None:
-    """Write a run with the left end of its base line at `place`."""
-    options = {"anchor": "ls", "embedded_color": True}
-    if run.font.layout_engine == ImageFont.Layout.RAQM:
-        options["direction"] = "rtl" if rtl else "ltr"
-    if run.scale == 1:
-        ImageDraw.Draw(image).text(place, run.text, colour, run.font, **options)
-        return
-    left, top, right, bottom = run.font.getbbox(run.text, anchor="ls")
-    large = Image.new("RGBA", (max(1, int(right - left)), max(1, int(bottom - top))))
-    ImageDraw.Draw(large).text((-left, -top), run.text, "black", run.font, **options)
-    small = large.resize([max(1, round(side * run.scale)) for side in large.size], Image.Resampling.LANCZOS)
-    image.paste(small, (round(place[0] + left * run.scale), round(place[1] + top * run.scale)), small)
+def _font(name: str, size: int, layout: Any = None) -> tuple[ImageFont.FreeTypeFont, float] | None:
+    """A font and the factor that makes it as large as wanted; None where it is not on the machine."""
+    if not name:
+        return ImageFont.load_default(size), 1
+    for has_size in (size, *BITMAP_SIZES):
+        try:
+            return ImageFont.truetype(name, has_size, layout_engine=layout), size / has_size
+        except OSError:  # not there, or not in this size
+            continue
+    return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from .addresses import is_url, shown_url
 
@@ -45,8 +45,10 @@ def load_image(source: Source, *, max_side: int | None = None, max_pixels: int =
         max_pixels: the most that is decoded, width times height; a JPEG that is shrunk is decoded at 1/2, 1/4 or 1/8.
 
     A file that cannot be read is an OSError. A ValueError is what is of none of `FORMATS`, damaged, truncated, empty,
-    of more than `max_pixels` (known before any is decoded), or of pixels whose range is unknown: float, 32 bits.
+    of more than `max_pixels` or twice `Image.MAX_IMAGE_PIXELS` (known before any is decoded), or of pixels whose
+    range is unknown: float, 32 bits.
     """
+    source = stored_image(source)
     image = open_image(source)
     _check_pixels(image, source, max_side, max_pixels)
     try:
@@ -86,6 +88,7 @@ def stored_image(source: Any) -> Any:
 
 def image_size(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(width, height) that `load_image(source)` will have, from the header alone; errors are those of `open_image`."""
+    source = stored_image(source)
     image = open_image(source)
     if image.format == "PNG":  # it may have its orientation after its pixels
         _check_pixels(image, source, None, max_pixels)
@@ -113,11 +116,12 @@ def open_image(source: Source) -> Image.Image:
     if isinstance(source, bytes):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # with damaged metadata, which do not matter here
-                image = _opened(source)
-        except Exception as error:  # what damaged headers raise is of many kinds
+                warnings.simplefilter("ignore")  # large, or with damaged metadata: neither matters here
+                image = Image.open(io.BytesIO(source), formats=FORMATS)
+        except Exception as error:  # what Pillow cannot open, decompression bombs, what damaged headers raise
+            received = repr(source[:16]) if isinstance(error, UnidentifiedImageError) else error
             known = ", ".join(FORMATS)
-            raise ValueError(f"{name}: expected an image that Pillow can open, of {known} ({error}).") from error
+            raise ValueError(f"{name}: expected an image that Pillow can open, of {known} ({received}).") from error
     if not isinstance(image, Image.Image):
         raise ValueError(f"an image must be a path, bytes or a Pillow image, received {type(image).__name__}.")
     if image.format not in (None, "MPO", *FORMATS) and image._im is None:  # opened only
@@ -125,18 +129,6 @@ def open_image(source: Source) -> Image.Image:
     if 0 in image.size or image.mode == "F":
         raise ValueError(f"{name}: expected pixels of 8 bits a channel, received mode {image.mode!r} of {image.size}.")
     return image
-
-
-def _opened(data: bytes) -> Image.Image:
-    """`Image.open` of the formats here, without its limit, which neither names the size nor lets a JPEG be shrunk."""
-    Image.init()
-    for form in FORMATS:
-        factory, accepts = Image.OPEN.get(form, (None, lambda start: False))  # as Pillow was built
-        if (accepted := accepts(data[:16])) is True:
-            return factory(io.BytesIO(data), "")
-        if accepted:
-            raise ValueError(accepted)
-    raise ValueError(f"it starts with {data[:16]!r}")
 
 
 def _check_pixels(image: Image.Image, source: Source, max_side: int | None, max_pixels: int) -> None:
@@ -205,8 +197,6 @@ def _equals(strip: Image.Image, low: Image.Image | None, colour: int | tuple[int
 def _name(source: Source) -> str:
     if isinstance(source, bytes):
         return f"image of {len(source)} bytes"
-    if isinstance(source, Mapping):
-        return _name(source.get("path") or source.get("bytes") or "")
     if isinstance(source, Image.Image):
         return getattr(source, "filename", "") or "image"
     return f"image {str(source)!r}"

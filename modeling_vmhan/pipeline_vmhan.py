@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from PIL import Image
 from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
@@ -15,7 +14,7 @@ from transformers.utils import logging
 from .addresses import is_url
 from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
-from .explanation import explain_pairs, explained_weights
+from .explanation import explain_pairs
 from .fetching import fetch_image
 from .fonts import LEFT_TO_RIGHT
 from .hypergraph import HEAD, TAIL
@@ -127,8 +126,6 @@ class MultimodalRelationClassificationPipeline(Pipeline):
                 wanted = f"image_features of size {config.visual_feature_size}"
                 raise ValueError(f"this model takes {wanted}, and no image; --visual pixels trains one that does.")
         encoded = self.processor.encode(post, question.name)
-        features = [features for features in (encoded.image, encoded.objects) if features is not None]
-        check_finite(question.name, (each.to(self.model.dtype) for each in features), features)
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": encoded}
 
@@ -160,8 +157,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             own = slice(start, start := start + len(question.post["pairs"]))
             of_question = tuple(None if value is None else value[own] for value in worth)
             scores = (probabilities[own], *(value for value in of_question if value is not None))
-            weights = explained_weights(explanations[own]) if explain else torch.zeros(0)
-            check_finite(question.name, (*scores, weights), (of_post.image, of_post.objects))
+            check_finite(question.name, scores, (of_post.image, of_post.objects))
             answers.append((question, probabilities[own], of_question, explanations and explanations[own]))
         return {"answer": answers if is_batch else answers[0]}
 
@@ -260,10 +256,9 @@ def _open_image(
 def _entities(post: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any]:
     """The words of head and tail; of a tail that is an object its box, or its index where boxes are not given."""
     text, places = sentence_of(post)
-    spans = {role: pair[role] for role in ("head", "tail") if pair.get(role)}
+    spans = {role: pair[role] for role in ("head", "tail") if role in pair}
     words = {role: text[places[start][0] : places[end - 1][1]] for role, (start, end) in spans.items()}
-    if pair.get("tail_object") is not None and pair["tail_object"] >= 0:
-        boxes, index = post.get("boxes"), int(pair["tail_object"])
-        has_box = boxes is not None and index < len(boxes)
-        words["tail"] = [float(value) for value in boxes[index]] if has_box else f"object {index}"
+    if "tail" not in pair:
+        boxes, index = post.get("boxes", []), pair["tail_object"]
+        words["tail"] = boxes[index] if index < len(boxes) else f"object {index}"
     return words

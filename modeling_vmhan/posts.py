@@ -9,27 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .values import (
-    ANYTHING,
-    BOX,
-    FEATURES,
-    IMAGE,
-    INDEX,
-    LABEL,
-    MAPPING,
-    MENTION,
-    NAME,
-    SPAN,
-    TAIL,
-    TAIL_MENTION,
-    TEXT,
-    Kind,
-    list_of,
-    read_fields,
-    read_value,
-    shown,
-    whole_text,
-)  # fmt: skip
+from .values import ASKED_PAIR, MAPPING, PAIR, POST, Kind, read_fields, read_value, shown, whole_text
 from .words import Span, tokens_of_span
 
 
@@ -39,7 +19,6 @@ __all__ = [
     "Window",
     "check_shape",
     "choose_windows",
-    "has_rows",
     "image_phrases_of",
     "insert_markers",
     "label_id",
@@ -55,20 +34,6 @@ __all__ = [
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 GRID = 4  # places of a window's start in the length of a window
 
-# What a post and a pair may hold.
-TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
-POST = {
-    "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "id": NAME, "image": IMAGE, "caption": TEXT,
-    "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"), "object_labels": TEXTS,
-    "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
-}  # fmt: skip
-PAIR = {
-    "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),
-    "objects": INDICES, "image_phrases": INDICES, "relation": LABEL,
-    "crops": ANYTHING,  # a column of mnre_published_objects, unread
-}  # fmt: skip
-# Of a question, whose mentions may be strings and whose tail may be a box.
-ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": list_of(MENTION, "strings or spans")}
 POST_KEYS = set(POST)
 
 
@@ -93,7 +58,7 @@ def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, A
         raise ValueError(f"{name} must have text or tokens, received {sorted(fields)}.")
     if not fields.get("pairs"):
         raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
-    counts = {key: len(fields[key]) for key in ("boxes", "object_features") if has_rows(fields.get(key))}
+    counts = {key: len(fields[key]) for key in ("boxes", "object_features") if len(fields.get(key, []))}
     if len(set(counts.values())) > 1:
         raise ValueError(f"{name} must have one row of object_features for each of its boxes, received {counts}.")
     kinds = ASKED_PAIR if is_question else PAIR
@@ -123,11 +88,6 @@ def _recounted(mention: Any, text: str, name: str) -> Any:
         return tuple(len(whole_text(text[:place])) for place in mention)
     except UnicodeError:
         raise ValueError(f"{name}: a span must not cut a character (an emoji) in two, received {mention}.") from None
-
-
-def has_rows(values: Any) -> bool:
-    """Whether a list or array is there and is not empty."""
-    return values is not None and len(values) > 0
 
 
 def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:

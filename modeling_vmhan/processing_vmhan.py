@@ -19,7 +19,6 @@ from .posts import (
     Window,
     check_shape,
     choose_windows,
-    has_rows,
     image_phrases_of,
     insert_markers,
     label_id,
@@ -391,12 +390,12 @@ class VMHANProcessor(ProcessorMixin):
     def _read_regions(self, post: dict, encoded: EncodedPost) -> None:
         """Features where there are any, else pixels where there is an image."""
         name, size = encoded.name, self.visual_feature_size
-        image, objects = post.get("image_features"), post.get("object_features")
+        image, objects = post.get("image_features"), post.get("object_features", ())
         if image is not None:
             encoded.image = check_shape(image, (size,), f"{name}: image_features")
-        if has_rows(objects):
+        if len(objects):
             encoded.objects = check_shape(objects, (len(objects), size), f"{name}: object_features")
-        if image is None and not has_rows(objects) and "image" in post:
+        if image is None and not len(objects) and "image" in post:
             boxes = post.get("boxes", [])
             takes_boxes = self.vision_encoder == "vgg16_roi_align"
             try:

@@ -15,13 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .words import close_matches
+from .words import close_matches, shortened
 
 
 __all__ = [
-    "ANYTHING", "BOX", "FEATURES", "FLAG", "IMAGE", "INDEX", "LABEL", "MAPPING", "MENTION", "NAME", "SPAN", "TAIL",
-    "TAIL_MENTION", "TEXT", "WHOLE_CHARACTERS", "Kind", "list_of", "number", "read_fields", "read_value", "shown",
-    "whole_text",
+    "ASKED_PAIR", "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "PAIR", "POST", "SPAN", "TAIL", "TEXT",
+    "WHOLE_CHARACTERS", "Kind", "list_of", "number", "read_fields", "read_value", "shown", "whole_text",
 ]  # fmt: skip
 
 SHOWN = 200  # characters of a received value
@@ -29,27 +28,18 @@ LARGEST_FEATURE = 1e15  # the model sums the squares of thousands of them in flo
 LARGEST_INDEX = 2**63
 WHOLE_CHARACTERS = "whole characters, and no half of one (a surrogate, as of an emoji cut in two)"
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)  # although they have a length
-
-
-class _Repr(reprlib.Repr):
-    """Python's own short forms; a number too long to be written is none of them."""
-
-    def __init__(self):
-        super().__init__()
-        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxarray = 12
-        self.maxstring = self.maxother = self.maxlong = SHOWN
-
-    def repr_int(self, x: int, level: int) -> str:
-        return super().repr_int(x, level) if x.bit_length() < 4096 else f"a number of {x.bit_length()} bits"
+_SHORT = reprlib.Repr()  # Python's own short forms
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxarray = 12
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = SHOWN
 
 
 def shown(value: Any) -> str:
     """At most `SHOWN` characters, on one line, for an error's message. It never fails."""
     try:
-        text = " ".join(_Repr().repr(value[:SHOWN] if isinstance(value, (bytes, bytearray)) else value).split())
-    except Exception:  # an object of another's may raise anything
+        text = _SHORT.repr(value[:SHOWN] if isinstance(value, (bytes, bytearray)) else value)
+    except Exception:  # an object of another's may raise anything, a number may be too long
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+    return shortened(" ".join(text.split()), SHOWN - 3)
 
 
 def whole_text(text: str) -> str:
@@ -102,15 +92,13 @@ def list_of(kind: Kind, rule: str) -> Kind:
     """A list, tuple or array of one kind of value; `rule` names its items."""
 
     def read(value: Any) -> list[Any]:
-        return [_item(item) for item in _items(value)]
-
-    def _item(item: Any) -> Any:
-        try:
-            return kind.read(item)
-        except Refused:
-            raise
-        except Exception:
-            raise Refused(item) from None
+        items = _items(value)
+        for i, item in enumerate(items):
+            try:
+                items[i] = kind.read(item)
+            except Exception as error:
+                raise error if isinstance(error, Refused) else Refused(item) from None
+        return items
 
     return Kind(f"a list of {rule}", read)
 
@@ -164,19 +152,15 @@ def _place(value: Any) -> int:
     return index
 
 
-def _number(value: Any) -> float:
+def _finite(value: Any) -> int | float:
     value = _python(value)
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise TypeError("no finite number")
-    return float(value)
-
-
-def _name(value: Any) -> str | int | float:
-    value = _python(value)
-    if isinstance(value, str):
-        return _text(value)
-    _number(value)
     return value
+
+
+def _number(value: Any) -> float:
+    return float(_finite(value))
 
 
 def _span(value: Any) -> tuple[int, int]:
@@ -196,18 +180,8 @@ def _tail(value: Any) -> Any:
     return _span(value) if len(_items(value)) else None
 
 
-def _mention(value: Any) -> Any:
-    return _text(value) if isinstance(value, str) else _span(value)
-
-
-def _tail_mention(value: Any) -> Any:
-    if isinstance(value, str):
-        return _text(value)
-    return _box(value) if len(_items(value)) == 4 else _tail(value)
-
-
-def _label(value: Any) -> str | int:
-    return _text(value) if isinstance(value, str) else _index(value)
+def _text_or(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: _text(value) if isinstance(value, str) else read(value)
 
 
 def _image(value: Any) -> Any:
@@ -267,14 +241,32 @@ def number(low: float, high: float, *, whole: bool = False) -> Kind:
 ANYTHING = Kind("anything", lambda value: value)
 MAPPING = Kind("a dict", _mapping)
 TEXT = Kind("a string", _text)
-NAME = Kind("a string or a finite number", _name)
+NAME = Kind("a string or a finite number", _text_or(_finite))
 INDEX = Kind("a whole number of at least -1, of 64 bits", _place)
 SPAN = Kind("a span (start, end) of whole numbers", _span)
 TAIL = Kind(SPAN.rule, _tail)
-MENTION = Kind("a string or a span (start, end) of whole numbers", _mention)
-TAIL_MENTION = Kind(f"{MENTION.rule}, or a box of four finite numbers", _tail_mention)
+MENTION = Kind("a string or a span (start, end) of whole numbers", _text_or(_span))
+TAIL_MENTION = Kind(
+    f"{MENTION.rule}, or a box of four finite numbers",
+    _text_or(lambda value: _box(value) if len(_items(value)) == 4 else _tail(value)),
+)
 BOX = Kind("four finite numbers [x1, y1, x2, y2]", _box)
-LABEL = Kind("a relation's name or id", _label)
+LABEL = Kind("a relation's name or id", _text_or(_index))
 FLAG = Kind("True or False", _flag)
 IMAGE = Kind("a path, bytes or a Pillow image", _image)
 FEATURES = Kind("lists of finite numbers of one length, or an array", _features)
+
+# What a post and a pair may hold.
+TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
+POST = {
+    "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "id": NAME, "image": IMAGE, "caption": TEXT,
+    "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"), "object_labels": TEXTS,
+    "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
+}  # fmt: skip
+PAIR = {
+    "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),
+    "objects": INDICES, "image_phrases": INDICES, "relation": LABEL,
+    "crops": ANYTHING,  # a column of mnre_published_objects, unread
+}  # fmt: skip
+# Of a question, whose mentions may be strings and whose tail may be a box.
+ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": list_of(MENTION, "strings or spans")}

@@ -12,12 +12,10 @@ NFC: an é is an é, in one character or in two. Korean particles may follow it 
 """
 
 import difflib
-import heapq
 import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import accumulate, islice, pairwise
 
 import regex
@@ -30,8 +28,7 @@ Span = tuple[int, int]
 
 LISTED = 10  # places that an error lists at most
 LONGEST = 80  # characters of what something near is sought for, which takes time with their square
-SEARCHED = 5000  # characters of the text where it is sought
-COMPARED = 20  # candidates that difflib compares
+SEARCHED = 2000  # characters of the text where it is sought
 
 # Chinese, Japanese, and South-East Asia. Tibetan is not among them: a mark parts its syllables.
 UNSPACED = (
@@ -92,7 +89,7 @@ def _places(phrase: str, text: str) -> Iterator[Span]:
     spans, wanted = _pieces(phrase)
     if not wanted or "".join(wanted) not in _normal(text):
         return
-    pieces, texts = _cached_pieces(text) if len(text) <= SEARCHED else _pieces(text)
+    pieces, texts = _pieces(text)
     ends = [end for _, end in pieces]
     if not text.isascii() and wanted.count(wanted[-1]) == 1:
         texts, ends = _without_particles(text, pieces, texts, wanted[-1])
@@ -120,9 +117,6 @@ def _pieces(text: str) -> tuple[list[Span], list[str]]:
     gaps = [(left[1], right[0]) for left, right in pairwise(tokens)]
     spans = sorted([*tokens, *gaps])
     return spans, [_normal(text[start:end]) for start, end in spans]
-
-
-_cached_pieces = lru_cache(maxsize=64)(_pieces)  # several phrases are sought in one text
 
 
 def _normal(text: str) -> str:
@@ -186,17 +180,9 @@ def _described(place: Span, text: str, unit_spans: list[Span]) -> str:
 
 
 def close_matches(word: str, known: Iterable[str], count: int = 1) -> list[str]:
-    """difflib's close matches, in milliseconds whatever the word: long ones have none, and a few are compared."""
-    if len(word) > LONGEST:
-        return []
-    matcher = difflib.SequenceMatcher(None, "", word)
-
-    def likeness(other: str) -> float:  # an upper bound of difflib's own, in linear time
-        matcher.set_seq1(other)
-        return matcher.quick_ratio()
-
-    short = (each for each in known if len(each) <= 2 * LONGEST)
-    return difflib.get_close_matches(word, heapq.nlargest(COMPARED, short, key=likeness), count)
+    """difflib's close matches, in milliseconds whatever the word: it takes time with the square of their lengths."""
+    short = [each for each in known if len(each) <= 2 * LONGEST]
+    return difflib.get_close_matches(word, short, count) if len(word) <= LONGEST else []
 
 
 def widened(span: Span, text: str) -> Span:

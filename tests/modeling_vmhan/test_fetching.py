@@ -1,6 +1,5 @@
 """Images by URL from real servers on 127.0.0.1: good ones, and the hostile ones of `hostile_servers`."""
 
-import base64
 import contextlib
 import http.server
 import io
@@ -120,18 +119,6 @@ def test_a_picture_arrives_as_it_is(path, fetch):
     assert fetch(path, max_bytes=len(PICTURE)) == PICTURE
 
 
-def test_a_data_address_holds_its_picture():
-    text = base64.b64encode(PICTURE).decode()
-    for url in (f"data:image/png;base64,{text}", f"DATA:;BASE64,{text[:40]}\n{text[40:].rstrip('=')}#x"):
-        assert fetch_image(url) == PICTURE
-    assert fetch_image("data:image/png," + urllib.parse.quote(PICTURE)) == PICTURE
-    with pytest.raises(ValueError, match=f"'data:image/png;base64,...' .*url_max_bytes={len(PICTURE) - 1} "):
-        fetch_image(f"data:image/png;base64,{text}", max_bytes=len(PICTURE) - 1)
-    for url in ("data:image/png;base64,AAAA", "data:,AAAA", "data:", "data:;base64,A", "data:;base64,é"):
-        with pytest.raises(ValueError, match="'data:.*,...' "):
-            fetch_image(url)
-
-
 @pytest.mark.parametrize(
     ("path", "error", "match"),
     [
@@ -143,11 +130,11 @@ def test_a_data_address_holds_its_picture():
                 "file:///etc/hostname",
                 "ftp://h/x.png",
                 "gopher://h/",
+                "data:image/png;base64,AA",
                 "http://h:x/",
                 "javascript:void",
             )
         ),
-        ("/to?data:image/png;base64,AA", ValueError, "received 'data:image/png;base64,...'"),
         ("/to?http://ann:secret@h/?secret", ValueError, "no user or password.*received 'http://h/"),
     ],
 )
@@ -171,12 +158,6 @@ def test_other_schemes_and_local_files_are_refused(url):
         fetch_image(url)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), 1e10])
-def test_a_timeout_that_no_socket_can_wait_is_an_error(timeout):
-    with pytest.raises(ValueError, match=f"url_timeout .*received {timeout}"):
-        fetch_image("http://h/", timeout=timeout)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_server_is_given_up_in_time_and_leaves_nothing_behind(kind):
     threads, timeout = set(threading.enumerate()), 0.3 if kind in SLOW else 20
@@ -197,15 +178,11 @@ def test_a_hostile_server_is_given_up_in_time_and_leaves_nothing_behind(kind):
         assert not isinstance(caught.value, TimeoutError) and kind in BAD
 
 
-def test_a_name_that_is_looked_up_without_end_binds_a_bounded_number_of_threads(monkeypatch):
+def test_a_name_that_is_looked_up_without_end_is_given_up(monkeypatch):
     released, before = threading.Event(), threading.active_count()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(20) and [])
-    monkeypatch.setattr(connecting, "LOOK_UPS", threading.BoundedSemaphore(2))
-    for _ in range(5):
-        with pytest.raises(TimeoutError, match="'http://slow.example/' .* 0.1 s"):
-            fetch_image("http://slow.example/", timeout=0.1)
-    left = [thread for thread in threading.enumerate() if "ask" in thread.name]
-    assert len(left) == 2 == threading.active_count() - before and all(thread.daemon for thread in left)
+    with pytest.raises(TimeoutError, match="'http://slow.example/' .* 0.1 s"):
+        fetch_image("http://slow.example/", timeout=0.1)
     released.set()
     assert ends_in_time(lambda: threading.active_count() == before)
 

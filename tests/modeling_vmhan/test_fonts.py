@@ -6,6 +6,7 @@ letters and some emoji, but no Chinese, Hindi or Thai ones.
 
 import importlib.util
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont, features
 
 from modeling_vmhan import fonts
-from modeling_vmhan.drawing import FONT_SIZE, NODE_COLOURS, SPACE, WIDTH, _wrapped, draw_explanation
-from modeling_vmhan.fonts import draw_text, is_right_to_left, missing_note, reading_parts, text_length, visual_order
+from modeling_vmhan.drawing import FONT_SIZE, NODE_COLOURS, WIDTH, _wrapped, draw_explanation
+from modeling_vmhan.fonts import draw_text, is_right_to_left, missing_note, text_length, visual_order
 
 
 MATPLOTLIB = importlib.util.find_spec("matplotlib")
@@ -28,14 +29,13 @@ ARABIC, HEBREW, CHINESE, HINDI = "أحمد علي", "דוד", "王芳出生在�
 def only(monkeypatch):
     """Make these font files the only ones on the machine."""
 
-    def make(*names, emoji=()):
+    def make(*names):
         monkeypatch.setattr(fonts, "FONTS", ("", *map(str, names)))
-        monkeypatch.setattr(fonts, "EMOJI_FONTS", tuple(map(str, emoji)))
-        for cached in (fonts._font_of, fonts._runs, fonts._has, fonts._font):
+        for cached in (fonts._has, fonts._font):
             cached.cache_clear()
 
     yield make
-    for cached in (fonts._font_of, fonts._runs, fonts._has, fonts._font):
+    for cached in (fonts._has, fonts._font):
         cached.cache_clear()
 
 
@@ -154,7 +154,7 @@ def test_a_font_that_has_pictures_in_one_size_is_shrunk(only, monkeypatch):
 
     if not DEJAVU:
         pytest.skip("matplotlib is not installed")
-    only(emoji=["pictures"])
+    only("pictures")
     monkeypatch.setattr(ImageFont, "truetype", only_109)
     assert missing_note(["😀"]) == ""
     assert text_length("😀", 30) == pytest.approx(truetype(str(DEJAVU), 109).getlength("😀") * 30 / 109)
@@ -167,27 +167,19 @@ def test_a_font_that_has_pictures_in_one_size_is_shrunk(only, monkeypatch):
     [
         ("Ann met Bob", False, "Ann met Bob"),
         ("א ב ג", True, "ג ב א"),
-        ("א ב ג.", True, ".ג ב א"),
-        ("א Ann Lee, ב", True, "ב ,Ann Lee א"),
+        ("א Ann Lee ב", True, "ב Ann Lee א"),
         ("א 12 ב 2024", True, "2024 ב 12 א"),
         ("א Route 66 ב", True, "ב Route 66 א"),
-        ("א (Ann) ב", True, "ב )Ann( א"),
-        ("א 12:30 ב", True, "ב 12:30 א"),
-        ("א @ann #Oslo ב", True, "ב @ann #Oslo א"),
         ("Ann met א ב in Oslo", False, "Ann met ב א in Oslo"),
-        ("Ann met א, ב!", False, "Ann met ב ,א!"),
-        ("א -> ב: peer", False, "ב >- א: peer"),  # whose signs are mirrored when they are drawn
-        ("א \u200e-> ב\u200e: peer", False, "א \u200e-> ב\u200e: peer"),
-        ('Ann, (1) "x" don\'t', False, 'Ann, (1) "x" don\'t'),
+        ("Ann met א , ב !", False, "Ann met ב , א !"),
         ("", False, ""),
         (" ", True, " "),
     ],
 )
 def test_words_stand_in_the_order_in_which_they_are_read(text, rtl, expected):
     """Hebrew words of one letter, so that their own letters need no turning."""
-    parts = [text[start:end] for start, end in reading_parts(text)]
-    assert "".join(parts) == text
-    assert "".join(parts[i] for i, _ in visual_order(parts, rtl)) == expected
+    words = re.findall(r"\s+|\S+", text)
+    assert "".join(words[i] for i in visual_order(words, rtl)) == expected
     if text.strip():
         assert is_right_to_left(text) == (text[0] == "א")
 
@@ -227,9 +219,9 @@ def test_a_sentence_is_explained_in_its_direction_and_only_the_mentions_are_mark
     monkeypatch.setattr(ImageDraw.ImageDraw, "rounded_rectangle", rounded_rectangle)
     picture = draw_explanation(explained(text, head, tail), text, None, f"{head} -> {tail}")
     for kind, words in (("head", head), ("tail", tail)):
-        (box,) = boxes[NODE_COLOURS[kind]]  # one ground, however many words
-        width = sum(text_length(word, FONT_SIZE) for word in words.split()) + SPACE * words.count(" ")
-        assert box[2] - box[0] == pytest.approx(width + 10, abs=3)
+        grounds = boxes[NODE_COLOURS[kind]]  # of each word and space, side by side
+        width = sum(text_length(word, FONT_SIZE) for word in regex.findall(r"\s+|\S+", words))
+        assert max(box[2] for box in grounds) - min(box[0] for box in grounds) == pytest.approx(width + 6, abs=3)
     left = [boxes[NODE_COLOURS[kind]][0][0] for kind in ("head", "tail")]
     assert (left[0] > left[1]) == is_reversed
     plain = draw_explanation(explained("Ann met Bob", "Ann", "Bob"), "Ann met Bob", None, "peer")

@@ -10,7 +10,6 @@ import torch
 from fuzz import NEVER_RIGHT, SOMETIMES_RIGHT, failure, fuzzed_posts, in_another_form, made, right_posts
 from tiny import LABELS, VISUAL_SIZE
 
-from modeling_vmhan.explanation import explain_pairs
 from modeling_vmhan.posts import read_post
 from modeling_vmhan.questions import read_question
 from modeling_vmhan.values import BOX, FEATURES, INDEX, SPAN, TAIL, TEXT, list_of, read_value, shown, whole_text
@@ -143,19 +142,6 @@ def test_scores_that_are_not_finite_are_no_answer(part, make_pipe, posts):
     for explain in (False, True):
         with pytest.raises(ValueError, match="post 'no image': the scores are not finite.*weights"):
             pipe(posts()[1], explain=explain)
-
-
-@pytest.mark.parametrize("part", ["nodes", "hyperedges", "members"])
-def test_an_explanation_that_is_not_finite_is_no_answer(part, pipe, posts, monkeypatch):
-    def broken(*arguments):
-        explained = explain_pairs(*arguments)
-        of_pair = explained[0]
-        (of_pair["hyperedges"][0][part] if part == "members" else of_pair[part])[-1]["weight"] = math.nan
-        return explained
-
-    monkeypatch.setattr(f"{type(pipe).__module__}.explain_pairs", broken)
-    with pytest.raises(ValueError, match="post 'everything': the scores are not finite"):
-        pipe(posts()[0], explain=True)
 
 
 def test_a_value_by_another_type_has_the_same_answer(pipe, tmp_path):
