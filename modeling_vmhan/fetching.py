@@ -40,7 +40,9 @@ def fetch_image(url: str, *, timeout: float = 10.0, max_bytes: int = 20 << 20, a
     shown, failure, content = shown_url(url), None, b""
     with Connections(timeout, allow_private=allow_private) as connections:
         try:
-            content = _inline(url) if shown[:5].lower() == "data:" else _read(url, connections, max_bytes)
+            _check_size(len(url) // 4, max_bytes)  # a byte takes four characters at most: base64 percent-encoded
+            is_inline = shown[:5].lower() == "data:"
+            content = _inline(url, connections.end) if is_inline else _read(url, connections, max_bytes)
             _check_size(len(content), max_bytes)
         except (OSError, http.client.HTTPException, ValueError) as error:
             failure = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -61,10 +63,15 @@ def fetch_image(url: str, *, timeout: float = 10.0, max_bytes: int = 20 << 20, a
     return content
 
 
-def _inline(url: str) -> bytes:
-    """The content of a data: address."""
+def _inline(url: str, end: float) -> bytes:
+    """The content of a data: address, decoded before the time `end`."""
     kind, _, text = url.partition("#")[0].partition(",")
-    content = unquote_to_bytes(text)
+    parts = []
+    for part in re.finditer("(?:%..|.){1,65536}", text, re.DOTALL) if "%" in text else [[text]]:
+        parts.append(unquote_to_bytes(part[0]))
+        if time.monotonic() >= end:
+            raise TimeoutError
+    content = b"".join(parts)
     return base64.b64decode(content + b"==") if kind.rstrip().lower().endswith(";base64") else content
 
 

@@ -127,6 +127,12 @@ def test_a_data_address_holds_its_picture():
     assert fetch_image("data:image/png," + urllib.parse.quote(PICTURE)) == PICTURE
     with pytest.raises(ValueError, match=f"'data:image/png;base64,...' .*url_max_bytes={len(PICTURE) - 1} "):
         fetch_image(f"data:image/png;base64,{text}", max_bytes=len(PICTURE) - 1)
+    begun = time.perf_counter()
+    with pytest.raises(ValueError, match="'data:,...' .*url_max_bytes=1000 "):
+        fetch_image("data:," + "%41" * 10_000_000, max_bytes=1000)
+    with pytest.raises(TimeoutError, match="'data:,...' .*0.05 s"):
+        fetch_image("data:," + "%41" * 5_000_000, timeout=0.05)
+    assert time.perf_counter() - begun < 2
     for url in ("data:image/png;base64,AAAA", "data:,AAAA", "data:", "data:;base64,A", "data:;base64,é"):
         with pytest.raises(ValueError, match="'data:.*,...' "):
             fetch_image(url)

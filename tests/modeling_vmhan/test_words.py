@@ -19,6 +19,7 @@ from modeling_vmhan.words import (
     find_words,
     shortened,
     tokenize,
+    widened,
 )
 
 
@@ -155,3 +156,21 @@ def test_candidates_are_compared_in_bounded_number(monkeypatch):
 
 def test_shortened():
     assert shortened("ab", 2) == "ab" and shortened("abc", 2) == "ab..."
+
+
+@pytest.mark.parametrize("text", ["🇩🇪" * 100_000, "a" + "🇩" * 200_001, "a🇩🇪\u0301" * 50_000])
+def test_a_row_of_flags_takes_time_with_its_length(text):
+    begun = time.perf_counter()
+    tokens = tokenize(text)
+    assert time.perf_counter() - begun < 5
+    assert tokens[-1][1] == len(text) and max(end - start for start, end in tokens) <= 3
+
+
+def test_pairs_of_a_long_sentence_share_its_pieces(monkeypatch):
+    """What is as long as the sentence is done once for all mentions, given as strings or as spans."""
+    text, calls = "José met Ann. " + "wé " * SEARCHED, []
+    monkeypatch.setattr("modeling_vmhan.words.tokenize", lambda part: calls.append(part) or tokenize(part))
+    sentence = sentence_of({"text": text})
+    for mention, span in (("José", (0, 4)), ("Ann", (9, 12))) * 10:
+        assert find_mention(mention, *sentence, "x") == span == widened(span, text)
+    assert calls.count(text) == 1
