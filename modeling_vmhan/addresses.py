@@ -16,6 +16,8 @@ AUTHORITY = re.compile(r"(\[[^\[\]@]*\]|[^:@\[\]]*)(?::([0-9]{0,9}))?")  # host 
 IGNORED = re.compile("[\xad\u200b\u2060\ufe00-\ufe0f\ufeff]")  # in host names: soft hyphens and their like
 BLANK = "".join(map(chr, range(33)))  # what WHATWG strips: C0 controls and the space
 SHOWN = 200  # characters of an address in a message
+LONGEST_HEAD = 1000  # characters in which the scheme of an address is sought
+LONGEST_HOST = 253  # characters, by RFC 1035; one that is percent-encoded takes up to twelve
 # WHATWG's path and special-query percent-encode sets, as what stays; non-ASCII becomes %XX of its UTF-8.
 IN_PATH, IN_QUERY = "!$%&'()*+,/:;=@[]|", "!$%&()*+,/:;=?@[]\\^`{|}"
 # Where `is_global` differs between Pythons, or IPv6 leads to any IPv4 address: protocol assignments, 6to4, Teredo.
@@ -31,7 +33,7 @@ def is_url(source: object) -> bool:
     """Whether a string is an address and no path: it begins with `SCHEME://`, the scheme of two letters or more, or
     with http:, https:, data:, file:, ftp: or blob:. So `photo:1.png` and `C:/x.png` are paths, as `./data:1.png` is.
     """
-    return isinstance(source, str) and SCHEME.match(_stripped(source)) is not None
+    return isinstance(source, str) and SCHEME.match(_stripped(source[:LONGEST_HEAD])) is not None
 
 
 def encoded_url(url: str) -> str:
@@ -66,6 +68,9 @@ def shown_url(url: str) -> str:
 
     Where the address is malformed by what may be a password, everything before its last @ is left out.
     """
+    head = _stripped(url[:LONGEST_HEAD])
+    if head[:5].lower() == "data:":  # of which there may be megabytes
+        return head.partition(",")[0][:SHOWN] + ",..."
     text = _stripped(url)
     start = START.match(text).end()
     scheme, rest = text[:start], text[start:]
@@ -100,6 +105,8 @@ def _encoded_host(host: str) -> str:
         except ValueError:
             raise ValueError("an IPv6 address in the brackets, without a zone") from None
     try:
+        if len(host) > 12 * LONGEST_HOST:  # before what takes time with its square
+            raise ValueError(f"a host of at most {LONGEST_HOST} characters")
         name = unquote_to_bytes(host).decode("utf-8")
         name = IGNORED.sub("", unicodedata.normalize("NFKC", "".join(map(str.lower, name)))).replace("。", ".")
         labels = [part if part.isascii() else f"xn--{part.encode('punycode').decode()}" for part in name.split(".")]

@@ -16,6 +16,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import accumulate, islice, pairwise
 
 import regex
@@ -36,7 +37,8 @@ UNSPACED = (
     r"\p{sc=Khmer}\p{sc=Myanmar}\p{sc=Tai_Le}\p{sc=New_Tai_Lue}\p{sc=Tai_Tham}\p{sc=Javanese}\p{sc=Balinese}"
 )
 _LETTER = r"[\p{L}\p{N}_]--[0-9]--\p{GCB=Prepend}--\p{Extended_Pictographic}"
-_CLUSTER = r"\X(?:(?=\p{M})\X)*+"  # some vowel signs are clusters of their own to Unicode
+# Flags first, as \X counts all of a row of them for each; some vowel signs are clusters of their own to Unicode.
+_CLUSTER = r"(?:\p{RI}{2}[\p{GCB=Extend}\p{GCB=SpacingMark}\u200D]*+|\X)(?:(?=\p{M})\X)*+"
 # Letters with their marks; in front of each, joiners that are controls to Unicode, and signs that go with it.
 _RUN = (
     r"(?![\u00AD\u180E\u2060\uFEFF])(?:[\u00AD\u180E\u2060\uFEFF\p{GCB=Prepend}]{0,8}+(?=[%s]|[0-9](?![\uFE0F\u20E3]))"
@@ -89,7 +91,7 @@ def _places(phrase: str, text: str) -> Iterator[Span]:
     spans, wanted = _pieces(phrase)
     if not wanted or "".join(wanted) not in _normal(text):
         return
-    pieces, texts = _pieces(text)
+    pieces, texts = _cached_pieces(text)
     ends = [end for _, end in pieces]
     if not text.isascii() and wanted.count(wanted[-1]) == 1:
         texts, ends = _without_particles(text, pieces, texts, wanted[-1])
@@ -117,6 +119,9 @@ def _pieces(text: str) -> tuple[list[Span], list[str]]:
     gaps = [(left[1], right[0]) for left, right in pairwise(tokens)]
     spans = sorted([*tokens, *gaps])
     return spans, [_normal(text[start:end]) for start, end in spans]
+
+
+_cached_pieces = lru_cache(maxsize=2)(_pieces)  # several phrases are sought in one text, which may be long
 
 
 def _normal(text: str) -> str:
@@ -185,11 +190,16 @@ def close_matches(word: str, known: Iterable[str], count: int = 1) -> list[str]:
     return difflib.get_close_matches(word, short, count) if len(word) <= LONGEST else []
 
 
+@lru_cache(maxsize=1)
+def _clusters_of(text: str) -> list[Span]:
+    return [match.span() for match in _CLUSTERS.finditer(text)]
+
+
 def widened(span: Span, text: str) -> Span:
     """The span of the whole grapheme clusters that the characters [start, end) of `text` touch."""
     if text.isascii():
         return span
-    clusters = [match.span() for match in _CLUSTERS.finditer(text)]
+    clusters = _clusters_of(text)
     first, end = tokens_of_span(span, clusters)
     return clusters[first][0], clusters[end - 1][1]
 

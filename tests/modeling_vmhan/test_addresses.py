@@ -88,6 +88,9 @@ def test_an_address_is_encoded_as_browsers_do(url, sent):
             "http://:80/", "http://h:x/", "http://h:65536/", "http://h:-1/", "http://h:80:80/", "http://::1/",
             "http://[::1/", "http://::1]/", "http://[::1]x/", "http://h:" + "9" * 5000, "http://h:８０/",
         )),
+        *((url, "at most 253 characters") for url in (  # at once
+            "http://" + "é." * 100_000, "http://" + "é" * 100_000 + "/", "http://" + "a" * 1_000_000,
+        )),
         *((url, "an IPv6 address in the brackets") for url in (
             "http://[]/", "http://[::1%25lo]/", "http://[::1%lo]/", "http://[v1.x]/", "http://[1.2.3.4]/", "http://[:]/",
         )),

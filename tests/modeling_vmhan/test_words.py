@@ -9,7 +9,15 @@ import regex
 from hypothesis import example, given
 
 from modeling_vmhan.posts import sentence_of
-from modeling_vmhan.words import LONGEST, close_matches, find_mention, find_words, shortened, tokenize
+from modeling_vmhan.words import (
+    LONGEST,
+    close_matches,
+    find_mention,
+    find_words,
+    shortened,
+    tokenize,
+    widened,
+)
 
 
 # letters of many scripts with and without spaces, their marks, joiners, emoji and what makes them one, and odd signs
@@ -141,3 +149,21 @@ def test_what_is_near_is_sought_among_short_words_and_in_the_beginning_of_a_text
 
 def test_shortened():
     assert shortened("ab", 2) == "ab" and shortened("abc", 2) == "ab..."
+
+
+@pytest.mark.parametrize("text", ["🇩🇪" * 100_000, "a" + "🇩" * 200_001, "a🇩🇪\u0301" * 50_000])
+def test_a_row_of_flags_takes_time_with_its_length(text):
+    begun = time.perf_counter()
+    tokens = tokenize(text)
+    assert time.perf_counter() - begun < 5
+    assert tokens[-1][1] == len(text) and max(end - start for start, end in tokens) <= 3
+
+
+def test_pairs_of_a_long_sentence_share_its_pieces(monkeypatch):
+    """What is as long as the sentence is done once for all mentions, given as strings or as spans."""
+    text, calls = "José met Ann. " + "wé " * 5000, []
+    monkeypatch.setattr("modeling_vmhan.words.tokenize", lambda part: calls.append(part) or tokenize(part))
+    sentence = sentence_of({"text": text})
+    for mention, span in (("José", (0, 4)), ("Ann", (9, 12))) * 10:
+        assert find_mention(mention, *sentence, "x") == span == widened(span, text)
+    assert calls.count(text) == 1

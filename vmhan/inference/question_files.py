@@ -145,7 +145,6 @@ def _question(row: Any, image_root: Path) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"expected an object like {{'text': ...}}, received {type(row).__name__}: {str(row)[:80]!r}.")
     question = {name: value for name, value in row.items() if value is not None}
-    str(question.get("id")).encode("utf-8")  # lone surrogates, which JSON can hold, are a ValueError here
     image = question.get("image")
     path = image.get("path") if isinstance(image, dict) else image  # datasets.Image stores {"bytes": ..., "path": ...}
     if isinstance(path, str) and path.strip() and not is_url(path):  # a blank one is said where it is opened

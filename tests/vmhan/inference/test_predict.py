@@ -207,7 +207,7 @@ def test_bad_rows_fail_alone_and_say_why(run, tmp_path, caplog):
         b"{not json": "double quotes",
         b"[1, 2]": "received list",
         b'{"text": "\xff"}': "0xff",
-        b'{"text": "Ann", "id": "\\ud800"}': "utf-8",
+        b'{"text": "Ann", "id": "\\ud800"}': "id must be whole characters",
         b"[" * 100_000: "nested",
         b'{"text": "Ann met Bob", "head": "Zoe", "tail": "Bob", "id": "who"}': "'Zoe'",
         b'{"text": "Ann met Bob", "head": "Ann", "tail": "Bob", "image": "none.png"}': "none.png",
@@ -232,6 +232,7 @@ def test_a_row_without_finite_scores_fails_alone(run, tmp_path):
     bad = [
         {"image_features": [1e20] * 8}, {"image_features": [-1e38] * 8}, {"object_features": [[1e300] * 8]},
         {"boxes": [5]}, {"tail": [None] * 4}, {"image": ""}, {"image": "\0"}, {"id": [1]}, {"head": "Ann \ud83d"},
+        {"id": "x\ud83d"},
     ]  # fmt: skip
     rows = [good, *({**good, **change} for change in bad), good]
     source = write_lines(tmp_path / "in.jsonl", [json.dumps(row).encode() for row in rows])
