@@ -50,7 +50,7 @@ CELLS = st.text(st.sampled_from('",;\n\r\t ab\ufeff\u2028\U0001f600é[]{}') | st
 CELLS = CELLS.filter(lambda cell: "\0" not in cell)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     rows=st.lists(st.lists(CELLS, min_size=3, max_size=3), max_size=6),
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
