@@ -183,10 +183,10 @@ def test_scores(name):
     assert runs[1][0] == said(name) and relations[1] == [said(name), "50.00", "50.00", "50.00", "3"]
 
 
-@pytest.mark.parametrize("title", ["all", *(name for name in NASTY.values() if "$" in name)])
-def test_a_confusion_matrix(title, tmp_path):
-    names = ["None", *NASTY.values()] if title == "all" else ["None", title]
-    draw_confusion(tmp_path / "confusion.png", np.eye(len(names)), names, title=title)
+@pytest.mark.parametrize("part", range(4))
+def test_a_confusion_matrix(part, tmp_path):
+    names = ["None", *list(NASTY.values())[part::4]]
+    draw_confusion(tmp_path / "confusion.png", np.eye(len(names)), names, title=" ".join(names))
     assert (tmp_path / "confusion.png").stat().st_size > 5000
 
 
