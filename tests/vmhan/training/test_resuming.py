@@ -128,9 +128,9 @@ def test_a_run_with_a_half_checkpoint_ends_like_one_that_nothing_interrupted(tin
     assert checkpoint_fault(kept) is None and (folder / "unfinished-checkpoint-6").exists() is (damage is not None)
 
 
-@pytest.mark.parametrize("writes", range(5))
+@pytest.mark.parametrize("writes", [0, 1, 4])
 def test_a_kill_within_a_checkpoint_leaves_no_half_one(tiny_flags, whole, tmp_path, monkeypatch, writes):
-    """Killed in the middle of each of the second checkpoint's files: weights, optimizer, scheduler, random state."""
+    """Killed in the middle of the second checkpoint's files: the weights, and the first and last of the others."""
     save, count = torch.save, []
 
     def half(value, file, *args, **kwargs):
