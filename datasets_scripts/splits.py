@@ -2,7 +2,7 @@
 the model learned from, and no score shows it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import datasets
 import pyarrow as pa
@@ -12,52 +12,19 @@ import pyarrow.compute as pc
 __all__ = ["NODES", "differing_splits"]
 
 
-def _filled(column: pa.ChunkedArray) -> int:
-    """How many cells hold something: neither null nor an empty string or list."""
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        lengths = pc.utf8_length(column)
-    elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        lengths = pc.list_value_length(column)
-    else:
-        return len(column) - column.null_count
-    return pc.sum(pc.greater(lengths, 0)).as_py() or 0
-
-
-def _of_post(name: str) -> Callable[[pa.Table], tuple[int, int]]:
-    return lambda posts: (_filled(posts[name]) if name in posts.column_names else 0, len(posts))
-
-
-def _pair_field(posts: pa.Table, name: str) -> pa.ChunkedArray:
-    """A field of all pairs, null where the pairs have no such field."""
-    pairs = pc.list_flatten(posts["pairs"])
-    if not pa.types.is_struct(pairs.type) or pairs.type.get_field_index(name) < 0:
-        return pa.chunked_array([pa.nulls(len(pairs))])
-    return pc.struct_field(pairs, name)
-
-
-def _of_pair(name: str) -> Callable[[pa.Table], tuple[int, int]]:
-    return lambda posts: (_filled(_pair_field(posts, name)), len(_pair_field(posts, name)))
-
-
-def _tail_objects(posts: pa.Table) -> tuple[int, int]:
-    indices = _pair_field(posts, "tail_object").cast(pa.int64())
-    return pc.sum(pc.greater_equal(indices, 0)).as_py() or 0, len(indices)
-
-
-# What a split may hold -> (how many of its posts or pairs have it, of how many), and what these are called.
-POSTS, PAIRS = "posts", "pairs"
-THINGS: dict[str, tuple[Callable[[pa.Table], tuple[int, int]], str]] = {
-    "a text beside the tokens": (_of_post("text"), POSTS),
-    "an image": (_of_post("image"), POSTS),
-    "image_features": (_of_post("image_features"), POSTS),
-    "object_features": (_of_post("object_features"), POSTS),
-    "boxes": (_of_post("boxes"), POSTS),
-    "a caption": (_of_post("caption"), POSTS),
-    "image_phrases": (_of_post("image_phrases"), POSTS),
-    "text_phrases of their own": (_of_pair("text_phrases"), PAIRS),
-    "image_phrases of their own": (_of_pair("image_phrases"), PAIRS),
-    "objects of their own": (_of_pair("objects"), PAIRS),
-    "an object as their tail": (_tail_objects, PAIRS),
+# What a split may hold, and the column of the posts, or the field of their pairs, that has it.
+THINGS = {
+    "a text beside the tokens": "text",
+    "an image": "image",
+    "image_features": "image_features",
+    "object_features": "object_features",
+    "boxes": "boxes",
+    "a caption": "caption",
+    "image_phrases": "image_phrases",
+    "text_phrases of their own": "pairs.text_phrases",
+    "image_phrases of their own": "pairs.image_phrases",
+    "objects of their own": "pairs.objects",
+    "an object as their tail": "pairs.tail_object",
 }
 
 NODES = ("boxes", "image_phrases", "text_phrases of their own", "image_phrases of their own", "objects of their own")
@@ -78,8 +45,8 @@ def differing_splits(
     }
     found = []
     for thing in things:
-        count, unit = THINGS[thing]
-        counts = {name: count(table) for name, table in tables.items()}
+        unit = "pairs" if THINGS[thing].startswith("pairs.") else "posts"
+        counts = {name: _count(table, THINGS[thing]) for name, table in tables.items()}
         shares = {name: have / of for name, (have, of) in counts.items() if of}
         for name, (have, of) in counts.items():
             best = max(shares, key=shares.__getitem__, default=name)
@@ -89,3 +56,23 @@ def differing_splits(
                     f"{best} do: what is scored on {name} reads other inputs. Treat all splits alike"
                 )
     return found
+
+
+def _count(posts: pa.Table, place: str) -> tuple[int, int]:
+    """How many cells hold something, neither null nor an empty string or list, and of how many."""
+    name, _, field = place.partition(".")
+    column = posts[name] if name in posts.column_names else pa.chunked_array([pa.nulls(len(posts))])
+    if field:
+        pairs = pc.list_flatten(column)
+        has_field = pa.types.is_struct(pairs.type) and pairs.type.get_field_index(field) >= 0
+        column = pc.struct_field(pairs, field) if has_field else pa.chunked_array([pa.nulls(len(pairs))])
+    types = pa.types
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        filled = pc.greater(pc.utf8_length(column), 0)
+    elif types.is_list(column.type) or types.is_large_list(column.type):
+        filled = pc.greater(pc.list_value_length(column), 0)
+    elif types.is_integer(column.type):  # an index, -1 where there is none
+        filled = pc.greater_equal(column, 0)
+    else:
+        filled = pc.is_valid(column)
+    return pc.sum(filled).as_py() or 0, len(column)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 
-__all__ = ["cell_value", "csv_names", "csv_rows", "json_lines", "parse_json", "parse_row"]
+__all__ = ["cell_value", "csv_names", "csv_rows", "json_lines", "parse_json", "parse_row", "row_values"]
 
 MAX_CELL = 1 << 24  # characters; features of 4096 numbers need about 90,000
 MAX_DIGITS = 300  # of a whole number; more do not fit a float
@@ -103,6 +103,20 @@ def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str] | ValueError]]:
     names = csv_names(path)
     for number, cells in _csv_records(path, names):
         yield number, cells if isinstance(cells, ValueError) else dict(zip(names, cells, strict=True))
+
+
+def row_values(row: dict[str, str] | ValueError) -> dict[str, Any]:
+    """The values of the cells that are not blank; raises the row's ValueError, or one that names a column."""
+    if isinstance(row, ValueError):
+        raise row
+    values = {}
+    for name, cell in row.items():
+        if cell.strip():
+            try:
+                values[name] = cell_value(name, cell)
+            except ValueError as error:
+                raise ValueError(f"column {name!r}: {error}") from None
+    return values
 
 
 def cell_value(name: str, cell: str) -> Any:

@@ -71,8 +71,5 @@ def _not_finite(value: Any, path: str = "") -> str:
 
 def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file's content in hexadecimal digits, read in pieces."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

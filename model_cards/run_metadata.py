@@ -23,7 +23,6 @@ RUN_FILE = "run.json"  # a run writes it last of all: where it is, the run is fi
 # What run_mmre.py calls the encoder that it takes from a PyPI package, and that encoder's name on the Hub.
 ENCODERS = {"offline:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-# A hyphen does as well as an underscore, and argparse takes the beginning of a flag: --hub_t is --hub_token.
 LOCAL_FOLDERS = re.compile(r"""(?<![\w./])/(?:[^/\s"']+/)+""")  # as in transformers:/home/ann/encoder
 LOCAL_FIELDS = ("data_dir", "cache_dir", "text_encoder")
 TRAINING_FIELDS = (

@@ -35,7 +35,8 @@ hypothesis.settings.load_profile("vmhan")
 SLOW = """test_ray test_scaling test_run_mmre test_search test_evaluating test_sweep test_prepare_resume
 test_prepare_training test_export test_speed test_hub test_saving test_lean test_docs test_cli test_visual_share
 test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm test_detection_adapters
-test_resuming test_diverging test_reliability""".split()
+test_resuming test_diverging test_one_process test_processes test_locks test_resumable test_ready test_chat_limits
+test_image_attacks test_image_kinds test_values test_hostile_rows test_reliability""".split()
 
 
 def pytest_collection_modifyitems(items):

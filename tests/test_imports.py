@@ -69,8 +69,9 @@ def test_the_space_needs_nothing_of_the_package(path):
 
 def test_each_driver_is_imported_in_one_file_and_only_when_used():
     """Who does not ask for a driver needs neither the package nor its licence."""
+    imported = {path: {module.split(".")[0] for _, module in all_imports(path)} for path in EVERYWHERE}
     for driver in DRIVERS:
-        users = [path for path in EVERYWHERE if driver in {module.split(".")[0] for _, module in all_imports(path)}]
+        users = [path for path in EVERYWHERE if driver in imported[path]]
         at_top = [path for path in users if driver in {module.split(".")[0] for _, module in imports_at_the_top(path)}]
         assert len(users) == 1 and not at_top, (driver, users, at_top)
 

@@ -32,7 +32,7 @@ from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
 from datasets_scripts.paths import inner_file
-from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
+from datasets_scripts.tables import csv_names, csv_rows, json_lines, parse_row, row_values
 from model_cards.secrets import without_secrets
 from modeling_vmhan.direction import directed_labels, to_text_order
 
@@ -202,18 +202,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     of_pair = Pair.model_fields.keys() - Row.model_fields.keys()
     for number, row in csv_rows(path):
         place = f"{path}, line {number}"
-        if isinstance(row, ValueError):
-            raise ValueError(f"{place}: {row}")
-        values = {name: _cell(name, cell, place) for name, cell in row.items() if cell.strip()}
+        try:
+            values = row_values(row)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
         pair = {name: values.pop(name) for name in of_pair & values.keys()}
         yield place, {**values, "pairs": [pair]}
-
-
-def _cell(name: str, cell: str, place: str) -> Any:
-    try:
-        return cell_value(name, cell)
-    except ValueError as error:
-        raise ValueError(f"{place}, field {name!r}: {error}") from None
 
 
 def _image_path(folder: Path, image: str | None, place: str) -> Path | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Image, LargeList, List, Value
 
@@ -127,25 +128,20 @@ def _check_nulls(rows: datasets.Dataset, place: str) -> None:
     """ValueError that names the first post with a null where there may be none."""
     table = rows.select_columns(list(NEEDED_COLUMNS)).with_format("arrow")[:]
     for path in NEVER_NULL:
-        name, *parts = path.replace("[]", ".[]").split(".")
-        arrays = table[name].chunks
-        for part in parts:
-            arrays = [pc.list_flatten(array) if part == "[]" else pc.struct_field(array, part) for array in arrays]
-        if any(array.null_count for array in arrays):
-            posts = enumerate(table.select(["id", name]).to_pylist())
-            number, post = next((i, post) for i, post in posts if None in _values(post[name], parts))
+        if _has_null(table, path):
+            number = next(i for i in range(len(table)) if _has_null(table.slice(i, 1), path))
             raise ValueError(
-                f"{place}, post {post['id']!r} (row {number}), column {path}: expected {_named(_shape(path))}, "
-                "received null"
+                f"{place}, post {table['id'][number].as_py()!r} (row {number}), column {path}: expected "
+                f"{_named(_shape(path))}, received null"
             )
 
 
-def _values(value: Any, parts: Sequence[str]) -> list[Any]:
-    """What is at a path in a cell, as `_check_nulls` walks it."""
-    if not parts:
-        return [value]
-    inner = value if parts[0] == "[]" else [value[parts[0]]]
-    return [found for each in inner or [] for found in _values(each, parts[1:])] if value is not None else []
+def _has_null(table: pa.Table, path: str) -> bool:
+    name, *parts = path.replace("[]", ".[]").split(".")
+    arrays = table[name].chunks
+    for part in parts:
+        arrays = [pc.list_flatten(array) if part == "[]" else pc.struct_field(array, part) for array in arrays]
+    return any(array.null_count for array in arrays)
 
 
 def _shape(path: str) -> Any:

@@ -39,7 +39,9 @@ def limit_body(response: Any, seconds: float) -> None:
             if is_too_long:
                 return
 
-    response.stream = _stream_class(httpx)(response.stream, limited)
+    whole = response.stream
+    methods = {"__iter__": lambda _: limited(whole), "close": lambda _: whole.close()}
+    response.stream = type("LimitedStream", (httpx.SyncByteStream,), methods)()
 
 
 def _unpacked(unpacker: Any, chunk: bytes, most: int, httpx: Any) -> bytes:
@@ -47,17 +49,3 @@ def _unpacked(unpacker: Any, chunk: bytes, most: int, httpx: Any) -> bytes:
         return unpacker.decompress(chunk, most)
     except zlib.error as error:
         raise httpx.DecodingError(f"a body that is not packed as its header says: {error}") from error
-
-
-def _stream_class(httpx: Any) -> type:
-    class LimitedStream(httpx.SyncByteStream):
-        def __init__(self, stream: Any, limited: Any):
-            self.stream, self.limited = stream, limited
-
-        def __iter__(self) -> Iterator[bytes]:
-            yield from self.limited(self.stream)
-
-        def close(self) -> None:
-            self.stream.close()
-
-    return LimitedStream

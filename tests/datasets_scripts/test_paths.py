@@ -155,7 +155,7 @@ def test_names_that_are_names(name):
     check_name("--flag", name)
 
 
-@pytest.mark.parametrize("name", ["../x", "../../../x", "/x", "a/b", ".", "..", ".hidden", "a b", "x" * 300])
+@pytest.mark.parametrize("name", ["../../../x", "a/b", "..", "x" * 300])  # `NAMES` are tried on `check_name`
 @pytest.mark.parametrize(
     "command",
     [

@@ -22,54 +22,11 @@ from modeling_vmhan.posts import sentence_of
 from modeling_vmhan.questions import read_question
 
 
-PIECES = [
-    *(
-        "Ann's",
-        "dog,",
-        "#Oslo",
-        "@bob_b",
-        "don't",
-        "(U.S.)",
-        "https://t.co/x?y=1",
-        "co-op",
-        "RT",
-        "&amp;",
-        '"q"',
-        "’tis",
-    ),
-    *(
-        "a",
-        "A\u0301nn",
-        "José",
-        "naïve",
-        "🎉",
-        "👩\u200d👩\u200d👧",
-        "👍🏽",
-        "🇳🇴",
-        "i\u0307",
-        "ß",
-        "ﬁn",
-        "№5",
-        "½",
-        "...",
-        "—",
-    ),
-    *(
-        "王芳出生在上海",
-        "ประเทศไทย",
-        "राम",
-        "دبي",
-        "שָׁלוֹם",
-        "한국어",
-        "e\u0301\u0302",
-        "[SEP]",
-        "<s>",
-        "[E1]",
-        "▁",
-        "Ġ",
-        "##a",
-    ),
-]
+PIECES = """
+    Ann's dog, #Oslo @bob_b don't (U.S.) https://t.co/x?y=1 co-op RT &amp; "q" ’tis a A\u0301nn José naïve
+    🎉 👩\u200d👩\u200d👧 👍🏽 🇳🇴 i\u0307 ß ﬁn №5 ½ ... —
+    王芳出生在上海 ประเทศไทย राम دبي שָׁלוֹם 한국어 e\u0301\u0302 [SEP] <s> [E1] ▁ Ġ ##a
+""".split()
 SPACES = [" ", " ", " ", " ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "\u2028", "\x1c", " \u200b "]
 BEFORE, AFTER = ["", "", "#", "@", "(", '"', "“", "..."], ["", "", "'s", ",", "!", ")", "’s", "…", "/x", "-y"]
 

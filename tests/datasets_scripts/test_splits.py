@@ -5,12 +5,10 @@ import re
 
 import datasets
 import pytest
-from paths import MNRE_DATA
 from PIL import Image
 from prepare_runs import run
 
 from datasets_scripts.builders.building import build
-from datasets_scripts.builders.mnre import MNRE
 from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.nodes.pairs import PairSelection
 from datasets_scripts.prepare.plan import Tools
@@ -101,14 +99,6 @@ def test_a_single_split_and_a_stream_are_not_compared():
 def test_postcards_are_alike(tmp_path):
     sizes = {"num_train": 12, "num_validation": 3, "num_test": 1}
     assert differing_splits(build(Postcards, config_name="postcards", cache_dir=tmp_path, **sizes)) == []
-
-
-@pytest.mark.skipif(not MNRE_DATA.is_dir(), reason=f"the real MNRE files are not at {MNRE_DATA}")
-@pytest.mark.parametrize("captions", ["llava_next", None])
-def test_the_real_files_are_alike(captions, tmp_path):
-    real = build(MNRE, config_name="mnre", data_dir=MNRE_DATA, cache_dir=tmp_path, captions=captions)
-    assert differing_splits(real) == []
-    assert differing_splits({name: split.take(50) for name, split in real.items()}) == []
 
 
 @pytest.fixture

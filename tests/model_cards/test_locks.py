@@ -85,7 +85,7 @@ def test_many_processes_never_share_it_though_its_file_is_deleted_each_time(tmp_
 
     def compete():
         done = 0
-        while done < 40:
+        while done < 15:
             try:
                 with locked(file, "it"):
                     os.close(os.open(inside, os.O_CREAT | os.O_EXCL))

@@ -54,7 +54,7 @@ def test_workers_that_are_at_work(tmp_path, task):
 
 def test_workers_that_are_just_started(tmp_path):
     """Spawned ones import what `start` needs; here it takes a minute."""
-    for seed in range(4):
+    for seed in range(2):
         child = in_child(work, tmp_path, "spawn", functools.partial(time.sleep, 60), time.sleep)
         time.sleep(random.Random(seed).uniform(0, 1.5))
         assert not kill_family(child)[1]

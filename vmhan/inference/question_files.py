@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from datasets_scripts.tables import cell_value, csv_names, csv_rows, json_lines, parse_row
+from datasets_scripts.tables import csv_names, csv_rows, json_lines, parse_row, row_values
 from modeling_vmhan.addresses import is_url
 from modeling_vmhan.posts import POST_KEYS
 from modeling_vmhan.questions import PAIR_KEYS
@@ -85,17 +85,7 @@ def _at_line(number: int, read: Callable[..., dict[str, Any]], *arguments: Any) 
 
 
 def _csv_row(row: dict[str, str] | ValueError, known: list[str]) -> dict[str, Any]:
-    """The values of the cells that are not blank."""
-    if isinstance(row, ValueError):
-        raise row
-    values = {}
-    for name in known:
-        if row[name].strip():
-            try:
-                values[name] = cell_value(name, row[name])
-            except ValueError as error:
-                raise ValueError(f"column {name}: {error}") from None
-    return values
+    return row_values(row if isinstance(row, ValueError) else {name: row[name] for name in known})
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

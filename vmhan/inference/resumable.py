@@ -10,12 +10,13 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_cards.files import remove_leftovers, sha256_of, whole_file, write_json
 from model_cards.locks import lock_beside, locked
+from vmhan.inference.answers import write_jsonl
 
 
 __all__ = ["Make", "ResumableOutput"]
@@ -86,7 +87,7 @@ class ResumableOutput:
         """Make each product by its function, which gets the lines of all rows and a path to write to."""
         files = {path.name: self._make(path, "lines", self.pairs, make) for path, make in products.items()}
         if self.failed:
-            files[self.errors.name] = self._make(self.errors, "errors", self.failed, _write_lines)
+            files[self.errors.name] = self._make(self.errors, "errors", self.failed, write_jsonl)
         self._check_part()
         counts = {name: getattr(self, name) for name in ("rows", "pairs", "failed")}
         write_json(self.state, {**counts, "sha256": files, "fingerprint": self.fingerprint})
@@ -204,11 +205,6 @@ class ResumableOutput:
                 f"{self.output}: expected to go on with the run that began it, received another one: {differing}. Run "
                 f"it as then, or: {OVERWRITE}"
             )
-
-
-def _write_lines(records: Iterable[dict[str, Any]], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
 
 
 def _digest_of(record: dict[str, Any], before: str) -> str:

@@ -45,17 +45,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     with torch.enable_grad():
         optimizer.step(negative_log_likelihood)
-    if not math.isfinite(inverse.item()):
-        logger.warning(
-            "no temperature is found for %d pairs, whose logits are of up to %g: it stays 1",
-            len(labels),
-            logits.abs().max(),
-        )
+    found = inverse.item()
+    if not math.isfinite(found):
+        logger.warning("no temperature is found for %d pairs: it stays 1", len(labels))
         return 1.0
-    if inverse.item() <= 1 / MAX_TEMPERATURE:
-        said = (
-            "the likeliest temperature of %d pairs is %g or more, which is taken: the scores say little of these pairs"
-        )
+    if found <= 1 / MAX_TEMPERATURE:
+        said = "the likeliest temperature of %d pairs is %g or more, which is taken"
         logger.warning(said, len(labels), MAX_TEMPERATURE)
         return MAX_TEMPERATURE
-    return 1 / inverse.item()
+    return 1 / found

@@ -27,7 +27,7 @@ from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.models import Model, build_model
-from vmhan.training.results import check_scores, complete, describe, save_folder, write_results
+from vmhan.training.results import complete, describe, save_folder, write_results
 from vmhan.training.trainer import RelationTrainer, gathered_weights, real_pairs, score_evaluation, train
 
 
@@ -112,8 +112,7 @@ def measure(
     A temperature of None is fitted on the validation split, and set in the model's config.
     """
     results = {s: trainer.predict(posts[s], metric_key_prefix=s) for s in ("validation", "test") if s in posts}
-    for split, result in results.items():
-        check_scores(result, posts[split], split)
+    for result in results.values():
         metrics |= result.metrics
     metrics |= calibrate({s: real_pairs(result) for s, result in results.items()}, temperature=temperature)
     trainer.model.config.calibration_temperature = metrics["temperature"]

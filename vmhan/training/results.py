@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import shutil
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from transformers.utils import CONFIG_NAME
 from model_cards.cards import write_model_card
 from model_cards.files import json_text, write_json, write_text
 from model_cards.publishing import publish_model
-from model_cards.run_metadata import RUN_FILE, describe_run, numbers
+from model_cards.run_metadata import RUN_FILE, describe_run
 from modeling_vmhan import VMHANConfig, VMHANProcessor
 from modeling_vmhan.images import load_image
 from modeling_vmhan.uncertainty import check_finite
@@ -32,7 +31,7 @@ from vmhan.training.environment import describe_environment
 from vmhan.training.trainer import real_pairs
 
 
-__all__ = ["check_scores", "complete", "describe", "prediction_rows", "save_folder", "show_example", "write_results"]
+__all__ = ["complete", "describe", "prediction_rows", "save_folder", "show_example", "write_results"]
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +66,6 @@ def write_results(
     write_json(output_dir / "environment.json", describe_environment())
     lines = (json_text(row, "predictions.jsonl") + "\n" for row in rows)
     write_text(output_dir / "predictions.jsonl", "".join(lines))
-    if unknown := [name for name, value in numbers(metrics).items() if not math.isfinite(value)]:
-        raise ValueError(
-            f"metrics: expected finite numbers, received others as {unknown}: nothing of them is written."
-        )
     write_json(output_dir / "metrics.json", metrics)
     logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
     try:
@@ -80,19 +75,16 @@ def write_results(
         logger.warning("%s", error)
 
 
-def check_scores(result, posts: datasets.Dataset, split: str) -> None:
-    """ValueError that names the first post whose logits are not finite."""
-    for post_id, of_post in zip(posts["id"], result.predictions, strict=True):
-        check_finite(f"{split}, post {post_id!r}", [torch.as_tensor(of_post)])
-
-
 def prediction_rows(
     result, posts: datasets.Dataset, split: str, config: VMHANConfig | BaselineConfig
 ) -> list[dict[str, Any]]:
-    """One row a pair, in the data's order, with the calibrated probability of every relation."""
+    """One row a pair, in the data's order, with the calibrated probability of every relation. ValueError that names
+    the first post whose scores are not finite.
+    """
     labels, rows = config.labels, []
     texts = posts.select_columns(["id", "tokens", "pairs"])
     for post, of_post, relations in zip(texts, result.predictions, result.label_ids, strict=True):
+        check_finite(f"{split}, post {post['id']!r}", [torch.as_tensor(of_post)])
         for i, pair in enumerate(post["pairs"]):
             probabilities = softmax(of_post[i], config.calibration_temperature)
             best, words = int(probabilities.argmax()), post["tokens"]

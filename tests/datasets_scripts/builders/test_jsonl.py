@@ -214,7 +214,7 @@ def test_csv_rows_of_one_sentence_and_image_make_one_post(folder):
         ("train.csv", ["text,haed"], "line 1: .*'haed'.*'head'"),
         ("train.csv", ["text,text"], "line 1: .*'text'"),
         ("train.csv", ["text,head", "a,b,c"], r"line 2: .*2 cells, \['text', 'head'\]"),
-        ("train.csv", ["text,boxes", "a,[0"], r"line 2, field 'boxes': .*'\[0'"),
+        ("train.csv", ["text,boxes", "a,[0"], r"line 2: column 'boxes': .*'\[0'"),
         ("train.csv", ["text,head", '"a"b,c'], "line 2: "),
         (
             "train.csv",

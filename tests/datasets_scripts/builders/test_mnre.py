@@ -14,6 +14,7 @@ from datasets_scripts.builders.folders import read_facts
 from datasets_scripts.builders.mnre import MNRE, MNRE_LABELS, SYMMETRIC, MNREConfig, read_captions
 from datasets_scripts.leaks import OFFICIAL, ORDER_BLIND, leak_record, protocol_of
 from datasets_scripts.schema import new_pair
+from datasets_scripts.splits import differing_splits
 
 
 RESIDENCE = "/per/loc/place_of_residence"
@@ -254,3 +255,5 @@ def test_the_real_files(tmp_path, caplog):
     assert real["train"].features["pairs"].feature["relation"].names == MNRE_LABELS
     post = real["validation"][0]
     assert post["image_phrases"] and all(phrase in post["caption"] for phrase in post["image_phrases"])
+    for splits in (real, {name: split.take(50) for name, split in real.items()}):
+        assert differing_splits(splits) == []

@@ -1,5 +1,6 @@
 """Whatever a server sends, no more of it is read, and for no longer, than an answer is long; a failure stays one."""
 
+import functools
 import gzip
 import json
 import time
@@ -51,6 +52,7 @@ def completion(text):
     return json.dumps({"choices": [{"message": {"content": text}}]}).encode()
 
 
+@functools.cache
 def bomb(coding, size=150):
     """150 MB in a few kB."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)

@@ -207,11 +207,11 @@ def test_killed_between_any_two_steps_it_is_whole_and_nothing_stays(tmp_path, mo
 
     kills = 0
     while True:
-        (child := in_child(run, kills % 24 + 1 if kills < 60 else 0)).join()
+        (child := in_child(run, kills % 24 + 1 if kills < 30 else 0)).join()
         kills += 1
         if child.exitcode == 0:
             break
-        assert child.exitcode == -9 and kills < 100
+        assert child.exitcode == -9 and kills < 60
     assert kills > 10
     check_whole(tmp_path, output)
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 from transformers import TrainingArguments
@@ -13,7 +14,7 @@ from modeling_vmhan.images import load_image
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
 from vmhan.training.data import load_posts
-from vmhan.training.results import check_scores, complete
+from vmhan.training.results import complete, prediction_rows
 
 
 SCORES = ("validation_f1", "test_f1", "test_accuracy", "test_precision", "temperature")
@@ -176,7 +177,12 @@ def test_several_gpus_without_a_launcher_are_not_cut_up(tmp_path, monkeypatch, c
 
 
 def test_an_evaluation_without_finite_scores_names_the_post():
-    found = SimpleNamespace(predictions=[np.zeros((2, 3)), np.array([[0.0, np.inf, 0.0], [-100.0] * 3])])
+    logits = [np.zeros((2, 3)), np.array([[0.0, np.inf, 0.0], [-100.0] * 3])]
+    pair = {"head": [0, 1], "tail": [1, 2]}
+    rows = datasets.Dataset.from_list([{"id": i, "tokens": ["x", "y"], "pairs": [pair]} for i in "ab"])
+    found = SimpleNamespace(predictions=logits, label_ids=[[0, 1], [2, -100]])
+    config = SimpleNamespace(labels=["None", "peer", "part"], calibration_temperature=1.0)
     with pytest.raises(ValueError, match="test, post 'b': the scores are not finite"):
-        check_scores(found, {"id": ["a", "b"]}, "test")
-    check_scores(SimpleNamespace(predictions=found.predictions[:1]), {"id": ["a"]}, "test")
+        prediction_rows(found, rows, "test", config)
+    found = SimpleNamespace(predictions=logits[:1], label_ids=[[0, 1]])
+    assert len(prediction_rows(found, rows.take(1), "test", config)) == 1

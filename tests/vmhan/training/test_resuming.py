@@ -115,7 +115,7 @@ def numbers_of(metrics: dict) -> dict:
     }
 
 
-@pytest.mark.parametrize("damage", [None, "half of model.safetensors", "an empty folder", "no optimizer.pt"])
+@pytest.mark.parametrize("damage", [None, "an empty folder"])
 def test_a_run_with_a_half_checkpoint_ends_like_one_that_nothing_interrupted(tiny_flags, whole, folder, damage):
     """Also with a rotation that keeps one checkpoint, which the half one must not push out."""
     if damage is not None:
@@ -128,9 +128,9 @@ def test_a_run_with_a_half_checkpoint_ends_like_one_that_nothing_interrupted(tin
     assert checkpoint_fault(kept) is None and (folder / "unfinished-checkpoint-6").exists() is (damage is not None)
 
 
-@pytest.mark.parametrize("writes", range(5))
+@pytest.mark.parametrize("writes", [0, 1, 4])
 def test_a_kill_within_a_checkpoint_leaves_no_half_one(tiny_flags, whole, tmp_path, monkeypatch, writes):
-    """Killed in the middle of each of the second checkpoint's files: weights, optimizer, scheduler, random state."""
+    """Killed in the middle of the second checkpoint's files: the weights, and the first and last of the others."""
     save, count = torch.save, []
 
     def half(value, file, *args, **kwargs):
@@ -188,17 +188,17 @@ def test_the_best_checkpoint_is_found_beside_the_resumed_one_or_said_to_be_lost(
     assert torch.equal(load_file(folder / "model.safetensors")["classifier.bias"], last)
 
 
-@pytest.mark.parametrize("stop", [3, 6])
-def test_early_stopping_counts_on_after_a_resume(tiny_flags, tmp_path, stop):
+def test_early_stopping_counts_on_after_a_resume(tiny_flags, tmp_path):
     """Resumed before and after it had stopped, with epochs left: the same end as without a stop."""
     tiny_flags = [*tiny_flags, "--num_train_epochs", "5", "--learning_rate", "1e-9", "--head_learning_rate", "1e-9"]
     tiny_flags += ["--early_stopping_patience", "1", "--output_dir", str(tmp_path / "run")]
     metrics = run_mmre.main(tiny_flags)
     assert metrics["epoch"] == 2
-    if stop == 3:
-        shutil.rmtree(tmp_path / "run" / "checkpoint-6")
-    resumed = run_mmre.main([*tiny_flags, "--resume_from_checkpoint", "true"])
-    assert numbers_of(resumed) == pytest.approx(numbers_of(metrics), abs=1e-6)
+    for stop in (6, 3):
+        if stop == 3:
+            shutil.rmtree(tmp_path / "run" / "checkpoint-6")
+        resumed = run_mmre.main([*tiny_flags, "--resume_from_checkpoint", "true"])
+        assert numbers_of(resumed) == pytest.approx(numbers_of(metrics), abs=1e-6), stop
 
 
 def test_a_half_final_model_is_said_to_be_unfinished(tiny_flags, whole, folder, capsys, monkeypatch):
@@ -229,14 +229,18 @@ def predict_with(folder: Path):
     return command.main([str(folder), str(folder.parent / "q.jsonl"), "--output", str(folder.parent / "a.jsonl")])
 
 
+# Files of a run after which a kill leaves another state; those of the tokenizer, for instance, are like these.
+STEPS = ("settings.json", "checkpoint-3", "config.json", "model.safetensors", "metrics.json", "run.json")
+
+
 def snapshots(folder: Path, place: Path, monkeypatch, do) -> list[Path]:
-    """The folder as it was after each file that got its name or went away while `do` ran, but for the model's code."""
+    """The folder as it was after each file of `STEPS` that got its name or went away while `do` ran."""
     taken: list[Path] = []
 
     def after(function):
         def called(*args, **kwargs):
             value = function(*args, **kwargs)
-            if not str(args[-1]).endswith(".py"):
+            if Path(args[-1]).name in STEPS:
                 taken.append(place / f"{len(taken):03}")
                 shutil.copytree(folder, taken[-1])
             return value
@@ -275,4 +279,4 @@ def test_a_sweep_killed_after_any_of_a_runs_files_goes_on_to_the_same_run(sweep_
         again = json.loads((run.folder / "metrics.json").read_text())
         assert numbers_of(again) == pytest.approx(numbers_of(metrics), abs=1e-6), snapshot
         assert (run.folder / "predictions.jsonl").read_bytes() == predictions, snapshot
-    assert len(seen) > 15
+    assert len(seen) >= 6
