@@ -80,7 +80,7 @@ def stored_image(source: Any) -> Any:
     if not isinstance(source, Mapping):
         return source
     content, path = source.get("bytes"), source.get("path")
-    if isinstance(content, bytes) or (content is None and isinstance(path, (str, Path))):
+    if isinstance(content, bytes) or (content is None and isinstance(path, (str, Path)) and str(path).strip()):
         return path if content is None else content
     shown = {name: type(value).__name__ for name, value in source.items()}
     raise ValueError(f"an image must be bytes or a path, in a dict under these names, received {shown}.")

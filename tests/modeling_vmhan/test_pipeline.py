@@ -255,6 +255,7 @@ def test_the_processor_fetches_nothing(form, seeing):
     ("image", "received"),
     [
         ({"bytes": None, "path": None}, "'bytes': 'NoneType', 'path': 'NoneType'"),
+        ({"bytes": None, "path": " "}, "'bytes': 'NoneType', 'path': 'str'"),
         ({}, "{}"),
         ({"bytes": "aGVsbG8="}, "'bytes': 'str'"),
         ({"bytes": [1, 2], "path": "x.png"}, "'bytes': 'list', 'path': 'str'"),
