@@ -34,7 +34,7 @@ REFUSED = 2  # the exit code of a command whose output another process has
 SECONDS_TO_END = 3.0  # that a killed command's own workers may take
 TIMES = ("runtime", "per_second", "seconds", "_time")  # parts of the names of what is never twice the same
 POSTCARDS = {
-    "text_encoder": "offline:all-MiniLM-L6-v2", "text_encoder_layers": 1, "dataset": "postcards", "num_train": 40,
+    "do_train": True, "text_encoder": "offline:all-MiniLM-L6-v2", "text_encoder_layers": 1, "dataset": "postcards", "num_train": 40,
     "num_validation": 16, "num_test": 16, "features": "random:0", "feature_size_px": 32, "visual": "features",
     "num_image_phrases": 0, "num_train_epochs": 2, "per_device_train_batch_size": 8, "eval_strategy": "epoch",
     "save_strategy": "steps", "save_steps": 3, "save_total_limit": 2, "report_to": "none", "disable_tqdm": True,
@@ -48,6 +48,7 @@ class Command:
     prepare: Callable[[Path], None]  # makes the inputs
     begin: list[str]
     resume: list[str]
+    leaves: str  # a file that tells that the work was done
     code: int = 0
 
 
@@ -98,14 +99,13 @@ PREPARE += ' --feature_options {"size":64} --figures false'
 SWEEP = "sweep sweep.yaml --results out --num_proc 2".split()
 TRAIN = "train train.yaml --output_dir out".split()
 PREDICT = "predict model posts.jsonl --output out/answers.jsonl".split()
+PREPARE_BY_TWO = [*PREPARE.split(), "--num_proc", "2"]
 COMMANDS = {
-    "predict": Command(predict_inputs, PREDICT, PREDICT, code=1),
-    "prepare": Command(prepare_inputs, PREPARE.split(), PREPARE.split()),
-    "prepare --num_proc 2": Command(
-        prepare_inputs, f"{PREPARE} --num_proc 2".split(), f"{PREPARE} --num_proc 2".split()
-    ),
-    "train": Command(train_inputs, TRAIN, [*TRAIN, "--resume_from_checkpoint", "true"]),
-    "sweep": Command(sweep_inputs, SWEEP, SWEEP),
+    "predict": Command(predict_inputs, PREDICT, PREDICT, "answers.errors.jsonl", code=1),
+    "prepare": Command(prepare_inputs, PREPARE.split(), PREPARE.split(), "jsonl/train-*.parquet"),
+    "prepare --num_proc 2": Command(prepare_inputs, PREPARE_BY_TWO, PREPARE_BY_TWO, "jsonl/train-*.parquet"),
+    "train": Command(train_inputs, TRAIN, [*TRAIN, "--resume_from_checkpoint", "true"], "checkpoint-*/optimizer.pt"),
+    "sweep": Command(sweep_inputs, SWEEP, SWEEP, "postcards/*/seed-1/run.json"),
 }
 
 
@@ -119,11 +119,11 @@ def kill_trials(name: str, folder: Path, *, kills: int, seed: int = 0) -> Iterat
         met, problem = killed_run(command, place, moments)
         if met and not problem:
             problem = difference(expected, outcome(place / "out"))
-        done += met
-        if met:
+        if met:  # else it had ended before, which is no trial
             yield met, problem and f"{place}: {problem}"
-        if not problem:
+        if not (met and problem):
             shutil.rmtree(place)
+        done += met
 
 
 def two_at_once(name: str, folder: Path, count: int) -> Iterator[tuple[int, str]]:
@@ -150,6 +150,7 @@ def undisturbed(name: str, folder: Path) -> tuple[Path, float, dict[str, Any]]:
     assert end(fork(command.prepare, inputs)) == 0, f"{name}: no inputs, see {folder}"
     whole, started = clone(inputs, folder / "whole"), time.monotonic()
     assert run(command.begin, whole) == command.code, (whole / "log.txt").read_text()[-2000:]
+    assert list((whole / "out").glob(command.leaves)), f"{name}: no {command.leaves} in {whole / 'out'}"
     return folder, time.monotonic() - started, outcome(whole / "out")
 
 
