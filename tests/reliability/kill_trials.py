@@ -35,10 +35,11 @@ SECONDS_TO_END = 3.0  # that a killed command's own workers may take
 # Parts of the names of scores that are times, and of the loss that is a mean over what one process has trained.
 OF_ONE_RUN = ("runtime", "per_second", "seconds", "_time", "train_loss")
 POSTCARDS = {
-    "do_train": True, "text_encoder": "offline:all-MiniLM-L6-v2", "text_encoder_layers": 1, "dataset": "postcards",
-    "num_train": 40, "num_validation": 16, "num_test": 16, "features": "random:0", "feature_size_px": 32, "visual": "features",
-    "num_image_phrases": 0, "num_train_epochs": 2, "per_device_train_batch_size": 8, "eval_strategy": "epoch",
-    "save_strategy": "steps", "save_steps": 3, "save_total_limit": 2, "report_to": "none", "disable_tqdm": True,
+    "text_encoder": "offline:all-MiniLM-L6-v2", "text_encoder_layers": 1, "dataset": "postcards", "num_train": 40,
+    "num_validation": 16, "num_test": 16, "features": "random:0", "feature_size_px": 32, "visual": "features",
+    "num_image_phrases": 0, "do_train": True, "num_train_epochs": 2, "per_device_train_batch_size": 8,
+    "eval_strategy": "epoch", "save_strategy": "steps", "save_steps": 3, "save_total_limit": 2, "report_to": "none",
+    "disable_tqdm": True,
 }  # fmt: skip
 
 
