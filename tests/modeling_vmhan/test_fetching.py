@@ -130,11 +130,11 @@ def test_a_picture_arrives_as_it_is(path, fetch):
                 "file:///etc/hostname",
                 "ftp://h/x.png",
                 "gopher://h/",
-                "data:image/png;base64,AA",
                 "http://h:x/",
                 "javascript:void",
             )
         ),
+        ("/to?data:image/png;base64,AA", ValueError, "/to.*' cannot be had: .*received 'data:image/png;base64,[.]"),
         ("/to?http://ann:secret@h/?secret", ValueError, "no user or password.*received 'http://h/"),
     ],
 )
