@@ -7,12 +7,15 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 
-__all__ = ["json_text", "remove_leftovers", "sha256_of", "whole_file", "write_json", "write_text"]
+__all__ = ["json_text", "remove_leftovers", "remove_leftovers_inside", "sha256_of", "whole_file"]
+__all__ += ["write_json", "write_text"]
+
+TEMPORARY = f".{'[0-9a-f]' * 8}-"  # how the name of a file begins that is being written, as a pattern
 
 
 @contextlib.contextmanager
@@ -36,8 +39,17 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Delete the temporary files of `path` that kills have left; nobody else may be writing it."""
-    for temporary in path.parent.glob(f".{'[0-9a-f]' * 8}-{glob.escape(path.name)}"):
-        temporary.unlink(missing_ok=True)
+    _unlink(path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}"))
+
+
+def remove_leftovers_inside(folder: Path) -> None:
+    """Delete the temporary files of all files in a folder and in those in it; nobody else may be writing there."""
+    _unlink(folder.rglob(f"{TEMPORARY}*"))
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

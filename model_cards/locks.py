@@ -16,11 +16,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from model_cards.files import remove_leftovers_inside
+
 
 __all__ = ["BusyError", "lock_beside", "lock_inside", "locked", "locked_by_main"]
 
 logger = logging.getLogger(__name__)
 
+INSIDE = ".lock"
 PATIENCE = 0.3  # seconds, as the last holder may just be deleting its file
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EROFS)  # as Lustre may be mounted
 
@@ -39,7 +42,7 @@ def lock_beside(path: Path) -> Path:
 
 def lock_inside(folder: Path) -> Path:
     """The lock of a folder that stands while it is written to; its parent may belong to somebody else."""
-    return Path(folder) / ".lock"
+    return Path(folder) / INSIDE
 
 
 @contextlib.contextmanager
@@ -47,6 +50,7 @@ def locked(file: Path, output: str) -> Iterator[None]:
     """Hold the lock `file` while the block writes `output`, the words of the message; BusyError if another does.
 
     A block inside the block of the same thread goes on under its lock. Where the file system has no locks, a warning.
+    Of a folder that the lock lies in, what a killed process was writing is deleted first.
     """
     me = (os.getpid(), threading.get_ident(), os.path.realpath(file))
     if me in _held:
@@ -56,6 +60,8 @@ def locked(file: Path, output: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_empty, missing)
         _acquire(file, output, stack)
+        if file.name == INSIDE:
+            remove_leftovers_inside(file.parent)
         _held.add(me)
         stack.callback(_held.discard, me)
         yield

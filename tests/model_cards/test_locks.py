@@ -11,6 +11,7 @@ import filelock
 import pytest
 from other_processes import die, in_child, wait_until
 
+from model_cards.files import whole_file
 from model_cards.locks import BusyError, lock_beside, lock_inside, locked
 
 
@@ -54,6 +55,19 @@ def test_however_its_holder_ends_it_is_free(tmp_path, end):
 def hold_and(file, end):
     with locked(file, "it"):
         end()
+
+
+def test_what_a_killed_process_was_writing_into_the_folder_is_deleted(tmp_path):
+    def writing():
+        with whole_file(tmp_path / "figures" / "a.png") as temporary:
+            temporary.write_text("half")
+            die()
+
+    hold(lock_inside(tmp_path), writing).join()
+    (tmp_path / ".of-the-user").touch()
+    assert len(list((tmp_path / "figures").iterdir())) == 1
+    with locked(lock_inside(tmp_path), "it"):
+        assert not list((tmp_path / "figures").iterdir()) and (tmp_path / ".of-the-user").exists()
 
 
 def test_a_block_inside_goes_on_and_another_thread_does_not(tmp_path):
