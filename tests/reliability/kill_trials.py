@@ -90,6 +90,7 @@ def sweep_inputs(folder: Path) -> None:
     sweep = {
         "datasets": {"postcards": {"config": "train.yaml"}},
         "rows": {"full": {}, "no_kl": {"preset": "no_kl"}},
+        "flags": {"num_train_epochs": 1},
         "reference": "full",
         "seeds": [1],
     }
@@ -98,7 +99,7 @@ def sweep_inputs(folder: Path) -> None:
 
 PREPARE = "prepare --source jsonl --data_dir data --output_dir out --selector none --features random:0 --shard_size 8"
 PREPARE += ' --feature_options {"size":64} --figures false'
-SWEEP = "sweep sweep.yaml --results out --num_proc 2".split()
+SWEEP = "sweep sweep.yaml --results out --num_proc 1".split()
 TRAIN = "train train.yaml --output_dir out".split()
 PREDICT = "predict model posts.jsonl --output out/answers.jsonl".split()
 PREPARE_BY_TWO = [*PREPARE.split(), "--num_proc", "2"]
