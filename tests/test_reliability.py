@@ -20,7 +20,9 @@ def test_the_trials_put_their_counts_into_a_page(modules, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- what tests/reliability/run.py found -->\nold\n<!-- end -->\nafter\n")
     names = ["prepare", "fuzz", "rows"]
-    assert modules[0].main([*names, "--kills", "1", "--posts", "60", "--page", str(page)]) == 0
+    options = ["--kills", "1", "--posts", "60", "--page", str(page), "--folder", str(tmp_path / "work")]
+    (tmp_path / "work").mkdir()
+    assert modules[0].main([*names, *options]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
     assert [line.split(" | ")[1:3] for line in rows] == [["1", "1"], ["60", "60"], ["60", "60"]]
     text = page.read_text()
@@ -31,14 +33,14 @@ def test_the_trials_put_their_counts_into_a_page(modules, tmp_path, capsys):
 def test_what_was_not_handled_is_counted(modules, monkeypatch, capsys):
     outcomes = iter([(1, ""), (2, "answers.jsonl: missing"), (1, "")])
     monkeypatch.setattr(modules[0], "trials", lambda *_: {"predict": ("kills", 4, outcomes)})
-    assert modules[0].main([]) == 1
+    assert modules[0].main(["--folder", "unused"]) == 1
     said = capsys.readouterr()
     assert "| kills | 4 | 2 |" in said.out and "answers.jsonl: missing" in said.err
 
 
-def test_a_trial_that_is_not_there_is_said(modules, capsys):
+def test_a_trial_that_is_not_there_is_said(modules, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        modules[0].main(["predikt"])
+        modules[0].main(["predikt", "--folder", str(tmp_path)])
     assert "'predikt'" in capsys.readouterr().err
 
 

@@ -34,7 +34,11 @@ DAMAGED = 3_000
 def fuzz_trials(folder: Path, count: int) -> Iterator[tuple[int, str]]:
     """Half of the posts with features, half with pictures, each asked by its own pipeline."""
     for seed, pixels in enumerate((False, True)):
-        ask = _pipeline(pixels)
+        pipe = _pipeline(pixels)
+
+        def ask(post: object, pipe: MultimodalRelationClassificationPipeline = pipe, **options: object) -> object:
+            return pipe([post], **options)[0]  # in a list: of an iterator the pipeline makes another one
+
         for fuzzed in fuzzed_posts(seed, count // 2, folder=folder, pixels=pixels):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -51,10 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=25, help="of each command (default 25)")
     parser.add_argument("--twice", type=int, default=5, help="times that two processes share an output (default 5)")
     parser.add_argument("--posts", type=int, default=20_000, help="fuzzed posts, and rows (default 20,000)")
+    parser.add_argument("--folder", type=Path, help="where the commands work (default: a new one, which is kept)")
     parser.add_argument("--page", type=Path, help="put the table into this page, between its two marks")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    known = trials(arguments, Path(tempfile.mkdtemp(prefix="reliability-")))  # kept: it has what went wrong
+    known = trials(arguments, arguments.folder or Path(tempfile.mkdtemp(prefix="reliability-")))
     if unknown := set(arguments.names) - known.keys():
         parser.error(f"TRIAL: expected some of {list(known)}, received {sorted(unknown)}")
     lines, all_handled = ["| trial | tried | handled | minutes |", "| --- | --- | --- | --- |"], True
