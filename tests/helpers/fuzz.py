@@ -304,7 +304,7 @@ def _wrong_message(message: str, fuzzed: Fuzzed) -> str | None:
     if not any(key in message for key in KEYS):
         return f"names no value: {message}"
     identity = fuzzed.post.get("id") if type(fuzzed.post) is dict else None
-    name = f"post {identity!r}" if type(identity) in (str, int) and len(shown(identity)) < 50 else "post"
+    name = f"post {shown(identity)}" if type(identity) in (str, int) and len(shown(identity)) < 50 else "post"
     return None if name in message or "question" in message else f"does not name {name}: {message}"
 
 
