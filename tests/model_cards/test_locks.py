@@ -128,7 +128,7 @@ def test_a_forked_process_does_not_keep_it(tmp_path):
     with locked(file, "it"):
         child = in_child(time.sleep, 60)
     with locked(file, "it"):
-        pass
+        assert child.is_alive() and f"{os.getpid()}" in file.read_text()
     child.kill()
 
 
