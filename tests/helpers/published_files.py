@@ -9,11 +9,12 @@ import torch
 RELATIONS = {"None": "", "/per/per/peer": "person person", "/per/org/member_of": "person organization"}
 
 
-def write_mnre(folder, *, num_posts=120, leaky=True, seed=0):
+def write_mnre(folder, *, num_posts=120, leaky=True, order_leaks=False, seed=0):
     """Write mnre_txt/mnre_train.txt, mre_train_dict.pth and phrase_text_train.json; returns the three paths.
 
     Leaky: 2 crops for None and 3 or 4 for a relation, gold types after a positive pair's names. Honest: the same crops
-    for all lines of an image, as many as chance will, and names only.
+    for all lines of an image, as many as chance will, and names only. The order of head and tail says nothing, unless
+    it leaks: then a pair stands in the direction of its relation, and else in text order.
     """
     rng = random.Random(seed)
     lines, crops, phrases = [], {}, {}
@@ -22,6 +23,8 @@ def write_mnre(folder, *, num_posts=120, leaky=True, seed=0):
         of_image = [f"{post}_pred_yolo_crop_{rng.randrange(10**4)}.png" for _ in range(rng.randint(1, 4))]
         for head, tail in rng.sample([(3, 5), (3, 7), (5, 7)], rng.randint(1, 3)):
             relation = rng.choices(list(RELATIONS), weights=[6, 2, 2])[0]
+            if order_leaks and relation == "/per/org/member_of":
+                head, tail = tail, head
             line = len(lines)
             record = {"token": tokens, "h": {"name": tokens[head], "pos": [head, head + 1]}}
             record |= {"t": {"name": tokens[tail], "pos": [tail, tail + 1]}, "img_id": f"{post}.jpg"}

@@ -5,27 +5,21 @@ import random
 import sys
 
 import datasets
-import more_files
 import numpy as np
 import pytest
-import torch
-from paths import MNRE_DATA as REAL
+from audits import QUICK, audit, leaks, row_of
 from PIL import Image
 from published_files import write_mnre
 
-from datasets_scripts.audit.command import audit_dataset, audit_files, audit_table, main
-from datasets_scripts.audit.report import markdown
+from datasets_scripts.audit.command import audit_files, audit_table, main
 from datasets_scripts.audit.table import table_of_split
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
-from datasets_scripts.builders.more import MORE
-from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.commands import run_command
-from datasets_scripts.leaks import OFFICIAL, leak_status
+from datasets_scripts.leaks import leak_status
 from datasets_scripts.schema import new_pair, new_post, post_features
 
 
-QUICK = {"draws": 200, "folds": 2}
 FLAGS = ["--draws", "200", "--folds", "2"]
 VECTOR = 16
 
@@ -33,18 +27,6 @@ VECTOR = 16
 def run_audit(*argv):
     """The exit code of the command with this line of arguments."""
     return run_command("audit", lambda: main([str(argument) for argument in argv]))
-
-
-def leaks(report):
-    """{(field, aspect, task)} of all splits that failed, and {(field, rule)} of the broken invariants."""
-    views = [row for split in report["splits"].values() for row in split["views"] if row["failed"]]
-    checks = [check for split in report["splits"].values() for check in split["checks"] if check["failed"]]
-    return {(row["field"], row["aspect"], row["task"]) for row in views}, {(c["field"], c["rule"]) for c in checks}
-
-
-def row_of(report, field, aspect, task="none or positive"):
-    (split,) = report["splits"].values()
-    return next(r for r in split["views"] if (r["field"], r["aspect"], r["task"]) == (field, aspect, task))
 
 
 def posts(change=None, num_posts=80, seed=0):
@@ -72,12 +54,6 @@ def posts(change=None, num_posts=80, seed=0):
     columns["pairs"].feature["image_phrases"] = datasets.List(datasets.Value("string"))
     columns |= {name: datasets.Value("int32") for name in rows[0] if name not in columns}
     return datasets.Dataset.from_list(rows, features=datasets.Features(columns))
-
-
-def audit(rows, columns=(), **options):
-    """The report of a split; `columns` beside the pairs, () for all."""
-    rows = rows.select_columns(["tokens", "pairs", *columns]) if columns else rows
-    return audit_dataset(datasets.DatasetDict(train=rows), **QUICK, **options)
 
 
 def test_honest_posts_pass_though_the_pixels_tell_everything():
@@ -302,57 +278,3 @@ def test_a_picture_without_matplotlib_says_what_to_install(published, monkeypatc
     text, crops, _ = published
     assert run_audit("--auxiliary", crops, "--annotations", text, "--output_dir", tmp_path / "out", *FLAGS) == 2
     assert "pip install 'vmhan[report]'" in capsys.readouterr().err
-
-
-def test_postcards_pass():
-    sizes = {"num_train": 40, "num_validation": 1, "num_test": 1, "image_size": 96}
-    built = build(Postcards, config_name="postcards", **sizes)
-    assert leaks(audit(built["train"])) == (set(), set())
-
-
-def test_a_more_archive_passes(more_folder, tmp_path):
-    rng = random.Random(0)
-    lines, objects = [], {}
-    for post in range(60):
-        image_id, tokens = f"{post}.jpg", [f"Ann{post}"]
-        Image.new("RGB", (8, 6)).save(more_folder / "img_org/train" / image_id)
-        objects[image_id] = {f"[OBJ{i}]": (0.5, 0.5, rng.uniform(0.1, 0.9), 0.5) for i in range(rng.randint(1, 4))}
-        for name, box in objects[image_id].items():
-            fields = {"token": tokens, "h": {"name": tokens[0], "pos": [0, 1]}, "t": {"name": name, "box": box}}
-            relation = rng.choices(["none", "/per/per/peer"], weights=[3, 2])[0]
-            lines.append(more_files.fact(**fields, img_id=image_id, relation=relation))
-    more_files.write(more_folder / "txt/train.txt", *lines)
-    torch.save(objects, more_folder / "ent_train_dict.pth")
-    report = audit(build(MORE, config_name="more", data_dir=more_folder)["train"])
-    assert leaks(report) == (set(), set())
-    assert row_of(report, "pairs.tail_object -> boxes", "of the first")["kind"] == "content"
-
-
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real MNRE files are not at {REAL}")
-
-
-@needs_real
-def test_the_real_files_fail_by_far():
-    auxiliary = [REAL / "leaky_auxiliary/mre_val_dict.pth", REAL / "leaky_auxiliary/phrase_text_val.json"]
-    report = audit_files(auxiliary, REAL / "mnre_txt/mnre_val .txt", **QUICK)
-    assert row_of(report, "mre_val_dict.pth", "count")["accuracy"] == pytest.approx(0.991, abs=0.001)
-    suffix = row_of(report, "phrase_text_val.json", "words beyond the pair's own, as a code", "relation")
-    assert suffix["accuracy"] > 0.92 and suffix["f1"] > 0.8 and suffix["share_interval"][0] > 0.7
-
-
-@needs_real
-def test_the_real_official_build_fails_for_its_order_alone_and_the_order_blind_one_passes(tmp_path):
-    folder = tmp_path / "mnre"
-    for name in ("mnre_txt/mnre_val .txt", "captions"):  # validation alone: quicker
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(REAL / name)
-    official, blind = (
-        build(MNRE, config_name=name, data_dir=folder, captions="llava_next") for name in ("mnre", "mnre_order_blind")
-    )
-    report = audit(official["validation"])
-    assert leaks(report) == ({("mentions: tail first", "value", "none or positive")}, set())
-    assert row_of(report, "mentions: tail first", "value")["share"] == pytest.approx(
-        0.312, abs=0.01
-    )  # as DATA.md says
-    assert report["protocol"] == OFFICIAL and "Protocol: official" in markdown(report)
-    assert leaks(audit(blind["validation"])) == (set(), set())
