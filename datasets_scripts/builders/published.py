@@ -42,8 +42,8 @@ def published_files(folder: Path, split: str, phrase_text: bool) -> list[Path]:
         if found[-1] is None:
             raise FileNotFoundError(
                 f"mnre_published_objects: expected the published file of the {split} split in one of "
-                f'{", ".join(map(str, paths))}, found none. Put it there, or build config_name="mnre", which needs no '
-                "such file and gives no label away"
+                f"{', '.join(map(str, paths))}, found none. Put it there, or build config_name="
+                '"mnre_order_blind", which reads no such file'
             )
     return found
 

@@ -142,7 +142,9 @@ def test_an_unmarked_leak_is_caught(folder, write_run_files):
     assert "`value: 0.699857` stands in the card" in said and "`leaky: true` comes from the files" in said
 
 
-@pytest.mark.parametrize("leaky, reasons, status", [(None, None, "not recorded"), (False, [], "no leak was found")])
+@pytest.mark.parametrize(
+    "leaky, reasons, status", [(None, None, "not recorded"), (False, [], "none of the auxiliary files")]
+)
 def test_the_leak_status_is_stated(folder, write_run_files, leaky, reasons, status):
     write_run_files(folder, **({} if leaky is None else {"leaky": leaky}))
     card = model_card(folder)

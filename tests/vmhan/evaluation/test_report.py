@@ -45,7 +45,7 @@ def results(tmp_path):
     """Two seeds of `full`, one of `worse`, which leaks, two of `twin`, whose predictions are full's."""
     folder = tmp_path / "results" / "cards"
     visual, training = {"visual_feature_size": 8, "num_objects": 3}, {"load_best_model_at_end": True}
-    write_run(folder / "full" / "seed-1", GOOD, config=visual, training=training, data={})
+    write_run(folder / "full" / "seed-1", GOOD, config=visual, training=training, data={}, protocol="official")
     write_run(folder / "full" / "seed-2", BAD)
     write_run(folder / "twin" / "seed-1", GOOD, data={})
     write_run(folder / "twin" / "seed-2", BAD)
@@ -86,6 +86,7 @@ def test_the_files_have_the_same_numbers_and_reported_ones_stand_apart(made):
     measured, beside = text.split("## Beside the paper")
     for value in ("56.36 (23.14)", "-16.36", "+0.00", "40 pairs of 20 sentences", "reads mre_*_dict.pth"):
         assert value in measured
+    assert "Protocol: official." in measured
     assert "-0.00" not in text and "†" not in measured and "PCNN" not in measured
     assert "| PCNN | not run | *72.67*†" in beside and "| HVFormer | not built | –" in beside
     rows = list(csv.DictReader(made["table.csv"].open()))

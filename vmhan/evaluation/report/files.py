@@ -15,7 +15,7 @@ from vmhan.evaluation.report.rows import METRICS, SIGNIFICANCE, Row, statement
 __all__ = ["Report", "as_csv", "as_json", "as_latex", "as_markdown"]
 
 DAGGER, NOT_THERE = "†", "–"
-HEADER = "row,n,accuracy,precision,recall,F1,95 % interval,difference,p,reads,leaks".split(",")
+HEADER = "row,n,accuracy,precision,recall,F1,95 % interval,difference,p,reads,leaky files".split(",")
 COMPARED = ("f1_low", "f1_high", "difference", "difference_low", "difference_high", "p", "p_holm")
 COLUMNS = ["kind", "row", "title", "dataset", "split", "n"]
 COLUMNS += [f"{metric}{end}" for metric in METRICS for end in ("", "_deviation")]
@@ -56,13 +56,14 @@ class Report:
         if any(row.selected for row in self.rows):
             same = ", the very split that is scored here, so that the numbers are a little too good"
             selection = f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
+        protocol = f" Protocol: {self.full.protocol}." if self.full.protocol else ""
         return (
             f"{self.dataset}, {self.split} split: {pairs} pairs of {sentences} sentences. Mean over n seeds (sample "
             f"standard deviation), in per cent. Interval of F1: 95 %, sentences resampled {self.resamples} times, F1 "
             "averaged over the seeds within each resample; it does not cover the choice of seeds. "
             f"Difference: F1 of the row minus F1 of {self.full.title}. p: paired bootstrap test against "
             f"{self.full.title}, two-sided, Holm-corrected over the {len(self.rows) - 1} other rows; below "
-            f"{SIGNIFICANCE} the difference is significant. {selection} Code: {', '.join(revisions)}."
+            f"{SIGNIFICANCE} the difference is significant. {selection} Code: {', '.join(revisions)}.{protocol}"
         )
 
 
@@ -152,7 +153,7 @@ def _reported_cells(report: Report) -> tuple[list[str], list[list[str]]]:
         values = [found.get((table, name, data), {}).get(m) for data in datasets for m in METRICS]
         printed = [NOT_THERE if v is None else Markdown(f"*{v:.2f}*{DAGGER}") for v in values]
         cells.append([name, own, *printed, *(system.get(key, "not stated") for key in ("inputs", "leaks"))])
-    return [*header, "reads (MNRE)", "leaks (MNRE)"], cells
+    return [*header, "reads (MNRE)", "leaky files (MNRE)"], cells
 
 
 def _about_reported(report: Report) -> str:
@@ -170,7 +171,7 @@ def _reported_notes(report: Report) -> list[str]:
         system = read_systems()[row.table][row.row]
         if (row.table, row.row) not in notes:
             words = notes[row.table, row.row] = []
-            words += [f"leaks: {system['leaks']} ({system['source']})"] if "leaks" in system else []
+            words += [f"leaky files: {system['leaks']} ({system['source']})"] if "leaks" in system else []
             words += [f"not built: {system['reason']}"] if "reason" in system else []
         for text in inconsistencies(row, report.reported):
             notes[row.table, row.row].append(f"computed, {row.dataset.upper()}: {text}")

@@ -32,7 +32,7 @@ class Row:
     scores: dict[str, list[float]]  # metric -> its value for each of `seeds`
     f1_low: float  # 95 % interval of the mean F1, sentences resampled
     f1_high: float
-    leaks: list[str] | None  # why the inputs give labels away; [] if they do not, None if a run does not say
+    leaks: list[str] | None  # which files that were read give labels away; [] if none, None if a run does not say
     inputs: str  # what the system reads
     selected: bool  # whether the epoch with the best validation F1 counts, and not the last one
     revisions: list[str]  # git revisions of the code that made the runs
@@ -42,6 +42,7 @@ class Row:
     difference_high: float | None = None
     p: float | None = None
     p_holm: float | None = None  # after Holm's correction over the rows of the report
+    protocol: str | None = None  # of the data, as metrics.json has it
     identical: bool = False  # every prediction is the reference's, seed by seed
 
     def mean(self, metric: str) -> float:
@@ -89,6 +90,7 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
         selected=bool(made_by[0].get("training", {}).get("load_best_model_at_end")),
         revisions=sorted({e["git_revision"][:12] + " (changed)" * bool(e.get("git_dirty")) for e in made_in}),
         predictions=system.predictions,
+        protocol=metrics[0].get("protocol"),
     )
 
 
