@@ -37,7 +37,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "classifier_dropout": {"low": 0, "below": 1},
 }
 
-_CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # the global one's is the complete graph: all alike
+_CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # without the global one, whose clique joins all
 _ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0}
 _ENTITIES |= {"num_objects": 0, "num_text_phrases": 0}
 

@@ -301,5 +301,6 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")
         given = {name: getattr(output, name) for name in asked}
-        given |= dict(zip(("read_mean", "read_variance"), read)) if output_gaussians else {}
+        if output_gaussians:
+            given |= {"read_mean": read[0], "read_variance": read[1]}
         return VMHANRelationOutput(logits=logits, **losses, **given)

@@ -246,7 +246,7 @@ def parse_arguments(
             "leave --push_to_hub out for a baseline."
         )
     if model_args.preset == "text_only":
-        data_args.visual = "none"
+        data_args.visual = "none"  # whatever a file for VM-HAN may ask
     wanted = (model_args.reads, data_args.visual)
     if model_args.baseline is not None and wanted in (
         ("pixels", "none"),
