@@ -15,7 +15,7 @@ __all__ = ["PRESETS", "VMHANConfig"]
 
 ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
 PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
-HYPERGRAPH_ENCODERS = ("vhan", "none", "variational_gcn", *PLAIN_ENCODERS)
+HYPERGRAPH_ENCODERS = ("vhan", "mean", "none", "variational_gcn", *PLAIN_ENCODERS)
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
 # Which fields choose among names, and which rule each number follows (see `check_number`).
@@ -37,22 +37,28 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "classifier_dropout": {"low": 0, "below": 1},
 }
 
-# The 14 rows of the paper's Table 2, each as the fields it changes.
+_CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # without the global one, whose clique joins all
+_ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0}
+_ENTITIES |= {"num_objects": 0, "num_text_phrases": 0}
+
+# The 14 rows of the paper's Table 2, each as the fields it changes, and two baselines that read head and tail alone.
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {},
     "no_hypergraph": {"hyperedges": ["pairwise"]},
     "no_variational": {"variational": False},
-    "no_vhan": {"hypergraph_encoder": "none"},
+    "no_vhan": {"hypergraph_encoder": "mean"},
     "no_kl": {"kl_loss_weight": 0.0},
     "no_text_llm": {"num_text_phrases": 0},
     "no_image_llm": {"num_image_phrases": 0},
     "no_global": {"hyperedges": ["intra", "inter"]},
     "no_intra": {"hyperedges": ["global", "inter"]},
     "no_inter": {"hyperedges": ["global", "intra"]},
-    "hgnn": {"hypergraph_encoder": "hgnn", "variational": False},
-    "variational_gcn": {"hypergraph_encoder": "variational_gcn"},
-    "gcn": {"hypergraph_encoder": "gcn", "variational": False},
-    "gat": {"hypergraph_encoder": "gat", "variational": False},
+    "hgnn": {"hypergraph_encoder": "hgnn", "variational": False, **_CLIQUES},
+    "variational_gcn": {"hypergraph_encoder": "variational_gcn", **_CLIQUES},
+    "gcn": {"hypergraph_encoder": "gcn", "variational": False, **_CLIQUES},
+    "gat": {"hypergraph_encoder": "gat", "variational": False, **_CLIQUES},
+    "text_only": {**_ENTITIES, "num_image_phrases": 0},
+    "caption_appended": _ENTITIES,  # the text encoder reads the image phrases after the sentence
 }
 
 # Keys of config.json that transformers owns and that no PreTrainedConfig attribute reveals; Trainer sets use_cache.
@@ -80,10 +86,12 @@ class VMHANConfig(PreTrainedConfig):
         image_transform: dict of `PixelTransform`'s fields; None is ImageNet's normalisation at the encoder's size.
         num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q.
         hidden_size: D of nodes and hyperedges; None takes the text encoder's.
-        num_layers: of V-HAN. It takes 2 or more for what one node says to reach another selectively.
+        num_layers: of V-HAN. 2 are the least: with 1, no output reads a hyperedge that equations 5 and 6 have updated.
         num_heads: attention heads; must divide hidden_size.
         hyperedges: families of hyperedges, of `hypergraph.HYPEREDGE_FAMILIES`.
-        hypergraph_encoder: "vhan", or an ablation: "none", "hgnn", "gcn", "gat", "variational_gcn".
+        hypergraph_encoder: "vhan", or an ablation: "hgnn", "gcn", "gat", "variational_gcn" (the presets of that name
+            leave out the global hyperedge, in whose clique every node is every other's neighbour). Without propagation
+            "none" reads head and tail, and "mean" the averages of the text phrases and of the visual nodes as well.
         variational: False: no variance path, no KL, the classifier sees the means only.
         variance_eps: lower bound of every node variance.
         classifier_dropout: before the classifier (paper: 0.6).
@@ -103,7 +111,7 @@ class VMHANConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
     keys_to_ignore_at_inference = (
         "relation_loss reconstruction_loss kl_loss node_mean node_variance edge_mean edge_variance attentions "
-        "incidence node_mask".split()
+        "incidence node_mask read_mean read_variance".split()
     )
 
     def __init__(
@@ -156,7 +164,7 @@ class VMHANConfig(PreTrainedConfig):
 
     @classmethod
     def from_preset(cls, preset: str, **fields) -> "VMHANConfig":
-        """A row of Table 2: `fields`, with the preset's changes on top (they win where both name a field)."""
+        """One of `PRESETS`: `fields`, with the preset's changes on top (they win where both name a field)."""
         if not isinstance(preset, str) or preset not in PRESETS:
             near = _suggest(str(preset), PRESETS)
             raise ValueError(f"preset must be one of {list(PRESETS)}, received {preset!r}.{near}")

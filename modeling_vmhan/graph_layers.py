@@ -3,12 +3,16 @@
 Each layer has the signature of `VariationalHypergraphAttention.forward` and returns a `HypergraphState` with the
 hyperedges as they came in. As published, none has a residual connection. All activations of means are ELU, whatever
 the papers have, so that a row differs from V-HAN in the propagation alone. Shapes: P pairs, N nodes, E hyperedges, D.
+
+S is `incidence` with self-loops: each node is also a hyperedge of its own. The graph is the weighted clique expansion
+A = S S^T, (P, N, N): how many hyperedges two nodes share. Departure from a clique expansion of 0 and 1: in it the head
+and the tail of a text pair have the same neighbours, so that a GCN, and without an image HGNN, makes them one vector.
 """
 
 import torch
 from torch import Tensor, nn
 
-from .hypergraph import clique_adjacency
+from .hypergraph import with_self_loops
 from .layers import HypergraphState, check_heads, masked_softmax
 
 
@@ -20,9 +24,15 @@ def _inverse_sqrt(degree: Tensor) -> Tensor:
     return degree.clamp(min=1).rsqrt() * (degree > 0)
 
 
+def _clique_weights(incidence: Tensor, dtype: torch.dtype) -> Tensor:
+    """A = S S^T, (P, N, N); rows of absent nodes are zero."""
+    membership = with_self_loops(incidence).to(dtype)  # (P, N, E + N)
+    return membership @ membership.transpose(1, 2)
+
+
 def _normalised_adjacency(incidence: Tensor, dtype: torch.dtype) -> Tensor:
-    """D^-1/2 (A + I) D^-1/2 of the clique expansion, (P, N, N); rows of absent nodes are zero."""
-    adjacency = clique_adjacency(incidence).to(dtype)
+    """D^-1/2 A D^-1/2, (P, N, N), with D the row sums of A."""
+    adjacency = _clique_weights(incidence, dtype)
     scale = _inverse_sqrt(adjacency.sum(dim=-1))  # (P, N)
     return scale.unsqueeze(-1) * adjacency * scale.unsqueeze(-2)
 
@@ -36,9 +46,9 @@ class _GraphLayer(nn.Module):
 
 
 class HypergraphConvolution(_GraphLayer):
-    """HGNN (Feng et al. 2019, https://arxiv.org/abs/1809.09401): ELU(Dv^-1/2 H W De^-1 H^T Dv^-1/2 X Theta), W = I.
+    """HGNN (Feng et al. 2019, https://arxiv.org/abs/1809.09401): ELU(Dv^-1/2 S W De^-1 S^T Dv^-1/2 X Theta), W = I.
 
-    H is `incidence`; Dv and De are the node and hyperedge degrees.
+    Dv and De are the degrees of S's nodes and hyperedges.
     """
 
     def __init__(self, *, hidden_size: int):
@@ -46,15 +56,15 @@ class HypergraphConvolution(_GraphLayer):
         self.theta = nn.Linear(hidden_size, hidden_size, bias=False)
 
     def propagate(self, node_mean, incidence):
-        membership = incidence.to(node_mean.dtype)  # (P, N, E)
+        membership = with_self_loops(incidence).to(node_mean.dtype)  # (P, N, E + N)
         node_scale = _inverse_sqrt(membership.sum(dim=2)).unsqueeze(-1)  # (P, N, 1)
-        edge_size = membership.sum(dim=1).clamp(min=1).unsqueeze(-1)  # (P, E, 1)
-        gathered = membership.transpose(1, 2) @ (node_scale * self.theta(node_mean)) / edge_size  # (P, E, D)
+        edge_size = membership.sum(dim=1).clamp(min=1).unsqueeze(-1)  # (P, E + N, 1)
+        gathered = membership.transpose(1, 2) @ (node_scale * self.theta(node_mean)) / edge_size  # (P, E + N, D)
         return node_scale * (membership @ gathered)  # (P, N, D)
 
 
 class GraphConvolution(_GraphLayer):
-    """GCN (Kipf and Welling 2016, https://arxiv.org/abs/1609.02907): ELU(D^-1/2 (A + I) D^-1/2 X W), A the cliques."""
+    """GCN (Kipf and Welling 2016, https://arxiv.org/abs/1609.02907): ELU(D^-1/2 A D^-1/2 X W), Kipf's I is in A."""
 
     def __init__(self, *, hidden_size: int):
         super().__init__()
@@ -65,9 +75,9 @@ class GraphConvolution(_GraphLayer):
 
 
 class GaussianGraphConvolution(nn.Module):
-    """A GCN on Gaussians, as the RGCN of Zhu et al. 2019 (https://doi.org/10.1145/3292500.3330851), clique expansion.
+    """A GCN on Gaussians, as the RGCN of Zhu et al. 2019 (https://doi.org/10.1145/3292500.3330851).
 
-    mean' = ELU(A mean W_mu), variance' = ReLU((A * A) variance W_var) + eps with A the normalised adjacency. Zhu's
+    mean' = ELU(L mean W_mu), variance' = ReLU((L * L) variance W_var) + eps with L = D^-1/2 A D^-1/2. Zhu's
     variance-based attention is left out: the row asks for a plain GCN on Gaussians. `eps` keeps the KL finite.
     """
 
@@ -86,7 +96,7 @@ class GaussianGraphConvolution(nn.Module):
 
 
 class GraphAttention(_GraphLayer):
-    """GAT (Velickovic et al. 2018, https://arxiv.org/abs/1710.10903) over the clique expansion, heads concatenated.
+    """GAT (Velickovic et al. 2018, https://arxiv.org/abs/1710.10903) over the neighbours of A > 0, heads concatenated.
 
     a(i, j) = softmax over neighbours j of LeakyReLU_0.2(left . W x_i + right . W x_j); x_i' = ELU(sum_j a(i, j) Wx_j).
     """
@@ -104,5 +114,5 @@ class GraphAttention(_GraphLayer):
         left = (values * self.left.weight).sum(dim=-1).transpose(1, 2)  # (P, heads, N)
         right = (values * self.right.weight).sum(dim=-1).transpose(1, 2)  # (P, heads, N)
         scores = nn.functional.leaky_relu(left.unsqueeze(-1) + right.unsqueeze(-2), 0.2)  # (P, heads, N, N)
-        weights = masked_softmax(scores, clique_adjacency(incidence).unsqueeze(1))
+        weights = masked_softmax(scores, _clique_weights(incidence, scores.dtype).unsqueeze(1) > 0)
         return (weights @ values.transpose(1, 2)).transpose(1, 2).flatten(2)  # (P, N, D)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "clique_adjacency", "hyperedge_names"]
+__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "hyperedge_names", "with_self_loops"]
 
 HEAD, TAIL = 0, 1
 
@@ -18,19 +18,23 @@ def _global(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
 
 
 def _intra_modal(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
-    """Equation 2: the textual nodes; the visual nodes. (P, N, 2)"""
+    """Equation 2: the textual nodes; the visual nodes. (P, N, 2)
+
+    The paper names no hyperedge for the phrases: here and in `_inter_modal` they join by their modality.
+    """
     return torch.stack([node_mask & ~node_is_visual, node_mask & node_is_visual], dim=-1)
 
 
 def _inter_modal(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
     """Equation 3: the head with the visual nodes; the tail with the visual nodes. (P, N, 2)
 
-    A pair without any visual node has nothing to relate across modalities: both hyperedges are then empty.
+    A pair without any visual node has nothing to relate across modalities: both hyperedges are then empty. A visual
+    tail (MORE's) is left out of tail-visual, which would be a copy of the visual hyperedge with it.
     """
     visual = (node_mask & node_is_visual).unsqueeze(-1)  # (P, N, 1)
     nodes = torch.arange(node_mask.shape[1], device=node_mask.device)
     own = nodes.unsqueeze(-1) == nodes[: TAIL + 1]  # (N, 2): the head in the first, the tail in the second
-    return (visual | own) & node_mask.unsqueeze(-1) & visual.any(dim=1, keepdim=True)
+    return (visual ^ own) & node_mask.unsqueeze(-1) & visual.any(dim=1, keepdim=True)
 
 
 def _pairwise(node_mask: Tensor, node_is_visual: Tensor) -> Tensor:
@@ -78,7 +82,9 @@ def build_incidence(
     return torch.cat([build(node_mask, node_is_visual) for build in builders], dim=-1)  # (P, N, E)
 
 
-def clique_adjacency(incidence: Tensor) -> Tensor:
-    """Clique expansion (P, N, N) bool: nodes that share a hyperedge are neighbours, a node in any of its own too."""
-    membership = incidence.float()
-    return membership @ membership.transpose(1, 2) > 0  # (P, N, N)
+def with_self_loops(incidence: Tensor) -> Tensor:
+    """The hypergraph in which each node also has a hyperedge of its own: (P, N, E) bool -> (P, N, E + N) bool.
+
+    A node without any hyperedge, which is an absent one, gets none.
+    """
+    return torch.cat([incidence, torch.diag_embed(incidence.any(dim=-1))], dim=-1)

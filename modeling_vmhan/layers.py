@@ -54,9 +54,9 @@ class VariationalHypergraphAttention(nn.Module):
       mean' = ELU(sum_i a x_mean W_e,mu) + mean, variance' = ReLU(sum_i a^2 x_var W_e,var) + variance;
     - node update: the same with the roles exchanged.
 
-    Departures from the paper: the scale is sqrt(d_head), where it prints sqrt(d); and it writes one unnamed sigma for
-    both activations, where ELU and ReLU are those of Zhu et al. 2019 (https://doi.org/10.1145/3292500.3330851), whom
-    it cites for the diagonal variance. It is dense and masked; why is measured in docs/speed.
+    Departure from the paper: it writes one unnamed sigma for both activations, where ELU and ReLU are those of Zhu et
+    al. 2019 (https://doi.org/10.1145/3292500.3330851), whom it cites for the diagonal variance. It is dense and
+    masked; why is measured in docs/speed.
 
     Args:
         hidden_size: D, a multiple of `num_heads`. variational: False builds no variance path.
@@ -86,6 +86,7 @@ class VariationalHypergraphAttention(nn.Module):
         """
         query = _split_heads(self.edge_query(edge_mean), self.num_heads)  # (P, heads, E, d_head)
         key = _split_heads(self.node_key(node_mean), self.num_heads)  # (P, heads, N, d_head)
+        # departure: sqrt(d_head), where the paper prints sqrt(d)
         scores = query @ key.transpose(-1, -2) / key.shape[-1] ** 0.5  # (P, heads, E, N)
         incidence = incidence.unsqueeze(1)  # (P, 1, N, E)
         node_to_edge = masked_softmax(scores, incidence.transpose(-1, -2))  # (P, heads, E, N), equation 5

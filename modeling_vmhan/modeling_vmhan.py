@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_vmhan import VMHANConfig
 from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
-from .hypergraph import HEAD, TAIL, build_incidence
+from .hypergraph import build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .pretrained import VMHANPreTrainedModel, without_pooler
@@ -31,6 +31,7 @@ from .variational import (
     entity_features,
     initial_hyperedges,
     kl_to_standard_normal,
+    nodes_read,
     reconstruction_error,
 )
 from .vision import build_region_encoder, encode_regions
@@ -70,6 +71,8 @@ class VMHANRelationOutput(ModelOutput):
     node_variance: Tensor | None = None
     edge_mean: Tensor | None = None
     edge_variance: Tensor | None = None
+    read_mean: Tensor | None = None  # (P, n, D), what the classifier reads (see `nodes_read`)
+    read_variance: Tensor | None = None
     # with output_attentions
     attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
     incidence: Tensor | None = None
@@ -117,7 +120,7 @@ class VMHANModel(VMHANPreTrainedModel):
         sizes = {"input_size": config.hidden_size, "hidden_size": config.hidden_size}
         options = {"variance_eps": config.variance_eps, "variational": config.variational}
         self.gaussian_nodes = GaussianNodes(**sizes, **options)
-        num_layers = 0 if config.hypergraph_encoder == "none" else config.num_layers
+        num_layers = 0 if config.hypergraph_encoder in ("mean", "none") else config.num_layers
         self.layers = nn.ModuleList(
             _propagation_layer(config, is_last=index == num_layers - 1) for index in range(num_layers)
         )
@@ -254,7 +257,8 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         self.num_labels = config.num_labels
         self.vmhan = VMHANModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear((4 if config.variational else 2) * config.hidden_size, config.num_labels)
+        num_read = (4 if config.hypergraph_encoder == "mean" else 2) * (2 if config.variational else 1)
+        self.classifier = nn.Linear(num_read * config.hidden_size, config.num_labels)
         self.post_init()
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
@@ -289,11 +293,14 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
     ) -> VMHANRelationOutput:
         """labels: (P,) relation ids. The other inputs are those of `VMHANModel.forward`."""
         output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
-        entities = slice(HEAD, TAIL + 1)
-        variance = None if output.node_variance is None else output.node_variance[:, entities]
-        logits = self.classifier(self.dropout(entity_features(output.node_mean[:, entities], variance)))  # (P, R)
+        gaussians = output.node_mean, output.node_variance, output.node_mask, output.node_is_visual
+        read = nodes_read(*gaussians, with_averages=self.config.hypergraph_encoder == "mean")
+        logits = self.classifier(self.dropout(entity_features(*read)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
         asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")
-        return VMHANRelationOutput(logits=logits, **losses, **{name: getattr(output, name) for name in asked})
+        given = {name: getattr(output, name) for name in asked}
+        if output_gaussians:
+            given |= {"read_mean": read[0], "read_variance": read[1]}
+        return VMHANRelationOutput(logits=logits, **losses, **given)

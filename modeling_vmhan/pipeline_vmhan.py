@@ -17,7 +17,6 @@ from .drawing import draw_explanation
 from .explanation import explain_pairs
 from .fetching import fetch_image
 from .fonts import LEFT_TO_RIGHT
-from .hypergraph import HEAD, TAIL
 from .images import MAX_PIXELS, load_image, stored_image
 from .posts import sentence_of
 from .processing_vmhan import SHARED_FIELDS
@@ -143,9 +142,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         probabilities = (output.logits.float() / temperature).softmax(dim=-1)  # (P, R)
         samples, is_sampled = probabilities.unsqueeze(0), output.node_variance is not None
         if is_sampled:
-            entities = slice(HEAD, TAIL + 1)
-            gaussians = (tensor[:, entities] for tensor in (output.node_mean, output.node_variance))
-            noise = {"num_samples": num_samples, "seed": seed}
+            gaussians, noise = (output.read_mean, output.read_variance), {"num_samples": num_samples, "seed": seed}
             samples = monte_carlo_probabilities(self.model.classifier, *gaussians, temperature=temperature, **noise)
         explanations = None
         if explain:

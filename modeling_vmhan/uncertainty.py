@@ -24,17 +24,17 @@ class PredictiveUncertainty(NamedTuple):
 def monte_carlo_probabilities(
     classifier: nn.Module, mean: Tensor, variance: Tensor, *, num_samples: int, temperature: float = 1.0, seed: int = 0
 ) -> Tensor:
-    """Class probabilities under S draws of the head's and the tail's position: softmax(logits_s / temperature).
+    """Class probabilities under S draws of the nodes that it reads: softmax(logits_s / temperature).
 
     Sampled are the means that equation 9's classifier reads, m_s ~ N(mean, diag(variance)); its variance inputs stay,
     and one encoder pass serves all samples. All pairs share the same S draws of noise, made on the CPU: an answer
     depends on the seed, and neither on the other pairs of the batch nor on the device.
 
-    classifier: (..., 4 D) -> (..., R). mean, variance: (P, 2, D), of head and tail. Returns (S, P, R) float32.
+    classifier: (..., 2 n D) -> (..., R). mean, variance: (P, n, D), of `nodes_read`. Returns (S, P, R) float32.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(num_samples, 1, *mean.shape[1:], generator=generator).to(mean)  # (S, 1, 2, D)
-    means = mean + variance.sqrt() * noise  # (S, P, 2, D)
+    noise = torch.randn(num_samples, 1, *mean.shape[1:], generator=generator).to(mean)  # (S, 1, n, D)
+    means = mean + variance.sqrt() * noise  # (S, P, n, D)
     logits = classifier(entity_features(means, variance.expand_as(means)))  # (S, P, R)
     return (logits.float() / temperature).softmax(dim=-1)
 

@@ -7,8 +7,17 @@ writes N(x_mu, diag(x_sigma)), so its sigma is the variance, not the standard de
 import torch
 from torch import Tensor, nn
 
+from .hypergraph import TAIL, build_incidence
 
-__all__ = ["GaussianNodes", "entity_features", "initial_hyperedges", "kl_to_standard_normal", "reconstruction_error"]
+
+__all__ = [
+    "GaussianNodes",
+    "entity_features",
+    "initial_hyperedges",
+    "kl_to_standard_normal",
+    "nodes_read",
+    "reconstruction_error",
+]
 
 
 class GaussianNodes(nn.Module):
@@ -50,18 +59,39 @@ def initial_hyperedges(
     return edge_mean, membership @ node_variance / size.square()
 
 
+def nodes_read(
+    node_mean: Tensor, node_variance: Tensor | None, node_mask: Tensor, node_is_visual: Tensor, *, with_averages: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The Gaussians that equation 9's classifier reads: head and tail.
+
+    `with_averages` adds two, of the text phrases and of the visual nodes besides the tail: each is their average, as a
+    hyperedge starts, and zeros where there are none. Nodes are (P, N, D), masks (P, N) bool -> mean and variance
+    (P, n, D) or None, with n = 2 or 4.
+    """
+    entities = slice(TAIL + 1)
+    mean, variance = node_mean[:, entities], None if node_variance is None else node_variance[:, entities]
+    if not with_averages:
+        return mean, variance
+    others = node_mask & (torch.arange(node_mask.shape[1], device=node_mask.device) > TAIL)
+    groups = build_incidence(others, node_is_visual, families=["intra"])  # (P, N, 2)
+    average_mean, average_variance = initial_hyperedges(node_mean, node_variance, groups)  # (P, 2, D)
+    mean = torch.cat([mean, average_mean], dim=1)
+    return mean, None if variance is None else torch.cat([variance, average_variance], dim=1)
+
+
 def entity_features(mean: Tensor, variance: Tensor | None) -> Tensor:
     """What equation 9's classifier reads: [h_mu; h_var; t_mu; t_var], or [h_mu; t_mu] without variances.
 
-    mean and variance (..., 2, D) of head and tail -> (..., 4 D) or (..., 2 D).
+    mean and variance (..., n, D) of `nodes_read` -> (..., 2 n D) or (..., n D).
     """
     if variance is None:
         return mean.flatten(-2)
-    return torch.stack([mean, variance], dim=-2).flatten(-3)  # (..., 2 entities, mean and variance, D) -> (..., 4 D)
+    return torch.stack([mean, variance], dim=-2).flatten(-3)  # (..., n, mean and variance, D) -> (..., 2 n D)
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` is True (same shape); 0 where it is True nowhere."""
+    # departure from the paper's 1/n of each hypergraph: over all nodes of the batch, so a pair of many weighs more
     return values.masked_fill(~mask, 0).sum() / mask.sum().clamp(min=1)
 
 
@@ -81,8 +111,8 @@ def reconstruction_error(mean, variance, initial_mean, initial_variance, node_ma
     """Equation 10: squared distance of the final node Gaussians from the initial ones, in float32.
 
     The paper's "true" mean and variance are not defined; the initial Gaussian is the only node distribution there is
-    before propagation, so it is the target, detached. Averaged over D, then over the batch's present nodes. All are
-    (P, N, D), or None for variances; node_mask is (P, N) bool.
+    before propagation, so it is the target, detached. Averaged as the KL is. All are (P, N, D), or None for variances;
+    node_mask is (P, N) bool.
     """
     error = (mean.float() - initial_mean.detach().float()).square().mean(dim=-1)  # (P, N)
     if variance is not None:

@@ -54,7 +54,7 @@ def test_weights_are_shares_of_what_is_there(preset, make_model, encode, posts):
     assert not rollout.member_weight[~output.incidence.transpose(1, 2)].any()
 
 
-@pytest.mark.parametrize("preset", ["no_vhan", "gcn", "gat", "hgnn", "variational_gcn"])
+@pytest.mark.parametrize("preset", ["no_vhan", "text_only", "gcn", "gat", "hgnn", "variational_gcn"])
 def test_a_model_without_hyperedge_attention_cannot_be_explained(preset, make_model, encode, posts):
     model = make_model(preset)
     output = model(**encode(model, posts()), output_attentions=True)

@@ -6,13 +6,14 @@ import pytest
 import torch
 from tiny import elu, times
 
+from modeling_vmhan.configuration_vmhan import PRESETS
 from modeling_vmhan.graph_layers import (
     GaussianGraphConvolution,
     GraphAttention,
     GraphConvolution,
     HypergraphConvolution,
 )
-from modeling_vmhan.hypergraph import clique_adjacency
+from modeling_vmhan.hypergraph import build_incidence, with_self_loops
 from modeling_vmhan.layers import VariationalHypergraphAttention
 
 
@@ -29,6 +30,7 @@ INCIDENCE = [
     [False, False, False, False],
 ]
 NODES, EDGES = range(6), range(4)
+LOOPED = [[*row, *(i == k and any(row) for k in NODES)] for i, row in enumerate(INCIDENCE)]  # S, with self-loops
 
 LAYERS = {
     "hgnn": lambda: HypergraphConvolution(hidden_size=D),
@@ -67,14 +69,15 @@ def changed(tensors, change):
     return [None if tensor is None else change(tensor) for tensor in tensors]
 
 
-def neighbours(i):
-    """Nodes that share a hyperedge with node i, itself included: the clique expansion with self-loops."""
-    return [k for k in NODES if any(INCIDENCE[i][e] and INCIDENCE[k][e] for e in EDGES)]
+def shared(i, k):
+    """Entry (i, k) of A = S S^T: how many hyperedges two nodes share; with itself a node shares its loop too."""
+    return sum(of_i and of_k for of_i, of_k in zip(LOOPED[i], LOOPED[k], strict=True))
 
 
 def normalised_adjacency(i, k):
-    """Entry (i, k) of D^-1/2 (A + I) D^-1/2 (Kipf and Welling 2016); degrees count the self-loop."""
-    return 1 / math.sqrt(len(neighbours(i)) * len(neighbours(k))) if k in neighbours(i) else 0.0
+    """Entry (i, k) of D^-1/2 A D^-1/2 (Kipf and Welling 2016), whose I is the loops of A."""
+    degrees = [sum(shared(node, other) for other in NODES) for node in (i, k)]
+    return shared(i, k) / math.sqrt(math.prod(degrees)) if shared(i, k) else 0.0
 
 
 def propagated(weight_of, vectors, weight):
@@ -89,18 +92,18 @@ def assert_equal(actual, by_hand):
 
 def test_hgnn_is_feng_2019():
     layer, inputs = baseline("hgnn"), graph("hgnn")
-    node_degree = [sum(INCIDENCE[i]) for i in NODES]
-    edge_degree = [sum(INCIDENCE[i][e] for i in NODES) for e in EDGES]
+    node_degree = [sum(LOOPED[i]) for i in NODES]
+    edge_degree = [sum(column) for column in zip(*LOOPED, strict=True)]
 
-    def weight_of(i, k):  # entry (i, k) of Dv^-1/2 H De^-1 H^T Dv^-1/2
-        shared = [1 / edge_degree[e] for e in EDGES if INCIDENCE[i][e] and INCIDENCE[k][e]]
-        return sum(shared) / math.sqrt(node_degree[i] * node_degree[k]) if shared else 0.0
+    def weight_of(i, k):  # entry (i, k) of Dv^-1/2 S De^-1 S^T Dv^-1/2
+        parts = [1 / degree for degree, a, b in zip(edge_degree, LOOPED[i], LOOPED[k], strict=True) if a and b]
+        return sum(parts) / math.sqrt(node_degree[i] * node_degree[k]) if parts else 0.0
 
     expected = propagated(weight_of, inputs[0][0].tolist(), layer.theta.weight.tolist())
     assert_equal(layer(*inputs).node_mean, [[elu(value) for value in row] for row in expected])
 
 
-def test_gcn_is_kipf_2016_over_the_clique_expansion():
+def test_gcn_is_kipf_2016_over_the_weighted_clique_expansion():
     layer, inputs = baseline("gcn"), graph("gcn")
     expected = propagated(normalised_adjacency, inputs[0][0].tolist(), layer.weight.weight.tolist())
     assert_equal(layer(*inputs).node_mean, [[elu(value) for value in row] for row in expected])
@@ -132,11 +135,27 @@ def test_gat_is_velickovic_2018_over_the_clique_expansion():
     for i in NODES:
         row = []
         for d in range(D):
-            exponentials = {k: math.exp(score(i, k, d // size)) for k in neighbours(i)}
+            exponentials = {k: math.exp(score(i, k, d // size)) for k in NODES if shared(i, k)}
             total = sum(exponentials.values())
             row.append(elu(sum(value / total * projected[k][d] for k, value in exponentials.items())))
         expected.append(row)
     assert_equal(layer(*inputs).node_mean, expected)
+
+
+# nodes: head, tail, two text phrases, image, object. Which are present.
+PAIRS = {"no image": [1, 1, 0, 0, 0, 0], "image": [1, 1, 0, 0, 1, 1], "phrases": [1, 1, 1, 1, 0, 0], "all": [1] * 6}
+
+
+@pytest.mark.parametrize("present", PAIRS.values(), ids=PAIRS)
+@every_graph_layer
+def test_head_and_tail_do_not_come_out_alike(name, present):
+    """As far apart as a tenth of their length, on average over pairs; in a clique expansion of 0 and 1, GCN has 0."""
+    mask, is_visual = torch.tensor([present]).bool(), torch.tensor([[False] * 4 + [True] * 2])
+    *tensors, _ = graph(name, pairs=50)
+    incidence = build_incidence(mask, is_visual, families=PRESETS[name]["hyperedges"]).expand(50, -1, -1)
+    head, tail = baseline(name)(*tensors, incidence).node_mean[:, :2].unbind(dim=1)
+    apart = (head - tail).norm(dim=-1) / (head.norm(dim=-1) + tail.norm(dim=-1))
+    assert apart.mean() > 0.1 and "global" not in PRESETS[name]["hyperedges"]
 
 
 @every_graph_layer
@@ -237,19 +256,23 @@ def test_hypergraph_convolution_is_that_of_torch_geometric(geometric):
     """Theirs is D^-1 H B^-1 H^T X Theta, ours D^-1/2 H B^-1 H^T D^-1/2 X Theta: one is the other between D^1/2."""
     layer, inputs = baseline("hgnn"), graph("hgnn", pairs=3)
     node_mean, incidence = inputs[0], inputs[-1]
+    incidence = with_self_loops(incidence)
     pair, node, edge = incidence.nonzero(as_tuple=True)
-    index = torch.stack([pair * len(NODES) + node, pair * len(EDGES) + edge])
+    index = torch.stack([pair * len(NODES) + node, pair * incidence.shape[-1] + edge])
     theirs = geometric.HypergraphConv(D, D, bias=False).double()
     theirs.lin.weight.data.copy_(layer.theta.weight.data)
     root = incidence.sum(dim=2).clamp(min=1).double().sqrt().unsqueeze(-1)  # (P, N, 1)
-    output = root * theirs((node_mean / root).flatten(0, 1), index, num_edges=3 * len(EDGES)).view(3, len(NODES), D)
+    output = root * theirs((node_mean / root).flatten(0, 1), index, num_edges=3 * incidence.shape[-1]).view(
+        3, len(NODES), D
+    )
     torch.testing.assert_close(layer(*inputs).node_mean, torch.nn.functional.elu(output))
 
 
 def test_plain_graph_layers_are_those_of_torch_geometric(geometric):
-    """On the clique expansion, whose self-loops it has already."""
-    inputs = graph("gcn", pairs=3)
-    pair, one, other = clique_adjacency(inputs[-1]).nonzero(as_tuple=True)  # node `one` reads node `other`
+    """On the clique expansion, whose self-loops it has already; a GAT reads which weights are not 0."""
+    inputs, membership = graph("gcn", pairs=3), with_self_loops(torch.tensor(INCIDENCE)).double()
+    adjacency = (membership @ membership.T).expand(3, -1, -1)
+    pair, one, other = adjacency.nonzero(as_tuple=True)  # node `one` reads node `other`
     index = torch.stack([pair * len(NODES) + other, pair * len(NODES) + one])
     layers = {"gcn": baseline("gcn"), "gat": baseline("gat")}
     options = {"bias": False, "add_self_loops": False}
@@ -261,5 +284,6 @@ def test_plain_graph_layers_are_those_of_torch_geometric(geometric):
     theirs["gat"].att_src.data.copy_(layers["gat"].right.weight.data)
     for name, layer in layers.items():
         theirs[name].lin.weight.data.copy_(layer.weight.weight.data)
-        output = theirs[name](inputs[0].flatten(0, 1), index).view(3, len(NODES), D)
+        weights = {"edge_weight": adjacency[pair, one, other]} if name == "gcn" else {}
+        output = theirs[name](inputs[0].flatten(0, 1), index, **weights).view(3, len(NODES), D)
         torch.testing.assert_close(layer(*inputs).node_mean, torch.nn.functional.elu(output))

@@ -14,7 +14,13 @@ from modeling_vmhan import PRESETS
 ALL_PRESETS = pytest.mark.parametrize("preset", PRESETS)
 # Parameters whose gradient is zero by construction: a key's bias shifts all scores of a query alike (in any BERT).
 WITHOUT_EFFECT = ("key.bias",)
-NOT_VARIATIONAL = {"no_variational", "hgnn", "gcn", "gat"}
+NOT_VARIATIONAL = {"no_variational", "hgnn", "gcn", "gat", "text_only", "caption_appended"}
+NO_PROPAGATION = {"no_vhan", "text_only", "caption_appended"}
+SEES_REGIONS = pytest.mark.parametrize("preset", [p for p in PRESETS if "visual_feature_size" not in PRESETS[p]])
+
+
+# text phrases, and which of image, objects and image phrases, of each pair of `posts`
+COUNTS = [(2, "1111111"), (0, "1110111"), (1, "1111111"), (1, "0000000"), (0, "1000000"), (0, "1110100")]
 
 
 def differ(first, second):
@@ -32,7 +38,7 @@ def test_forward_losses_and_gradients(preset, mode, make_model, encode, posts):
     names = [name for name in ("relation_loss", "reconstruction_loss", "kl_loss") if name in output]
     terms = [(getattr(config, f"{name}_weight"), output[name]) for name in names]
     assert all(term.isfinite() and term >= 0 and not term.requires_grad for _, term in terms)
-    assert (output.reconstruction_loss == 0) == (preset == "no_vhan")  # where nothing moves the nodes
+    assert (output.reconstruction_loss == 0) == (preset in NO_PROPAGATION)  # where nothing moves the nodes
     close(output.loss, sum(weight * term for weight, term in terms))  # equation 12
 
     output.loss.backward()
@@ -68,12 +74,7 @@ def test_the_nodes_of_each_pair(mode, make_model, encode, posts):
     model = make_model(entity_representation=mode)
     output = model.vmhan(**without_labels(encode(model, posts())))
     assert ["".join(str(int(present)) for present in pair) for pair in output.node_mask] == [
-        "11111111111",  # everything
-        "11001110111",  # chose two objects, has no text phrase
-        "11101111111",
-        "11100000000",  # no image
-        "11001000000",  # no objects, no caption
-        "11001110100",
+        f"11{'1' * phrases:0<2}{visual}" for phrases, visual in COUNTS
     ]
     assert output.node_is_visual.tolist() == [[False] * 4 + [True] * 7] * 6
 
@@ -244,6 +245,53 @@ def test_what_the_classifier_reads(make_model, encode, posts):
     close(output.logits, model.classifier(torch.cat([head, tail], dim=-1)))
 
 
+def test_without_propagation_the_classifier_also_reads_the_averages(make_model, encode, posts):
+    model = make_model("no_vhan")
+    output = model(**encode(model, posts()), output_gaussians=True)
+    read = []
+    for pair, count in enumerate(COUNTS):
+        for nodes in ([0], [1], range(2, 2 + count[0]), [4 + i for i in range(7) if count[1][i] == "1"]):
+            for values, power in ((output.node_mean, 1), (output.node_variance, 2)):
+                members = [values[pair, node] for node in nodes]
+                read.append(sum(members) / len(members) ** power if members else torch.zeros(32))
+    close(output.logits, model.classifier(torch.stack(read).view(6, -1)))
+
+
+@pytest.mark.parametrize(
+    ("preset", "read"),
+    [
+        ("no_vhan", {"image", "objects", "caption", "text phrases", "image phrases"}),
+        ("caption_appended", {"caption"}),
+        ("text_only", set()),
+    ],
+)
+def test_what_models_without_propagation_read(preset, read, make_model, predict, posts):
+    model, post = make_model(preset), posts()[0]
+
+    def changed(**of_pair):
+        return {"pairs": [{**pair, **of_pair} for pair in post["pairs"]]}
+
+    changes = {
+        "image": {"image_features": [-x for x in post["image_features"]]},
+        "objects": {"object_features": [[-x for x in features] for features in post["object_features"]]},
+        "caption": {"caption": "at night in Paris"},
+        "text phrases": changed(text_phrases=[(2, 4)]),
+        "image phrases": changed(image_phrases=[1]),
+    }
+    before = predict(model, [post])
+    assert {name for name, change in changes.items() if differ(before, predict(model, [{**post, **change}]))} == read
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_equations_5_and_6_take_two_layers(num_layers, make_model, encode, posts):
+    """What updates a hyperedge is not there in the last layer, and in the one before it the logits depend on it."""
+    model = make_model(num_layers=num_layers)
+    model(**without_labels(encode(model, posts()))).logits.square().sum().backward()
+    found = {name: p.grad.abs().max() > 1e-7 for name, p in model.vmhan.layers.named_parameters() if "edge_" in name}
+    updates = {"0.edge_mean_value.weight", "0.edge_variance_value.weight"} if num_layers == 2 else set()
+    assert {name for name in found if "value" in name} == updates and all(found.values())
+
+
 @pytest.mark.parametrize("preset", ["full", "gat", "no_vhan"])
 def test_optional_outputs(preset, make_model, encode, posts):
     model = make_model(preset)
@@ -252,7 +300,7 @@ def test_optional_outputs(preset, make_model, encode, posts):
     plain = model(**inputs)
     assert list(plain.keys()) == ["logits"]  # no loss without labels, nothing that was not asked for
 
-    pairs, nodes, edges, size, heads = 6, 2 + 2 + 1 + 3 + 3, 5, 32, 4
+    pairs, nodes, edges, size, heads = 6, 2 + 2 + 1 + 3 + 3, 4 if preset == "gat" else 5, 32, 4
     output = model(**inputs, labels=labels, output_gaussians=True, output_attentions=True)
     assert output.node_mean.shape == (pairs, nodes, size)
     assert output.edge_mean.shape == (pairs, edges, size)
@@ -306,7 +354,7 @@ def test_a_preset_changes_the_logits_or_the_loss(preset, make_model, encode, pos
     assert changed == (preset != "full")
 
 
-@ALL_PRESETS
+@SEES_REGIONS
 def test_a_visual_tail_is_read_and_its_object_may_move(preset, make_model, predict, object_post):
     model, post = make_model(preset), object_post()
     logits = predict(model, [post])

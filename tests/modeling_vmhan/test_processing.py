@@ -409,6 +409,24 @@ def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
     assert "[E2]" not in first and first.count("[E1]") == {"marker": 1, "span": 0, "packed": 2}[mode]
 
 
+@pytest.mark.parametrize(
+    ("tail", "chosen", "limit", "expected"),
+    [
+        (2, None, 3, [0, 1]),  # the other objects, in their order
+        (0, None, 1, [1]),  # the next one takes its place
+        (2, [2, 1, 0], 2, [1, 0]),
+        (2, [-1, 2, 0], 3, [-1, 0]),  # a place left empty stays so
+        (2, [2], 3, []),
+        (None, [-1, 2, 0], 3, [-1, 2, 0]),  # a text tail is no object
+    ],
+)
+def test_a_tail_is_none_of_its_own_pair_s_objects(tail, chosen, limit, expected, make_processor, object_post):
+    post = object_post()
+    pair = {"head": (0, 1), **({"tail": (4, 5)} if tail is None else {"tail_object": tail})}
+    post["pairs"] = [pair if chosen is None else pair | {"objects": chosen}]
+    assert make_processor(num_objects=limit)(post)["pair_objects"].tolist() == [expected]
+
+
 def test_pixels_are_cropped_as_the_boxes_say(make_processor, posts):
     image = Image.fromarray(np.arange(60 * 40 * 3, dtype=np.uint8).reshape(40, 60, 3)).convert("P")
     boxes = [[0, 0, 20, 20], [10.5, 5, 60, 40]]

@@ -47,7 +47,7 @@ class ModelArguments:
         "bert-base-uncased",
     )
     text_encoder_layers: int | None = _help("Keep only the text encoder's first layers; None: all.")
-    preset: str = _help("A row of the paper's Table 2.", "full")
+    preset: str = _help("A row of the paper's Table 2, text_only or caption_appended.", "full")
     entity_representation: str | None = _help("marker, span or packed.")
     num_objects: int | None = None
     num_text_phrases: int | None = None
@@ -245,6 +245,8 @@ def parse_arguments(
             f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
             "leave --push_to_hub out for a baseline."
         )
+    if model_args.preset == "text_only":
+        data_args.visual = "none"  # whatever a file for VM-HAN may ask
     wanted = (model_args.reads, data_args.visual)
     if model_args.baseline is not None and wanted in (
         ("pixels", "none"),

@@ -165,9 +165,15 @@ def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     assert 0 < ratio["quartile_1"] <= ratio["median"] <= ratio["quartile_3"]
 
 
+@pytest.mark.parametrize("preset", ["no_vhan", "gcn"])
+def test_models_of_other_presets_as_programs(preset, make_small, make_processor):
+    model = make_small(preset)
+    processor = make_processor(model.config)
+    assert largest_difference(model, processor, export_program(model, processor).module()) < 1e-4
+
+
 def test_a_marker_model_of_text_alone_in_onnx(needs_onnx, make_small, make_processor, tmp_path):
-    fields = {"visual_feature_size": 0, "num_text_phrases": 0, "num_image_phrases": 0}
-    model = make_small("no_vhan", entity_representation="marker", **fields)
+    model = make_small("text_only", entity_representation="marker")
     processor = make_processor(model.config)
     assert save_onnx(export_program(model, processor), tmp_path / "model.onnx", opset=20) == 20
     session = onnx_session(tmp_path / "model.onnx", num_threads=1)

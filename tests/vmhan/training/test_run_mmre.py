@@ -292,8 +292,11 @@ def test_order_blind_data_make_an_order_blind_model_that_says_so(workplace, tmp_
         assert first == second
 
 
-def test_the_text_only_baseline_sees_nothing_of_the_image(workplace, parsed):
-    model_args, data_args, run_args = parsed("--visual", "none")
+@pytest.mark.parametrize(
+    "flags", [("--visual", "none"), ("--preset", "text_only"), ("--preset", "text_only", "--visual", "pixels")]
+)
+def test_a_text_only_model_sees_nothing_of_the_image(flags, parsed):
+    model_args, data_args, run_args = parsed(*flags)
     posts = load_posts(data_args, run_args)
     assert not {"image", "image_features", "boxes", "caption"} & set(posts["train"].column_names)
     model, _ = build_model(model_args, data_args, posts)
