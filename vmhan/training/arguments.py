@@ -10,11 +10,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from datasets_scripts.commands import nearest, parse_dataclasses
+from datasets_scripts.configs import with_config
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES, Baseline, get_baseline
-from vmhan.configs import find_config
-from vmhan.training.flags import flags_of, read_entries
 from vmhan.training.text_encoders import OFFLINE_ENCODER
 
 
@@ -232,13 +231,10 @@ def parse_arguments(
     `also` has further flags, {name: options of argparse}; their namespace is then the fourth group. ValueError for a
     file that is no mapping, an unknown key or flag, and two that do not go together.
     """
-    argv, flags = list(argv), list(before)
-    if argv and not argv[0].startswith("-"):
-        flags += flags_of(read_entries(find_config(argv.pop(0))))
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False, usage=usage)
     for name, options in (also or {}).items():
         parser.add_argument(name, **options)
-    groups = parse_dataclasses(parser, [*flags, *argv])
+    groups = parse_dataclasses(parser, [*before, *with_config(argv)])
     model_args, data_args, run_args, *_ = groups
     if model_args.baseline is not None and run_args.publish:
         raise ValueError(

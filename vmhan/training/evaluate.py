@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers.utils import CONFIG_NAME
 
+from datasets_scripts.configs import flags_of
 from datasets_scripts.leaks import leak_record
 from model_cards.files import write_json
 from model_cards.run_metadata import RUN_FILE, read_metadata
@@ -18,7 +19,6 @@ from vmhan.configs import current_settings
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
 from vmhan.training.data import load_posts, with_lengths
-from vmhan.training.flags import flags_of
 from vmhan.training.models import load_trained
 from vmhan.training.results import describe, write_results
 
