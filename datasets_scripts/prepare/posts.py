@@ -11,8 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes.pairs import FIELDS
-from datasets_scripts.nodes.selection import apply_selections, moved_indices, select_posts
+from datasets_scripts.nodes.selection import apply_selections, select_posts
 from datasets_scripts.prepare.images import FEATURES, image_file, image_record, is_kept, load_upright
 from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, json_lines, write_parquet
 from datasets_scripts.prepare.source import NO_FILE
@@ -75,16 +74,9 @@ def _with_nodes(
     questions = (_question(plan, *post) for post in asked)
     for selections, (post, record) in zip(select_posts(tools.selector, questions), posts, strict=True):
         chosen, reasons = apply_selections(post, selections)
-        pairs = []
-        for given, pair in zip(post["pairs"], chosen["pairs"], strict=True):
-            own = {name: given[name] for name in FIELDS if given.get(name)}
-            if "image_phrases" in own:  # indices into the source's list of phrases
-                phrases = post["image_phrases"], chosen["image_phrases"]
-                own["image_phrases"] = moved_indices(own["image_phrases"], *phrases)
-            pairs.append(pair | own)
         place = {"split": shard.split, "id": post["id"]}
-        log += [place | reason for reason in reasons if not pairs[reason["pair"]][reason["field"]]]
-        yield chosen | {"pairs": pairs}, record
+        log += [place | reason for reason in reasons if not chosen["pairs"][reason["pair"]][reason["field"]]]
+        yield chosen, record
 
 
 def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple[dict[str, Any], Image.Image | None]:

@@ -125,6 +125,10 @@ class DataArguments:
     cache_dir: str | None = _help("Where built data sets are kept.")
     captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on.")
     max_phrases: int | None = _help("mnre: noun phrases taken from a caption.")
+    selector: str | None = _help(
+        "mnre, more, jsonl: heuristic or spacy:PIPELINE, the rule that takes text phrases from the sentence and puts "
+        "a pair's phrases and objects in order. Left out: those that the data name, else the first ones."
+    )
     phrase_text: bool | None = _help("mnre_published_objects: read phrase_text_*.json, which leaks, as well.")
     visual: str | None = _help(
         "What the model sees of the pictures. none: nothing, the text-only baseline; features: visual features, which "
@@ -161,7 +165,7 @@ class DataArguments:
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
-        names += ("order_blind", "symmetric_relations")
+        names += ("order_blind", "symmetric_relations", "selector")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
