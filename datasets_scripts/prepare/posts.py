@@ -18,7 +18,7 @@ from datasets_scripts.prepare.source import NO_FILE
 from model_cards.files import whole_file, write_text
 
 
-__all__ = ["write_post_shard"]
+__all__ = ["why_bad", "write_post_shard"]
 
 # A post, and the record of its image: what `image_record` gives, and the image's number, -1 where the post has none.
 PostAndImage = tuple[dict[str, Any], dict[str, Any]]
@@ -43,9 +43,7 @@ def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[Post
     for row in shard.rows:
         post, number = plan.source.posts[shard.split][row], plan.source.numbers[shard.split][row]
         record = nothing if number < 0 else image_record(plan, number)
-        reason = record["reason"]
-        if number < 0 and "image" in plan.source.info.features and post["image_id"]:
-            reason = NO_FILE
+        reason = why_bad(plan, post, number, record["reason"])
         if reason is not None:
             is_left_out = plan.arguments.on_bad_image == "skip_post"
             if not is_left_out and any(pair["tail_object"] >= 0 for pair in post["pairs"]):
@@ -61,6 +59,12 @@ def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[Post
             number = -1
         objects = {"boxes": record["boxes"], "object_labels": record["object_labels"]}
         yield post | objects, record | {"number": number}
+
+
+def why_bad(plan: Plan, post: dict[str, Any], number: int, reason: str | None) -> str | None:
+    """Why a post cannot have its image, whose record says `reason`; None if it can, or names none."""
+    is_missing = number < 0 and "image" in plan.source.info.features and post["image_id"]
+    return NO_FILE if is_missing else reason
 
 
 def _with_nodes(
