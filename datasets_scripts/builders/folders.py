@@ -27,7 +27,8 @@ Fact = tuple[list[str], str, dict[str, Any]]  # tokens, image id, pair
 
 # `selector` of a builder's config; language models choose in `vmhan prepare`, which keeps what they answered.
 SelectorByRule = Annotated[str, Field(pattern="^(heuristic|spacy:.+)$")]
-ALL = 1 << 20  # phrases and objects of a pair: the model's numbers say how many of them become nodes
+# Of phrases and objects: the model's own numbers say how many of them become nodes.
+ALL = dict.fromkeys(("num_text_phrases", "num_image_phrases", "num_objects"), 1 << 20)
 
 
 class FolderBuilder(datasets.GeneratorBasedBuilder):
@@ -103,9 +104,7 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
     def _selector(self) -> Any:
         from datasets_scripts.nodes.selection import make_selector
 
-        return make_selector(
-            self.config.selector, **dict.fromkeys(("num_text_phrases", "num_image_phrases", "num_objects"), ALL)
-        )
+        return make_selector(self.config.selector, **ALL)
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         files = self.text_files(self.folder)

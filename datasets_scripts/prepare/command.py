@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> Path | None:
     datasets.disable_progress_bars()  # those of its inner workings; the preparation has its own
     level = logging.INFO if state.is_main_process else logging.WARNING
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=level)
+    for name in ("httpx", "httpx2"):  # of openai: a line a request
+        logging.getLogger(name).setLevel(logging.WARNING)
     if arguments.dry_run:
         print(dry_run(arguments))
         return None

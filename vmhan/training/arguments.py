@@ -48,7 +48,10 @@ class ModelArguments:
     text_encoder_layers: int | None = _help("Keep only the text encoder's first layers; None: all.")
     preset: str = _help("A row of the paper's Table 2.", "full")
     entity_representation: str | None = _help("marker, span or packed.")
-    num_objects: int | None = None
+    num_objects: int | None = _help(
+        "Objects a pair gets at most, and so the next two. A number that is named must be met by the data; left out: "
+        "3, or 0 where the data have none."
+    )
     num_text_phrases: int | None = None
     num_image_phrases: int | None = None
     hidden_size: int | None = None
