@@ -35,16 +35,16 @@ test: install  ## run the tests
 test-quick: install  ## run the tests for daily work, in less than a minute
 	$(PYTEST) -m "not slow"
 
-# Gradio takes an older Pillow and ultralytics is AGPL-3.0, so neither is in the environment of the other tests.
+# Gradio takes an older Pillow, ultralytics is AGPL-3.0 and spaCy brings much, so none is where the other tests run.
 $(EXTRAS)/.installed: $(STAMP)
 	$(PYTHON) -m venv $(EXTRAS)
 	echo "$(CURDIR)/$(VENV)/lib/$$(ls $(VENV)/lib)/site-packages" > $(EXTRAS)/lib/$$(ls $(VENV)/lib)/site-packages/base.pth
-	$(EXTRAS)/bin/python -m pip install -q 'gradio>=6,<7' opencv-python-headless
+	$(EXTRAS)/bin/python -m pip install -q 'gradio>=6,<7' opencv-python-headless 'spacy>=3.8'
 	$(EXTRAS)/bin/python -m pip install -q --no-deps 'ultralytics>=8.4.190' ultralytics-thop
 	touch $@
 
-test-extras: $(EXTRAS)/.installed  ## run the tests that want Gradio or ultralytics, in an environment of their own
-	$(SETTINGS) $(EXTRAS)/bin/python -m pytest -n 2 --dist worksteal tests/model_cards/test_space.py tests/datasets_scripts/detection
+test-extras: $(EXTRAS)/.installed  ## run the tests that want Gradio, ultralytics or spaCy, in an environment of their own
+	$(SETTINGS) $(EXTRAS)/bin/python -m pytest -n 2 --dist worksteal tests/model_cards/test_space.py tests/datasets_scripts/detection tests/datasets_scripts/nodes/test_selection_spacy.py
 
 test-lowest:  ## run the quick tests with the oldest versions that pyproject.toml allows, in .venv-lowest
 	$(PYTHON) -m venv $(LOWEST)-uv

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-__all__ = ["NODES", "differing_splits"]
+__all__ = ["NODES", "count_filled", "differing_splits"]
 
 
 # What a split may hold, and the column of the posts, or the field of their pairs, that has it.
@@ -46,7 +46,7 @@ def differing_splits(
     found = []
     for thing in things:
         unit = "pairs" if THINGS[thing].startswith("pairs.") else "posts"
-        counts = {name: _count(table, THINGS[thing]) for name, table in tables.items()}
+        counts = {name: count_filled(table, THINGS[thing]) for name, table in tables.items()}
         shares = {name: have / of for name, (have, of) in counts.items() if of}
         for name, (have, of) in counts.items():
             best = max(shares, key=shares.__getitem__, default=name)
@@ -58,8 +58,10 @@ def differing_splits(
     return found
 
 
-def _count(posts: pa.Table, place: str) -> tuple[int, int]:
-    """How many cells hold something, neither null nor an empty string or list, and of how many."""
+def count_filled(posts: pa.Table, place: str) -> tuple[int, int]:
+    """How many cells of the column `place`, or of a field of the pairs ("pairs.objects"), hold something, neither null
+    nor an empty string or list, and of how many. A column that is not there holds nothing.
+    """
     name, _, field = place.partition(".")
     column = posts[name] if name in posts.column_names else pa.chunked_array([pa.nulls(len(posts))])
     if field:

@@ -33,10 +33,11 @@ hypothesis.settings.load_profile("vmhan")
 
 # Files whose tests train, kill, compile or start processes; `make test-quick` leaves them out.
 SLOW = """test_ray test_scaling test_run_mmre test_search test_evaluating test_sweep test_prepare_resume
-test_prepare_training test_export test_speed test_hub test_saving test_lean test_docs test_cli test_visual_share
-test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm test_detection_adapters
-test_resuming test_diverging test_one_process test_processes test_locks test_resumable test_ready test_chat_limits
-test_image_attacks test_image_kinds test_values test_hostile_rows test_reliability""".split()
+test_prepare_training test_paper_recipe test_export test_speed test_hub test_saving test_lean test_docs test_cli
+test_visual_share test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm
+test_detection_adapters test_resuming test_diverging test_one_process test_processes test_locks test_resumable
+test_ready test_chat_limits test_node_numbers test_image_attacks test_image_kinds test_values test_hostile_rows
+test_reliability""".split()
 
 
 def pytest_collection_modifyitems(items):
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items):
 
 
 # Skips that are right. Any other one fails a run in CI, so that no test is lost there without a word.
-NAMED_SKIPS = ("redistribut|real |the paper is not at", "gradio|ultralytics", "timm is installed")
+NAMED_SKIPS = ("redistribut|real |the paper is not at", "gradio|ultralytics|spacy", "timm is installed")
 
 
 @pytest.hookimpl(trylast=True)

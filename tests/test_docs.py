@@ -10,10 +10,10 @@ import pytest
 from paths import ROOT
 from PIL import Image
 
+from datasets_scripts.configs import CONFIGS, find_config
 from modeling_vmhan import PRESETS
 from vmhan.baselines import BASELINES
 from vmhan.cli import COMMANDS, main
-from vmhan.configs import CONFIGS, find_config
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -104,8 +104,8 @@ def test_commands_flags_and_configurations_of_a_page_exist(page, help_of):
             own = own[: own.index("--")] if "--" in own else own
             for flag in (word for word in own if word.startswith("--") and "--evaluate" not in words):
                 assert re.search(rf"(?<![\w-]){flag}(?![\w-])", help_of(command)), (flag, words)
-            if command in ("train", "search") and own and not own[0].startswith("-"):
-                find_config(own[0])
+            if command in ("train", "search", "prepare") and own and not own[0].startswith("-"):
+                find_config(own[0], "prepare" if command == "prepare" else "")
 
 
 def test_the_tables_name_all_presets_baselines_configurations_and_commands():

@@ -3,13 +3,15 @@
 A fact is a line of MNRE or MORE: a sentence, its image and one pair of entities in it.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import datasets
+from pydantic import Field
 
 from datasets_scripts.builders.lines import first_existing, no_records, read_literals
 from datasets_scripts.checking import Box, Record, Span
@@ -17,11 +19,16 @@ from datasets_scripts.schema import new_pair, post_features
 from modeling_vmhan.values import shown
 
 
-__all__ = ["BoxMention", "Fact", "FolderBuilder", "TextFact", "read_facts"]
+__all__ = ["BoxMention", "Fact", "FolderBuilder", "SelectorByRule", "TextFact", "read_facts"]
 
 logger = logging.getLogger(__name__)
 
 Fact = tuple[list[str], str, dict[str, Any]]  # tokens, image id, pair
+
+# `selector` of a builder's config; language models choose in `vmhan prepare`, which keeps what they answered.
+SelectorByRule = Annotated[str, Field(pattern="^(heuristic|spacy:.+)$")]
+# Of phrases and objects: the model's own numbers say how many of them become nodes.
+ALL = dict.fromkeys(("num_text_phrases", "num_image_phrases", "num_objects"), 1 << 20)
 
 
 class FolderBuilder(datasets.GeneratorBasedBuilder):
@@ -82,6 +89,22 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
             homepage=homepage,
             features=post_features(labels, images=images, visual_feature_size=None),
         )
+
+    def with_nodes(self, post: dict[str, Any]) -> dict[str, Any]:
+        """The post with all its phrases and objects in each pair, the most relevant first, if the config's `selector`
+        is to choose; what the data chose stays.
+        """
+        if self.config.selector is None:
+            return post
+        from datasets_scripts.nodes.selection import apply_selections
+
+        return apply_selections(post, self._selector.select(post))[0]
+
+    @functools.cached_property
+    def _selector(self) -> Any:
+        from datasets_scripts.nodes.selection import make_selector
+
+        return make_selector(self.config.selector, **ALL)
 
     def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
         files = self.text_files(self.folder)

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 
 import datasets
 
-from datasets_scripts.builders.folders import FolderBuilder
+from datasets_scripts.builders.folders import FolderBuilder, SelectorByRule
 from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
 from datasets_scripts.builders.lines import no_records, none_label_first, read_label_file
 from datasets_scripts.checking import check_config, checked
@@ -55,6 +55,7 @@ class PostsConfig(datasets.BuilderConfig):
     # tells the label, and for questions of people who do not know which mention is the head.
     order_blind: bool = False
     symmetric_relations: list[str] | None = None  # with order_blind: those that point both ways
+    selector: SelectorByRule | None = None  # what puts a pair's phrases and objects in order, as for MNRE
 
 
 class Posts(FolderBuilder):
@@ -114,7 +115,7 @@ class Posts(FolderBuilder):
                         f"{without_secrets(post['image_id'])!r}, which is in neither. Put it there, or leave it out"
                     )
                 post["image"] = str(image_path) if image_path else None
-            yield index, post
+            yield index, self.with_nodes(post)
 
 
 def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[str, dict[str, Any]]]:

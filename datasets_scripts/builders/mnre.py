@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar
 import datasets
 from pydantic import Field
 
-from datasets_scripts.builders.folders import FolderBuilder, read_facts
+from datasets_scripts.builders.folders import FolderBuilder, SelectorByRule, read_facts
 from datasets_scripts.builders.lines import (
     first_existing,
     list_images,
@@ -82,6 +82,8 @@ class MNREConfig(datasets.BuilderConfig):
     # Pairs in text order, labels with a direction (modeling_vmhan/direction.py): the official order of head and tail
     # gives the label away.
     order_blind: bool = False
+    # The rule that takes text phrases from the sentence and puts a pair's phrases and objects in order; None: nothing.
+    selector: SelectorByRule | None = None
 
     def check(self) -> None:
         """ValueError on a value that no build can use."""
@@ -92,6 +94,11 @@ class MNREConfig(datasets.BuilderConfig):
             raise ValueError(
                 f"phrase_text: expected False, received {self.phrase_text!r} with the config {self.name!r}. The file "
                 f'gives the label away: to compare with published numbers, build config_name="{PUBLISHED}"'
+            )
+        if self.selector is not None and self.name == PUBLISHED:
+            raise ValueError(
+                f"selector: expected None with the config {PUBLISHED!r}, whose files choose each pair's objects, "
+                f"received {self.selector!r}. Leave it out"
             )
 
 
@@ -174,7 +181,7 @@ class MNRE(FolderBuilder):
             nodes = {"boxes": boxes, "object_labels": object_labels, "caption": caption, "image_phrases": phrases}
             if wants_images:
                 nodes["image"] = str(images[image_id]) if image_id in images else None
-            yield index, new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes)
+            yield index, self.with_nodes(new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes))
         image_ids = {image_id for _, image_id in posts}
         if wants_images:
             _warn_of_missing(f"images of {split}", image_ids, images, image_folder)

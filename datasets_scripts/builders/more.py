@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import datasets
 
-from datasets_scripts.builders.folders import BoxMention, FolderBuilder, TextFact, read_facts
+from datasets_scripts.builders.folders import BoxMention, FolderBuilder, SelectorByRule, TextFact, read_facts
 from datasets_scripts.builders.lines import list_images, read_json, read_label_file, read_pth
 from datasets_scripts.checking import Box, check_config
 from datasets_scripts.paths import inner_file
@@ -41,6 +41,7 @@ class MOREConfig(datasets.BuilderConfig):
     # What becomes of one that is not there or cannot be opened; "none": the post has no boxes, and no image if it is
     # not there, and a tail in it points at nothing.
     missing_images: Literal["error", "none"] = "error"
+    selector: SelectorByRule | None = None  # what puts a pair's phrases and objects in order, as for MNRE
     order_blind: bool = False  # refused: a tail is an object of the image, so no mention stands first
 
 
@@ -123,7 +124,7 @@ class MORE(FolderBuilder):
                 ]
             if self.config.images:
                 nodes["image"] = str(image_path) if size is not None or image_path.is_file() else None
-            yield index, new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes)
+            yield index, self.with_nodes(new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes))
 
     def _size(self, image_path: Path) -> tuple[int, int] | None:
         """(width, height) in pixels of the upright image; None for one that may be missing and is."""

@@ -115,6 +115,10 @@ class CachedChatModel:
             answers |= zip(order, self.model.complete(list(missing.values()), keep), strict=True)
         return [answers[key] for key in keys]
 
+    def knows(self, key: str) -> bool:
+        """Whether the answer to the request with this `request_key` is kept."""
+        return self._read(key) is not None
+
     def _read(self, key: str) -> ChatAnswer | None:
         path = self._path(key)
         try:

@@ -20,6 +20,7 @@ from datasets_scripts.nodes.chat_transformers import TransformersChatModel
 from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, folded
 from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
 from datasets_scripts.nodes.selection_llm import LLMSelector
+from datasets_scripts.nodes.selection_spacy import SpacySelector
 from model_cards.secrets import without_secrets
 
 
@@ -44,10 +45,11 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
     """A selector by name.
 
     Args:
-        spec: "heuristic"; "openai:MODEL@BASE_URL" or "openai:TEXT_MODEL@BASE_URL,VLM@BASE_URL" (one address is enough
-            where both models are there); "transformers:VLM" or "transformers:TEXT_MODEL,VLM".
-        options: of `HeuristicSelector`; or of `LLMSelector`, with `cache_dir` (where answers are kept) and the keyword
-            arguments of `OpenAIChatModel` or `TransformersChatModel`. ValueError for an unknown or bad one.
+        spec: "heuristic"; "spacy:PIPELINE"; "openai:MODEL@BASE_URL" or "openai:TEXT_MODEL@BASE_URL,VLM@BASE_URL" (one
+            address is enough where both models are there); "transformers:VLM" or "transformers:TEXT_MODEL,VLM".
+        options: of `HeuristicSelector`, for "spacy" as well; or of `LLMSelector`, with `cache_dir` (where answers are
+            kept) and the keyword arguments of `OpenAIChatModel` or `TransformersChatModel`. ValueError for an unknown
+            or bad one.
 
     Example:
         >>> make_selector("heuristic", num_objects=5)
@@ -56,10 +58,10 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
     kind, _, rest = spec.partition(":")
     names = rest.split(",")
     back_end = BACK_ENDS.get(kind) if all(names) and len(names) <= 2 else None
-    if spec != "heuristic" and back_end is None:
+    if not (spec == "heuristic" or kind == "spacy" and rest or back_end):
         raise ValueError(
-            "spec: expected 'heuristic', 'openai:MODEL@BASE_URL', 'transformers:MODEL', or two models with a comma "
-            f"between them, received {without_secrets(spec)!r}"
+            "spec: expected 'heuristic', 'spacy:PIPELINE', 'openai:MODEL@BASE_URL', 'transformers:MODEL', or two "
+            f"models with a comma between them, received {without_secrets(spec)!r}"
         )
     of_selector = set(inspect.getfullargspec(LLMSelector if back_end else HeuristicSelector).kwonlyargs)
     of_model = set(inspect.getfullargspec(back_end).kwonlyargs) if back_end else set()
@@ -71,7 +73,7 @@ def make_selector(spec: str, **options: Any) -> NodeSelector:
         )
     own = {name: value for name, value in options.items() if name in of_selector}
     if back_end is None:
-        return HeuristicSelector(**own)
+        return SpacySelector(rest, **own) if rest else HeuristicSelector(**own)
     kinds = ("text", "image")[-len(names) :]  # a single model is an image model, which answers about text as well
     places = _addresses(names) if kind == "openai" else zip(names, kinds)
     keywords = {name: value for name, value in options.items() if name in of_model}
@@ -105,7 +107,8 @@ def select_posts(selector: NodeSelector, posts: Iterable[PostAndImage]) -> Itera
 def apply_selections(
     post: dict[str, Any], selections: Sequence[PairSelection]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The post with its pairs' `text_phrases`, `image_phrases` and `objects` as selected; nothing is changed in place.
+    """The post with its pairs' `text_phrases`, `image_phrases` and `objects` as selected, but for what a pair has
+    already; nothing is changed in place.
 
     The pairs' image phrases join the post's, each once (compared without case and spacing); a pair's are indices into
     them. What stayed empty or was left out comes beside the new post: {"pair": index, "field": name, "reason": text}.
@@ -118,10 +121,13 @@ def apply_selections(
     pairs, reasons = [], []
     for number, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
         spans, own = [list(span) for span in selection.text_phrases], selection.image_phrases
-        chosen = (spans, moved_indices(range(len(own)), own, joined), [*selection.objects])
-        pairs.append(pair | dict(zip(FIELDS, chosen)))
-        given = [name for name in FIELDS if name in selection.reasons]
-        reasons += [{"pair": number, "field": name, "reason": selection.reasons[name]} for name in given]
+        chosen = dict(zip(FIELDS, (spans, moved_indices(range(len(own)), own, joined), [*selection.objects])))
+        given = {name: pair[name] for name in FIELDS if pair.get(name)}
+        if "image_phrases" in given:
+            given["image_phrases"] = moved_indices(given["image_phrases"], post["image_phrases"], joined)
+        pairs.append(pair | chosen | given)
+        left = [name for name in FIELDS if name in selection.reasons and name not in given]
+        reasons += [{"pair": number, "field": name, "reason": selection.reasons[name]} for name in left]
     return post | {"image_phrases": joined, "pairs": pairs}, reasons
 
 

@@ -54,7 +54,7 @@ class HeuristicSelector:
         if pairs.tail_object(pair) is not None:
             texts.append(pairs.object_labels(post)[pairs.tail_object(pair)])
         words = set().union(*map(content_words, texts))
-        spans = _closest_phrases(post["tokens"], pairs.mention_spans(pair))[:num_spans]
+        spans = self._closest_phrases(post["tokens"], pairs.mention_spans(pair))[:num_spans]
         phrases = sorted(post.get("image_phrases") or [], key=lambda phrase: -len(content_words(phrase) & words))
         text = [content_words(" ".join(post["tokens"][start:end])) for start, end in spans]
         objects = _rank_objects(post, pair, words, set().union(*text))[:num_objects]
@@ -66,15 +66,18 @@ class HeuristicSelector:
         }
         return PairSelection(**chosen, reasons=reasons)
 
+    def _closest_phrases(self, tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
+        """The sentence's phrases outside the mentions, by their distance from them, each once."""
+        inside = {index for start, end in mentions for index in range(start, end)}
+        distinct: dict[str, Span] = {}
+        phrases = self._phrases(tokens, inside)
+        for start, end in sorted(phrases, key=lambda span: pairs.distance(span, mentions)):
+            distinct.setdefault(pairs.folded(" ".join(tokens[start:end])), (start, end))
+        return list(distinct.values())
 
-def _closest_phrases(tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
-    """The sentence's phrases outside the mentions, by their distance from them, each once."""
-    inside = {index for start, end in mentions for index in range(start, end)}
-    distinct: dict[str, Span] = {}
-    phrases = token_phrases(tokens, blocked=inside)
-    for start, end in sorted(phrases, key=lambda span: pairs.distance(span, mentions)):
-        distinct.setdefault(pairs.folded(" ".join(tokens[start:end])), (start, end))
-    return list(distinct.values())
+    def _phrases(self, tokens: Sequence[str], inside: set[int]) -> list[Span]:
+        """The sentence's phrases that have none of the tokens `inside`."""
+        return token_phrases(tokens, blocked=inside)
 
 
 def _rank_objects(post: dict[str, Any], pair: dict[str, Any], words: set[str], phrase_words: set[str]) -> list[int]:

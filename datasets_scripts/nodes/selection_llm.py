@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from datasets_scripts.nodes import pairs, prompts
-from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest
+from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest, request_key
 from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, candidate_objects
 
 
@@ -97,6 +97,14 @@ class LLMSelector:
             _ask(self.text_model, [question for question in questions if question.field == "text_phrases"])
             _ask(self.image_model, [question for question in questions if question.field != "text_phrases"])
         return selections
+
+    def unanswered(self, post: dict[str, Any], image: Image.Image | None) -> Iterator[tuple[str, str]]:
+        """(field, `request_key`) of each question about a post whose answer is not kept; nothing is asked."""
+        for question in self._questions(post, image, [PairSelection() for _ in post["pairs"]]):
+            model = self.text_model if question.field == "text_phrases" else self.image_model
+            key = request_key(model.model, question.request)
+            if not model.knows(key):
+                yield question.field, key
 
     def _questions(
         self, post: dict[str, Any], image: Image.Image | None, selections: list[PairSelection]

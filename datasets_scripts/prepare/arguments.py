@@ -18,6 +18,7 @@ LEAST = {"max_posts": 1, "max_side": 32, "max_pixels": 1, "max_objects": 1, "sha
 NAMES = ("config_name", "captions")  # that become parts of paths
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
+NOT_OPTIONS += ("dry_run",)
 
 
 def _flag(help: str, default: Any = MISSING, choices: list[str] | None = None) -> Any:
@@ -65,7 +66,9 @@ class ToolArguments:
     detector_options: str = _flag("Further options of the detector, as a JSON object.", "{}")
     max_objects: int = _flag("How many detected objects of an image are kept, those with the best scores.", 10)
     selector: str = _flag(
-        "What selects the nodes of each pair: heuristic, openai:MODEL@URL, transformers:TEXT,VLM or none.", "heuristic"
+        "What selects the nodes of each pair: heuristic, spacy:PIPELINE, openai:TEXT_MODEL@URL,VLM@URL, "
+        "transformers:TEXT_MODEL,VLM or none.",
+        "heuristic",
     )
     selector_options: str = _flag("Further options of the selector, as a JSON object.", "{}")
     features: str | None = _flag(
@@ -81,6 +84,7 @@ class RunArguments:
     engine: str = _flag(
         "Where the processes run: on this machine, or as workers of a Ray cluster.", "processes", ["processes", "ray"]
     )
+    dry_run: bool = _flag("Only tell what there is to compute and to ask, with minutes; write and ask nothing.", False)
     ray_address: str | None = _flag("The running Ray cluster, such as auto. Without it one is started here.", None)
 
 

@@ -19,7 +19,8 @@ from datasets_scripts.prepare.source import image_content
 from model_cards.files import whole_file, write_text
 
 
-__all__ = ["FEATURES", "image_file", "image_record", "is_kept", "load_upright", "write_image_shard"]
+__all__ = ["FEATURES", "image_file", "image_record", "is_kept", "load_upright", "open_image"]
+__all__ += ["write_image_shard"]
 
 IMAGES_A_BATCH = 8  # that are decoded and given to the detector at a time
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")  # every viewer shows them
@@ -34,7 +35,7 @@ def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
 
     def regions() -> Iterator[tuple[Image.Image, list[list[float]]]]:
         for start in range(0, len(shard.rows), IMAGES_A_BATCH):
-            batch = [_open(plan, number) for number in shard.rows[start : start + IMAGES_A_BATCH]]
+            batch = [open_image(plan, number) for number in shard.rows[start : start + IMAGES_A_BATCH]]
             _detect(plan, tools, batch)
             for record in batch:
                 records.append(record)
@@ -104,7 +105,7 @@ def _record(number: int, **fields: Any) -> dict[str, Any]:
     return {"number": number, "image": None, "reason": None, **empty, **fields}
 
 
-def _open(plan: Plan, number: int) -> dict[str, Any]:
+def open_image(plan: Plan, number: int) -> dict[str, Any]:
     """Return the record of an image with the source's boxes and, in `image`, the image itself; or why it is bad."""
     from modeling_vmhan.images import image_size
 

@@ -11,15 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes.pairs import FIELDS
-from datasets_scripts.nodes.selection import apply_selections, moved_indices, select_posts
+from datasets_scripts.nodes.selection import apply_selections, select_posts
 from datasets_scripts.prepare.images import FEATURES, image_file, image_record, is_kept, load_upright
 from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, json_lines, write_parquet
 from datasets_scripts.prepare.source import NO_FILE
 from model_cards.files import whole_file, write_text
 
 
-__all__ = ["write_post_shard"]
+__all__ = ["why_bad", "write_post_shard"]
 
 # A post, and the record of its image: what `image_record` gives, and the image's number, -1 where the post has none.
 PostAndImage = tuple[dict[str, Any], dict[str, Any]]
@@ -44,9 +43,7 @@ def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[Post
     for row in shard.rows:
         post, number = plan.source.posts[shard.split][row], plan.source.numbers[shard.split][row]
         record = nothing if number < 0 else image_record(plan, number)
-        reason = record["reason"]
-        if number < 0 and "image" in plan.source.info.features and post["image_id"]:
-            reason = NO_FILE
+        reason = why_bad(plan, post, number, record["reason"])
         if reason is not None:
             is_left_out = plan.arguments.on_bad_image == "skip_post"
             if not is_left_out and any(pair["tail_object"] >= 0 for pair in post["pairs"]):
@@ -64,6 +61,12 @@ def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[Post
         yield post | objects, record | {"number": number}
 
 
+def why_bad(plan: Plan, post: dict[str, Any], number: int, reason: str | None) -> str | None:
+    """Why a post cannot have its image, whose record says `reason`; None if it can, or names none."""
+    is_missing = number < 0 and "image" in plan.source.info.features and post["image_id"]
+    return NO_FILE if is_missing else reason
+
+
 def _with_nodes(
     plan: Plan, tools: Tools, posts: Iterator[PostAndImage], shard: Shard, log: list[dict[str, Any]]
 ) -> Iterator[PostAndImage]:
@@ -75,16 +78,9 @@ def _with_nodes(
     questions = (_question(plan, *post) for post in asked)
     for selections, (post, record) in zip(select_posts(tools.selector, questions), posts, strict=True):
         chosen, reasons = apply_selections(post, selections)
-        pairs = []
-        for given, pair in zip(post["pairs"], chosen["pairs"], strict=True):
-            own = {name: given[name] for name in FIELDS if given.get(name)}
-            if "image_phrases" in own:  # indices into the source's list of phrases
-                phrases = post["image_phrases"], chosen["image_phrases"]
-                own["image_phrases"] = moved_indices(own["image_phrases"], *phrases)
-            pairs.append(pair | own)
         place = {"split": shard.split, "id": post["id"]}
-        log += [place | reason for reason in reasons if not pairs[reason["pair"]][reason["field"]]]
-        yield chosen | {"pairs": pairs}, record
+        log += [place | reason for reason in reasons if not chosen["pairs"][reason["pair"]][reason["field"]]]
+        yield chosen, record
 
 
 def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple[dict[str, Any], Image.Image | None]:

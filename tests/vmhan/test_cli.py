@@ -11,8 +11,9 @@ import pytest
 from paths import ROOT
 
 from datasets_scripts.commands import LONGEST, MANY, nearest, run_command
+from datasets_scripts.configs import CONFIGS
 from vmhan import cli
-from vmhan.configs import CONFIGS, current_settings
+from vmhan.configs import current_settings
 
 
 # (command, what its error says); {run} is the folder of a run, {file} a file of questions, {none} is not there.
@@ -122,7 +123,7 @@ ELSEWHERE = """
 import contextlib, io, json, sys
 import vmhan
 from vmhan import cli
-from vmhan.configs import find_config
+from datasets_scripts.configs import find_config
 
 configs = [str(find_config("demo")), str(find_config("table2", "sweeps"))]
 said = {"file": vmhan.__file__, "configs": configs, "help": {}}

@@ -10,11 +10,10 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from datasets_scripts.commands import nearest, parse_dataclasses
+from datasets_scripts.configs import with_config
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES, Baseline, get_baseline
-from vmhan.configs import find_config
-from vmhan.training.flags import flags_of, read_entries
 from vmhan.training.text_encoders import OFFLINE_ENCODER
 
 
@@ -49,7 +48,10 @@ class ModelArguments:
     text_encoder_layers: int | None = _help("Keep only the text encoder's first layers; None: all.")
     preset: str = _help("A row of the paper's Table 2, text_only or caption_appended.", "full")
     entity_representation: str | None = _help("marker, span or packed.")
-    num_objects: int | None = None
+    num_objects: int | None = _help(
+        "Objects a pair gets at most, and so the next two. A number that is named must be met by the data; left out: "
+        "3, or 0 where the data have none."
+    )
     num_text_phrases: int | None = None
     num_image_phrases: int | None = None
     hidden_size: int | None = None
@@ -126,6 +128,10 @@ class DataArguments:
     cache_dir: str | None = _help("Where built data sets are kept.")
     captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on.")
     max_phrases: int | None = _help("mnre: noun phrases taken from a caption.")
+    selector: str | None = _help(
+        "mnre, more, jsonl: heuristic or spacy:PIPELINE, the rule that takes text phrases from the sentence and puts "
+        "a pair's phrases and objects in order. Left out: those that the data name, else the first ones."
+    )
     phrase_text: bool | None = _help("mnre_published_objects: read phrase_text_*.json, which leaks, as well.")
     visual: str | None = _help(
         "What the model sees of the pictures. none: nothing, the text-only baseline; features: visual features, which "
@@ -162,7 +168,7 @@ class DataArguments:
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
-        names += ("order_blind", "symmetric_relations")
+        names += ("order_blind", "symmetric_relations", "selector")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -232,13 +238,10 @@ def parse_arguments(
     `also` has further flags, {name: options of argparse}; their namespace is then the fourth group. ValueError for a
     file that is no mapping, an unknown key or flag, and two that do not go together.
     """
-    argv, flags = list(argv), list(before)
-    if argv and not argv[0].startswith("-"):
-        flags += flags_of(read_entries(find_config(argv.pop(0))))
     parser = HfArgumentParser((ModelArguments, DataArguments, RunArguments), allow_abbrev=False, usage=usage)
     for name, options in (also or {}).items():
         parser.add_argument(name, **options)
-    groups = parse_dataclasses(parser, [*flags, *argv])
+    groups = parse_dataclasses(parser, [*before, *with_config(argv)])
     model_args, data_args, run_args, *_ = groups
     if model_args.baseline is not None and run_args.publish:
         raise ValueError(

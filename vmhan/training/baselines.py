@@ -14,6 +14,7 @@ from vmhan.baselines import BaselineConfig, BaselineForRelationClassification, W
 from vmhan.baselines.pyramid import FEATURE_SIZES, pyramid_transform
 from vmhan.baselines.words import count_words, read_word_vectors, word_tokenizer
 from vmhan.training.arguments import ModelArguments
+from vmhan.training.node_numbers import node_numbers
 from vmhan.training.text_encoders import load_text_encoder
 
 
@@ -80,7 +81,9 @@ def word_inputs(
 
 
 def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> dict[str, Any]:
-    """Fields of BaselineConfig but `text_config`: of the flags those that it reads; the others are logged."""
+    """Fields of BaselineConfig but `text_config`: of the flags those that it reads; the others are logged. ValueError
+    as `node_numbers`.
+    """
     baseline, flags = model_args.baseline, model_args.config_fields()
     columns = next(iter(posts.values())).features
     fields = {
@@ -95,9 +98,9 @@ def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> 
         fields["pyramid"] = model_args.model_kwargs.get("pyramid", PYRAMID).partition(":")[0]
         if "image" in columns:
             fields["visual_feature_size"] = FEATURE_SIZES.get(fields["pyramid"], 1)  # the model names a wrong network
-    for name, needed in NODE_FIELDS.items():
-        if needed in baseline.inputs:
-            fields[name] = flags.get(name, DEFAULT_NODES)
+    read = [name for name, needed in NODE_FIELDS.items() if needed in baseline.inputs]
+    sees_regions = fields.get("visual_feature_size", 0) > 0
+    fields |= dict.fromkeys(read, DEFAULT_NODES) | node_numbers(flags, posts, read, sees_regions=sees_regions)
     if "classifier_dropout" in flags:
         fields["classifier_dropout"] = flags["classifier_dropout"]
     ignored = sorted(set(flags) - set(fields))

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 from transformers.utils import CONFIG_NAME
 
+from datasets_scripts.configs import flags_of
 from datasets_scripts.leaks import leak_record
 from model_cards.files import write_json
 from model_cards.run_metadata import RUN_FILE, read_metadata
@@ -18,8 +20,8 @@ from vmhan.configs import current_settings
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
 from vmhan.training.data import load_posts, with_lengths
-from vmhan.training.flags import flags_of
 from vmhan.training.models import load_trained
+from vmhan.training.node_numbers import NODE_NUMBERS, node_numbers
 from vmhan.training.results import describe, write_results
 
 
@@ -31,7 +33,8 @@ USAGE = "vmhan evaluate RUN_FOLDER [CONFIG] [--flag value ...]"
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Evaluate and write; returns the metrics.
 
-    ValueError: no finished run; its labels are not the data's; --output_dir is the run's own folder.
+    ValueError: no finished run; its labels are not the data's, or they have none of the nodes that it learned from;
+    --output_dir is the run's own folder.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith("-"):
@@ -73,6 +76,7 @@ def _evaluate(
             f"{folder} was trained on the relations {model.config.labels}, received data with {labels}, in this "
             "order. Name the --dataset that it was trained on."
         )
+    _check_nodes(model.config, model_args, posts)
     posts = with_lengths(posts, processor, run_args)
     trainer = make_trainer(model, processor, posts, data_args, run_args)
     metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
@@ -88,3 +92,10 @@ def _evaluate(
         write_json(output_dir / RUN_FILE, run)
     trainer.accelerator.end_training()
     return metrics
+
+
+def _check_nodes(config: Any, model_args: ModelArguments, posts: datasets.DatasetDict) -> None:
+    """ValueError if the data have none of the objects or phrases that the model learned from, unless a flag says 0."""
+    sees_regions = config.visual_feature_size > 0
+    learned = {name: getattr(config, name) for name in NODE_NUMBERS if sees_regions or name != "num_objects"}
+    node_numbers(learned | model_args.config_fields(), posts, learned, sees_regions=sees_regions)

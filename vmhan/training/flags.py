@@ -1,41 +1,15 @@
-"""Flags of `vmhan train` as a mapping and back: a YAML file's entries, `--name value` words. Imports nothing heavy."""
+"""Flags of `vmhan train`, `--name value` words, as a mapping, and when two are the same. Imports nothing heavy."""
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import yaml
 
-
-__all__ = ["flags_of", "normal", "read_entries", "to_entries"]
-
-
-def read_entries(path: str | Path) -> dict[str, Any]:
-    """The `name: value` entries of a YAML file; ValueError if it holds no mapping."""
-    entries = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    if not isinstance(entries, dict):
-        raise ValueError(f"{path} must hold 'name: value' lines, received {type(entries).__name__}.")
-    return entries
-
-
-def flags_of(entries: Mapping[str, Any]) -> list[str]:
-    """`{"learning_rate": 0.1}` -> `["--learning_rate", "0.1"]`; a field left at None is no flag, a mapping is JSON.
-
-    Example:
-        >>> flags_of({"seed": 1, "label_names": ["a", "b"]})
-        ['--seed', '1', '--label_names', 'a', 'b']
-    """
-    words: list[str] = []
-    for name, value in entries.items():
-        if value is not None:
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *(json.dumps(v) if isinstance(v, dict) else str(v) for v in values)]
-    return words
+__all__ = ["normal", "to_entries"]
 
 
 def to_entries(words: Sequence[str]) -> dict[str, Any]:
-    """The inverse of `flags_of`; a flag without value is True, one with several a list, and the last one wins.
+    """The inverse of `datasets_scripts.configs.flags_of`; a flag without value is True, one with several a list, and
+    the last one wins.
 
     ValueError if a value stands before the first flag.
 

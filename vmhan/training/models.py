@@ -10,11 +10,13 @@ from transformers import PreTrainedConfig
 from datasets_scripts.builders.building import visual_feature_description
 from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
+from modeling_vmhan.configuration_vmhan import PRESETS
 from modeling_vmhan.weights import load_region_encoder
 from vmhan.baselines import BaselineForRelationClassification, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model, sentence_kind
 from vmhan.training.checkpoints import check_model_folder
+from vmhan.training.node_numbers import node_numbers
 from vmhan.training.text_encoders import load_text_encoder, public_name
 
 
@@ -28,22 +30,24 @@ def build_model(
 ) -> tuple[Model, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
 
-    ValueError for --visual pixels of an encoder that nobody named.
+    ValueError for --visual pixels of an encoder that nobody named; as `node_numbers`.
     """
     if model_args.baseline is not None:
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features
     vector = columns.get("image_features")
+    named = model_args.config_fields() | PRESETS[model_args.preset]
+    if data_args.visual == "none":
+        named |= {"num_image_phrases": 0, "num_objects": 0}
     config_fields = {
         "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
         "visual_feature_size": vector.length if vector is not None else 0,
         "order_blind": protocol_of(posts) == ORDER_BLIND,
-        **model_args.config_fields(),
+        **named,
+        **node_numbers(named, posts, sees_regions=vector is not None),
     }
     vision, weights = None, None
-    if data_args.visual == "none":
-        config_fields |= {"num_image_phrases": 0, "num_objects": 0}
-    elif data_args.visual == "pixels":
+    if data_args.visual == "pixels":
         weights, vision_fields = vision_of(posts)
         config_fields |= vision_fields
         vision = load_region_encoder(

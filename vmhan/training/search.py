@@ -21,13 +21,13 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from datasets_scripts.commands import nearest
+from datasets_scripts.configs import find_config, read_entries
 from model_cards.files import write_json, write_text
 from model_cards.secrets import is_secret
-from vmhan.configs import find_config
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, only_here, set_up_logging
 from vmhan.training.data import load_posts, make_collator, with_lengths
-from vmhan.training.flags import normal, read_entries, to_entries
+from vmhan.training.flags import normal, to_entries
 from vmhan.training.models import build_model
 from vmhan.training.trainer import DivergedError
 

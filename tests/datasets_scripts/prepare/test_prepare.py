@@ -189,6 +189,11 @@ def test_wrong_arguments(folder, monkeypatch, fields, message):
         run(folder, **fields)
 
 
+def test_a_configuration_that_is_not_there():
+    with pytest.raises(ValueError, match="'mnre_papr'.*did you mean 'mnre_paper'"):
+        main(["mnre_papr"])
+
+
 def test_tools_get_their_own_words_and_the_device(monkeypatch):
     """A selector in this process gets the device, and others do not; a detector's own words say `max_objects`."""
     asked = {}

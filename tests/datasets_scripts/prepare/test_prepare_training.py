@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 import yaml
-from paths import MNRE_DATA
 from prepare_runs import load, more_archive, run
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -57,12 +56,3 @@ def test_text_is_trained_on_as_it_was_written_but_by_a_model_of_words(train, tmp
     output = run(tmp_path / "mine", source="jsonl")
     train(output, "jsonl", model=model)
     assert json.loads((tmp_path / "run" / "processor_config.json").read_text())["trained_on"] == trained_on
-
-
-@pytest.mark.skipif(not (MNRE_DATA / "img_org").is_dir(), reason=f"the real images of MNRE are not in {MNRE_DATA}")
-def test_the_real_images_are_prepared_and_train_a_step(train, tmp_path):
-    tools = {"detector": "blobs", "features": "colours", "on_bad_image": "skip_post"}
-    output = run(MNRE_DATA, source="mnre", captions="qwen", output_dir=str(tmp_path / "out"), **tools)
-    posts = load(output, "mnre")
-    assert sum(map(len, posts.values())) == 34 and all(post["image"].size == (800, 600) for post in posts["train"])
-    assert train(output, "mnre")["train_loss"] > 0

@@ -19,10 +19,10 @@ from other_processes import in_child, kill_family, wait_until
 from paths import ROOT
 from safetensors.numpy import save_file
 
+from datasets_scripts.configs import CONFIGS, flags_of
 from model_cards.locks import lock_inside, locked
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES
-from vmhan.configs import CONFIGS
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.sweep import command
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
@@ -30,7 +30,7 @@ from vmhan.evaluation.sweep.runs import BUSY, DONE, FAILED, check_settings, do_r
 from vmhan.scoring.predictions import read_predictions
 from vmhan.scoring.systems import finished_runs
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.flags import flags_of, normal, to_entries
+from vmhan.training.flags import normal, to_entries
 
 
 # What run_mmre.main leaves, made of row and seed alone; `--sleep`, `--fail`, `--die` are what the tests want of it.

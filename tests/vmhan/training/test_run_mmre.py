@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
 
 import run_mmre
+from datasets_scripts.configs import read_entries
 from datasets_scripts.leaks import ORDER_BLIND, leak_status
 from datasets_scripts.registry import BUILDERS
 from model_cards.checking import check_card
@@ -199,12 +200,14 @@ CONFIGS = sorted(set((ROOT / "configs").glob("*.yaml")) - {ROOT / "configs" / "s
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_config_parses(config, tmp_path):
     model_args, data_args, run_args = parse_arguments([str(config), "--output_dir", str(tmp_path)])
-    assert data_args.dataset in BUILDERS
+    prepared = {read_entries(path)["output_dir"] for path in (ROOT / "configs" / "prepare").glob("*.yaml")}
+    assert data_args.dataset in {*BUILDERS, *prepared}
     assert run_args.do_train and run_args.metric_for_best_model == "f1" and not run_args.remove_unused_columns
     if config.stem == "mnre_paper":
         training = (run_args.learning_rate, run_args.weight_decay, run_args.per_device_train_batch_size)
         assert training == (2e-5, 0.01, 16) and model_args.text_encoder == "bert-base-uncased"
         assert (model_args.classifier_dropout, model_args.num_objects, model_args.max_length) == (0.6, 3, 128)
+        assert (model_args.num_text_phrases, model_args.num_image_phrases) == (3, 3)
 
 
 def test_flags_stand_over_the_file_whose_empty_fields_keep_their_default(tmp_path):

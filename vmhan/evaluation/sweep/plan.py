@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets_scripts.configs import find_config, flags_of, read_entries
 from datasets_scripts.paths import check_name
 from model_cards.secrets import is_secret, without_secrets
-from vmhan.configs import find_config
-from vmhan.training.flags import flags_of, read_entries
 
 
 __all__ = ["Run", "Sweep", "check_names", "plan_runs", "read_sweep"]
