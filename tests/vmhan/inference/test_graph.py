@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+from collections import Counter
+from types import SimpleNamespace
 
 import networkx
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from vmhan.inference import graph_picture
 from vmhan.inference.answers import FORMULA, triples_of, write_csv
+from vmhan.inference.command import products
 from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
 from vmhan.inference.graph_picture import write_picture
 
@@ -67,6 +70,19 @@ def test_symmetric_relations_are_one_edge_whichever_way_they_were_said():
     assert edges(fact_graph(facts)) == [("per:bob", PEER, "per:ann"), ("per:ann", PEER, "per:bob")]
     (edge,) = fact_graph(facts, symmetric={PEER}).edges(data=True)
     assert edge[:2] == ("per:ann", "per:bob") and edge[2]["support"] == 2
+
+
+@pytest.mark.parametrize(("order_blind", "count"), [(True, 1), (False, 2)])
+def test_of_an_order_blind_model_what_has_no_inverse_is_symmetric(tmp_path, order_blind, count):
+    labels = ["None", MEMBER, PEER, f"{MEMBER} (inverse)"]
+    config = SimpleNamespace(none_label="None", labels=labels, order_blind=order_blind)
+    row = {"row": 1, "id": "q", "tail_box": None, "tail_is_object": False, "score": 0.5, "abstained": False}
+    said = [("Ann", PEER, "Bob"), ("Bob", PEER, "Ann"), ("Ann", MEMBER, "Bob"), ("Bob", MEMBER, "Ann")]
+    rows = [{**row, "head": head, "relation": relation, "tail": tail} for head, relation, tail in said]
+    arguments = SimpleNamespace(format="graph", output=tmp_path / "out.graphml", input=tmp_path / "in.jsonl")
+    products(arguments, config)[arguments.output](iter(rows), arguments.output)
+    graph = networkx.read_graphml(arguments.output, force_multigraph=True)
+    assert Counter(relation for *_, relation in graph.edges(data="relation")) == {PEER: count, MEMBER: 2}
 
 
 def test_the_hook_links_names_to_ids_and_is_asked_once_a_node():

@@ -131,6 +131,8 @@ def test_standard_input_and_output(piped, tmp_path, capsys):
     assert [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").open()] == ["q0", "q1", "q2"]
     assert piped(rows, "--output", "-", "--format", "triples") == 0
     assert all(set(json.loads(line)) >= {"relation", "source"} for line in capsys.readouterr().out.splitlines())
+    assert piped(rows, "--output", "-", "--format", "graph") == 2
+    assert ".graphml for --format graph, received -" in capsys.readouterr().err
 
 
 def test_the_fingerprint_knows_with_post(piped, tmp_path, capsys):

@@ -291,7 +291,6 @@ def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):
         (source, "out.jsonl", "--batch_size", 0): "received 0",
         (source, "out.jsonl", "--device", "nothing"): "'nothing'",
         (source, "out.jsonl", "--format", "yaml"): "'yaml'",
-        (source, "-", "--format", "graph"): ".graphml for --format graph, received -",
         (source, "out.jsonl", "--format", "graph"): ".graphml",
         (tmp_path / "in.nodes.csv", "in.graphml", "--format", "graph", "--overwrite"): "INPUT",
         (tmp_path / "in.csv", "out.jsonl"): "text;head;tail",
