@@ -132,7 +132,7 @@ def _check_columns(path: Path, names: Sequence[str]) -> None:
     if not {"text", "tokens"} & set(names):
         raise ValueError(
             f"{path}: expected a column text or tokens (and head, tail, or pairs), received the columns "
-            f"{list(names)}. The first line of a CSV file names them, with commas between."
+            f"{list(names)}. The first line of a CSV or TSV file names them."
         )
 
 
