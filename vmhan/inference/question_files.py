@@ -174,5 +174,5 @@ def _has_levels(value: Any, count: int) -> bool:
 
 @lru_cache(maxsize=1000)
 def _warn_if_misspelt(file: str, name: str) -> None:
-    if near := close_matches(name, COLUMNS):
+    if near := close_matches(name, COLUMNS - {"length"}):  # which nobody writes, and "lang" is near to
         logger.warning("%s: %r is no key of a question, and goes to the answers. Did you mean %r?", file, name, *near)

@@ -70,8 +70,8 @@ def test_the_post_is_passed_on_where_it_is_asked_for(tmp_path):
 
 
 def test_a_name_that_may_be_misspelt_is_said_once(tmp_path, caplog):
-    path = lines(tmp_path / "misspelt.jsonl", *[{**QUESTION, "imge": "a.jpg", "user": 1}] * 2)
-    assert passed(path) == [{"imge": "a.jpg", "user": 1}] * 2
+    path = lines(tmp_path / "misspelt.jsonl", *[{**QUESTION, "imge": "a.jpg", "lang": 1}] * 2)
+    assert passed(path) == [{"imge": "a.jpg", "lang": 1}] * 2
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         "misspelt.jsonl: 'imge' is no key of a question, and goes to the answers. Did you mean 'image'?"
     ]
