@@ -1,6 +1,7 @@
-"""Files of rows that people bring, read strictly: JSONL with one object a line, and CSV as RFC 4180 has it.
+"""Files of rows that people bring, read strictly: JSONL with one object a line, and CSV as RFC 4180 has it, in whose
+place a .tsv has tabs for commas.
 
-Both are UTF-8, with or without a byte order mark; blank lines are no rows. A row that cannot be read is a ValueError
+All are UTF-8, with or without a byte order mark; blank lines are no rows. A row that cannot be read is a ValueError
 in its place, beside the number of the line that it begins in. The reader then goes on with the next line: nothing that
 an open quote has swallowed becomes part of a row.
 """
@@ -20,12 +21,12 @@ __all__ = ["cell_value", "csv_names", "csv_rows", "json_lines", "parse_json", "p
 
 MAX_CELL = 1 << 24  # characters; features of 4096 numbers need about 90,000
 MAX_DIGITS = 300  # of a whole number; more do not fit a float
-SEPARATORS = "[;\t|]"  # that some programs write in the place of commas
+SEPARATORS = {",": "[;\t|]", "\t": "[;,|]"}  # of the columns: the right one, and what is written in its place
 MAX_BREAKS = 100  # of a cell's lines that are looked at for a row that it has swallowed
 SHOWN = 80  # characters of a received line or cell
 TEXT_COLUMNS = {"id", "text", "image", "image_id", "caption", "relation"}  # of CSV: never JSON
 QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
-PLAIN = re.compile(r'[^",]*+')
+PLAIN = {separator: re.compile(rf'[^"{separator}]*+') for separator in SEPARATORS}
 BOMS = {"UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 
 Lines = list[tuple[int, bytes]]  # numbers, from 1, and contents, line ends included
@@ -79,17 +80,18 @@ def parse_json(text: str, expected: str = "JSON") -> Any:
 
 def csv_names(path: Path) -> list[str]:
     """The names in the header, in their order; [] of an empty file. ValueError for one that is blank, padded with
-    white space or there twice, and for a header that another separator than the comma divides.
+    white space or there twice, and for a header that another separator than the file's divides.
     """
+    separator = _separator_of(path)
     for number, cells in _csv_records(path):
         place = f"{path}, line {number}"
         if isinstance(cells, ValueError):
             raise ValueError(f"{place}: {cells}")
-        if len(cells) == 1 and (found := re.search(SEPARATORS, cells[0])):
-            raise ValueError(f"{place}: {_separated_by(found[0], cells[0])}")
+        if len(cells) == 1 and (found := re.search(SEPARATORS[separator], cells[0])):
+            raise ValueError(f"{place}: {_separated_by(separator, found[0], cells[0])}")
         for name in cells:
             if not name or name != name.strip() or cells.count(name) > 1:
-                fix = "" if name else ". Is there a comma too many? pandas names its index so: to_csv(index=False)"
+                fix = "" if name else ". Is there a separator too many? pandas names its index so: to_csv(index=False)"
                 raise ValueError(
                     f"{place}: expected names of columns, each once and without white space around it, received "
                     f"{name!r} among {cells}{fix}"
@@ -133,6 +135,10 @@ def cell_value(name: str, cell: str) -> Any:
     return value if is_place else cell
 
 
+def _separator_of(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","
+
+
 def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines with their numbers, without a byte order mark; ValueError for UTF-16 and UTF-32."""
     with path.open("rb") as file:
@@ -147,14 +153,15 @@ def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
 def _csv_records(path: Path, names: Sequence[str] | None = None) -> Iterator[tuple[int, list[str] | ValueError]]:
     """(line, cells) of each record; with `names`, those below the header, which have as many cells."""
     ahead: deque[tuple[int, bytes]] = deque()  # lines that are read already and may begin a record
-    lines = _numbered(path)
+    lines, separator = _numbered(path), _separator_of(path)
     in_header = names is not None
     while record := _next_record(ahead, lines):
-        if in_header or not record[0][1].strip():
-            in_header = in_header and not record[0][1].strip()
+        is_blank = not record[0][1].strip() and separator.encode() not in record[0][1]
+        if in_header or is_blank:
+            in_header = in_header and is_blank
             continue
         try:
-            yield record[0][0], _cells_of(record, names)
+            yield record[0][0], _cells_of(record, names, separator)
         except ValueError as error:
             ahead.extendleft(reversed(record[1:]))
             yield record[0][0], error
@@ -171,7 +178,7 @@ def _next_record(ahead: deque[tuple[int, bytes]], lines: Iterator[tuple[int, byt
     return record
 
 
-def _cells_of(record: Lines, names: Sequence[str] | None) -> list[str]:
+def _cells_of(record: Lines, names: Sequence[str] | None, separator: str) -> list[str]:
     """The cells of a record; a ValueError says why it is none, and how to write it."""
     raw, not_utf8 = b"".join(line for _, line in record), None
     try:
@@ -179,12 +186,12 @@ def _cells_of(record: Lines, names: Sequence[str] | None) -> list[str]:
     except UnicodeDecodeError as error:
         text, not_utf8 = raw.decode("utf-8", "replace"), _not_utf8(error)
     text = text.removesuffix("\n").removesuffix("\r")
-    cells = _split(text, None if names is None else len(names))
+    cells = _split(text, None if names is None else len(names), separator)
     until = f" up to line {record[-1][0]}, is a quote not closed?" if len(record) > 1 else "."
     if names is not None and len(cells) != len(names):
         raise ValueError(
-            f"expected {len(names)} cells, {list(names)}, received {len(cells)}{until} Put a cell with commas or line "
-            "breaks into double quotes"
+            f"expected {len(names)} cells, {list(names)}, received {len(cells)}{until} Put a cell with separators "
+            "or line breaks into double quotes"
         )
     if not_utf8:
         raise not_utf8
@@ -192,7 +199,7 @@ def _cells_of(record: Lines, names: Sequence[str] | None) -> list[str]:
         raise ValueError("expected text, received a NUL byte. Is the file damaged, or UTF-16?")
     if max(map(len, cells)) > MAX_CELL:
         raise ValueError(f"expected cells of at most {MAX_CELL} characters, received {max(map(len, cells))}")
-    if names is not None and len(record) > 1 and (cell := _swallowing(cells, names)) is not None:
+    if names is not None and len(record) > 1 and (cell := _swallowing(cells, names, separator)) is not None:
         raise ValueError(
             f"expected a cell, received one that reads like two rows{until} If so, write {_shown(cell)}; if it is "
             "right, write the rows as JSONL"
@@ -200,30 +207,31 @@ def _cells_of(record: Lines, names: Sequence[str] | None) -> list[str]:
     return cells
 
 
-def _split(text: str, width: int | None) -> list[str]:
+def _split(text: str, width: int | None, separator: str) -> list[str]:
     """The cells of a record, of which there should be `width`; ValueError for a quote where RFC 4180 has none."""
-    cells, at = [], 0
+    cells, at, plain = [], 0, PLAIN[separator]
     while True:
-        found = (QUOTED if text.startswith('"', at) else PLAIN).match(text, at)
+        found = (QUOTED if text.startswith('"', at) else plain).match(text, at)
         end = found.end() if found else len(text)
-        if found is None or (end < len(text) and text[end] != ","):
-            raise ValueError(_misquoted(text, at, found, None if width is None else width - len(cells) - 1))
-        if found.re is PLAIN and "\r" in found[0]:
+        if found is None or (end < len(text) and text[end] != separator):
+            after = None if width is None else width - len(cells) - 1
+            raise ValueError(_misquoted(text, at, found, after, separator))
+        if found.re is plain and "\r" in found[0]:
             raise ValueError(
                 f"expected lines that end in LF or CRLF, received a lone CR in {found[0][:SHOWN]!r}. Put a cell with "
                 "line breaks into double quotes; of an old Mac's file replace the line ends"
             )
-        cells.append(found[0] if found.re is PLAIN else found[0][1:-1].replace('""', '"'))
+        cells.append(found[0] if found.re is plain else found[0][1:-1].replace('""', '"'))
         if end == len(text):
             return cells
         at = end + 1
 
 
-def _misquoted(text: str, at: int, found: re.Match | None, after: int | None) -> str:
+def _misquoted(text: str, at: int, found: re.Match | None, after: int | None, separator: str) -> str:
     """What is wrong with the quotes of the cell that begins at `at`, before `after` others, and how to write it."""
-    cell = _cell_in_its_line(text, at, after)
-    if after is None and found and re.match(SEPARATORS, text[found.end()]):
-        return _separated_by(text[found.end()], cell)
+    cell = _cell_in_its_line(text, at, after, separator)
+    if after is None and found and re.match(SEPARATORS[separator], text[found.end()]):
+        return _separated_by(separator, text[found.end()], cell)
     if found is None or "\n" in found[0]:
         problem, fix = "a quote that its line does not close", _shown(cell[1:])
     else:
@@ -233,21 +241,21 @@ def _misquoted(text: str, at: int, found: re.Match | None, after: int | None) ->
     return f"expected CSV, received a cell that has {problem}: {cell[:SHOWN]}. Write {fix}"
 
 
-def _separated_by(separator: str, received: str) -> str:
-    return f"expected commas between the columns, is the separator {separator!r}? Received {received[: 2 * SHOWN]}"
+def _separated_by(expected: str, found: str, received: str) -> str:
+    return f"expected {expected!r} between the columns, is the separator {found!r}? Received {received[: 2 * SHOWN]}"
 
 
 def _shown(cell: str) -> str:
     return f'"{cell}"' if len(cell) <= 2 * SHOWN else f'"{cell[: 2 * SHOWN]}..."'
 
 
-def _cell_in_its_line(text: str, at: int, after: int | None) -> str:
-    """What the cell would be if quotes were letters: up to the commas of the `after` cells that follow in its line."""
+def _cell_in_its_line(text: str, at: int, after: int | None, separator: str) -> str:
+    """What the cell would be if quotes were letters: up to the separators of the `after` cells that follow."""
     line = text[at:].split("\n", 1)[0].rstrip("\r")
-    return line.split(",", 1)[0] if after is None else line.rsplit(",", after)[0]
+    return line.split(separator, 1)[0] if after is None else line.rsplit(separator, after)[0]
 
 
-def _swallowing(cells: list[str], names: Sequence[str]) -> str | None:
+def _swallowing(cells: list[str], names: Sequence[str], separator: str) -> str | None:
     """What a cell holds of a row that it has swallowed: RFC 4180 takes two rows with one quote too few each for one.
 
     Such a cell is a row up to one of its line breaks, or from one on: the row's mentions stand in its text, without
@@ -258,8 +266,8 @@ def _swallowing(cells: list[str], names: Sequence[str]) -> str | None:
     for at, cell in enumerate(cells):
         after = len(names) - at - 1
         for line_end in islice(re.finditer("\r?\n", cell), MAX_BREAKS):
-            opening = cell[: line_end.start()].rsplit(",", after)
-            closing = cell[line_end.end() :].split(",", at)
+            opening = cell[: line_end.start()].rsplit(separator, after)
+            closing = cell[line_end.end() :].split(separator, at)
             is_row = _is_row([*cells[:at], *opening], names, range(at + 1, len(names)))
             if is_row or _is_row([*closing, *cells[at + 1 :]], names, range(at)):
                 return opening[0]

@@ -56,17 +56,17 @@ CELLS = CELLS.filter(lambda cell: "\0" not in cell)
     quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     end=st.sampled_from(["\n", "\r\n"]),
     encoding=st.sampled_from(["utf-8", "utf-8-sig"]),
+    dialect=st.sampled_from([("csv", ","), ("tsv", "\t")]),
 )
-@example([["a\r\nb", '"', ""], ["", "", ""]], csv.QUOTE_MINIMAL, "\r\n", "utf-8-sig")
-def test_what_csv_writer_writes_comes_back(tmp_path_factory, rows, quoting, end, encoding):
-    path = tmp_path_factory.mktemp("table") / "in.csv"
+@example([["a\r\nb", '"', ""], ["", "", ""]], csv.QUOTE_MINIMAL, "\r\n", "utf-8-sig", ("csv", ","))
+def test_what_csv_writer_writes_comes_back(tmp_path_factory, rows, quoting, end, encoding, dialect):
+    suffix, separator = dialect
+    path = tmp_path_factory.mktemp("table") / f"in.{suffix}"
     with path.open("w", encoding=encoding, newline="") as file:
-        writer = csv.writer(file, quoting=quoting, lineterminator=end)
-        writer.writerow(["text", "head", "a name"])
+        options = {"lineterminator": end, "delimiter": separator}
+        csv.writer(file, quoting=quoting, **options).writerow(["text", "head", "a name"])
         for row in rows:  # the standard library's writer quotes a lone CR only where it ends lines
-            csv.writer(file, quoting=csv.QUOTE_ALL if "\r" in "".join(row) else quoting, lineterminator=end).writerow(
-                row
-            )
+            csv.writer(file, quoting=csv.QUOTE_ALL if "\r" in "".join(row) else quoting, **options).writerow(row)
     found = read(path)
     assert [cells for _, cells in found] == rows
     content = path.read_bytes()
@@ -183,6 +183,24 @@ def test_a_broken_row_of_csv_fails_alone(written, name):
             assert str(question).startswith(f"line {line}: {row}")
 
 
+BROKEN_TSV = {
+    "an open quote": ('1\t"Great, Ann in Oslo\tAnn\tOslo', 'Write "Great, Ann in Oslo"'),
+    "a quoted word first": ('1\t"Sunday" Ann, Bob\tAnn\tBob', 'Write """Sunday"" Ann, Bob"'),
+    "too many cells": ("1\tAnn\tmet Bob\tAnn\tBob", "4 cells | received 5"),
+    "two rows that RFC 4180 reads as one": (
+        '1\t"Day with Ann in Oslo\tAnn\tOslo\n2\tDay with Cem in Bonn"\tCem\tBonn',
+        'reads like two rows | "Day with Ann in Oslo"',
+    ),
+}
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN_TSV.values(), ids=BROKEN_TSV.keys())
+def test_a_broken_row_of_tsv_fails_alone(written, broken, said):
+    header, good = HEADER.replace(",", "\t"), GOOD.replace(",", "\t")
+    first, wrong, *_, last = read(written(f"{header}\n{good}\n{broken}\n{good}\n", "in.tsv"))
+    assert first[1] == last[1] == ROW and wrong[0] == 3 and all(part in wrong[1] for part in said.split(" | ")), wrong
+
+
 @pytest.mark.parametrize(
     "name", [name for name, (_, rows) in BROKEN_CSV.items() if rows and isinstance(rows[0][1], str)]
 )
@@ -218,6 +236,11 @@ def test_a_header_that_cannot_be_read_is_the_file_s_error(written, content, said
     for use in (csv_names, count_questions, lambda path: list(read_posts(path, labels=[], split="train"))):
         with pytest.raises(ValueError, match=f"(?s)train.csv.*{said}"):
             use(path)
+
+
+def test_the_separator_of_a_tsv_is_the_tab(written):
+    with pytest.raises(ValueError, match=r"in.tsv, line 1: expected '\\t' .* separator ','.*text,head,tail"):
+        csv_names(written("text,head,tail\n", "in.tsv"))
 
 
 def test_reading_on_after_open_quotes_takes_no_longer_than_the_file(written):

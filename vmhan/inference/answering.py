@@ -12,7 +12,7 @@ import torch
 from datasets_scripts.ray_engine import run_in_order
 from model_cards.secrets import without_secrets
 from vmhan.inference.answers import answer_rows
-from vmhan.inference.question_files import read_questions
+from vmhan.inference.question_files import PASSED, read_questions
 
 
 __all__ = ["Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray"]
@@ -34,16 +34,20 @@ class Answered(NamedTuple):
     errors: list[dict[str, Any]]
 
 
-def answer_here(pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int) -> Iterator[Answered]:
+def answer_here(
+    pipe: Pipe, path: Path, image_root: Path, *, skip: int, batch_size: int, with_post: bool = False
+) -> Iterator[Answered]:
     """Answer the rows of a file after the first `skip`, a batch at a time. The last bits of an answer depend on what
     else is in its batch, so only whole batches are recorded, and batches begin at the same rows wherever a run was
     killed.
     """
-    numbered = enumerate(read_questions(path, image_root=image_root, skip=skip), start=skip + 1)
+    rows = read_questions(path, image_root=image_root, skip=skip, with_post=with_post)
+    numbered = enumerate(rows, start=skip + 1)
     while batch := dict(itertools.islice(numbered, batch_size)):
         failed = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
         questions = {number: row for number, row in batch.items() if number not in failed}
-        answers, unanswered = answer_batch(pipe, questions, batch_size)
+        asked = {number: {key: row[key] for key in row if key != PASSED} for number, row in questions.items()}
+        answers, unanswered = answer_batch(pipe, asked, batch_size)
         lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
         errors = []
         for number, reason in sorted((failed | unanswered).items()):
@@ -83,6 +87,7 @@ def answer_on_ray(
     skip: int,
     total: int,
     batch_size: int,
+    with_post: bool = False,
     num_workers: int,
     address: str | None,
 ) -> Iterator[Answered]:
@@ -92,7 +97,8 @@ def answer_on_ray(
     """
     rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
-    make_worker = partial(_Answerer, load_pipe, path, image_root, batch_size, torch.get_num_threads())
+    options = {"batch_size": batch_size, "with_post": with_post}
+    make_worker = partial(_Answerer, load_pipe, path, image_root, torch.get_num_threads(), **options)
     for answered in run_in_order(jobs, make_worker, num_workers=num_workers, address=address):
         yield Answered(*answered)
 
@@ -100,10 +106,10 @@ def answer_on_ray(
 class _Answerer:
     """A Ray worker. A job is a range of the file's rows, in whole batches but for the last."""
 
-    def __init__(self, load_pipe: Callable[[], Pipe], path: Path, image_root: Path, batch_size: int, threads: int):
+    def __init__(self, load_pipe: Callable[[], Pipe], path: Path, image_root: Path, threads: int, **options: Any):
         torch.set_num_threads(threads)
-        self.answer = partial(answer_here, load_pipe(), path, image_root, batch_size=batch_size)
-        self.batch_size = batch_size
+        self.answer = partial(answer_here, load_pipe(), path, image_root, **options)
+        self.batch_size = options["batch_size"]
 
     def __call__(self, job: list[int]) -> Answered:
         start, stop = job

@@ -1,27 +1,27 @@
-"""Turn the pipeline's answers into flat rows, one for each pair, and write those as JSONL, Parquet, triples or a
-graph.
-"""
+"""Turn the pipeline's answers into flat rows, one for each pair, and write those as JSONL, Parquet or triples."""
 
 import csv
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import networkx
 import pyarrow
 from pyarrow import parquet
 
+from vmhan.inference.question_files import PASSED
+
 
 __all__ = [
-    "ANSWER_SCHEMA", "TRIPLE", "answer_rows", "triples_of", "write_csv", "write_graph", "write_jsonl", "write_parquet",
+    "ANSWER_SCHEMA", "TRIPLE", "Rows", "answer_rows", "triples_of", "write_csv", "write_jsonl", "write_parquet",
 ]  # fmt: skip
 
 ROWS_IN_GROUP = 1024  # of Parquet
 TRIPLE = ("head", "relation", "tail", "confidence", "source")
-NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What spreadsheets run, and what is written for that, so that one "'" less gives back every cell that this fits.
+FORMULA = re.compile("'*[-=+@\t\r]")
 
 ANSWER_SCHEMA = pyarrow.schema(
     {
@@ -40,6 +40,7 @@ ANSWER_SCHEMA = pyarrow.schema(
         "uncertainty": pyarrow.struct(
             {name: pyarrow.float64() for name in ("monte_carlo_score", "entropy", "mutual_information")}
         ),
+        PASSED: pyarrow.string(),  # JSON of an object
     }
 )
 
@@ -57,7 +58,8 @@ def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict
         of_tail = {"tail": None if is_box else tail, "tail_box": tail if is_box else None}
         of_tail["tail_is_object"] = is_box or (index is not None and index >= 0)
         own = {"row": number, "id": identity, "pair": i, "head": answer["head"], **of_tail}
-        rows.append({**own, **{name: value for name, value in answer.items() if name not in ("head", "tail")}})
+        of_pipeline = {name: value for name, value in answer.items() if name not in ("head", "tail")}
+        rows.append({**own, **of_pipeline, PASSED: question.get(PASSED, {})})
     return rows
 
 
@@ -87,36 +89,20 @@ def write_jsonl(rows: Rows, target: Path) -> None:
         file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
-def write_csv(rows: Rows, target: Path) -> None:
-    """Write triples as CSV with a header."""
+def write_csv(rows: Rows, target: Path, names: Sequence[str] = TRIPLE) -> None:
+    """CSV with a header, for people too: a "'" stands before text that a spreadsheet would run as a formula."""
     with target.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, TRIPLE)
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow(
+                {name: f"'{of}" if isinstance(of, str) and FORMULA.match(of) else of for name, of in row.items()}
+            )
 
 
 def write_parquet(rows: Rows, target: Path) -> None:
     """Write answers group by group, so that memory does not grow with them."""
     rows = iter(rows)
     with parquet.ParquetWriter(target, ANSWER_SCHEMA) as writer:
-        while group := list(itertools.islice(rows, ROWS_IN_GROUP)):
+        while group := [{**row, PASSED: json.dumps(row[PASSED])} for row in itertools.islice(rows, ROWS_IN_GROUP)]:
             writer.write_table(pyarrow.Table.from_pylist(group, schema=ANSWER_SCHEMA))
-
-
-def write_graph(triples: Rows, target: Path) -> None:
-    """The triples as GraphML: a directed multigraph that `networkx.read_graphml` and Gephi open.
-
-    A node is a name of the `kind` "entity" or "object"; an edge is a triple. Runs of white space are one space, and
-    characters that XML does not have are U+FFFD. The graph is held in memory.
-    """
-    graph = networkx.MultiDiGraph()
-    for triple in triples:
-        head, tail, relation, source = (
-            NOT_IN_XML.sub("\ufffd", " ".join(triple[name].split())) for name in ("head", "tail", "relation", "source")
-        )
-        graph.add_node(head, kind="entity")
-        graph.add_node(tail, kind="object" if triple["tail_is_object"] else "entity")
-        values = {"relation": relation, "confidence": float(triple["confidence"]), "source": source}
-        graph.add_edge(head, tail, key=f"e{graph.number_of_edges()}", **values)  # the key is the edge's id in GraphML
-    with target.open("wb") as file:
-        networkx.write_graphml_xml(graph, file, named_key_ids=True)

@@ -1,18 +1,23 @@
 """Answer a file of questions with a trained model: `vmhan predict MODEL INPUT --output OUT.jsonl`.
 
 A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason. The same command continues a run
-that was killed. Exit code: 0 all rows answered, 1 some failed, 2 bad arguments.
+that was killed. "-" is standard input or standard output. Exit code: 0 all rows answered, 1 some failed, 2 bad
+arguments.
 """
 
 import argparse
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import networkx
 import torch
 import transformers
 from tqdm.auto import tqdm
@@ -20,10 +25,14 @@ from tqdm.auto import tqdm
 from datasets_scripts.commands import check_folder_or_hub_name, nearest_file
 from datasets_scripts.ray_engine import connected
 from model_cards.files import sha256_of
+from modeling_vmhan.configuration_vmhan import VMHANConfig
+from modeling_vmhan.direction import inverse_of
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
-from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_graph, write_jsonl, write_parquet
+from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_jsonl, write_parquet
+from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
+from vmhan.inference.graph_picture import write_picture
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions
 from vmhan.inference.resumable import Make, ResumableOutput
 from vmhan.training.checkpoints import check_model_folder
@@ -35,7 +44,16 @@ logger = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
 WRITERS = {".jsonl": write_jsonl, ".parquet": write_parquet, ".csv": write_csv}
-SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv")}
+SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv"), "graph": (".graphml",)}
+GRAPH_WRITERS = {  # by what stands in the place of --output's suffix; GraphML is last, as --output is
+    ".jsonld": write_jsonld,
+    ".nodes.csv": write_nodes,
+    ".relationships.csv": write_relationships,
+    ".png": write_picture,
+    ".graphml": write_graphml,
+}
+GRAPHS = {"triples": (".graphml",), "graph": tuple(GRAPH_WRITERS)}  # that a format writes
+STANDARD = Path("-")  # standard input or output
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,12 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(standard_streams(arguments))
         stack.enter_context(ResumableOutput.only_here(arguments.output, also_made(arguments)))
         total = count_questions(arguments.input)
         if arguments.engine == "ray":
             stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
         pipe = load_pipeline(arguments)
-        made = products(arguments, pipe.model.config.none_label)
+        made = products(arguments, pipe.model.config)
         depends_on, options = fingerprint(arguments, pipe), {"overwrite": arguments.overwrite}
         output = ResumableOutput(arguments.output, depends_on, also=also_made(arguments), **options)
         if not output.complete:
@@ -69,9 +88,10 @@ def main(argv: list[str] | None = None) -> int:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vmhan predict", description=__doc__.split("\n")[0])
     parser.add_argument("model", help="folder or Hub name of a trained model")
-    parser.add_argument("input", type=Path, help=f"file of questions: {', '.join(QUESTION_SUFFIXES)}")
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("input", type=Path, help=f"file of questions: {', '.join(QUESTION_SUFFIXES)}; - (JSONL)")
+    parser.add_argument("--output", type=Path, required=True, help="file to write; - (JSONL)")
     parser.add_argument("--format", choices=SUFFIXES, default="jsonl", help="what to write (default jsonl)")
+    parser.add_argument("--with_post", action="store_true", help="answers have the post's text and image as well")
     parser.add_argument("--batch_size", type=_positive, default=16, help="rows answered in one pass (default 16)")
     parser.add_argument("--image_root", type=Path, help="folder of the images' paths (default: that of INPUT)")
     parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
@@ -83,19 +103,42 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--ray_address", help="of a Ray cluster, such as auto (default: start one on this machine)")
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever OUT holds")
     arguments = parser.parse_args(argv)
-    if not arguments.input.is_file():
+    if arguments.input != STANDARD and not arguments.input.is_file():
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
     check_folder_or_hub_name("MODEL", arguments.model)
-    if arguments.input.suffix not in QUESTION_SUFFIXES:
+    if arguments.input != STANDARD and arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
-    if arguments.output.suffix not in SUFFIXES[arguments.format]:
+    suffix = ".jsonl" if arguments.output == STANDARD else arguments.output.suffix
+    if suffix not in SUFFIXES[arguments.format]:
         suffixes = " or ".join(SUFFIXES[arguments.format])
         parser.error(f"--output: expected {suffixes} for --format {arguments.format}, received {arguments.output}")
-    written = {path.resolve() for path in (arguments.output, *ResumableOutput.files_of(arguments.output))}
-    if arguments.input.resolve() in written:
+    written = (arguments.output, *also_made(arguments), *ResumableOutput.files_of(arguments.output))
+    if arguments.input != STANDARD and arguments.input.resolve() in {path.resolve() for path in written}:
         parser.error(f"--output: expected a file that leaves INPUT as it is, received {arguments.output}")
     arguments.image_root = (arguments.image_root or arguments.input.parent).absolute()
     return arguments
+
+
+@contextlib.contextmanager
+def standard_streams(arguments: argparse.Namespace) -> Iterator[None]:
+    """Files of a temporary folder take the place of "-": standard input is read to its end before, and standard output
+    (and standard error, with the rows that failed) is written after.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        written = {}
+        if arguments.input == STANDARD:
+            arguments.input = Path(folder, "stdin.jsonl")
+            with arguments.input.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        if arguments.output == STANDARD:
+            arguments.output = Path(folder, "stdout.jsonl")
+            _, errors, _ = ResumableOutput.files_of(arguments.output)
+            written = {arguments.output: sys.stdout, errors: sys.stderr}
+        yield
+        for path, stream in written.items():
+            if path.exists():
+                with path.open(encoding="utf-8") as file:
+                    shutil.copyfileobj(file, stream)
 
 
 def _positive(text: str) -> int:
@@ -132,7 +175,7 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
         "input": state_of(arguments.input),
         "image_root": str(arguments.image_root),
         "device": str(pipe.device),
-        **{name: getattr(arguments, name) for name in ("format", "batch_size", "abstain_below", "top_k")},
+        **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 
@@ -157,7 +200,7 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
     """Yield the answers to the input's `total` rows after the first `skip`, in order, by the engine that was asked
     for.
     """
-    rows = {"skip": skip, "batch_size": arguments.batch_size}
+    rows = {"skip": skip, "batch_size": arguments.batch_size, "with_post": arguments.with_post}
     if arguments.engine == "local":
         return answer_here(pipe, arguments.input, arguments.image_root, **rows)
     model = str(Path(arguments.model).absolute()) if Path(arguments.model).is_dir() else arguments.model
@@ -166,18 +209,29 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
     return answer_on_ray(load, arguments.input.absolute(), arguments.image_root, **rows, total=total, **workers)
 
 
-def products(arguments: argparse.Namespace, none_label: str) -> dict[Path, Make]:
+def products(arguments: argparse.Namespace, config: VMHANConfig) -> dict[Path, Make]:
     """Return what is made of the answers at the end, by path; --output is the last."""
-    path, write = arguments.output, WRITERS[arguments.output.suffix]
-    if arguments.format != "triples":
-        return {path: write}
-    triples = partial(triples_of, none_label=none_label, input_name=arguments.input.name)
-    return {
-        also_made(arguments)[0]: lambda rows, target: write_graph(triples(rows), target),
-        path: lambda rows, target: write(({name: of[name] for name in TRIPLE} for of in triples(rows)), target),
-    }
+    path, labels = arguments.output, config.labels
+    triples = partial(triples_of, none_label=config.none_label, input_name=arguments.input.name)
+    # What points both ways is known of order-blind models, the directions of whose labels are labels.
+    symmetric = {label for label in labels if config.order_blind and inverse_of(label) not in labels}
+
+    def graph_by(write: Callable[[networkx.MultiDiGraph, Path], None]) -> Make:
+        return lambda rows, target: write(fact_graph(triples(rows), symmetric=symmetric), target)
+
+    made = {path.with_suffix(end): graph_by(GRAPH_WRITERS[end]) for end in GRAPHS.get(arguments.format, ())}
+    if arguments.format == "graph":
+        return made
+    write = WRITERS[path.suffix]
+    if arguments.format == "triples":
+        return {
+            **made,
+            path: lambda rows, target: write(({name: of[name] for name in TRIPLE} for of in triples(rows)), target),
+        }
+    return {path: write}
 
 
 def also_made(arguments: argparse.Namespace) -> list[Path]:
     """What `products` has beside --output."""
-    return [arguments.output.with_suffix(".graphml")] if arguments.format == "triples" else []
+    paths = [arguments.output.with_suffix(end) for end in GRAPHS.get(arguments.format, ())]
+    return [path for path in paths if path != arguments.output]

@@ -10,7 +10,6 @@ import time
 import tracemalloc
 from pathlib import Path
 
-import networkx
 import pyarrow
 import pytest
 import torch
@@ -22,7 +21,8 @@ from modeling_vmhan import MultimodalRelationClassificationPipeline
 from vmhan import cli
 from vmhan.inference import answering
 from vmhan.inference import command as predict_command
-from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, triples_of, write_graph, write_jsonl
+from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, triples_of, write_jsonl
+from vmhan.inference.graph import fact_graph, write_graphml
 from vmhan.inference.question_files import count_questions, read_questions
 from vmhan.inference.resumable import ResumableOutput
 
@@ -93,7 +93,8 @@ def write_csv(path, rows):
         {key: value if isinstance(value, str) else json.dumps(value) for key, value in row.items()} for row in rows
     ]
     with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.DictWriter(file, names, quoting=csv.QUOTE_ALL)
+        options = {"quoting": csv.QUOTE_ALL, "delimiter": "\t" if path.suffix == ".tsv" else ","}
+        writer = csv.DictWriter(file, names, **options)
         writer.writeheader()
         writer.writerows(cells)
     return path
@@ -104,7 +105,7 @@ def write_table(path, rows):
     return path
 
 
-WRITERS = {"jsonl": write_lines, "csv": write_csv, "parquet": write_table}
+WRITERS = {"jsonl": write_lines, "csv": write_csv, "tsv": write_csv, "parquet": write_table}
 
 
 def lines_of(path):
@@ -135,7 +136,8 @@ def test_all_formats_of_input_and_output_give_the_same_answers(run, tmp_path):
         assert (tmp_path / f"of_{suffix}.jsonl").read_bytes() == (tmp_path / "of_jsonl.jsonl").read_bytes()
     assert run(tmp_path / "in.jsonl", tmp_path / "out.parquet", "--format", "parquet") == 0
     table = parquet.read_table(tmp_path / "out.parquet")
-    assert table.schema == ANSWER_SCHEMA and table.to_pylist() == lines_of(tmp_path / "of_jsonl.jsonl")
+    rows = [{**row, "input": json.dumps(row["input"])} for row in lines_of(tmp_path / "of_jsonl.jsonl")]
+    assert table.schema == ANSWER_SCHEMA and table.to_pylist() == rows
 
 
 def test_options_reach_the_pipeline(folder, tmp_path):
@@ -167,8 +169,8 @@ def test_csv_cells_are_text_spans_or_json(tmp_path):
     rows = 'text,head,tail,boxes,note\n12,[1],"[0, 3]","[[0, 0, 1, 1]]",x\n\n"a\nb",2019,,,\n'
     (tmp_path / "in.csv").write_text(rows, encoding="utf-8")
     assert list(read_questions(tmp_path / "in.csv", image_root=tmp_path)) == [
-        {"text": "12", "head": "[1]", "tail": [0, 3], "boxes": [[0, 0, 1, 1]]},
-        {"text": "a\nb", "head": "2019"},
+        {"text": "12", "head": "[1]", "tail": [0, 3], "boxes": [[0, 0, 1, 1]], "input": {"note": "x"}},
+        {"text": "a\nb", "head": "2019", "input": {"note": ""}},
     ]
     assert count_questions(tmp_path / "in.csv") == 2
 
@@ -196,7 +198,7 @@ def test_no_more_rows_are_read_than_are_answered(tmp_path, monkeypatch):
 
     taken = []
     rows = ({"text": "a", "id": taken.append(i) or i} for i in range(100))
-    monkeypatch.setattr(answering, "read_questions", lambda path, image_root, skip: rows)
+    monkeypatch.setattr(answering, "read_questions", lambda path, **options: rows)
     answered = answering.answer_here(pipe, tmp_path, tmp_path, skip=0, batch_size=3)
     assert next(answered).rows == next(answered).rows == 3 and len(taken) == 6
 
@@ -279,6 +281,7 @@ def test_only_the_machines_failure_stops_a_run():
 def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):
     source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
     (tmp_path / "in.csv").write_text("text;head;tail\na;b;c\n")
+    (tmp_path / "in.nodes.csv").write_text("text,head,tail\na,b,c\n")
     (tmp_path / "in.parquet").write_text("no table")
     for (given, output, *flags), said in {
         (tmp_path / "none.jsonl", "out.jsonl"): "none.jsonl",
@@ -288,11 +291,13 @@ def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):
         (source, "out.jsonl", "--batch_size", 0): "received 0",
         (source, "out.jsonl", "--device", "nothing"): "'nothing'",
         (source, "out.jsonl", "--format", "yaml"): "'yaml'",
+        (source, "out.jsonl", "--format", "graph"): ".graphml",
+        (tmp_path / "in.nodes.csv", "in.graphml", "--format", "graph", "--overwrite"): "INPUT",
         (tmp_path / "in.csv", "out.jsonl"): "text;head;tail",
         (tmp_path / "in.parquet", "out.jsonl"): "in.parquet",
     }.items():
         assert run(given, tmp_path / output, *flags) == 2 and said in capsys.readouterr().err
-    assert not list(tmp_path.glob("out*"))
+    assert not list(tmp_path.glob("out*")) and (tmp_path / "in.nodes.csv").exists()
 
 
 @pytest.mark.parametrize("model, top_k, said", [("no model", "5", "no model"), ("model", "0", "top_k")])
@@ -308,9 +313,15 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    "format, output", {"jsonl": "out.jsonl", "parquet": "out.parquet", "triples": "out.csv"}.items()
+    ("format", "output", "also"),
+    [
+        ("jsonl", "out.jsonl", []),
+        ("parquet", "out.parquet", []),
+        ("triples", "out.csv", ["out.graphml"]),
+        ("graph", "out.graphml", ["out.jsonld", "out.nodes.csv", "out.relationships.csv", "out.png"]),
+    ],
 )
-def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, format, output):
+def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, format, output, also):
     """Dies once at every single write, rename and deletion, half of a written line included."""
     rows = mixed_rows() + one_pair_rows(4)
     rows[3], rows[-2] = {"text": "Ann", "head": "Bob", "tail": "Ann"}, b"{"
@@ -342,7 +353,7 @@ def test_killed_at_any_step_it_goes_on(run, tmp_path, monkeypatch, format, outpu
         if kills % 3 == 0 and part.exists():
             part.write_bytes(part.read_bytes() + b'{"rows": 1, "li')  # a torn line
     assert code == 1 and steps >= 4 and not part.exists()
-    for name in [output, "out.errors.jsonl", *(["out.graphml"] if format == "triples" else [])]:
+    for name in [output, "out.errors.jsonl", *also]:
         assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
@@ -459,16 +470,20 @@ def test_triples_and_the_graph_hold_the_relations(run, pipe, tmp_path):
     assert run(source, tmp_path / "out.jsonl", "--format", "triples") == 0
     assert run(source, tmp_path / "out.csv", "--format", "triples") == 2  # its graph would replace the other's
     answers, triples = lines_of(tmp_path / "answers.jsonl"), lines_of(tmp_path / "out.jsonl")
-    kept = [row for row in answers if row["relation"] != pipe.model.config.none_label]
+    none = pipe.model.config.none_label
+    kept = [row for row in answers if row["relation"] != none]
     assert 0 < len(kept) == len(triples)
     for row, triple in zip(kept, triples):
-        source = row["id"] or f"in.jsonl:{row['row']}"
-        expected = {"head": row["head"], "relation": row["relation"], "confidence": row["score"], "source": source}
+        post = row["id"] or f"in.jsonl:{row['row']}"
+        expected = {"head": row["head"], "relation": row["relation"], "confidence": row["score"], "source": post}
         assert {**expected, "tail": triple["tail"]} == triple and row["tail"] in (None, triple["tail"])
-    graph = networkx.read_graphml(tmp_path / "out.graphml", force_multigraph=True)
-    edges = [{"head": head, "tail": tail, **data} for head, tail, data in graph.edges(data=True)]
-    assert len({key for _, _, key in graph.edges(keys=True)}) == len(edges)  # ids of GraphML
-    assert sorted(edges, key=str) == sorted([dict.fromkeys(edges[0]) | triple for triple in triples], key=str)
+    assert run(source, tmp_path / "facts.graphml", "--format", "graph") == 0
+    files = ("facts.jsonld", "facts.nodes.csv", "facts.relationships.csv", "facts.png", "facts.graphml")
+    assert set(json.loads((tmp_path / "facts.graphml.state.json").read_text())["sha256"]) == set(files)
+    assert (tmp_path / "facts.graphml").read_bytes() == (tmp_path / "out.graphml").read_bytes()
+    again = fact_graph(triples_of(answers, none_label=none, input_name="in.jsonl"))  # of a file of answers
+    write_graphml(again, tmp_path / "again.graphml")
+    assert (tmp_path / "again.graphml").read_bytes() == (tmp_path / "facts.graphml").read_bytes()
 
 
 def test_none_and_abstained_pairs_are_no_triples():
@@ -477,13 +492,3 @@ def test_none_and_abstained_pairs_are_no_triples():
     (triple,) = triples_of(rows, none_label="None", input_name="in.csv")
     expected = {"relation": "peer", "tail": "in.csv:3 [0, 0, 1, 1]", "source": "in.csv:3"}
     assert expected.items() <= triple.items()
-
-
-def test_the_graph_opens_whatever_the_names_hold(tmp_path):
-    names = ['<a> & "b"', "x\x00y\x0b\n z", "\U0001f600", "\ufffe"]
-    row = {"row": 1, "id": "\x1f", "tail": "t", "tail_box": None, "tail_is_object": False, "abstained": False}
-    rows = [{**row, "head": name, "relation": "/per/per/peer", "score": 0.25} for name in names]
-    write_graph(triples_of(rows, none_label="None", input_name="in"), tmp_path / "out.graphml")
-    graph = networkx.read_graphml(tmp_path / "out.graphml")
-    assert set(graph) == {'<a> & "b"', "x\ufffdy z", "\U0001f600", "\ufffd", "t"}
-    assert graph.nodes["t"]["kind"] == "entity" and len(graph.edges) == 4

@@ -13,7 +13,7 @@ from vmhan.inference.answers import write_jsonl, write_parquet
 from vmhan.inference.resumable import ResumableOutput
 
 
-ROWS = [{"row": number, "head": "a", "tail": "b"} for number in range(12)]
+ROWS = [{"row": number, "head": "a", "tail": "b", "input": {}} for number in range(12)]
 
 
 def begin(output, **options):
