@@ -42,7 +42,7 @@ def load_posts(data_dir: str | None, batch_size: int, batches: int) -> tuple[lis
     rows = list(train.select(chosen).shuffle(seed=0))
     for row in rows:
         for pair in row["pairs"]:
-            pair |= {"objects": [], "image_phrases": []}  # the first objects; there is no caption
+            pair |= {"objects": None, "image_phrases": None}  # the first objects; there is no caption
     return rows, relations
 
 

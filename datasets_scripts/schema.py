@@ -17,10 +17,11 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
 
     `labels` are the relations' names, order = id. A pair's tail is a span (`tail_object` is -1), or the object
     `tail_object` (an index into `boxes`; `tail` is []). Its `image_phrases` and `objects` are indices into those of
-    the post, the most relevant to the pair first; where no selector chose any they are [], and the post's first ones
-    count. `text` is the sentence as it was written, which is what a tokenizer reads, None where the source gives
-    tokens alone; spans count `tokens` nevertheless. `image_features` is (V,), None when the post has no image;
-    `object_features` is (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None.
+    the post, the most relevant to the pair first. None means that nobody was asked: the post's first ones count, and a
+    selector may choose. [] is a choice: none. It is so with `text_phrases`, but a post has no list of them. `text` is
+    the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
+    count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
+    (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
@@ -66,8 +67,10 @@ def new_post(post_id: str, tokens: Sequence[str], image_id: str | None, pairs: l
 
 
 def new_pair(head: Sequence[int], tail: Sequence[int], relation: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A pair of `post_features` with no node but those in `fields`; `tail` is [] where `tail_object` is given."""
-    empty = {"tail_object": -1, "text_phrases": [], "image_phrases": [], "objects": []}
+    """A pair of `post_features` for which no node was chosen but those in `fields`; `tail` is [] where `tail_object`
+    is given.
+    """
+    empty = {"tail_object": -1, "text_phrases": None, "image_phrases": None, "objects": None}
     return {"head": list(head), "tail": list(tail), "relation": relation, **empty, **fields}
 
 

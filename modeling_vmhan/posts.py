@@ -134,9 +134,11 @@ def image_phrases_of(post: dict) -> list[str]:
 
 
 def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pair") -> list[int]:
-    """The pair's own choice among `count` candidates, or the first ones; at most `limit`. -1 is a place left empty."""
+    """The pair's own choice among `count` candidates, where [] is none, or if it is None the first; at most `limit`.
+    -1 is a place left empty.
+    """
     chosen = pair.get(key)
-    if not chosen:
+    if chosen is None:
         return list(range(count))[:limit]
     wrong = [i for i in chosen if not -1 <= i < count]
     if wrong:

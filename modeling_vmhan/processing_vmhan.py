@@ -156,7 +156,7 @@ class VMHANProcessor(ProcessorMixin):
                     count tokens, which must stand in the text, and the text is what the tokenizer reads.
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
-                    indices of the ones most relevant to the pair, best first (missing or empty: the first ones; -1:
+                    indices of the ones most relevant to the pair, best first (missing: the first ones; []: none; -1:
                     a node taken away, whose place stays empty); `relation`: name or id, needed with `label2id`.
                 image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path or
                     bytes, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.

@@ -80,7 +80,7 @@ def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
     entries = []
     for post in islice(posts, SHEET_IMAGES):
         tails = [pair["tail_object"] for pair in post["pairs"] if pair["tail_object"] >= 0]
-        chosen = dict.fromkeys([*tails, *(index for pair in post["pairs"] for index in pair["objects"])])
+        chosen = dict.fromkeys([*tails, *(index for pair in post["pairs"] for index in pair["objects"] or [])])
         boxes = zip(post["boxes"], post["object_labels"], strict=True)
         found = [Detection(tuple(box), None, label) for box, label in boxes]
         title = f"{post['id']}: {' '.join(post['tokens'])}"

@@ -1,6 +1,7 @@
 """Second stage: nodes are selected for each pair, and post, image and the image's features become one row of Parquet.
 
-What the source itself chose for a pair (its text phrases, its objects) is kept; the selector fills in the rest.
+What the source itself chose for a pair (text phrases, objects, or none of them) is kept; the selector fills in the
+rest.
 """
 
 import io
@@ -77,7 +78,7 @@ def _with_nodes(
         chosen, reasons = apply_selections(post, selections)
         pairs = []
         for given, pair in zip(post["pairs"], chosen["pairs"], strict=True):
-            own = {name: given[name] for name in FIELDS if given.get(name)}
+            own = {name: given[name] for name in FIELDS if given[name] is not None}
             if "image_phrases" in own:  # indices into the source's list of phrases
                 phrases = post["image_phrases"], chosen["image_phrases"]
                 own["image_phrases"] = moved_indices(own["image_phrases"], *phrases)
@@ -98,7 +99,7 @@ def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple
 def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """Return the cells of the data set's columns."""
     names = plan.columns["pairs"].feature
-    pairs = [{name: pair.get(name, []) for name in names} for pair in post["pairs"]]
+    pairs = [{name: pair[name] for name in names} for pair in post["pairs"]]
     row = post | {"pairs": pairs} | {name: record[name] for name in FEATURES if name in plan.columns}
     if "image" in plan.columns:
         row["image"] = None if record["number"] < 0 else _stored_image(plan, record["number"], post["image_id"])

@@ -133,7 +133,7 @@ TEXT = {"words", "words, number", "words, length", "words, as a code"}
     ("values", "aspects"),
     [
         ([None, None], {"present"}),
-        ([[], []], {"count"}),
+        ([[], None], {"count"}),
         (["a b", None], {"present"} | TEXT),
         ([["a", "b"], []], {"count"} | TEXT),
         ([1, None], {"value"}),
@@ -151,6 +151,10 @@ def test_what_is_looked_at_of_each_sort_of_value(values, aspects):
     views = seen(Column("unknown", "post", values))
     assert set(views) == aspects
     assert all(v.kind == "structure" and len(v.values) == 2 for v in views.values())
+
+
+def test_a_choice_of_none_counts_otherwise_than_no_choice():
+    assert seen(Column("pairs.objects", "pair", [[1, 0], [], None]))["count"].values == [2, 0, -1]
 
 
 def test_known_content_is_reported_only_and_its_shape_is_judged():

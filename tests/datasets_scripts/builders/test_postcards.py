@@ -214,7 +214,7 @@ def test_rows_are_the_postcards(tmp_path):
     boxes = [[*sticker.box] for sticker in postcard.stickers]
     nodes = {"boxes": boxes, "object_labels": ["sticker"] * len(boxes)}
     assert row == new_post("train-00002", postcard.tokens, "train-00002", postcard.pairs, **nodes)
-    assert all(pair["image_phrases"] == [] for pair in postcard.pairs)
+    assert all(pair["image_phrases"] is None for pair in postcard.pairs)
 
 
 def test_text_phrases_and_pairs_can_be_limited():

@@ -150,6 +150,15 @@ def test_a_selector_never_sees_a_relation_and_what_the_source_chose_stays(tmp_pa
     assert (post["boxes"], post["object_labels"], tools.detector.seen) == ([[1, 1, 9, 9]], ["mine"], [])
 
 
+@pytest.mark.parametrize(("selector", "filled"), [("none", [None] * 3), ("first", [[[0, 1]], [0], [0]])])
+def test_a_choice_of_none_is_kept_in_parquet_and_no_selector_fills_it(selector, filled, tmp_path):
+    asked, pair = ("text_phrases", "image_phrases", "objects"), {"head": "Ann", "tail": "Bob", "relation": "peer"}
+    fields = {"pairs": [pair, pair | dict.fromkeys(asked, [])], "image_phrases": ["a wall"], "boxes": [[1, 1, 9, 9]]}
+    write_posts(tmp_path / "mine", images=1, train=[0], **fields)
+    first, second = load(run(tmp_path / "mine", selector=selector))["train"][0]["pairs"]
+    assert [first[name] for name in asked] == filled and [second[name] for name in asked] == [[], [], []]
+
+
 def test_phrases_that_the_source_chose_are_the_same_ones_after_repetitions_are_gone(tmp_path):
     pair = {"head": "Ann", "tail": "Bob", "relation": "peer", "image_phrases": [3, 2]}
     phrases = ["a dog", "A  dog", "red car", "sky"]
