@@ -64,6 +64,9 @@ def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, A
     kinds = ASKED_PAIR if is_question else PAIR
     text = str.__str__(given["text"]) if "tokens" not in fields else None  # whose characters spans count
     fields["pairs"] = [_read_pair(pair, kinds, text, f"{name}, pair {i}") for i, pair in enumerate(fields["pairs"])]
+    if "hypergraph" in fields and text is not None and whole_text(text) != text:
+        for node in fields["hypergraph"]["nodes"]:
+            node |= {"span": _recounted(node["span"], text, f"{name}, hypergraph")} if "span" in node else {}
     return fields
 
 

@@ -17,6 +17,7 @@ from datasets_scripts.nodes.selection import apply_selections, moved_indices, se
 from datasets_scripts.prepare.images import FEATURES, image_file, image_record, is_kept, load_upright
 from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, json_lines, write_parquet
 from datasets_scripts.prepare.source import NO_FILE
+from datasets_scripts.schema import with_hypergraph
 from model_cards.files import whole_file, write_text
 
 
@@ -101,9 +102,11 @@ def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[st
     names = plan.columns["pairs"].feature
     pairs = [{name: pair[name] for name in names} for pair in post["pairs"]]
     row = post | {"pairs": pairs} | {name: record[name] for name in FEATURES if name in plan.columns}
-    if "image" in plan.columns:
-        row["image"] = None if record["number"] < 0 else _stored_image(plan, record["number"], post["image_id"])
-    return row
+    if record["number"] < 0:
+        row["image"] = None
+    elif "image" in plan.columns:
+        row["image"] = _stored_image(plan, record["number"], post["image_id"])
+    return with_hypergraph(row)
 
 
 def _stored_image(plan: Plan, number: int, name: str) -> dict[str, Any]:
