@@ -101,12 +101,12 @@ def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[st
     """Return the cells of the data set's columns."""
     names = plan.columns["pairs"].feature
     pairs = [{name: pair[name] for name in names} for pair in post["pairs"]]
-    row = post | {"pairs": pairs} | {name: record[name] for name in FEATURES if name in plan.columns}
-    if record["number"] < 0:
-        row["image"] = None
-    elif "image" in plan.columns:
-        row["image"] = _stored_image(plan, record["number"], post["image_id"])
-    return with_hypergraph(row)
+    has_image = record["number"] >= 0
+    row = with_hypergraph(post | {"pairs": pairs, "image": has_image or None})
+    row |= {name: record[name] for name in FEATURES if name in plan.columns}
+    if "image" in plan.columns:
+        row["image"] = _stored_image(plan, record["number"], post["image_id"]) if has_image else None
+    return row
 
 
 def _stored_image(plan: Plan, number: int, name: str) -> dict[str, Any]:
