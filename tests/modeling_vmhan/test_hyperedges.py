@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_vmhan.hyperedges import PAIR_FAMILIES, hypergraph_of
+from vmhan.inference.onnx.inputs import filled_inputs, input_axes
 from vmhan.training.visual_dropout import drop_visual_nodes
 
 
@@ -211,3 +212,10 @@ def test_a_wrong_node_is_named(make_processor, posts):
     post["hypergraph"]["nodes"][0]["kind"] = "objct"
     with pytest.raises(ValueError, match="'everything'.*hypergraph must be .*'objct'"):
         make_processor()([post])
+
+
+def test_an_exported_model_takes_no_hyperedges_of_the_data(make_config, make_processor, posts):
+    config = make_config()
+    inputs = make_processor(config)([with_column(post) for post in posts()])
+    axes = input_axes(config, list(inputs))
+    assert axes.keys() == filled_inputs(inputs, axes).keys() == inputs.keys() - {"incidence"}
