@@ -15,7 +15,7 @@ from datasets import Dataset
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
 from datasets_scripts.builders.postcards import Postcards
-from datasets_scripts.schema import post_features
+from datasets_scripts.schema import post_features, with_hypergraph
 from vmhan.training.data import FEATURE_COLUMNS
 
 
@@ -42,7 +42,7 @@ def load_posts(data_dir: str | None, batch_size: int, batches: int) -> tuple[lis
     rows = list(train.select(chosen).shuffle(seed=0))
     for row in rows:
         for pair in row["pairs"]:
-            pair |= {"objects": [], "image_phrases": []}  # the first objects; there is no caption
+            pair |= {"objects": None, "image_phrases": None}  # the first objects; there is no caption
     return rows, relations
 
 
@@ -73,7 +73,7 @@ def with_features(
         for i, post in zip(range(count), itertools.cycle(posts)):
             vectors = numbers.random((1 + NUM_OBJECTS, feature_size), dtype=np.float32).astype(np.float16)
             given = {"image_features": vectors[0], "object_features": list(vectors[1:]), "image_phrases": []}
-            yield {**post, **fixed, **given, "id": str(i)}
+            yield with_hypergraph({**post, **fixed, **given, "id": str(i)})
 
     made = Dataset.from_generator(rows, features=columns, cache_dir=str(folder / f"cache-{count}-{feature_size}"))
     return made.with_format("numpy", columns=list(FEATURE_COLUMNS), output_all_columns=True)

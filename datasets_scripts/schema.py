@@ -8,8 +8,10 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List, Value
 
+from modeling_vmhan.hyperedges import hypergraph_of
 
-__all__ = ["group_into_posts", "has_text", "new_pair", "new_post", "post_features"]
+
+__all__ = ["group_into_posts", "has_text", "new_pair", "new_post", "post_features", "with_hypergraph"]
 
 
 def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: int | None) -> Features:
@@ -17,10 +19,12 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
 
     `labels` are the relations' names, order = id. A pair's tail is a span (`tail_object` is -1), or the object
     `tail_object` (an index into `boxes`; `tail` is []). Its `image_phrases` and `objects` are indices into those of
-    the post, the most relevant to the pair first; where no selector chose any they are [], and the post's first ones
-    count. `text` is the sentence as it was written, which is what a tokenizer reads, None where the source gives
-    tokens alone; spans count `tokens` nevertheless. `image_features` is (V,), None when the post has no image;
-    `object_features` is (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None.
+    the post, the most relevant to the pair first. None means that nobody was asked: the post's first ones count, and a
+    selector may choose. [] is a choice: none. It is so with `text_phrases`, but a post has no list of them. `text` is
+    the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
+    count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
+    (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `hypergraph` is what
+    `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
@@ -33,6 +37,7 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         "image_phrases": List(index),
         "objects": List(index),
     }
+    hyperedge = {"family": text, "pair": index, "nodes": List(index)}
     columns = {
         "id": text,
         "tokens": List(text),
@@ -46,6 +51,11 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         "caption": text,
         "image_phrases": List(text),
         "pairs": List(pair),
+        "hypergraph": {
+            "nodes": List({"kind": text, "span": span, "index": index}),
+            "pair_hyperedges": List(hyperedge),
+            "post_hyperedges": List(hyperedge | {"roles": List(text)}),
+        },
     }
     left_out = [] if images else ["image"]
     left_out += ["image_features", "object_features"] if visual_feature_size is None else []
@@ -65,9 +75,16 @@ def new_post(post_id: str, tokens: Sequence[str], image_id: str | None, pairs: l
     return {"id": post_id, "tokens": list(tokens), "image_id": image_id, "pairs": pairs, **empty, **fields}
 
 
+def with_hypergraph(post: dict[str, Any]) -> dict[str, Any]:
+    """The post with its hypergraph, made of what it holds now: to be called again after a node or a choice changed."""
+    return post | {"hypergraph": hypergraph_of(post)}
+
+
 def new_pair(head: Sequence[int], tail: Sequence[int], relation: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A pair of `post_features` with no node but those in `fields`; `tail` is [] where `tail_object` is given."""
-    empty = {"tail_object": -1, "text_phrases": [], "image_phrases": [], "objects": []}
+    """A pair of `post_features` for which no node was chosen but those in `fields`; `tail` is [] where `tail_object`
+    is given.
+    """
+    empty = {"tail_object": -1, "text_phrases": None, "image_phrases": None, "objects": None}
     return {"head": list(head), "tail": list(tail), "relation": relation, **empty, **fields}
 
 

@@ -63,7 +63,11 @@ def hyperedge_names(node_names: list[str], families: list[str] | tuple[str, ...]
 
 
 def build_incidence(
-    node_mask: Tensor, node_is_visual: Tensor, *, families: list[str] | tuple[str, ...] = ("global", "intra", "inter")
+    node_mask: Tensor,
+    node_is_visual: Tensor,
+    *,
+    families: list[str] | tuple[str, ...] = ("global", "intra", "inter"),
+    given: Tensor | None = None,
 ) -> Tensor:
     """Incidence matrix of each pair's hypergraph (equations 1 to 3).
 
@@ -71,6 +75,7 @@ def build_incidence(
         node_mask: (P, N) bool, True where the node is present.
         node_is_visual: (P, N) bool; what an absent node says is ignored.
         families: which of `HYPEREDGE_FAMILIES` to build (at least one). An ablation drops a family.
+        given: (P, N, 5) bool, hyperedges of the data, which stand for those of equations 1 to 3, in their order.
 
     Returns:
         incidence (P, N, E) bool. Columns in the order global; textual, visual; head-visual, tail-visual; pairwise
@@ -78,8 +83,17 @@ def build_incidence(
     """
     if not families or not set(families) <= _BUILDERS.keys():
         raise ValueError(f"families must name at least one of {HYPEREDGE_FAMILIES}, received {list(families)}.")
-    builders = [build for family, build in _BUILDERS.items() if family in families]
-    return torch.cat([build(node_mask, node_is_visual) for build in builders], dim=-1)  # (P, N, E)
+    of_data = {}
+    if given is not None:
+        given = given & node_mask.unsqueeze(-1)  # (P, N, 5)
+        visual = (node_mask & node_is_visual).any(dim=1)[:, None, None]  # (P, 1, 1)
+        of_data = {"global": given[..., :1], "intra": given[..., 1:3], "inter": given[..., 3:] & visual}
+    built = [
+        of_data[family] if family in of_data else build(node_mask, node_is_visual)
+        for family, build in _BUILDERS.items()
+        if family in families
+    ]
+    return torch.cat(built, dim=-1)  # (P, N, E)
 
 
 def with_self_loops(incidence: Tensor) -> Tensor:

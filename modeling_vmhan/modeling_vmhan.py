@@ -171,6 +171,7 @@ class VMHANModel(VMHANPreTrainedModel):
         marker_pair: Tensor | None = None,
         text_phrase_tokens: Tensor | None = None,
         image_phrase_tokens: Tensor | None = None,
+        incidence: Tensor | None = None,
         output_attentions: bool | None = None,
         **visual: Tensor | None,
     ) -> VMHANModelOutput:
@@ -181,6 +182,7 @@ class VMHANModel(VMHANPreTrainedModel):
             pair_to_sequence: (P,) encoder row of each pair. pair_to_example: (P,) example (image) of each pair.
             entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
                 in the pair's row, -1 fills up.
+            incidence: (P, N, 5) bool, hyperedges of the data (see `build_incidence`); None: those of equations 1 to 3.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
             **visual: of models with visual_feature_size.
                 image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
@@ -202,7 +204,7 @@ class VMHANModel(VMHANPreTrainedModel):
         entities, regions = self._region_nodes(read(entity_tokens), pair_to_example, visual)
         phrases = read(text_phrase_tokens), read(image_phrase_tokens, is_visual=True)
         nodes, node_mask, node_is_visual = join_nodes(entities, phrases[0], regions, phrases[1])  # (P, N, D), (P, N)
-        incidence = build_incidence(node_mask, node_is_visual, families=self.config.hyperedges)
+        incidence = build_incidence(node_mask, node_is_visual, families=self.config.hyperedges, given=incidence)
         initial_mean, initial_variance = self.gaussian_nodes(nodes)
         edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, incidence)
         state = HypergraphState(initial_mean, initial_variance, edge_mean, edge_variance, None, None)

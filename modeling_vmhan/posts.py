@@ -64,6 +64,9 @@ def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, A
     kinds = ASKED_PAIR if is_question else PAIR
     text = str.__str__(given["text"]) if "tokens" not in fields else None  # whose characters spans count
     fields["pairs"] = [_read_pair(pair, kinds, text, f"{name}, pair {i}") for i, pair in enumerate(fields["pairs"])]
+    if "hypergraph" in fields and text is not None and whole_text(text) != text:
+        for node in fields["hypergraph"]["nodes"]:
+            node |= {"span": _recounted(node["span"], text, f"{name}, hypergraph")} if "span" in node else {}
     return fields
 
 
@@ -134,9 +137,11 @@ def image_phrases_of(post: dict) -> list[str]:
 
 
 def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pair") -> list[int]:
-    """The pair's own choice among `count` candidates, or the first ones; at most `limit`. -1 is a place left empty."""
+    """The pair's own choice among `count` candidates, where [] is none, or if it is None the first; at most `limit`.
+    -1 is a place left empty.
+    """
     chosen = pair.get(key)
-    if not chosen:
+    if chosen is None:
         return list(range(count))[:limit]
     wrong = [i for i in chosen if not -1 <= i < count]
     if wrong:

@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 from .configuration_vmhan import CHOICES, COUNTS
 from .direction import inverse_id, is_reversed
+from .hyperedges import MEMBERSHIP_OF, PAIR_FAMILIES, memberships_of, pair_nodes, read_memberships
 from .labels import check_choice, check_number
 from .posts import (
     MARKERS,
@@ -61,6 +62,7 @@ class EncodedPair:
     tail_object: int = -1
     label: int | None = None
     is_turned: bool = False  # its tail was given as its head
+    membership: list[list[int]] | None = None  # of its nodes in hyperedges of the data, where they have any
 
 
 @dataclass
@@ -156,7 +158,7 @@ class VMHANProcessor(ProcessorMixin):
                     count tokens, which must stand in the text, and the text is what the tokenizer reads.
                 pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
                     that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
-                    indices of the ones most relevant to the pair, best first (missing or empty: the first ones; -1:
+                    indices of the ones most relevant to the pair, best first (missing: the first ones; []: none; -1:
                     a node taken away, whose place stays empty); `relation`: name or id, needed with `label2id`.
                 image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path or
                     bytes, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.
@@ -182,6 +184,9 @@ class VMHANProcessor(ProcessorMixin):
         encoded = self._encode_text(post, name)
         if self.visual_feature_size:
             self._read_regions(post, encoded)
+        memberships = None
+        if "hypergraph" in post:
+            memberships = read_memberships(post["hypergraph"], len(encoded.pairs), f"{name}, hypergraph")
         for i, (pair, given) in enumerate(zip(encoded.pairs, post["pairs"], strict=True)):
             of_pair, tail, count = f"{name}, pair {i}", given.get("tail_object", -1), encoded.num_objects
             if self.visual_feature_size:
@@ -193,6 +198,11 @@ class VMHANProcessor(ProcessorMixin):
             if self.num_image_phrases:
                 count = len(pair.image_phrases)
                 pair.chosen_phrases = select(given, "image_phrases", count, self.num_image_phrases, of_pair)
+            if memberships is not None:
+                groups = pair_nodes(given, pair.objects, pair.chosen_phrases)
+                groups[1][self.num_text_phrases :] = []
+                groups[2][:] = groups[2] if self.visual_feature_size else []
+                pair.membership = memberships_of(groups, memberships[i], is_turned=pair.is_turned)
             if label2id is not None:
                 pair.label = label_id(given.get("relation"), label2id, of_pair)
                 pair.label = inverse_id(pair.label, label2id) if pair.is_turned else pair.label
@@ -223,9 +233,23 @@ class VMHANProcessor(ProcessorMixin):
             batch |= self._visual_tensors(posts)
             batch["pair_objects"] = pad_rows([pair.objects for pair in pairs], -1)
             batch["tail_object"] = torch.tensor([pair.tail_object for pair in pairs])
+        if any(pair.membership for pair in pairs):
+            batch["incidence"] = self._incidence(pairs)
         if pairs[0].label is not None:
             batch["labels"] = torch.tensor([pair.label for pair in pairs])
         return BatchFeature(batch)
+
+    def _incidence(self, pairs: list[EncodedPair]) -> Tensor:
+        """The hyperedges of the data, (P, N, 5) bool, and those of equations 1 to 3 for pairs whose post has none."""
+        memberships = [pair.membership or self._usual_membership(pair) for pair in pairs]
+        bits = torch.cat([pad_rows(list(group), 0) for group in zip(*memberships)], dim=1)  # (P, N)
+        return (bits.unsqueeze(-1) >> torch.arange(len(PAIR_FAMILIES)) & 1).bool()
+
+    def _usual_membership(self, pair: EncodedPair) -> list[list[int]]:
+        regions = 1 + len(pair.objects) if self.visual_feature_size else 0
+        slots = [["head", "tail" if pair.tail_object < 0 else "visual tail"], ["textual"] * len(pair.text_phrases)]
+        slots += [["visual"] * count for count in (regions, len(pair.chosen_phrases))]
+        return [[MEMBERSHIP_OF[slot] for slot in group] for group in slots]
 
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""

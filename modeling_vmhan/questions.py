@@ -16,8 +16,6 @@ __all__ = ["PAIR_KEYS", "Question", "read_question"]
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
 
-EMPTY_PLACE = -1  # among a pair's objects; without any the first ones of the post are taken
-
 
 @dataclass(frozen=True)
 class Question:
@@ -44,7 +42,7 @@ def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image
     if len(post.get("boxes", [])) > num_boxes:
         for pair in post["pairs"]:  # a box that is the tail of one pair is no object of the others
             tail = pair.get("tail_object", -1)
-            pair["objects"] = pair.get("objects") or [*range(num_boxes), *[tail][: tail >= num_boxes]] or [EMPTY_PLACE]
+            pair.setdefault("objects", [*range(num_boxes), *[tail][: tail >= num_boxes]])
     if "image" in post:
         try:
             post["image"] = open_image(post["image"])

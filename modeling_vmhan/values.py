@@ -9,6 +9,7 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,14 +20,16 @@ from .words import close_matches, shortened
 
 
 __all__ = [
-    "ASKED_PAIR", "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "PAIR", "POST", "SPAN", "TAIL", "TEXT",
-    "WHOLE_CHARACTERS", "Kind", "list_of", "number", "read_fields", "read_value", "shown", "whole_text",
+    "ASKED_PAIR", "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "NODE_KINDS", "PAIR", "POST", "SPAN",
+    "TAIL", "TEXT", "WHOLE_CHARACTERS", "Kind", "fields_of", "list_of", "number", "read_fields", "read_value", "shown",
+    "whole_text",
 ]  # fmt: skip
 
 SHOWN = 200  # characters of a received value
 LARGEST_FEATURE = 1e15  # the model sums the squares of thousands of them in float32
 LARGEST_INDEX = 2**63
 WHOLE_CHARACTERS = "whole characters, and no half of one (a surrogate, as of an emoji cut in two)"
+NODE_KINDS = ("mention", "pair", "text_phrase", "image", "object", "image_phrase")
 NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)  # although they have a length
 _SHORT = reprlib.Repr()  # Python's own short forms
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = _SHORT.maxarray = 12
@@ -93,6 +96,8 @@ def list_of(kind: Kind, rule: str) -> Kind:
 
     def read(value: Any) -> list[Any]:
         items = _items(value)
+        if kind is INDEX and set(map(type, items)) == {int} and -1 <= min(items) and max(items) < LARGEST_INDEX:
+            return items  # as data sets hold them, many
         for i, item in enumerate(items):
             try:
                 items[i] = kind.read(item)
@@ -103,9 +108,22 @@ def list_of(kind: Kind, rule: str) -> Kind:
     return Kind(f"a list of {rule}", read)
 
 
+def fields_of(needed: Mapping[str, Kind], others: Mapping[str, Kind] = MappingProxyType({})) -> Kind:
+    """A dict with the needed fields and perhaps others; those that are None are left out."""
+    kinds = {**needed, **others}
+
+    def read(value: Any) -> dict[str, Any]:
+        given = {key: kinds[key].read(field) for key, field in _mapping(value).items() if field is not None}
+        if needed.keys() - given.keys():
+            raise KeyError("a field is missing")
+        return given
+
+    return Kind(f"a dict of {', '.join(kinds)}", read)
+
+
 def _python(value: Any) -> Any:
     """An array, a tensor or one of its numbers as Python's own; times, which numpy makes numbers of, are not."""
-    if not hasattr(value, "tolist") or isinstance(value, NO_LISTS):
+    if type(value) in (int, list, dict, str) or not hasattr(value, "tolist") or isinstance(value, NO_LISTS):
         return value
     if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M", "V"):
         raise TypeError("times and records are neither numbers nor texts")
@@ -114,13 +132,15 @@ def _python(value: Any) -> Any:
 
 def _items(value: Any) -> list[Any]:
     value = _python(value)
+    if type(value) is list:
+        return value.copy()
     if not isinstance(value, Sequence) or isinstance(value, NO_LISTS):  # a set has no order, a generator is read once
         raise TypeError("no list")
     return list(value)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise TypeError("no dict")
     return dict(value)
 
@@ -251,6 +271,7 @@ TAIL_MENTION = Kind(
     _text_or(lambda value: _box(value) if len(_items(value)) == 4 else _tail(value)),
 )
 BOX = Kind("four finite numbers [x1, y1, x2, y2]", _box)
+KIND_OF_NODE = Kind(f"one of {NODE_KINDS}", lambda value: NODE_KINDS[NODE_KINDS.index(value)])
 LABEL = Kind("a relation's name or id", _text_or(_index))
 FLAG = Kind("True or False", _flag)
 IMAGE = Kind("a path, bytes or a Pillow image", _image)
@@ -258,10 +279,17 @@ FEATURES = Kind("lists of finite numbers of one length, or an array", _features)
 
 # What a post and a pair may hold.
 TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
+NODE = fields_of({"kind": KIND_OF_NODE}, {"span": SPAN, "index": INDEX})
+HYPEREDGE = fields_of({"family": TEXT, "pair": INDEX, "nodes": INDICES})
+HYPERGRAPH = fields_of(  # whose `post_hyperedges` no model reads
+    {"nodes": list_of(NODE, f"nodes, each {NODE.rule}"), "pair_hyperedges": list_of(HYPEREDGE, HYPEREDGE.rule)},
+    {"post_hyperedges": ANYTHING},
+)
 POST = {
     "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "id": NAME, "image": IMAGE, "caption": TEXT,
     "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"), "object_labels": TEXTS,
     "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
+    "hypergraph": HYPERGRAPH,
 }  # fmt: skip
 PAIR = {
     "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),

@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 
 from datasets_scripts.builders.mnre import read_facts
 from datasets_scripts.builders.published import read_line_file
+from modeling_vmhan.hyperedges import PAIR_FAMILIES
 from modeling_vmhan.images import open_image
 from modeling_vmhan.labels import find_none_label
 
 
 __all__ = ["Column", "ImageShape", "PairTable", "table_of_files", "table_of_split"]
 
-TEXT_COLUMNS = ("tokens", "text", "length", "pairs")
+TEXT_COLUMNS = ("tokens", "text", "length", "pairs", "hypergraph")
 TEXT_PAIR_FIELDS = ("head", "tail", "relation")
 LONG_VECTOR = 16  # numbers a row above which a column holds feature vectors
 PROJECTED = 48  # numbers that stand for a feature vector: enough for a linear probe to read large leaks from
@@ -123,6 +124,8 @@ def table_of_split(split: datasets.Dataset) -> PairTable:
     ]
     names = dict.fromkeys(name for _, _, pair in facts for name in pair if name not in TEXT_PAIR_FIELDS)
     columns += [Column(f"pairs.{name}", "pair", [pair.get(name) for _, _, pair in facts]) for name in names]
+    if "hypergraph" in split.column_names:
+        columns += _columns_of_hyperedges(split["hypergraph"][:], posts["pairs"])
     place = [(len(pairs), index) for pairs in posts["pairs"] for index in range(len(pairs))]
     columns += [Column("row of the post", "post", post), Column("pairs of the post", "pair", place)]
     columns += _columns_of_places(facts, post)
@@ -137,6 +140,18 @@ def table_of_files(auxiliary: list[Path], annotations: Path) -> PairTable:
     labels = sorted({pair["relation"] for _, _, pair in facts})
     columns = [Column(path.name, "pair", read_line_file(path, len(facts))) for path in auxiliary]
     return PairTable.of_pairs(facts, labels=labels, post=post, columns=columns)
+
+
+def _columns_of_hyperedges(hypergraphs: list[dict[str, Any] | None], pairs: list[list[Any]]) -> Iterator[Column]:
+    """How many nodes each hyperedge of a pair joins, which a data set may have edited by the label."""
+    sizes = [[{} for _ in of_post] for of_post in pairs]
+    for of_post, hypergraph in zip(sizes, hypergraphs):
+        for joined in (hypergraph or {}).get("pair_hyperedges", []):
+            of_post[joined["pair"]][joined["family"]] = len(joined["nodes"])
+    of_pairs = [of_pair for of_post in sizes for of_pair in of_post]
+    yield Column(
+        "pairs.hyperedges", "pair", [[of_pair.get(name, 0) for name in PAIR_FAMILIES] for of_pair in of_pairs]
+    )
 
 
 def _columns_of_places(facts: list[tuple[Any, Any, dict[str, Any]]], post: list[int]) -> Iterator[Column]:

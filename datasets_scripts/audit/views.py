@@ -68,7 +68,7 @@ def _views_of_column(column: Column, table: PairTable) -> Iterator[View]:
     sort = "id" if name in IDS else _sort_of(values)
     kind = "content" if name in CONTENT else "structure"
     if sort in LISTS:
-        yield View(name, "count", "structure", "codes", [0 if v is None else len(v) for v in values])
+        yield View(name, "count", "structure", "codes", [-1 if v is None else len(v) for v in values])
     elif sort not in ("id", "number"):
         yield View(name, "present", "structure", "codes", [not _is_missing(value) for value in values])
     match sort:

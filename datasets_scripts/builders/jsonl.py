@@ -32,6 +32,7 @@ from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
 from datasets_scripts.paths import inner_file
+from datasets_scripts.schema import with_hypergraph
 from datasets_scripts.tables import csv_names, csv_rows, json_lines, parse_row, row_values
 from model_cards.secrets import without_secrets
 from modeling_vmhan.direction import directed_labels, to_text_order
@@ -115,7 +116,7 @@ class Posts(FolderBuilder):
                         f"{without_secrets(post['image_id'])!r}, which is in neither. Put it there, or leave it out"
                     )
                 post["image"] = str(image_path) if image_path else None
-            yield index, self.with_nodes(post)
+            yield index, with_hypergraph(self.with_nodes(post))
 
 
 def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[str, dict[str, Any]]]:

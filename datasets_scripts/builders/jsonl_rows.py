@@ -60,9 +60,9 @@ class Pair(StrictRecord):
     tail: Tail = None
     tail_object: Annotated[int, Field(ge=-1)] = -1  # index of a box, in the place of `tail`
     relation: str
-    text_phrases: list[Mention] = []
-    image_phrases: list[Index] = []  # indices into the row's `image_phrases`
-    objects: list[Index] = []  # indices into the row's `boxes`
+    text_phrases: list[Mention] | None = None  # of this and the next two, [] is a choice: none
+    image_phrases: list[Index] | None = None  # indices into the row's `image_phrases`
+    objects: list[Index] | None = None  # indices into the row's `boxes`
 
 
 class Row(StrictRecord):
@@ -121,19 +121,20 @@ def _pair(pair: Pair, row: Row, sentence: Sentence, labels: list[str], place: st
         ("objects", pair.objects, "boxes"),
         ("image_phrases", pair.image_phrases, "image_phrases"),
     ):
-        if any(index >= len(getattr(row, of)) for index in indices):
+        if any(index >= len(getattr(row, of)) for index in indices or []):
             count = len(getattr(row, of))
             raise _error(place, f"{field}.{name}", f"indices into the row's {count} {of}, from 0", getattr(pair, name))
 
     def span(mention: Any, name: str) -> list[int]:
         return sentence.span(mention, place=place, field=f"{field}.{name}")
 
+    phrases = pair.text_phrases
     return new_pair(
         span(pair.head, "head"),
         [] if tail_object else span(pair.tail, "tail"),
         pair.relation,
         tail_object=pair.tail_object,
-        text_phrases=[span(phrase, f"text_phrases[{i}]") for i, phrase in enumerate(pair.text_phrases)],
+        text_phrases=phrases and [span(phrase, f"text_phrases[{i}]") for i, phrase in enumerate(phrases)],
         image_phrases=pair.image_phrases,
         objects=pair.objects,
     )

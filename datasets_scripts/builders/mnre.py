@@ -33,7 +33,7 @@ from datasets_scripts.checking import Record, check_config
 from datasets_scripts.leaks import OFFICIAL, ORDER_BLIND, mark_protocol
 from datasets_scripts.nodes.phrases import noun_phrases
 from datasets_scripts.paths import check_name
-from datasets_scripts.schema import group_into_posts, new_post
+from datasets_scripts.schema import group_into_posts, new_post, with_hypergraph
 from modeling_vmhan.direction import directed_labels, to_text_order
 
 
@@ -181,7 +181,8 @@ class MNRE(FolderBuilder):
             nodes = {"boxes": boxes, "object_labels": object_labels, "caption": caption, "image_phrases": phrases}
             if wants_images:
                 nodes["image"] = str(images[image_id]) if image_id in images else None
-            yield index, self.with_nodes(new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes))
+            post = new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes)
+            yield index, with_hypergraph(self.with_nodes(post))
         image_ids = {image_id for _, image_id in posts}
         if wants_images:
             _warn_of_missing(f"images of {split}", image_ids, images, image_folder)

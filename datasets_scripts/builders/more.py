@@ -21,7 +21,7 @@ from datasets_scripts.builders.folders import BoxMention, FolderBuilder, Selecto
 from datasets_scripts.builders.lines import list_images, read_json, read_label_file, read_pth
 from datasets_scripts.checking import Box, check_config
 from datasets_scripts.paths import inner_file
-from datasets_scripts.schema import group_into_posts, new_post
+from datasets_scripts.schema import group_into_posts, new_post, with_hypergraph
 from modeling_vmhan.images import image_size
 
 
@@ -124,7 +124,8 @@ class MORE(FolderBuilder):
                 ]
             if self.config.images:
                 nodes["image"] = str(image_path) if size is not None or image_path.is_file() else None
-            yield index, self.with_nodes(new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes))
+            post = new_post(f"{split}-{index}", tokens, image_id, pairs, **nodes)
+            yield index, with_hypergraph(self.with_nodes(post))
 
     def _size(self, image_path: Path) -> tuple[int, int] | None:
         """(width, height) in pixels of the upright image; None for one that may be missing and is."""

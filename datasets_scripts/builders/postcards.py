@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 
 from datasets_scripts.checking import check_config
-from datasets_scripts.schema import new_pair, new_post, post_features
+from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 
 
 __all__ = ["POSTCARDS_COLOURS", "POSTCARDS_RELATIONS", "POSTCARDS_SHAPES", "Postcard", "Postcards"]
@@ -284,4 +284,4 @@ class Postcards(datasets.GeneratorBasedBuilder):
             nodes["boxes"] = [list(sticker.box) for sticker in postcard.stickers]
             nodes["object_labels"] = ["sticker"] * len(postcard.stickers)  # neither colour nor shape
             name = f"{split}-{index:05d}"
-            yield index, new_post(name, postcard.tokens, name, postcard.pairs, **nodes)
+            yield index, with_hypergraph(new_post(name, postcard.tokens, name, postcard.pairs, **nodes))

@@ -71,6 +71,7 @@ def ready_posts(
         _check_lengths(looked_at, of_split)
         if isinstance(rows, datasets.Dataset):
             _check_nulls(rows, of_split)
+            _warn_of_empty_choices(rows, of_split)
     kinds = {split: rows.features["pairs"].feature["relation"] for split, rows in posts.items()}
     names = {split: getattr(kind, "names", "strings") for split, kind in kinds.items()}
     if len({str(of_split) for of_split in names.values()}) > 1:
@@ -97,7 +98,8 @@ def _check(feature: Any, shape: Any, name: str, place: str) -> None:
     elif shape == "image":
         is_right = isinstance(feature, Image) or dtype == "null"
     else:  # a column of nulls or of empty lists has no other type; where none may be, `_check_nulls` says so
-        is_right = isinstance(shape, str) and dtype.startswith((*PREFIXES[shape], "null"))
+        is_null = dtype == "null" and (isinstance(shape, str) or name.startswith("pairs[]."))
+        is_right = is_null or (isinstance(shape, str) and dtype.startswith(PREFIXES[shape]))
     if not is_right:
         raise ValueError(
             f"{place}, column {name}: expected {_named(shape)}, received the type {str(feature)[:200]}. "
@@ -137,11 +139,34 @@ def _check_nulls(rows: datasets.Dataset, place: str) -> None:
 
 
 def _has_null(table: pa.Table, path: str) -> bool:
+    return any(array.null_count for array in _arrays(table, path))
+
+
+def _arrays(table: pa.Table, path: str) -> list[pa.Array]:
     name, *parts = path.replace("[]", ".[]").split(".")
     arrays = table[name].chunks
     for part in parts:
         arrays = [pc.list_flatten(array) if part == "[]" else pc.struct_field(array, part) for array in arrays]
-    return any(array.null_count for array in arrays)
+    return arrays
+
+
+def _warn_of_empty_choices(rows: datasets.Dataset, place: str) -> None:
+    """Warn of pairs that all choose none of what their posts have: [] meant that nobody had asked, and the first ones
+    counted, before null did.
+    """
+    fields = rows.features["pairs"].feature
+    for field, candidates in (("objects", "boxes"), ("image_phrases", "image_phrases")):
+        if isinstance(fields.get(field), List) and isinstance(rows.features.get(candidates), List):
+            table = rows.select_columns(list({"pairs", candidates})).with_format("arrow")[:]
+            chosen = [pc.list_value_length(array) for array in _arrays(table, f"pairs[].{field}")]
+            has_some = pc.max(pc.list_value_length(table[candidates])).as_py()
+            if has_some and not any(array.null_count or pc.max(array).as_py() for array in chosen):
+                logger.warning(
+                    "%s, column pairs[].%s: [] for every pair, which is a choice: no model sees any of the posts' %s. "
+                    "If nobody chose (data prepared by an older version have [] then), prepare them again or write "
+                    "null, and the first ones count",
+                    *(place, field, candidates),
+                )
 
 
 def _shape(path: str) -> Any:

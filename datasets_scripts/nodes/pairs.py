@@ -18,13 +18,13 @@ PostAndImage = tuple[dict[str, Any], Image.Image | None]
 FIELDS = ("text_phrases", "image_phrases", "objects")
 
 
-@dataclass(frozen=True)
+@dataclass
 class PairSelection:
-    """What was chosen for one pair, best first."""
+    """What was chosen for one pair, best first; [] if nothing was, None if nothing was asked."""
 
-    text_phrases: list[Span] = field(default_factory=list)  # [start, end) of the post's tokens
-    image_phrases: list[str] = field(default_factory=list)
-    objects: list[int] = field(default_factory=list)  # indices into the post's `boxes`
+    text_phrases: list[Span] | None = None  # [start, end) of the post's tokens
+    image_phrases: list[str] | None = None
+    objects: list[int] | None = None  # indices into the post's `boxes`
     reasons: dict[str, str] = field(default_factory=dict)  # {field: why it is empty, or what was left out of it}
 
 

@@ -110,22 +110,24 @@ def apply_selections(
     """The post with its pairs' `text_phrases`, `image_phrases` and `objects` as selected, but for what a pair has
     already; nothing is changed in place.
 
-    The pairs' image phrases join the post's, each once (compared without case and spacing); a pair's are indices into
-    them. What stayed empty or was left out comes beside the new post: {"pair": index, "field": name, "reason": text}.
+    What was not asked stays as it is. The pairs' image phrases join the post's, each once (compared without case and
+    spacing); a pair's are indices into them. What stayed empty or was left out comes beside the new post: {"pair":
+    index, "field": name, "reason": text}.
     """
     phrases: dict[str, str] = {}
-    for named in (post.get("image_phrases") or [], *(selection.image_phrases for selection in selections)):
+    for named in (post.get("image_phrases") or [], *(selection.image_phrases or [] for selection in selections)):
         for phrase in named:
             phrases.setdefault(folded(phrase), phrase)
     joined = list(phrases.values())
     pairs, reasons = [], []
     for number, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
-        spans, own = [list(span) for span in selection.text_phrases], selection.image_phrases
-        chosen = dict(zip(FIELDS, (spans, moved_indices(range(len(own)), own, joined), [*selection.objects])))
-        given = {name: pair[name] for name in FIELDS if pair.get(name)}
+        spans, own = selection.text_phrases, selection.image_phrases
+        spans, indices = spans and [list(span) for span in spans], own and moved_indices(range(len(own)), own, joined)
+        chosen = dict(zip(FIELDS, (spans, indices, selection.objects)))
+        given = {name: pair[name] for name in FIELDS if pair.get(name) is not None}
         if "image_phrases" in given:
             given["image_phrases"] = moved_indices(given["image_phrases"], post["image_phrases"], joined)
-        pairs.append(pair | chosen | given)
+        pairs.append(pair | {name: values for name, values in chosen.items() if values is not None} | given)
         left = [name for name in FIELDS if name in selection.reasons and name not in given]
         reasons += [{"pair": number, "field": name, "reason": selection.reasons[name]} for name in left]
     return post | {"image_phrases": joined, "pairs": pairs}, reasons

@@ -24,6 +24,7 @@ class HeuristicSelector:
 
     Words are compared in lower case and without function words. A pair's words are those of its mentions and of its
     tail object's label. `num_text_phrases`, `num_image_phrases` and `num_objects` are M, Q and K (paper: 3).
+    With 0, or where there is nothing to choose from, nothing is asked, which a pair keeps as None.
 
     Example:
         >>> post = {"tokens": "Ann poses beside Bob in Oslo".split(), "pairs": [{"head": [0, 1], "tail": [3, 4]}]}
@@ -58,13 +59,13 @@ class HeuristicSelector:
         phrases = sorted(post.get("image_phrases") or [], key=lambda phrase: -len(content_words(phrase) & words))
         text = [content_words(" ".join(post["tokens"][start:end])) for start, end in spans]
         objects = _rank_objects(post, pair, words, set().union(*text))[:num_objects]
-        chosen = dict(zip(FIELDS, (spans, phrases[:num_phrases], objects)))
+        found = dict(zip(FIELDS, (spans, phrases[:num_phrases], objects)))
         reasons = {
             name: f"the post has no {name.replace('_', ' ')} to choose from"
-            for name, values in chosen.items()
+            for name, values in found.items()
             if not values and self.numbers[name]
         }
-        return PairSelection(**chosen, reasons=reasons)
+        return PairSelection(**{name: values for name, values in found.items() if values}, reasons=reasons)
 
     def _closest_phrases(self, tokens: Sequence[str], mentions: list[Span]) -> list[Span]:
         """The sentence's phrases outside the mentions, by their distance from them, each once."""

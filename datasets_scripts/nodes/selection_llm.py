@@ -1,7 +1,8 @@
 """The paper's node selection (section 4.1): text phrases from an LLM, image phrases and objects from a VLM.
 
 For each pair of a post up to three questions are asked, see `prompts`. An answer that is not the JSON asked for is
-sent back once with what is wrong; after that the field stays empty and the reason is recorded.
+sent back once with what is wrong; after that nothing is chosen, as when a model names none, and the reason is
+recorded.
 """
 
 import functools
@@ -119,7 +120,7 @@ class LLMSelector:
                 if field != "text_phrases" and image is None:
                     selection.reasons[field] = "the post has no image"
                 elif field == "objects" and len(candidates) < 2:
-                    selection.objects.extend(candidates)
+                    selection.objects = candidates or None
                     if not candidates:
                         selection.reasons[field] = "the post has no objects to choose from"
                 else:
@@ -182,7 +183,7 @@ def _ask(model: CachedChatModel, questions: Sequence[_Question]) -> None:
                 if not is_last:
                     unread.append(question.repaired(answer, error))
                     continue
-            getattr(question.selection, question.field).extend(values)
+            setattr(question.selection, question.field, values)
             if reason:
                 question.selection.reasons[question.field] = reason
         questions = unread

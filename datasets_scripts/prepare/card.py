@@ -102,7 +102,7 @@ def count_split(files: list[Path], labels: list[str], *, without_image: Containe
         for pair in post["pairs"]:
             relations[labels[pair["relation"]]] += 1
             total["tail_objects"] += pair["tail_object"] >= 0
-            total.update({name: len(pair[name]) for name in ("text_phrases", "image_phrases", "objects")})
+            total.update({name: len(pair[name] or []) for name in ("text_phrases", "image_phrases", "objects")})
     return {
         **total,
         "relations": {label: relations[label] for label in labels},

@@ -1,4 +1,4 @@
-"""Pictures of a prepared data set: three bar charts, and a contact sheet of images with their boxes."""
+"""Pictures of a prepared data set: bar charts, the hypergraphs of a post, and a contact sheet of images with boxes."""
 
 from itertools import islice
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from datasets_scripts.figure_fonts import figure_fonts
+from datasets_scripts.prepare.hypergraph_figure import draw_hypergraph
 from model_cards.files import whole_file
 
 
@@ -18,6 +19,7 @@ CHARTS = {
     "objects_an_image": "Images by their number of objects",
 }
 SHEET = "Images with their boxes; those chosen for a pair in colour"
+HYPERGRAPH = "The nodes and hyperedges of a post, for each of its pairs and for all of them"
 SHEET_IMAGES = 24
 SHEET_READS = ["id", "tokens", "image", "boxes", "object_labels", "pairs"]
 
@@ -32,6 +34,8 @@ def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, A
         if any(any(counts.values()) for counts in bars.values()):
             _draw_bars(folder / f"{name}.png", title, bars)
             drawn[f"{folder.name}/{name}.png"] = title
+    draw_hypergraph(folder / "hypergraph.png", _post_of_pairs(next(iter(files.values()))))
+    drawn[f"{folder.name}/hypergraph.png"] = HYPERGRAPH
     if entries := next(filter(None, map(_sheet_entries, files.values())), None):
         from datasets_scripts.detection.drawing import contact_sheet  # here, as it brings in torch
 
@@ -39,6 +43,13 @@ def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, A
             contact_sheet(entries).save(temporary)
         drawn[f"{folder.name}/contact_sheet.jpg"] = SHEET
     return drawn
+
+
+def _post_of_pairs(files: list[Path]) -> dict[str, Any]:
+    """Return the first post with two to four pairs of a file's first posts, or the first."""
+    names = ["tokens", "caption", "image_phrases", "object_labels", "pairs", "hypergraph"]
+    posts = next(pq.ParquetFile(files[0]).iter_batches(SHEET_IMAGES, columns=names)).to_pylist()
+    return next((post for post in posts if len(post["pairs"]) in (2, 3, 4)), posts[0])
 
 
 @figure_fonts()
@@ -80,7 +91,7 @@ def _sheet_entries(files: list[Path]) -> list[tuple[Any, ...]]:
     entries = []
     for post in islice(posts, SHEET_IMAGES):
         tails = [pair["tail_object"] for pair in post["pairs"] if pair["tail_object"] >= 0]
-        chosen = dict.fromkeys([*tails, *(index for pair in post["pairs"] for index in pair["objects"])])
+        chosen = dict.fromkeys([*tails, *(index for pair in post["pairs"] for index in pair["objects"] or [])])
         boxes = zip(post["boxes"], post["object_labels"], strict=True)
         found = [Detection(tuple(box), None, label) for box, label in boxes]
         title = f"{post['id']}: {' '.join(post['tokens'])}"

@@ -1,6 +1,7 @@
 """Second stage: nodes are selected for each pair, and post, image and the image's features become one row of Parquet.
 
-What the source itself chose for a pair (its text phrases, its objects) is kept; the selector fills in the rest.
+What the source itself chose for a pair (text phrases, objects, or none of them) is kept; the selector fills in the
+rest.
 """
 
 import io
@@ -15,6 +16,7 @@ from datasets_scripts.nodes.selection import apply_selections, select_posts
 from datasets_scripts.prepare.images import FEATURES, image_file, image_record, is_kept, load_upright
 from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, json_lines, write_parquet
 from datasets_scripts.prepare.source import NO_FILE
+from datasets_scripts.schema import with_hypergraph
 from model_cards.files import whole_file, write_text
 
 
@@ -94,10 +96,12 @@ def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple
 def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """Return the cells of the data set's columns."""
     names = plan.columns["pairs"].feature
-    pairs = [{name: pair.get(name, []) for name in names} for pair in post["pairs"]]
-    row = post | {"pairs": pairs} | {name: record[name] for name in FEATURES if name in plan.columns}
+    pairs = [{name: pair[name] for name in names} for pair in post["pairs"]]
+    has_image = record["number"] >= 0
+    row = with_hypergraph(post | {"pairs": pairs, "image": has_image or None})
+    row |= {name: record[name] for name in FEATURES if name in plan.columns}
     if "image" in plan.columns:
-        row["image"] = None if record["number"] < 0 else _stored_image(plan, record["number"], post["image_id"])
+        row["image"] = _stored_image(plan, record["number"], post["image_id"]) if has_image else None
     return row
 
 

@@ -12,7 +12,7 @@ from datasets_scripts.builders.building import build
 from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.nodes.pairs import PairSelection
 from datasets_scripts.prepare.plan import Tools
-from datasets_scripts.schema import new_pair, new_post, post_features
+from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from datasets_scripts.splits import NODES, THINGS, differing_splits
 from vmhan.training.arguments import DataArguments, RunArguments
 from vmhan.training.data import load_posts
@@ -44,7 +44,7 @@ def split_of(count, held=0, thing=None, without=()):
     for number in range(count):
         of_post, of_pair = HOLDS[thing] if number < held else ({}, {})
         pairs = [new_pair([0, 1], [1, 2], "None", **of_pair) for _ in range(2)]
-        rows.append(new_post(str(number), ["Ann", "Bob"], None, pairs, **(NOTHING | of_post)))
+        rows.append(with_hypergraph(new_post(str(number), ["Ann", "Bob"], None, pairs, **(NOTHING | of_post))))
     rows = {name: [row[name] for row in rows] for name in FEATURES}
     return datasets.Dataset.from_dict(rows, features=FEATURES).remove_columns(list(without))
 

@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 from tiny import LABELS, VISUAL_SIZE, WORDS
 
-from datasets_scripts.schema import new_pair, new_post, post_features
+from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 
 
 def scaling_posts(count: int, seed: int = 0) -> datasets.Dataset:
@@ -24,4 +24,4 @@ def _post(name, random, *, has_image):
     pairs = [new_pair([i, i + 1], [i + 2, i + 3], LABELS[random.integers(4)]) for i in range(count)]
     nodes = {"boxes": [[0.0, 0.0, 1.0, 1.0]] * objects, "object_labels": ["thing"] * objects}
     nodes |= {"image_features": regions[0] if has_image else None, "object_features": list(regions[1:])}
-    return new_post(name, tokens, name, pairs, caption="a red car" if has_image else None, **nodes)
+    return with_hypergraph(new_post(name, tokens, name, pairs, caption="a red car" if has_image else None, **nodes))

@@ -344,7 +344,7 @@ def test_the_image_text_takes_what_the_sentence_leaves(mode, room, kept, make_pr
     ("chosen", "limit", "expected"),
     [
         (None, 3, ["a", "big", "red"]),
-        ([], 2, ["a", "big"]),  # an empty choice is no choice
+        ([], 2, []),  # a choice, too, and the image text is read all the same
         ([3, 0], 3, ["car", "a"]),
         ([3, 0, 1], 1, ["car"]),
         ([3, 0], 0, []),  # and the image text is not read
@@ -371,11 +371,13 @@ def test_features_go_through_as_they_are(make_processor, posts):
 
 
 def test_a_pair_chooses_its_objects(make_processor, posts):
-    inputs = make_processor()(posts())
+    batch = posts()
+    batch[0]["pairs"][2]["objects"] = []
+    inputs = make_processor()(batch)
     assert inputs["pair_objects"].tolist() == [
         [0, 1, 2],  # no choice: the first K
         [3, 0, -1],
-        [0, 1, 2],
+        [-1, -1, -1],  # the choice of none
         [-1, -1, -1],  # no image
         [-1, -1, -1],  # no object
         [0, 1, -1],

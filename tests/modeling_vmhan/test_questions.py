@@ -105,7 +105,7 @@ def test_a_box_that_is_one_pair_s_tail_is_no_object_of_the_others():
     alone = read(text=TEXT, pairs=[words], image="x").post
     assert "objects" not in alone["pairs"][0]  # none are given, so none are taken
     both = read(text=TEXT, pairs=[words, box], image="x").post
-    assert [pair["objects"] for pair in both["pairs"]] == [[-1], [0]] and both["boxes"] == [[5, 5, 9, 9]]
+    assert [pair["objects"] for pair in both["pairs"]] == [[], [0]] and both["boxes"] == [[5, 5, 9, 9]]
     given = read(text=TEXT, pairs=[{**words, "objects": [1]}, box], boxes=[[0, 0, 4, 4], [1, 1, 2, 2]], image="x").post
     assert [pair["objects"] for pair in given["pairs"]] == [[1], [0, 1, 2]]
 

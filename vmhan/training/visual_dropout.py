@@ -65,7 +65,7 @@ def drop_visual_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> d
     caption goes, too, since the text encoder would read it. Raises as `kept_nodes`.
 
     Example:
-        >>> post = {"id": "a", "object_features": [[0.5]], "pairs": [{"head": [0, 1], "tail": [1, 2], "objects": []}]}
+        >>> post = {"id": "a", "object_features": [[0.5]], "pairs": [{"head": [0, 1], "tail": [1, 2]}]}
         >>> drop_visual_nodes(post, 0.0)["pairs"][0]["objects"]
         [-1]
     """
@@ -75,7 +75,7 @@ def drop_visual_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> d
         changed |= {name: None for name in ("image", "image_features") if name in post}
     if any(kind == "object" for kind, _ in gone):
         for pair in pairs:
-            chosen = pair.get("objects") or range(_num_objects(post))
+            chosen = range(_num_objects(post)) if pair.get("objects") is None else pair["objects"]
             pair["objects"] = [EMPTY if ("object", index) in gone else index for index in chosen]
     phrases = _phrases(post)
     lost = [phrase for index, phrase in enumerate(phrases) if ("image phrase", index) in gone]

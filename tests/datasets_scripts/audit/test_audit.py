@@ -17,7 +17,7 @@ from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
 from datasets_scripts.commands import run_command
 from datasets_scripts.leaks import leak_status
-from datasets_scripts.schema import new_pair, new_post, post_features
+from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 
 
 FLAGS = ["--draws", "200", "--folds", "2"]
@@ -53,7 +53,7 @@ def posts(change=None, num_posts=80, seed=0):
     columns = post_features(["None", "peer", "member"], images=True, visual_feature_size=VECTOR)
     columns["pairs"].feature["image_phrases"] = datasets.List(datasets.Value("string"))
     columns |= {name: datasets.Value("int32") for name in rows[0] if name not in columns}
-    return datasets.Dataset.from_list(rows, features=datasets.Features(columns))
+    return datasets.Dataset.from_list([with_hypergraph(row) for row in rows], features=datasets.Features(columns))
 
 
 def test_honest_posts_pass_though_the_pixels_tell_everything():
@@ -175,7 +175,7 @@ def labelled(names, relation=0):
     """One post with a pair of this relation."""
     features = post_features(names, images=False, visual_feature_size=None)
     post = new_post("a", ["a", "b"], "", [new_pair([0, 1], [1, 2], relation)])
-    return datasets.Dataset.from_list([post], features=features)
+    return datasets.Dataset.from_list([with_hypergraph(post)], features=features)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from datasets_scripts.audit.checks import invariants
 from datasets_scripts.audit.probe import Resampler, assign_folds, design_of, groups_of, predict_held_out
 from datasets_scripts.audit.table import Column, ImageShape, PairTable, table_of_split
 from datasets_scripts.audit.views import View, views_of, words_of
-from datasets_scripts.schema import new_pair, new_post, post_features
+from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 
 
 def view(values, form="codes"):
@@ -133,7 +133,7 @@ TEXT = {"words", "words, number", "words, length", "words, as a code"}
     ("values", "aspects"),
     [
         ([None, None], {"present"}),
-        ([[], []], {"count"}),
+        ([[], None], {"count"}),
         (["a b", None], {"present"} | TEXT),
         ([["a", "b"], []], {"count"} | TEXT),
         ([1, None], {"value"}),
@@ -153,6 +153,10 @@ def test_what_is_looked_at_of_each_sort_of_value(values, aspects):
     assert all(v.kind == "structure" and len(v.values) == 2 for v in views.values())
 
 
+def test_a_choice_of_none_counts_otherwise_than_no_choice():
+    assert seen(Column("pairs.objects", "pair", [[1, 0], [], None]))["count"].values == [2, 0, -1]
+
+
 def test_known_content_is_reported_only_and_its_shape_is_judged():
     views = seen(Column("boxes", "post", [[[0, 0, 2, 4], [2, 2, 4, 4]], []]))
     assert (views["count"].kind, views["count"].values) == ("structure", [2, 0])
@@ -167,7 +171,7 @@ def split_of(size, **columns):
     post = new_post("a", ["Ann", "Bob"], "", [new_pair([0, 1], [1, 2], 0)])
     rows = [post | dict(zip(columns, values)) for values in zip(*columns.values())]
     features = post_features(["None"], images="image" in columns, visual_feature_size=size)
-    return table_of_split(datasets.Dataset.from_list(rows, features=features))
+    return table_of_split(datasets.Dataset.from_list([with_hypergraph(row) for row in rows], features=features))
 
 
 def test_feature_vectors_become_short_ones_that_keep_what_is_there():
@@ -198,7 +202,7 @@ def test_phrases_asked_for_each_pair_are_no_leak_and_objects_are_ranked_by_spans
     features = post_features(["None", "peer"], images=False, visual_feature_size=None)
 
     def broken(*posts):
-        table = table_of_split(datasets.Dataset.from_list(list(posts), features=features))
+        table = table_of_split(datasets.Dataset.from_list([*map(with_hypergraph, posts)], features=features))
         return {check.field for check in invariants(table) if check.violations}
 
     honest = post("Bob", ["a hand"], [0], 0, 1), post("Cid", ["a case", "a hand"], [1, 0], 0)
@@ -207,3 +211,13 @@ def test_phrases_asked_for_each_pair_are_no_leak_and_objects_are_ranked_by_spans
     again = post("Bob", ["a case", "a hand"], [1], 0)  # the same phrase for the same words, at another index
     assert broken(honest[0], again) == set()
     assert broken(honest[0], post("Bob", ["a case", "a hand"], [0], 0)) == {"pairs.image_phrases"}
+
+
+def test_the_members_of_a_pairs_hyperedges_are_counted_as_the_data_have_them():
+    pairs = [new_pair([0, 1], [1, 2], 1), new_pair([1, 2], [0, 1], 0)]
+    rows = [with_hypergraph(new_post(name, ["Ann", "Bob"], None, pairs)) for name in "ab"]
+    rows[1]["hypergraph"]["pair_hyperedges"] = rows[1]["hypergraph"]["pair_hyperedges"][1:]
+    features = post_features(["None", "peer"], images=False, visual_feature_size=None)
+    columns = {name: [row[name] for row in rows] for name in features}
+    column = table_of_split(datasets.Dataset.from_dict(columns, features=features)).column("pairs.hyperedges")
+    assert column.values == [[2, 2, 0, 0, 0], [2, 2, 0, 0, 0], [0, 2, 0, 0, 0], [2, 2, 0, 0, 0]]

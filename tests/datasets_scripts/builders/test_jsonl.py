@@ -133,7 +133,16 @@ def test_rows_in_a_script_with_vowel_signs_or_without_spaces(folder):
 def test_what_may_be_missing_is_empty(folder):
     (post,) = read(write(folder, "", row(), ""))
     assert post["id"] == "train-0" and post["image_id"] is None and post["caption"] is None
-    assert post["boxes"] == post["object_labels"] == post["image_phrases"] == post["pairs"][0]["text_phrases"] == []
+    assert post["boxes"] == post["object_labels"] == post["image_phrases"] == []
+
+
+def test_a_choice_of_none_is_not_a_choice_left_out(folder):
+    fields = ("text_phrases", "image_phrases", "objects")
+    rows = [row(), row(), row()]
+    for of, choice in zip(rows[1:], (None, [])):
+        of["pairs"][0] |= dict.fromkeys(fields, choice)
+    found = [[post["pairs"][0][name] for name in fields] for post in read(write(folder, *rows))]
+    assert found == [[None] * 3, [None] * 3, [[]] * 3]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from datasets_scripts.builders.postcards import (
     rank_objects,
 )
 from datasets_scripts.schema import new_post
+from modeling_vmhan.hyperedges import hypergraph_of
 
 
 # Restated here on purpose: what each shape means for each type of tail.
@@ -213,8 +214,9 @@ def test_rows_are_the_postcards(tmp_path):
     assert image.tobytes() == postcard.image.tobytes() and image.format == "PNG"
     boxes = [[*sticker.box] for sticker in postcard.stickers]
     nodes = {"boxes": boxes, "object_labels": ["sticker"] * len(boxes)}
+    assert row.pop("hypergraph") == hypergraph_of(row | {"image": image})
     assert row == new_post("train-00002", postcard.tokens, "train-00002", postcard.pairs, **nodes)
-    assert all(pair["image_phrases"] == [] for pair in postcard.pairs)
+    assert all(pair["image_phrases"] is None for pair in postcard.pairs)
 
 
 def test_text_phrases_and_pairs_can_be_limited():

@@ -15,9 +15,9 @@ from paths import PAPER, ROOT
 from PIL import Image
 from selection_posts import Blind, make_post, words
 
-from datasets_scripts.nodes.pairs import PairSelection
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection
 from datasets_scripts.nodes.prompts import PROMPTS, answer_schema, take_image_phrases, take_objects, take_text_phrases
-from datasets_scripts.nodes.selection import make_selector, select_posts
+from datasets_scripts.nodes.selection import apply_selections, make_selector, select_posts
 from datasets_scripts.schema import new_pair
 
 
@@ -169,9 +169,19 @@ def test_valid_answers_with_things_that_are_not_there(tmp_path):
     assert (selection.image_phrases, selection.objects) == (["stage"], [4])
     left_out = {"text_phrases": ["Ziggy", "David"], "image_phrases": ["''", "STAGE"], "objects": ["'5'", "'-1'"]}
     assert all(word in selection.reasons[field] for field, words in left_out.items() for word in words)
-    with ChatServer(answering(text_phrases='{"phrases": []}')) as server:
-        (selection,) = selector_for(server, tmp_path / "2").select(POST, IMAGE)
-    assert selection.text_phrases == [] and set(selection.reasons) == {"text_phrases"}
+
+
+def test_none_is_an_answer_and_what_was_not_asked_is_not(tmp_path):
+    none = dict.fromkeys(("text_phrases", "image_phrases"), '{"phrases": []}') | {"objects": '{"objects": []}'}
+    with ChatServer(answering(**none)) as server:
+        asked = selector_for(server, tmp_path).select(POST, IMAGE)[0]
+        blind = selector_for(server, tmp_path).select(POST, None)[0]
+    assert [getattr(asked, name) for name in FIELDS] == [[], [], []] and set(asked.reasons) == set(FIELDS)
+    assert [getattr(blind, name) for name in FIELDS] == [[], None, None]
+    (pair,) = apply_selections(POST, [asked])[0]["pairs"]
+    assert [pair[name] for name in FIELDS] == [[], [], []]
+    (pair,) = apply_selections(POST, [blind])[0]["pairs"]
+    assert [pair[name] for name in FIELDS] == [[], None, None]
 
 
 def test_a_request_without_answer_is_raised_or_recorded(tmp_path):

@@ -21,9 +21,10 @@ from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.assemble import check_output
 from datasets_scripts.prepare.command import main
 from datasets_scripts.prepare.plan import make_tools
+from modeling_vmhan.hyperedges import hypergraph_of
 
 
-FIGURES = ["contact_sheet.jpg", "objects_an_image.png", "pairs_a_post.png", "relations.png"]
+FIGURES = ["contact_sheet.jpg", "hypergraph.png", "objects_an_image.png", "pairs_a_post.png", "relations.png"]
 
 
 def fakes(**fields):
@@ -148,6 +149,25 @@ def test_a_selector_never_sees_a_relation_and_what_the_source_chose_stays(tmp_pa
     tools = fakes()
     post = load(run(tmp_path / "boxed", tools, output_dir=str(tmp_path / "of_boxed"), **ALL))["train"][0]
     assert (post["boxes"], post["object_labels"], tools.detector.seen) == ([[1, 1, 9, 9]], ["mine"], [])
+
+
+@pytest.mark.parametrize(("selector", "filled"), [("none", [None] * 3), ("first", [[[0, 1]], [0], [0]])])
+def test_a_choice_of_none_is_kept_in_parquet_and_no_selector_fills_it(selector, filled, tmp_path):
+    asked, pair = ("text_phrases", "image_phrases", "objects"), {"head": "Ann", "tail": "Bob", "relation": "peer"}
+    fields = {"pairs": [pair, pair | dict.fromkeys(asked, [])], "image_phrases": ["a wall"], "boxes": [[1, 1, 9, 9]]}
+    write_posts(tmp_path / "mine", images=1, train=[0], **fields)
+    first, second = load(run(tmp_path / "mine", selector=selector))["train"][0]["pairs"]
+    assert [first[name] for name in asked] == filled and [second[name] for name in asked] == [[], [], []]
+
+
+def test_the_hypergraph_is_made_of_what_was_found_and_chosen_and_a_bad_image_is_no_node(output, folder):
+    for post in load(output)["train"]:
+        assert post["hypergraph"] == hypergraph_of(post)
+        assert any(node["kind"] == "image" for node in post["hypergraph"]["nodes"]) == (post["image"] is not None)
+    (folder / "images" / "0.png").write_bytes(b"no picture")
+    bad = run(folder, embed_images=False, on_bad_image="skip_image")
+    kinds = {node["kind"] for node in load(bad)["train"][0]["hypergraph"]["nodes"]}
+    assert kinds == {"mention", "pair"}
 
 
 def test_phrases_that_the_source_chose_are_the_same_ones_after_repetitions_are_gone(tmp_path):

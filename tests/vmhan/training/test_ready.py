@@ -188,10 +188,24 @@ def test_a_null_is_named_by_post_and_column(load, row, column):
 
 def test_nulls_that_mean_nothing_may_stay(load):
     row = post(0, caption=None, image_phrases=[])
-    row["pairs"] = [pair(tail=None, tail_object=0, objects=[]), pair("None", tail_object=-1, objects=[])]
-    kinds = of_pair(tail_object=INDEX, objects=List(Value("null"))) | {"caption": Value("null")}
+    fields = {"objects": [], "text_phrases": None}
+    row["pairs"] = [pair(tail=None, tail_object=0, **fields), pair("None", tail_object=-1, **fields)]
+    kinds = of_pair(tail_object=INDEX, objects=List(Value("null")), text_phrases=Value("null"))
+    kinds |= {"caption": Value("null")}
     kinds |= {"image_phrases": List(Value("null")), "tokens": LargeList(STRING)}
     assert load({"train": [row]}, COLUMNS | kinds)["train"][0]["pairs"][0]["tail"] is None
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [(([], []), True), (([], None), False), (([], [0]), False), ((None, None), False)],
+)
+def test_pairs_that_all_choose_nothing_are_warned_of(load, caplog, choices, said):
+    """Data of before have [] where nobody was asked."""
+    row = post(0, image_phrases=["a wall"])
+    row["pairs"] = [pair(image_phrases=choices[0]), pair("None", image_phrases=choices[1])]
+    load({"train": [row]}, COLUMNS | of_pair(image_phrases=List(INDEX)) | {"image_phrases": List(STRING)})
+    assert ("split train, column pairs[].image_phrases: [] for every pair" in caplog.text) == said
 
 
 def test_splits_of_other_relations_are_named():

@@ -23,7 +23,7 @@ def any_post(draw):
         pair = {"head": [0, 1], "tail": [1, 2], "tail_object": -1}
         if num_objects and draw(st.booleans()):
             pair |= {"tail": [], "tail_object": draw(objects)}
-        pair["objects"] = draw(st.lists(objects, unique=True)) if num_objects else []
+        pair["objects"] = draw(st.none() | st.lists(objects, unique=True)) if num_objects else []
         pair["image_phrases"] = draw(st.lists(texts, unique=True)) if phrases else []
         pairs.append(pair)
     return {
@@ -57,16 +57,17 @@ def test_a_node_that_goes_leaves_its_place_empty(post, share):
         assert fewer[name] == post[name]
     for new, old in zip(fewer["pairs"], post["pairs"], strict=True):
         assert all(new[name] == old[name] for name in ("head", "tail", "tail_object"))
-        chosen = old["objects"] or list(range(len(post["object_features"])))
-        expected = [index if ("object", index) in kept else -1 for index in chosen]
-        assert (new["objects"] or list(range(len(post["object_features"])))) == expected
+        chosen, left = (
+            range(len(post["object_features"])) if o is None else o for o in (old["objects"], new["objects"])
+        )
+        assert list(left) == [index if ("object", index) in kept else -1 for index in chosen]
     stay = [p for i, p in enumerate(fewer["image_phrases"]) if p.strip() and ("image phrase", i) in kept]
     assert stay == [p for p in fewer["image_phrases"] if p.strip()]
     not_objects = [{node for node in nodes if node[0] != "object"} for nodes in (kept, kept_nodes(fewer, share))]
     assert not_objects[0] == not_objects[1]
 
 
-PAIR = {"head": [0, 1], "tail": [1, 2], "objects": []}
+PAIR = {"head": [0, 1], "tail": [1, 2]}
 FIVE = {"image_features": [1.0], "object_features": [[1.0]] * 2, "image_phrases": ["a", "b"], "pairs": [PAIR]}
 
 
@@ -112,7 +113,7 @@ def test_the_words_that_leave_a_caption_are_whole_in_any_script(caption, phrase,
 
 def test_an_image_of_pixels_stays_with_an_object_that_is_cut_out_of_it():
     post = {"id": "a", "image": "a.png", "boxes": [[0, 0, 1, 1], [0, 0, 2, 2]]}
-    post["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 1, "objects": []}]
+    post["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 1}]
     fewer = drop_visual_nodes(post, 0.0)
     assert fewer["image"] == "a.png" and fewer["pairs"][0]["objects"] == [-1, 1]
     post["pairs"] = [{"head": [0, 1], "tail": [1, 2]}]
@@ -149,7 +150,7 @@ def test_the_model_has_the_visual_nodes_that_stay_and_no_other(share, nodes_of, 
     for post in posts():
         kept = kept_nodes(post, share)
         for pair, mask in zip(post["pairs"], nodes_of(drop_visual_nodes(post, share)), strict=True):
-            chosen = pair.get("objects") or range(len(post.get("object_features", [])))
+            chosen = pair.get("objects", range(len(post.get("object_features", []))))
             objects = {("object", index) for index in chosen}
             expected = {node for node in kept if node[0] != "object" or node in objects}
             assert int(mask.sum()) == len(expected)

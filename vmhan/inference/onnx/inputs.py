@@ -13,6 +13,7 @@ from torch import Tensor
 __all__ = ["check_batches", "filled_inputs", "input_axes"]
 
 ABSENT = -1  # what fills up token positions and object indices
+DERIVED = "incidence"
 TEXT_ROWS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "marker_pair")
 
 
@@ -20,6 +21,8 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
     """Return the axes of these inputs of a `VMHANConfig`'s model, in the order of `names`.
 
     Pairwise hyperedges keep the number of nodes at its most: their number, N (N - 1) / 2, is not traced as a symbol.
+    `incidence` is left out: its axis of nodes is a sum of open ones, which is not traced, so the graph takes no
+    hyperedges of the data and makes those of equations 1 to 3.
     """
     size = config.visual_feature_size
     mention = "mention_tokens" if config.entity_representation == "span" else 1  # a marker is one token
@@ -41,7 +44,7 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
         "pair_objects": ("pairs", objects),
         "tail_object": ("pairs",),
     }
-    return {name: axes[name] for name in names}
+    return {name: axes[name] for name in names if name != DERIVED}
 
 
 def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str | int]]) -> dict[str, Tensor]:
@@ -51,6 +54,8 @@ def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str
     """
     filled = {}
     for name, tensor in encoded.items():
+        if name == DERIVED:
+            continue
         value = ABSENT if name.endswith("_tokens") or name == "pair_objects" else 0
         least = (axis if isinstance(axis, int) else 1 for axis in axes[name])
         missing = [max(wanted - size, 0) for wanted, size in zip(least, tensor.shape, strict=True)]
