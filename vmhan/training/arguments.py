@@ -38,7 +38,7 @@ class ModelArguments:
     model: str = _help(f"vmhan, or a baseline: {', '.join(BASELINES)}.", "vmhan")
     model_kwargs: str = _help(
         "What one baseline alone reads, as a JSON or YAML mapping. cnn, pcnn: word_vectors, a text file of pretrained "
-        "vectors as GloVe's (else they are learned). hvpnet: pyramid, its ResNet and weights, such as "
+        "vectors as GloVe's (else they are learned). hvpnet, hvformer: pyramid, the ResNet and its weights, such as "
         "resnet18:random:0 (else resnet50:imagenet), and pyramid_size_px, the side of the crops it sees (else 224).",
         "{}",
     )

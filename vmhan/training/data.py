@@ -24,8 +24,8 @@ __all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
 PIXELS = ", and the encoder that made them is saved with the model"
 logger = logging.getLogger(__name__)
 
-VISUAL_COLUMNS = (*FEATURE_COLUMNS, "image", "boxes", "object_labels", "caption", "image_phrases")
-TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
+VISUAL_COLUMNS = (*FEATURE_COLUMNS, "object_depths", "image", "boxes", "object_labels", "caption", "image_phrases")
+TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases", "object_labels")
 
 
 def load_posts(

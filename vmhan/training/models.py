@@ -11,7 +11,7 @@ from datasets_scripts.builders.building import visual_feature_description
 from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.weights import load_region_encoder
-from vmhan.baselines import BaselineForRelationClassification, load_baseline
+from vmhan.baselines import BaselineForRelationClassification, get_baseline, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model, sentence_kind
 from vmhan.training.checkpoints import check_model_folder
@@ -65,8 +65,10 @@ def load_trained(folder: Path) -> tuple[Model, VMHANProcessor]:
     """The model and processor of a finished run's folder, as they were saved; ValueError for an unfinished one."""
     check_model_folder("RUN_FOLDER", folder)
     is_baseline = "baseline" in PreTrainedConfig.get_config_dict(folder)[0]
-    model = load_baseline(folder) if is_baseline else VMHANForRelationClassification.from_pretrained(folder)
-    return model, VMHANProcessor.from_pretrained(folder)
+    if not is_baseline:
+        return VMHANForRelationClassification.from_pretrained(folder), VMHANProcessor.from_pretrained(folder)
+    model = load_baseline(folder)
+    return model, get_baseline(model.config.baseline).processor.from_pretrained(folder)
 
 
 def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:
