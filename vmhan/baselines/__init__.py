@@ -18,6 +18,7 @@ from vmhan.baselines.convolution import PiecewiseWordConvolution, WordConvolutio
 from vmhan.baselines.mega import Mega
 from vmhan.baselines.mkgformer import MKGformer
 from vmhan.baselines.moreformer import MOREformer, MOREformerProcessor
+from vmhan.baselines.tmr import TMR, TMRProcessor
 from vmhan.baselines.visual_levels import HVFormer
 from vmhan.baselines.visual_prefix import HVPNeT
 from vmhan.baselines.visualbert import VisualBert
@@ -31,8 +32,8 @@ __all__ += ["build_baseline", "get_baseline", "load_baseline"]
 class Baseline:
     """A row of Table 1 that is built here.
 
-    `inputs` are some of "text", "text_phrases", "image", "objects", "image_phrases" and "depth"; the processor makes
-    nothing else. With "pixels" the baseline reads image and objects as such, not as features.
+    `inputs` are some of "text", "text_phrases", "image", "objects", "image_phrases", "depth" and "generated_image";
+    `processor` makes nothing else. With "pixels" the baseline reads image and objects as such, not as features.
     """
 
     title: str  # its name in the table
@@ -58,6 +59,8 @@ _MORE, _HV = (
     "He et al. 2023, https://arxiv.org/abs/2312.09753",
     "Liu et al. 2024, https://doi.org/10.1145/3589334.3645603",
 )
+_TMR = "Zheng et al. 2023, https://aclanthology.org/2023.acl-long.376"
+_DRAWN = (*_REGIONS, "text_phrases", "generated_image")
 _DETAILS = ("text", "objects", "image_phrases", "depth")
 
 BASELINES: dict[str, Baseline] = {
@@ -77,6 +80,7 @@ BASELINES: dict[str, Baseline] = {
     "mkgformer": Baseline("MKGformer", "Chen et al. 2022b, https://arxiv.org/abs/2205.02357", _REGIONS, MKGformer),
     "moreformer": Baseline("MOREformer", _MORE, _DETAILS, MOREformer, processor=MOREformerProcessor),
     "hvformer": Baseline("HVFormer", _HV, (*_REGIONS, "pixels"), HVFormer),
+    "tmr": Baseline("TMR-style", _TMR, (*_DRAWN, "pixels"), TMR, processor=TMRProcessor),
 }
 
 
@@ -99,8 +103,8 @@ def build_baseline(
     """A new model of `config.baseline`, in evaluation mode; what is not pretrained has fresh weights.
 
     vocab_size is `len(processor.tokenizer)`; word_vectors have (d_w,) by token id, for baselines that read words;
-    pyramid_weights are of the ResNet of hvpnet and hvformer, "imagenet" or "random:SEED". ValueError for a baseline that is unknown or a
-    preset of VM-HAN, and OSError without such weights.
+    pyramid_weights are of the ResNet of hvpnet, hvformer and tmr, "imagenet" or "random:SEED". ValueError for a
+    baseline that is unknown or a preset of VM-HAN, and OSError without such weights.
     """
     model = _class_of(config)(config)
     if text_encoder is not None:

@@ -37,7 +37,7 @@ class MOREformerProcessor(VMHANProcessor):
     _auto_class = None  # a baseline's folder carries no code
 
     def __call__(self, posts: dict | list[dict], label2id: dict[str, int] | None = None) -> BatchFeature:
-        """As of `VMHANProcessor`, and object_positions (B, O, 5) and object_depths (B, O, F), F = 0 where the posts have
+        """As of `VMHANProcessor`, and object_positions (B, O, 5) and object_depths (B, O, F), F = 0 where there are
         none. ValueError for objects without an image, or not a depth map for each where some have one.
         """
         posts = [posts] if isinstance(posts, Mapping) else list(posts)
@@ -106,6 +106,7 @@ class MOREformer(VisualBaseline):
     """
 
     reaches_into_layers = True
+    reads_image_size = True  # so that the Trainer keeps the images, whose sizes positions are relative to
 
     def __init__(self, config: BaselineConfig):
         super().__init__(config)

@@ -107,8 +107,8 @@ def make_trainer(
 def measure(
     trainer: RelationTrainer, posts: datasets.DatasetDict, metrics: dict[str, Any], temperature: float | None = None
 ) -> dict[str, Any]:
-    """Predictions on validation and test; adds their scores and calibration to `metrics`, and what inputs of a baseline
-    the data did not have.
+    """Predictions on validation and test; adds their scores and calibration to `metrics`, and which input of a
+    baseline the data do not have.
 
     A temperature of None is fitted on the validation split, and set in the model's config.
     """

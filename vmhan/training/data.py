@@ -14,6 +14,7 @@ from datasets_scripts.registry import BUILDERS
 from datasets_scripts.splits import differing_splits
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
+from vmhan.training.generated import with_generated_images
 from vmhan.training.mapped_features import FEATURE_COLUMNS
 from vmhan.training.streaming import load_streamed
 from vmhan.training.visual_dropout import VisualDropoutCollator
@@ -70,6 +71,8 @@ def load_posts(
             rows = rows.cast_column("image", datasets.Image(decode=False))
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
+    if data_args.generated_images is not None:
+        posts = with_generated_images(posts, data_args.generated_images)
     for difference in differing_splits(posts):
         logger.warning("--dataset %s: %s", data_args.dataset, difference)
     return posts

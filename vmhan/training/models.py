@@ -28,8 +28,15 @@ def build_model(
 ) -> tuple[Model, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
 
-    ValueError for --visual pixels of an encoder that nobody named.
+    ValueError for --visual pixels of an encoder that nobody named, and for generated images that are missing or that
+    the model does not read.
     """
+    has_generated = "generated_image" in next(iter(posts.values())).features
+    if has_generated != ("generated_image" in getattr(model_args.baseline, "inputs", ())):
+        received = f"--model {model_args.model} and {'one' if has_generated else 'none'}"
+        raise ValueError(
+            f"--generated_images: expected a folder with --model tmr and with no other, received {received}."
+        )
     if model_args.baseline is not None:
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features

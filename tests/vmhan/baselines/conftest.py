@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from PIL import Image
-from tiny import LABELS, VISUAL_SIZE, WORDS
+from baseline_posts import DEPTH_SIZE, picture_of, with_details, with_pixels
+from tiny import LABELS, VISUAL_SIZE
 
 from vmhan.baselines import BASELINES, BaselineConfig, WordConvolutionConfig, build_baseline
 from vmhan.baselines.words import count_words, word_tokenizer
 
 
 SIDE = 32  # pixels of the crops of those that read pixels
-DEPTH_SIZE = 6
 
 
 def reads_pixels(name):
@@ -36,7 +35,7 @@ def make_baseline(make_text_config, posts):
             baseline=name,
             entity_representation=baseline.entity_representation,
             text_config=fields.pop("text_config", make_text_config(initializer_range=fields["initializer_range"])),
-            num_text_phrases=2 if name == "mega" else 0,
+            num_text_phrases=2 if "text_phrases" in baseline.inputs else 0,
             id2label=dict(enumerate(LABELS)),
             **fields,
         )
@@ -65,33 +64,9 @@ def inputs_of(processor_of):
 
     def encode(model, posts):
         name = model.config.baseline
+        if name == "tmr":
+            posts = [{**post, "generated_image": picture_of(post, seed=1)} for post in posts]
         posts = with_pixels(posts) if reads_pixels(name) else with_details(posts) if name == "moreformer" else posts
         return dict(processor_of(model)(posts, label2id=model.config.label2id))
 
     return encode
-
-
-def with_pictures(posts):
-    """The same posts with seeded pictures, and boxes for their objects."""
-    for post in posts:
-        if "image_features" in post:
-            generator = torch.Generator().manual_seed(len(post["tokens"]))
-            post["image"] = Image.fromarray(torch.randint(256, (40, 48, 3), generator=generator).byte().numpy())
-            post["boxes"] = [(4 * i, 3 * i, 4 * i + 12, 3 * i + 16) for i in range(len(post["object_features"]))]
-    return posts
-
-
-def with_pixels(posts):
-    """The same posts with pictures and boxes in the place of features."""
-    dropped = ("image_features", "object_features")
-    return [{key: value for key, value in post.items() if key not in dropped} for post in with_pictures(posts)]
-
-
-def with_details(posts):
-    """The same posts with what moreformer reads of objects beside their features."""
-    for post in with_pictures(posts):
-        count = len(post.get("boxes", []))
-        post["object_labels"] = [f"the {WORDS[3 * i]}" for i in range(count)]
-        generator = torch.Generator().manual_seed(count)
-        post["object_depths"] = torch.rand(count, DEPTH_SIZE, generator=generator).tolist()
-    return posts

@@ -198,7 +198,7 @@ class TestGraphs:
         assert not layer(text, masks[0], visual, ~masks[1], graph).any()  # no visual node gives zeros
 
 
-FUSION = ["visualbert", "mega", "hvpnet", "mkgformer", "moreformer", "hvformer"]
+FUSION = ["visualbert", "mega", "hvpnet", "mkgformer", "moreformer", "hvformer", "tmr"]
 
 
 @pytest.mark.parametrize("name", FUSION)
