@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from datasets_scripts.commands import nearest
-from modeling_vmhan import VMHANProcessor
+from modeling_vmhan.processing_vmhan import VMHANProcessor
 from vmhan.baselines.base import BaselineForRelationClassification
 from vmhan.baselines.bert import BareEncoder, EntityMarkers, SceneGraph, SceneGraphAttention
 from vmhan.baselines.configuration import BaselineConfig, WordConvolutionConfig
@@ -55,10 +55,8 @@ _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
 _SG = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
 _PCNN = "Zeng et al. 2015, https://aclanthology.org/D15-1203"
 _MEGA = "Zheng et al. 2021, https://github.com/thecharm/Mega"
-_MORE, _HV = (
-    "He et al. 2023, https://arxiv.org/abs/2312.09753",
-    "Liu et al. 2024, https://doi.org/10.1145/3589334.3645603",
-)
+_MORE = "He et al. 2023, https://arxiv.org/abs/2312.09753"
+_HV = "Liu et al. 2024, https://doi.org/10.1145/3589334.3645603"
 _TMR = "Zheng et al. 2023, https://aclanthology.org/2023.acl-long.376"
 _DRAWN = (*_REGIONS, "text_phrases", "generated_image")
 _DETAILS = ("text", "objects", "image_phrases", "depth")

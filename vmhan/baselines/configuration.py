@@ -67,7 +67,7 @@ class BaselineConfig(PreTrainedConfig):
         num_objects: int = 0,  # K, M and Q are 0 where the baseline reads none
         num_text_phrases: int = 0,
         num_image_phrases: int = 0,
-        pyramid: str = "resnet50",  # of hvpnet, hvformer and tmr, or "resnet18"
+        pyramid: str = "resnet50",  # the ResNet of those that read pixels, or "resnet18"
         classifier_dropout: float = 0.1,
         calibration_temperature: float = 1.0,
         none_label: str | None = None,

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature
 
-from modeling_vmhan import VMHANProcessor
 from modeling_vmhan.images import image_size
 from modeling_vmhan.posts import post_name
+from modeling_vmhan.processing_vmhan import VMHANProcessor
 from modeling_vmhan.text_encoding import pool_tokens
 from vmhan.baselines.base import VisualBaseline
 from vmhan.baselines.bert_layers import rows_of_pairs
@@ -53,14 +53,12 @@ class MOREformerProcessor(VMHANProcessor):
 def _with_captions(post: dict[str, Any]) -> dict[str, Any]:
     """The post whose image phrases are the captions of those objects that are a tail, each the phrase of its pairs."""
     tails = {pair.get("tail_object", -1) for pair in post["pairs"]}
-    captions = [label if i in tails else "" for i, label in enumerate(post.get("object_labels") or [])]
-    pairs = []
-    for pair in post["pairs"]:
-        tail = pair.get("tail_object", -1)
-        has_caption = 0 <= tail < len(captions) and captions[tail].strip()
-        pairs.append({**pair, "image_phrases": [tail if has_caption else -1]})
-    unread = ("caption", "image_phrases", "object_depths")
-    return {**{k: v for k, v in post.items() if k not in unread}, "image_phrases": captions, "pairs": pairs}
+    labels = enumerate(post.get("object_labels") or [])
+    captions = [label.strip() if label and i in tails else "" for i, label in labels]
+    said = {i for i, caption in enumerate(captions) if caption}
+    chosen = [pair["tail_object"] if pair.get("tail_object") in said else -1 for pair in post["pairs"]]
+    pairs = [{**pair, "image_phrases": [i]} for pair, i in zip(post["pairs"], chosen, strict=True)]
+    return {**post, "caption": None, "image_phrases": captions, "pairs": pairs}
 
 
 def object_positions(post: dict[str, Any]) -> Tensor:

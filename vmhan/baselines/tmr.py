@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import BatchFeature
 
-from modeling_vmhan import VMHANProcessor
 from modeling_vmhan.images import load_image
 from modeling_vmhan.layers import masked_softmax
 from modeling_vmhan.posts import post_name
+from modeling_vmhan.processing_vmhan import VMHANProcessor
 from modeling_vmhan.text_encoding import pool_tokens
 from vmhan.baselines.configuration import BaselineConfig
 from vmhan.baselines.pyramid import POSITIONS, PyramidBaseline

@@ -21,10 +21,8 @@ __all__ = ["baseline_fields", "build_baseline_model", "sentence_kind", "word_inp
 
 logger = logging.getLogger(__name__)
 
-PYRAMID, PYRAMID_SIZE_PX = (
-    "resnet50:imagenet",
-    224,
-)  # of hvpnet, hvformer and tmr, unless --model_kwargs says otherwise
+# Of those that read pixels, unless --model_kwargs says otherwise.
+PYRAMID, PYRAMID_SIZE_PX = "resnet50:imagenet", 224
 # Fields of BaselineConfig that flags set, and the input without which a baseline has no use for them.
 NODE_FIELDS = {"num_objects": "objects", "num_text_phrases": "text_phrases", "num_image_phrases": "image_phrases"}
 DEFAULT_NODES = 3  # as VMHANConfig's
