@@ -14,7 +14,9 @@ from modeling_vmhan.hyperedges import hypergraph_of
 __all__ = ["group_into_posts", "has_text", "new_pair", "new_post", "post_features", "with_hypergraph"]
 
 
-def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: int | None) -> Features:
+def post_features(
+    labels: Sequence[str], *, images: bool, visual_feature_size: int | None, depth_size: int | None = None
+) -> Features:
     """The columns of a data set of posts, with an `image` column (None where there is none) if `images`.
 
     `labels` are the relations' names, order = id. A pair's tail is a span (`tail_object` is -1), or the object
@@ -23,8 +25,9 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
     selector may choose. [] is a choice: none. It is so with `text_phrases`, but a post has no list of them. `text` is
     the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
     count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
-    (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `hypergraph` is what
-    `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
+    (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth map
+    for each object, is left out without `depth_size`. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of`
+    makes of the other columns.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
@@ -48,6 +51,7 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
         "boxes": List(List(Value("float32"), length=4)),
         "object_labels": List(text),
         "object_features": List(vector),
+        "object_depths": List(List(Value("float16"), length=depth_size or 0)),
         "caption": text,
         "image_phrases": List(text),
         "pairs": List(pair),
@@ -59,6 +63,7 @@ def post_features(labels: Sequence[str], *, images: bool, visual_feature_size: i
     }
     left_out = [] if images else ["image"]
     left_out += ["image_features", "object_features"] if visual_feature_size is None else []
+    left_out += ["object_depths"] if depth_size is None else []
     return Features({name: column for name, column in columns.items() if name not in left_out})
 
 

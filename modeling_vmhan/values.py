@@ -290,6 +290,7 @@ POST = {
     "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"), "object_labels": TEXTS,
     "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
     "hypergraph": HYPERGRAPH,
+    "object_depths": ANYTHING,  # a column of `vmhan prepare --depth`, which MOREformer alone reads
 }  # fmt: skip
 PAIR = {
     "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),

@@ -33,7 +33,7 @@ PAIR = {
 SHAPES = {
     "id": "string", "tokens": ["string"], "text": "string", "image_id": "string", "image": "image",
     "image_features": ["number"], "boxes": [["number"]], "object_labels": ["string"], "object_features": [["number"]],
-    "caption": "string", "image_phrases": ["string"], "pairs": [PAIR],
+    "object_depths": [["number"]], "caption": "string", "image_phrases": ["string"], "pairs": [PAIR],
 }  # fmt: skip
 FIXES = {
     "image": 'cast_column("image", datasets.Image()) makes pictures of paths and bytes',

@@ -75,6 +75,10 @@ class ToolArguments:
         "The visual encoder of images and objects, for example vgg16:imagenet. Without it there are no features.", None
     )
     feature_options: str = _flag("Further options of the encoder, as a JSON object.", "{}")
+    depth: str | None = _flag(
+        "The model for depth estimation, a Hub name or folder, that gives each object a depth map, for moreformer.",
+        None,
+    )
 
 
 @dataclass(kw_only=True)

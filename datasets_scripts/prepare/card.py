@@ -23,7 +23,7 @@ from model_cards.tables import code, escape, fence, markdown_table
 
 __all__ = ["count_split", "size_of", "write_card"]
 
-TOOLS = ("detector", "selector", "features")
+TOOLS = ("detector", "selector", "features", "depth")
 TOTALS = (
     "posts", "posts_with_image", "images", "boxes", "pairs", "tokens", "captions", "tail_objects", "text_phrases",
     "image_phrases", "objects",

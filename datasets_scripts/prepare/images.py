@@ -1,4 +1,4 @@
-"""First stage: each distinct image is read, its objects are found and its features are computed, once.
+"""First stage: each distinct image is read, its objects are found, its features and depths are computed, once.
 
 Images are kept upright, in RGB and of bounded size. Boxes refer to the upright image, EXIF orientation applied.
 """
@@ -24,7 +24,7 @@ __all__ += ["write_image_shard"]
 
 IMAGES_A_BATCH = 8  # that are decoded and given to the detector at a time
 KEPT_FORMATS = ("JPEG", "PNG", "WEBP")  # every viewer shows them
-FEATURES = ("image_features", "object_features")
+FEATURES = ("image_features", "object_features", "object_depths")
 
 
 def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
@@ -40,6 +40,8 @@ def write_image_shard(plan: Plan, tools: Tools, shard: Shard) -> None:
             for record in batch:
                 records.append(record)
                 if (image := record.pop("image")) is not None:
+                    if tools.depth is not None:
+                        record["object_depths"] = tools.depth.object_depths(image, record["boxes"])
                     yield image, record["boxes"]
 
     if tools.extractor is None:
@@ -101,7 +103,8 @@ def _first_use(plan: Plan, number: int) -> dict[str, Any]:
 
 
 def _record(number: int, **fields: Any) -> dict[str, Any]:
-    empty = {"boxes": [], "object_labels": [], "object_scores": None, "image_features": None, "object_features": []}
+    empty = {"boxes": [], "object_labels": [], "object_scores": None}
+    empty |= {"image_features": None, "object_features": [], "object_depths": []}
     return {"number": number, "image": None, "reason": None, **empty, **fields}
 
 

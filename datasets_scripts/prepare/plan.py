@@ -38,17 +38,18 @@ PACKAGES = ("datasets", "numpy", "pillow", "pyarrow", "torch", "torchvision", "t
 @dataclass(frozen=True)
 class Tools:
     """What is run over images and posts, None where nothing is: a `datasets_scripts.detection.base.Detector`, a
-    `nodes.selection.NodeSelector` and a `features.VisualFeatureExtractor`.
+    `nodes.selection.NodeSelector`, a `features.VisualFeatureExtractor` and a `depth.DepthEstimator`.
     """
 
     detector: Any = None
     selector: Any = None
     extractor: Any = None
+    depth: Any = None
 
     @property
     def descriptions(self) -> dict[str, Any]:
         """Say what each tool is, for provenance.json; None where there is none."""
-        tools = {"detector": self.detector, "selector": self.selector, "features": self.extractor}
+        tools = {"detector": self.detector, "selector": self.selector, "features": self.extractor, "depth": self.depth}
         return {name: tool and tool.description for name, tool in tools.items()}
 
 
@@ -89,7 +90,7 @@ class Plan:
 def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
     """Make the tools that `arguments` name, on `device` (None: each chooses); no other tool is imported."""
     on_device = {"device": device} if device else {}
-    detector = selector = extractor = None
+    detector = selector = extractor = depth = None
     if arguments.detector != "none":
         from datasets_scripts.detection.detectors import make_detector
 
@@ -107,7 +108,11 @@ def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
 
         options = {**on_device, **arguments.parsed("feature_options")}
         extractor = VisualFeatureExtractor.from_spec(arguments.features, **options)
-    return Tools(detector, selector, extractor)
+    if arguments.depth is not None:
+        from datasets_scripts.depth import DepthEstimator
+
+        depth = DepthEstimator(arguments.depth, device)
+    return Tools(detector, selector, extractor, depth)
 
 
 def work_folder(output_dir: Path) -> Path:
@@ -116,7 +121,7 @@ def work_folder(output_dir: Path) -> Path:
 
 def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_dir: Path) -> Plan:
     """Hash everything, decide the columns and cut the work into shards; a tool for images needs some."""
-    for name in ("detector", "features"):
+    for name in ("detector", "features", "depth"):
         if tools.descriptions[name] is not None and not source.uses:
             raise ValueError(
                 f"{name}: expected posts with images, found none. Put the images where the source looks for them, or "
@@ -126,10 +131,12 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
         source.labels,
         images=arguments.embed_images and "image" in source.info.features,
         visual_feature_size=tools.extractor and tools.extractor.feature_size,
+        depth_size=tools.depth and tools.depth.depth_size,
     )
     if not any(map(has_text, source.posts.values())):
         del columns["text"]
-    used = [type(tool).__module__ for tool in (tools.detector, tools.selector, tools.extractor) if tool is not None]
+    made_by = (tools.detector, tools.selector, tools.extractor, tools.depth)
+    used = [type(tool).__module__ for tool in made_by if tool is not None]
     provenance = {
         "command": without_secrets(arguments.command()),
         "options": without_secrets(arguments.options()),

@@ -10,12 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from datasets_scripts.commands import nearest
+from modeling_vmhan.processing_vmhan import VMHANProcessor
 from vmhan.baselines.base import BaselineForRelationClassification
 from vmhan.baselines.bert import BareEncoder, EntityMarkers, SceneGraph, SceneGraphAttention
 from vmhan.baselines.configuration import BaselineConfig, WordConvolutionConfig
 from vmhan.baselines.convolution import PiecewiseWordConvolution, WordConvolution
 from vmhan.baselines.mega import Mega
 from vmhan.baselines.mkgformer import MKGformer
+from vmhan.baselines.moreformer import MOREformer, MOREformerProcessor
+from vmhan.baselines.tmr import TMR, TMRProcessor
+from vmhan.baselines.visual_levels import HVFormer
 from vmhan.baselines.visual_prefix import HVPNeT
 from vmhan.baselines.visualbert import VisualBert
 
@@ -28,8 +32,8 @@ __all__ += ["build_baseline", "get_baseline", "load_baseline"]
 class Baseline:
     """A row of Table 1 that is built here.
 
-    `inputs` are some of "text", "text_phrases", "image", "objects" and "image_phrases"; the processor makes nothing
-    else. With "pixels" the baseline reads image and objects as such, not as features.
+    `inputs` are some of "text", "text_phrases", "image", "objects", "image_phrases", "depth" and "generated_image";
+    `processor` makes nothing else. With "pixels" the baseline reads image and objects as such, not as features.
     """
 
     title: str  # its name in the table
@@ -37,6 +41,7 @@ class Baseline:
     inputs: tuple[str, ...]
     model: type[BaselineForRelationClassification] | None = None  # None for a preset
     entity_representation: str = "marker"
+    processor: type[VMHANProcessor] = VMHANProcessor
     preset: str | None = None  # the row of VM-HAN's Table 2 that is this baseline
 
     @property
@@ -50,6 +55,11 @@ _NODES = ("text", "text_phrases", "image", "objects", "image_phrases")
 _SG = "Zheng et al. 2021, ICME, https://doi.org/10.1109/ICME51207.2021.9428274"
 _PCNN = "Zeng et al. 2015, https://aclanthology.org/D15-1203"
 _MEGA = "Zheng et al. 2021, https://github.com/thecharm/Mega"
+_MORE = "He et al. 2023, https://arxiv.org/abs/2312.09753"
+_HV = "Liu et al. 2024, https://doi.org/10.1145/3589334.3645603"
+_TMR = "Zheng et al. 2023, https://aclanthology.org/2023.acl-long.376"
+_DRAWN = (*_REGIONS, "text_phrases", "generated_image")
+_DETAILS = ("text", "objects", "image_phrases", "depth")
 
 BASELINES: dict[str, Baseline] = {
     "cnn": Baseline("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),
@@ -66,6 +76,9 @@ BASELINES: dict[str, Baseline] = {
     "mega": Baseline("MEGA-style", _MEGA, (*_REGIONS, "text_phrases"), Mega),
     "hvpnet": Baseline("HVPNeT", "Chen et al. 2022c, https://arxiv.org/abs/2205.03521", (*_REGIONS, "pixels"), HVPNeT),
     "mkgformer": Baseline("MKGformer", "Chen et al. 2022b, https://arxiv.org/abs/2205.02357", _REGIONS, MKGformer),
+    "moreformer": Baseline("MOREformer", _MORE, _DETAILS, MOREformer, processor=MOREformerProcessor),
+    "hvformer": Baseline("HVFormer", _HV, (*_REGIONS, "pixels"), HVFormer),
+    "tmr": Baseline("TMR-style", _TMR, (*_DRAWN, "pixels"), TMR, processor=TMRProcessor),
 }
 
 
@@ -88,8 +101,8 @@ def build_baseline(
     """A new model of `config.baseline`, in evaluation mode; what is not pretrained has fresh weights.
 
     vocab_size is `len(processor.tokenizer)`; word_vectors have (d_w,) by token id, for baselines that read words;
-    pyramid_weights are of hvpnet's ResNet, "imagenet" or "random:SEED". ValueError for a baseline that is unknown or a
-    preset of VM-HAN, and OSError without such weights.
+    pyramid_weights are of the ResNet of hvpnet, hvformer and tmr, "imagenet" or "random:SEED". ValueError for a
+    baseline that is unknown or a preset of VM-HAN, and OSError without such weights.
     """
     model = _class_of(config)(config)
     if text_encoder is not None:

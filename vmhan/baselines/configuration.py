@@ -10,7 +10,7 @@ from modeling_vmhan.labels import check_choice, check_number, find_none_label
 
 __all__ = ["BaselineConfig", "WordConvolutionConfig"]
 
-COUNTS = ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases")
+COUNTS = ("visual_feature_size", "depth_size", "num_objects", "num_text_phrases", "num_image_phrases")
 POSITIVE = {"low": 0, "low_allowed": False}
 NUMBERS = {
     **dict.fromkeys(COUNTS, {"whole": True, "low": 0}),
@@ -63,10 +63,11 @@ class BaselineConfig(PreTrainedConfig):
         entity_representation: str = "marker",  # `BASELINES` says which one a baseline takes
         order_blind: bool = False,
         visual_feature_size: int = 0,  # V; 0 for a baseline of words alone
+        depth_size: int = 0,  # values of an object's depth map, which moreformer reads; 0 without depth
         num_objects: int = 0,  # K, M and Q are 0 where the baseline reads none
         num_text_phrases: int = 0,
         num_image_phrases: int = 0,
-        pyramid: str = "resnet50",  # hvpnet's ResNet, "resnet50" (published) or "resnet18"
+        pyramid: str = "resnet50",  # the ResNet of those that read pixels, or "resnet18"
         classifier_dropout: float = 0.1,
         calibration_temperature: float = 1.0,
         none_label: str | None = None,
@@ -88,6 +89,11 @@ class BaselineConfig(PreTrainedConfig):
     def labels(self) -> list[str]:
         """Relation names in the order of their ids."""
         return [self.id2label[i] for i in range(len(self.id2label))]
+
+    @property
+    def without(self) -> str | None:
+        """What of the published system's inputs the data did not have."""
+        return "depth" if self.baseline == "moreformer" and not self.depth_size else None
 
 
 for config_class in (WordConvolutionConfig, BaselineConfig):

@@ -3,9 +3,11 @@
 Shapes: P rows, T tokens, G visual tokens, D hidden size = heads x d_head.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from modeling_vmhan.layers import masked_softmax
 from vmhan.baselines.base import VisualBaseline
@@ -77,18 +79,32 @@ class MEncoder(nn.Module):
             nn.Linear(hidden_size, intermediate_size, bias=False) for _ in range(num_fusion_layers(num_layers))
         )
 
+    @classmethod
+    def for_text(cls, text: PreTrainedConfig) -> "MEncoder":
+        """Of the sizes of a text encoder of the BERT family."""
+        sizes = {"hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size}
+        sizes |= {"num_layers": text.num_hidden_layers, "num_heads": text.num_attention_heads}
+        return cls(**sizes, dropout=text.attention_probs_dropout_prob)
+
     def forward(
-        self, encoder: PreTrainedModel, inputs: dict[str, Tensor], visual: Tensor, visual_mask: Tensor
+        self,
+        encoder: PreTrainedModel,
+        inputs: dict[str, Tensor],
+        visual: Tensor,
+        visual_mask: Tensor,
+        before_fusion: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Both streams, layer by layer: text states (P, T, D) and visual states (P, G, D).
 
         encoder is of the BERT family, inputs its rows, visual (P, G, D), visual_mask (P, G) bool with a True in each
-        row.
+        row. before_fusion gives the visual states and mask that the layers that fuse go on with.
         """
         text, text_mask = embed(encoder, inputs)
         first = len(self.visual_layers) - len(self.fusions)  # layers before it do not fuse
         prefix = None
         for i, (layer, visual_layer) in enumerate(zip(encoder.encoder.layer, self.visual_layers, strict=True)):
+            if i == first and before_fusion is not None:
+                visual, visual_mask = before_fusion(visual, visual_mask)
             visual = visual_layer(visual, visual_mask, prefix if i >= first else None)
             query, key, value, dropout = project(layer, text)
             context = attend(query, key, value, text_mask, dropout)  # (P, T, D)
@@ -116,9 +132,7 @@ class MKGformer(VisualBaseline):
         text = config.text_config
         self.visual_kinds = nn.Embedding(4, text.hidden_size)  # class token, image, object, tail
         self.visual_norm = nn.LayerNorm(text.hidden_size)
-        sizes = {"hidden_size": text.hidden_size, "intermediate_size": text.intermediate_size}
-        sizes |= {"num_layers": text.num_hidden_layers, "num_heads": text.num_attention_heads}
-        self.m_encoder = MEncoder(**sizes, dropout=text.attention_probs_dropout_prob)
+        self.m_encoder = MEncoder.for_text(text)
         self.add_classifier(2 * text.hidden_size)
 
     def visual_tokens(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -37,7 +37,7 @@ class ModelArguments:
     model: str = _help(f"vmhan, or a baseline: {', '.join(BASELINES)}.", "vmhan")
     model_kwargs: str = _help(
         "What one baseline alone reads, as a JSON or YAML mapping. cnn, pcnn: word_vectors, a text file of pretrained "
-        "vectors as GloVe's (else they are learned). hvpnet: pyramid, its ResNet and weights, such as "
+        "vectors as GloVe's (else they are learned). hvpnet, hvformer, tmr: pyramid, the ResNet and weights, such as "
         "resnet18:random:0 (else resnet50:imagenet), and pyramid_size_px, the side of the crops it sees (else 224).",
         "{}",
     )
@@ -141,6 +141,9 @@ class DataArguments:
     features: str | None = _help(
         "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), vgg16:random:SEED "
         "(or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
+    )
+    generated_images: str | None = _help(
+        "tmr: folder with an image that a diffusion model made of each post's text, named by the post's id."
     )
     feature_size_px: int | None = _help("Side of the crops the encoder sees; its own (VGG16: 224) when left out.")
     order_blind: bool | None = _help(

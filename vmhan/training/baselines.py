@@ -22,7 +22,8 @@ __all__ = ["baseline_fields", "build_baseline_model", "sentence_kind", "word_inp
 
 logger = logging.getLogger(__name__)
 
-PYRAMID, PYRAMID_SIZE_PX = "resnet50:imagenet", 224  # of hvpnet, unless --model_kwargs says otherwise
+# Of those that read pixels, unless --model_kwargs says otherwise.
+PYRAMID, PYRAMID_SIZE_PX = "resnet50:imagenet", 224
 # Fields of BaselineConfig that flags set, and the input without which a baseline has no use for them.
 NODE_FIELDS = {"num_objects": "objects", "num_text_phrases": "text_phrases", "num_image_phrases": "image_phrases"}
 DEFAULT_NODES = 3  # as VMHANConfig's
@@ -48,7 +49,7 @@ def build_baseline_model(
         size_px = model_args.model_kwargs.get("pyramid_size_px", PYRAMID_SIZE_PX)
         options["image_transform"] = pyramid_transform(size_px).to_dict()
     options["trained_on"] = "tokens" if model_args.baseline.reads_words else sentence_kind(posts)
-    processor = VMHANProcessor.for_config(config, tokenizer, **options)
+    processor = model_args.baseline.processor.for_config(config, tokenizer, **options)
     model = build_baseline(
         config,
         text_encoder=text_encoder,
@@ -94,6 +95,8 @@ def baseline_fields(model_args: ModelArguments, posts: datasets.DatasetDict) -> 
     }
     if {"image", "objects"} & set(baseline.inputs) and "image_features" in columns:
         fields["visual_feature_size"] = columns["image_features"].length
+    if "depth" in baseline.inputs and "object_depths" in columns:
+        fields["depth_size"] = columns["object_depths"].feature.length
     if model_args.reads == "pixels":
         fields["pyramid"] = model_args.model_kwargs.get("pyramid", PYRAMID).partition(":")[0]
         if "image" in columns:

@@ -107,10 +107,13 @@ def make_trainer(
 def measure(
     trainer: RelationTrainer, posts: datasets.DatasetDict, metrics: dict[str, Any], temperature: float | None = None
 ) -> dict[str, Any]:
-    """Predictions on validation and test; adds their scores and calibration to `metrics`.
+    """Predictions on validation and test; adds their scores and calibration to `metrics`, and which input of a
+    baseline the data do not have.
 
     A temperature of None is fitted on the validation split, and set in the model's config.
     """
+    if getattr(trainer.model.config, "without", None):
+        metrics["without"] = trainer.model.config.without
     results = {s: trainer.predict(posts[s], metric_key_prefix=s) for s in ("validation", "test") if s in posts}
     for result in results.values():
         metrics |= result.metrics

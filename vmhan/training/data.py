@@ -14,6 +14,7 @@ from datasets_scripts.registry import BUILDERS
 from datasets_scripts.splits import differing_splits
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
+from vmhan.training.generated import with_generated_images
 from vmhan.training.mapped_features import FEATURE_COLUMNS
 from vmhan.training.streaming import load_streamed
 from vmhan.training.visual_dropout import VisualDropoutCollator
@@ -24,8 +25,8 @@ __all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
 PIXELS = ", and the encoder that made them is saved with the model"
 logger = logging.getLogger(__name__)
 
-VISUAL_COLUMNS = (*FEATURE_COLUMNS, "image", "boxes", "object_labels", "caption", "image_phrases")
-TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases")
+VISUAL_COLUMNS = (*FEATURE_COLUMNS, "object_depths", "image", "boxes", "object_labels", "caption", "image_phrases")
+TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases", "object_labels")
 
 
 def load_posts(
@@ -70,6 +71,8 @@ def load_posts(
             rows = rows.cast_column("image", datasets.Image(decode=False))
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
+    if data_args.generated_images is not None:
+        posts = with_generated_images(posts, data_args.generated_images)
     for difference in differing_splits(posts):
         logger.warning("--dataset %s: %s", data_args.dataset, difference)
     return posts

@@ -12,7 +12,7 @@ from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.configuration_vmhan import PRESETS
 from modeling_vmhan.weights import load_region_encoder
-from vmhan.baselines import BaselineForRelationClassification, load_baseline
+from vmhan.baselines import BaselineForRelationClassification, get_baseline, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model, sentence_kind
 from vmhan.training.checkpoints import check_model_folder
@@ -30,8 +30,15 @@ def build_model(
 ) -> tuple[Model, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
 
-    ValueError for --visual pixels of an encoder that nobody named; as `node_numbers`.
+    ValueError as `node_numbers`, for --visual pixels of an encoder that nobody named, and for generated images that are
+    missing or that the model does not read.
     """
+    has_generated = "generated_image" in next(iter(posts.values())).features
+    if has_generated != ("generated_image" in getattr(model_args.baseline, "inputs", ())):
+        received = f"--model {model_args.model} and {'one' if has_generated else 'none'}"
+        raise ValueError(
+            f"--generated_images: expected a folder with --model tmr and with no other, received {received}."
+        )
     if model_args.baseline is not None:
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features
@@ -69,8 +76,10 @@ def load_trained(folder: Path) -> tuple[Model, VMHANProcessor]:
     """The model and processor of a finished run's folder, as they were saved; ValueError for an unfinished one."""
     check_model_folder("RUN_FOLDER", folder)
     is_baseline = "baseline" in PreTrainedConfig.get_config_dict(folder)[0]
-    model = load_baseline(folder) if is_baseline else VMHANForRelationClassification.from_pretrained(folder)
-    return model, VMHANProcessor.from_pretrained(folder)
+    if not is_baseline:
+        return VMHANForRelationClassification.from_pretrained(folder), VMHANProcessor.from_pretrained(folder)
+    model = load_baseline(folder)
+    return model, get_baseline(model.config.baseline).processor.from_pretrained(folder)
 
 
 def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:

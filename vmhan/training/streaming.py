@@ -19,6 +19,7 @@ def load_streamed(data_args: DataArguments, run_args: RunArguments) -> datasets.
     refused = (  # whether it is wrong, what was received, what is expected
         (data_args.dataset in BUILDERS, f"--dataset {data_args.dataset}", "a folder of `vmhan prepare` or a Hub name"),
         (run_args.max_steps <= 0, f"--max_steps {run_args.max_steps}", "the steps to train for: it has no length"),
+        (data_args.generated_images is not None, "--generated_images", "to leave out one of both: ids are not known"),
         (tokens is not None, f"--tokens_per_batch {tokens}", "--per_device_train_batch_size: no length is known"),
     )
     for is_wrong, received, expected in refused:

@@ -123,7 +123,8 @@ class RelationTrainer(Trainer):
     def _remove_unused_columns(self, dataset: datasets.Dataset, description: str | None = None) -> Dataset:
         """Also the pictures, where every one has its features: none need be decoded. Features become views."""
         dataset = super()._remove_unused_columns(dataset, description)
-        if {"image", "image_features"} <= set(dataset.column_names):
+        needs_images = getattr(self.model, "reads_image_size", False)
+        if {"image", "image_features"} <= set(dataset.column_names) and not needs_images:
             images, features = (dataset.data[name].null_count for name in ("image", "image_features"))
             dataset = dataset.remove_columns("image") if features <= images else dataset
         return with_mapped_features(dataset)

@@ -127,7 +127,7 @@ def test_real_sentences():
     for (tokens, _), pairs in posts.items():
         for pair, selection in zip(pairs, HeuristicSelector().select({"tokens": tokens, "pairs": pairs}), strict=True):
             mentions = {token for name in ("head", "tail") for token in range(*pair[name])}
-            for start, end in selection.text_phrases:
+            for start, end in selection.text_phrases or []:
                 assert 0 <= start < end <= len(tokens) and mentions.isdisjoint(range(start, end))
             chosen.append(selection.text_phrases)
     assert len(chosen) == 1624 and sum(map(bool, chosen)) > 0.9 * 1624

@@ -64,7 +64,7 @@ def test_it_is_saved_and_loaded_exactly(name, make_baseline, posts, inputs_of, p
     assert (loaded.config.labels, loaded.config.none_label) == (LABELS, "None")
     assert torch.equal(logits(loaded, inputs), logits(model, inputs))
     assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in model.parameters()]
-    if name != "hvpnet":
+    if "pixels" not in BASELINES[name].inputs and name != "moreformer":
         again = VMHANProcessor.from_pretrained(tmp_path)(posts())
         assert torch.equal(again["input_ids"], inputs["input_ids"])
 

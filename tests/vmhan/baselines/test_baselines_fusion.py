@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 from transformers import AutoModel
 
+from vmhan.baselines import BASELINES
 from vmhan.baselines.bert_layers import attend, embed, finish_layer, project
 from vmhan.baselines.mega import GraphAlignment, structural_alignment, structural_features, text_graph
 from vmhan.baselines.mkgformer import MEncoder, correlate
@@ -197,14 +198,14 @@ class TestGraphs:
         assert not layer(text, masks[0], visual, ~masks[1], graph).any()  # no visual node gives zeros
 
 
-FUSION = ["visualbert", "mega", "hvpnet", "mkgformer"]
+FUSION = ["visualbert", "mega", "hvpnet", "mkgformer", "moreformer", "hvformer", "tmr"]
 
 
 @pytest.mark.parametrize("name", FUSION)
 def test_what_it_sees_matters(name, make_baseline, posts, inputs_of):
     model = make_baseline(name)
     inputs = inputs_of(model, posts())
-    seen = "pixel_values" if name == "hvpnet" else "object_features"
+    seen = "pixel_values" if "pixels" in BASELINES[name].inputs else "object_features"
     changed = inputs[seen].clone()
     changed[0, -1] = changed[0, -1].flip(-1) + 1  # the fourth object of the first post: of its pairs the second
     with torch.no_grad():

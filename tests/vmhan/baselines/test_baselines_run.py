@@ -5,17 +5,17 @@ import json
 import pytest
 import torch
 import yaml
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, List, Value
 from transformers import AutoModel
 
 import run_mmre
-from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
-from vmhan.baselines import load_baseline
+from modeling_vmhan import VMHANForRelationClassification
+from vmhan.baselines import BASELINES
 from vmhan.scoring.predictions import read_predictions
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.baselines import word_inputs
 from vmhan.training.data import load_posts
-from vmhan.training.models import build_model
+from vmhan.training.models import build_model, load_trained
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,9 @@ def workplace(tmp_path_factory, tokenizer, make_text_config, make_vision_config)
     return folder
 
 
+PYRAMID = ["--model_kwargs", "{pyramid: 'resnet18:random:0', pyramid_size_px: 32}"]
+
+
 def arguments_of(workplace, *flags):
     return parse_arguments([str(workplace / "tiny.yaml"), "--output_dir", str(workplace / "out"), *flags])
 
@@ -42,23 +45,29 @@ def posts(workplace):
     return load_posts(*arguments_of(workplace)[1:])
 
 
-@pytest.mark.parametrize("name", ["pcnn", "bert_sg_att", "hvpnet"])
-def test_a_run_leaves_a_folder_like_vm_han_s_but_no_repository(name, workplace, tmp_path, capfd):
+@pytest.mark.parametrize("name", ["pcnn", "bert_sg_att", "hvpnet", "moreformer", "tmr"])
+def test_a_run_leaves_a_folder_like_vm_han_s_but_no_repository(name, workplace, posts, tmp_path, capfd):
     """Its saved model answers as the run did; hvpnet reads pictures, though the configuration asks for features."""
     out, flags = tmp_path / "out", ["--model", name, "--cache_dir", str(tmp_path / "cache")]
-    flags += ["--model_kwargs", "{pyramid: 'resnet18:random:0', pyramid_size_px: 32}"] * (name == "hvpnet")
+    flags += PYRAMID * ("pixels" in BASELINES[name].inputs)
+    if name == "tmr":
+        flags += ["--generated_images", str(tmp_path)]
+        for post in (post for split in posts.values() for post in split):
+            (tmp_path / f"{post['id']}.png").write_bytes(post["image"]["bytes"])
     metrics = run_mmre.main([str(workplace / "tiny.yaml"), *flags, "--output_dir", str(out)])
     assert json.loads((out / "metrics.json").read_text()) == metrics and "test_f1" in metrics
     assert json.loads((out / "run.json").read_text())["model"]["model"] == name
     assert (out / "environment.json").exists() and not (out / "README.md").exists()
+    assert metrics.get("without") == ("depth" if name == "moreformer" else None)
+    assert str(tmp_path) not in (out / "run.json").read_text()
     assert "a baseline has no pipeline" in capfd.readouterr().err
-    assert bool(list((tmp_path / "cache").rglob("*visual_features*"))) == (name == "bert_sg_att")
+    assert bool(list((tmp_path / "cache").rglob("*visual_features*"))) == (name in ("bert_sg_att", "moreformer"))
     predictions = read_predictions(out).split("test")
-    model, processor = load_baseline(out).eval(), VMHANProcessor.from_pretrained(out)
+    model, processor = load_trained(out)
     model_args, *arguments = arguments_of(workplace, *flags)
     test = load_posts(*arguments, model_args.reads)["test"]
     with torch.no_grad():
-        logits = model(**processor(list(test))).logits / model.config.calibration_temperature
+        logits = model.eval()(**processor(list(test))).logits / model.config.calibration_temperature
     expected = torch.tensor(predictions.probabilities, dtype=torch.float32)
     torch.testing.assert_close(logits.softmax(dim=-1), expected, atol=1e-5, rtol=0)
 
@@ -85,6 +94,32 @@ def test_flags_that_a_baseline_does_not_read_are_named(workplace, posts, caplog)
     assert (config.num_objects, config.num_text_phrases, config.classifier_dropout) == (2, 0, 0.3)
     ignored = "hidden_size, num_text_phrases, entity_representation: not used"
     assert f"bert_sg takes no {ignored}" in caplog.text
+
+
+def test_moreformer_reads_the_depth_maps_that_the_data_have(workplace, posts):
+    model_args, data_args, _ = arguments_of(workplace, "--model", "moreformer")
+    kind = List(List(Value("float16"), length=4))
+    maps = {split: [[[0.5] * 4] * len(post["boxes"]) for post in rows] for split, rows in posts.items()}
+    splits = {split: rows.add_column("object_depths", maps[split], feature=kind) for split, rows in posts.items()}
+    model, processor = build_model(model_args, data_args, DatasetDict(splits))
+    assert (model.config.depth_size, model.config.without) == (4, None)
+    assert model(**processor(list(splits["train"]))).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "message"),
+    [
+        ("tmr", None, "--generated_images: .*--model tmr and none"),
+        ("mtb", "drawn", "--generated_images: .*--model mtb and one"),
+        ("vmhan", "drawn", "--generated_images: .*--model vmhan and one"),
+    ],
+)
+def test_generated_images_are_for_tmr_alone(name, folder, message, workplace, posts):
+    model_args, data_args, _ = arguments_of(workplace, "--model", name)
+    if folder is not None:
+        posts = {split: rows.add_column("generated_image", ["x.png"] * len(rows)) for split, rows in posts.items()}
+    with pytest.raises(ValueError, match=message):
+        build_model(model_args, data_args, posts)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,11 @@ def test_the_files_have_the_same_numbers_and_reported_ones_stand_apart(made):
         assert value in measured
     assert "Protocol: official." in measured
     assert "-0.00" not in text and "†" not in measured and "PCNN" not in measured
-    assert "| PCNN | not run | *72.67*†" in beside and "| HVFormer | not built | –" in beside
+    assert (
+        "| PCNN | not run | *72.67*†" in beside
+        and "| HVFormer | not run | –" in beside
+        and "| DGF-PT | not built |" in beside
+    )
     rows = list(csv.DictReader(made["table.csv"].open()))
     own, others = rows[:3], rows[3:]
     assert [row["row"] for row in own] == ["full", "twin", "worse"] and own[2]["f1"] == "0.400000"
@@ -142,6 +146,12 @@ def test_what_a_row_reads_is_told_by_its_config(tmp_path):
     ):
         write_run(tmp_path / str(i) / "seed-1", GOOD, config=config, data=data)
         assert read_row(tmp_path / str(i), title="", split="test", resamples=10).inputs == inputs
+
+
+def test_a_title_says_what_the_data_did_not_have(tmp_path):
+    write_run(tmp_path / "moreformer" / "seed-1", GOOD, without="depth", data={})
+    row = read_row(tmp_path / "moreformer", title="MOREformer", split="test", resamples=10)
+    assert row.title == "MOREformer without depth"
 
 
 def test_holm_by_hand_and_what_is_said_of_it(results):

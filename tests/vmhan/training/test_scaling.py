@@ -127,6 +127,7 @@ def test_a_stream_is_shuffled_by_the_seed_and_cut_like_stored_posts(recipe, tmp_
     [
         ([], "--streaming.*--max_steps -1"),
         (["--max_steps", "2", "--dataset", "mnre"], "--streaming.* --dataset mnre"),
+        (["--max_steps", "2", "--generated_images", "drawn"], "--streaming.* --generated_images"),
         (["--max_steps", "2", "--tokens_per_batch", "99"], "--streaming.* --tokens_per_batch 99"),
     ],
 )

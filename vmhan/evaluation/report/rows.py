@@ -75,11 +75,11 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
                 f"{run}: expected {split}_f1 of metrics.json to be what predictions.jsonl scores to, "
                 f"{scores['f1'][i]:.6f}, received {stated.get(f'{split}_f1')}. Run it again."
             )
-    reasons = [leak_reasons(numbers) for numbers in metrics]
+    reasons, lacking = [leak_reasons(numbers) for numbers in metrics], metrics[0].get("without")
     interval = bootstrap_f1(system.predictions, resamples=resamples)
     return Row(
         row=folder.name,
-        title=title,
+        title=f"{title} without {lacking}" if lacking else title,
         seeds=seeds,
         missing=sorted(set(wanted) - set(seeds)),
         scores={metric: scores[metric] for metric in METRICS},
