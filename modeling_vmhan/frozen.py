@@ -22,7 +22,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     float16, which older GPUs have, is left out: large activations do not fit it.
     """
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch before 2.11 may not say
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say
         has_bfloat16 = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
     else:
         has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
