@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from modeling_vmhan.frozen import STORED_DTYPE, FrozenEncoder, fast_dtype
 from modeling_vmhan.images import load_image
 from modeling_vmhan.regions import region_inputs
 from modeling_vmhan.vgg16 import MIN_SIZE, VGG16RegionEncoder
@@ -55,7 +56,7 @@ def parse_features(spec: str) -> tuple[str, str]:
 class VisualFeatureExtractor:
     """Runs a frozen vision encoder over images, in batches that span several of them.
 
-    Each image is read and encoded once, in the order given. In other batches the features differ by float rounding.
+    Each image is read and encoded once, in the order given. Other batches and dtypes round otherwise.
     They are stored as float16, whose relative step (0.0005) is far below what tells two regions apart; an overflow is
     an error. ValueError for an argument out of its range, or unknown `weights`.
 
@@ -66,7 +67,8 @@ class VisualFeatureExtractor:
         device: where the network runs; None takes an accelerator when there is one.
         encoder: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over the image, then
             RoIAlign), or "transformers" (any vision backbone's pooled output). Their features must not be mixed.
-        dtype: "float32", "bfloat16" or "float16"; "auto" is bfloat16 on an accelerator that has it, else float32.
+        dtype: "float32", "bfloat16" or "float16"; "auto" is as in the model: weights rounded to bfloat16, computed in
+            what is fastest on the device (`fast_dtype`). Name one where machines of several kinds share the work.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class VisualFeatureExtractor:
         device: str | torch.device | None = None,
         *,
         encoder: str = "vgg16",
-        dtype: str = "float32",
+        dtype: str = "auto",
     ):
         if encoder != "transformers" and size is not None and size < MIN_SIZE:
             raise ValueError(f"size: expected at least {MIN_SIZE} pixels for VGG16, received {size}")
@@ -87,15 +89,13 @@ class VisualFeatureExtractor:
             raise ValueError(f"dtype: expected one of {list(DTYPES)}, received {dtype!r}")
         self.kind, self.weights, self.batch_size = encoder, weights, batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if dtype == "auto":
-            has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            dtype = "bfloat16" if has_bfloat16 else "float32"
-        self.dtype = getattr(torch, dtype)
+        self.dtype = fast_dtype(self.device) if dtype == "auto" else getattr(torch, dtype)
         self.encoder, transform = load_region_encoder(encoder, weights)
         self.feature_size = self.encoder.feature_size  # V
         self.transform = transform if size is None else resized(transform, size)
         self._weights_sha256 = weights_digest(self.encoder)  # before they are rounded to `dtype`
-        self.encoder.to(self.device, self.dtype)
+        self._weights_dtype = STORED_DTYPE if dtype == "auto" else self.dtype
+        self.encoder.to(self._weights_dtype).in_form(self.device, self.dtype)
 
     @classmethod
     def from_spec(cls, spec: str, **options: Any) -> "VisualFeatureExtractor":
@@ -113,6 +113,7 @@ class VisualFeatureExtractor:
             "feature_size": self.feature_size,
             "transform": self.transform.to_dict(),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "weights_dtype": str(self._weights_dtype).removeprefix("torch."),
             "code_sha256": _code_digest(),
             **{library: version(library) for library in LIBRARIES},
         }
@@ -158,21 +159,19 @@ class VisualFeatureExtractor:
             counts.append(len(relative))
             yield from zip(pixels, [relative] if takes_boxes else relative.unsqueeze(1), strict=True)
 
-    @torch.no_grad()
     def _run(self, batch: list[Pass]) -> Tensor:
         """The vectors (R, V) of a batch of passes, on CPU."""
-        pixels = torch.stack([pixels for pixels, _ in batch]).to(self.device, self.dtype)
-        inputs = [pixels]
+        inputs = [torch.stack([pixels for pixels, _ in batch]).to(self.device, self.dtype)]
         if self.encoder.takes_boxes:
             rows = [torch.nn.functional.pad(boxes, (1, 0), value=i) for i, (_, boxes) in enumerate(batch)]
             inputs.append(torch.cat(rows).to(self.device))  # (R, 5)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            return self.encoder(*inputs).float().cpu()
+            return self.encoder.encode(*inputs).float().cpu()
 
 
 def _code_digest() -> str:
     """sha256 of the source of everything between an image and its stored features."""
-    shipped = (load_image, region_inputs, VGG16RegionEncoder, TransformersRegionEncoder, load_region_encoder)
-    parts = (*shipped, VisualFeatureExtractor)
+    encoders = (FrozenEncoder, VGG16RegionEncoder, TransformersRegionEncoder, load_region_encoder)
+    parts = (load_image, region_inputs, *encoders, VisualFeatureExtractor)
     files = [inspect.getsourcefile(part) for part in parts]
     return hashlib.sha256(b"\0".join(Path(file).read_bytes() for file in files)).hexdigest()

@@ -79,9 +79,9 @@ class VMHANConfig(PreTrainedConfig):
         order_blind: head is the mention that stands first, and labels say which way the relation points: the protocol
             of data that are built so (direction.py). The pipeline answers in the direction of the relation.
         visual_feature_size: V of the image and object features (VGG16 fc7: 4096). 0: no image and object nodes.
-        vision_encoder: None when features are given. Otherwise a frozen encoder is part of the model, which then also
-            takes `pixel_values`: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align" (a pass over
-            the image, then RoIAlign; other features), or "transformers" (`vision_config`'s pooled output).
+        vision_encoder: None when features are given. Otherwise a frozen encoder is part of the model, in bfloat16,
+            which then also takes `pixel_values`: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align"
+            (one over the image, then RoIAlign: other features), or "transformers" (`vision_config`'s pooled output).
         vision_config: configuration (or its dict) of an AutoModel vision backbone, for vision_encoder="transformers".
         image_transform: dict of `PixelTransform`'s fields; None is ImageNet's normalisation at the encoder's size.
         num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q.

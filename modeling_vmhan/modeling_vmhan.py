@@ -20,6 +20,7 @@ from transformers import AutoModel
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_vmhan import VMHANConfig
+from .frozen import STORED_DTYPE
 from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .hypergraph import build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
@@ -34,7 +35,7 @@ from .variational import (
     nodes_read,
     reconstruction_error,
 )
-from .vision import build_region_encoder, encode_regions
+from .vision import build_region_encoder, chosen_objects, encode_regions
 
 
 __all__ = ["VMHANForRelationClassification", "VMHANModel", "VMHANModelOutput", "VMHANRelationOutput"]
@@ -235,6 +236,9 @@ class VMHANModel(VMHANPreTrainedModel):
             if image_features is not None:
                 raise ValueError("give either pixel_values or image_features, received both.")
             pixels, boxes = visual["pixel_values"], visual.get("boxes")
+            if not self.training:  # where the statistics of all regions matter
+                objects = visual["pair_objects"], visual["tail_object"]
+                object_mask = chosen_objects(object_mask, pair_to_example, *objects)
             image_features, object_features = self.encode_regions(pixels, image_mask, object_mask, boxes)
         if self.visual_projection is None:
             return entities, None
@@ -270,6 +274,8 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         auto_map = {"AutoModel": "modeling_vmhan.VMHANForRelationClassification"}  # as the cards say
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
         self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
+        if self.vmhan.vision_encoder is not None:
+            self.vmhan.vision_encoder.to(STORED_DTYPE)  # exact: what computes in float32 has these weights, too
         super().save_pretrained(save_directory, **kwargs)
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:

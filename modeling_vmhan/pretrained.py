@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from .configuration_vmhan import VMHANConfig
+from .frozen import STORED_DTYPE
 from .layers import initialise
 from .regions import PixelTransform
 
@@ -74,7 +75,7 @@ class VMHANPreTrainedModel(PreTrainedModel):
         base = model.base_model
         base.text_encoder = without_pooler(text_encoder).to(model.dtype)
         if vision is not None:
-            base.vision_encoder = encoder.to(model.dtype)
+            base.vision_encoder = encoder.to(STORED_DTYPE)
         if vocab_size is not None and vocab_size != text_encoder.config.vocab_size:
             model.resize_token_embeddings(vocab_size)
         return model.eval()

@@ -4,9 +4,11 @@ Shapes: R regions (whole images and boxes), I images, S side of the input in pix
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models import vgg16
 from torchvision.ops import roi_align
+
+from .frozen import FrozenEncoder
 
 
 __all__ = ["MIN_SIZE", "VGG16RegionEncoder", "VGG16RoIAlignEncoder"]
@@ -14,7 +16,7 @@ __all__ = ["MIN_SIZE", "VGG16RegionEncoder", "VGG16RoIAlignEncoder"]
 MIN_SIZE = 32  # pixels: VGG16 halves the side five times
 
 
-class VGG16RegionEncoder(nn.Module):
+class VGG16RegionEncoder(FrozenEncoder):
     """VGG16 with a pass over each region's own pixels (the paper's), up to fc7, that is, without fc8.
 
     The output is the 4096-d vector after fc7's ReLU, so it is never negative (Simonyan and Zisserman 2015,

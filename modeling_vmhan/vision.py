@@ -1,6 +1,6 @@
 """The vision encoders by name, for the model and for precomputed features alike. `weights.py` loads them.
 
-An encoder is an `nn.Module` with `feature_size` (V) and `takes_boxes`:
+An encoder is a `FrozenEncoder` with `feature_size` (V) and `takes_boxes`:
     takes_boxes False: forward(pixel_values (R, 3, S, S)) -> (R, V), a pass over each region's own pixels;
     takes_boxes True:  forward(pixel_values (I, 3, S, S), rois (R, 5)) -> (R, V), a pass over each image.
 Shapes: B examples, O boxes of an example, R regions, I images, S side of the input in pixels.
@@ -12,16 +12,20 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedConfig
 
+from .frozen import STORED_DTYPE, FrozenEncoder
 from .regions import PixelTransform
 from .vgg16 import VGG16RegionEncoder, VGG16RoIAlignEncoder
 
 
-__all__ = ["TransformersRegionEncoder", "build_region_encoder", "default_transform", "encode_regions"]
+__all__ = [
+    "TransformersRegionEncoder", "build_region_encoder", "chosen_objects", "default_transform", "encode_regions",
+]  # fmt: skip
 
+IMAGES_A_CALL = 16  # of an accelerator: what bounds its memory
 VGG16_ENCODERS = {"vgg16": VGG16RegionEncoder, "vgg16_roi_align": VGG16RoIAlignEncoder}
 
 
-class TransformersRegionEncoder(nn.Module):
+class TransformersRegionEncoder(FrozenEncoder):
     """`pooler_output` of a vision backbone of transformers (CLIP's and SigLIP's vision towers, DINOv2, ConvNeXt, ...).
 
     A backbone that needs more than `pixel_values` is a ValueError.
@@ -49,10 +53,10 @@ class TransformersRegionEncoder(nn.Module):
         return pooled.flatten(1)
 
 
-def build_region_encoder(kind: str, config: PreTrainedConfig | None = None) -> nn.Module:
+def build_region_encoder(kind: str, config: PreTrainedConfig | None = None) -> FrozenEncoder:
     """A frozen encoder in eval mode whose weights are still to be loaded; `config` is of kind "transformers"."""
     encoder = TransformersRegionEncoder(config) if kind == "transformers" else VGG16_ENCODERS[kind]()
-    return encoder.eval().requires_grad_(False)
+    return encoder.to(STORED_DTYPE).eval().requires_grad_(False)
 
 
 def default_transform(config: PreTrainedConfig | None = None) -> PixelTransform:
@@ -63,9 +67,17 @@ def default_transform(config: PreTrainedConfig | None = None) -> PixelTransform:
 
 @torch.no_grad()
 def encode_regions(
-    encoder: nn.Module, pixel_values: Tensor, image_mask: Tensor, object_mask: Tensor, boxes: Tensor | None = None
+    encoder: FrozenEncoder,
+    pixel_values: Tensor,
+    image_mask: Tensor,
+    object_mask: Tensor,
+    boxes: Tensor | None = None,
 ) -> Tensor:
-    """Features of a padded batch, (B, 1 + O, V), zeros where no region is; each region is encoded once.
+    """Features of a padded batch, (B, 1 + O, V), zeros where no region is; the encoder is put into its fastest form.
+
+    A CPU takes one image with its regions after the other, which is as fast as all together: a picture's features are
+    then the same to the last bit in every batch, and `FrozenEncoder.encode_image` need not make them twice. Another
+    device takes `IMAGES_A_CALL` at once, each region once.
 
     The one place of a step where the host waits for the device: the number of regions is the number of passes. Shapes
     are those of `VMHANModel.forward`; others are a ValueError.
@@ -76,17 +88,27 @@ def encode_regions(
     if len(shape) != 5 or shape[:3] != (batch, regions, 3) or shape[3] != shape[4] or received != expected:
         wanted = f"({batch}, {regions}, 3, S, S) and boxes {expected}"
         raise ValueError(f"this vision encoder takes pixel_values {wanted}, received {shape} and {received}.")
+    encoder.in_form(pixel_values.device)
     mask = torch.cat([image_mask.unsqueeze(1), object_mask & image_mask.unsqueeze(1)], dim=1)  # (B, 1 + O)
-    dtype = next(encoder.parameters()).dtype
-    filled = torch.zeros(*mask.shape, encoder.feature_size, dtype=dtype, device=pixel_values.device)
-    if not mask.any():
-        return filled
-    if encoder.takes_boxes:
-        whole = boxes.new_tensor([0, 0, 1, 1], dtype=torch.float32).expand(len(boxes), 1, 4)
-        number = (image_mask.cumsum(0) - 1).unsqueeze(1).expand_as(mask)[mask]  # (R,), among the images that are there
-        rois = torch.cat([number.unsqueeze(1), torch.cat([whole, boxes.float()], dim=1)[mask]], dim=1)  # (R, 5)
-        features = encoder(pixel_values[image_mask, 0].to(dtype), rois)  # (R, V)
-    else:
-        features = encoder(pixel_values[mask].to(dtype))  # (R, V)
-    filled[mask] = features.to(dtype)
+    filled = torch.zeros(*mask.shape, encoder.feature_size, device=pixel_values.device)
+    is_cpu = pixel_values.device.type == "cpu"
+    encode = encoder.encode_image if is_cpu else encoder.encode
+    for images in image_mask.nonzero().flatten().split(1 if is_cpu else IMAGES_A_CALL):
+        own = mask[images]  # (I, 1 + O)
+        if encoder.takes_boxes:
+            number = torch.arange(len(images), device=own.device).unsqueeze(1).expand_as(own)[own]  # (R,)
+            whole = boxes.new_tensor([0, 0, 1, 1]).expand(len(images), 1, 4)
+            relative = torch.cat([whole, boxes[images]], dim=1)[own].float()  # (R, 4)
+            features = encode(pixel_values[images, 0], torch.cat([number.unsqueeze(1), relative], dim=1))
+        else:
+            features = encode(pixel_values[images][own])  # (R, V)
+        filled[images] = filled[images].masked_scatter(own.unsqueeze(-1), features.to(filled.dtype))
     return filled
+
+
+def chosen_objects(object_mask: Tensor, pair_to_example: Tensor, pair_objects: Tensor, tail_object: Tensor) -> Tensor:
+    """Those of `object_mask` (B, O) that are an object or the tail of a pair; shapes are `VMHANModel.forward`'s."""
+    chosen = torch.cat([pair_objects, tail_object.unsqueeze(1)], dim=1) + 1  # (P, K + 1), 0 for none
+    read = nn.functional.pad(torch.zeros_like(object_mask), (1, 0))  # (B, 1 + O)
+    read[pair_to_example.unsqueeze(1).expand_as(chosen), chosen] = True
+    return object_mask & read[:, 1:]

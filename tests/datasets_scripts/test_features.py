@@ -18,7 +18,7 @@ from modeling_vmhan.weights import weights_digest
 
 @pytest.fixture
 def extractor(thin_vgg16):
-    return VisualFeatureExtractor("random:0", size=32, batch_size=8, device="cpu")
+    return VisualFeatureExtractor("random:0", size=32, batch_size=8, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_features_are_deterministic_typed_in_order_and_told_apart(extractor, ima
 
 @pytest.mark.parametrize("batch_size", [5, 1000])
 def test_one_by_one_equals_batched(thin_vgg16, extractor, images_and_boxes, batch_size):
-    other = VisualFeatureExtractor("random:0", size=32, batch_size=batch_size, device="cpu")
+    other = VisualFeatureExtractor("random:0", size=32, batch_size=batch_size, device="cpu", dtype="float32")
     for image_and_boxes, together in zip(images_and_boxes, extractor.encode(images_and_boxes), strict=True):
         torch.testing.assert_close(next(other.encode([image_and_boxes])), together, atol=1e-6, rtol=1e-3)
 
@@ -95,14 +95,27 @@ def backbone(make_vision_config, tmp_path):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.02)])
 def test_half_precision_of_a_backbone_is_near(dtype, tolerance, backbone, images_and_boxes):
-    spec = f"transformers:{backbone}"  # "auto": full precision on a CPU
-    full, half = (VisualFeatureExtractor.from_spec(spec, device="cpu", dtype=name) for name in ("auto", dtype))
+    spec = f"transformers:{backbone}"
+    full, half = (VisualFeatureExtractor.from_spec(spec, device="cpu", dtype=name) for name in ("float32", dtype))
     expected, got = (next(extractor.encode(images_and_boxes)) for extractor in (full, half))
     assert got.dtype == torch.float32 and got.shape == (1 + len(images_and_boxes[0][1]), 32)
     assert not torch.equal(got, expected)
     torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
     assert half.description["dtype"] == dtype and full.description["dtype"] == "float32"
     assert half.description["weights_sha256"] == full.description["weights_sha256"]  # of the file, not of its rounding
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_auto_is_what_the_device_has_with_the_models_weights(dtype, backbone, images_and_boxes, monkeypatch):
+    capabilities = {"avx512_bf16": dtype == "bfloat16"}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    extractor = VisualFeatureExtractor(backbone, device="cpu", encoder="transformers")
+    rounded = VisualFeatureExtractor(backbone, device="cpu", encoder="transformers", dtype="bfloat16")
+    rounded.encoder.to(getattr(torch, dtype))
+    assert {parameter.dtype for parameter in extractor.encoder.parameters()} == {getattr(torch, dtype)}
+    assert (extractor.description["dtype"], extractor.description["weights_dtype"]) == (dtype, "bfloat16")
+    rounded.dtype = extractor.dtype
+    assert torch.equal(next(extractor.encode(images_and_boxes)), next(rounded.encode(images_and_boxes)))
 
 
 def test_features_that_do_not_fit_float16(backbone, images_and_boxes):
@@ -123,7 +136,7 @@ def test_description(extractor):
 def test_the_code_digest_is_of_every_file_in_the_path(monkeypatch):
     before = features._code_digest()
     read = Path.read_bytes
-    for name in ("images.py", "regions.py", "vgg16.py", "vision.py", "weights.py", "features.py"):
+    for name in ("images.py", "regions.py", "frozen.py", "vgg16.py", "vision.py", "weights.py", "features.py"):
         monkeypatch.setattr(Path, "read_bytes", lambda path, name=name: read(path) + b"#" * (path.name == name))
         assert features._code_digest() != before
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, CLIPImageProcessor
 
 from datasets_scripts.features import VisualFeatureExtractor
@@ -14,15 +15,27 @@ KINDS = ("vgg16", "vgg16_roi_align", "transformers")
 SIZES = {"vgg16": 32, "vgg16_roi_align": 96, "transformers": 32}
 PIXEL_INPUTS = ("pixel_values", "image_mask", "object_mask", "boxes")
 LABELS = {0: "peer", 1: "None", 2: "member_of", 3: "located_in"}
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 BOXES = [[0, 0, 30, 40], [20.5, 10, 80, 59.2], [0, 30, 79, 60], [40, 0, 60, 20]]
 
 
-def close(first, second):
-    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-6)
+def close(first, second, *, is_rounded=False):
+    torch.testing.assert_close(first, second, **({"rtol": 2**-6, "atol": 2**-6} if is_rounded else TOLERANCE))
+
+
+def vision_inputs(inputs):
+    return {name: inputs[name] for name in PIXEL_INPUTS if name in inputs}
 
 
 @pytest.fixture(params=KINDS)
 def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["float32", "bfloat16"])
+def has_bfloat16(request, monkeypatch):
+    """Whether this machine's CPU says that it computes in bfloat16."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": request.param}, raising=False)
     return request.param
 
 
@@ -94,36 +107,63 @@ def precomputed(pixel_posts, extractor):
 
 
 @torch.no_grad()
-def test_the_model_sees_the_precomputed_features(model, processor, pixel_posts, precomputed):
+def test_the_model_sees_the_precomputed_features(has_bfloat16, model, processor, pixel_posts, precomputed):
     pixels, given = processor(pixel_posts()), processor(precomputed("encode"))
-    image, objects = model.vmhan.encode_regions(**{name: pixels[name] for name in PIXEL_INPUTS if name in pixels})
-    close(image, given["image_features"])
-    close(objects, given["object_features"])
-    stored = processor(precomputed("extract"))  # in float16: 11 significant bits
-    assert stored["object_features"].dtype == torch.float16
-    torch.testing.assert_close(stored["object_features"].float(), objects, rtol=2**-11, atol=1e-6)
+    image, objects = model.vmhan.encode_regions(**vision_inputs(pixels))
+    close(image, given["image_features"], is_rounded=has_bfloat16)
+    close(objects, given["object_features"], is_rounded=has_bfloat16)
+    stored = processor(precomputed("extract"))["object_features"]  # in float16: 11 significant bits
+    assert stored.dtype == torch.float16
+    torch.testing.assert_close(stored.float(), given["object_features"], rtol=2**-11, atol=1e-6)
     assert objects[0].unique(dim=0).shape[0] == 4  # each region has its own
 
 
 @torch.no_grad()
-def test_pixels_and_precomputed_features_give_the_same_logits(model, processor, pixel_posts, precomputed):
+def test_pixels_and_precomputed_features_give_the_same_logits(
+    has_bfloat16, model, processor, pixel_posts, precomputed
+):
     from_pixels = model(**processor(pixel_posts())).logits
-    close(model(**processor(precomputed("encode"))).logits, from_pixels)
+    close(model(**processor(precomputed("encode"))).logits, from_pixels, is_rounded=has_bfloat16)
     blank = pixel_posts()
     blank[0]["image"] = Image.new("RGB", (80, 60))
     assert not torch.allclose(model(**processor(blank)).logits, from_pixels, rtol=0, atol=1e-2)
     assert model(**processor(pixel_posts()[1:2])).logits.isfinite().all()
 
 
-def test_each_image_is_encoded_once_however_many_pairs_it_has(kind, model, processor, pixel_posts):
+def test_each_image_is_encoded_once_however_many_pairs_and_posts_it_has(kind, model, processor, pixel_posts):
     passes = []
     model.vmhan.vision_encoder.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
     for repeat in (1, 5):
-        posts = pixel_posts()
+        posts = [post for _ in range(repeat) for post in pixel_posts()]
         for post in posts:
             post["pairs"] = post["pairs"] * repeat
         model(**processor(posts))
-    assert passes == [2, 2] if kind == "vgg16_roi_align" else [7, 7]  # two images; the two and their five boxes
+    assert passes == ([1, 1] if kind == "vgg16_roi_align" else [5, 2])  # an image with four boxes, one with one
+
+
+@torch.no_grad()
+def test_a_pictures_features_are_the_same_to_the_last_bit_in_every_batch(model, processor, pixel_posts):
+    encoder, posts = model.vmhan.vision_encoder, pixel_posts()
+    alone = model.vmhan.encode_regions(**vision_inputs(processor(posts[2:])))
+    encoder.remembered.clear()
+    together = model.vmhan.encode_regions(**vision_inputs(processor(posts)))
+    assert torch.equal(together[0][2:], alone[0]) and torch.equal(together[1][2:, :1], alone[1])
+
+
+@torch.no_grad()
+def test_objects_that_no_pair_reads_are_not_encoded(kind, model, processor, pixel_posts):
+    """The pairs choose one of four objects: the image is encoded with it alone, and the answer is the same."""
+    posts, regions = pixel_posts()[:1], []
+    for pair in posts[0]["pairs"]:
+        pair["objects"] = [2]
+    hook = model.vmhan.vision_encoder.register_forward_hook(lambda module, inputs, output: regions.append(len(output)))
+    inputs = processor(posts)
+    logits = model(**inputs).logits
+    hook.remove()
+    assert regions == [2]
+    image, objects = model.vmhan.encode_regions(**vision_inputs(inputs))
+    given = {name: value for name, value in inputs.items() if name not in ("pixel_values", "boxes")}
+    close(model(**given, image_features=image, object_features=objects).logits, logits, is_rounded=True)
 
 
 def test_the_encoder_is_frozen_and_in_evaluation_mode(model, processor, pixel_posts, tmp_path):
@@ -133,7 +173,7 @@ def test_the_encoder_is_frozen_and_in_evaluation_mode(model, processor, pixel_po
         assert either.vmhan.training and not any(module.training for module in encoder.modules())
         assert not any(parameter.requires_grad for parameter in encoder.parameters())
     inputs = processor(pixel_posts(), label2id=model.config.label2id)
-    vision = {name: inputs[name] for name in PIXEL_INPUTS if name in inputs}
+    vision = vision_inputs(inputs)
     first, second = model.vmhan.encode_regions(**vision), model.vmhan.encode_regions(**vision)
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])  # its dropout is off
     model(**inputs).loss.backward()
@@ -155,13 +195,31 @@ def test_save_and_load_are_exact(model, processor, pixel_posts, tmp_path):
     assert torch.equal(loaded(**inputs).logits, model(**processor(pixel_posts())).logits)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("has_bfloat16", [False], indirect=True)
+def test_the_vision_weights_are_saved_once_in_bfloat16(has_bfloat16, model, processor, pixel_posts, tmp_path):
+    """Also by a device that computes in float32; a folder in which they are float32, as before, is read."""
+    logits = model(**processor(pixel_posts())).logits
+    assert {parameter.dtype for parameter in model.vmhan.vision_encoder.parameters()} == {torch.float32}
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for name, value in saved.items() if "vision_encoder" in name} == {torch.bfloat16}
+    assert saved["classifier.weight"].dtype == torch.float32
+    save_file({name: value.float() for name, value in saved.items()}, tmp_path / "model.safetensors", {"format": "pt"})
+    before = VMHANForRelationClassification.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in before.vmhan.vision_encoder.parameters()} == {torch.bfloat16}
+    assert torch.equal(before(**processor(pixel_posts())).logits, logits)
+
+
 def test_the_weights_and_what_belongs_to_them_are_taken(kind, weights, extractor, make_text_config):
     text_encoder = AutoModel.from_config(make_text_config())
     vision = load_region_encoder(kind, weights)
     model = VMHANModel.from_text_encoder(text_encoder, vision_encoder=kind, vision=vision)
     expected = extractor.encoder.state_dict()
     assert model.vision_encoder.state_dict().keys() == expected.keys()
-    assert all(torch.equal(value, expected[name]) for name, value in model.vision_encoder.state_dict().items())
+    assert all(
+        torch.equal(value, expected[name].to(value.dtype)) for name, value in model.vision_encoder.state_dict().items()
+    )
     assert model.config.visual_feature_size == extractor.feature_size
     assert model.config.image_transform == resized(extractor.transform, {"transformers": 32}.get(kind, 224)).to_dict()
     again = VMHANModel.from_text_encoder(text_encoder, model.config, vision=vision)

@@ -5,7 +5,8 @@ import torch
 import transformers
 from torch import nn
 
-from modeling_vmhan.vision import TransformersRegionEncoder, encode_regions
+from modeling_vmhan.frozen import FrozenEncoder
+from modeling_vmhan.vision import TransformersRegionEncoder, chosen_objects, encode_regions
 
 
 @pytest.mark.parametrize("model_type", ["bert", "siglip2_vision_model"])
@@ -22,7 +23,7 @@ def test_a_backbone_without_a_pooled_feature(make_vision_config):
         encoder(torch.zeros(1, 3, 32, 32))
 
 
-class Sums(nn.Module):
+class Sums(FrozenEncoder):
     """Gives each region three times the sum of its pixels, or of its relative box; counts the passes."""
 
     feature_size = 3
@@ -65,6 +66,15 @@ def test_a_batch_without_any_image_is_zeros():
     encoder = Sums(takes_boxes=False)
     features = encode_regions(encoder, torch.ones(3, 3, 3, 2, 2), torch.zeros(3, dtype=torch.bool), OBJECT_MASK)
     assert features.shape == (3, 3, 3) and not features.any() and encoder.passes == 0
+
+
+def test_only_objects_that_a_pair_reads_are_chosen():
+    """Pairs of the posts 0, 0 and 2: objects 2 and none; the tail 0; an object that post 2 does not have."""
+    pair_objects, tail_object = torch.tensor([[2, -1], [-1, -1], [1, -1]]), torch.tensor([-1, 0, -1])
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    chosen = chosen_objects(mask, torch.tensor([0, 0, 2]), pair_objects, tail_object)
+    assert chosen.tolist() == [[True, False, True], [False] * 3, [False] * 3]
+    assert mask[0].all()
 
 
 WRONG_SHAPES = [(False, shape, None) for shape in ((3, 1, 3, 2, 2), (3, 3, 1, 2, 2), (3, 3, 3, 2, 4), (9, 3, 2, 2))]
