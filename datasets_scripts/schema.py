@@ -25,9 +25,9 @@ def post_features(
     selector may choose. [] is a choice: none. It is so with `text_phrases`, but a post has no list of them. `text` is
     the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
     count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
-    (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth map
-    for each object, is left out without `depth_size`. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of`
-    makes of the other columns.
+    (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth
+    map for each object, is left out without `depth_size`. `hypergraph` is what
+    `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)

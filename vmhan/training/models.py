@@ -30,8 +30,8 @@ def build_model(
 ) -> tuple[Model, VMHANProcessor]:
     """The model around the pretrained encoder, with the data's labels and visual feature size, and its processor.
 
-    ValueError as `node_numbers`, for --visual pixels of an encoder that nobody named, and for generated images that are
-    missing or that the model does not read.
+    ValueError as `node_numbers`, for --visual pixels of an encoder that nobody named, and for generated images that
+    are missing or that the model does not read.
     """
     has_generated = "generated_image" in next(iter(posts.values())).features
     if has_generated != ("generated_image" in getattr(model_args.baseline, "inputs", ())):

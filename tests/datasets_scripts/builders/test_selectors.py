@@ -29,7 +29,9 @@ def mnre(folder, *facts):
 def phrases(folder, **fields):
     """The text phrases of each pair of a folder, as words."""
     posts = build(MNRE, config_name="mnre", data_dir=folder, **fields)["train"]
-    return [[" ".join(SENTENCE[slice(*span)]) for span in p["text_phrases"] or []] for post in posts for p in post["pairs"]]
+    return [
+        [" ".join(SENTENCE[slice(*span)]) for span in p["text_phrases"] or []] for post in posts for p in post["pairs"]
+    ]
 
 
 def test_text_phrases_are_those_of_the_sentence_whatever_label_line_and_image(tmp_path):
