@@ -3,6 +3,7 @@
     python -m benchmarks.protocols RESULTS --output_dir docs/leaks
 
 RESULTS has DATASET/ROW/seed-N. Writes scores.json with every number and interval, and prints the table of the page.
+Rows of an earlier scores.json that RESULTS does not have stay: predictions hold MNRE's text, so they are not kept here.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from model_cards.files import write_json
 from model_cards.tables import markdown_table
 from vmhan.evaluation.figures.data import Scorer, detection
 from vmhan.evaluation.sweep.plan import read_sweep
-from vmhan.scoring.systems import System, finished_runs, read_systems
+from vmhan.scoring.systems import System, finished_runs, read_if_there, read_systems
 
 
 __all__ = ["main", "measure", "table"]
@@ -65,8 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, metavar="RESULTS", help="results folder of the sweep")
     parser.add_argument("--output_dir", type=Path, default=Path("docs/leaks"), help="where scores.json goes")
     arguments = parser.parse_args(argv)
-    found = measure(arguments.results, Scorer(resamples=10_000))
-    write_json(arguments.output_dir / "scores.json", {"split": SPLIT, "resamples": 10_000, "rows": found})
+    scorer, path = Scorer(resamples=10_000), arguments.output_dir / "scores.json"
+    measured, before = measure(arguments.results, scorer), read_if_there(path).get("rows", {})
+    rows = [row for row in read_sweep(SWEEP).rows if row in measured or row in before]
+    found = {row: before.get(row, {}) | measured.get(row, {}) for row in rows}
+    write_json(path, {"split": SPLIT, "resamples": scorer.resamples, "rows": found})
     print(table(found))
 
 

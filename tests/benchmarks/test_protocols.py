@@ -37,6 +37,13 @@ def test_detection_and_typing_stand_apart_for_each_row_and_protocol(tmp_path):
     ]
 
 
+def test_rows_that_were_measured_before_stay(tmp_path):
+    for row, results in (("text", "first"), ("pcnn", "second")):
+        write_run(tmp_path / results / "mnre" / row / "seed-1", GOLD)
+        protocols.main([str(tmp_path / results), "--output_dir", str(tmp_path)])
+    assert list(json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["rows"]) == ["text", "pcnn"]
+
+
 def test_the_table_of_the_page_is_that_of_the_saved_scores():
     path = ROOT / "docs/leaks/scores.json"
     found = json.loads(path.read_text(encoding="utf-8"))["rows"]
