@@ -3,7 +3,7 @@
     python -m benchmarks.protocols RESULTS --output_dir docs/leaks
 
 RESULTS has DATASET/ROW/seed-N. Writes scores.json with every number and interval, and prints the table of the page.
-Rows of an earlier scores.json that RESULTS does not have stay: predictions hold MNRE's text, so they are not kept here.
+Rows of an earlier scores.json that RESULTS does not have stay: predictions hold MNRE's text, so none is kept here.
 """
 
 import argparse

@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from datasets_scripts.schema import new_pair, new_post, post_features
+from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from vmhan.training import command, evaluate
 from vmhan.training.arguments import ModelArguments, parse_arguments
 from vmhan.training.baselines import baseline_fields
@@ -29,7 +29,7 @@ def posts(*, train=(), test=()):
         full = plain
         for name in names:
             full = full | NODES[name]
-        splits[split] = datasets.Dataset.from_list([plain, full], features=columns)
+        splits[split] = datasets.Dataset.from_list([with_hypergraph(plain), with_hypergraph(full)], features=columns)
     return splits
 
 
