@@ -158,7 +158,7 @@ class VMHANProcessor(ProcessorMixin):
                 pair.tail_object = tail
                 if tail >= count:
                     raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {shown(tail)}.")
-                chosen = select(given, "objects", count, self.num_objects + (tail >= 0), of_pair)
+                chosen = select(given, "objects", count, None, of_pair)
                 pair.objects = [i for i in chosen if i != tail or tail < 0][: self.num_objects]  # not its own tail
             if self.num_image_phrases:
                 count = len(pair.image_phrases)
