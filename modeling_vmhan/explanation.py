@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .batching import EncodedPair, EncodedPost
 from .hypergraph import HEAD, TAIL, hyperedge_names
 from .posts import image_phrases_of, sentence_of
-from .processing_vmhan import EncodedPair, EncodedPost
 
 
 __all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "explain_pair", "explain_pairs"]

@@ -42,7 +42,8 @@ class FrozenEncoder(nn.Module):
 
     def in_form(self, device: torch.device, dtype: torch.dtype | None = None) -> "FrozenEncoder":
         """The encoder itself on the device, convolutions channels last, in `dtype` (None: `fast_dtype`)."""
-        return self.to(device=device, dtype=dtype or fast_dtype(device), memory_format=torch.channels_last)
+        with torch.inference_mode(False):  # in which it would make weights that nothing can load into afterwards
+            return self.to(device=device, dtype=dtype or fast_dtype(device), memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode(self, *inputs: Tensor) -> Tensor:
@@ -56,7 +57,8 @@ class FrozenEncoder(nn.Module):
 
         The result depends on the image and its regions alone, not on what else a batch has.
         """
-        digest = hashlib.sha256(str(next(self.parameters()).dtype).encode())
+        weights = [(str(p.dtype), 0 if p.is_inference() else p._version) for p in self.parameters()]
+        digest = hashlib.sha256(repr(weights).encode())  # the version counts changes in place
         for tensor in inputs:
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.contiguous().view(torch.uint8).numpy())

@@ -178,6 +178,8 @@ def memberships_of(groups: Sequence[list[Node]], given: Mapping[Node, int], *, i
     hyperedges.
     """
     entities, *others = ([given.get(node, 0) for node in group] for group in groups)
+    if groups[0][0] == groups[0][1]:  # one node of the table, in head-visual as the head, in tail-visual as the tail
+        entities = [entities[0] & ~0b10000, entities[1] & ~0b1000]
     found = [entities[::-1] if is_turned else entities, *others]
     if not is_turned:
         return found

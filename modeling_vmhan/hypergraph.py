@@ -99,6 +99,6 @@ def build_incidence(
 def with_self_loops(incidence: Tensor) -> Tensor:
     """The hypergraph in which each node also has a hyperedge of its own: (P, N, E) bool -> (P, N, E + N) bool.
 
-    A node without any hyperedge, which is an absent one, gets none.
+    A node without any hyperedge, as an absent one is, gets none.
     """
     return torch.cat([incidence, torch.diag_embed(incidence.any(dim=-1))], dim=-1)

@@ -236,7 +236,7 @@ class VMHANModel(VMHANPreTrainedModel):
             if image_features is not None:
                 raise ValueError("give either pixel_values or image_features, received both.")
             pixels, boxes = visual["pixel_values"], visual.get("boxes")
-            if not self.training:  # where the statistics of all regions matter
+            if not self.training:  # in which the batch norms take the statistics of all regions
                 objects = visual["pair_objects"], visual["tail_object"]
                 object_mask = chosen_objects(object_mask, pair_to_example, *objects)
             image_features, object_features = self.encode_regions(pixels, image_mask, object_mask, boxes)

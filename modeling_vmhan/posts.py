@@ -136,9 +136,9 @@ def image_phrases_of(post: dict) -> list[str]:
     return phrases if any(phrases) else [caption] if caption else []
 
 
-def select(pair: Mapping, key: str, count: int, limit: int, name: str = "the pair") -> list[int]:
-    """The pair's own choice among `count` candidates, where [] is none, or if it is None the first; at most `limit`.
-    -1 is a place left empty.
+def select(pair: Mapping, key: str, count: int, limit: int | None, name: str = "the pair") -> list[int]:
+    """The pair's own choice among `count` candidates, where [] is none, or if it is None all of them; the first
+    `limit` (None: all). -1 is a place left empty.
     """
     chosen = pair.get(key)
     if chosen is None:

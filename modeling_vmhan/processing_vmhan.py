@@ -2,18 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging
 
+from .batching import EncodedPair, EncodedPost, given_incidence, visual_tensors
 from .configuration_vmhan import CHOICES, COUNTS
 from .direction import inverse_id, is_reversed
-from .hyperedges import MEMBERSHIP_OF, PAIR_FAMILIES, memberships_of, pair_nodes, read_memberships
+from .hyperedges import memberships_of, pair_nodes, read_memberships
 from .labels import check_choice, check_number
 from .posts import (
     MARKERS,
@@ -38,7 +37,7 @@ from .vision import default_transform
 from .words import Span, find_words, tokenize, tokens_of_span
 
 
-__all__ = ["SHARED_FIELDS", "EncodedPost", "VMHANCollator", "VMHANProcessor"]
+__all__ = ["SHARED_FIELDS", "VMHANCollator", "VMHANProcessor"]
 
 logger = logging.get_logger(__name__)
 
@@ -47,40 +46,6 @@ GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens t
 
 # Fields that a processor and its model's config must agree on.
 SHARED_FIELDS = ("entity_representation", "order_blind", "vision_encoder", *COUNTS)
-
-
-@dataclass
-class EncodedPair:
-    """One pair: its encoder row, and token positions in that row, [] for a node without any."""
-
-    row: int  # of the post's
-    entities: list[list[int]]  # head and tail
-    text_phrases: list[list[int]]
-    image_phrases: list[list[int]]  # all of the post's
-    chosen_phrases: list[int] = field(default_factory=list)  # the pair's choice of them, -1 for an empty place
-    objects: list[int] = field(default_factory=list)  # and of the post's objects
-    tail_object: int = -1
-    label: int | None = None
-    is_turned: bool = False  # its tail was given as its head
-    membership: list[list[int]] | None = None  # of its nodes in hyperedges of the data, where they have any
-
-
-@dataclass
-class EncodedPost:
-    """A post as `VMHANProcessor.encode` leaves it, for `VMHANProcessor.collate` to pad: no tensor has a batch axis."""
-
-    name: str
-    rows: list[dict[str, list[int]]]
-    pairs: list[EncodedPair]
-    image: Tensor | None = None  # (V,), the given features
-    objects: Tensor | None = None  # (O, V)
-    pixels: Tensor | None = None  # (1 + O, 3, S, S), or (1, 3, S, S) for an encoder that takes boxes
-    boxes: Tensor | None = None  # (O, 4), relative, with pixels
-
-    @property
-    def num_objects(self) -> int:
-        regions = self.objects if self.objects is not None else self.boxes
-        return 0 if regions is None else len(regions)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -193,7 +158,7 @@ class VMHANProcessor(ProcessorMixin):
                 pair.tail_object = tail
                 if tail >= count:
                     raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {shown(tail)}.")
-                chosen = select(given, "objects", count, self.num_objects + (tail >= 0), of_pair)
+                chosen = select(given, "objects", count, None, of_pair)
                 pair.objects = [i for i in chosen if i != tail or tail < 0][: self.num_objects]  # not its own tail
             if self.num_image_phrases:
                 count = len(pair.image_phrases)
@@ -230,26 +195,15 @@ class VMHANProcessor(ProcessorMixin):
             chosen = [[pair.image_phrases[i] if i >= 0 else [] for i in pair.chosen_phrases] for pair in pairs]
             batch["image_phrase_tokens"] = pad_nodes(chosen)
         if self.visual_feature_size:
-            batch |= self._visual_tensors(posts)
+            takes_boxes = self.vision_encoder == "vgg16_roi_align"
+            batch |= visual_tensors(posts, self.visual_feature_size, takes_boxes=takes_boxes)
             batch["pair_objects"] = pad_rows([pair.objects for pair in pairs], -1)
             batch["tail_object"] = torch.tensor([pair.tail_object for pair in pairs])
         if any(pair.membership for pair in pairs):
-            batch["incidence"] = self._incidence(pairs)
+            batch["incidence"] = given_incidence(pairs, has_regions=bool(self.visual_feature_size))
         if pairs[0].label is not None:
             batch["labels"] = torch.tensor([pair.label for pair in pairs])
         return BatchFeature(batch)
-
-    def _incidence(self, pairs: list[EncodedPair]) -> Tensor:
-        """The hyperedges of the data, (P, N, 5) bool, and those of equations 1 to 3 for pairs whose post has none."""
-        memberships = [pair.membership or self._usual_membership(pair) for pair in pairs]
-        bits = torch.cat([pad_rows(list(group), 0) for group in zip(*memberships)], dim=1)  # (P, N)
-        return (bits.unsqueeze(-1) >> torch.arange(len(PAIR_FAMILIES)) & 1).bool()
-
-    def _usual_membership(self, pair: EncodedPair) -> list[list[int]]:
-        regions = 1 + len(pair.objects) if self.visual_feature_size else 0
-        slots = [["head", "tail" if pair.tail_object < 0 else "visual tail"], ["textual"] * len(pair.text_phrases)]
-        slots += [["visual"] * count for count in (regions, len(pair.chosen_phrases))]
-        return [[MEMBERSHIP_OF[slot] for slot in group] for group in slots]
 
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
@@ -428,32 +382,6 @@ class VMHANProcessor(ProcessorMixin):
             except (OSError, ValueError) as error:
                 raise ValueError(f"{name}: {error}") from error
             encoded.pixels, encoded.boxes = inputs[0], inputs[1][1:]  # the boxes of the objects
-
-    def _visual_tensors(self, posts: list[EncodedPost]) -> dict[str, Tensor]:
-        """Features or pixels once per post: (B, ...), padded to the most objects of a post."""
-
-        def stacked(tensors: list[Tensor | None], *shape: int) -> Tensor:  # zeros of `shape` where there is none
-            return pad_sequence([torch.zeros(shape) if x is None else x.float() for x in tensors], batch_first=True)
-
-        given = [tensor for post in posts for tensor in (post.image, post.objects) if tensor is not None]
-        seen = [post for post in posts if post.pixels is not None]
-        if given and seen:
-            which = f"{seen[0].name} has an image but no image_features, and others of the batch have features"
-            raise ValueError(f"{which}: give features for all, of one encoder, or pixels for all.")
-        counts = torch.tensor([post.num_objects for post in posts])
-        has_image = torch.tensor([post.image is not None or post.pixels is not None for post in posts])
-        masks = {"image_mask": has_image, "object_mask": torch.arange(int(counts.max())) < counts.unsqueeze(1)}
-        if not seen:
-            is_half = given and all(tensor.dtype == torch.float16 for tensor in given)
-            size, dtype = self.visual_feature_size, torch.float16 if is_half else torch.float32
-            images = stacked([post.image for post in posts], size).to(dtype)  # (B, V)
-            objects = stacked([post.objects for post in posts], 0, size).to(dtype)  # (B, O, V)
-            return {"image_features": images, "object_features": objects, **masks}
-        # (B, 1 + O, 3, S, S), or (B, 1, 3, S, S) for an encoder that takes boxes
-        masks["pixel_values"] = stacked([post.pixels for post in posts], 1, *seen[0].pixels.shape[1:])
-        if self.vision_encoder == "vgg16_roi_align":
-            masks["boxes"] = stacked([post.boxes for post in posts], 0, 4)  # (B, O, 4)
-        return masks
 
 
 @dataclass

@@ -21,7 +21,6 @@ __all__ = [
     "TransformersRegionEncoder", "build_region_encoder", "chosen_objects", "default_transform", "encode_regions",
 ]  # fmt: skip
 
-IMAGES_A_CALL = 16  # of an accelerator: what bounds its memory
 VGG16_ENCODERS = {"vgg16": VGG16RegionEncoder, "vgg16_roi_align": VGG16RoIAlignEncoder}
 
 
@@ -65,6 +64,11 @@ def default_transform(config: PreTrainedConfig | None = None) -> PixelTransform:
     return PixelTransform(size=size if isinstance(size, int) else size[0])
 
 
+def images_a_call(device: torch.device) -> int:
+    """How many images are encoded together: what bounds an accelerator's memory; on a CPU one is as fast as many."""
+    return 1 if device.type == "cpu" else 16
+
+
 @torch.no_grad()
 def encode_regions(
     encoder: FrozenEncoder,
@@ -75,9 +79,8 @@ def encode_regions(
 ) -> Tensor:
     """Features of a padded batch, (B, 1 + O, V), zeros where no region is; the encoder is put into its fastest form.
 
-    A CPU takes one image with its regions after the other, which is as fast as all together: a picture's features are
-    then the same to the last bit in every batch, and `FrozenEncoder.encode_image` need not make them twice. Another
-    device takes `IMAGES_A_CALL` at once, each region once.
+    Where images are encoded one after the other, with their regions, a picture's features are the same to the last bit
+    in every batch, and `FrozenEncoder.encode_image` need not make them twice.
 
     The one place of a step where the host waits for the device: the number of regions is the number of passes. Shapes
     are those of `VMHANModel.forward`; others are a ValueError.
@@ -91,9 +94,9 @@ def encode_regions(
     encoder.in_form(pixel_values.device)
     mask = torch.cat([image_mask.unsqueeze(1), object_mask & image_mask.unsqueeze(1)], dim=1)  # (B, 1 + O)
     filled = torch.zeros(*mask.shape, encoder.feature_size, device=pixel_values.device)
-    is_cpu = pixel_values.device.type == "cpu"
-    encode = encoder.encode_image if is_cpu else encoder.encode
-    for images in image_mask.nonzero().flatten().split(1 if is_cpu else IMAGES_A_CALL):
+    at_once = images_a_call(pixel_values.device)
+    encode = encoder.encode_image if at_once == 1 else encoder.encode
+    for images in image_mask.nonzero().flatten().split(at_once):
         own = mask[images]  # (I, 1 + O)
         if encoder.takes_boxes:
             number = torch.arange(len(images), device=own.device).unsqueeze(1).expand_as(own)[own]  # (R,)

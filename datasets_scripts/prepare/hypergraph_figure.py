@@ -6,6 +6,7 @@ from typing import Any
 from datasets_scripts.figure_fonts import figure_fonts
 from datasets_scripts.nodes.pairs import shorten
 from model_cards.files import whole_file
+from modeling_vmhan.posts import image_phrases_of
 
 
 __all__ = ["draw_hypergraph"]
@@ -56,6 +57,5 @@ def _name(node: dict[str, Any], post: dict[str, Any]) -> str:
     if kind == "pair" or index is None:
         return kind if index is None else f"pair {index}"
     if kind == "image phrase":
-        phrases = [phrase for phrase in post["image_phrases"] if phrase.strip()] and post["image_phrases"]
-        return f"{kind}: {shorten((phrases or [post['caption']])[index], 30)}"
+        return f"{kind}: {shorten(image_phrases_of(post)[index], 30)}"
     return f"{kind} {index}: {shorten(post['object_labels'][index] or 'no label', 30)}"

@@ -81,6 +81,20 @@ def test_other_weights_forget(encoder):
     assert encoder.encode_image(pixels()).unique().item() == 4
 
 
+def test_weights_changed_in_place_are_others(encoder):
+    encoder.encode_image(pixels())
+    encoder.convolution.weight.mul_(2)
+    assert encoder.encode_image(pixels()).unique().item() == 4
+
+
+def test_a_first_use_in_inference_mode_leaves_weights_that_can_be_loaded(encoder):
+    with torch.inference_mode():
+        encoder.in_form(torch.device("cpu"), torch.bfloat16).encode_image(pixels())
+    encoder.load_state_dict({"convolution.weight": encoder.convolution.weight * 2})
+    assert not encoder.convolution.weight.is_inference()
+    assert encoder.encode_image(pixels()).unique().item() == 4
+
+
 def test_the_least_recently_used_image_is_forgotten(encoder, monkeypatch):
     monkeypatch.setattr(frozen, "REMEMBERED_IMAGES", 2)
     for value in (1.0, 2.0, 1.0, 3.0):

@@ -88,14 +88,12 @@ spans = st.sampled_from([(0, 1), (1, 3), (2, 4), (4, 5), (3, 5)])
 @st.composite
 def any_post(draw):
     """Text and object tails, choices that were made or not, blank phrases, a caption alone, no image."""
-    count, phrases = (
-        draw(st.integers(0, 4)),
-        draw(st.sampled_from([[], ["red car"], ["red car", " ", "sky", "stage"]])),
-    )
+    count = draw(st.integers(0, 4))
+    phrases = draw(st.sampled_from([[], ["red car"], ["red car", " ", "sky", "stage"]]))
     pairs = []
     for _ in range(draw(st.integers(1, 3))):
-        head, tail = draw(st.lists(spans, min_size=2, max_size=2, unique=True))
-        pair = {"head": head, "tail": tail, "text_phrases": draw(st.none() | st.lists(spans, max_size=3))}
+        pair = dict(zip(("head", "tail"), draw(st.tuples(spans, spans))))
+        pair["text_phrases"] = draw(st.none() | st.lists(spans, max_size=3))
         if count and draw(st.booleans()):
             pair |= {"tail": [], "tail_object": draw(st.integers(0, count - 1))}
         pair["objects"] = draw(st.none() | st.lists(st.integers(-1, count - 1), max_size=4))
@@ -114,13 +112,14 @@ def any_post(draw):
 
 @pytest.fixture(scope="module")
 def incidence_of(make_model, make_processor):
-    """`incidence_of(posts, **fields)`: (inputs, the model's incidence)."""
+    """`incidence_of(posts, i)`: (inputs, incidence) of the model of CONFIGS[i]."""
+    models = [make_model(**fields) for fields in CONFIGS]
+    processors = [make_processor(model.config) for model in models]
 
-    def incidence_of(posts, **fields):
-        model = make_model(**fields)
-        inputs = make_processor(model.config)(posts)
+    def incidence_of(posts, i):
+        inputs = processors[i](posts)
         with torch.no_grad():
-            return inputs, model.vmhan(**inputs).incidence
+            return inputs, models[i].vmhan(**inputs).incidence
 
     return incidence_of
 
@@ -135,18 +134,18 @@ CONFIGS = [
 
 
 @settings(max_examples=30)
-@given(st.lists(any_post(), min_size=1, max_size=2), st.sampled_from(CONFIGS), st.booleans(), st.floats(0, 1))
-def test_the_column_says_what_is_derived_without_it(incidence_of, posts, fields, is_mixed, share):
+@given(st.lists(any_post(), min_size=1, max_size=2), st.integers(0, 4), st.booleans(), st.floats(0, 1))
+def test_the_column_says_what_is_derived_without_it(incidence_of, posts, number, is_mixed, share):
     """Whatever the model has of the nodes, whichever posts of the batch have the column, and when nodes are gone."""
-    if not fields.get("visual_feature_size", 1):
+    if not CONFIGS[number].get("visual_feature_size", 1):
         posts = [post | {"pairs": [p for p in post["pairs"] if p.get("tail_object", -1) < 0]} for post in posts]
         posts = [post for post in posts if post["pairs"]]
     if not posts:
         return
     fewer = [drop_visual_nodes(post, share) for post in posts]
     held = [post | {"hypergraph": hypergraph_of(of)} for post, of in zip(fewer, posts)]
-    inputs, derived = incidence_of(fewer, **fields)
-    given, taken = incidence_of([held[0], *(fewer if is_mixed else held)[1:]], **fields)
+    inputs, derived = incidence_of(fewer, number)
+    given, taken = incidence_of([held[0], *(fewer if is_mixed else held)[1:]], number)
     assert "incidence" not in inputs and given.pop("incidence").shape[-1] == len(PAIR_FAMILIES)
     assert given.keys() == inputs.keys() and all(torch.equal(given[name], inputs[name]) for name in inputs)
     assert torch.equal(taken, derived)
@@ -183,6 +182,12 @@ def test_a_pair_is_turned_with_its_hyperedges(make_processor):
         assert incidence.any(dim=1)[0].tolist() == [i != column for i in range(5)]
 
 
+def test_a_mention_that_is_both_ends_is_one_node_and_two_ends(make_processor):
+    post = {"tokens": "Ann met Bob".split(), "image_features": [0.0] * 8, "pairs": [{"head": (0, 1), "tail": (0, 1)}]}
+    incidence = make_processor()([with_column(post)])["incidence"]
+    assert incidence[0, :2, 3:].tolist() == [[True, False], [False, True]]
+
+
 def test_spans_of_a_text_with_halves_of_surrogates_are_counted_with_its_pairs(make_processor):
     post = {"text": "\ud83d\ude00 Ann met Bob", "pairs": [{"head": (3, 6), "tail": (11, 14)}]}
     assert make_processor()([with_column(post)])["incidence"][0, :2, 0].all()
@@ -207,10 +212,17 @@ def test_a_wrong_hyperedge_is_named(make_processor, posts, change, message):
         make_processor()([post])
 
 
-def test_a_wrong_node_is_named(make_processor, posts):
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"kind": "objct", "index": 0}, "hypergraph must be .*'objct'"),
+        ({"kind": "image"}, "hypergraph: nodes must be different.*received node [0-9]+ as a second.*'image'"),
+    ],
+)
+def test_a_wrong_node_is_named(make_processor, posts, node, message):
     post = with_column(posts()[0])
-    post["hypergraph"]["nodes"][0]["kind"] = "objct"
-    with pytest.raises(ValueError, match="'everything'.*hypergraph must be .*'objct'"):
+    post["hypergraph"]["nodes"].append(node)
+    with pytest.raises(ValueError, match=f"'everything'.*{message}"):
         make_processor()([post])
 
 

@@ -417,6 +417,7 @@ def test_a_tail_that_is_an_object(mode, make_processor, object_post, posts):
         (2, None, 3, [0, 1]),  # the other objects, in their order
         (0, None, 1, [1]),  # the next one takes its place
         (2, [2, 1, 0], 2, [1, 0]),
+        (2, [2, 2, 1, 0], 2, [1, 0]),
         (2, [-1, 2, 0], 3, [-1, 0]),  # a place left empty stays so
         (2, [2], 3, []),
         (None, [-1, 2, 0], 3, [-1, 2, 0]),  # a text tail is no object

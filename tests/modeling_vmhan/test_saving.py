@@ -229,8 +229,8 @@ def test_remote_code_loads_where_the_package_is_not_installed(published, strange
     for how, logits in torch.load(out / "logits.pt", weights_only=True).items():
         tolerance = 0.3 if "bfloat16" in how else 1e-5
         close(logits["features"], expected, tolerance=tolerance)
-        tolerance = max(tolerance, 2**-7)  # another number of threads rounds the vision encoder's bfloat16 otherwise
-        close(logits["pixels"], expected_of_pixels, tolerance=tolerance)
+        # the vision encoder may compute in bfloat16, which attention by hand ("eager") rounds at other places
+        close(logits["pixels"], expected_of_pixels, tolerance=max(tolerance, 2**-7) if "eager" in how else tolerance)
     check_answers(out, expected)
     original = json.loads((folder / "config.json").read_text())
     for saved in (out / "again", out / "model"):

@@ -5,6 +5,7 @@ import torch
 import transformers
 from torch import nn
 
+from modeling_vmhan import vision
 from modeling_vmhan.frozen import FrozenEncoder
 from modeling_vmhan.vision import TransformersRegionEncoder, chosen_objects, encode_regions
 
@@ -45,6 +46,13 @@ IMAGE_MASK = torch.tensor([True, False, True])
 OBJECT_MASK = torch.tensor([[True, True], [True, False], [True, False]])  # of the image that is missing, none counts
 
 
+@pytest.fixture(params=[1, 2])
+def at_once(request, monkeypatch):
+    """Images of a call: as on a CPU, and as on an accelerator."""
+    monkeypatch.setattr(vision, "images_a_call", lambda device: request.param)
+
+
+@pytest.mark.usefixtures("at_once")
 def test_crops_of_a_batch_are_encoded_once_and_padding_is_not():
     values = torch.arange(1.0, 10).view(3, 3, 1, 1, 1).expand(-1, -1, 3, 2, 2)
     encoder = Sums(takes_boxes=False)
@@ -53,6 +61,7 @@ def test_crops_of_a_batch_are_encoded_once_and_padding_is_not():
     assert encoder.passes == 5
 
 
+@pytest.mark.usefixtures("at_once")
 def test_images_of_a_batch_are_encoded_once_with_their_boxes():
     values = torch.arange(1.0, 4).view(3, 1, 1, 1, 1).expand(-1, -1, 3, 2, 2)
     boxes = torch.arange(6.0).view(3, 2, 1).expand(-1, -1, 4)
