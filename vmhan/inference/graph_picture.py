@@ -75,9 +75,7 @@ def _placed(graph: networkx.MultiDiGraph, sizes: Places) -> tuple[Places, np.nda
         between.add_edges_from([(fact[0], fact), (fact, fact[1])])
     parts = [_laid_out(between.subgraph(part), sizes) for part in networkx.connected_components(between)]
     parts.sort(key=lambda part: -part[1][1])
-    limit = max(
-        [math.sqrt(1.6 * sum(math.prod(size) for _, size in parts)), *(size[0] for _, size in parts)], default=0
-    )
+    limit = max([math.sqrt(1.6 * sum(math.prod(size) for _, size in parts)), *(size[0] for _, size in parts)])
     places, (x, y), row, width = {}, (0.0, 0.0), 0.0, 0.0
     for middles, size in parts:
         if x + size[0] > limit + 1:
@@ -123,9 +121,8 @@ def _draw_lines(picture: Image.Image, graph: networkx.MultiDiGraph, places: Plac
         head, tail, middle = places[fact[0]], places[fact[1]], places[fact]
         draw.line([*head, *middle, *tail], LINE, 4)
         away = middle - tail
-        end = tail + away * min(
-            sizes[fact[1]] / 2 / np.maximum(np.abs(away), 1e-6)
-        )  # on the border of the tail's chip
+        to_border = sizes[fact[1]] / 2 / np.maximum(np.abs(away), 1e-6)  # of the tail's chip, along x and y
+        end = tail + away * min(to_border)
         away = away / np.linalg.norm(away)
         side = np.array([-away[1], away[0]])
         draw.polygon([tuple(end), *(tuple(end + 24 * away + 10 * sign * side) for sign in (1, -1))], LINE)
