@@ -149,7 +149,6 @@ def cosine(pipe: MultimodalRelationClassificationPipeline, posts: list[Any]) -> 
 def demo(folder: Path) -> list[float]:
     """Answer the demo's test pictures by both forms of the encoder."""
     sizes = {"num_train": 1, "num_validation": 1, "num_test": 150}
-    sizes = {"num_train": 1, "num_validation": 1, "num_test": 150}
     posts = build(Postcards, config_name="postcards", **sizes)["test"]
     pipe = transformers.pipeline(model=str(folder), device="cpu")
     labels = pipe.model.config.labels

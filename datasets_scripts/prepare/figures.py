@@ -46,9 +46,10 @@ def draw_figures(folder: Path, files: dict[str, list[Path]], splits: dict[str, A
 
 
 def _post_of_pairs(files: list[Path]) -> dict[str, Any]:
-    """Return the first post with two to four pairs of a file's first posts, or the first."""
+    """Return the first post with two to four pairs of the first posts, or the first; a file may have none."""
     names = ["tokens", "caption", "image_phrases", "object_labels", "pairs", "hypergraph"]
-    posts = next(pq.ParquetFile(files[0]).iter_batches(SHEET_IMAGES, columns=names)).to_pylist()
+    batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches(SHEET_IMAGES, columns=names))
+    posts = next(batches).to_pylist()
     return next((post for post in posts if len(post["pairs"]) in (2, 3, 4)), posts[0])
 
 

@@ -59,7 +59,7 @@ _MORE = "He et al. 2023, https://arxiv.org/abs/2312.09753"
 _HV = "Liu et al. 2024, https://doi.org/10.1145/3589334.3645603"
 _TMR = "Zheng et al. 2023, https://aclanthology.org/2023.acl-long.376"
 _DRAWN = (*_REGIONS, "text_phrases", "generated_image")
-_DETAILS = ("text", "objects", "image_phrases", "depth")
+_DETAILS = ("text", "objects", "depth")
 
 BASELINES: dict[str, Baseline] = {
     "cnn": Baseline("CNN", "Zeng et al. 2014, https://aclanthology.org/C14-1220", _TEXT, WordConvolution, "span"),

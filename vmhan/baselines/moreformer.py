@@ -36,6 +36,11 @@ class MOREformerProcessor(VMHANProcessor):
 
     _auto_class = None  # a baseline's folder carries no code
 
+    @classmethod
+    def for_config(cls, config, tokenizer, **fields) -> "MOREformerProcessor":
+        """As of `VMHANProcessor`, with one image phrase a pair: the caption of its tail, which no column counts as."""
+        return super().for_config(config, tokenizer, num_image_phrases=1, **fields)
+
     def __call__(self, posts: dict | list[dict], label2id: dict[str, int] | None = None) -> BatchFeature:
         """As of `VMHANProcessor`, and object_positions (B, O, 5) and object_depths (B, O, F), F = 0 where there are
         none. ValueError for objects without an image, or not a depth map for each where some have one.

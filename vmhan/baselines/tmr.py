@@ -67,8 +67,10 @@ class TMR(PyramidBaseline):
     Departures, beside those of `PyramidBaseline`: the weights c are sigmoids that this model learns from the first
     token's state and the means of both images and of the objects. The published ones are scores of text and image by
     its divergence estimator, a ViLT trained on a corpus of its own. The published phrases have mentions and entity
-    types in them, and leak; these are the data set's. Objects are read in the given image alone, not in the generated
-    one, too. A map has 2 x 2 positions, not 7 x 7. A tail that is an object is the mean of its projected positions.
+    types in them, and leak; these are the data set's, read in the sentence and not on their own. Objects are read in
+    the given image alone, not in the generated one, too, and each is the mean of its positions, not their sum. Four
+    stages of a frozen ResNet give 2 x 2 positions, where the last one of a trained one gives 7 x 7. A tail that is an
+    object is the mean of its projected positions.
     """
 
     def __init__(self, config: BaselineConfig):

@@ -20,7 +20,7 @@ from modeling_vmhan.words import shortened
 
 __all__ = ["MAX_NODES", "write_picture"]
 
-MAX_NODES = 50
+MAX_NODES, MAX_FACTS = 50, 100  # with more, nobody finds anything, and it takes minutes
 MAX_CHARACTERS = 36  # of a name
 FONT_SIZE, TITLE, MARGIN = 32, 42, 60
 HEIGHT, PADDING, GAP = 52, 18, 34  # of a chip, beside its words, and between chips
@@ -33,12 +33,15 @@ Places = dict[Hashable, np.ndarray]  # (x, y) of a node or, by (head, tail, key)
 
 
 def write_picture(graph: networkx.MultiDiGraph, target: Path) -> None:
-    """A PNG of what `graph.fact_graph` gives: all nodes, or the MAX_NODES with the most support, and their facts."""
+    """A PNG of what `graph.fact_graph` gives: MAX_NODES and MAX_FACTS between them, those with the most support."""
     kept = sorted(graph, key=lambda node: -graph.nodes[node]["support"])[:MAX_NODES]
-    shown = graph.subgraph(kept)
-    title = f"{len(shown)} entities, {shown.number_of_edges()} facts"
+    shown = graph.subgraph(kept).copy()
+    facts = sorted(shown.edges(keys=True), key=lambda fact: -shown.edges[fact]["support"])
+    shown.remove_edges_from(facts[MAX_FACTS:])
+    count = f"{len(facts)} facts" if len(facts) <= MAX_FACTS else f"{MAX_FACTS} of {len(facts)} facts"
+    title = f"{len(shown)} entities, {count}"
     if len(shown) < len(graph):
-        title = f"The {len(shown)} entities with the most support, of {len(graph)}: {shown.number_of_edges()} facts"
+        title = f"The {len(shown)} entities with the most support, of {len(graph)}: {count}"
     words = {node: shortened(name, MAX_CHARACTERS) for node, name in shown.nodes(data="name")}
     for *fact, of in shown.edges(keys=True, data=True):
         words[tuple(fact)] = f"{of['relation'].rsplit('/')[-1]} {of['score']:.2f} ×{of['support']}"
@@ -72,9 +75,7 @@ def _placed(graph: networkx.MultiDiGraph, sizes: Places) -> tuple[Places, np.nda
         between.add_edges_from([(fact[0], fact), (fact, fact[1])])
     parts = [_laid_out(between.subgraph(part), sizes) for part in networkx.connected_components(between)]
     parts.sort(key=lambda part: -part[1][1])
-    limit = max(
-        [math.sqrt(1.6 * sum(math.prod(size) for _, size in parts)), *(size[0] for _, size in parts)], default=0
-    )
+    limit = max([math.sqrt(1.6 * sum(math.prod(size) for _, size in parts)), *(size[0] for _, size in parts)])
     places, (x, y), row, width = {}, (0.0, 0.0), 0.0, 0.0
     for middles, size in parts:
         if x + size[0] > limit + 1:
@@ -120,9 +121,8 @@ def _draw_lines(picture: Image.Image, graph: networkx.MultiDiGraph, places: Plac
         head, tail, middle = places[fact[0]], places[fact[1]], places[fact]
         draw.line([*head, *middle, *tail], LINE, 4)
         away = middle - tail
-        end = tail + away * min(
-            sizes[fact[1]] / 2 / np.maximum(np.abs(away), 1e-6)
-        )  # on the border of the tail's chip
+        to_border = sizes[fact[1]] / 2 / np.maximum(np.abs(away), 1e-6)  # of the tail's chip, along x and y
+        end = tail + away * min(to_border)
         away = away / np.linalg.norm(away)
         side = np.array([-away[1], away[0]])
         draw.polygon([tuple(end), *(tuple(end + 24 * away + 10 * sign * side) for sign in (1, -1))], LINE)

@@ -6,7 +6,10 @@ import pytest
 import torch
 from paths import ROOT
 from PIL import Image
+from prepare_fakes import make_fakes, write_posts
 
+from datasets_scripts.prepare.arguments import PrepareArguments
+from datasets_scripts.prepare.command import prepare
 from datasets_scripts.prepare.hypergraph_figure import draw_hypergraph
 from datasets_scripts.schema import new_pair, new_post, with_hypergraph
 
@@ -30,6 +33,13 @@ def test_a_picture_grows_with_nodes_and_hyperedges(tmp_path):
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
             sizes.append(picture.size)
     assert sizes[0][0] + 300 < sizes[1][0] and sizes[0][1] < sizes[1][1]
+
+
+def test_a_prepared_folder_has_the_picture_though_no_post_of_its_first_file_stayed(tmp_path):
+    write_posts(tmp_path / "mine", images=1, train=[9, 0])  # there is no image 9
+    given = {"source": "jsonl", "data_dir": str(tmp_path / "mine"), "output_dir": str(tmp_path / "out")}
+    prepare(PrepareArguments(**given, on_bad_image="skip_post", shard_size=1), make_tools=make_fakes)
+    assert len(list((tmp_path / "out").rglob("hypergraph.png"))) == 1
 
 
 def test_the_helpers_of_the_page_agree_with_the_incidence_matrix():

@@ -30,7 +30,7 @@ def make_baseline(make_text_config, posts):
         if {"image", "objects"} & set(baseline.inputs):
             fields |= {"visual_feature_size": 960 if reads_pixels(name) else VISUAL_SIZE, "num_objects": 3}
         if name == "moreformer":
-            fields = {"depth_size": DEPTH_SIZE, "num_image_phrases": 1, **fields}
+            fields = {"depth_size": DEPTH_SIZE, **fields}
         config = BaselineConfig(
             baseline=name,
             entity_representation=baseline.entity_representation,

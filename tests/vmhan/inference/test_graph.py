@@ -191,6 +191,20 @@ def test_a_picture_has_the_entities_with_the_most_support(tmp_path, monkeypatch,
     assert count < 60 or ("Person 59" in drawn and "Person 30" not in drawn and "peer 0.50 ×2" in drawn)
 
 
+def test_a_picture_has_the_facts_with_the_most_support(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(graph_picture, "MAX_FACTS", 2)
+    monkeypatch.setattr(graph_picture, "draw_text", lambda *a, **o: drawn.append(a[2]))
+    facts = [
+        fact("Ann", PEER, name, 0.5, f"q{j}")
+        for name, support in (("Bob", 1), ("Zoe", 2), ("Eve", 3))
+        for j in range(support)
+    ]
+    write_picture(fact_graph(facts), tmp_path / "out.png")
+    assert drawn[0] == "4 entities, 2 of 3 facts" and {"peer 0.50 ×2", "peer 0.50 ×3", "Bob"} <= set(drawn)
+    assert "peer 0.50 ×1" not in drawn
+
+
 @pytest.mark.parametrize("facts", [star(5), star(20), star(50), [fact("A" * 90, "r", "A" * 90), fact("b", "r", "b")]])
 def test_no_words_of_a_picture_hide_others(facts, tmp_path, monkeypatch):
     boxes = []
