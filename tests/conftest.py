@@ -37,7 +37,8 @@ test_prepare_training test_paper_recipe test_export test_speed test_hub test_sav
 test_visual_share test_visual_dropout test_baselines_run test_predict test_browser test_selection_llm
 test_detection_adapters test_resuming test_diverging test_one_process test_processes test_locks test_resumable
 test_ready test_chat_limits test_node_numbers test_image_attacks test_image_kinds test_values test_hostile_rows
-test_reliability""".split()
+test_reliability test_baselines test_fetching test_audit test_chat test_verdicts test_names_in_tables
+test_prepare_images test_pictures test_leaks test_figures test_mnre""".split()
 
 
 def pytest_collection_modifyitems(items):
