@@ -32,7 +32,7 @@ demo: install  ## draw postcards, train the full model and the text-only baselin
 test: install  ## run the tests
 	$(PYTEST)
 
-test-quick: install  ## run the tests for daily work, in less than a minute
+test-quick: install  ## run the tests for daily work, in about a minute
 	$(PYTEST) -m "not slow"
 
 # Gradio takes an older Pillow, ultralytics is AGPL-3.0 and spaCy brings much, so none is where the other tests run.
