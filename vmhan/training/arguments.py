@@ -134,9 +134,9 @@ class DataArguments:
     )
     phrase_text: bool | None = _help("mnre_published_objects: read phrase_text_*.json, which leaks, as well.")
     visual: str | None = _help(
-        "What the model sees of the pictures. none: nothing, the text-only baseline; features: visual features, which "
-        "the data have or --features makes; pixels: as features, and their encoder is saved with the model, which "
-        "then takes pictures. Left out: features where there are some; the log says what was decided."
+        "What the model sees of the pictures. none: nothing; features: visual features, which the data have or "
+        "--features makes; pixels: as features, and their encoder is saved with the model, which then takes pictures. "
+        "Left out: features where there are some; the log says what was decided."
     )
     features: str | None = _help(
         "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), vgg16:random:SEED "
