@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from transformers import AutoModel
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .hypergraph import build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
+from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .pretrained import VMHANPreTrainedModel, without_pooler
 from .text_encoding import PACKED_ENCODERS, additive_mask, packed_mask, position_offset
@@ -54,6 +56,7 @@ class VMHANModelOutput(ModelOutput):
     node_mask: Tensor | None = None  # (P, N) bool
     node_is_visual: Tensor | None = None  # (P, N) bool
     incidence: Tensor | None = None  # (P, N, E) bool
+    text_states: Tensor | None = None  # (S, T, D_text)
     # with output_attentions, of each layer: node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)
     attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
 
@@ -67,6 +70,7 @@ class VMHANRelationOutput(ModelOutput):
     relation_loss: Tensor | None = None  # equation 9
     reconstruction_loss: Tensor | None = None  # equation 10
     kl_loss: Tensor | None = None  # equation 11
+    mention_loss: Tensor | None = None  # of models with mentions=True
     # with output_gaussians
     node_mean: Tensor | None = None
     node_variance: Tensor | None = None
@@ -224,6 +228,7 @@ class VMHANModel(VMHANPreTrainedModel):
             node_mask=node_mask,
             node_is_visual=node_is_visual,
             incidence=incidence,
+            text_states=states,
             attentions=tuple(attentions) if output_attentions else None,
         )
 
@@ -265,6 +270,10 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         num_read = (4 if config.hypergraph_encoder == "mean" else 2) * (2 if config.variational else 1)
         self.classifier = nn.Linear(num_read * config.hidden_size, config.num_labels)
+        self.mention_head = None
+        if config.mentions:
+            sizes = {"input_size": config.text_config.hidden_size, "num_types": len(config.mention_types)}
+            self.mention_head = MentionHead(**sizes)
         self.post_init()
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
@@ -297,14 +306,22 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_gaussians: bool = False,
+        mention_tags: Tensor | None = None,
+        mention_type_ids: Tensor | None = None,
         **inputs,
     ) -> VMHANRelationOutput:
-        """labels: (P,) relation ids. The other inputs are those of `VMHANModel.forward`."""
+        """labels: (P,) relation ids. mention_tags, mention_type_ids: (S, T), see `mentions.mention_loss`. The other
+        inputs are those of `VMHANModel.forward`.
+        """
         output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
         gaussians = output.node_mean, output.node_variance, output.node_mask, output.node_is_visual
         read = nodes_read(*gaussians, with_averages=self.config.hypergraph_encoder == "mean")
         logits = self.classifier(self.dropout(entity_features(*read)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
+        if losses and mention_tags is not None:
+            of_mentions = mention_loss(self.mention_head(output.text_states), mention_tags, mention_type_ids)
+            losses["loss"] = losses["loss"] + self.config.mention_loss_weight * of_mentions
+            losses["mention_loss"] = of_mentions.detach()
         asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")
@@ -312,3 +329,12 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         if output_gaussians:
             given |= {"read_mean": read[0], "read_variance": read[1]}
         return VMHANRelationOutput(logits=logits, **losses, **given)
+
+    @torch.no_grad()
+    def find_mentions(self, posts: list[EncodedPost], **text) -> list[list[Mention]]:
+        """The mentions of posts as `VMHANProcessor.encode_sentence` makes them; `text` is of their rows, in one batch,
+        the keyword arguments of `VMHANModel.encode_text`. ValueError for a model without a mention head.
+        """
+        if self.mention_head is None:
+            raise ValueError("this model finds no mentions (mentions=False): train one with --mentions true.")
+        return find_mentions(self.mention_head(self.vmhan.encode_text(**text)), posts, self.config.mention_types)
