@@ -19,6 +19,7 @@ __all__ = [
     "Window",
     "all_windows",
     "check_shape",
+    "checked_span",
     "choose_windows",
     "image_phrases_of",
     "insert_markers",
@@ -51,20 +52,24 @@ def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, A
     """The post with every value checked and in one form, and without those that are None.
 
     Text is a plain string, a list a list, a span (start, end), a box [x1, y1, x2, y2], features a tensor; a tail that
-    is an object has no span. What depends on the model (sizes of features, labels) is checked where it is read.
+    is an object has no span. Only a question may leave `pairs` out, which are [] then. What depends on the model
+    (sizes of features, labels) is checked where it is read.
     """
     given = read_value(post, MAPPING, name)
     fields = read_fields(given, POST, name, near=PAIR)
     if not fields.keys() & {"text", "tokens"}:
         raise ValueError(f"{name} must have text or tokens, received {sorted(fields)}.")
-    if not fields.get("pairs"):
+    if not fields.get("pairs") and not (is_question and "pairs" not in fields):
         raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
+    fields.setdefault("pairs", [])
     counts = {key: len(fields[key]) for key in ("boxes", "object_features") if len(fields.get(key, []))}
     if len(set(counts.values())) > 1:
         raise ValueError(f"{name} must have one row of object_features for each of its boxes, received {counts}.")
     kinds = ASKED_PAIR if is_question else PAIR
     text = str.__str__(given["text"]) if "tokens" not in fields else None  # whose characters spans count
     fields["pairs"] = [_read_pair(pair, kinds, text, f"{name}, pair {i}") for i, pair in enumerate(fields["pairs"])]
+    if "mentions" in fields and text is not None and whole_text(text) != text:
+        fields["mentions"] = [_recounted(mention, text, f"{name}, mentions") for mention in fields["mentions"]]
     if "hypergraph" in fields and text is not None and whole_text(text) != text:
         for node in fields["hypergraph"]["nodes"]:
             node |= {"span": _recounted(node["span"], text, f"{name}, hypergraph")} if "span" in node else {}
@@ -118,12 +123,18 @@ def sentence_of(post: dict, name: str = "the post") -> tuple[str, list[Span]]:
     return text, spans[:-1]
 
 
-def token_span(span: Span, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
-    """Span in characters or tokens -> span in the tokenizer's tokens."""
+def checked_span(span: Span, unit_spans: list[Span], name: str) -> Span:
+    """The span, if it lies in the sentence."""
     start, end = span
     if not 0 <= start < end <= len(unit_spans):
         rule = f"0 <= start < end <= {len(unit_spans)}, of the text's characters or the tokens"
         raise ValueError(f"{name}: the span must be {rule}, received {shown(span)}.")
+    return span
+
+
+def token_span(span: Span, unit_spans: list[Span], offsets: list[Span], name: str) -> Span:
+    """Span in characters or tokens -> span in the tokenizer's tokens."""
+    start, end = checked_span(span, unit_spans, name)
     tokens = tokens_of_span((unit_spans[start][0], unit_spans[end - 1][1]), offsets)
     if tokens is None:
         raise ValueError(f"{name}: the tokenizer gives no token for the span {(start, end)}: is it only white space?")

@@ -1,17 +1,21 @@
-"""A question to the pipeline turned into a post: strings become spans, a tail's box an object, the image is opened."""
+"""A question to the pipeline turned into a post: strings become spans, a tail's box an object, the image is opened.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+A question is a post in one of four forms: of one pair, whose head and tail the post has itself ("pair"); of a list of
+`pairs`; of `mentions`, all of whose pairs are asked about; or neither, whose mentions are still to be found ("post").
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from PIL import Image
 
-from .posts import post_name, read_post, sentence_of
+from .posts import checked_span, post_name, read_post, sentence_of
 from .values import MAPPING, read_value, shown
 from .words import Span, find_mention, widened
 
 
-__all__ = ["PAIR_KEYS", "Question", "read_question"]
+__all__ = ["PAIR_KEYS", "Question", "read_question", "with_pairs"]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
@@ -19,30 +23,38 @@ PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
 
 @dataclass(frozen=True)
 class Question:
-    """A post for the processor, its name in errors, and whether one answer or a list of answers was asked for."""
+    """A post for the processor, its name in errors, and in which form it was asked.
+
+    Of the forms "mentions" and "post" `post["pairs"]` is empty until `with_pairs` gives them; of "mentions"
+    `post["mentions"]` are the spans of different mentions, in the order in which they were given.
+    """
 
     post: dict[str, Any]
     name: str
-    single: bool
+    form: Literal["pair", "pairs", "mentions", "post"]
+
+    @property
+    def single(self) -> bool:
+        """Whether one answer was asked for, and not a list."""
+        return self.form == "pair"
 
 
-def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image.Image]) -> Question:
-    """Make a question, which stays as it is, a post; `open_image` makes an RGB image of `question["image"]`."""
-    post = read_value(question, MAPPING, "a question")
+def read_question(question: Mapping[str, Any] | str, open_image: Callable[[Any], Image.Image]) -> Question:
+    """Make a question, which stays as it is, a post; `open_image` makes an RGB image of `question["image"]`. A string
+    is a post with this text.
+    """
+    post = {"text": question} if isinstance(question, str) else read_value(question, MAPPING, "a question")
     name = post_name(post, "the post")
-    single = post.get("pairs") is None
     own = {key: value for key in PAIR_KEYS if (value := post.pop(key, None)) is not None}
-    if own and not single:
-        raise ValueError(f"{name} has pairs and also {sorted(own)}: put these into the pairs.")
-    post["pairs"] = [own] if single else post["pairs"]
+    form = _form_of(post, own, name)
+    if form == "pair":
+        post["pairs"] = [own]
+    elif form != "pairs":
+        post.pop("pairs", None)
     post = read_post(post, name, is_question=True)
-    sentence, num_boxes = sentence_of(post, name), len(post.get("boxes", []))
-    for number, pair in enumerate(post["pairs"]):
-        _read_pair(pair, post, sentence, name if single else f"{name}, pair {number}")
-    if len(post.get("boxes", [])) > num_boxes:
-        for pair in post["pairs"]:  # a box that is the tail of one pair is no object of the others
-            tail = pair.get("tail_object", -1)
-            pair.setdefault("objects", [*range(num_boxes), *[tail][: tail >= num_boxes]])
+    if form == "mentions":
+        post["mentions"] = _read_mentions(post["mentions"], sentence_of(post, name), name)
+    read = _with_spans(Question(post, name, form))
     if "image" in post:
         try:
             post["image"] = open_image(post["image"])
@@ -50,7 +62,47 @@ def read_question(question: Mapping[str, Any], open_image: Callable[[Any], Image
             kinds = (FileNotFoundError, TimeoutError, OSError, ValueError)
             kind = next(kind for kind in kinds if isinstance(error, kind))
             raise kind(f"{name}: {str(error)[:1000]}") from None
-    return Question(post, name, single)
+    return read
+
+
+def with_pairs(question: Question, pairs: Iterable[Mapping[str, Any]]) -> Question:
+    """The question with these pairs, read and checked as those that a question gives itself; without any the post has
+    none. The question itself stays as it is.
+    """
+    pairs = list(pairs)
+    post = {**question.post, "pairs": pairs} if pairs else {**question.post, "pairs": None}
+    return _with_spans(replace(question, post=read_post(post, question.name, is_question=True)))
+
+
+def _form_of(post: Mapping[str, Any], own: Mapping[str, Any], name: str) -> str:
+    """The form of a question, whose keys of a pair are `own`."""
+    forms = {"pairs": post.get("pairs") is not None, "mentions": post.get("mentions") is not None}
+    if own:
+        for form in (form for form, is_given in forms.items() if is_given):
+            fix = "put these into the pairs" if form == "pairs" else "leave mentions out, or these"
+            raise ValueError(f"{name} has {form} and also {sorted(own)}: {fix}.")
+        return "pair"
+    return next((form for form, is_given in forms.items() if is_given), "post")
+
+
+def _read_mentions(mentions: list[str | Span], sentence: tuple[str, list[Span]], name: str) -> list[Span]:
+    """The spans of the mentions, each once; a string that stands more than once is its first place."""
+    named = [(mention, f"{name}, mention {i}") for i, mention in enumerate(mentions)]
+    spans = [_as_span(mention, sentence, of_mention, first=True) for mention, of_mention in named]
+    return list(dict.fromkeys(checked_span(span, sentence[1], of) for span, (_, of) in zip(spans, named)))
+
+
+def _with_spans(question: Question) -> Question:
+    """Read, in place, the strings and the boxes of the post's pairs."""
+    post, name = question.post, question.name
+    sentence, num_boxes = sentence_of(post, name), len(post.get("boxes", []))
+    for number, pair in enumerate(post["pairs"]):
+        _read_pair(pair, post, sentence, name if question.single else f"{name}, pair {number}")
+    if len(post.get("boxes", [])) > num_boxes:
+        for pair in post["pairs"]:  # a box that is the tail of one pair is no object of the others
+            tail = pair.get("tail_object", -1)
+            pair.setdefault("objects", [*range(num_boxes), *[tail][: tail >= num_boxes]])
+    return question
 
 
 def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, list[Span]], name: str) -> None:
@@ -65,10 +117,10 @@ def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, 
         pair["text_phrases"] = [_as_span(of, sentence, f"{name}, text phrase") for of in pair["text_phrases"]]
 
 
-def _as_span(mention: str | Span, sentence: tuple[str, list[Span]], name: str) -> Span:
+def _as_span(mention: str | Span, sentence: tuple[str, list[Span]], name: str, *, first: bool = False) -> Span:
     """Where a string stands; a span as it is, if it is of whole characters."""
     if isinstance(mention, str):
-        return find_mention(mention, *sentence, name)
+        return find_mention(mention, *sentence, name, first=first)
     text, units = sentence
     is_inside = len(units) == len(text) and 0 <= mention[0] < mention[1] <= len(text)
     if is_inside and widened(mention, text) != mention:

@@ -266,6 +266,7 @@ INDEX = Kind("a whole number of at least -1, of 64 bits", _place)
 SPAN = Kind("a span (start, end) of whole numbers", _span)
 TAIL = Kind(SPAN.rule, _tail)
 MENTION = Kind("a string or a span (start, end) of whole numbers", _text_or(_span))
+MENTIONS = list_of(MENTION, "strings or spans")
 TAIL_MENTION = Kind(
     f"{MENTION.rule}, or a box of four finite numbers",
     _text_or(lambda value: _box(value) if len(_items(value)) == 4 else _tail(value)),
@@ -286,10 +287,10 @@ HYPERGRAPH = fields_of(  # whose `post_hyperedges` no model reads
     {"post_hyperedges": ANYTHING},
 )
 POST = {
-    "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "id": NAME, "image": IMAGE, "caption": TEXT,
-    "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"), "object_labels": TEXTS,
-    "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
-    "hypergraph": HYPERGRAPH,
+    "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "mentions": MENTIONS, "id": NAME,
+    "image": IMAGE, "caption": TEXT, "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"),
+    "object_labels": TEXTS, "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING,
+    "length": ANYTHING, "hypergraph": HYPERGRAPH,
     "object_depths": ANYTHING,  # a column of `vmhan prepare --depth`, which MOREformer alone reads
 }  # fmt: skip
 PAIR = {
@@ -298,4 +299,4 @@ PAIR = {
     "crops": ANYTHING,  # a column of mnre_published_objects, unread
 }  # fmt: skip
 # Of a question, whose mentions may be strings and whose tail may be a box.
-ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": list_of(MENTION, "strings or spans")}
+ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": MENTIONS}

@@ -128,8 +128,8 @@ def _normal(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def find_mention(mention: str, text: str, unit_spans: list[Span], name: str) -> Span:
-    """Where `mention` stands in `text`: as words of its own, and once.
+def find_mention(mention: str, text: str, unit_spans: list[Span], name: str, *, first: bool = False) -> Span:
+    """Where `mention` stands in `text`: as words of its own, and once, or with `first` where it stands first.
 
     The span is in units, whose character spans `posts.sentence_of` gives (a character, or a token); a token that the
     mention covers in part belongs to it. The ValueError of a mention that is absent, or there more than once, lists
@@ -138,7 +138,7 @@ def find_mention(mention: str, text: str, unit_spans: list[Span], name: str) -> 
     if not tokenize(mention):
         raise ValueError(f"{name}: a mention must not be blank, received {shortened(mention)!r}.")
     places = list(islice(_places(mention, text), LISTED + 1))
-    if len(places) == 1:
+    if len(places) == 1 or (first and places):
         return tokens_of_span(places[0], unit_spans)
     words = shortened(mention.strip())
     listed = "; ".join(_described(place, text, unit_spans) for place in (places or _nearest(mention, text))[:LISTED])

@@ -306,7 +306,7 @@ def test_explanations_of_a_batch_stay_with_their_question(pipe, posts):
     [
         ({"text": "Ann met Ann", "head": "Ann", "tail": "met"}, r"'Ann' is 2 times .*\(0, 3\).*\(8, 11\)"),
         ({**QUESTION, "tail": "Rome"}, "the post, tail: 'Rome' is not in the sentence"),
-        ("Ann met Bob", "a question must be a dict"),
+        (b"Ann met Bob", "a question must be a dict"),
     ],
 )
 def test_a_bad_question_is_a_clear_error(question, message, pipe):

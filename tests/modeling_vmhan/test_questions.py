@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from modeling_vmhan.posts import sentence_of
-from modeling_vmhan.questions import read_question
+from modeling_vmhan.posts import read_post, sentence_of
+from modeling_vmhan.questions import read_question, with_pairs
 from modeling_vmhan.words import find_mention
 
 
@@ -140,7 +141,82 @@ def test_what_cannot_be_read_is_an_error_that_says_why(question, message):
         read(**question)
 
 
-@pytest.mark.parametrize("question", ["Ann met Bob", ["Ann"], None])
-def test_a_question_is_a_dict(question):
-    with pytest.raises(ValueError, match="a question must be a dict.*received (str|list|NoneType)"):
+@pytest.mark.parametrize("question", [["Ann"], None, b"Ann met Bob"])
+def test_a_question_is_a_dict_or_a_text(question):
+    with pytest.raises(ValueError, match="a question must be a dict.*received (list|NoneType|bytes)"):
         read_question(question, None)
+
+
+PAIR = {"head": "Anna", "tail": "New York"}
+
+
+@pytest.mark.parametrize(
+    ("question", "form"),
+    [
+        ({"text": TEXT, **PAIR}, "pair"),
+        ({"text": TEXT, "head": "Anna", "tail": [0, 0, 2, 2], "image": "x"}, "pair"),
+        ({"text": TEXT, "head": "Anna", "tail_object": 0, "mentions": None}, "pair"),
+        ({"text": TEXT, "pairs": [PAIR]}, "pairs"),
+        ({"text": TEXT, "pairs": [PAIR], "mentions": ["Ann"]}, "pairs"),  # as a row of a data set may have both
+        ({"text": TEXT, "mentions": ["Anna", "Ann"]}, "mentions"),
+        ({"text": TEXT, "mentions": []}, "mentions"),
+        ({"tokens": TEXT.split()}, "post"),
+        ({"text": TEXT, "head": None, "tail": None, "pairs": None, "mentions": None}, "post"),
+        (TEXT, "post"),
+    ],
+)
+def test_a_question_has_one_of_four_forms(question, form):
+    read = read_question(question, str)
+    assert read.form == form and read.single == (form == "pair")
+    assert len(read.post["pairs"]) == (1 if form in ("pair", "pairs") else 0)
+
+
+def test_mentions_are_spans_each_once():
+    mentions = ["Bob", (8, 12), "New York", "Anna", np.array([0, 3]), "Bob"]  # Bob stands twice: its first place
+    assert read(text=TEXT, mentions=mentions).post["mentions"] == [(0, 3), (8, 12), (53, 61)]
+    in_tokens = read(tokens=["Ann", "met", "Bob", "and", "Ann"], mentions=["Bob", "Ann", [4, 5]])
+    assert in_tokens.post["mentions"] == [(2, 3), (0, 1), (4, 5)]
+    halves = "Ann \ud83d\ude00 Bob"  # as where JSON was not read as JSON: its spans count halves
+    assert read(text=halves, mentions=[(7, 10)]).post["mentions"] == [(6, 9)]
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({"mentions": "Ann"}, "mentions must be a list of strings or spans, received str: 'Ann'"),
+        ({"mentions": [3]}, "mentions must be a list of strings or spans, received int: 3"),
+        ({"mentions": ["Anna", "Rome"], "id": 7}, "post 7, mention 1: 'Rome' is not in the sentence"),
+        ({"mentions": [(0, 0)]}, "mention 0: the span must be 0 <= start < end <= 61.* received .0, 0."),
+        ({"mentions": [(60, 62)]}, "mention 0: the span must be 0 <= start < end <= 61.* received .60, 62."),
+        ({"text": "e\u0301 Ann", "mentions": [(0, 1)]}, r"mention 0: the span \(0, 1\) cuts a character.*\(0, 2\)"),
+        ({"mentions": ["Ann"], "head": "Anna"}, r"has mentions and also \['head'\]: leave mentions out"),
+        ({"mentions": ["Ann"], "objects": [0]}, r"has mentions and also \['objects'\]"),
+        ({"objects": [0]}, "pair 0 needs head"),  # what belongs to a pair
+    ],
+)
+def test_mentions_that_cannot_be_read_are_errors(question, message):
+    with pytest.raises(ValueError, match=message):
+        read(**{"text": TEXT, **question})
+
+
+@pytest.mark.parametrize("question", [{"mentions": ["Anna", "Ann"]}, {}])
+def test_pairs_that_come_later_are_read_as_given_ones(question):
+    others = {"text": TEXT, "boxes": [[0, 0, 4, 4]], "image": "x", "id": 3}
+    pairs = [{"head": "Anna", "tail": (53, 61), "text_phrases": ["met"]}, {"head": "Ann", "tail": [5, 5, 9, 9]}]
+    opened = Image.new("RGB", (9, 9))
+    asked, given = (read_question({**others, **of}, lambda _: opened) for of in (question, {"pairs": pairs}))
+    later = with_pairs(asked, iter(pairs))
+    assert {**later.post, "mentions": None} == {**given.post, "mentions": None} and later.name == given.name
+    assert later.form == asked.form and asked.post["pairs"] == [] and len(asked.post["boxes"]) == 1
+    assert with_pairs(later, []).post["pairs"] == []
+    with pytest.raises(ValueError, match="post 3, pair 0, head: 'Bob' is 2 times"):
+        with_pairs(asked, [{"head": "Bob", "tail": "Ann"}])
+    with pytest.raises(ValueError, match="post 3, pair 0 has unknown keys .*'haed'.*Did you mean head"):
+        with_pairs(asked, [{"haed": "Ann", "tail": "Anna"}])
+
+
+@pytest.mark.parametrize("pairs", [None, []])
+def test_what_trains_must_have_pairs(pairs):
+    post = {"text": TEXT, "mentions": ["Ann"], "pairs": pairs}
+    with pytest.raises(ValueError, match=r"the post has no entity pair: give pairs=\["):
+        read_post(post, "the post")
