@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, DynamicCache
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .batching import EncodedPost
@@ -28,7 +28,7 @@ from .layers import HypergraphState, VariationalHypergraphAttention
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .pretrained import VMHANPreTrainedModel, without_pooler
-from .text_encoding import PACKED_ENCODERS, additive_mask, packed_mask, position_offset
+from .text_encoding import PACKED_ENCODERS, SentenceMemory, additive_mask, packed_mask, position_offset, remembering
 from .variational import (
     GaussianNodes,
     entity_features,
@@ -139,19 +139,34 @@ class VMHANModel(VMHANPreTrainedModel):
         return self
 
     def encode_text(
-        self, input_ids, attention_mask, token_type_ids=None, position_ids=None, marker_pair=None
+        self,
+        input_ids,
+        attention_mask,
+        token_type_ids=None,
+        position_ids=None,
+        marker_pair=None,
+        memory: SentenceMemory | None = None,
+        cache: DynamicCache | None = None,
     ) -> Tensor:
-        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows."""
+        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows.
+
+        `memory` is of the same packed rows without markers; `cache` is filled for it.
+        """
         encoder, text_config = self.text_encoder, self.config.text_config
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs = {"input_ids": input_ids}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if marker_pair is not None:
-            inputs["attention_mask"] = additive_mask(packed_mask(attention_mask, marker_pair), encoder.dtype)
             inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
+        if memory is not None:
+            return memory.encode_markers(encoder, marker_pair, inputs)
+        inputs["attention_mask"] = attention_mask
+        if marker_pair is not None:
+            inputs["attention_mask"] = additive_mask(packed_mask(attention_mask, marker_pair), encoder.dtype)
         elif text_config.model_type in PACKED_ENCODERS and encoder.config._attn_implementation in ("eager", "sdpa"):
             # transformers makes this mask too, but first asks whether any token is padding: the host then waits
             inputs["attention_mask"] = additive_mask(attention_mask[:, None, None].bool(), encoder.dtype)
+        inputs |= {} if cache is None else remembering(encoder, cache)
         return encoder(**inputs, return_dict=True).last_hidden_state
 
     def encode_regions(
@@ -177,6 +192,7 @@ class VMHANModel(VMHANPreTrainedModel):
         text_phrase_tokens: Tensor | None = None,
         image_phrase_tokens: Tensor | None = None,
         incidence: Tensor | None = None,
+        memory: SentenceMemory | None = None,
         output_attentions: bool | None = None,
         **visual: Tensor | None,
     ) -> VMHANModelOutput:
@@ -188,6 +204,7 @@ class VMHANModel(VMHANPreTrainedModel):
             entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
                 in the pair's row, -1 fills up.
             incidence: (P, N, 5) bool, hyperedges of the data (see `build_incidence`); None: those of equations 1 to 3.
+            memory: of the rows' sentences, of `find_mentions`, in packed rows.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
             **visual: of models with visual_feature_size.
                 image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
@@ -199,7 +216,7 @@ class VMHANModel(VMHANPreTrainedModel):
         """
         if entity_tokens.shape[0] == 0:
             raise ValueError("the batch holds no entity pair (P = 0): give at least one post with one pair.")
-        states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair)
+        states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair, memory)
 
         def read(tokens: Tensor | None, *, is_visual: bool = False) -> Nodes | None:
             if tokens is None:
@@ -330,11 +347,15 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
             given |= {"read_mean": read[0], "read_variance": read[1]}
         return VMHANRelationOutput(logits=logits, **losses, **given)
 
-    @torch.no_grad()
-    def find_mentions(self, posts: list[EncodedPost], **text) -> list[list[Mention]]:
-        """The mentions of posts as `VMHANProcessor.encode_sentence` makes them; `text` is of their rows, in one batch,
-        the keyword arguments of `VMHANModel.encode_text`. ValueError for a model without a mention head.
+    def find_mentions(self, posts: list[EncodedPost], **text) -> tuple[list[list[Mention]], SentenceMemory | None]:
+        """The mentions of posts as `VMHANProcessor.encode_sentence` makes them, and for packed rows what `forward`
+        takes as `memory`. `text` is `VMHANProcessor.collate_rows` of the posts.
+
+        ValueError for a model without a mention head.
         """
         if self.mention_head is None:
             raise ValueError("this model finds no mentions (mentions=False): train one with --mentions true.")
-        return find_mentions(self.mention_head(self.vmhan.encode_text(**text)), posts, self.config.mention_types)
+        cache = DynamicCache() if self.config.entity_representation == "packed" else None
+        states = self.vmhan.encode_text(**text, cache=cache)
+        found = find_mentions(self.mention_head(states), posts, self.config.mention_types)
+        return found, None if cache is None else SentenceMemory(cache, states, text["attention_mask"])

@@ -205,16 +205,9 @@ class VMHANProcessor(ProcessorMixin):
         """Encoded posts as one padded batch, the keyword arguments of `VMHANModel.forward`."""
         if not posts:
             raise ValueError("the batch is empty: give at least one post.")
-        rows, pairs = [row for post in posts for row in post.rows], [pair for post in posts for pair in post.pairs]
+        batch = self.collate_rows(posts)
+        pairs = [pair for post in posts for pair in post.pairs]
         offsets = [0, *torch.tensor([len(post.rows) for post in posts]).cumsum(0).tolist()]  # rows before each post
-        inputs = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            inputs["token_type_ids"] = 0
-        if self.entity_representation == "packed":
-            inputs |= {"position_ids": 0, "marker_pair": 0}
-        if "mention_tags" in rows[0]:
-            inputs |= {"mention_tags": IGNORED, "mention_type_ids": IGNORED}
-        batch = {key: pad_rows([row[key] for row in rows], padding) for key, padding in inputs.items()}
         row_of = [offset + pair.row for post, offset in zip(posts, offsets) for pair in post.pairs]
         batch["pair_to_sequence"] = torch.tensor(row_of)
         batch["pair_to_example"] = torch.tensor([i for i, post in enumerate(posts) for _ in post.pairs])
@@ -234,6 +227,18 @@ class VMHANProcessor(ProcessorMixin):
         if pairs[0].label is not None:
             batch["labels"] = torch.tensor([pair.label for pair in pairs])
         return BatchFeature(batch)
+
+    def collate_rows(self, posts: list[EncodedPost]) -> BatchFeature:
+        """Their rows alone as one padded batch: the keyword arguments of `VMHANModel.encode_text`, and tags."""
+        rows = [row for post in posts for row in post.rows]
+        inputs = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            inputs["token_type_ids"] = 0
+        if self.entity_representation == "packed":
+            inputs |= {"position_ids": 0, "marker_pair": 0}
+        if "mention_tags" in rows[0]:
+            inputs |= {"mention_tags": IGNORED, "mention_type_ids": IGNORED}
+        return BatchFeature({key: pad_rows([row[key] for row in rows], padding) for key, padding in inputs.items()})
 
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
