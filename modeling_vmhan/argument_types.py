@@ -9,7 +9,7 @@ from .values import shown
 from .words import close_matches
 
 
-__all__ = ["argument_types", "constraints_of", "read_constraints", "read_relations", "types_in"]
+__all__ = ["argument_types", "constraints_of", "read_constraints", "read_relations", "read_types", "types_in"]
 
 TYPED = re.compile(r"/([^/\s]+)/([^/\s]+)/[^/]+")
 
@@ -51,17 +51,25 @@ def constraints_of(labels: Iterable[str], given: Mapping[str, Any] | None = None
     return allowed
 
 
+def read_types(types: Any) -> list[str]:
+    """A list of different names of types; else a ValueError."""
+    names = list(types) if isinstance(types, (list, tuple)) else [None]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"mention_types must be a list of different strings, received {shown(types)}.")
+    return names
+
+
 def read_relations(name: str, relations: Any, labels: list[str]) -> list[str]:
     """A list of relations, each one of the labels; else a ValueError."""
     if isinstance(relations, str) or not isinstance(relations, Iterable):
         raise ValueError(f"{name} must be a list of relations, received {shown(relations)}.")
-    relations = list(relations)
     for relation in relations:
         if relation not in labels:
             near = close_matches(str(relation), labels)
             guess = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name} must hold relations of {labels}, received {shown(relation)}.{guess}")
-    return relations
+            rule = f"{name} must hold relations of {labels}"
+            raise ValueError(f"{rule}, received {shown(relations)}, where {shown(relation)} is none.{guess}")
+    return list(relations)
 
 
 def read_constraints(given: Any, labels: list[str]) -> dict[str, list[list[str]]] | None:

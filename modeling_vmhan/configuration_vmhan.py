@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .argument_types import read_constraints, read_relations, types_in
+from .argument_types import read_constraints, read_relations, read_types, types_in
 from .hypergraph import HYPEREDGE_FAMILIES
 from .labels import NONE_LABELS, check_choice, check_number, find_none_label
 from .words import close_matches
@@ -166,7 +166,7 @@ class VMHANConfig(PreTrainedConfig):
         self.hyperedges = list(hyperedges) if isinstance(hyperedges, (list, tuple)) else hyperedges
         super().__init__(**_complete_labels(kwargs, none_label))
         self.none_label = find_none_label(self.id2label.values(), none_label)
-        self.mention_types = types_in(self.labels) if mention_types is None else list(mention_types)
+        self.mention_types = types_in(self.labels) if mention_types is None else read_types(mention_types)
         self.type_constraints = read_constraints(type_constraints, self.labels)
         self.functional_relations = read_relations("functional_relations", functional_relations, self.labels)
         if "custom_pipelines" in kwargs:

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from .facts import allowed_labels, facts_of, possible, with_ends
 from .fetching import fetch_image
 from .fonts import LEFT_TO_RIGHT
 from .images import MAX_PIXELS, load_image, stored_image
-from .mention_finders import FINDER, finder_of
+from .mention_finders import MentionFinder, token_classification_finder
 from .mentions import Mention
 from .posts import sentence_of
 from .precision import least_score
@@ -48,6 +48,13 @@ CUSTOM_PIPELINES = {
     }
 }
 
+
+def _finder(value: Any) -> Any:
+    if not isinstance(value, str) and not callable(value):
+        raise TypeError("no finder")
+    return value
+
+
 # What the options of each step must be.
 STEPS = (
     {
@@ -55,7 +62,7 @@ STEPS = (
         "url_timeout": number(0.001, 86_400),
         "url_max_bytes": number(1, 2**40, whole=True),
         "allow_private_urls": FLAG,
-        "mentions": FINDER,
+        "mentions": Kind("a function of a text, or the name of a token classification model", _finder),
     },
     {
         "num_samples": number(1, 10_000, whole=True),
@@ -132,6 +139,8 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         for name, value in options.items():
             if name != "top_k" or value is not None:  # None: all
                 options[name] = read_value(value, OPTIONS[name], name)
+        if isinstance(options.get("mentions"), (str, Pipeline)):
+            options["mentions"] = _finder_by(options["mentions"])
         if isinstance(options.get("type_constraints"), dict):
             options["type_constraints"] = read_constraints(options["type_constraints"], self.model.config.labels)
         return tuple({name: options[name] for name in names if name in options} for names in STEPS)
@@ -143,7 +152,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         if question.form == "mentions":
             question = self._about(question, given_mentions(question))
         elif question.form == "post" and mentions is not None:
-            question = self._about(question, finder_of(mentions)(sentence_of(question.post)[0]))
+            question = self._about(question, mentions(sentence_of(question.post)[0]))
         elif question.form == "post" and not config.mentions:
             wanted = (
                 "give head and tail, pairs or mentions, or the option mentions=FINDER, or train with --mentions true"
@@ -194,7 +203,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
         is_same = len(raw) == len(encoded) and all(has_same_rows(sentences[i], encoded[i]) for i in asked)
-        return questions, encoded, memory.of_rows(asked) if memory is not None and is_same else None
+        return questions, encoded, memory.of_rows(asked) if memory is not None and is_same and asked else None
 
     def _answered(
         self,
@@ -309,6 +318,11 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         """Model and processor, with all their code and this pipeline's: a complete repository."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+@lru_cache(maxsize=2)
+def _finder_by(model: str | Pipeline) -> MentionFinder:
+    return token_classification_finder(model)
 
 
 def _check_processor(model: Any, processor: Any) -> None:
