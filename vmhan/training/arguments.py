@@ -157,6 +157,11 @@ class DataArguments:
     num_train: int | None = _help("postcards: posts to draw.")
     num_validation: int | None = None
     num_test: int | None = None
+    unlisted_are_none: bool = _help(
+        "Pairs of a training post's mentions that the data do not list are examples of no relation: for data that "
+        "list related pairs alone, and for models that answer raw posts, which are asked about all pairs.",
+        False,
+    )
     visual_share: float | None = _help(
         "Keep only this share, 0 to 1, of each post's visual nodes, in every split (Figure 5)."
     )

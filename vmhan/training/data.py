@@ -17,6 +17,7 @@ from vmhan.training.arguments import DataArguments, RunArguments
 from vmhan.training.generated import with_generated_images
 from vmhan.training.mapped_features import FEATURE_COLUMNS
 from vmhan.training.streaming import load_streamed
+from vmhan.training.unlisted import with_unlisted_pairs
 from vmhan.training.visual_dropout import VisualDropoutCollator
 
 
@@ -73,6 +74,9 @@ def load_posts(
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
     if data_args.generated_images is not None:
         posts = with_generated_images(posts, data_args.generated_images)
+    if data_args.unlisted_are_none:
+        with run_args.main_process_first(desc="list all pairs"):
+            posts = with_unlisted_pairs(posts)
     for difference in differing_splits(posts):
         logger.warning("--dataset %s: %s", data_args.dataset, difference)
     return posts
