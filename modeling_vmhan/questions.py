@@ -11,14 +11,17 @@ from typing import Any, Literal
 from PIL import Image
 
 from .posts import checked_span, post_name, read_post, sentence_of
-from .values import MAPPING, read_value, shown
-from .words import Span, find_mention, widened
+from .values import MAPPING, POST, read_value, shown
+from .words import Span, close_matches, find_mention, widened
 
 
-__all__ = ["PAIR_KEYS", "Question", "read_question", "with_pairs"]
+__all__ = ["PAIR_KEYS", "PASSED", "QUESTION_KEYS", "Question", "passed_on", "read_question", "with_pairs"]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
+QUESTION_KEYS = {*POST, *PAIR_KEYS}
+PASSED = "input"  # of an answer: what its question has beside these keys
+NEAR = 0.75  # of difflib's ratio: a key as near as that to one of a question is that one, misspelt
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def read_question(question: Mapping[str, Any] | str, open_image: Callable[[Any],
     """Make a question, which stays as it is, a post; `open_image` makes an RGB image of `question["image"]`. A string
     is a post with this text.
     """
-    post = {"text": question} if isinstance(question, str) else read_value(question, MAPPING, "a question")
+    post = _as_dict(question)
     name = post_name(post, "the post")
     own = {key: value for key in PAIR_KEYS if (value := post.pop(key, None)) is not None}
     form = _form_of(post, own, name)
@@ -63,6 +66,24 @@ def read_question(question: Mapping[str, Any] | str, open_image: Callable[[Any],
             kind = next(kind for kind in kinds if isinstance(error, kind))
             raise kind(f"{name}: {str(error)[:1000]}") from None
     return read
+
+
+def passed_on(question: Mapping[str, Any] | str, *, with_post: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A question without the keys that no question has, and what its answers get under PASSED: these, and `with_post`
+    its text or tokens and its image. A key that seems to be misspelt stays, for `read_question` to refuse it.
+    """
+    post, passed = _as_dict(question), {}
+    for key in [key for key in post if isinstance(key, str) and key not in QUESTION_KEYS]:
+        if not close_matches(key.casefold(), QUESTION_KEYS, cutoff=NEAR):
+            passed[key] = post.pop(key)
+    if with_post:
+        passed |= {key: post[key] for key in ("text", "tokens") if post.get(key) is not None}
+        passed["image"] = post.get("image")
+    return post, passed
+
+
+def _as_dict(question: Mapping[str, Any] | str) -> dict[str, Any]:
+    return {"text": question} if isinstance(question, str) else read_value(question, MAPPING, "a question")
 
 
 def with_pairs(question: Question, pairs: Iterable[Mapping[str, Any]]) -> Question:

@@ -209,7 +209,7 @@ def test_a_truncated_file(form, max_side, tmp_path):
     [
         (Image.new("F", (4, 4)), r"mode 'F' of \(4, 4\)"),
         (Image.new("RGB", (0, 5)), r"\(0, 5\)"),
-        (None, "a path, bytes or a Pillow image, received NoneType"),
+        (None, "a path, bytes, a Pillow image or an array, received NoneType"),
     ],
 )
 def test_what_is_no_picture(source, match):
