@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .hyperedges import MEMBERSHIP_OF, PAIR_FAMILIES
 from .posts import pad_rows
+from .words import Span
 
 
 __all__ = ["EncodedPair", "EncodedPost", "given_incidence", "visual_tensors"]
@@ -43,6 +44,9 @@ class EncodedPost:
     objects: Tensor | None = None  # (O, V)
     pixels: Tensor | None = None  # (1 + O, 3, S, S), or (1, 3, S, S) for an encoder that takes boxes
     boxes: Tensor | None = None  # (O, 4), relative, with pixels
+    # for a model that finds mentions: the words' characters, and of each row (word, its first token's position)
+    words: list[Span] = field(default_factory=list)
+    word_places: list[list[tuple[int, int]]] = field(default_factory=list)
 
     @property
     def num_objects(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .argument_types import read_constraints, read_relations, read_types, types_in
 from .hypergraph import HYPEREDGE_FAMILIES
 from .labels import NONE_LABELS, check_choice, check_number, find_none_label
 from .words import close_matches
@@ -25,12 +26,14 @@ CHOICES = {
     "vision_encoder": VISION_ENCODERS,
     "variational": (True, False),
     "order_blind": (True, False),
+    "mentions": (True, False),
 }
 COUNTS = ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases")
+LOSS_WEIGHTS = ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight", "mention_loss_weight")
 NUMBERS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(COUNTS, {"whole": True, "low": 0}),
     **dict.fromkeys(("hidden_size", "num_layers", "num_heads"), {"whole": True, "low": 1}),
-    **dict.fromkeys(("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight"), {"low": 0}),
+    **dict.fromkeys(LOSS_WEIGHTS, {"low": 0}),
     **dict.fromkeys(
         ("variance_eps", "calibration_temperature", "initializer_range"), {"low": 0, "low_allowed": False}
     ),
@@ -95,6 +98,12 @@ class VMHANConfig(PreTrainedConfig):
         variational: False: no variance path, no KL, the classifier sees the means only.
         variance_eps: lower bound of every node variance.
         classifier_dropout: before the classifier (paper: 0.6).
+        mentions: a head on the text encoder finds the mentions, for raw posts in the pipeline; not with "marker".
+        mention_loss_weight: of the cross-entropies of that head's tags and types.
+        mention_types: names of the types that the head tells apart; left out: those in the labels' names.
+        type_constraints: {relation: [(head type, tail type), ...]}, which the pipeline's facts obey; None: read off
+            labels such as "/per/loc/place_of_birth"; {}: none.
+        functional_relations: of which a head has one tail, so that of several facts of a post the surest one stays.
         relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12 (not in the paper).
         calibration_temperature: class probabilities are softmax(logits / calibration_temperature); logits and losses
             are without it. (transformers refuses to save the name `temperature`, a parameter of generation.)
@@ -111,7 +120,7 @@ class VMHANConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
     keys_to_ignore_at_inference = (
         "relation_loss reconstruction_loss kl_loss node_mean node_variance edge_mean edge_variance attentions "
-        "incidence node_mask read_mean read_variance".split()
+        "incidence node_mask read_mean read_variance mention_loss mention_logits".split()
     )
 
     def __init__(
@@ -134,6 +143,11 @@ class VMHANConfig(PreTrainedConfig):
         variational: bool = True,
         variance_eps: float = 1e-6,
         classifier_dropout: float = 0.6,
+        mentions: bool = False,
+        mention_loss_weight: float = 1.0,
+        mention_types: list[str] | None = None,
+        type_constraints: dict[str, list] | None = None,
+        functional_relations: list[str] | tuple[str, ...] = (),
         relation_loss_weight: float = 1.0,
         reconstruction_loss_weight: float = 0.1,
         kl_loss_weight: float = 0.01,
@@ -152,6 +166,9 @@ class VMHANConfig(PreTrainedConfig):
         self.hyperedges = list(hyperedges) if isinstance(hyperedges, (list, tuple)) else hyperedges
         super().__init__(**_complete_labels(kwargs, none_label))
         self.none_label = find_none_label(self.id2label.values(), none_label)
+        self.mention_types = types_in(self.labels) if mention_types is None else read_types(mention_types)
+        self.type_constraints = read_constraints(type_constraints, self.labels)
+        self.functional_relations = read_relations("functional_relations", functional_relations, self.labels)
         if "custom_pipelines" in kwargs:
             self.custom_pipelines = _CustomPipelines(kwargs["custom_pipelines"])
         for name, choices in CHOICES.items():
@@ -202,11 +219,14 @@ class VMHANConfig(PreTrainedConfig):
             raise ValueError(f"hyperedges must be a list of at least one family, each once, received {families!r}.")
         for family in families:
             check_choice("hyperedges", family, HYPEREDGE_FAMILIES)
+        can_find = not self.mentions or self.entity_representation != "marker"
         wanted = dict.fromkeys(PLAIN_ENCODERS, False) | {"variational_gcn": True}
         has_size = self.visual_feature_size == 4096 or self.vision_encoder in (None, "transformers")
         for holds, rule, *names in (
             (self.hidden_size % self.num_heads == 0, "num_heads must divide hidden_size", "num_heads", "hidden_size"),
             (has_size, "VGG16's features have visual_feature_size=4096", "vision_encoder", "visual_feature_size"),
+            (can_find, "mentions=True needs the sentence without markers in it, 'packed' or 'span'", "mentions",
+             "entity_representation"),
             (is_backbone == (self.vision_config is not None), "vision_config (from AutoConfig.from_pretrained) goes "
              "with vision_encoder='transformers' and only with it", "vision_encoder", "vision_config"),
             (wanted.get(self.hypergraph_encoder, self.variational) == self.variational, "hgnn, gcn and gat need "

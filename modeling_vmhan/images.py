@@ -76,8 +76,8 @@ def load_image(source: Source, *, max_side: int | None = None, max_pixels: int =
 
 
 def stored_image(source: Any) -> Any:
-    """What `datasets.Image(decode=False)` gives, {"bytes": ..., "path": ...}, as its bytes or else its path; an array of
-    uint8, (height, width, 3) or grey (height, width), as a Pillow image; anything else as it is. A ValueError says
+    """What `datasets.Image(decode=False)` gives, {"bytes": ..., "path": ...}, as its bytes or else its path; an array
+    of uint8, (height, width, 3) or grey (height, width), as a Pillow image; anything else as it is. A ValueError says
     that a dict has neither, or that an array is another one.
     """
     if is_array(source):

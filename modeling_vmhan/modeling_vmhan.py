@@ -16,17 +16,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel
+from transformers import AutoModel, DynamicCache
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
 from .hypergraph import build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
+from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .pretrained import VMHANPreTrainedModel, without_pooler
-from .text_encoding import PACKED_ENCODERS, additive_mask, packed_mask, position_offset
+from .text_encoding import PACKED_ENCODERS, SentenceMemory, additive_mask, packed_mask, position_offset, remembering
 from .variational import (
     GaussianNodes,
     entity_features,
@@ -54,6 +56,7 @@ class VMHANModelOutput(ModelOutput):
     node_mask: Tensor | None = None  # (P, N) bool
     node_is_visual: Tensor | None = None  # (P, N) bool
     incidence: Tensor | None = None  # (P, N, E) bool
+    text_states: Tensor | None = None  # (S, T, D_text)
     # with output_attentions, of each layer: node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)
     attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
 
@@ -67,6 +70,7 @@ class VMHANRelationOutput(ModelOutput):
     relation_loss: Tensor | None = None  # equation 9
     reconstruction_loss: Tensor | None = None  # equation 10
     kl_loss: Tensor | None = None  # equation 11
+    mention_loss: Tensor | None = None  # of models with mentions=True
     # with output_gaussians
     node_mean: Tensor | None = None
     node_variance: Tensor | None = None
@@ -135,19 +139,34 @@ class VMHANModel(VMHANPreTrainedModel):
         return self
 
     def encode_text(
-        self, input_ids, attention_mask, token_type_ids=None, position_ids=None, marker_pair=None
+        self,
+        input_ids,
+        attention_mask,
+        token_type_ids=None,
+        position_ids=None,
+        marker_pair=None,
+        memory: SentenceMemory | None = None,
+        cache: DynamicCache | None = None,
     ) -> Tensor:
-        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows."""
+        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows.
+
+        `memory` is of the same packed rows without markers; `cache` is filled for it.
+        """
         encoder, text_config = self.text_encoder, self.config.text_config
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs = {"input_ids": input_ids}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if marker_pair is not None:
-            inputs["attention_mask"] = additive_mask(packed_mask(attention_mask, marker_pair), encoder.dtype)
             inputs["position_ids"] = position_ids + position_offset(text_config.model_type, text_config.pad_token_id)
+        if memory is not None:
+            return memory.encode_markers(encoder, marker_pair, inputs)
+        inputs["attention_mask"] = attention_mask
+        if marker_pair is not None:
+            inputs["attention_mask"] = additive_mask(packed_mask(attention_mask, marker_pair), encoder.dtype)
         elif text_config.model_type in PACKED_ENCODERS and encoder.config._attn_implementation in ("eager", "sdpa"):
             # transformers makes this mask too, but first asks whether any token is padding: the host then waits
             inputs["attention_mask"] = additive_mask(attention_mask[:, None, None].bool(), encoder.dtype)
+        inputs |= {} if cache is None else remembering(encoder, cache)
         return encoder(**inputs, return_dict=True).last_hidden_state
 
     def encode_regions(
@@ -173,6 +192,7 @@ class VMHANModel(VMHANPreTrainedModel):
         text_phrase_tokens: Tensor | None = None,
         image_phrase_tokens: Tensor | None = None,
         incidence: Tensor | None = None,
+        memory: SentenceMemory | None = None,
         output_attentions: bool | None = None,
         **visual: Tensor | None,
     ) -> VMHANModelOutput:
@@ -184,6 +204,7 @@ class VMHANModel(VMHANPreTrainedModel):
             entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
                 in the pair's row, -1 fills up.
             incidence: (P, N, 5) bool, hyperedges of the data (see `build_incidence`); None: those of equations 1 to 3.
+            memory: of the rows' sentences, of `find_mentions`, in packed rows.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
             **visual: of models with visual_feature_size.
                 image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
@@ -195,7 +216,7 @@ class VMHANModel(VMHANPreTrainedModel):
         """
         if entity_tokens.shape[0] == 0:
             raise ValueError("the batch holds no entity pair (P = 0): give at least one post with one pair.")
-        states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair)
+        states = self.encode_text(input_ids, attention_mask, token_type_ids, position_ids, marker_pair, memory)
 
         def read(tokens: Tensor | None, *, is_visual: bool = False) -> Nodes | None:
             if tokens is None:
@@ -224,6 +245,7 @@ class VMHANModel(VMHANPreTrainedModel):
             node_mask=node_mask,
             node_is_visual=node_is_visual,
             incidence=incidence,
+            text_states=states,
             attentions=tuple(attentions) if output_attentions else None,
         )
 
@@ -265,6 +287,10 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         self.dropout = nn.Dropout(config.classifier_dropout)
         num_read = (4 if config.hypergraph_encoder == "mean" else 2) * (2 if config.variational else 1)
         self.classifier = nn.Linear(num_read * config.hidden_size, config.num_labels)
+        self.mention_head = None
+        if config.mentions:
+            sizes = {"input_size": config.text_config.hidden_size, "num_types": len(config.mention_types)}
+            self.mention_head = MentionHead(**sizes)
         self.post_init()
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
@@ -297,14 +323,22 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         labels: Tensor | None = None,
         output_attentions: bool | None = None,
         output_gaussians: bool = False,
+        mention_tags: Tensor | None = None,
+        mention_type_ids: Tensor | None = None,
         **inputs,
     ) -> VMHANRelationOutput:
-        """labels: (P,) relation ids. The other inputs are those of `VMHANModel.forward`."""
+        """labels: (P,) relation ids. mention_tags, mention_type_ids: (S, T), see `mentions.mention_loss`. The other
+        inputs are those of `VMHANModel.forward`.
+        """
         output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
         gaussians = output.node_mean, output.node_variance, output.node_mask, output.node_is_visual
         read = nodes_read(*gaussians, with_averages=self.config.hypergraph_encoder == "mean")
         logits = self.classifier(self.dropout(entity_features(*read)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
+        if losses and mention_tags is not None:
+            of_mentions = mention_loss(self.mention_head(output.text_states), mention_tags, mention_type_ids)
+            losses["loss"] = losses["loss"] + self.config.mention_loss_weight * of_mentions
+            losses["mention_loss"] = of_mentions.detach()
         asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")
@@ -312,3 +346,16 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         if output_gaussians:
             given |= {"read_mean": read[0], "read_variance": read[1]}
         return VMHANRelationOutput(logits=logits, **losses, **given)
+
+    def find_mentions(self, posts: list[EncodedPost], **text) -> tuple[list[list[Mention]], SentenceMemory | None]:
+        """The mentions of posts as `VMHANProcessor.encode_sentence` makes them, and for packed rows what `forward`
+        takes as `memory`. `text` is `VMHANProcessor.collate_rows` of the posts.
+
+        ValueError for a model without a mention head.
+        """
+        if self.mention_head is None:
+            raise ValueError("this model finds no mentions (mentions=False): train one with --mentions true.")
+        cache = DynamicCache() if self.config.entity_representation == "packed" else None
+        states = self.vmhan.encode_text(**text, cache=cache)
+        found = find_mentions(self.mention_head(states), posts, self.config.mention_types)
+        return found, None if cache is None else SentenceMemory(cache, states, text["attention_mask"])

@@ -1,25 +1,35 @@
 """The pipeline "multimodal-relation-classification": questions about posts in, relations with their worth out."""
 
 import os
-from functools import partial
+from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
+import torch
 from PIL import Image
+from transformers import Pipeline
 from transformers.utils import logging
 
 from .addresses import is_url
+from .argument_types import constraints_of, read_constraints
+from .batching import EncodedPost
 from .calling import CallingPipeline
 from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
+from .facts import allowed_labels, facts_of, possible, with_ends
 from .fetching import fetch_image
 from .fonts import LEFT_TO_RIGHT
 from .images import MAX_PIXELS, load_image, stored_image
+from .mention_finders import MentionFinder, token_classification_finder
+from .mentions import Mention
 from .posts import sentence_of
+from .precision import least_score
 from .processing_vmhan import SHARED_FIELDS
-from .questions import read_question
+from .questions import Question, given_mentions, in_units, read_question, with_mentions
+from .text_encoding import SentenceMemory, has_same_rows
 from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
-from .values import FLAG, choice, number, read_value
+from .values import FLAG, Kind, choice, number, read_value
 
 
 __all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline"]
@@ -37,6 +47,13 @@ CUSTOM_PIPELINES = {
     }
 }
 
+
+def _finder(value: Any) -> Any:
+    if not isinstance(value, str) and not callable(value):
+        raise TypeError("no finder")
+    return value
+
+
 # What the options of each step must be.
 STEPS = (
     {
@@ -44,11 +61,22 @@ STEPS = (
         "url_timeout": number(0.001, 86_400),
         "url_max_bytes": number(1, 2**40, whole=True),
         "allow_private_urls": FLAG,
+        "mentions": Kind("a function of a text, or the name of a token classification model", _finder),
     },
-    {"num_samples": number(1, 10_000, whole=True), "seed": number(0, 2**63 - 1, whole=True), "explain": FLAG},
+    {
+        "num_samples": number(1, 10_000, whole=True),
+        "seed": number(0, 2**63 - 1, whole=True),
+        "explain": FLAG,
+        "type_constraints": Kind(
+            "True, False or a dict", lambda value: value if value in (True, False) else dict(value)
+        ),
+    },
     {
         "top_k": number(1, 10**9, whole=True),
         "abstain_below": number(0, 1),
+        "min_score": number(0, 1),
+        "min_precision": number(0, 1),
+        "all_pairs": FLAG,
         "on_error": choice("raise", "return"),
         "with_post": FLAG,
     },
@@ -114,12 +142,26 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         for name, value in options.items():
             if name != "top_k" or value is not None:  # None: all
                 options[name] = read_value(value, OPTIONS[name], name)
+        if isinstance(options.get("mentions"), (str, Pipeline)):
+            options["mentions"] = _finder_by(options["mentions"])
+        if isinstance(options.get("type_constraints"), dict):
+            options["type_constraints"] = read_constraints(options["type_constraints"], self.model.config.labels)
         return tuple({name: options[name] for name in names if name in options} for names in STEPS)
 
-    def preprocess(self, input_: Any, **limits) -> dict[str, Any]:
+    def preprocess(self, input_: Any, mentions: Any = None, **limits) -> dict[str, Any]:
         """All that needs no model, in a worker process where there are any: tokens, positions and pixels."""
+        config = self.model.config
         question = read_question(input_, partial(_open_image, **limits))
-        config, post = self.model.config, question.post
+        if question.form == "mentions":
+            question = self._about(question, given_mentions(question))
+        elif question.form == "post" and mentions is not None:
+            question = self._about(question, mentions(sentence_of(question.post)[0]))
+        elif question.form == "post" and not config.mentions:
+            wanted = (
+                "give head and tail, pairs or mentions, or the option mentions=FINDER, or train with --mentions true"
+            )
+            raise ValueError(f"{question.name} is a raw post, in which this model finds no mentions: {wanted}.")
+        post = question.post
         if config.order_blind:
             post["pairs"] = [to_text_order(pair) for pair in post["pairs"]]
         if post.get("image") is not None and post.get("image_features") is None:
@@ -128,30 +170,69 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             elif config.vision_encoder is None:
                 wanted = f"image_features of size {config.visual_feature_size}"
                 raise ValueError(f"this model takes {wanted}, and no image; --visual pixels trains one that does.")
-        encoded = self.processor.encode(post, question.name)
+        encode = self.processor.encode if post["pairs"] else self.processor.encode_sentence
         # both are opaque to Pipeline's collation, which makes lists of a batch's
-        return {"question": question, "encoded": encoded}
+        return {"question": question, "encoded": encode(post, question.name)}
 
-    def _forward(
-        self, model_inputs: dict[str, Any], num_samples: int = 32, seed: int = 0, explain: bool = False
-    ) -> dict[str, Any]:
-        """Answer all pairs of the batch's posts in one pass."""
+    def _about(self, question: Question, mentions: Iterable[Mention]) -> Question:
+        return with_mentions(question, mentions, both_directions=not self.model.config.order_blind)
+
+    def _forward(self, model_inputs: dict[str, Any], **options) -> dict[str, Any]:
+        """Find the mentions of the batch's raw posts in one pass, then answer all pairs of all its posts in one."""
         questions, encoded = model_inputs["question"], model_inputs["encoded"]
         is_batch = isinstance(questions, list)
-        if not is_batch:
-            questions, encoded = [questions], [encoded]
-        inputs = self.processor.collate(encoded).to(self.device)
-        output = self.model(**inputs, output_gaussians=True, output_attentions=explain)
-        temperature = self.model.config.calibration_temperature
+        questions, encoded = (questions, encoded) if is_batch else ([questions], [encoded])
+        questions, encoded, memory = self._with_found(questions, encoded)
+        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
+        of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
+        answers = [(question, None, None, None) for question in questions]
+        for i, answer in zip(asked, self._answered(*of_asked, memory, **options) if asked else []):
+            answers[i] = answer
+        return {"answer": answers if is_batch else answers[0]}
+
+    def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
+        """The questions with the mentions that the model finds in raw posts, encoded with their pairs, and where all
+        posts are raw what the text encoder remembers of those with pairs.
+        """
+        raw = [i for i, question in enumerate(questions) if question.asks_for_facts and question.mentions is None]
+        if not raw:
+            return questions, encoded, None
+        questions, encoded, sentences = list(questions), list(encoded), [encoded[i] for i in raw]
+        rows = self.processor.collate_rows(sentences).to(self.device)
+        found, memory = self.model.find_mentions(sentences, **rows)
+        for i, mentions in zip(raw, found):
+            questions[i] = self._about(questions[i], mentions)
+            if questions[i].post["pairs"]:
+                encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
+        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
+        is_same = len(raw) == len(encoded) and all(has_same_rows(sentences[i], encoded[i]) for i in asked)
+        return questions, encoded, memory.of_rows(asked) if memory is not None and is_same and asked else None
+
+    def _answered(
+        self,
+        questions: list[Question],
+        encoded: list[EncodedPost],
+        memory: SentenceMemory | None,
+        num_samples: int = 32,
+        seed: int = 0,
+        explain: bool = False,
+        type_constraints: Any = True,
+    ) -> list[tuple]:
+        """For each question itself, the probabilities of its pairs, their worth, and what explains them."""
+        config, inputs = self.model.config, self.processor.collate(encoded).to(self.device)
+        output = self.model(**inputs, memory=memory, output_gaussians=True, output_attentions=explain)
+        temperature = config.calibration_temperature
         probabilities = (output.logits.float() / temperature).softmax(dim=-1)  # (P, R)
         samples, is_sampled = probabilities.unsqueeze(0), output.node_variance is not None
         if is_sampled:
             gaussians, noise = (output.read_mean, output.read_variance), {"num_samples": num_samples, "seed": seed}
             samples = monte_carlo_probabilities(self.model.classifier, *gaussians, temperature=temperature, **noise)
+        if (allowed := self._allowed(questions, type_constraints)) is not None:
+            probabilities, samples = possible(probabilities, allowed), possible(samples, allowed)
         explanations = None
         if explain:
-            posts, families = [question.post for question in questions], self.model.config.hyperedges
-            explanations = explain_pairs(posts, encoded, inputs, output, families)
+            posts = [question.post for question in questions]
+            explanations = explain_pairs(posts, encoded, inputs, output, config.hyperedges)
         worth, probabilities = uncertainty(samples.cpu(), sampled=is_sampled), probabilities.cpu()
         answers, start = [], 0
         for question, of_post in zip(questions, encoded):
@@ -160,24 +241,64 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             scores = (probabilities[own], *(value for value in of_question if value is not None))
             check_finite(question.name, scores, (of_post.image, of_post.objects))
             answers.append((question, probabilities[own], of_question, explanations and explanations[own]))
-        return {"answer": answers if is_batch else answers[0]}
+        return answers
+
+    def _allowed(self, questions: list[Question], constraints: Any) -> torch.Tensor | None:
+        """Which labels the types of the mentions allow, (P, R) bool; None where nothing is constrained."""
+        config = self.model.config
+        given = config.type_constraints if constraints is True else constraints or {}
+        by_label = constraints_of(config.labels, given)
+        if not by_label or not any(question.mentions for question in questions):
+            return None
+        types = []
+        for question in questions:
+            known = {span: mention.type for span, mention in (question.mentions or {}).items()}
+            types += [(known.get(pair["head"]), known.get(pair.get("tail"))) for pair in question.post["pairs"]]
+        return allowed_labels(types, config.labels, by_label).to(self.device)
 
     def postprocess(
-        self, model_outputs: dict[str, Any], top_k: int | None = 5, abstain_below: float = 0.0
+        self,
+        model_outputs: dict[str, Any],
+        top_k: int | None = 5,
+        abstain_below: float = 0.0,
+        min_score: float = 0.0,
+        min_precision: float | None = None,
+        all_pairs: bool = False,
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        question, probabilities, (mean, entropy, information), explanations = model_outputs["answer"]
-        post = question.post
-        labels, none = self.model.config.labels, self.model.config.label2id[self.model.config.none_label]
-        results = []
+        question, *of_pairs = model_outputs["answer"]
+        config, asks_for_facts = self.model.config, question.asks_for_facts
+        answers = [] if of_pairs[0] is None else list(self._each(question, *of_pairs, top_k, abstain_below))
+        if not asks_for_facts:
+            return answers[0] if question.single else answers
+        if all_pairs:
+            return [with_ends(*answer) for answer in answers]
+        if min_precision is not None:
+            of = "posts" if question.form == "post" else "pairs"
+            min_score = max(min_score, least_score((config.precision_table or {}).get(of), min_precision))
+        rule = {"none_label": config.none_label, "functional": config.functional_relations, "min_score": min_score}
+        return facts_of(answers, **rule)
+
+    def _each(
+        self,
+        question: Question,
+        probabilities: torch.Tensor,
+        worth: tuple,
+        explanations: list | None,
+        top_k: int | None,
+        abstain_below: float,
+    ) -> Iterator[Any]:
+        """The answer of each pair; where facts are asked for (answer, head, tail), the mentions in their units."""
+        post, (mean, entropy, information), config = question.post, worth, self.model.config
+        labels, none = config.labels, config.label2id[config.none_label]
         for i, (pair, of_pair) in enumerate(zip(post["pairs"], probabilities.tolist())):
             ranked = sorted(range(len(labels)), key=lambda label: -of_pair[label])
-            best, score = ranked[0], of_pair[ranked[0]]
-            names, entities = labels, _entities(post, pair)
-            if self.model.config.order_blind and labels[best].endswith(INVERSE):  # the other way round, all of it
-                entities = {"head": entities["tail"], "tail": entities["head"]}
-                names = [labels[inverse_id(label, self.model.config.label2id)] for label in range(len(labels))]
-            result = {
-                **entities,
+            best, score, names, ends = ranked[0], of_pair[ranked[0]], labels, ("head", "tail")
+            if config.order_blind and labels[best].endswith(INVERSE):  # the other way round, all of it
+                ends = ("tail", "head")
+                names = [labels[inverse_id(label, config.label2id)] for label in range(len(labels))]
+            entities = _entities(post, pair)
+            answer = {
+                **{role: entities[end] for role, end in zip(("head", "tail"), ends)},
                 "relation": names[best] if score >= abstain_below else None,
                 "score": score,
                 "abstained": not score >= abstain_below,
@@ -190,17 +311,21 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 },
             }
             if explanations is not None:
-                tail = result["tail"] if isinstance(result["tail"], str) else "[object]"
-                title = f"{result['head']}  {LEFT_TO_RIGHT}->  {tail}{LEFT_TO_RIGHT}:  {names[best]}  ({score:.0%})"
+                tail = answer["tail"] if isinstance(answer["tail"], str) else "[object]"
+                title = f"{answer['head']}  {LEFT_TO_RIGHT}->  {tail}{LEFT_TO_RIGHT}:  {names[best]}  ({score:.0%})"
                 picture = draw_explanation(explanations[i], sentence_of(post)[0], post.get("image"), title)
-                result["explanation"] = {**explanations[i], "picture": picture}
-            results.append(result)
-        return results[0] if question.single else results
+                answer["explanation"] = {**explanations[i], "picture": picture}
+            yield (answer, *(in_units(question, pair[end]) for end in ends)) if question.asks_for_facts else answer
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Model and processor, with all their code and this pipeline's: a complete repository."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+@lru_cache(maxsize=2)
+def _finder_by(model: str | Pipeline) -> MentionFinder:
+    return token_classification_finder(model)
 
 
 def _check_processor(model: Any, processor: Any) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "MARKERS",
     "POST_KEYS",
     "Window",
+    "all_windows",
     "check_shape",
     "checked_span",
     "choose_windows",
@@ -219,6 +220,12 @@ def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each
         place = (first, min(first + budget, length))
         shared.setdefault((*place, pair) if one_pair_each else place, []).append(pair)
     return [Window(*place[:2], pairs) for place, pairs in shared.items()]
+
+
+def all_windows(length: int, budget: int) -> list[Window]:
+    """Windows of at most `budget` tokens that hold all tokens; each begins half a window behind the one before."""
+    starts = range(0, max(length - budget, 0), max(budget // 2, 1))
+    return [Window(start, start + budget, []) for start in starts] + [Window(max(length - budget, 0), length, [])]
 
 
 def insert_markers(tokens: list[int], mentions: list[tuple[Span, int, int]]) -> tuple[list[int], list[int], list[int]]:

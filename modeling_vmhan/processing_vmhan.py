@@ -14,9 +14,11 @@ from .configuration_vmhan import CHOICES, COUNTS
 from .direction import inverse_id, is_reversed
 from .hyperedges import memberships_of, pair_nodes, read_memberships
 from .labels import check_choice, check_number
+from .mentions import IGNORED, add_tags, places_of_words
 from .posts import (
     MARKERS,
     Window,
+    all_windows,
     check_shape,
     choose_windows,
     image_phrases_of,
@@ -45,7 +47,7 @@ PHRASE_SEPARATOR = " ; "
 GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens that no sentence as written has
 
 # Fields that a processor and its model's config must agree on.
-SHARED_FIELDS = ("entity_representation", "order_blind", "vision_encoder", *COUNTS)
+SHARED_FIELDS = ("entity_representation", "order_blind", "mentions", "mention_types", "vision_encoder", *COUNTS)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -73,6 +75,8 @@ class VMHANProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase | None = None,
         entity_representation: str = "marker",
         order_blind: bool = False,
+        mentions: bool = False,
+        mention_types: list[str] | tuple[str, ...] = (),
         max_length: int = 128,
         max_image_text_length: int = 64,
         num_objects: int = 3,
@@ -91,7 +95,8 @@ class VMHANProcessor(ProcessorMixin):
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
         for name, value in fields.items():
             setattr(self, name, check_number(name, value, whole=True, low=0) if name in COUNTS else value)
-        for name in ("entity_representation", "order_blind", "vision_encoder"):
+        self.mention_types = list(mention_types)
+        for name in ("entity_representation", "order_blind", "mentions", "vision_encoder"):
             check_choice(name, fields[name], CHOICES[name])
         self._transform = PixelTransform.from_dict(image_transform)
         self.max_length = check_number("max_length", max_length, whole=True, low=1)
@@ -149,7 +154,31 @@ class VMHANProcessor(ProcessorMixin):
         encoded = self._encode_text(post, name)
         if self.visual_feature_size:
             self._read_regions(post, encoded)
-        memberships = None
+        self._read_pairs(post, encoded, label2id)
+        if self.mentions and label2id is not None:
+            add_tags(encoded, post, self.mention_types, list(label2id))
+        return encoded
+
+    def encode_sentence(self, post: dict[str, Any], name: str) -> EncodedPost:
+        """A post as `read_question` leaves it, whose pairs nobody knows yet: rows that hold all its words, for
+        `VMHANForRelationClassification.find_mentions`, and its regions, which `with_pairs` goes on with.
+        """
+        encoded = self._encode_text({**post, "pairs": []}, name)
+        if self.visual_feature_size:
+            self._read_regions(post, encoded)
+        return encoded
+
+    def with_pairs(self, sentence: EncodedPost, post: dict[str, Any]) -> EncodedPost:
+        """The encoded post whose pairs are known now; `sentence` is what `encode_sentence` made of it without them."""
+        encoded = self._encode_text(post, sentence.name)
+        encoded.image, encoded.objects = sentence.image, sentence.objects
+        encoded.pixels, encoded.boxes = sentence.pixels, sentence.boxes
+        self._read_pairs(post, encoded, None)
+        return encoded
+
+    def _read_pairs(self, post: dict[str, Any], encoded: EncodedPost, label2id: dict[str, int] | None) -> None:
+        """What each pair chose among the nodes of its post, its hyperedges, and its label where they are known."""
+        name, memberships = encoded.name, None
         if "hypergraph" in post:
             memberships = read_memberships(post["hypergraph"], len(encoded.pairs), f"{name}, hypergraph")
         for i, (pair, given) in enumerate(zip(encoded.pairs, post["pairs"], strict=True)):
@@ -171,20 +200,14 @@ class VMHANProcessor(ProcessorMixin):
             if label2id is not None:
                 pair.label = label_id(given.get("relation"), label2id, of_pair)
                 pair.label = inverse_id(pair.label, label2id) if pair.is_turned else pair.label
-        return encoded
 
     def collate(self, posts: list[EncodedPost]) -> BatchFeature:
         """Encoded posts as one padded batch, the keyword arguments of `VMHANModel.forward`."""
         if not posts:
             raise ValueError("the batch is empty: give at least one post.")
-        rows, pairs = [row for post in posts for row in post.rows], [pair for post in posts for pair in post.pairs]
+        batch = self.collate_rows(posts)
+        pairs = [pair for post in posts for pair in post.pairs]
         offsets = [0, *torch.tensor([len(post.rows) for post in posts]).cumsum(0).tolist()]  # rows before each post
-        inputs = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
-        if "token_type_ids" in self.tokenizer.model_input_names:
-            inputs["token_type_ids"] = 0
-        if self.entity_representation == "packed":
-            inputs |= {"position_ids": 0, "marker_pair": 0}
-        batch = {key: pad_rows([row[key] for row in rows], padding) for key, padding in inputs.items()}
         row_of = [offset + pair.row for post, offset in zip(posts, offsets) for pair in post.pairs]
         batch["pair_to_sequence"] = torch.tensor(row_of)
         batch["pair_to_example"] = torch.tensor([i for i, post in enumerate(posts) for _ in post.pairs])
@@ -204,6 +227,18 @@ class VMHANProcessor(ProcessorMixin):
         if pairs[0].label is not None:
             batch["labels"] = torch.tensor([pair.label for pair in pairs])
         return BatchFeature(batch)
+
+    def collate_rows(self, posts: list[EncodedPost]) -> BatchFeature:
+        """Their rows alone as one padded batch: the keyword arguments of `VMHANModel.encode_text`, and tags."""
+        rows = [row for post in posts for row in post.rows]
+        inputs = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            inputs["token_type_ids"] = 0
+        if self.entity_representation == "packed":
+            inputs |= {"position_ids": 0, "marker_pair": 0}
+        if "mention_tags" in rows[0]:
+            inputs |= {"mention_tags": IGNORED, "mention_type_ids": IGNORED}
+        return BatchFeature({key: pad_rows([row[key] for row in rows], padding) for key, padding in inputs.items()})
 
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
@@ -227,6 +262,7 @@ class VMHANProcessor(ProcessorMixin):
         hulls = [(min(of_pair), max(of_pair)) for of_pair in borders]
         try:
             windows = choose_windows(len(ids), hulls, budget, one_pair_each=is_marker)
+            windows = windows if hulls else all_windows(len(ids), budget)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         room = max(budget - len(ids) - len(middle), 0)  # the sentence comes first
@@ -237,7 +273,11 @@ class VMHANProcessor(ProcessorMixin):
             rows.append(row | {"attention_mask": [1] * len(row["input_ids"])})
             for pair, of_pair in zip(window.pairs, positions):
                 pairs[pair] = EncodedPair(number, *of_pair, is_turned=found[pair]["is_turned"])
-        return EncodedPost(name, rows, [pairs[i] for i in range(len(found))])
+        encoded = EncodedPost(name, rows, [pairs[i] for i in range(len(found))])
+        if self.mentions:
+            encoded.words = tokenize(text)
+            encoded.word_places = places_of_words(encoded.words, offsets, windows, len(prefix))
+        return encoded
 
     def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> dict[str, Any]:
         """Token spans of a pair's head, tail (None for an object) and text phrases."""

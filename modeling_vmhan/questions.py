@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from .facts import pairs_of_mentions
+from .mentions import Mention
 from .posts import checked_span, post_name, read_post, sentence_of
 from .values import MAPPING, POST, read_value, shown
-from .words import Span, close_matches, find_mention, widened
+from .words import Span, close_matches, find_mention, tokens_of_span, widened
 
 
-__all__ = ["PAIR_KEYS", "PASSED", "QUESTION_KEYS", "Question", "passed_on", "read_question", "with_pairs"]
+__all__ = ["PAIR_KEYS", "PASSED", "QUESTION_KEYS", "Question", "given_mentions", "in_units", "passed_on"]
+__all__ += ["read_question", "with_mentions", "with_pairs"]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
@@ -35,6 +38,11 @@ class Question:
     post: dict[str, Any]
     name: str
     form: Literal["pair", "pairs", "mentions", "post"]
+    mentions: Mapping[Span, Mention] | None = None  # by their spans, whose pairs the post has; None: not known yet
+
+    @property
+    def asks_for_facts(self) -> bool:
+        return self.form in ("mentions", "post")
 
     @property
     def single(self) -> bool:
@@ -93,6 +101,35 @@ def with_pairs(question: Question, pairs: Iterable[Mapping[str, Any]]) -> Questi
     pairs = list(pairs)
     post = {**question.post, "pairs": pairs} if pairs else {**question.post, "pairs": None}
     return _with_spans(replace(question, post=read_post(post, question.name, is_question=True)))
+
+
+def with_mentions(question: Question, mentions: Iterable[Mention], *, both_directions: bool) -> Question:
+    """The question about all pairs of these mentions, whose places are characters (see `facts.pairs_of_mentions`).
+
+    Of mentions that touch the same units (characters, or tokens) the surest one is taken.
+    """
+    text, units = sentence_of(question.post, question.name)
+    found: dict[Span, Mention] = {}
+    for mention in sorted(mentions, key=lambda mention: -mention.score):
+        span = tokens_of_span((mention.start, mention.end), units)
+        if span is None:
+            received = f"characters {tuple(mention[:2])} of a text of {len(text)}"
+            raise ValueError(f"{question.name}: a mention must be in the text, received {received}.")
+        found.setdefault(span, mention)
+    words = {span: text[units[span[0]][0] : units[span[1] - 1][1]] for span in found}
+    pairs = pairs_of_mentions(words, both_directions=both_directions)
+    return replace(with_pairs(question, pairs), mentions=found)
+
+
+def given_mentions(question: Question) -> list[Mention]:
+    """The mentions that a question of the form "mentions" names, as characters, of no known type."""
+    _, units = sentence_of(question.post, question.name)
+    return [Mention(units[start][0], units[end - 1][1]) for start, end in question.post["mentions"]]
+
+
+def in_units(question: Question, span: Span) -> Mention:
+    """The mention of a question about facts that has this span of units, with that span as its place."""
+    return question.mentions[span]._replace(start=span[0], end=span[1])
 
 
 def _form_of(post: Mapping[str, Any], own: Mapping[str, Any], name: str) -> str:

@@ -3,13 +3,20 @@
 Shapes: S encoder rows, T tokens, P pairs, n text nodes of a pair, L tokens of the longest of them, D encoder size.
 """
 
-from typing import Any
+import inspect
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from .batching import EncodedPost
 
 
-__all__ = ["PACKED_ENCODERS", "additive_mask", "num_positions", "packed_mask", "pool_tokens", "position_offset"]
+__all__ = [
+    "PACKED_ENCODERS", "SentenceMemory", "additive_mask", "has_same_rows", "num_positions", "packed_mask",
+    "pool_tokens", "position_offset", "remembering",
+]  # fmt: skip
 
 # Encoders with absolute positions that take a 4-D mask and explicit position ids.
 PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
@@ -53,3 +60,49 @@ def pool_tokens(states: Tensor, pair_to_sequence: Tensor, token_index: Tensor) -
     gathered = states[pair_to_sequence.view(-1, 1, 1), token_index.clamp(min=0)]  # (P, n, L, D)
     total = gathered.masked_fill(~valid.unsqueeze(-1), 0).sum(dim=2)  # (P, n, D)
     return total / valid.sum(dim=-1, keepdim=True).clamp(min=1), valid.any(dim=-1)
+
+
+class SentenceMemory(NamedTuple):
+    """What a text encoder of packed rows computed for them before their pairs were known: no sentence token sees a
+    marker, so that keys, values and states stay as they are, and only the markers are left to compute.
+    """
+
+    cache: DynamicCache
+    states: Tensor  # (S, T, D)
+    attention_mask: Tensor  # (S, T)
+
+    def of_rows(self, rows: list[int]) -> "SentenceMemory":
+        """The memory of these rows alone. Like what `encode_markers` does, it changes the cache: each once."""
+        index = torch.tensor(rows, device=self.states.device)
+        self.cache.batch_select_indices(index)
+        return SentenceMemory(self.cache, self.states[index], self.attention_mask[index])
+
+    def encode_markers(self, encoder: nn.Module, marker_pair: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """States (S, T', D) of the same rows with markers behind each sentence; marker_pair and inputs are (S, T')."""
+        is_sentence = self.attention_mask.bool()
+        start, count = is_sentence.sum(dim=1, keepdim=True), (marker_pair > 0).sum(dim=1, keepdim=True)
+        index = start + torch.arange(int(count.max()), device=count.device)  # (S, K)
+        is_own = index < start + count
+        index = torch.where(is_own, index, 0)
+        pair = marker_pair.gather(1, index)
+        of_markers = (pair[:, :, None] == pair[:, None]) & is_own[:, None]  # (S, K, K)
+        visible = torch.cat([is_sentence[:, None].expand(-1, index.shape[1], -1), of_markers], dim=-1)
+        markers = {name: value.gather(1, index) for name, value in inputs.items()}
+        markers["attention_mask"] = additive_mask(visible[:, None], encoder.dtype)
+        states = encoder(**markers, **remembering(encoder, self.cache), return_dict=True).last_hidden_state
+        length = max(marker_pair.shape[1], self.states.shape[1])
+        whole = nn.functional.pad(self.states, (0, 0, 0, length + 1 - self.states.shape[1]))
+        place = torch.where(is_own, index, length).unsqueeze(-1).expand_as(states)  # the last one is cut off
+        return whole.scatter(1, place, states)[:, : marker_pair.shape[1]]
+
+
+def remembering(encoder: nn.Module, cache: DynamicCache) -> dict[str, DynamicCache]:
+    """The keyword argument that makes an encoder put its keys and values behind those of the cache."""
+    name = "cache" if "cache" in inspect.signature(encoder.forward).parameters else "past_key_values"
+    return {name: cache}
+
+
+def has_same_rows(sentence: EncodedPost, encoded: EncodedPost) -> bool:
+    """Whether a post has one encoder row, and the same with its pairs' markers behind as without."""
+    ids = [[row["input_ids"] for row in post.rows] for post in (sentence, encoded)]
+    return len(ids[0]) == len(ids[1]) == 1 and ids[1][0][: len(ids[0][0])] == ids[0][0]

@@ -41,6 +41,11 @@ INVALID_VALUES = {
     "variational": ["false"],
     "variance_eps": [0.0, float("nan")],
     "classifier_dropout": [1.0, -0.1],
+    "mentions": ["true", 1],
+    "mention_loss_weight": [-1.0],
+    "mention_types": ["per", ["per", "per"], [1]],
+    "type_constraints": ["per", {"peers": [["per", "per"]]}],
+    "functional_relations": ["peer", ["peers"]],
     "relation_loss_weight": [-1.0, float("nan")],
     "reconstruction_loss_weight": [float("inf")],
     "kl_loss_weight": ["0.1"],
@@ -86,6 +91,7 @@ def test_fields_that_do_not_go_together(fields, match, make_config):
         make_config(**fields)
 
 
+RAW = {"entity_representation": "span", "mentions": True}
 # field -> (its other value, what must then differ, fields that both sides share)
 EFFECTS = {
     "text_config": ("one_layer", "parameters", {}),
@@ -106,6 +112,11 @@ EFFECTS = {
     "variational": (False, "parameters", {}),
     "variance_eps": (0.5, "logits", {}),
     "classifier_dropout": (0.5, "training_logits", {}),
+    "mentions": (True, "parameters", {"entity_representation": "span"}),
+    "mention_loss_weight": (0.5, "loss", RAW),
+    "mention_types": (["per"], "parameters", RAW),
+    "type_constraints": ({"member_of": [["per", "org"]]}, "facts", {"mention_types": ["per", "loc"], **RAW}),
+    "functional_relations": (["member_of"], "facts", RAW),
     "relation_loss_weight": (2.0, "loss", {}),
     "reconstruction_loss_weight": (0.7, "loss", {}),
     "kl_loss_weight": (0.7, "loss", {}),
@@ -141,6 +152,12 @@ def observe(make_processor, posts):
         if kind == "answer":
             pipe = MultimodalRelationClassificationPipeline(model, make_processor(config), device="cpu")
             return [answer["score"] for answer in pipe(posts()[0])]
+        if kind == "facts":  # of a model that finds a mention in every word, and sees one relation everywhere
+            with torch.no_grad():
+                model.mention_head.output.bias[1] += 100.0
+                model.classifier.bias[config.label2id["member_of"]] += 100.0
+            pipe = MultimodalRelationClassificationPipeline(model, make_processor(config), device="cpu")
+            return [(fact["head"], fact["relation"], fact["tail"]) for fact in pipe("ann met bob in paris")]
         if kind == "weights":
             return model.classifier.weight.std().item()
         output = model.train(kind == "training_logits")(**inputs)

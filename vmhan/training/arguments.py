@@ -60,6 +60,10 @@ class ModelArguments:
     variational: bool | None = None
     classifier_dropout: float | None = None
     variance_eps: float | None = None
+    mentions: bool | None = _help(
+        "Train a head that finds the mentions as well, so that the model answers raw posts; with packed or span."
+    )
+    mention_loss_weight: float | None = None
     relation_loss_weight: float | None = None
     reconstruction_loss_weight: float | None = None
     kl_loss_weight: float | None = None

@@ -1,0 +1,165 @@
+"""Which pairs of mentions are asked about, what their types allow, and what of the answers is a fact."""
+
+from itertools import combinations
+
+import pytest
+import torch
+from tiny import close
+
+from modeling_vmhan import MultimodalRelationClassificationPipeline
+from modeling_vmhan.facts import allowed_labels, facts_of, pairs_of_mentions, possible
+from modeling_vmhan.mentions import Mention
+
+
+@pytest.mark.parametrize(
+    ("mentions", "both", "pairs"),
+    [
+        ({(0, 3): "Ann", (8, 11): "Bob"}, False, [((0, 3), (8, 11))]),
+        ({(8, 11): "Bob", (0, 3): "Ann"}, False, [((0, 3), (8, 11))]),  # in text order
+        ({(0, 3): "Ann", (8, 11): "Bob"}, True, [((0, 3), (8, 11)), ((8, 11), (0, 3))]),
+        ({(0, 8): "Ann Lee of", (4, 8): "Lee", (9, 12): "Bob"}, False, [((0, 8), (9, 12)), ((4, 8), (9, 12))]),
+        ({(0, 3): "Ann", (8, 11): "ANN", (20, 23): "Bob"}, False, [((0, 3), (20, 23)), ((8, 11), (20, 23))]),
+        ({(0, 3): "Ann"}, True, []),
+        ({}, False, []),
+    ],
+)
+def test_pairs_of_mentions(mentions, both, pairs):
+    found = pairs_of_mentions(mentions, both_directions=both)
+    assert [(pair["head"], pair["tail"]) for pair in found] == pairs
+
+
+def test_types_allow_labels():
+    labels, constraints = (
+        ["None", "born", "peer"],
+        {"born": {("per", "loc")}, "peer": {("per", "per"), ("org", "org")}},
+    )
+    types = [("per", "loc"), ("per", None), (None, "loc"), ("org", "per"), (None, None)]
+    allowed = allowed_labels(types, labels, constraints)
+    rows = [[1, 1, 0], [1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 1, 1]]
+    assert allowed.tolist() == [[bool(value) for value in row] for row in rows]
+
+
+def test_what_is_impossible_leaves_its_probability_to_the_others():
+    probabilities = torch.tensor([[0.5, 0.3, 0.2], [0.0, 1.0, 0.0]])
+    allowed = torch.tensor([[True, False, True], [True, False, True]])
+    close(possible(probabilities, allowed), torch.tensor([[0.5 / 0.7, 0.0, 0.2 / 0.7], [0.0, 1.0, 0.0]]))
+
+
+def answer(head, relation, tail, score, head_span=None, tail_span=None):
+    spans = {name: span or (ord(word[0]), ord(word[0]) + 1) for name, word, span in
+             (("head", head, head_span), ("tail", tail, tail_span))}  # fmt: skip
+    given = {"head": head, "relation": relation, "tail": tail, "score": score}
+    return given, Mention(*spans["head"], "per", 1.0), Mention(*spans["tail"], None, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "facts"),
+    [
+        ([answer("a", "born", "x", 0.8), answer("a", "None", "y", 0.9)], {}, [("a", "born", "x", 0.4)]),
+        ([answer("a", None, "y", 0.9)], {}, []),  # abstained
+        ([answer("a", "born", "x", 0.8)], {"min_score": 0.41}, []),
+        ([answer("a", "born", "x", 0.8)], {"min_score": 0.4}, [("a", "born", "x", 0.4)]),
+        ([answer("a", "peer", "x", 0.2), answer("b", "peer", "y", 0.6)], {},
+         [("b", "peer", "y", 0.3), ("a", "peer", "x", 0.1)]),  # best first
+        ([answer("a", "peer", "x", 0.2), answer("x", "peer", "a", 0.6)], {}, [("x", "peer", "a", 0.3)]),
+        ([answer("a", "peer", "x", 0.2), answer("A", "peer", "X", 0.6, (9, 10), (20, 21))], {},
+         [("A", "peer", "X", 0.3)]),  # the same words elsewhere
+        ([answer("a", "born", "x", 0.8), answer("a", "born", "y", 0.6)], {"functional": ["born"]},
+         [("a", "born", "x", 0.4)]),
+        ([answer("a", "born", "x", 0.8), answer("a", "born", "y", 0.6)], {},
+         [("a", "born", "x", 0.4), ("a", "born", "y", 0.3)]),
+        ([answer("a", "born", "x", 0.8), answer("b", "born", "y", 0.6)], {"functional": ["born"]},
+         [("a", "born", "x", 0.4), ("b", "born", "y", 0.3)]),
+        ([], {}, []),
+    ],
+)  # fmt: skip
+def test_facts(answers, options, facts):
+    found = facts_of(answers, **{"none_label": "None", "functional": [], "min_score": 0.0, **options})
+    assert [(fact["head"], fact["relation"], fact["tail"], pytest.approx(fact["score"])) for fact in found] == facts
+    assert all((fact["head_type"], fact["tail_type"]) == ("per", None) for fact in found)
+
+
+LABELS = ["None", "/per/loc/born", "/per/per/peer", "/per/loc/born (inverse)"]
+
+
+@pytest.fixture
+def make_pipe(make_model, make_processor):
+    """A pipeline that sees the relation `label` between all mentions."""
+
+    def make(label, **fields):
+        fields = {"id2label": dict(enumerate(LABELS)), "visual_feature_size": 0, **fields}
+        model = make_model(entity_representation="packed", **fields)
+        with torch.no_grad():
+            model.classifier.bias[LABELS.index(label)] += 20.0
+        return MultimodalRelationClassificationPipeline(model, make_processor(model.config), device="cpu")
+
+    return make
+
+
+TEXT = "ann met bob in paris"
+
+
+def said(facts):
+    return {(fact["head"], fact["relation"], fact["tail"]) for fact in facts}
+
+
+def test_all_pairs_of_given_mentions(make_pipe):
+    pipe = make_pipe("/per/per/peer", order_blind=True)
+    facts = pipe({"text": TEXT, "mentions": ["bob", (0, 3)]})
+    assert said(facts) == {("ann", "/per/per/peer", "bob")}
+    assert (facts[0]["head_span"], facts[0]["tail_span"]) == ((0, 3), (8, 11))
+    tokens = pipe({"tokens": TEXT.split(), "mentions": ["bob", (0, 1)]})
+    assert (tokens[0]["head_span"], tokens[0]["tail_span"]) == ((0, 1), (2, 3))
+    assert tokens[0]["score"] == pytest.approx(facts[0]["score"])
+    given = pipe({"text": TEXT, "head": "ann", "tail": "bob"})
+    assert given["score"] == pytest.approx(facts[0]["score"], abs=1e-6)
+
+
+def test_a_fact_stands_in_the_direction_of_its_relation(make_pipe):
+    (fact,) = make_pipe("/per/loc/born (inverse)", order_blind=True)({"text": TEXT, "mentions": ["ann", "paris"]})
+    assert (fact["head"], fact["relation"], fact["tail"]) == ("paris", "/per/loc/born", "ann")
+    assert (fact["head_span"], fact["tail_span"]) == ((15, 20), (0, 3))
+
+
+def test_both_directions_are_asked_where_the_order_tells_something(make_pipe):
+    pipe = make_pipe("/per/per/peer")
+    question = {"text": TEXT, "mentions": ["ann", "bob"]}
+    assert len(pipe(question, all_pairs=True)) == 2
+    assert len(pipe(question)) == 1
+
+
+def typed(text):
+    """A finder as a user writes one."""
+    kinds = {"ann": "per", "bob": "per", "paris": "loc"}
+    return [Mention(text.index(word), text.index(word) + len(word), kind, 0.5) for word, kind in kinds.items()]
+
+
+@pytest.mark.parametrize(
+    ("label", "constraints", "facts"),
+    [
+        ("/per/per/peer", True, {("ann", "/per/per/peer", "bob")}),
+        ("/per/per/peer", False, {(a, "/per/per/peer", b) for a, b in combinations(["ann", "bob", "paris"], 2)}),
+        ("/per/per/peer", {"/per/per/peer": [["per", "loc"]]},
+         {("ann", "/per/per/peer", "paris"), ("bob", "/per/per/peer", "paris")}),
+        ("/per/loc/born", True, {("ann", "/per/loc/born", "paris"), ("bob", "/per/loc/born", "paris")}),
+        ("/per/loc/born (inverse)", True, set()),
+    ],
+)  # fmt: skip
+def test_type_constraints(label, constraints, facts, make_pipe):
+    found = make_pipe(label, order_blind=True)(TEXT, mentions=typed, type_constraints=constraints)
+    assert said(fact for fact in found if fact["score"] > 0.2) == facts  # a fourth for two mentions of 0.5 each
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"min_score": 2}, "min_score .*received int: 2"),
+        ({"type_constraints": {"/per/per/peers": []}}, "type_constraints .*received .*peers"),
+        ({"type_constraints": 3}, "type_constraints .*received int: 3"),
+        ({"mentions": 3}, "mentions .*received int: 3"),
+        ({"mentions": lambda text: [Mention(90, 95)]}, r"mention .*received .*\(90, 95\)"),
+    ],
+)
+def test_wrong_options(options, match, make_pipe):
+    with pytest.raises(ValueError, match=match):
+        make_pipe("/per/per/peer", order_blind=True)(TEXT, **options)
