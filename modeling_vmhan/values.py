@@ -20,7 +20,7 @@ from .words import close_matches, shortened
 
 
 __all__ = [
-    "ASKED_PAIR", "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "NODE_KINDS", "PAIR", "POST", "SPAN",
+    "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "NODE_KINDS", "PAIR", "POST", "SPAN",
     "TAIL", "TEXT", "WHOLE_CHARACTERS", "Kind", "choice", "fields_of", "list_of", "number", "read_fields",
     "read_value", "shown", "whole_text",
 ]  # fmt: skip
@@ -284,7 +284,7 @@ FLAG = Kind("True or False", _flag)
 IMAGE = Kind("a path, bytes, a Pillow image or an array", _image)
 FEATURES = Kind("lists of finite numbers of one length, or an array", _features)
 
-# What a post and a pair may hold.
+# What a post and a pair may hold, in training and in a question.
 TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
 NODE = fields_of({"kind": KIND_OF_NODE}, {"span": SPAN, "index": INDEX})
 HYPEREDGE = fields_of({"family": TEXT, "pair": INDEX, "nodes": INDICES})
@@ -300,9 +300,7 @@ POST = {
     "object_depths": ANYTHING,  # a column of `vmhan prepare --depth`, which MOREformer alone reads
 }  # fmt: skip
 PAIR = {
-    "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),
+    "head": MENTION, "tail": TAIL_MENTION, "tail_object": INDEX, "text_phrases": MENTIONS,
     "objects": INDICES, "image_phrases": INDICES, "relation": LABEL,
     "crops": ANYTHING,  # a column of mnre_published_objects, unread
 }  # fmt: skip
-# Of a question, whose mentions may be strings and whose tail may be a box.
-ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": MENTIONS}
