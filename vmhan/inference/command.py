@@ -52,6 +52,7 @@ GRAPH_WRITERS = {  # by what stands in the place of --output's suffix; GraphML i
     ".graphml": write_graphml,
 }
 GRAPHS = {"triples": (".graphml",), "graph": tuple(GRAPH_WRITERS)}  # that a format writes
+OF_FACTS = ("mentions", "min_score", "min_precision", "all_pairs")  # options of the pipeline, left out where None
 STANDARD = Path("-")  # standard input or output
 
 
@@ -100,6 +101,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
     parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
     parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
+    parser.add_argument("--mentions", help="of raw posts: the name of a token classification model that finds them")
+    parser.add_argument("--min_score", type=float, help="no facts of raw posts or mentions with a lower score")
+    parser.add_argument("--min_precision", type=float, help="the same, by the precision that it had on validation")
+    parser.add_argument("--all_pairs", action="store_true", default=None, help="facts with no relation as well")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="who answers: this process, or Ray workers")
     parser.add_argument("--num_workers", type=_positive, default=1, help="of Ray, one a device (default 1)")
@@ -168,7 +173,8 @@ def _device(text: str) -> torch.device:
 def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
-    return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names})
+    of_facts = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
+    return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
 
 
 def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
@@ -185,6 +191,7 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
         "image_root": str(arguments.image_root),
         "device": str(pipe.device),
         **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
+        **{name: getattr(arguments, name) for name in OF_FACTS},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 
