@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 from .addresses import is_url, shown_url
 
 
-__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "load_image", "open_image", "stored_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "is_array", "load_image", "open_image", "stored_image"]
 
 # What posts have. Pillow knows more: EPS starts Ghostscript, others start programs, ask servers or are no pictures.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
@@ -30,7 +30,9 @@ SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "RGB": 8}
 STRIP = 1 << 20  # pixels that are converted at a time
 
-Source = str | Path | bytes | Mapping[str, Any] | Image.Image
+Source = (
+    str | Path | bytes | Mapping[str, Any] | Image.Image | Any
+)  # Any: an array of numpy, which nothing here imports
 
 
 def load_image(source: Source, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -40,7 +42,7 @@ def load_image(source: Source, *, max_side: int | None = None, max_pixels: int =
     of an animation the first frame is taken. What already is so comes back as it is; `source` is never changed.
 
     Args:
-        source: path, the bytes of a file, a Pillow image, or what `stored_image` takes.
+        source: path, the bytes of a file, a Pillow image, or what else `stored_image` takes.
         max_side: an image with a longer side, in pixels, is shrunk to it while it is read, keeping its aspect.
         max_pixels: the most that is decoded, width times height; a JPEG that is shrunk is decoded at 1/2, 1/4 or 1/8.
 
@@ -74,9 +76,16 @@ def load_image(source: Source, *, max_side: int | None = None, max_pixels: int =
 
 
 def stored_image(source: Any) -> Any:
-    """What `datasets.Image(decode=False)` gives, {"bytes": ..., "path": ...}, as its bytes or else its path; anything
-    else as it is. A ValueError says that it has neither.
+    """What `datasets.Image(decode=False)` gives, {"bytes": ..., "path": ...}, as its bytes or else its path; an array
+    of uint8, (height, width, 3) or grey (height, width), as a Pillow image; anything else as it is. A ValueError says
+    that a dict has neither, or that an array is another one.
     """
+    if is_array(source):
+        shape, kind = tuple(source.shape), str(source.dtype)
+        if kind != "uint8" or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or 0 in shape:
+            rule = "of uint8, from 0 to 255, and of the shape (height, width, 3) or (height, width)"
+            raise ValueError(f"an image that is an array must be {rule}, received {kind} of {shape}.")
+        return Image.fromarray(source)
     if not isinstance(source, Mapping):
         return source
     content, path = source.get("bytes"), source.get("path")
@@ -84,6 +93,11 @@ def stored_image(source: Any) -> Any:
         return path if content is None else content
     shown = {name: type(value).__name__ for name, value in source.items()}
     raise ValueError(f"an image must be bytes or a path, in a dict under these names, received {shown}.")
+
+
+def is_array(source: Any) -> bool:
+    """Whether it is an array of numpy, or of a library that shares memory with it."""
+    return not isinstance(source, Image.Image) and hasattr(type(source), "__array_interface__")
 
 
 def image_size(source: Source, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -101,7 +115,9 @@ def open_image(source: Source) -> Image.Image:
     source = image = stored_image(source)
     if is_url(source):
         received = f"{shown_url(source)!r}, which only the pipeline fetches"
-        raise ValueError(f"an image must be a path, bytes or a Pillow image here, received the address {received}.")
+        raise ValueError(
+            f"an image must be a path, bytes, a Pillow image or an array here, received the address {received}."
+        )
     name = _name(source)
     if isinstance(source, (str, Path)):
         try:
@@ -123,7 +139,9 @@ def open_image(source: Source) -> Image.Image:
             known = ", ".join(FORMATS)
             raise ValueError(f"{name}: expected an image that Pillow can open, of {known} ({received}).") from error
     if not isinstance(image, Image.Image):
-        raise ValueError(f"an image must be a path, bytes or a Pillow image, received {type(image).__name__}.")
+        raise ValueError(
+            f"an image must be a path, bytes, a Pillow image or an array, received {type(image).__name__}."
+        )
     if image.format not in (None, "MPO", *FORMATS) and image._im is None:  # opened only
         raise ValueError(f"{name}: expected an image of {', '.join(FORMATS)}, received format {image.format!r}.")
     if 0 in image.size or image.mode == "F":

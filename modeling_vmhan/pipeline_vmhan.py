@@ -1,20 +1,19 @@
 """The pipeline "multimodal-relation-classification": questions about posts in, relations with their worth out."""
 
-import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 from transformers.utils import logging
 
 from .addresses import is_url
 from .argument_types import constraints_of, read_constraints
 from .batching import EncodedPost
+from .calling import CallingPipeline
 from .direction import INVERSE, inverse_id, to_text_order
 from .drawing import draw_explanation
 from .explanation import explain_pairs
@@ -30,7 +29,7 @@ from .processing_vmhan import SHARED_FIELDS
 from .questions import Question, given_mentions, in_units, read_question, with_mentions
 from .text_encoding import SentenceMemory, has_same_rows
 from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
-from .values import FLAG, Kind, number, read_value
+from .values import FLAG, Kind, choice, number, read_value
 
 
 __all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline"]
@@ -78,12 +77,14 @@ STEPS = (
         "min_score": number(0, 1),
         "min_precision": number(0, 1),
         "all_pairs": FLAG,
+        "on_error": choice("raise", "return"),
+        "with_post": FLAG,
     },
 )
 OPTIONS = {name: kind for step in STEPS for name, kind in step.items()}
 
 
-class MultimodalRelationClassificationPipeline(Pipeline):
+class MultimodalRelationClassificationPipeline(CallingPipeline):
     """Relation between two entities of a post; keywords may be defaults of `__call__`'s options.
 
     Example:
@@ -101,15 +102,15 @@ class MultimodalRelationClassificationPipeline(Pipeline):
         _check_processor(model, processor)
         super().__init__(model=model.eval(), processor=processor, **{"task": TASK, **kwargs})
 
-    def __call__(self, inputs: Any, **kwargs) -> Any:
+    def __call__(self, inputs: Any = None, image: Any = None, **kwargs) -> Any:
         """Answer one question, or many.
 
         Args:
             inputs: a question, or a list, generator, `datasets.Dataset` (streaming too) or other iterable of
                 questions, of which a list gives a list and anything else an iterator. A question is a dict of
-                what VMHANProcessor takes, where head, tail and text phrases may also be strings that stand once in
-                the sentence, the tail a box (x1, y1, x2, y2) in pixels, and the image an http(s) URL. The post of one
-                pair has the pair's keys itself; with `pairs` the answer is a list.
+                what VMHANProcessor takes, or a text; its image may also be an http(s) URL. The post of one pair has
+                the pair's keys itself; with `pairs` the answer is a list. docs/posts.md has every key.
+            image, and every other key of a post, as keywords: they are one question, or complete `inputs`.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32, at most 10,000). seed: of their noise
@@ -117,6 +118,10 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             explain: add what carried the decision, as data and as a picture (default False).
             max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
+            on_error: "raise" (default), with the question's index in the message, or "return": then the answer of a
+                question that has none is {error, index, id}.
+            with_post: answers have the question's text or tokens and its image under `input` (default False), where
+                keys stand that no question has.
             batch_size, num_workers: as in every Pipeline; batch_size counts questions. Workers tokenize.
 
         Returns:
@@ -128,9 +133,7 @@ class MultimodalRelationClassificationPipeline(Pipeline):
             samples of the node Gaussians; mutual_information is None for a model without variances. A question or an
             image that cannot be read, and scores that are not finite, are a ValueError or OSError that names the post.
         """
-        if isinstance(inputs, (list, tuple)) and not inputs:
-            return []
-        return super().__call__(_as_inputs(inputs), **kwargs)
+        return super().__call__(inputs, image, **kwargs)
 
     def _sanitize_parameters(self, **options) -> tuple[dict, dict, dict]:
         options.pop("local_files_only", None)  # transformers.pipeline passes its own on
@@ -341,25 +344,6 @@ def _check_processor(model: Any, processor: Any) -> None:
             f"this processor belongs to another model: {', '.join(differing)} (model against processor). Load both "
             "from one folder, or make it by VMHANProcessor.for_config(model.config, tokenizer)."
         )
-
-
-def _as_inputs(inputs: Any) -> Any:
-    """What Pipeline can take: a question, a list, a torch data set or a generator."""
-    features = getattr(inputs, "features", None)
-    image = features.get("image") if isinstance(features, Mapping) else None
-    if hasattr(image, "decode"):  # `datasets` would open what Pillow can; `load_image` takes fewer formats
-        inputs = inputs.cast_column("image", dataclasses.replace(image, decode=False))
-    if isinstance(inputs, (Mapping, str, bytes, Dataset)):
-        return inputs
-    try:
-        iter(inputs)
-    except Exception:  # no question and no questions, as `preprocess` will say
-        return inputs
-    if isinstance(inputs, (list, tuple)):
-        return list(inputs)
-    if hasattr(inputs, "__len__") and hasattr(inputs, "__getitem__"):
-        return Subset(inputs, range(len(inputs)))  # another library's data set as one of torch's
-    return (question for question in inputs)
 
 
 def _open_image(

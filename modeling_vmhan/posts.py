@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .values import ASKED_PAIR, MAPPING, PAIR, POST, Kind, read_fields, read_value, shown, whole_text
+from .values import MAPPING, PAIR, POST, read_fields, read_value, shown, whole_text
 from .words import Span, tokens_of_span
 
 
 __all__ = [
+    "A_PAIR",
     "MARKERS",
     "POST_KEYS",
     "Window",
@@ -37,6 +38,7 @@ MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 GRID = 4  # places of a window's start in the length of a window
 
 POST_KEYS = set(POST)
+A_PAIR = "pairs=[{'head': ..., 'tail': ...}], each a string or a span (start, end)"  # what an error asks for
 
 
 def post_name(post: Any, otherwise: str) -> str:
@@ -48,26 +50,24 @@ def post_name(post: Any, otherwise: str) -> str:
     return otherwise if identity is None else f"post {shown(identity)}"
 
 
-def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, Any]:
-    """The post with every value checked and in one form, and without those that are None.
+def read_post(post: Any, name: str) -> dict[str, Any]:
+    """The post with every value checked and in one form, and without those that are None; `pairs` left out are [].
 
     Text is a plain string, a list a list, a span (start, end), a box [x1, y1, x2, y2], features a tensor; a tail that
-    is an object has no span. Only a question may leave `pairs` out, which are [] then. What depends on the model
-    (sizes of features, labels) is checked where it is read.
+    is an object has no span. Mentions may be strings, and a tail a box (`questions.read_question`). What depends on
+    the model (sizes of features, labels) is checked where it is read.
     """
     given = read_value(post, MAPPING, name)
     fields = read_fields(given, POST, name, near=PAIR)
     if not fields.keys() & {"text", "tokens"}:
         raise ValueError(f"{name} must have text or tokens, received {sorted(fields)}.")
-    if not fields.get("pairs") and not (is_question and "pairs" not in fields):
-        raise ValueError(f"{name} has no entity pair: give pairs=[{{'head': (start, end), 'tail': (start, end)}}].")
-    fields.setdefault("pairs", [])
+    if not fields.setdefault("pairs", []) and given.get("pairs") is not None:
+        raise ValueError(f"{name} has no entity pair: give {A_PAIR}.")
     counts = {key: len(fields[key]) for key in ("boxes", "object_features") if len(fields.get(key, []))}
     if len(set(counts.values())) > 1:
         raise ValueError(f"{name} must have one row of object_features for each of its boxes, received {counts}.")
-    kinds = ASKED_PAIR if is_question else PAIR
     text = str.__str__(given["text"]) if "tokens" not in fields else None  # whose characters spans count
-    fields["pairs"] = [_read_pair(pair, kinds, text, f"{name}, pair {i}") for i, pair in enumerate(fields["pairs"])]
+    fields["pairs"] = [_read_pair(pair, text, f"{name}, pair {i}") for i, pair in enumerate(fields["pairs"])]
     if "mentions" in fields and text is not None and whole_text(text) != text:
         fields["mentions"] = [_recounted(mention, text, f"{name}, mentions") for mention in fields["mentions"]]
     if "hypergraph" in fields and text is not None and whole_text(text) != text:
@@ -76,8 +76,8 @@ def read_post(post: Any, name: str, *, is_question: bool = False) -> dict[str, A
     return fields
 
 
-def _read_pair(pair: Any, kinds: dict[str, Kind], text: str | None, name: str) -> dict[str, Any]:
-    fields = read_fields(pair, kinds, name)
+def _read_pair(pair: Any, text: str | None, name: str) -> dict[str, Any]:
+    fields = read_fields(pair, PAIR, name)
     is_object = fields.get("tail_object", -1) >= 0
     if "head" not in fields or ("tail" in fields) == is_object:
         received = {key: fields[key] for key in ("head", "tail", "tail_object") if key in fields}

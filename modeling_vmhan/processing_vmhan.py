@@ -27,11 +27,11 @@ from .posts import (
     pad_nodes,
     pad_rows,
     post_name,
-    read_post,
     select,
     sentence_of,
     token_span,
 )
+from .questions import post_with_pairs
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .values import shown
@@ -123,15 +123,17 @@ class VMHANProcessor(ProcessorMixin):
         """Encode a batch of posts: `encode` each, then `collate` them.
 
         Args:
-            posts: one post or a list. Keys of a post:
+            posts: one post or a list; docs/posts.md describes every key. Keys of a post:
                 text or tokens: the sentence. Spans count characters of `text`, tokens of `tokens`. With both they
                     count tokens, which must stand in the text, and the text is what the tokenizer reads.
-                pairs: list of {head: (start, end), tail: (start, end)}; `tail_object`: index into `boxes` of a tail
-                    that is an image object (then no `tail`); `text_phrases`: spans; `objects`, `image_phrases`:
-                    indices of the ones most relevant to the pair, best first (missing: the first ones; []: none; -1:
-                    a node taken away, whose place stays empty); `relation`: name or id, needed with `label2id`.
-                image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path or
-                    bytes, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.
+                pairs: list of {head, tail}, each a string that stands once in the sentence, or a span (start, end),
+                    or the tail a box; `tail_object`: index into `boxes` of a tail that is an image object (then no
+                    `tail`); `text_phrases`: strings or spans; `objects`, `image_phrases`: indices of the ones most
+                    relevant to the pair, best first (missing: the first ones; []: none; -1: a node taken away, whose
+                    place stays empty); `relation`: name or id, needed with `label2id`. A post of one pair may have
+                    these keys itself.
+                image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path,
+                    bytes or array, see `load_image`) and boxes (O, 4), xyxy in pixels of the upright image.
                 caption and image_phrases: text about the image. Phrases are found in the caption; those that are
                     not in it are put after it; without phrases the caption is one.
                 id: named in errors.
@@ -142,7 +144,7 @@ class VMHANProcessor(ProcessorMixin):
             ValueError, whose message names the post, the value and the fix.
         """
         try:
-            posts = [posts] if isinstance(posts, Mapping) else list(posts)
+            posts = [posts] if isinstance(posts, (Mapping, str)) else list(posts)
         except TypeError:
             raise ValueError(f"posts must be a dict, or a list of dicts, received {shown(posts)}.") from None
         named = [(post, post_name(post, f"post {i}")) for i, post in enumerate(posts)]
@@ -150,7 +152,7 @@ class VMHANProcessor(ProcessorMixin):
 
     def encode(self, post: dict[str, Any], name: str, label2id: dict[str, int] | None = None) -> EncodedPost:
         """One post: tokens, positions, and features or pixels. `name` is how errors call it."""
-        post = read_post(post, name)
+        post = post_with_pairs(post, name)
         encoded = self._encode_text(post, name)
         if self.visual_feature_size:
             self._read_regions(post, encoded)
@@ -243,7 +245,7 @@ class VMHANProcessor(ProcessorMixin):
     def row_lengths(self, post: dict[str, Any]) -> list[int]:
         """Tokens of each encoder row that a post makes, markers and image text included, as they will be padded."""
         name = post_name(post, "the post")
-        return [len(row["input_ids"]) for row in self._encode_text(read_post(post, name), name).rows]
+        return [len(row["input_ids"]) for row in self._encode_text(post_with_pairs(post, name), name).rows]
 
     def _encode_text(self, post: dict, name: str) -> EncodedPost:
         """The post's encoder rows, and its pairs in their order."""

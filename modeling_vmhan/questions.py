@@ -12,15 +12,27 @@ from PIL import Image
 
 from .facts import pairs_of_mentions
 from .mentions import Mention
-from .posts import checked_span, post_name, read_post, sentence_of
-from .values import MAPPING, read_value, shown
-from .words import Span, find_mention, tokens_of_span, widened
+from .posts import A_PAIR, checked_span, post_name, read_post, sentence_of
+from .values import MAPPING, POST, read_value, shown
+from .words import Span, close_matches, find_mention, tokens_of_span, widened
 
 
-__all__ = ["PAIR_KEYS", "Question", "given_mentions", "in_units", "read_question", "with_mentions", "with_pairs"]
+__all__ = ["PAIR_KEYS", "PASSED", "QUESTION_KEYS", "Question", "given_mentions", "in_units"]
+__all__ += [
+    "kept_apart",
+    "object_of_box",
+    "passed_on",
+    "post_with_pairs",
+    "read_question",
+    "with_mentions",
+    "with_pairs",
+]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
 PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
+QUESTION_KEYS = {*POST, *PAIR_KEYS}
+PASSED = "input"  # of an answer: what its question has beside these keys
+NEAR = 0.75  # of difflib's ratio: a key as near as that to one of a question is that one, misspelt
 
 
 @dataclass(frozen=True)
@@ -46,23 +58,31 @@ class Question:
         return self.form == "pair"
 
 
-def read_question(question: Mapping[str, Any] | str, open_image: Callable[[Any], Image.Image]) -> Question:
-    """Make a question, which stays as it is, a post; `open_image` makes an RGB image of `question["image"]`. A string
-    is a post with this text.
+def read_question(
+    question: Mapping[str, Any] | str,
+    open_image: Callable[[Any], Image.Image] | None = None,
+    *,
+    name: str | None = None,
+    pair_keys: Iterable[str] = PAIR_KEYS,
+) -> Question:
+    """Make a question, which stays as it is, a post. A string is a post with this text.
+
+    `open_image` makes an RGB image of `question["image"]`, which otherwise stays as it is. `name` is how errors call
+    the post, and `pair_keys` are the keys of a pair that a question about one pair may have itself.
     """
-    post = {"text": question} if isinstance(question, str) else read_value(question, MAPPING, "a question")
-    name = post_name(post, "the post")
-    own = {key: value for key in PAIR_KEYS if (value := post.pop(key, None)) is not None}
+    post = _as_dict(question)
+    name = name or post_name(post, "the post")
+    own = {key: value for key in pair_keys if (value := post.pop(key, None)) is not None}
     form = _form_of(post, own, name)
     if form == "pair":
         post["pairs"] = [own]
     elif form != "pairs":
         post.pop("pairs", None)
-    post = read_post(post, name, is_question=True)
+    post = read_post(post, name)
     if form == "mentions":
         post["mentions"] = _read_mentions(post["mentions"], sentence_of(post, name), name)
     read = _with_spans(Question(post, name, form))
-    if "image" in post:
+    if "image" in post and open_image is not None:
         try:
             post["image"] = open_image(post["image"])
         except (OSError, ValueError) as error:
@@ -72,13 +92,39 @@ def read_question(question: Mapping[str, Any] | str, open_image: Callable[[Any],
     return read
 
 
+def post_with_pairs(question: Mapping[str, Any] | str, name: str) -> dict[str, Any]:
+    """The post of a question that names its pairs, whose relations it may have, its image not opened."""
+    post = read_question(question, name=name, pair_keys=(*PAIR_KEYS, "relation")).post
+    if not post["pairs"]:
+        raise ValueError(f"{name} has no entity pair, and only the pipeline finds pairs: give {A_PAIR}.")
+    return post
+
+
+def passed_on(question: Mapping[str, Any] | str, *, with_post: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A question without the keys that no question has, and what its answers get under PASSED: these, and `with_post`
+    its text or tokens and its image. A key that seems to be misspelt stays, for `read_question` to refuse it.
+    """
+    post, passed = _as_dict(question), {}
+    for key in [key for key in post if isinstance(key, str) and key not in QUESTION_KEYS]:
+        if not close_matches(key.casefold(), QUESTION_KEYS, cutoff=NEAR):
+            passed[key] = post.pop(key)
+    if with_post:
+        passed |= {key: post[key] for key in ("text", "tokens") if post.get(key) is not None}
+        passed["image"] = post.get("image")
+    return post, passed
+
+
+def _as_dict(question: Mapping[str, Any] | str) -> dict[str, Any]:
+    return {"text": question} if isinstance(question, str) else read_value(question, MAPPING, "a question")
+
+
 def with_pairs(question: Question, pairs: Iterable[Mapping[str, Any]]) -> Question:
     """The question with these pairs, read and checked as those that a question gives itself; without any the post has
     none. The question itself stays as it is.
     """
     pairs = list(pairs)
     post = {**question.post, "pairs": pairs} if pairs else {**question.post, "pairs": None}
-    return _with_spans(replace(question, post=read_post(post, question.name, is_question=True)))
+    return _with_spans(replace(question, post=read_post(post, question.name)))
 
 
 def with_mentions(question: Question, mentions: Iterable[Mention], *, both_directions: bool) -> Question:
@@ -135,16 +181,20 @@ def _with_spans(question: Question) -> Question:
     for number, pair in enumerate(post["pairs"]):
         _read_pair(pair, post, sentence, name if question.single else f"{name}, pair {number}")
     if len(post.get("boxes", [])) > num_boxes:
-        for pair in post["pairs"]:  # a box that is the tail of one pair is no object of the others
-            tail = pair.get("tail_object", -1)
-            pair.setdefault("objects", [*range(num_boxes), *[tail][: tail >= num_boxes]])
+        for pair in post["pairs"]:
+            pair.setdefault("objects", kept_apart(pair.get("tail_object", -1), num_boxes))
     return question
+
+
+def kept_apart(tail_object: int, num_boxes: int) -> list[int]:
+    """The objects of a pair that names none, where tails were put to the boxes: they are no objects of other pairs."""
+    return [*range(num_boxes), *[tail_object][: tail_object >= num_boxes]]
 
 
 def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, list[Span]], name: str) -> None:
     """Replace, in place, a pair's strings by spans and its tail box by an object."""
     if isinstance(pair.get("tail"), list):
-        pair["tail_object"] = _object_of_box(pair.pop("tail"), post, name)
+        pair["tail_object"] = object_of_box(pair.pop("tail"), post, name)
 
     for role in ("head", "tail"):
         if role in pair:
@@ -165,7 +215,7 @@ def _as_span(mention: str | Span, sentence: tuple[str, list[Span]], name: str, *
     return mention
 
 
-def _object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
+def object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
     """The index of `box` among the post's boxes, to whose end it is put if it is not one of them."""
     boxes = post.get("boxes", [])
     if box in boxes:

@@ -20,9 +20,9 @@ from .words import close_matches, shortened
 
 
 __all__ = [
-    "ASKED_PAIR", "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "NODE_KINDS", "PAIR", "POST", "SPAN",
-    "TAIL", "TEXT", "WHOLE_CHARACTERS", "Kind", "fields_of", "list_of", "number", "read_fields", "read_value", "shown",
-    "whole_text",
+    "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "NODE_KINDS", "PAIR", "POST", "SPAN",
+    "TAIL", "TEXT", "WHOLE_CHARACTERS", "Kind", "choice", "fields_of", "list_of", "number", "read_fields",
+    "read_value", "shown", "whole_text",
 ]  # fmt: skip
 
 SHOWN = 200  # characters of a received value
@@ -84,7 +84,7 @@ def read_fields(item: Any, kinds: Mapping[str, Kind], name: str, near: Iterable[
     given = read_value(item, MAPPING, name)
     unknown = sorted(shown(key) for key in given if key not in kinds)[:10]
     if unknown:
-        meant = [key for word in unknown for key in close_matches(word.strip("'"), {*kinds, *near})]
+        meant = [key for word in unknown for key in close_matches(word.strip("'").casefold(), {*kinds, *near})]
         guesses = "".join(f" Did you mean {key}?" for key in meant)
         raise ValueError(f"{name} has unknown keys [{', '.join(unknown)}]: it may have {sorted(kinds)}.{guesses}")
     read = {key: read_value(value, kinds[key], f"{name}: {key}") for key, value in given.items() if value is not None}
@@ -207,7 +207,8 @@ def _text_or(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _image(value: Any) -> Any:
     """A path must be one; whatever else may be an image is looked at when it is opened."""
     if not isinstance(value, (str, Path)):
-        return value if isinstance(value, (bytes, Image.Image)) else _mapping(value)  # a data set's, of bytes and path
+        is_plain = isinstance(value, (bytes, Image.Image)) or hasattr(type(value), "__array_interface__")
+        return value if is_plain else _mapping(value)  # a data set's, of bytes and path
     path = _text(value) if isinstance(value, str) else str(value)
     if not path.strip() or "\0" in path:
         raise Refused(value, "a path, and neither blank nor with a null character")
@@ -246,6 +247,11 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def choice(*values: str) -> Kind:
+    """One of these values."""
+    return Kind(f"one of {values}", lambda value: values[values.index(value)])
+
+
 def number(low: float, high: float, *, whole: bool = False) -> Kind:
     """A number of these bounds, both included."""
 
@@ -272,13 +278,13 @@ TAIL_MENTION = Kind(
     _text_or(lambda value: _box(value) if len(_items(value)) == 4 else _tail(value)),
 )
 BOX = Kind("four finite numbers [x1, y1, x2, y2]", _box)
-KIND_OF_NODE = Kind(f"one of {NODE_KINDS}", lambda value: NODE_KINDS[NODE_KINDS.index(value)])
+KIND_OF_NODE = choice(*NODE_KINDS)
 LABEL = Kind("a relation's name or id", _text_or(_index))
 FLAG = Kind("True or False", _flag)
-IMAGE = Kind("a path, bytes or a Pillow image", _image)
+IMAGE = Kind("a path, bytes, a Pillow image or an array", _image)
 FEATURES = Kind("lists of finite numbers of one length, or an array", _features)
 
-# What a post and a pair may hold.
+# What a post and a pair may hold, in training and in a question.
 TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
 NODE = fields_of({"kind": KIND_OF_NODE}, {"span": SPAN, "index": INDEX})
 HYPEREDGE = fields_of({"family": TEXT, "pair": INDEX, "nodes": INDICES})
@@ -294,9 +300,7 @@ POST = {
     "object_depths": ANYTHING,  # a column of `vmhan prepare --depth`, which MOREformer alone reads
 }  # fmt: skip
 PAIR = {
-    "head": SPAN, "tail": TAIL, "tail_object": INDEX, "text_phrases": list_of(SPAN, f"spans, each {SPAN.rule}"),
+    "head": MENTION, "tail": TAIL_MENTION, "tail_object": INDEX, "text_phrases": MENTIONS,
     "objects": INDICES, "image_phrases": INDICES, "relation": LABEL,
     "crops": ANYTHING,  # a column of mnre_published_objects, unread
 }  # fmt: skip
-# Of a question, whose mentions may be strings and whose tail may be a box.
-ASKED_PAIR = {**PAIR, "head": MENTION, "tail": TAIL_MENTION, "text_phrases": MENTIONS}

@@ -184,10 +184,10 @@ def _described(place: Span, text: str, unit_spans: list[Span]) -> str:
     return f"{text[max(0, start - 12) : start]}[{words}]{text[end : end + 12]} at {where}".strip()
 
 
-def close_matches(word: str, known: Iterable[str], count: int = 1) -> list[str]:
+def close_matches(word: str, known: Iterable[str], count: int = 1, *, cutoff: float = 0.6) -> list[str]:
     """difflib's close matches, in milliseconds whatever the word: it takes time with the square of their lengths."""
     short = [each for each in known if len(each) <= 2 * LONGEST]
-    return difflib.get_close_matches(word, short, count) if len(word) <= LONGEST else []
+    return difflib.get_close_matches(word, short, count, cutoff) if len(word) <= LONGEST else []
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,8 @@ from PIL import Image
 
 from datasets_scripts.configs import CONFIGS, find_config
 from modeling_vmhan import PRESETS
+from modeling_vmhan.questions import read_question
+from modeling_vmhan.values import PAIR, POST
 from vmhan.baselines import BASELINES
 from vmhan.cli import COMMANDS, main
 
@@ -121,6 +123,26 @@ def test_the_tables_name_all_presets_baselines_configurations_and_commands():
     assert re.findall(r"<!-- help: (\S+) -->", reference) and set(COMMANDS) | {"vmhan"} == set(
         re.findall(r"<!-- help: (\S+) -->", reference)
     )
+
+
+def test_every_key_of_a_post_and_of_a_pair_has_an_example_that_is_read():
+    """A table for each, whose last cell is the key with a value, as JSON."""
+    page = (ROOT / "docs" / "posts.md").read_text(encoding="utf-8")
+    _, of_post, of_pair = re.split("## Keys of a p(?:ost|air)\n", page)
+    post = {"text": "Ann met Bob in Paris", "head": "Ann", "tail": "Bob"}
+    boxes = {"boxes": [[0, 0, 9, 9]], "image": "a.jpg", "image_phrases": ["car"]}
+    for kinds, table in ((POST, of_post), (PAIR, of_pair.split("\n## ")[0])):
+        rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+        assert {key for row in rows for key in re.findall(r"`(\w+)`", row[0])} == kinds.keys()
+        for cells in rows:
+            example = json.loads(f"{{{cells[-1].strip('`')}}}")
+            assert example.keys() <= set(re.findall(r"`(\w+)`", cells[0])) and len(example) == 1
+            pair = {**post, "tail": None if "tail_object" in example else "Bob", **(example if kinds is PAIR else {})}
+            one = {"pairs": [{key: pair[key] for key in pair if key != "text"}]}
+            of = one if kinds is PAIR else {} if example.keys() & {"pairs", "mentions"} else one
+            asked = {"text": None if "tokens" in example else post["text"], **boxes, **of}
+            read = read_question(asked if kinds is PAIR else {**asked, **example}).post
+            assert example.keys() <= (read["pairs"][0] if kinds is PAIR else read).keys()
 
 
 def test_make_targets_named_exist():

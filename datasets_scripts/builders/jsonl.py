@@ -9,8 +9,9 @@ A line of JSONL is a sentence with its image and all its pairs:
 
     {"text": "Ann met Bob", "image": "a.jpg", "pairs": [{"head": "Ann", "tail": [8, 11], "relation": "peer"}]}
 
-A mention is an exact string that occurs once in the sentence, or a span [start, end): of characters beside `text`, of
-tokens beside `tokens`. How a text becomes tokens is said in `datasets_scripts.builders.mentions`. Boxes are
+A line of one pair may have head, tail and relation itself. docs/posts.md describes every key. A mention is an exact
+string that occurs once in the sentence, or a span [start, end): of characters beside `text`, of tokens beside
+`tokens`. How a text becomes tokens is said in `datasets_scripts.builders.mentions`. Boxes are
 [x0, y0, x1, y1] in pixels of the image as one sees it, EXIF orientation applied.
 
 A row of CSV is one pair, with the columns text (or tokens), image, head, tail, relation and any other field of a row
@@ -26,7 +27,7 @@ from typing import Any, ClassVar, Literal
 import datasets
 
 from datasets_scripts.builders.folders import FolderBuilder, SelectorByRule
-from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row
+from datasets_scripts.builders.jsonl_rows import Pair, Row, post_of_row, with_pairs
 from datasets_scripts.builders.lines import no_records, none_label_first, read_label_file
 from datasets_scripts.checking import check_config, checked
 from datasets_scripts.commands import nearest
@@ -190,9 +191,10 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in json_lines(path):
         try:
-            yield f"{path}, line {number}", parse_row(line)
+            row = parse_row(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
+        yield f"{path}, line {number}", with_pairs(row, f"{path}, line {number}")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -201,15 +203,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             raise ValueError(
                 f"{path}, line 1: expected columns among {COLUMNS}, received {name!r}{nearest(name, COLUMNS)}"
             )
-    of_pair = Pair.model_fields.keys() - Row.model_fields.keys()
     for number, row in csv_rows(path):
         place = f"{path}, line {number}"
         try:
             values = row_values(row)
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
-        pair = {name: values.pop(name) for name in of_pair & values.keys()}
-        yield place, {**values, "pairs": [pair]}
+        yield place, with_pairs(values, place)
 
 
 def _image_path(folder: Path, image: str | None, place: str) -> Path | None:

@@ -1,8 +1,9 @@
 """One row of people's own data becomes a post, or an error that names file, line and field.
 
-`Row` and `Pair` say which fields there are.
+`Row` and `Pair` say which fields there are; docs/posts.md describes them, as the pipeline has them too.
 """
 
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -14,10 +15,11 @@ from datasets_scripts.checking import Box, StrictRecord
 from datasets_scripts.commands import nearest
 from datasets_scripts.paths import is_inner
 from datasets_scripts.schema import new_pair, new_post
-from modeling_vmhan.values import MENTION, shown
+from modeling_vmhan.questions import kept_apart, object_of_box
+from modeling_vmhan.values import MENTION, TAIL_MENTION, Kind, shown
 
 
-__all__ = ["Pair", "Row", "post_of_row"]
+__all__ = ["Pair", "Row", "post_of_row", "with_pairs"]
 
 
 def _word(token: str) -> str:
@@ -41,15 +43,18 @@ def _inner_path(path: str) -> str:
     return path
 
 
-def _mention(mention: Any) -> Any:
-    try:
-        return MENTION.read(mention)
-    except Exception:
-        raise PydanticCustomError("mention", MENTION.rule) from None
+def _of_kind(kind: Kind) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        try:
+            return kind.read(value)
+        except Exception:
+            raise PydanticCustomError("mention", kind.rule) from None
+
+    return read
 
 
-Mention = Annotated[Any, AfterValidator(_mention)]
-Tail = Annotated[Any, AfterValidator(lambda tail: None if type(tail) is list and not tail else _mention(tail))]
+Mention = Annotated[Any, AfterValidator(_of_kind(MENTION))]
+Tail = Annotated[Any, AfterValidator(_of_kind(TAIL_MENTION))]
 Index = Annotated[int, Field(ge=0)]
 
 
@@ -66,7 +71,7 @@ class Pair(StrictRecord):
 
 
 class Row(StrictRecord):
-    """A sentence as `text` or as `tokens`, what its image shows, and its pairs."""
+    """A sentence as `text` or as `tokens`, or both, what its image shows, and its pairs."""
 
     id: int | Annotated[str, Field(min_length=1)] | None = None
     text: str | None = None
@@ -79,17 +84,31 @@ class Row(StrictRecord):
     pairs: Annotated[list[Pair], Field(min_length=1)]
 
 
+OF_PAIR = Pair.model_fields.keys() - Row.model_fields.keys()
+
+
+def with_pairs(row: dict[str, Any], place: str) -> dict[str, Any]:
+    """The row with its pairs: a row of one pair, as every row of CSV is, may have the pair's fields itself."""
+    own = {name: row[name] for name in OF_PAIR & row.keys() if row[name] is not None}
+    if row.get("pairs") is not None:
+        return row
+    if not own:
+        fix = "Label its pairs to train on it; vmhan predict answers it as it is"
+        raise _error(place, "pairs", "pairs with their relations", f"a raw post of {sorted(map(str, row))}", fix)
+    return {name: value for name, value in row.items() if name not in OF_PAIR} | {"pairs": [own]}
+
+
 def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
     """A row as a post of `datasets_scripts.schema`; `image_id` is the row's `image`, `id` is None if it has none.
 
     A ValueError about fields that do not fit one another begins with `place`, "FILE, line NUMBER".
     """
-    if (row.text is None) == (row.tokens is None):
-        received = "both" if row.text is not None else "neither"
-        raise _error(place, "text", "either 'text' or 'tokens'", received)
-    sentence = Sentence(text=row.text, tokens=row.tokens)
+    if row.text is None and row.tokens is None:
+        raise _error(place, "text", "'text' or 'tokens'", "neither")
+    sentence = Sentence(text=row.text, tokens=row.tokens, place=place)
     if not sentence.tokens:
         raise _error(place, "text", "a sentence", row.text)
+    row = _with_tail_objects(row, place)
     if row.boxes and row.image is None:
         raise _error(place, "boxes", "boxes of an image; add 'image'", row.boxes)
     if row.object_labels and len(row.object_labels) != len(row.boxes):
@@ -105,6 +124,23 @@ def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
         caption=row.caption.strip() or None,
         image_phrases=row.image_phrases,
     )
+
+
+def _with_tail_objects(row: Row, place: str) -> Row:
+    """The row in which a tail that is a box is one of the boxes."""
+    post = {"boxes": row.boxes} | ({} if row.image is None else {"image": row.image})
+    pairs = list(row.pairs)
+    for i, pair in enumerate(pairs):
+        if isinstance(pair.tail, list) and pair.tail_object == -1:
+            index = object_of_box(pair.tail, post, f"{place}, field 'pairs[{i}].tail'")
+            pairs[i] = pair.model_copy(update={"tail": None, "tail_object": index})
+    added, labels = len(post["boxes"]) - len(row.boxes), row.object_labels
+    if added:
+        for i, pair in enumerate(pairs):
+            if pair.objects is None:
+                pairs[i] = pair.model_copy(update={"objects": kept_apart(pair.tail_object, len(row.boxes))})
+    labels = labels and [*labels, *[""] * added]
+    return row.model_copy(update={"pairs": pairs, "boxes": post["boxes"], "object_labels": labels})
 
 
 def _pair(pair: Pair, row: Row, sentence: Sentence, labels: list[str], place: str, field: str) -> dict[str, Any]:
@@ -140,5 +176,6 @@ def _pair(pair: Pair, row: Row, sentence: Sentence, labels: list[str], place: st
     )
 
 
-def _error(place: str, field: str, expected: str, received: Any) -> ValueError:
-    return ValueError(f"{place}, field {field!r}: expected {expected}, received {shown(received)}")
+def _error(place: str, field: str, expected: str, received: Any, fix: str = "") -> ValueError:
+    fix = f". {fix}" if fix else ""
+    return ValueError(f"{place}, field {field!r}: expected {expected}, received {shown(received)}{fix}")

@@ -6,10 +6,10 @@ mentions are.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 from datasets_scripts.checking import Span, checked
+from modeling_vmhan.posts import sentence_of
 from modeling_vmhan.words import find_mention, shortened, tokenize, tokens_of_span
 
 
@@ -21,20 +21,18 @@ class Sentence:
 
     Args:
         text: the raw sentence; integer spans count its characters. tokens: or its tokens; integer spans count these.
+            With both they count the tokens, which must stand in the text.
+        place: how errors call it.
 
     Example:
         >>> Sentence(text="Ann met Bob").span("Bob", place="rows.jsonl, line 1", field="tail")
         [2, 3]
     """
 
-    def __init__(self, *, text: str | None = None, tokens: Sequence[str] | None = None):
+    def __init__(self, *, text: str | None = None, tokens: Sequence[str] | None = None, place: str = "the sentence"):
         self.has_text = tokens is None
-        self.text = text if self.has_text else " ".join(tokens)
-        if self.has_text:
-            self.borders = tokenize(text)
-        else:
-            ends = accumulate(len(token) + 1 for token in tokens)
-            self.borders = [(end - 1 - len(token), end - 1) for token, end in zip(tokens, ends)]
+        self.text, units = sentence_of({"text": text, "tokens": tokens}, place)
+        self.borders = tokenize(text) if self.has_text else units
         self.tokens = [self.text[start:end] for start, end in self.borders]
 
     def span(self, mention: Any, *, place: str, field: str) -> list[int]:

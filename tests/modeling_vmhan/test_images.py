@@ -1,8 +1,10 @@
 """Images of every kind come in as upright RGB, or are refused by name."""
 
 import io
+import re
 import warnings
 
+import numpy as np
 import pytest
 from paths import MNRE_DATA
 from PIL import Image, ImageFile, ImageOps
@@ -209,7 +211,7 @@ def test_a_truncated_file(form, max_side, tmp_path):
     [
         (Image.new("F", (4, 4)), r"mode 'F' of \(4, 4\)"),
         (Image.new("RGB", (0, 5)), r"\(0, 5\)"),
-        (None, "a path, bytes or a Pillow image, received NoneType"),
+        (None, "a path, bytes, a Pillow image or an array, received NoneType"),
     ],
 )
 def test_what_is_no_picture(source, match):
@@ -226,3 +228,34 @@ def test_real_pictures():
         width, height = image_size(path)
         scale = min(300 / max(width, height), 1)
         assert image.mode == "RGB" and image.size == pytest.approx((width * scale, height * scale), abs=1)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6)])
+def test_an_array_of_pixels(shape):
+    array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    right = array if len(shape) == 3 else np.repeat(array[..., None], 3, axis=-1)
+    for source in (array, np.asfortranarray(array), array[::-1][::-1]):
+        image = load_image(source)
+        assert image.mode == "RGB" and image.size == image_size(source) == (6, 4)
+        assert (np.asarray(image) == right).all()
+    image.putpixel((0, 0), (9, 9, 9))
+    assert array.flat[0] == 0  # which is its own
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 6, 4), np.uint8),
+        np.zeros((3, 4, 6), np.uint8),
+        np.zeros((4, 6, 3)),
+        np.zeros((4, 6, 3), bool),
+        np.zeros((0, 6, 3), np.uint8),
+        np.zeros((2, 4, 6, 3), np.uint8),
+        np.array(None),
+    ],
+)
+def test_an_array_of_another_form_is_named(array):
+    with pytest.raises(
+        ValueError, match=f"of uint8.*height, width.*received {array.dtype} of {re.escape(str(array.shape))}"
+    ):
+        load_image(array)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_vmhan.posts import read_post, sentence_of
-from modeling_vmhan.questions import read_question, with_pairs
+from modeling_vmhan.posts import sentence_of
+from modeling_vmhan.questions import post_with_pairs, read_question, with_pairs
 from modeling_vmhan.words import find_mention
 
 
@@ -215,8 +215,9 @@ def test_pairs_that_come_later_are_read_as_given_ones(question):
         with_pairs(asked, [{"haed": "Ann", "tail": "Anna"}])
 
 
-@pytest.mark.parametrize("pairs", [None, []])
-def test_what_trains_must_have_pairs(pairs):
-    post = {"text": TEXT, "mentions": ["Ann"], "pairs": pairs}
-    with pytest.raises(ValueError, match=r"the post has no entity pair: give pairs=\["):
-        read_post(post, "the post")
+@pytest.mark.parametrize("post", [{"pairs": None}, {"pairs": []}, {"mentions": ["Ann"]}, TEXT])
+def test_what_trains_must_have_pairs(post, make_processor):
+    post = post if isinstance(post, str) else {"text": TEXT, **post}
+    for read in (make_processor(), lambda post: post_with_pairs(post, "post 0")):
+        with pytest.raises(ValueError, match=r"post 0 has no entity pair.*: give pairs=\["):
+            read(post)

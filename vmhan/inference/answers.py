@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from vmhan.inference.question_files import PASSED
+from modeling_vmhan.questions import PAIR_KEYS, PASSED
 
 
 __all__ = [
@@ -40,6 +40,10 @@ ANSWER_SCHEMA = pyarrow.schema(
         "uncertainty": pyarrow.struct(
             {name: pyarrow.float64() for name in ("monte_carlo_score", "entropy", "mutual_information")}
         ),
+        "head_span": pyarrow.list_(pyarrow.int64()),  # of facts, in the question's characters or tokens; else null
+        "tail_span": pyarrow.list_(pyarrow.int64()),
+        "head_type": pyarrow.string(),  # null where it is not known
+        "tail_type": pyarrow.string(),
         PASSED: pyarrow.string(),  # JSON of an object
     }
 )
@@ -48,11 +52,15 @@ Rows = Iterable[dict[str, Any]]
 
 
 def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict]) -> list[dict[str, Any]]:
-    """One row a pair, with the columns of ANSWER_SCHEMA; `number` is that of the input's row."""
+    """One row a pair, or a fact of a question that names no pair, with columns of ANSWER_SCHEMA; `number` is that of
+    the input's row.
+    """
     rows = []
     identity = str(question["id"]) if question.get("id") is not None else None
-    pairs = question["pairs"] if "pairs" in question else [question]
-    for i, (pair, answer) in enumerate(zip(pairs, answers if isinstance(answers, list) else [answers], strict=True)):
+    answers = answers if isinstance(answers, list) else [answers]
+    is_pair = any(question.get(key) is not None for key in PAIR_KEYS)
+    pairs = question.get("pairs", [question] if is_pair else [{}] * len(answers))
+    for i, (pair, answer) in enumerate(zip(pairs, answers, strict=True)):
         tail, index = answer["tail"], pair.get("tail_object")
         is_box = isinstance(tail, list)
         of_tail = {"tail": None if is_box else tail, "tail_box": tail if is_box else None}

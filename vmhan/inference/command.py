@@ -1,4 +1,4 @@
-"""Answer a file of questions with a trained model: `vmhan predict MODEL INPUT --output OUT.jsonl`.
+"""Answer a file or a folder of questions with a trained model: `vmhan predict MODEL INPUT --output OUT.jsonl`.
 
 A row that cannot be answered goes to OUT.errors.jsonl with its number and the reason. The same command continues a run
 that was killed. "-" is standard input or standard output. Exit code: 0 all rows answered, 1 some failed, 2 bad
@@ -24,7 +24,6 @@ from tqdm.auto import tqdm
 
 from datasets_scripts.commands import check_folder_or_hub_name, nearest_file
 from datasets_scripts.ray_engine import connected
-from model_cards.files import sha256_of
 from modeling_vmhan.configuration_vmhan import VMHANConfig
 from modeling_vmhan.direction import inverse_of
 from modeling_vmhan.pipeline_vmhan import TASK
@@ -33,7 +32,7 @@ from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_jsonl, write_parquet
 from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
 from vmhan.inference.graph_picture import write_picture
-from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions
+from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions, digest_of_questions
 from vmhan.inference.resumable import Make, ResumableOutput
 from vmhan.training.checkpoints import check_model_folder
 
@@ -53,6 +52,7 @@ GRAPH_WRITERS = {  # by what stands in the place of --output's suffix; GraphML i
     ".graphml": write_graphml,
 }
 GRAPHS = {"triples": (".graphml",), "graph": tuple(GRAPH_WRITERS)}  # that a format writes
+OF_FACTS = ("mentions", "min_score", "min_precision", "all_pairs")  # options of the pipeline, left out where None
 STANDARD = Path("-")  # standard input or output
 
 
@@ -88,7 +88,11 @@ def main(argv: list[str] | None = None) -> int:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="vmhan predict", description=__doc__.split("\n")[0])
     parser.add_argument("model", help="folder or Hub name of a trained model")
-    parser.add_argument("input", type=Path, help=f"file of questions: {', '.join(QUESTION_SUFFIXES)}; - (JSONL)")
+    parser.add_argument(
+        "input",
+        type=Path,
+        help=f"questions: a file ({', '.join(QUESTION_SUFFIXES)}), a folder of NAME.txt and NAME.jpg, - (JSONL)",
+    )
     parser.add_argument("--output", type=Path, required=True, help="file to write; - (JSONL)")
     parser.add_argument("--format", choices=SUFFIXES, default="jsonl", help="what to write (default jsonl)")
     parser.add_argument("--with_post", action="store_true", help="answers have the post's text and image as well")
@@ -97,16 +101,23 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
     parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
     parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
+    parser.add_argument("--mentions", help="of raw posts: the name of a token classification model that finds them")
+    parser.add_argument("--min_score", type=float, help="no facts of raw posts or mentions with a lower score")
+    parser.add_argument("--min_precision", type=float, help="the same, by the precision that it had on validation")
+    parser.add_argument("--all_pairs", action="store_true", default=None, help="facts with no relation as well")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="who answers: this process, or Ray workers")
     parser.add_argument("--num_workers", type=_positive, default=1, help="of Ray, one a device (default 1)")
     parser.add_argument("--ray_address", help="of a Ray cluster, such as auto (default: start one on this machine)")
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever OUT holds")
     arguments = parser.parse_args(argv)
-    if arguments.input != STANDARD and not arguments.input.is_file():
+    is_folder = arguments.input.is_dir()
+    if arguments.input != STANDARD and not (is_folder or arguments.input.is_file()):
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
+    if is_folder and arguments.image_root is not None:
+        parser.error(f"--image_root: of a folder the images are in it, received {arguments.image_root}")
     check_folder_or_hub_name("MODEL", arguments.model)
-    if arguments.input != STANDARD and arguments.input.suffix not in QUESTION_SUFFIXES:
+    if arguments.input != STANDARD and not is_folder and arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
     suffix = ".jsonl" if arguments.output == STANDARD else arguments.output.suffix
     if suffix not in SUFFIXES[arguments.format]:
@@ -115,7 +126,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     written = (arguments.output, *also_made(arguments), *ResumableOutput.files_of(arguments.output))
     if arguments.input != STANDARD and arguments.input.resolve() in {path.resolve() for path in written}:
         parser.error(f"--output: expected a file that leaves INPUT as it is, received {arguments.output}")
-    arguments.image_root = (arguments.image_root or arguments.input.parent).absolute()
+    if is_folder and arguments.output.resolve().parent == arguments.input.resolve():
+        parser.error(f"--output: expected a file outside of the folder INPUT, received {arguments.output}")
+    folder = arguments.input if is_folder else arguments.input.parent
+    arguments.image_root = (arguments.image_root or folder).absolute()
     return arguments
 
 
@@ -159,7 +173,8 @@ def _device(text: str) -> torch.device:
 def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
-    return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names})
+    of_facts = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
+    return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
 
 
 def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
@@ -176,12 +191,13 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
         "image_root": str(arguments.image_root),
         "device": str(pipe.device),
         **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
+        **{name: getattr(arguments, name) for name in OF_FACTS},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 
 
 def state_of(path: Path) -> list[str]:
-    return [path.name, sha256_of(path)]
+    return [path.name, digest_of_questions(path)]
 
 
 def check_input(arguments: argparse.Namespace, before: list[str], output: ResumableOutput, total: int) -> None:

@@ -1,7 +1,9 @@
-"""Questions to the pipeline out of a file: JSONL, CSV, TSV or Parquet, read one row after the other as needed.
+"""Questions to the pipeline out of a file: JSONL, CSV, TSV or Parquet, read one row after the other as needed; or out
+of a folder of raw posts (`question_folders`).
 
 A row of JSONL or Parquet is a question as `MultimodalRelationClassificationPipeline.__call__` takes it. A row of CSV
-or TSV is one pair: text, head, tail, and where wanted image, caption and id. The cells of a question's other columns
+or TSV is one pair: text, head, tail, and where wanted image, caption and id; without head and tail it is a raw post,
+or one with `mentions`. The cells of a question's other columns
 are JSON (boxes: [[0, 0, 64, 48]]), and so are spans and boxes in head and tail ([0, 3]); empty ones are left out.
 Keys that no question has go to the answers as they are, under PASSED. Rows are counted from 1; blank lines and the
 header are not rows.
@@ -19,19 +21,19 @@ import pyarrow
 from pyarrow import parquet
 
 from datasets_scripts.tables import csv_names, csv_rows, json_lines, parse_row, row_values
+from model_cards.files import sha256_of
 from modeling_vmhan.addresses import is_url
-from modeling_vmhan.posts import POST_KEYS
-from modeling_vmhan.questions import PAIR_KEYS
+from modeling_vmhan.questions import PASSED, QUESTION_KEYS
 from modeling_vmhan.words import close_matches
+from vmhan.inference.question_folders import folder_digest, folder_rows
 
 
-__all__ = ["PASSED", "QUESTION_SUFFIXES", "count_questions", "read_questions"]
+__all__ = ["PASSED", "QUESTION_SUFFIXES", "count_questions", "digest_of_questions", "read_questions"]
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = POST_KEYS | set(PAIR_KEYS)
+COLUMNS = QUESTION_KEYS
 TEXTS = ("text", "caption", "image_id")
-PASSED = "input"  # of an answer: what its row has beside the question
 MAX_LEVELS = 100  # of lists and objects in a value that is passed on: Python writes JSON of less than a thousand
 PARQUET_ROWS = 64
 
@@ -41,9 +43,9 @@ Row = Callable[[], dict[str, Any]]  # gives the row, or raises a ValueError that
 def read_questions(
     path: Path, *, image_root: Path, skip: int = 0, with_post: bool = False
 ) -> Iterator[dict[str, Any] | ValueError]:
-    """Yield the questions of a file after the first `skip`; for a row that cannot be read, the ValueError that says
-    why. Images' relative paths are put under `image_root`. Under PASSED a question has what else its row holds and,
-    `with_post`, its text and image, as JSON can hold them. Raises as `count_questions` does.
+    """Yield the questions of a file or folder after the first `skip`; for a row that cannot be read, the ValueError
+    that says why. Images' relative paths are put under `image_root`. Under PASSED a question has what else its row
+    holds and, `with_post`, its text and image, as JSON can hold them. Raises as `count_questions` does.
     """
     for row in islice(_reader(path), skip, None):
         try:
@@ -53,11 +55,11 @@ def read_questions(
 
 
 def count_questions(path: Path) -> int:
-    """How many rows `read_questions` gives; reads the whole file (of Parquet, its footer). ValueError for another
+    """How many rows `read_questions` gives; reads a whole file (of Parquet, its footer). ValueError for another
     suffix, for no Parquet file, and for a table without a column text or tokens.
     """
     rows = _reader(path)
-    if path.suffix != ".parquet":
+    if path.suffix != ".parquet" or path.is_dir():
         count = sum(1 for _ in rows)
     else:
         next(rows, None)  # raises what is wrong with the file
@@ -67,7 +69,14 @@ def count_questions(path: Path) -> int:
     return count
 
 
+def digest_of_questions(path: Path) -> str:
+    """The SHA-256 of the file, or of a folder's names and texts; images do not count."""
+    return folder_digest(path) if path.is_dir() else sha256_of(path)
+
+
 def _reader(path: Path) -> Iterator[Row]:
+    if path.is_dir():
+        return folder_rows(path)
     if path.suffix not in READERS:
         suffixes = ", ".join(READERS)
         raise ValueError(f"{path}: expected a file that ends in {suffixes}, received {path.suffix!r}.")

@@ -118,6 +118,27 @@ def test_a_full_row(folder):
     assert (second["tail"], second["tail_object"], second["image_phrases"]) == ([], 1, [1])
 
 
+def test_a_row_of_one_pair_has_its_fields_itself(folder):
+    fields = {"head": "Bob", "tail": "boss", "relation": "peer", "text_phrases": ["met"]}
+    one, other = read(write(folder, {"text": TEXT, **fields}, row(pairs=[fields])))
+    assert one["pairs"] == other["pairs"] and one["pairs"][0]["text_phrases"] == [[1, 2]]
+
+
+def test_tokens_beside_their_text_are_the_tokens(folder):
+    fields = {"text": "don't go", "tokens": ["don't", "go"], "head": [0, 1], "tail": "go", "relation": "peer"}
+    (post,) = read(write(folder, fields))
+    assert (post["text"], post["tokens"]) == ("don't go", ["don't", "go"])
+    assert (post["pairs"][0]["head"], post["pairs"][0]["tail"]) == ([0, 1], [1, 2])
+
+
+def test_a_tail_that_is_a_box_is_an_object(folder):
+    boxes, new = [[0, 0, 5, 5]], [1, 1, 9, 9]
+    pairs = [{"head": "Bob", "tail": tail, "relation": "peer"} for tail in (new, boxes[0], "boss")]
+    (post,) = read(write(folder, row(image="a.png", boxes=boxes, object_labels=["a"], pairs=pairs)))
+    assert post["boxes"] == [*boxes, new] and post["object_labels"] == ["a", ""]
+    assert [(pair["tail_object"], pair["objects"]) for pair in post["pairs"]] == [(1, [0, 1]), (0, [0]), (-1, [0])]
+
+
 def test_rows_in_a_script_with_vowel_signs_or_without_spaces(folder):
     rows = [("राम दिल्ली में रहता है", "राम", "दिल्ली"), ("王芳出生在上海", "王芳", "上海"), ("Ann住在上海", "Ann", [5, 7])]
     rows = [row(text=text, pairs=[{"head": head, "tail": tail, "relation": "peer"}]) for text, head, tail in rows]
@@ -152,7 +173,12 @@ def test_a_choice_of_none_is_not_a_choice_left_out(folder):
         ([1], "", r"\[1\]"),
         (row(txet="x"), "", "'txet'.*'text'"),
         (pair(haed="Bob"), "pairs[0]", "'haed'.*'head'"),
-        (row(tokens=["a"]), "text", "'tokens'.*both"),
+        (row(tokens=["x"]), "", "tokens must stand in the text .*'x' as token 0"),
+        ({"text": TEXT}, "pairs", "pairs with their relations, received .*raw post .*'text'.*vmhan predict"),
+        ({"text": TEXT, "pairs": None, "mentions": ["Bob"]}, "pairs", "raw post of .*'mentions'"),
+        ({"text": TEXT, "head": "Bob", "relation": "peer"}, "pairs[0].tail", "None"),
+        (pair(tail=[0, 0, 5, 5]), "pairs[0].tail", "box.*no image"),
+        (pair(tail=[0, 0, 0, 5]), "pairs[0].tail", "box.*0, 0, 0, 5"),
         (row(text=None), "text", "'tokens'.*neither"),
         (row(text=" "), "text", "' '"),
         (row(image_phrases=["\ud83d"]), "image_phrases[0]", "whole characters"),

@@ -149,6 +149,25 @@ def test_options_reach_the_pipeline(folder, tmp_path):
     assert row["abstained"] and row["relation"] is None and len(row["top_k"]) == 2
 
 
+def test_options_of_facts_reach_the_pipeline(folder, tmp_path):
+    row = {"text": TEXTS[0], "mentions": ["Ann", "Bob", "Paris"]}
+    source = write_lines(tmp_path / "in.jsonl", [row, {"tokens": TEXTS[0].split(), "mentions": [[0, 1], "Bob"]}])
+
+    def facts(*flags):
+        command = [str(folder / "model"), str(source), "--output", str(tmp_path / "out.jsonl"), "--device", "cpu"]
+        assert predict_command.main([*command, "--overwrite", *flags]) == 0
+        return lines_of(tmp_path / "out.jsonl")
+
+    found = facts("--all_pairs")
+    assert [(row["row"], row["pair"]) for row in found] == [*((1, pair) for pair in range(6)), (2, 0), (2, 1)]
+    assert (found[0]["head_span"], found[-1]["head_span"]) == ([0, 3], [2, 3])
+    least = sorted(row["score"] for row in found if row["relation"] != "None")[-1]
+    assert [row["score"] for row in facts("--min_score", str(least))] == [least]
+    arguments = ["--mentions", "NAME", "--min_precision", "0.8"]
+    read = predict_command.parse_arguments([str(folder / "model"), str(source), "--output", "x.jsonl", *arguments])
+    assert [getattr(read, name) for name in predict_command.OF_FACTS] == ["NAME", None, 0.8, None]
+
+
 def test_images_are_bytes_urls_or_paths_beside_the_input(folder, tmp_path):
     data = (folder / "1.png").read_bytes()
     rows = [{"text": "a", "image": {"bytes": data, "path": None}}, {"text": "b", "image": {"path": "1.png"}}]

@@ -12,6 +12,7 @@ from torch import Tensor
 from modeling_vmhan import VMHANProcessor
 from modeling_vmhan.direction import inverse_id, is_reversed
 from modeling_vmhan.posts import post_name
+from modeling_vmhan.questions import PASSED, passed_on, read_question
 from modeling_vmhan.uncertainty import check_finite
 from vmhan.inference.onnx.inputs import filled_inputs
 from vmhan.inference.onnx.runtime import onnx_session, run_session
@@ -50,21 +51,29 @@ class OnnxRelationClassifier:
         self.processor = VMHANProcessor.from_pretrained(folder)
         self.session = onnx_session(folder / file, num_threads=num_threads)
 
-    def __call__(self, posts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list:
+    def __call__(self, posts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
         """Answer the pairs of one post, or of a list of posts, in one pass: {relation, score} for each pair, the best
-        relation and its probability. Posts are as `VMHANProcessor.__call__` takes them, with features, not pixels. Of
-        an order-blind model "RELATION (inverse)" points from the pair's tail to its head. A post whose scores are not
-        finite is a ValueError.
+        relation and its probability. Posts are as the pipeline takes them: the answer of a post of one pair is a dict,
+        that of a post with `pairs` a list, and keys that no post has stand under `input`. They have features, not
+        pixels, and name their pairs. Of an order-blind model "RELATION (inverse)" points from the pair's tail to its
+        head. A post that cannot be read, or whose scores are not finite, is a ValueError.
         """
-        single = isinstance(posts, Mapping)
-        batch = [posts] if single else list(posts)
-        _, probabilities = self.run(self.processor(batch))
-        each = iter(probabilities)
-        grouped = [[self._answer(pair, next(each)) for pair in post["pairs"]] for post in batch]
-        for number, (post, answers) in enumerate(zip(batch, grouped)):
-            scores = torch.tensor([answer["score"] for answer in answers])
-            check_finite(post_name(post, f"post {number}"), [scores])
-        return grouped[0] if single else grouped
+        is_alone = isinstance(posts, (Mapping, str))
+        batch = [passed_on(post) for post in ([posts] if is_alone else posts)]
+        names = [post_name(post, f"post {i}") for i, (post, _) in enumerate(batch)]
+        questions = [read_question(post, name=name) for name, (post, _) in zip(names, batch)]
+        for question in questions:
+            if self.processor.visual_feature_size and question.post.keys() & {"image", "image_features"} == {"image"}:
+                wanted = "give image_features and object_features, or use the pipeline of the model itself"
+                raise ValueError(f"{question.name}: an exported model takes no image: {wanted}.")
+        _, probabilities = self.run(self.processor([question.post for question in questions]))
+        each, answers = iter(probabilities), []
+        for question, (_, passed) in zip(questions, batch):
+            of_post = [self._answer(pair, next(each)) for pair in question.post["pairs"]]
+            check_finite(question.name, [torch.tensor([answer["score"] for answer in of_post])])
+            of_post = [{**answer, PASSED: passed} if passed else answer for answer in of_post]
+            answers.append(of_post[0] if question.single else of_post)
+        return answers[0] if is_alone else answers
 
     def _answer(self, pair: Mapping[str, Any], probabilities: np.ndarray) -> dict[str, Any]:
         best = label = int(probabilities.argmax())
