@@ -10,17 +10,17 @@ scores, no text: files that are given in place of folders are scored again.
 """
 
 import argparse
+import json
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
 import transformers
-from tqdm.auto import tqdm
 
 from benchmarks.posts import spread_over_lengths
 from benchmarks.timing import ratio, take_turns
@@ -30,6 +30,7 @@ from model_cards.tables import markdown_table
 from modeling_vmhan.mentions import Mention
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.posts import sentence_of
+from modeling_vmhan.questions import read_question
 from modeling_vmhan.words import tokens_of_span
 from vmhan.evaluation.run_posts import load_run_posts
 from vmhan.inference.mention_finders import find_mention_finder
@@ -41,28 +42,20 @@ from vmhan.scoring.facts import (
     fact_curve,
     fact_scores,
     intervals,
-    post_facts,
     read_facts,
-    symmetric_relations,
     thinned,
     write_facts,
 )
 from vmhan.scoring.predictions import read_predictions
 from vmhan.training.environment import describe_environment
+from vmhan.training.raw_posts import FEATURES, Pipe, Question, ask, named_pairs, raw_question, scored_posts
 
 
-__all__ = ["answer", "cost", "found_units", "main", "measure", "raw_question", "table"]
+__all__ = ["answer", "cost", "in_tokens", "main", "measure", "own_mentions", "table"]
 
 OWN, GIVEN = "model", "given"
 LEAST_RECALL, MOST_NONE = 0.6, 0.05
 TIMED = 64  # posts, spread over the lengths
-# What a raw post has, of the columns of a data set; what it has of the image depends on the model.
-COLUMNS = ("id", "tokens", "image", "boxes", "object_labels", "caption", "image_phrases")
-FEATURES = ("image_features", "object_features")
-
-Pipe = Callable[..., Any]
-Question = dict[str, Any]
-Finder = Callable[[str], list[Mention]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number, run in enumerate([] if files else arguments.runs):
         pipe, posts = load_run(run, arguments)
         for source in arguments.mentions:
-            answers = answer(pipe, posts, source, batch_size=arguments.batch_size)
+            answers = answer(pipe, posts, source, batch_size=arguments.batch_size, **arguments.options)
             path = arguments.output_dir / "answers" / source.replace("/", "_").replace(":", "_") / f"{number}.jsonl"
             write_facts(path, answers)
             found.setdefault(source, {})[str(run)] = answers
@@ -97,6 +90,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="folder of the data set's files")
     parser.add_argument("--split", default="validation", help="which posts (default validation)")
     parser.add_argument("--mentions", nargs="+", default=[OWN, GIVEN], help="model, given, or names of finders")
+    parser.add_argument("--options", type=json.loads, default={}, help="of the pipeline, as JSON (min_score, ...)")
     parser.add_argument("--batch_size", type=int, default=16, help="posts in one pass (default 16)")
     parser.add_argument("--max_samples", type=int, help="at most so many posts, for a try")
     parser.add_argument("--rounds", type=int, default=0, help="of timing raw posts against given pairs (default none)")
@@ -116,39 +110,19 @@ def load_run(run: Path, arguments: argparse.Namespace) -> tuple[transformers.Pip
     return pipe, posts if arguments.max_samples is None else posts.take(arguments.max_samples)
 
 
-def raw_question(post: Mapping[str, Any], config: Any) -> Question:
-    """The post without its pairs, with what the model reads of its picture."""
-    columns = [*COLUMNS, *FEATURES] if config.vision_encoder is None else COLUMNS
-    dropped = {"image"} if config.vision_encoder is None else set()
-    return {name: post[name] for name in columns if name not in dropped and post.get(name) is not None}
-
-
-def answer(pipe: Pipe, posts: datasets.Dataset, source: str, *, batch_size: int) -> list[PostFacts]:
-    """Annotations and answers of each post, whose mentions come from `source`."""
-    config, names = pipe.model.config, posts.features["pairs"].feature["relation"].names
-    options: dict[str, Any] = {"batch_size": batch_size}
-    finder = None if source in (OWN, GIVEN) else find_mention_finder(source)
-    questions = [raw_question(post, config) for post in posts]
-    annotated = [[{**pair, "relation": names[pair["relation"]]} for pair in post["pairs"]] for post in posts]
-    mentions = [_mentions(pairs) for pairs in annotated]
-    if source == GIVEN:
-        questions = [{**question, "mentions": of} for question, of in zip(questions, mentions, strict=True)]
-    if finder is not None:
-        options["mentions"] = finder
-        mentions = [found_units(finder, question) for question in questions]
+def answer(pipe: Pipe, posts: datasets.Dataset, source: str, **options: Any) -> list[PostFacts]:
+    """Annotations and answers of each post, whose mentions come from `source`; `options` are the pipeline's."""
+    questions = [raw_question(post, pipe.model.config) for post in posts]
+    pairs = named_pairs(posts)
     if source == OWN:
-        candidates = _asked(pipe, questions, f"{source}, pairs", **options, all_pairs=True)
-        mentions = [_joined(facts) for facts in candidates]
-    answers = _asked(pipe, questions, source, **options)
-    named = {"none_label": config.none_label, "symmetric": symmetric_relations(config.labels, config.none_label)}
-    return [
-        post_facts(str(question["id"]), pairs, of, facts, **named)
-        for question, pairs, of, facts in zip(questions, annotated, mentions, answers, strict=True)
-    ]
-
-
-def _asked(pipe: Pipe, questions: Sequence[Question], title: str, **options: Any) -> Iterator[list[dict[str, Any]]]:
-    return tqdm(pipe(iter(questions), **options), total=len(questions), desc=title, unit="post")
+        mentions = [in_tokens(own_mentions(pipe, question), question) for question in questions]
+    elif source == GIVEN:
+        mentions = [_mentions(of) for of in pairs]
+        questions = [{**question, "mentions": of} for question, of in zip(questions, mentions, strict=True)]
+    else:
+        options["mentions"] = finder = find_mention_finder(source)
+        mentions = [in_tokens(finder(sentence_of(question)[0]), question) for question in questions]
+    return scored_posts(pipe, questions, pairs, mentions, source, **options)
 
 
 def _mentions(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
@@ -156,14 +130,18 @@ def _mentions(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     return sorted({tuple(pair[role]) for pair in pairs for role in ("head", "tail") if pair[role]})
 
 
-def _joined(facts: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
-    return _mentions([{"head": fact["head_span"], "tail": fact["tail_span"]} for fact in facts])
+def own_mentions(pipe: Pipe, question: Question) -> list[Mention]:
+    """What the model's head finds in a post, those that are in no pair included."""
+    text = {name: value for name, value in question.items() if name not in ("image", "boxes", *FEATURES)}
+    sentence = pipe.processor.encode_sentence(read_question(text, open_image=None).post, question["id"])
+    found, _ = pipe.model.find_mentions([sentence], **pipe.processor.collate_rows([sentence]).to(pipe.device))
+    return found[0]
 
 
-def found_units(finder: Finder, question: Question) -> list[tuple[int, int]]:
-    """What a finder finds, in the tokens that it touches."""
-    text, units = sentence_of(question)
-    spans = [tokens_of_span((mention.start, mention.end), units) for mention in finder(text)]
+def in_tokens(mentions: Sequence[Mention], question: Question) -> list[tuple[int, int]]:
+    """The mentions as spans of the tokens that they touch."""
+    _, units = sentence_of(question)
+    spans = [tokens_of_span((mention.start, mention.end), units) for mention in mentions]
     return [span for span in spans if span is not None]
 
 
@@ -224,7 +202,7 @@ def cost(pipe: Pipe, posts: datasets.Dataset, rounds: int, *, batch_size: int) -
         spread_over_lengths([len(post["tokens"]) for post in posts], batch_size, TIMED // batch_size)
     )
     raw = [raw_question(post, pipe.model.config) for post in chosen]
-    asked = [_pairs_of(facts) for facts in _asked(pipe, raw, "pairs", batch_size=batch_size, all_pairs=True)]
+    asked = [_pairs_of(facts) for facts in ask(pipe, raw, "pairs", batch_size=batch_size, all_pairs=True)]
     annotated = [[{role: pair[role] for role in ("head", "tail")} for pair in post["pairs"]] for post in chosen]
     kept = [i for i, pairs in enumerate(asked) if pairs]  # a post without pairs is no question with pairs
     questions = {
