@@ -73,7 +73,7 @@ def test_any_other_name_is_a_token_classification_model(monkeypatch):
     assert find_mention_finder("org/ner:x") == "org/ner:x"
 
 
-def test_spacy_itself():
+def test_spacy_itself(tmp_path):
     spacy = pytest.importorskip("spacy", reason="spacy is not installed")
     nlp = spacy.blank("en")
     nlp.add_pipe("entity_ruler").add_patterns(
