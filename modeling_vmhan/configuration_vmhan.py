@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from .argument_types import read_constraints, read_relations, read_types, types_in
 from .hypergraph import HYPEREDGE_FAMILIES
 from .labels import NONE_LABELS, check_choice, check_number, find_none_label
+from .precision import read_precision_tables
 from .words import close_matches
 
 
@@ -108,6 +109,8 @@ class VMHANConfig(PreTrainedConfig):
         calibration_temperature: class probabilities are softmax(logits / calibration_temperature); logits and losses
             are without it. (transformers refuses to save the name `temperature`, a parameter of generation.)
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
+        precision_table: what the pipeline's option min_precision looks up: {"pairs": rows, "posts": rows} of
+            (score, precision, recall) on a validation split, of given pairs and of facts found in raw posts.
         initializer_range: standard deviation of the new layers' initial weights.
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
 
@@ -153,6 +156,7 @@ class VMHANConfig(PreTrainedConfig):
         kl_loss_weight: float = 0.01,
         calibration_temperature: float = 1.0,
         none_label: str | None = None,
+        precision_table: dict[str, list] | None = None,
         initializer_range: float = 0.02,
         **kwargs,
     ):
@@ -169,6 +173,7 @@ class VMHANConfig(PreTrainedConfig):
         self.mention_types = types_in(self.labels) if mention_types is None else read_types(mention_types)
         self.type_constraints = read_constraints(type_constraints, self.labels)
         self.functional_relations = read_relations("functional_relations", functional_relations, self.labels)
+        self.precision_table = read_precision_tables(precision_table)
         if "custom_pipelines" in kwargs:
             self.custom_pipelines = _CustomPipelines(kwargs["custom_pipelines"])
         for name, choices in CHOICES.items():

@@ -27,6 +27,7 @@ from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.models import Model, build_model
+from vmhan.training.raw_posts import precision_tables
 from vmhan.training.results import complete, describe, save_folder, write_results
 from vmhan.training.trainer import RelationTrainer, gathered_weights, real_pairs, score_evaluation, train
 
@@ -73,6 +74,11 @@ def _run(
     results = measure(trainer, posts, metrics)
     weights = gathered_weights(trainer)
     if trainer.is_world_process_zero():
+        if "validation" in posts and model_args.baseline is None:
+            asked = None if weights is not None else posts["validation"]  # sharded weights answer no single process
+            tables = precision_tables(model, processor, results["validation"], asked)
+            model.config.precision_table = tables
+            metrics |= {} if tables is None else {"precision_table": tables}
         output_dir = Path(run_args.output_dir)
         save_folder(output_dir, model, processor, weights)
         write_results(output_dir, metrics, results, posts, model.config)

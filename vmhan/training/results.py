@@ -24,6 +24,7 @@ from modeling_vmhan.images import load_image
 from modeling_vmhan.uncertainty import check_finite
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
+from vmhan.scoring.precision import draw_precision
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.checkpoints import ASIDE
 from vmhan.training.data import FEATURE_COLUMNS
@@ -61,7 +62,7 @@ def write_results(
     posts: datasets.DatasetDict,
     config: VMHANConfig | BaselineConfig,
 ) -> None:
-    """environment.json, predictions.jsonl, metrics.json, and figures/reliability.png where matplotlib is there."""
+    """environment.json, predictions.jsonl, metrics.json, and figures/ where matplotlib is there."""
     rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
     write_json(output_dir / "environment.json", describe_environment())
     lines = (json_text(row, "predictions.jsonl") + "\n" for row in rows)
@@ -71,6 +72,7 @@ def write_results(
     try:
         pairs = {split: real_pairs(result) for split, result in results.items()}
         draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, config.calibration_temperature)
+        draw_precision(output_dir / "figures" / "precision.png", metrics.get("precision_table") or {})
     except ImportError as error:
         logger.warning("%s", error)
 

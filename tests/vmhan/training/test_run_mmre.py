@@ -67,6 +67,7 @@ def test_metrics_are_flat_fractions_that_predictions_score_to(finished):
     output, metrics = finished
     written, config = json.loads((output / "metrics.json").read_text()), config_of(output)
     assert written == metrics and written["leaky"] is False and "seed" in written
+    assert written.pop("precision_table", None) == config.precision_table
     assert all(isinstance(value, (int, float)) for value in written.values())
     for split in ("validation", "test"):
         rows = rows_of(output, split)
