@@ -1,32 +1,30 @@
 """The pipeline "multimodal-relation-classification": questions about posts in, relations with their worth out."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from PIL import Image
 from transformers import Pipeline
 from transformers.utils import logging
 
 from .addresses import is_url
-from .argument_types import constraints_of, read_constraints
+from .answers import allowed_by_types, answers_of
+from .argument_types import read_constraints
 from .batching import EncodedPost
 from .calling import CallingPipeline
-from .direction import INVERSE, inverse_id, to_text_order
-from .drawing import draw_explanation
+from .direction import to_text_order
 from .explanation import explain_pairs
-from .facts import allowed_labels, facts_of, possible, with_ends
+from .facts import facts_of, possible, with_ends
 from .fetching import fetch_image
-from .fonts import LEFT_TO_RIGHT
 from .images import MAX_PIXELS, load_image, stored_image
 from .mention_finders import MentionFinder, token_classification_finder
 from .mentions import Mention
 from .posts import sentence_of
 from .precision import least_score
 from .processing_vmhan import SHARED_FIELDS
-from .questions import Question, given_mentions, in_units, read_question, with_mentions
+from .questions import Question, given_mentions, read_question, with_mentions
 from .text_encoding import SentenceMemory, has_same_rows
 from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
 from .values import FLAG, Kind, choice, number, read_value
@@ -227,7 +225,8 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         if is_sampled:
             gaussians, noise = (output.read_mean, output.read_variance), {"num_samples": num_samples, "seed": seed}
             samples = monte_carlo_probabilities(self.model.classifier, *gaussians, temperature=temperature, **noise)
-        if (allowed := self._allowed(questions, type_constraints)) is not None:
+        if (allowed := allowed_by_types(questions, config, type_constraints)) is not None:
+            allowed = allowed.to(probabilities.device)
             probabilities, samples = possible(probabilities, allowed), possible(samples, allowed)
         explanations = None
         if explain:
@@ -243,19 +242,6 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             answers.append((question, probabilities[own], of_question, explanations and explanations[own]))
         return answers
 
-    def _allowed(self, questions: list[Question], constraints: Any) -> torch.Tensor | None:
-        """Which labels the types of the mentions allow, (P, R) bool; None where nothing is constrained."""
-        config = self.model.config
-        given = config.type_constraints if constraints is True else constraints or {}
-        by_label = constraints_of(config.labels, given)
-        if not by_label or not any(question.mentions for question in questions):
-            return None
-        types = []
-        for question in questions:
-            known = {span: mention.type for span, mention in (question.mentions or {}).items()}
-            types += [(known.get(pair["head"]), known.get(pair.get("tail"))) for pair in question.post["pairs"]]
-        return allowed_labels(types, config.labels, by_label).to(self.device)
-
     def postprocess(
         self,
         model_outputs: dict[str, Any],
@@ -267,7 +253,8 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
     ) -> dict[str, Any] | list[dict[str, Any]]:
         question, *of_pairs = model_outputs["answer"]
         config, asks_for_facts = self.model.config, question.asks_for_facts
-        answers = [] if of_pairs[0] is None else list(self._each(question, *of_pairs, top_k, abstain_below))
+        options = {"top_k": top_k, "abstain_below": abstain_below}
+        answers = [] if of_pairs[0] is None else list(answers_of(question, *of_pairs, config, **options))
         if not asks_for_facts:
             return answers[0] if question.single else answers
         if all_pairs:
@@ -277,45 +264,6 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             min_score = max(min_score, least_score((config.precision_table or {}).get(of), min_precision))
         rule = {"none_label": config.none_label, "functional": config.functional_relations, "min_score": min_score}
         return facts_of(answers, **rule)
-
-    def _each(
-        self,
-        question: Question,
-        probabilities: torch.Tensor,
-        worth: tuple,
-        explanations: list | None,
-        top_k: int | None,
-        abstain_below: float,
-    ) -> Iterator[Any]:
-        """The answer of each pair; where facts are asked for (answer, head, tail), the mentions in their units."""
-        post, (mean, entropy, information), config = question.post, worth, self.model.config
-        labels, none = config.labels, config.label2id[config.none_label]
-        for i, (pair, of_pair) in enumerate(zip(post["pairs"], probabilities.tolist())):
-            ranked = sorted(range(len(labels)), key=lambda label: -of_pair[label])
-            best, score, names, ends = ranked[0], of_pair[ranked[0]], labels, ("head", "tail")
-            if config.order_blind and labels[best].endswith(INVERSE):  # the other way round, all of it
-                ends = ("tail", "head")
-                names = [labels[inverse_id(label, config.label2id)] for label in range(len(labels))]
-            entities = _entities(post, pair)
-            answer = {
-                **{role: entities[end] for role, end in zip(("head", "tail"), ends)},
-                "relation": names[best] if score >= abstain_below else None,
-                "score": score,
-                "abstained": not score >= abstain_below,
-                "none_score": of_pair[none],
-                "top_k": [{"relation": names[j], "score": of_pair[j]} for j in ranked[:top_k]],
-                "uncertainty": {
-                    "monte_carlo_score": float(mean[i, best]),
-                    "entropy": float(entropy[i]),
-                    "mutual_information": None if information is None else float(information[i]),
-                },
-            }
-            if explanations is not None:
-                tail = answer["tail"] if isinstance(answer["tail"], str) else "[object]"
-                title = f"{answer['head']}  {LEFT_TO_RIGHT}->  {tail}{LEFT_TO_RIGHT}:  {names[best]}  ({score:.0%})"
-                picture = draw_explanation(explanations[i], sentence_of(post)[0], post.get("image"), title)
-                answer["explanation"] = {**explanations[i], "picture": picture}
-            yield (answer, *(in_units(question, pair[end]) for end in ends)) if question.asks_for_facts else answer
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """Model and processor, with all their code and this pipeline's: a complete repository."""
@@ -358,14 +306,3 @@ def _open_image(
     if is_url(source):
         source = fetch_image(source, timeout=url_timeout, max_bytes=url_max_bytes, allow_private=allow_private_urls)
     return load_image(source, max_pixels=max_pixels)
-
-
-def _entities(post: dict[str, Any], pair: dict[str, Any]) -> dict[str, Any]:
-    """The words of head and tail; of a tail that is an object its box, or its index where boxes are not given."""
-    text, places = sentence_of(post)
-    spans = {role: pair[role] for role in ("head", "tail") if role in pair}
-    words = {role: text[places[start][0] : places[end - 1][1]] for role, (start, end) in spans.items()}
-    if "tail" not in pair:
-        boxes, index = post.get("boxes", []), pair["tail_object"]
-        words["tail"] = boxes[index] if index < len(boxes) else f"object {index}"
-    return words
