@@ -40,7 +40,7 @@ def read_precision_tables(value: Any) -> dict[str, list[list[float]]] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or not value.keys() <= set(TABLES):
-        raise ValueError(f"precision_table must be None or a dict of {list(TABLES)}, received {shown(value)}.")
+        raise ValueError(f"precision_table must be None or a dict of {list(TABLES)}, received {value!r}.")
     tables = {}
     for name, rows in value.items():
         is_rows = isinstance(rows, (list, tuple)) and all(map(_is_row, rows))

@@ -16,6 +16,7 @@ from modeling_vmhan import (
     VMHANForRelationClassification,
 )
 from modeling_vmhan.configuration_vmhan import PLAIN_ENCODERS
+from modeling_vmhan.precision import least_score
 from vmhan.scoring.scorer import score
 
 
@@ -51,6 +52,7 @@ INVALID_VALUES = {
     "kl_loss_weight": ["0.1"],
     "calibration_temperature": [0.0, float("nan")],
     "none_label": ["unrelated"],
+    "precision_table": [3, {"triples": []}],
     "initializer_range": [0],
 }
 INVALID = [(field, value) for field, values in INVALID_VALUES.items() for value in values]
@@ -122,6 +124,7 @@ EFFECTS = {
     "kl_loss_weight": (0.7, "loss", {}),
     "calibration_temperature": (2.0, "answer", {}),
     "none_label": ("unrelated", "f1", {"id2label": {0: "None", 1: "peer", 2: "unrelated", 3: "member_of"}}),
+    "precision_table": ({"pairs": [[0.4, 0.6, 0.5]]}, "least_score", {}),
     "initializer_range": (0.4, "weights", {}),
 }
 
@@ -144,6 +147,8 @@ def observe(make_processor, posts):
         if kind == "f1":  # with the none label's pairs left out of it
             names, predicted = ["peer", "unrelated", "None", "peer"], ["peer", "unrelated", "peer", "None"]
             return score(names, predicted, labels=config.labels, none_label=config.none_label)["f1"]
+        if kind == "least_score":
+            return config.precision_table and least_score(config.precision_table["pairs"], 0.5)
         torch.manual_seed(0)
         inputs = make_processor(config)(posts(), label2id=config.label2id)
         if kind == "inputs":
