@@ -10,9 +10,10 @@ from modeling_vmhan.mention_finders import MentionFinder, of_whole_words, token_
 from modeling_vmhan.mentions import Mention
 
 
-__all__ = ["GLINER_LABELS", "find_mention_finder", "gliner_finder", "spacy_finder"]
+__all__ = ["FINDERS", "GLINER_LABELS", "find_mention_finder", "gliner_finder", "spacy_finder"]
 
 SPACY, GLINER = "spacy:", "gliner:"
+FINDERS = "spacy:PIPELINE, gliner:MODEL[:LABEL,LABEL], or a token classification model"
 GLINER_LABELS = ("person", "organization", "location", "miscellaneous")
 GLINER_THRESHOLD = 0.5  # GLiNER's own
 # What OntoNotes marks beside the named entities.

@@ -18,6 +18,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline
+from modeling_vmhan.mentions import Mention
 from vmhan import cli
 from vmhan.inference import answering
 from vmhan.inference import command as predict_command
@@ -166,6 +167,17 @@ def test_options_of_facts_reach_the_pipeline(folder, tmp_path):
     arguments = ["--mentions", "NAME", "--min_precision", "0.8"]
     read = predict_command.parse_arguments([str(folder / "model"), str(source), "--output", "x.jsonl", *arguments])
     assert [getattr(read, name) for name in predict_command.OF_FACTS] == ["NAME", None, 0.8, None]
+
+
+def test_mentions_are_found_by_what_is_named(folder, tmp_path, monkeypatch):
+    source, asked = write_lines(tmp_path / "in.jsonl", [{"text": TEXTS[0]}]), []
+    finder = lambda text: [Mention(0, 3, "per", 0.5), Mention(8, 11, "per", 0.5)]  # noqa: E731
+    monkeypatch.setattr(predict_command, "find_mention_finder", lambda name: asked.append(name) or finder)
+    command = [str(folder / "model"), str(source), "--output", str(tmp_path / "out.jsonl"), "--device", "cpu"]
+    assert predict_command.main([*command, "--mentions", "spacy:x", "--all_pairs"]) == 0
+    found = lines_of(tmp_path / "out.jsonl")
+    assert asked == ["spacy:x"] and {(row["head"], row["tail"]) for row in found} == {("Ann", "Bob"), ("Bob", "Ann")}
+    assert all(row["score"] <= 0.25 for row in found)
 
 
 def test_images_are_bytes_urls_or_paths_beside_the_input(folder, tmp_path):
