@@ -32,6 +32,7 @@ from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_jsonl, write_parquet
 from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
 from vmhan.inference.graph_picture import write_picture
+from vmhan.inference.mention_finders import find_mention_finder
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions, digest_of_questions
 from vmhan.inference.resumable import Make, ResumableOutput
 from vmhan.training.checkpoints import check_model_folder
@@ -52,6 +53,7 @@ GRAPH_WRITERS = {  # by what stands in the place of --output's suffix; GraphML i
     ".graphml": write_graphml,
 }
 GRAPHS = {"triples": (".graphml",), "graph": tuple(GRAPH_WRITERS)}  # that a format writes
+FINDERS = "spacy:PIPELINE, gliner:MODEL, or a token classification model (default: the model itself)"
 OF_FACTS = ("mentions", "min_score", "min_precision", "all_pairs")  # options of the pipeline, left out where None
 STANDARD = Path("-")  # standard input or output
 
@@ -101,7 +103,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
     parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
     parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
-    parser.add_argument("--mentions", help="of raw posts: the name of a token classification model that finds them")
+    parser.add_argument("--mentions", help=f"what finds those of raw posts: {FINDERS}")
     parser.add_argument("--min_score", type=float, help="no facts of raw posts or mentions with a lower score")
     parser.add_argument("--min_precision", type=float, help="the same, by the precision that it had on validation")
     parser.add_argument("--all_pairs", action="store_true", default=None, help="facts with no relation as well")
@@ -174,6 +176,8 @@ def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
     of_facts = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
+    if "mentions" in of_facts:
+        of_facts["mentions"] = find_mention_finder(of_facts["mentions"])
     return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
 
 
