@@ -109,6 +109,11 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 what VMHANProcessor takes, or a text; its image may also be an http(s) URL. The post of one pair has
                 the pair's keys itself; with `pairs` the answer is a list. docs/posts.md has every key.
             image, and every other key of a post, as keywords: they are one question, or complete `inputs`.
+            mentions: what finds the mentions of raw posts in the place of the model: a function of a text that returns
+                `mentions.Mention`s, or the name of a token classification model. A list is a key of the post.
+            min_score, min_precision: no facts with a lower score (default 0), or with one that had a lower precision
+                on validation. all_pairs: facts with no relation as well (default False).
+            type_constraints: {relation: [[head type, tail type], ...]}, True (default: the model's own) or False.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32, at most 10,000). seed: of their noise
@@ -123,10 +128,12 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             batch_size, num_workers: as in every Pipeline; batch_size counts questions. Workers tokenize.
 
         Returns:
-            for each pair a dict of head and tail (the words, or the tail's box; of an order-blind model in the
-            direction of the relation, whichever was given as which), relation and score (the best one's
-            probability, softmax(logits / config.calibration_temperature)), abstained, none_score, top_k (dicts of
-            relation and score), with explain=True explanation (nodes, hyperedges, picture), and uncertainty:
+            for each pair, or each fact of a question that names none (best score first, with head_span, tail_span,
+            head_type, tail_type, and in score the probabilities of its mentions), a dict of head and tail (the words,
+            or the tail's box; of an order-blind model in the direction of the relation, whichever was given as which),
+            relation and score (the best one's probability, softmax(logits / config.calibration_temperature)),
+            abstained, none_score, top_k (dicts of relation and score), with explain=True explanation (nodes,
+            hyperedges, picture), and uncertainty:
             {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
             samples of the node Gaussians; mutual_information is None for a model without variances. A question or an
             image that cannot be read, and scores that are not finite, are a ValueError or OSError that names the post.

@@ -563,10 +563,8 @@ BAD_POSTS = {
     "span empty": (("pairs", 0, "tail", (3, 3)), r"pair 0, tail: .*start < end.*received \(3, 3\)"),
     "no span": (("pairs", 0, "head", None), r"pair 0 needs head, .*received \{'tail': \(2, 3\)\}"),
     "span of fractions": (("pairs", 0, "tail", (0.0, 3.0)), r"pair 0: tail must be .*received tuple: \(0\.0, 3\.0\)"),
-    "text phrase of words": (
-        ("pairs", 0, "text_phrases", ["An"]),
-        "pair 0: text_phrases must be .* spans.*received str: 'An'",
-    ),
+    "text phrase that is not there": (("pairs", 0, "text_phrases", ["An"]), "pair 0, text phrase: 'An' is not in the"),
+    "text phrases in one": (("pairs", 0, "text_phrases", "Ann"), "pair 0: text_phrases must be .*received str: 'Ann'"),
     "text phrases are no list": (("pairs", 0, "text_phrases", 3), "pair 0: text_phrases must be a list .*int"),
     "white space": (("tokens", "Ann met   in Paris a b c d".split(" ")), r"no token for the span \(2, 3\)"),
     "relation name": (("pairs", 0, "relation", "enemy"), r"unknown relation 'enemy'; .*\['peer', 'None'"),

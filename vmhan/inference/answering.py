@@ -71,7 +71,8 @@ def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) ->
         raise
     except Exception as error:  # whatever a row can cause must not stop the run
         if len(questions) == 1:
-            return {}, dict.fromkeys(questions, f"{type(error).__name__}: {error}")
+            reason = str(error).removeprefix("input 0: ")  # its place in this list, and not in the file
+            return {}, dict.fromkeys(questions, f"{type(error).__name__}: {reason}")
     answers, reasons = {}, {}
     for number, question in questions.items():
         answered, failed = answer_batch(pipe, {number: question}, batch_size)

@@ -102,7 +102,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
     parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
     parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
-    parser.add_argument("--mentions", metavar="NAME", help=f"what finds those of raw posts: {FINDERS}")
+    parser.add_argument("--mentions", metavar="NAME", help=f"finds those of raw posts in the model's place: {FINDERS}")
     parser.add_argument("--min_score", type=float, help="no facts of raw posts or mentions with a lower score")
     parser.add_argument("--min_precision", type=float, help="the same, by the precision that it had on validation")
     parser.add_argument("--all_pairs", action="store_true", default=None, help="facts with no relation as well")
@@ -175,8 +175,8 @@ def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
     of_facts = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
-    if arguments.mentions is not None:
-        of_facts["mentions"] = find_mention_finder(arguments.mentions)
+    if "mentions" in of_facts:
+        of_facts["mentions"] = find_mention_finder(of_facts["mentions"])
     return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
 
 

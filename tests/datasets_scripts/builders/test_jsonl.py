@@ -119,7 +119,7 @@ def test_a_full_row(folder):
 
 
 def test_a_row_of_one_pair_has_its_fields_itself(folder):
-    fields = {"head": "Bob", "tail": "boss", "relation": "peer", "text_phrases": ["met"]}
+    fields = {"head": "Bob", "tail": "boss", "relation": "peer", "text_phrases": [[4, 7]]}
     one, other = read(write(folder, {"text": TEXT, **fields}, row(pairs=[fields])))
     assert one["pairs"] == other["pairs"] and one["pairs"][0]["text_phrases"] == [[1, 2]]
 
