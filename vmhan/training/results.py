@@ -121,10 +121,11 @@ def describe(
 def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
     """Of a trained VM-HAN an answered example if asked for, the card, the upload; last run.json, the end of a run."""
     folder = Path(run_args.output_dir)
-    if run_args.show_example and is_repository and "test" in posts:
-        show_example(folder, posts["test"])
+    stored = [posts[s] for s in ("test", "validation", "train") if isinstance(posts.get(s), datasets.Dataset)]
+    if run_args.show_example and is_repository and stored:
+        show_example(folder, stored[0])
     elif run_args.show_example:
-        reason = "there is no test split" if is_repository else "a baseline has no pipeline"
+        reason = "there is no split that is stored" if is_repository else "a baseline has no pipeline"
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
     if is_repository:
         write_model_card(folder, run, repo_id=run_args.hub_model_id, is_finished=not run_args.publish)
