@@ -1,6 +1,6 @@
 """Made posts of one's own: sentences out of templates with names, four relations and None, and a small picture each.
 
-    python tests/helpers/own_posts.py FOLDER [COUNT]     writes FOLDER/my_posts.jsonl and FOLDER/pictures/
+python tests/helpers/own_posts.py FOLDER [COUNT]     writes FOLDER/my_posts.jsonl and FOLDER/pictures/
 """
 
 import json
