@@ -1,4 +1,4 @@
-"""One file of posts becomes three splits: nothing is in two of them, and each relation is in all, as far as it goes."""
+"""One file of posts becomes three splits: nothing is in two of them, and each relation is in all if it can be."""
 
 from collections import Counter
 

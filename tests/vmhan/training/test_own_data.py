@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel
 
 import vmhan
 from datasets_scripts.configs import find_config, read_entries
+from vmhan.training import evaluate
 from vmhan.training import own_data as room
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.data import load_posts
@@ -60,10 +61,8 @@ def test_one_command_makes_a_model_that_takes_pictures_and_says_what_is_next(ran
     output, done = ran
     assert AutoConfig.from_pretrained(output).vision_encoder == "transformers"
     assert "recipe is own_data_small" in done.stderr and "minutes; posts: train" in done.stderr
-    assert (
-        "25 images found in pictures, 24 used, by 24 of 24 rows; 1 that no post names, the first is unnamed.png"
-        in (done.stderr)
-    )
+    used = "25 images found in pictures, 24 used, by 24 of 24 rows; 1 that no post names, the first is unnamed.png"
+    assert used in done.stderr
     assert "gold" in done.stderr and (output / "example.png").is_file()  # an answer about a post of its own
     following = [line.split() for line in done.stdout.splitlines() if line.startswith("  vmhan ")]
     assert [command[1:3] for command in following] == [["predict", "out"], ["publish", "out"]]
@@ -78,8 +77,6 @@ def test_the_run_names_no_folder_and_is_evaluated_on_the_same_split(ran, place, 
     output, _ = ran
     run = json.loads((output / "run.json").read_text())
     assert not {"data", "images", "data_dir"} & set(run["data"]) and run["data"]["split_seed"] == 0
-    from vmhan.training import evaluate
-
     given = {"data": place / "my_posts.jsonl", "images": place / "pictures", "cache_dir": place / "cache"}
     given |= {"use_cpu": True, "disable_tqdm": True, "output_dir": place / "again"}
     evaluated = evaluate.main([str(output), *words(given)])
