@@ -154,7 +154,11 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
             question = json.dumps({**post, "image": picture.name}, indent=2)
             write_text(output_dir / "example.json", question + "\n")
             post["image"] = str(picture)
-    logger.info("sentence: %s", " ".join(post["tokens"]))
+    logger.info("sentence: %s", post.get("text") or " ".join(post["tokens"]))
     for answer, relation in zip(pipe(post), gold, strict=True):
         words = "%(head)s -> %(tail)s: %(relation)s (%(score).2f), gold %(gold)s"
         logger.info(words, {**answer, "gold": relation})
+    if pipe.model.config.mentions:
+        raw = {name: value for name, value in post.items() if name not in ("pairs", "hypergraph")}
+        facts = [f"{fact['head']} -> {fact['tail']}: {fact['relation']} ({fact['score']:.2f})" for fact in pipe(raw)]
+        logger.info("without being told the mentions: %s", "; ".join(facts) or "no fact")
