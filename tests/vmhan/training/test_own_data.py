@@ -99,7 +99,7 @@ def test_from_python_posts_become_a_pipeline(place, small, tmp_path):
     posts[3]["image"] = (place / "pictures" / "3.png").read_bytes()
     del posts[4]["image"]
     pipe = vmhan.train(posts, place / "pictures", tmp_path / "out", **small)
-    answer = pipe({**posts[0], "pairs": None, "image": image, "head": "Acme", "tail": "Porto"})
+    answer = pipe({"text": "Porto is the home of Acme", "image": image, "head": "Acme", "tail": "Porto"})
     assert answer["relation"] in pipe.model.config.labels and pipe.model.config.vision_encoder == "transformers"
     rows = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert {row["id"] for row in rows} < {post["id"] for post in posts}
@@ -136,7 +136,7 @@ def said_of(caplog, place, small, **flags):
         ({"visual": "none"}, "--visual none"),
         ({"preset": "text_only"}, "--preset text_only"),
         ({"model": "mtb"}, "--model mtb"),
-        ({"features": None}, "openai/clip-vit-base-patch32 cannot be had"),
+        ({"features": None}, "the vision encoder openai/clip-vit-base-patch32 cannot be had"),
     ],
 )
 def test_why_no_picture_is_used_is_said(caplog, place, small, flags, reason):
