@@ -29,6 +29,7 @@ from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.checkpoints import ASIDE
 from vmhan.training.data import FEATURE_COLUMNS
 from vmhan.training.environment import describe_environment
+from vmhan.training.raw_posts import raw_question
 from vmhan.training.trainer import real_pairs
 
 
@@ -159,6 +160,6 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
         words = "%(head)s -> %(tail)s: %(relation)s (%(score).2f), gold %(gold)s"
         logger.info(words, {**answer, "gold": relation})
     if pipe.model.config.mentions:
-        raw = {name: value for name, value in post.items() if name not in ("pairs", "hypergraph")}
-        facts = [f"{fact['head']} -> {fact['tail']}: {fact['relation']} ({fact['score']:.2f})" for fact in pipe(raw)]
+        facts = pipe(raw_question(post, pipe.model.config))
+        facts = [f"{fact['head']} -> {fact['tail']}: {fact['relation']} ({fact['score']:.2f})" for fact in facts]
         logger.info("without being told the mentions: %s", "; ".join(facts) or "no fact")
