@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml
 	touch $@
 
 demo: install  ## draw postcards, train the full model and the text-only baseline, evaluate, predict one example
-	$(BIN)/vmhan train demo --output_dir outputs/demo
-	$(BIN)/vmhan train demo --output_dir outputs/demo-text-only --preset text_only --show_example false
+	$(BIN)/vmhan train demo --output_dir outputs/demo --overwrite true
+	$(BIN)/vmhan train demo --output_dir outputs/demo-text-only --preset text_only --show_example false --overwrite true
 	@$(BIN)/python -c "import json; f = {n: json.load(open(f'outputs/{n}/metrics.json'))['test_f1'] for n in ('demo', 'demo-text-only')}; \
 	print('test F1: full model {demo:.4f}, text-only baseline {demo-text-only:.4f}'.format(**f))"
 

@@ -24,7 +24,7 @@ RUN_FILE = "run.json"  # a run writes it last of all: where it is, the run is fi
 ENCODERS = {"offline:all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2"}
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LOCAL_FOLDERS = re.compile(r"""(?<![\w./])/(?:[^/\s"']+/)+""")  # as in transformers:/home/ann/encoder
-LOCAL_FIELDS = ("data_dir", "cache_dir", "generated_images", "text_encoder")
+LOCAL_FIELDS = ("data", "images", "data_dir", "cache_dir", "generated_images", "text_encoder")
 TRAINING_FIELDS = (
     "learning_rate", "head_learning_rate", "weight_decay", "num_train_epochs", "early_stopping_patience",
     "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim",

@@ -3,11 +3,12 @@
 import importlib
 
 
-__all__ = ["VMHANConfig", "VMHANForRelationClassification", "VMHANProcessor"]
+__all__ = ["VMHANConfig", "VMHANForRelationClassification", "VMHANProcessor", "train"]
 
 
 def __getattr__(name: str):
-    """The model's classes, imported (with torch) when they are first asked for."""
+    """The model's classes, and `train`, imported (with torch) when they are first asked for."""
     if name in __all__:
-        return getattr(importlib.import_module("modeling_vmhan"), name)
+        place = "vmhan.training.from_python" if name == "train" else "modeling_vmhan"
+        return getattr(importlib.import_module(place), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,7 +19,7 @@ or pair; rows of the same sentence and image make one post. In CSV, lists and sp
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -39,7 +39,7 @@ from model_cards.secrets import without_secrets
 from modeling_vmhan.direction import directed_labels, to_text_order
 
 
-__all__ = ["Posts", "PostsConfig", "read_labels", "read_posts"]
+__all__ = ["Posts", "PostsConfig", "read_labels", "read_posts", "read_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ class PostsConfig(datasets.BuilderConfig):
     order_blind: bool = False
     symmetric_relations: list[str] | None = None  # with order_blind: those that point both ways
     selector: SelectorByRule | None = None  # what puts a pair's phrases and objects in order, as for MNRE
+    file: str | None = None  # of the folder: all posts, as the split train, for `datasets_scripts.splitting`
+    image_dir: str | None = None  # where the images are, if not in the folder
 
 
 class Posts(FolderBuilder):
@@ -83,15 +85,21 @@ class Posts(FolderBuilder):
     def source_files(cls, config: PostsConfig) -> list[Path]:
         """Every file that a build with `config` may read; `build` digests their names, sizes and times."""
         folder = cls.data_folder(config.data_dir)
-        texts = list(cls.text_files(folder).values())
-        rows = ((place, row.image) for path in texts for place, row in _rows(path)) if config.images else ()
+        texts = list(cls._text_files(folder, config).values())
+        rows = ((place, row.image) for path in texts for place, row in read_rows(path)) if config.images else ()
         places = {image: place for place, image in rows if image}
-        found = (_image_path(folder, image, place) for image, place in sorted(places.items()))
+        image_dir = cls.data_folder(config.image_dir or folder)
+        found = (_image_path(image_dir, image, place) for image, place in sorted(places.items()))
         return [*texts, folder / LABEL_FILE, *filter(None, found)]
+
+    @classmethod
+    def _text_files(cls, folder: Path, config: PostsConfig) -> dict[str, Path]:
+        """As `text_files`, or the one file that the config names."""
+        return cls.text_files(folder) if config.file is None else {"train": folder / config.file}
 
     def _info(self) -> datasets.DatasetInfo:
         check_config(self.config)
-        labels, symmetric = read_labels(self.folder), self.config.symmetric_relations or []
+        labels, symmetric = self._labels(), self.config.symmetric_relations or []
         if unknown := [name for name in symmetric if name not in labels or not self.config.order_blind]:
             raise ValueError(
                 f"symmetric_relations: expected relations of the data, {labels}, and order_blind=True, received "
@@ -104,16 +112,26 @@ class Posts(FolderBuilder):
             mark_protocol(info, ORDER_BLIND)
         return info
 
+    def _split_generators(self, dl_manager: datasets.DownloadManager) -> list[datasets.SplitGenerator]:
+        if self.config.file is None:
+            return super()._split_generators(dl_manager)
+        path = self.folder / self.config.file
+        return [datasets.SplitGenerator(name="train", gen_kwargs={"split": path.stem, "path": path})]
+
+    def _labels(self) -> list[str]:
+        return read_labels(self.folder, self._text_files(self.folder, self.config))
+
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         symmetric = self.config.symmetric_relations or []
-        for index, (place, post) in enumerate(read_posts(path, labels=read_labels(self.folder), split=split)):
+        image_dir = self.data_folder(self.config.image_dir or self.folder)
+        for index, (place, post) in enumerate(read_posts(path, labels=self._labels(), split=split)):
             if self.config.order_blind:
                 post["pairs"] = [to_text_order(pair, symmetric) for pair in post["pairs"]]
             if self.config.images:
-                image_path = _image_path(self.folder, post["image_id"], place)
+                image_path = _image_path(image_dir, post["image_id"], place)
                 if post["image_id"] and image_path is None and self.config.missing_images == "error":
                     raise ValueError(
-                        f"{place}, field 'image': expected a file in {self.folder} or its images/, received "
+                        f"{place}, field 'image': expected a file in {image_dir} or its images/, received "
                         f"{without_secrets(post['image_id'])!r}, which is in neither. Put it there, or leave it out"
                     )
                 post["image"] = str(image_path) if image_path else None
@@ -125,7 +143,7 @@ def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[s
 
     A ValueError names file, line, field and fix of a malformed row, or both places of two posts of one id.
     """
-    rows = ((place, post_of_row(row, place=place, labels=labels)) for place, row in _rows(path))
+    rows = ((place, post_of_row(row, place=place, labels=labels)) for place, row in read_rows(path))
     places: dict[str, str] = {}
     for index, (place, post) in enumerate(rows if path.suffix == ".jsonl" else _joined(rows)):
         post["id"] = f"{split}-{index}" if post["id"] is None else post["id"]
@@ -138,8 +156,9 @@ def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[s
         yield place, post
 
 
-def read_labels(folder: Path) -> list[str]:
+def read_labels(folder: Path, files: Mapping[str, Path] | None = None) -> list[str]:
     """The relations, order = id: those of labels.json; else those of all rows, the none label first, then by name.
+    Rows are those of `files`, by split; left out, of the folder's.
 
     ValueError if labels.json is malformed, or there is not exactly one none label.
     """
@@ -147,9 +166,9 @@ def read_labels(folder: Path) -> list[str]:
     if path.is_file():
         labels, source = read_label_file(path), str(path)
     else:
-        files = Posts.text_files(folder)
+        files = Posts.text_files(folder) if files is None else files
         seen = {
-            split: {pair.relation for _, row in _rows(file) for pair in row.pairs} for split, file in files.items()
+            split: {pair.relation for _, row in read_rows(file) for pair in row.pairs} for split, file in files.items()
         }
         labels, source = sorted(set().union(*seen.values())), f"the rows of {folder}"
         if "train" in seen and (untrained := sorted(set(labels) - seen["train"])):
@@ -179,10 +198,10 @@ def _joined(rows: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, d
     yield from posts.values()
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """(place, row) of each row; a row of CSV is a row of JSONL with one pair."""
+def read_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """(place, row) of each row of a file; a row of CSV is a row of JSONL with one pair."""
     place = None
-    for place, row in _csv_rows(path) if path.suffix == ".csv" else _json_rows(path):
+    for place, row in _json_rows(path) if path.suffix == ".jsonl" else _csv_rows(path):
         yield place, checked(Row, row, place)
     if place is None:
         raise no_records(path)

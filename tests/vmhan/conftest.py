@@ -37,7 +37,9 @@ def workplace(tmp_path_factory, make_thin_vgg16):
 
 @pytest.fixture(scope="session")
 def finished(workplace):
-    """One finished run: (output folder, metrics)."""
+    """One finished run, calibrated on its few pairs: (output folder, metrics)."""
     output = workplace / "full"
-    metrics = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(output), "--show_example", "true"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vmhan.scoring.calibration.LEAST_PAIRS", 1)
+        metrics = run_mmre.main([str(workplace / "tiny.yaml"), "--output_dir", str(output), "--show_example", "true"])
     return output, metrics

@@ -12,7 +12,8 @@ from vmhan.configs import current_settings
 
 __all__ = ["LOCAL", "load_run_posts"]
 
-LOCAL = ("dataset", "data_dir", "cache_dir")  # data arguments that run.json cannot say: folders of the machine
+# Data arguments that run.json cannot say: folders of the machine.
+LOCAL = ("dataset", "data", "images", "data_dir", "cache_dir")
 
 Row = dict[str, Any]
 

@@ -3,6 +3,7 @@
 n pairs, R relations. A confidence is the probability of the predicted relation; all relations count, none included.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +13,12 @@ import torch
 from sklearn.calibration import CalibrationDisplay
 
 from vmhan.scoring.pictures import BLUE, ORANGE, picture
-from vmhan.scoring.temperature import fit_temperature
+from vmhan.scoring.temperature import LEAST_PAIRS, fit_temperature
 
 
 __all__ = ["Reliability", "calibrate", "calibration_metrics", "draw_reliability_diagram", "reliability", "softmax"]
+
+logger = logging.getLogger(__name__)
 
 NUM_BINS = 15
 
@@ -77,15 +80,23 @@ def calibrate(
     splits: dict[str, tuple[np.ndarray, np.ndarray]], *, temperature: float | None = None
 ) -> dict[str, float]:
     """The temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on. Splits are (logits (n, R),
-    gold (n,) relation ids); a temperature of None is fitted on the validation split, or is 1 without one.
+    gold (n,) relation ids); a temperature of None is fitted on the validation split, or is 1 without one and, with a
+    warning, where it has less than LEAST_PAIRS pairs.
     """
     if temperature is None:
-        fitted = "validation" in splits
-        temperature = fit_temperature(*map(torch.from_numpy, splits["validation"])) if fitted else 1.0
+        temperature = _fitted(*splits["validation"]) if "validation" in splits else 1.0
     metrics = {"temperature": temperature}
     for split, (logits, gold) in splits.items():
         metrics |= {f"{split}_{name}": value for name, value in calibration_metrics(logits, gold, temperature).items()}
     return metrics
+
+
+def _fitted(logits: np.ndarray, gold: np.ndarray) -> float:
+    if len(gold) < LEAST_PAIRS:
+        said = "not calibrated: %d pairs of validation are too few, %d are the least; the temperature stays 1"
+        logger.warning(said, len(gold), LEAST_PAIRS)
+        return 1.0
+    return fit_temperature(torch.from_numpy(logits), torch.from_numpy(gold))
 
 
 def draw_reliability_diagram(

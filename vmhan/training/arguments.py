@@ -1,15 +1,17 @@
 """Every flag of run_mmre.py, in three groups, and how a YAML file and the command line make them."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
-from datasets_scripts.commands import nearest, parse_dataclasses
+from datasets_scripts.commands import nearest, nearest_file, parse_dataclasses
 from datasets_scripts.configs import with_config
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan.configuration_vmhan import PRESETS
@@ -22,6 +24,7 @@ __all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
 logger = logging.getLogger(__name__)
 
 VISUAL = ("none", "features", "pixels")
+OWN_FILES = (".jsonl", ".csv", ".tsv")
 NOT_CONFIG = ("model", "model_kwargs", "text_encoder", "text_encoder_layers", "preset", "max_length")
 NOT_CONFIG += ("max_image_text_length",)
 
@@ -129,6 +132,12 @@ class DataArguments:
         "--streaming: posts of which the next one is drawn at random; 0: in order.", default=1000
     )
     data_dir: str | None = _help("Folder of the downloaded data (mnre, more) or of one's own (jsonl).")
+    data: str | None = _help(
+        "Your own posts: a .jsonl, .csv or .tsv file, which is split by post, or a folder with train.jsonl and so on. "
+        "Without a configuration, the recipe for as many pairs is taken."
+    )
+    images: str | None = _help("--data: folder of the images that the posts name; left out: where the posts are.")
+    split_seed: int = _help("--data: seed of the split of one file.", default=0)
     cache_dir: str | None = _help("Where built data sets are kept.")
     captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on.")
     max_phrases: int | None = _help("mnre: noun phrases taken from a caption.")
@@ -176,12 +185,40 @@ class DataArguments:
             raise ValueError(f"--visual none leaves no nodes for --visual_share {self.visual_share}: leave one out.")
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"--max_samples must be at least 1, received {self.max_samples}; left out: every post.")
+        if self.data is not None:
+            self._take_own_data(Path(self.data).expanduser())
+        elif self.images is not None:
+            raise ValueError(f"--images {self.images} belongs to the posts of --data, which is left out.")
+
+    def _take_own_data(self, place: Path) -> None:
+        """--data in terms of the data set jsonl: the folder that it is, or is in."""
+        if self.data_dir is not None or self.dataset not in ("mnre", "jsonl"):  # the default, and what it becomes
+            other = f"--data_dir {self.data_dir}" if self.data_dir is not None else f"--dataset {self.dataset}"
+            raise ValueError(f"--data {self.data} names all there is to read, received {other}, too: leave one out.")
+        if place.is_file() and place.suffix not in OWN_FILES:
+            raise ValueError(f"--data: expected a file that ends in {', '.join(OWN_FILES)}, received {self.data}.")
+        if not place.exists():
+            raise ValueError(f"--data: there is no file or folder {self.data}{nearest_file(place)}")
+        if self.images is not None and not Path(self.images).expanduser().is_dir():
+            raise ValueError(f"--images: there is no folder {self.images}{nearest_file(self.images)}")
+        self.dataset, self.data_dir = "jsonl", str(place.parent if place.is_file() else place)
+
+    @property
+    def own_file(self) -> str | None:
+        """The name in --data_dir of the one file that --data means."""
+        found = [] if self.data is None else [Path(self.data).expanduser()]
+        return found[0].name if found and found[0].is_file() else None
 
     def builder_fields(self) -> dict[str, Any]:
         """What the chosen builder is built with; a field it does not have is an error there."""
+        own = {} if self.data is None else {"file": self.own_file, "image_dir": self._image_dir()}
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
         names += ("order_blind", "symmetric_relations", "selector")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in names} | own
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _image_dir(self) -> str | None:
+        return None if self.images is None else os.path.abspath(Path(self.images).expanduser())
 
 
 @dataclass
@@ -199,6 +236,7 @@ class RunArguments(TrainingArguments):
         "It hides steps whose loss is not finite, and waits for the device in each.", False
     )
     remove_unused_columns: bool = _help("Must stay false: a post's columns are no arguments of the model.", False)
+    overwrite: bool = _help("Replace the run that --output_dir holds.", False)
     show_example: bool = _help("Predict one test post with the saved folder.", False)
     hub_license: str = _help("Licence of the weights, for the card.", "apache-2.0")
     hub_predictions: bool = _help("Publish predictions.jsonl, too: it quotes the entities of the data.", False)
@@ -211,6 +249,7 @@ class RunArguments(TrainingArguments):
         self.publish, self.push_to_hub = self.push_to_hub, False
         patience, tokens = self.early_stopping_patience, self.tokens_per_batch
         refused = (  # flag, whether it is wrong, what is expected
+            ("overwrite", self.overwrite and self.resumes, "false, or no --resume_from_checkpoint: one of both"),
             ("label_smoothing_factor", self.label_smoothing_factor != 0, "0: it would replace the loss, equation 12"),
             ("early_stopping_patience", patience is not None and patience < 1, "at least 1 evaluation"),
             ("tokens_per_batch", tokens is not None and tokens < 1, "a positive number: 2048 are 16 rows of 128"),
@@ -227,6 +266,11 @@ class RunArguments(TrainingArguments):
             self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
         if self.accelerator_config.dispatch_batches is None:
             self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
+
+    @property
+    def resumes(self) -> bool:
+        """Whether --resume_from_checkpoint says true or names a checkpoint."""
+        return str(self.resume_from_checkpoint or "").lower() not in ("", "false", "none")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the token, since Trainer pickles its arguments into each checkpoint."""

@@ -5,6 +5,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.leaks import leak_record
+from datasets_scripts.splits import count_filled
 from model_cards.locks import lock_inside, locked_by_main
 from model_cards.processes import end_forks_with_this_process, end_with_launcher
 from model_cards.publishing import check_access, check_repo_id
@@ -26,7 +28,10 @@ from vmhan.scoring.calibration import calibrate
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
+from vmhan.training.environment import peak_memory
 from vmhan.training.models import Model, build_model
+from vmhan.training.output_folder import check_output_dir, clear_run
+from vmhan.training.own_data import next_commands, own_data, settle_pictures
 from vmhan.training.raw_posts import precision_tables
 from vmhan.training.results import complete, describe, save_folder, write_results
 from vmhan.training.trainer import RelationTrainer, gathered_weights, real_pairs, score_evaluation, train
@@ -40,8 +45,11 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Train, evaluate, write; returns the metrics."""
     argv = sys.argv[1:] if argv is None else argv
-    model_args, data_args, run_args = parse_arguments(argv)
+    own = own_data(argv)
+    model_args, data_args, run_args = parse_arguments(argv, before=own.flags if own else [])
     set_up_logging(run_args)
+    if own is not None:
+        settle_pictures(own, model_args, data_args)
     with only_here(run_args):
         return _run(argv, model_args, data_args, run_args)
 
@@ -62,6 +70,8 @@ def _run(
         check_access(run_args.hub_token)
     if not run_args.do_train:
         check_untrained(run_args)
+    check_output_dir(run_args)
+    began = time.monotonic()
     set_seed(run_args.seed)
     posts = load_posts(data_args, run_args, model_args.reads)
     adapt_to_splits(run_args, posts)
@@ -69,6 +79,8 @@ def _run(
     posts = with_lengths(posts, processor, run_args)
     trainer = make_trainer(model, processor, posts, data_args, run_args)
     metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
+    if trainer.is_world_process_zero():
+        clear_run(run_args)
     if run_args.do_train:
         metrics |= train(trainer, run_args)
     results = measure(trainer, posts, metrics)
@@ -84,8 +96,20 @@ def _run(
         write_results(output_dir, metrics, results, posts, model.config)
         run = describe(argv, model_args, data_args, run_args)
         complete(run_args, run, posts, is_repository=model_args.baseline is None)
+        say_what_it_took(posts, time.monotonic() - began)
+        if data_args.data is not None and model_args.baseline is None:
+            print(next_commands(output_dir), flush=True)
     trainer.accelerator.end_training()
     return metrics
+
+
+def say_what_it_took(posts: datasets.DatasetDict, seconds: float) -> None:
+    """One line: minutes of loading, training and evaluating, posts and pairs, memory."""
+    counts = [f"{split} {len(rows)}" for split, rows in posts.items() if isinstance(rows, datasets.Dataset)]
+    tables = [rows.data.table for rows in posts.values() if isinstance(rows, datasets.Dataset)]
+    pairs = sum(count_filled(table, "pairs.head")[1] for table in tables)
+    said = "%.1f minutes; posts: %s, with %d pairs; peak memory %s"
+    logger.info(said, seconds / 60, ", ".join(counts), pairs, peak_memory())
 
 
 def make_trainer(

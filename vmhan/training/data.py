@@ -12,6 +12,7 @@ from datasets_scripts.builders.ready import ready_posts
 from datasets_scripts.commands import check_folder_or_hub_name
 from datasets_scripts.registry import BUILDERS
 from datasets_scripts.splits import differing_splits
+from datasets_scripts.splitting import split_posts
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
 from vmhan.training.generated import with_generated_images
@@ -88,7 +89,7 @@ def _build(data_args: DataArguments, reads: str) -> datasets.DatasetDict:
     needs_images = features is not None or reads == "pixels"
     if "images" in {f.name for f in fields(builder.BUILDER_CONFIG_CLASS)}:
         options |= {"images": False} if data_args.visual == "none" else {"images": True} if needs_images else {}
-    return build(
+    posts = build(
         builder,
         config_name=data_args.dataset,
         data_dir=data_args.data_dir,
@@ -97,6 +98,9 @@ def _build(data_args: DataArguments, reads: str) -> datasets.DatasetDict:
         feature_size_px=data_args.feature_size_px,
         **options,
     )
+    if data_args.data is not None and list(posts) == ["train"]:
+        return split_posts(posts["train"], seed=data_args.split_seed)
+    return posts
 
 
 def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads: str) -> tuple[str, ...]:

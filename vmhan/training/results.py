@@ -29,6 +29,7 @@ from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.checkpoints import ASIDE
 from vmhan.training.data import FEATURE_COLUMNS
 from vmhan.training.environment import describe_environment
+from vmhan.training.raw_posts import raw_question
 from vmhan.training.trainer import real_pairs
 
 
@@ -121,10 +122,11 @@ def describe(
 def complete(run_args: RunArguments, run: dict[str, Any], posts: datasets.DatasetDict, *, is_repository: bool) -> None:
     """Of a trained VM-HAN an answered example if asked for, the card, the upload; last run.json, the end of a run."""
     folder = Path(run_args.output_dir)
-    if run_args.show_example and is_repository and "test" in posts:
-        show_example(folder, posts["test"])
+    stored = [posts[s] for s in ("test", "validation", "train") if isinstance(posts.get(s), datasets.Dataset)]
+    if run_args.show_example and is_repository and stored:
+        show_example(folder, stored[0])
     elif run_args.show_example:
-        reason = "there is no test split" if is_repository else "a baseline has no pipeline"
+        reason = "there is no split that is stored" if is_repository else "a baseline has no pipeline"
         logger.warning("no example is shown: %s; the answers are in predictions.jsonl", reason)
     if is_repository:
         write_model_card(folder, run, repo_id=run_args.hub_model_id, is_finished=not run_args.publish)
@@ -153,7 +155,11 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
             question = json.dumps({**post, "image": picture.name}, indent=2)
             write_text(output_dir / "example.json", question + "\n")
             post["image"] = str(picture)
-    logger.info("sentence: %s", " ".join(post["tokens"]))
+    logger.info("sentence: %s", post.get("text") or " ".join(post["tokens"]))
     for answer, relation in zip(pipe(post), gold, strict=True):
         words = "%(head)s -> %(tail)s: %(relation)s (%(score).2f), gold %(gold)s"
         logger.info(words, {**answer, "gold": relation})
+    if pipe.model.config.mentions:
+        facts = pipe(raw_question(post, pipe.model.config))
+        facts = [f"{fact['head']} -> {fact['tail']}: {fact['relation']} ({fact['score']:.2f})" for fact in facts]
+        logger.info("without being told the mentions: %s", "; ".join(facts) or "no fact")

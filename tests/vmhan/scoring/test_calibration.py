@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from vmhan.scoring.calibration import calibrate, calibration_metrics, draw_reliability_diagram, reliability
+from vmhan.scoring.temperature import LEAST_PAIRS
 
 
 def overconfident(pairs=400, seed=0):
@@ -48,6 +49,14 @@ def test_calibration_is_fitted_on_validation_and_helps_the_test_split_too():
             assert metrics[f"{split}_{name}"] < metrics[f"{split}_{name}_before"]
     unfitted = calibrate({"test": splits["test"]})
     assert unfitted["temperature"] == 1.0 and unfitted["test_ece"] == unfitted["test_ece_before"]
+
+
+@pytest.mark.parametrize(("pairs", "fits"), [(3, False), (LEAST_PAIRS - 1, False), (LEAST_PAIRS, True)])
+def test_few_pairs_of_validation_leave_the_temperature_at_1_with_a_warning(caplog, pairs, fits):
+    metrics = calibrate({"validation": overconfident(pairs), "test": overconfident(seed=1)})
+    assert (metrics["temperature"] != 1.0) is fits
+    assert (f"{pairs} pairs of validation are too few, {LEAST_PAIRS} are the least" in caplog.text) is not fits
+    assert calibrate({"validation": overconfident(3)}, temperature=2.0)["temperature"] == 2.0  # a model's own
 
 
 @pytest.mark.parametrize(

@@ -159,14 +159,13 @@ def test_flags_of_builders_are_said_not_to_be_used(loading, caplog):
     assert "--captions, --num_test, --num_train" in caplog.text
 
 
-def test_an_example_without_test_split_is_a_warning(config, finished, posts, caplog, monkeypatch):
+def test_an_example_without_a_stored_split_is_a_warning(config, finished, posts, caplog, monkeypatch):
     trained, _ = finished
     _, _, run_args = parse_arguments([config, "--output_dir", str(trained), "--show_example", "true"])
     cards = []
     monkeypatch.setattr("vmhan.training.results.write_model_card", lambda *a, **k: cards.append(a))
-    posts.pop("test")
-    complete(run_args, {}, posts, is_repository=True)
-    assert "no example is shown: there is no test split" in caplog.text and len(cards) == 1
+    complete(run_args, {}, {"train": posts["train"].to_iterable_dataset()}, is_repository=True)
+    assert "no example is shown: there is no split that is stored" in caplog.text and len(cards) == 1
 
 
 def test_several_gpus_without_a_launcher_are_not_cut_up(tmp_path, monkeypatch, caplog):

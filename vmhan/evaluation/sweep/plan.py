@@ -15,7 +15,7 @@ __all__ = ["Run", "Sweep", "check_names", "plan_runs", "read_sweep"]
 
 ENTRIES = {"datasets", "rows", "seeds", "flags", "reference"}
 UNIMPORTANT = ("cache_dir", "output_dir", "disable_tqdm")  # a run's result does not depend on these
-FOLDERS = ("data_dir", "generated_images")
+FOLDERS = ("data", "images", "data_dir", "generated_images")
 
 
 @dataclass(frozen=True)

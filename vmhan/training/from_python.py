@@ -1,0 +1,101 @@
+"""`vmhan.train`: posts of one's own in, the pipeline of a trained model out. It is `vmhan train --data`, called."""
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import transformers
+from PIL import Image
+
+from datasets_scripts.builders.jsonl_rows import Row
+from datasets_scripts.configs import flags_of
+from modeling_vmhan.images import load_image, stored_image
+from vmhan.training import command
+
+
+__all__ = ["train"]
+
+
+def train(
+    posts: str | Path | Iterable[Mapping[str, Any]] | datasets.Dataset,
+    images: str | Path | None = None,
+    output_dir: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    **flags: Any,
+) -> transformers.Pipeline:
+    """Train on labelled posts, and return the pipeline of the saved model.
+
+    Args:
+        posts: what --data takes (a path), rows of docs/your-own-posts.md as dicts, or a `datasets.Dataset` of such
+            rows, whose other columns are left out. The image of a dict may also be bytes or a Pillow image.
+        images: folder of the images that posts name; left out: where the file is, and for dicts the working folder.
+        output_dir: where the model is saved; left out: a new temporary folder, `pipe.model.name_or_path`.
+        config: a configuration in place of the recipe. flags: of `vmhan train`, such as `num_train_epochs=5`.
+
+    ValueError as from the command, such as for an output_dir that holds a run, without `overwrite=True`.
+
+    Example:
+        >>> pairs = [{"head": "Ann", "tail": "Bob", "relation": "peer"}]
+        >>> pipe = vmhan.train([{"text": "Ann met Bob", "pairs": pairs}, ...])
+        >>> pipe({"text": "Cem met Dora", "head": "Cem", "tail": "Dora"})["relation"]
+        'peer'
+    """
+    output_dir = Path(tempfile.mkdtemp(prefix="vmhan-") if output_dir is None else output_dir)
+    with tempfile.TemporaryDirectory() as place:
+        if not isinstance(posts, (str, Path)):
+            posts, images = _written(posts, Path(images or "."), Path(place)), None
+            flags = {"cache_dir": str(Path(place, "cache")), **flags}
+        given = {"data": posts, "images": images, "output_dir": output_dir, **flags}
+        command.main([*([] if config is None else [str(config)]), *flags_of(given)])
+    return transformers.pipeline(model=str(output_dir))
+
+
+def _written(posts: Iterable[Mapping[str, Any]] | datasets.Dataset, images: Path, folder: Path) -> Path:
+    """The posts as a file of `folder`, beside copies of their images."""
+    file = folder / "posts.jsonl"
+    rows = _rows_of(posts) if isinstance(posts, datasets.Dataset) else posts
+    with file.open("w", encoding="utf-8") as lines:
+        for row in rows:
+            if row.get("image") is not None:
+                row = {**row, "image": _stored(row["image"], images, folder)}
+            lines.write(json.dumps(row) + "\n")
+    return file
+
+
+def _rows_of(posts: datasets.Dataset) -> Iterator[dict[str, Any]]:
+    """The rows as people write them: of known columns, relations by name, and of text and tokens what spans count."""
+    posts = posts.select_columns([name for name in posts.column_names if name in Row.model_fields])
+    if isinstance(posts.features.get("image"), datasets.Image):
+        posts = posts.cast_column("image", datasets.Image(decode=False))
+    relation = posts.features["pairs"].feature["relation"]
+    names = relation.names if isinstance(relation, datasets.ClassLabel) else None
+    for row in posts:
+        if row.get("tokens") is not None:
+            row.pop("text", None)
+        for pair in row["pairs"] if names else []:
+            pair["relation"] = names[pair["relation"]]
+        yield row
+
+
+def _stored(image: Any, images: Path, folder: Path) -> str:
+    """The name of a copy in `folder`, which the content gives: one picture in two posts is one file."""
+    image, suffix = stored_image(image), ".png"
+    if isinstance(image, (str, Path)):
+        suffix = Path(image).suffix
+        content = (images / image).expanduser().read_bytes()
+    elif isinstance(image, bytes):
+        content = image
+    else:
+        upright = load_image(image if isinstance(image, Image.Image) else Image.fromarray(image))
+        buffer = io.BytesIO()
+        upright.save(buffer, format="png")
+        content = buffer.getvalue()
+    name = hashlib.sha256(content).hexdigest()[:32] + suffix
+    (folder / name).write_bytes(content)
+    return name
