@@ -1,4 +1,4 @@
-"""What the pipeline says of each pair: its entities in the direction of the relation, scores, and what explains them."""
+"""What the pipeline says of each pair: its entities as the relation points, scores, and what explains them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
