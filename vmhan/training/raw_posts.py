@@ -50,16 +50,16 @@ def scored_posts(
     pipe: Pipe,
     questions: Sequence[Question],
     pairs: Sequence[Sequence[Mapping[str, Any]]],
-    mentions: Sequence[Iterable[Sequence[int]]],
+    known: Sequence[Iterable[Sequence[int]]],
     title: str,
     **options: Any,
 ) -> list[PostFacts]:
-    """Ask, and put the answers beside what is annotated: each post's pairs, and the mentions that are known of it."""
+    """Ask, and put the answers beside what is annotated: each post's pairs, and the mentions `known` of it."""
     config = pipe.model.config
     named = {"none_label": config.none_label, "symmetric": symmetric_relations(config.labels, config.none_label)}
     answers = ask(pipe, questions, title, **options)
-    posts = zip(questions, pairs, mentions, answers, strict=True)
-    return [post_facts(str(question["id"]), of, known, facts, **named) for question, of, known, facts in posts]
+    posts = zip(questions, pairs, known, answers, strict=True)
+    return [post_facts(str(question["id"]), of, mentions, facts, **named) for question, of, mentions, facts in posts]
 
 
 def posts_table(pipe: Pipe, posts: datasets.Dataset) -> Rows | None:

@@ -22,9 +22,7 @@ def test_the_table_is_that_worked_by_hand(small):
     rows = precision_table([0.2, 0.9, 0.4, 0.6], [False, True, True, False], 4)
     # of at least 0.9, 0.6, 0.4 and 0.2: 1/1, 1/2, 2/3, 2/4 are right, and the middle two, whose precision falls with
     # the score, are one: (2 * 1/2 + 3 * 2/3) / 5
-    assert rows == [
-        pytest.approx(row, abs=1e-6) for row in [(0.2, 0.5, 0.5), (0.4, 0.6, 0.5), (0.6, 0.6, 0.25), (0.9, 1, 0.25)]
-    ]
+    assert rows == near([0.2, 0.5, 0.5], [0.4, 0.6, 0.5], [0.6, 0.6, 0.25], [0.9, 1, 0.25])
 
 
 def test_answers_with_one_score_are_one_row(small):
@@ -59,12 +57,9 @@ def test_scores_and_correct_fit():
 def test_of_pairs_those_with_a_relation_are_answers(small):
     logits = np.log([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.1, 0.3], [0.2, 0.7, 0.1]])
     rows = pairs_table(logits, [1, 1, 0, 2], 0, 1.0)  # 0.8 right, 0.7 another relation, 0.6 none; 3 positives
-    assert rows == [
-        pytest.approx(row, abs=1e-6) for row in [(0.6, 1 / 3, 1 / 3), (0.7, 1 / 2, 1 / 3), (0.8, 1, 1 / 3)]
-    ]
-    assert pairs_table(logits, [1, 1, 0, 2], 0, 2.0)[-1][0] == pytest.approx(
-        0.8**0.5 / (0.8**0.5 + 2 * 0.1**0.5), abs=1e-6
-    )
+    assert rows == near([0.7, 1 / 2, 1 / 3], [0.8, 1, 1 / 3])
+    (score, *_) = pairs_table(logits, [1, 1, 0, 2], 0, 2.0)[-1]
+    assert score == pytest.approx(0.8**0.5 / (0.8**0.5 + 2 * 0.1**0.5), abs=1e-6)
 
 
 ROWS = [[0.2, 0.5, 0.9], [0.4, 0.6, 0.8], [0.6, 0.6, 0.7], [0.9, 0.8, 0.3]]
