@@ -81,7 +81,7 @@ class DetectingPipeline:
         """The picture in which objects are to be found; None if there is none, or it cannot be opened."""
         if not isinstance(question, Mapping) or question.get("image") is None:
             return None
-        if any(question.get(key) is not None and len(question[key]) for key in OF_OBJECTS):
+        if any(question.get(key) is not None for key in OF_OBJECTS):  # [] says that there are none
             return None
         try:
             return open_image(question["image"])

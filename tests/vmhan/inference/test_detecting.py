@@ -124,8 +124,17 @@ def test_a_detector_of_texts_is_asked_for_phrases_or_mentions(question, queries,
     assert (found["boxes"], found["object_labels"], found["object_scores"]) == ([[0, 0, 4, 4]], ["dog"], [0.5])
 
 
-@pytest.mark.parametrize("question", ["no dict", {**QUESTION}, {**QUESTION, "image": "/no/such.png"}])
-def test_what_has_no_picture_stays_as_it_is(question, pipe):
+@pytest.mark.parametrize(
+    "question",
+    [
+        "no dict",
+        QUESTION,
+        {**QUESTION, "image": "/no/such.png"},
+        *({**QUESTION, "image": picture(9, 9), "boxes": boxes} for boxes in ([], 5, [[0, 0, 4, 4]])),
+    ],
+    ids=["raw", "no picture", "gone", "no objects", "wrong", "objects"],
+)
+def test_what_has_no_picture_to_look_at_stays_as_it_is(question, pipe):
     class Nothing:
         text_conditioned = False
 
