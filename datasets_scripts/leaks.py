@@ -16,7 +16,7 @@ from huggingface_hub import DatasetCard
 
 
 __all__ = ["LEAKY", "OFFICIAL", "ORDER_BLIND", "PHRASE_TEXT"]
-__all__ += ["leak_record", "leak_status", "mark_card", "mark_leaky", "mark_protocol", "protocol_of"]
+__all__ += ["info_of", "leak_record", "leak_status", "mark_card", "mark_leaky", "mark_protocol", "protocol_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def protocol_of(source: Any) -> str | None:
     """OFFICIAL, ORDER_BLIND, or None where nothing is known of the order, for what `leak_status` takes."""
     if isinstance(source, Mapping):
         return next(filter(None, map(protocol_of, source.values())), None)
-    info = _info_of(source)
+    info = info_of(source)
     said = [line.removeprefix(PROTOCOL) for line in (info.description or "").splitlines() if line.startswith(PROTOCOL)]
     return said[0] if said else PROTOCOLS.get(info.config_name)
 
@@ -70,7 +70,7 @@ def leak_status(source: Any) -> list[str]:
     """
     if isinstance(source, Mapping):
         return list(dict.fromkeys(reason for split in source.values() for reason in leak_status(split)))
-    info = _info_of(source)
+    info = info_of(source)
     by_name = [LEAKY[info.config_name]] if info.config_name in LEAKY else []
     return list(dict.fromkeys([*by_name, *_marked(info)]))
 
@@ -107,7 +107,8 @@ def mark_card(path: str | Path, config_name: str, reasons: Iterable[str]) -> Non
     card.save(path)
 
 
-def _info_of(source: Any) -> datasets.DatasetInfo:
+def info_of(source: Any) -> datasets.DatasetInfo:
+    """The info of a data set, or what is one itself; else a ValueError."""
     info = source if isinstance(source, datasets.DatasetInfo) else getattr(source, "info", None)
     if not isinstance(info, datasets.DatasetInfo):
         raise ValueError(

@@ -15,7 +15,12 @@ __all__ = ["group_into_posts", "has_text", "new_pair", "new_post", "post_feature
 
 
 def post_features(
-    labels: Sequence[str], *, images: bool, visual_feature_size: int | None, depth_size: int | None = None
+    labels: Sequence[str],
+    *,
+    images: bool,
+    visual_feature_size: int | None,
+    depth_size: int | None = None,
+    object_scores: bool = False,
 ) -> Features:
     """The columns of a data set of posts, with an `image` column (None where there is none) if `images`.
 
@@ -26,7 +31,8 @@ def post_features(
     the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
     count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
     (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth
-    map for each object, is left out without `depth_size`. `hypergraph` is what
+    map for each object, is left out without `depth_size`, and the detector's
+    `object_scores` unless they are asked for. `hypergraph` is what
     `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
@@ -50,6 +56,7 @@ def post_features(
         "image_features": vector,
         "boxes": List(List(Value("float32"), length=4)),
         "object_labels": List(text),
+        "object_scores": List(Value("float32")),
         "object_features": List(vector),
         "object_depths": List(List(Value("float16"), length=depth_size or 0)),
         "caption": text,
@@ -64,6 +71,7 @@ def post_features(
     left_out = [] if images else ["image"]
     left_out += ["image_features", "object_features"] if visual_feature_size is None else []
     left_out += ["object_depths"] if depth_size is None else []
+    left_out += [] if object_scores else ["object_scores"]
     return Features({name: column for name, column in columns.items() if name not in left_out})
 
 

@@ -112,6 +112,8 @@ class VMHANConfig(PreTrainedConfig):
         precision_table: what the pipeline's option min_precision looks up: {"pairs": rows, "posts": rows} of
             (score, precision, recall) on a validation split, of given pairs and of facts found in raw posts.
         initializer_range: standard deviation of the new layers' initial weights.
+        recipe: what chose phrases and objects when the training data were built (recipe.py), which then chooses alike
+            for posts that name none; None: nothing.
         **kwargs: what every PreTrainedConfig takes (`id2label`, `label2id`, `num_labels`, ...).
 
     Example:
@@ -158,6 +160,7 @@ class VMHANConfig(PreTrainedConfig):
         none_label: str | None = None,
         precision_table: dict[str, list] | None = None,
         initializer_range: float = 0.02,
+        recipe: dict | None = None,
         **kwargs,
     ):
         fields = {name: value for name, value in locals().items() if name in _own_fields(type(self))}
@@ -180,8 +183,9 @@ class VMHANConfig(PreTrainedConfig):
             check_choice(name, getattr(self, name), choices)
         for name, rule in NUMBERS.items():
             setattr(self, name, check_number(name, getattr(self, name), **rule))
-        if not isinstance(image_transform, (dict, type(None))):  # whose fields `PixelTransform` checks
-            raise ValueError(f"image_transform must be a dict or None, received {image_transform!r}.")
+        for name in ("image_transform", "recipe"):  # the fields of the first `PixelTransform` checks
+            if not isinstance(fields[name], (dict, type(None))):
+                raise ValueError(f"{name} must be a dict or None, received {fields[name]!r}.")
         self._check_combinations()
 
     @classmethod

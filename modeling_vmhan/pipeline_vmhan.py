@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -25,12 +26,13 @@ from .posts import sentence_of
 from .precision import least_score
 from .processing_vmhan import SHARED_FIELDS
 from .questions import Question, given_mentions, read_question, with_mentions
+from .recipe import apply_recipe
 from .text_encoding import SentenceMemory, has_same_rows
 from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
 from .values import FLAG, Kind, choice, number, read_value
 
 
-__all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline"]
+__all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline", "open_image"]
 
 logger = logging.get_logger(__name__)
 
@@ -156,7 +158,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
     def preprocess(self, input_: Any, mentions: Any = None, **limits) -> dict[str, Any]:
         """All that needs no model, in a worker process where there are any: tokens, positions and pixels."""
         config = self.model.config
-        question = read_question(input_, partial(_open_image, **limits))
+        question = read_question(input_, partial(open_image, **limits))
         if question.form == "mentions":
             question = self._about(question, given_mentions(question))
         elif question.form == "post" and mentions is not None:
@@ -166,6 +168,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 "give head and tail, pairs or mentions, or the option mentions=FINDER, or train with --mentions true"
             )
             raise ValueError(f"{question.name} is a raw post, in which this model finds no mentions: {wanted}.")
+        question = self._with_choices(question)
         post = question.post
         if config.order_blind:
             post["pairs"] = [to_text_order(pair) for pair in post["pairs"]]
@@ -181,6 +184,10 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 
     def _about(self, question: Question, mentions: Iterable[Mention]) -> Question:
         return with_mentions(question, mentions, both_directions=not self.model.config.order_blind)
+
+    def _with_choices(self, question: Question) -> Question:
+        """The question whose pairs have the phrases and objects that the model's recipe chooses for them."""
+        return replace(question, post=apply_recipe(question.post, self.model.config.recipe))
 
     def _forward(self, model_inputs: dict[str, Any], **options) -> dict[str, Any]:
         """Find the mentions of the batch's raw posts in one pass, then answer all pairs of all its posts in one."""
@@ -206,7 +213,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         rows = self.processor.collate_rows(sentences).to(self.device)
         found, memory = self.model.find_mentions(sentences, **rows)
         for i, mentions in zip(raw, found):
-            questions[i] = self._about(questions[i], mentions)
+            questions[i] = self._with_choices(self._about(questions[i], mentions))
             if questions[i].post["pairs"]:
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
@@ -301,7 +308,7 @@ def _check_processor(model: Any, processor: Any) -> None:
         )
 
 
-def _open_image(
+def open_image(
     source: Any,
     max_pixels: int = MAX_PIXELS,
     url_timeout: float = 10.0,

@@ -32,6 +32,7 @@ from .posts import (
     token_span,
 )
 from .questions import post_with_pairs
+from .recipe import apply_recipe
 from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .values import shown
@@ -47,7 +48,8 @@ PHRASE_SEPARATOR = " ; "
 GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens that no sentence as written has
 
 # Fields that a processor and its model's config must agree on.
-SHARED_FIELDS = ("entity_representation", "order_blind", "mentions", "mention_types", "vision_encoder", *COUNTS)
+SHARED_FIELDS = ("entity_representation", "order_blind", "mentions", "mention_types", "vision_encoder", "recipe")
+SHARED_FIELDS += COUNTS
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -86,6 +88,7 @@ class VMHANProcessor(ProcessorMixin):
         vision_encoder: str | None = None,
         image_transform: dict[str, Any] | None = None,
         trained_on: str | None = None,
+        recipe: dict[str, Any] | None = None,
         **kwargs,
     ):
         fields = {name: value for name, value in locals().items() if name in (*SHARED_FIELDS, "image_transform")}
@@ -129,7 +132,7 @@ class VMHANProcessor(ProcessorMixin):
                 pairs: list of {head, tail}, each a string that stands once in the sentence, or a span (start, end),
                     or the tail a box; `tail_object`: index into `boxes` of a tail that is an image object (then no
                     `tail`); `text_phrases`: strings or spans; `objects`, `image_phrases`: indices of the ones most
-                    relevant to the pair, best first (missing: the first ones; []: none; -1: a node taken away, whose
+                    relevant to the pair, best first (missing: `recipe` chooses; []: none; -1: a node taken away, whose
                     place stays empty); `relation`: name or id, needed with `label2id`. A post of one pair may have
                     these keys itself.
                 image_features (V,) and object_features (O, V), of which one may be missing; or image (PIL, path,
@@ -152,7 +155,7 @@ class VMHANProcessor(ProcessorMixin):
 
     def encode(self, post: dict[str, Any], name: str, label2id: dict[str, int] | None = None) -> EncodedPost:
         """One post: tokens, positions, and features or pixels. `name` is how errors call it."""
-        post = post_with_pairs(post, name)
+        post = apply_recipe(post_with_pairs(post, name), self.recipe)
         encoded = self._encode_text(post, name)
         if self.visual_feature_size:
             self._read_regions(post, encoded)

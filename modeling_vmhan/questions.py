@@ -13,6 +13,7 @@ from PIL import Image
 from .facts import pairs_of_mentions
 from .mentions import Mention
 from .posts import A_PAIR, checked_span, post_name, read_post, sentence_of
+from .selection import rank_objects
 from .values import MAPPING, POST, read_value, shown
 from .words import Span, close_matches, find_mention, tokens_of_span, widened
 
@@ -33,6 +34,7 @@ PAIR_KEYS = ("head", "tail", "tail_object", "text_phrases", "objects")
 QUESTION_KEYS = {*POST, *PAIR_KEYS}
 PASSED = "input"  # of an answer: what its question has beside these keys
 NEAR = 0.75  # of difflib's ratio: a key as near as that to one of a question is that one, misspelt
+UNKNOWN = {"object_labels": "", "object_scores": 0.0}  # of a tail that is put to the boxes
 
 
 @dataclass(frozen=True)
@@ -182,13 +184,14 @@ def _with_spans(question: Question) -> Question:
         _read_pair(pair, post, sentence, name if question.single else f"{name}, pair {number}")
     if len(post.get("boxes", [])) > num_boxes:
         for pair in post["pairs"]:
-            pair.setdefault("objects", kept_apart(pair.get("tail_object", -1), num_boxes))
+            pair.setdefault("objects", kept_apart(post, pair.get("tail_object", -1), num_boxes))
     return question
 
 
-def kept_apart(tail_object: int, num_boxes: int) -> list[int]:
+def kept_apart(post: Mapping[str, Any], tail_object: int, num_boxes: int) -> list[int]:
     """The objects of a pair that names none, where tails were put to the boxes: they are no objects of other pairs."""
-    return [*range(num_boxes), *[tail_object][: tail_object >= num_boxes]]
+    ranked = [index for index in rank_objects(post, {}) if index < num_boxes]
+    return [*ranked, *[tail_object][: tail_object >= num_boxes]]
 
 
 def _read_pair(pair: dict[str, Any], post: dict[str, Any], sentence: tuple[str, list[Span]], name: str) -> None:
@@ -227,4 +230,5 @@ def object_of_box(box: list[float], post: dict[str, Any], name: str) -> int:
     if "image" not in post:
         raise ValueError(f"{name}: the tail is a box, {box}, but the post has no image to look at. Give image=...")
     post["boxes"] = [*boxes, box]
+    post |= {key: [*post[key], unknown] for key, unknown in UNKNOWN.items() if post.get(key)}
     return len(boxes)

@@ -295,8 +295,9 @@ HYPERGRAPH = fields_of(  # whose `post_hyperedges` no model reads
 POST = {
     "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "mentions": MENTIONS, "id": NAME,
     "image": IMAGE, "caption": TEXT, "image_phrases": TEXTS, "boxes": list_of(BOX, f"boxes, each {BOX.rule}"),
-    "object_labels": TEXTS, "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING,
-    "length": ANYTHING, "hypergraph": HYPERGRAPH,
+    "object_labels": TEXTS, "object_scores": list_of(Kind("a finite number", _number), "finite numbers"),
+    "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
+    "hypergraph": HYPERGRAPH,
     "object_depths": ANYTHING,  # a column of `vmhan prepare --depth`, which MOREformer alone reads
 }  # fmt: skip
 PAIR = {

@@ -81,7 +81,8 @@ def test_each_driver_is_imported_in_one_file_and_only_when_used():
     [
         ("import vmhan, vmhan.cli", {"torch", "transformers", "datasets"}),
         ("import vmhan.evaluation.sweep.command", {"torch", "transformers", "datasets"}),
-        ("import datasets_scripts.nodes.selection_llm", {"torch", "transformers", "datasets", "openai"}),
+        ("import datasets_scripts.nodes.chat", {"torch", "transformers", "datasets", "openai"}),
+        ("import datasets_scripts.nodes.selection_llm", {"datasets", "openai"}),
     ],
 )
 def test_light_modules_import_nothing_heavy(code, absent):

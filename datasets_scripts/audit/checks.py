@@ -15,7 +15,7 @@ from datasets_scripts.audit.table import Column, PairTable
 __all__ = ["Check", "invariants"]
 
 OF_IMAGE = {"boxes", "object_labels", "image_features", "object_features", "object_depths"}
-OF_IMAGE |= {"caption", "image_phrases", "image"}
+OF_IMAGE |= {"object_scores", "caption", "image_phrases", "image"}
 BY_SPANS = ("pairs.text_phrases", "pairs.objects", "pairs.hyperedges")
 OWN_PLACE = ("pairs of the post", "pairs.tail_object", "mentions: ")
 SHOWN = 120  # characters of a value in an example

@@ -25,7 +25,7 @@ __all__ = ["View", "views_of", "words_of"]
 # Columns whose values are a picture's content, all of the schema (datasets_scripts/schema.py).
 CONTENT = {
     "boxes", "caption", "image_features", "image_phrases", "object_depths", "object_features", "object_labels",
-    "pairs.image_phrases",
+    "object_scores", "pairs.image_phrases",
 }  # fmt: skip
 IDS = ("id", "image_id")
 MAX_CODES = 64  # so many different remains ...

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from datasets_scripts.builders.lines import first_existing, no_records, read_literals
 from datasets_scripts.checking import Box, Record, Span
+from datasets_scripts.recipes import mark_recipe, recorded_selector
 from datasets_scripts.schema import new_pair, post_features
 from modeling_vmhan.values import shown
 
@@ -84,11 +85,14 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
         return self.info.features["pairs"].feature["relation"].names
 
     def new_info(self, labels: list[str], *, images: bool, homepage: str = "") -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(
+        info = datasets.DatasetInfo(
             description=f"{self.config.description}, read from files of the user's",
             homepage=homepage,
             features=post_features(labels, images=images, visual_feature_size=None),
         )
+        selector = getattr(self.config, "selector", None)
+        mark_recipe(info, selector=selector and recorded_selector(selector))
+        return info
 
     def with_nodes(self, post: dict[str, Any]) -> dict[str, Any]:
         """The post with all its phrases and objects in each pair, the most relevant first, if the config's `selector`

@@ -138,7 +138,7 @@ def _with_tail_objects(row: Row, place: str) -> Row:
     if added:
         for i, pair in enumerate(pairs):
             if pair.objects is None:
-                pairs[i] = pair.model_copy(update={"objects": kept_apart(pair.tail_object, len(row.boxes))})
+                pairs[i] = pair.model_copy(update={"objects": kept_apart(post, pair.tail_object, len(row.boxes))})
     labels = labels and [*labels, *[""] * added]
     return row.model_copy(update={"pairs": pairs, "boxes": post["boxes"], "object_labels": labels})
 

@@ -31,10 +31,11 @@ from datasets_scripts.builders.lines import (
 from datasets_scripts.builders.published import leaky_info, published_files, with_published
 from datasets_scripts.checking import Record, check_config
 from datasets_scripts.leaks import OFFICIAL, ORDER_BLIND, mark_protocol
-from datasets_scripts.nodes.phrases import noun_phrases
 from datasets_scripts.paths import check_name
+from datasets_scripts.recipes import mark_recipe
 from datasets_scripts.schema import group_into_posts, new_post, with_hypergraph
 from modeling_vmhan.direction import directed_labels, to_text_order
+from modeling_vmhan.phrases import noun_phrases
 
 
 __all__ = ["MNRE", "MNRE_LABELS", "MNREConfig", "read_captions", "read_labels"]
@@ -160,6 +161,9 @@ class MNRE(FolderBuilder):
         if self.config.order_blind:
             labels = directed_labels(labels, SYMMETRIC)
         info = self.new_info(labels, images=images, homepage="https://github.com/thecharm/MNRE")
+        if self.config.captions is not None:
+            number = self.config.max_phrases
+            mark_recipe(info, caption_phrases="all" if number is None else number)
         mark_protocol(info, ORDER_BLIND if self.config.order_blind else OFFICIAL)
         return leaky_info(info, self.config.phrase_text) if self.config.name == PUBLISHED else info
 

@@ -32,8 +32,9 @@ PAIR = {
 }  # fmt: skip
 SHAPES = {
     "id": "string", "tokens": ["string"], "text": "string", "image_id": "string", "image": "image",
-    "image_features": ["number"], "boxes": [["number"]], "object_labels": ["string"], "object_features": [["number"]],
-    "object_depths": [["number"]], "caption": "string", "image_phrases": ["string"], "pairs": [PAIR],
+    "image_features": ["number"], "boxes": [["number"]], "object_labels": ["string"], "object_scores": ["number"],
+    "object_features": [["number"]], "object_depths": [["number"]], "caption": "string", "image_phrases": ["string"],
+    "pairs": [PAIR],
 }  # fmt: skip
 FIXES = {
     "image": 'cast_column("image", datasets.Image()) makes pictures of paths and bytes',

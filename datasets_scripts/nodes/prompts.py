@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets_scripts.nodes.chat import ChatAnswer
-from datasets_scripts.nodes.pairs import Span, distance, shorten
+from datasets_scripts.nodes.pairs import shorten
+from modeling_vmhan.selection import distance
+from modeling_vmhan.words import Span
 
 
 __all__ = ["PROMPTS", "REPAIR_PROMPT", "answer_schema", "fill_prompt", "object_name", "parse_answer"]

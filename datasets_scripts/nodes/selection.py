@@ -17,14 +17,15 @@ from huggingface_hub.constants import HF_HOME
 from datasets_scripts.nodes.chat import CachedChatModel
 from datasets_scripts.nodes.chat_openai import OpenAIChatModel
 from datasets_scripts.nodes.chat_transformers import TransformersChatModel
-from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, folded
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage
 from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
 from datasets_scripts.nodes.selection_llm import LLMSelector
 from datasets_scripts.nodes.selection_spacy import SpacySelector
 from model_cards.secrets import without_secrets
+from modeling_vmhan.selection import distinct_phrases, moved_indices
 
 
-__all__ = ["NodeSelector", "apply_selections", "make_selector", "moved_indices", "select_posts"]
+__all__ = ["NodeSelector", "apply_selections", "make_selector", "select_posts"]
 
 DEFAULT_CACHE = Path(HF_HOME) / "vmhan" / "answers"
 BACK_ENDS: dict[str, type] = {"openai": OpenAIChatModel, "transformers": TransformersChatModel}
@@ -114,11 +115,8 @@ def apply_selections(
     spacing); a pair's are indices into them. What stayed empty or was left out comes beside the new post: {"pair":
     index, "field": name, "reason": text}.
     """
-    phrases: dict[str, str] = {}
-    for named in (post.get("image_phrases") or [], *(selection.image_phrases or [] for selection in selections)):
-        for phrase in named:
-            phrases.setdefault(folded(phrase), phrase)
-    joined = list(phrases.values())
+    named = [post.get("image_phrases") or [], *(selection.image_phrases or [] for selection in selections)]
+    joined = distinct_phrases(*named)
     pairs, reasons = [], []
     for number, (pair, selection) in enumerate(zip(post["pairs"], selections, strict=True)):
         spans, own = selection.text_phrases, selection.image_phrases
@@ -131,9 +129,3 @@ def apply_selections(
         left = [name for name in FIELDS if name in selection.reasons and name not in given]
         reasons += [{"pair": number, "field": name, "reason": selection.reasons[name]} for name in left]
     return post | {"image_phrases": joined, "pairs": pairs}, reasons
-
-
-def moved_indices(indices: Sequence[int], phrases: Sequence[str], joined: Sequence[str]) -> list[int]:
-    """Indices into `phrases` as indices into `joined`, the post's list of phrases, each once; -1, no phrase, stays."""
-    place = {folded(phrase): index for index, phrase in enumerate(joined)}
-    return list(dict.fromkeys(-1 if index < 0 else place[folded(phrases[index])] for index in indices))

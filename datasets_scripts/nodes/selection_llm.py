@@ -13,9 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from datasets_scripts.nodes import pairs, prompts
+from datasets_scripts.nodes import prompts
 from datasets_scripts.nodes.chat import CachedChatModel, ChatAnswer, ChatRequest, request_key
-from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, candidate_objects
+from datasets_scripts.nodes.pairs import FIELDS, PairSelection, PostAndImage, check_whole_numbers, node_numbers
+from modeling_vmhan.selection import candidate_objects, mention_spans, object_labels, tail_object
 
 
 __all__ = ["LLMSelector"]
@@ -63,8 +64,8 @@ class LLMSelector:
         max_image_side: int = 1024,
         window: int = 64,
     ):
-        self.numbers = pairs.node_numbers(num_text_phrases, num_image_phrases, num_objects)
-        pairs.check_whole_numbers(1, max_image_side=max_image_side, window=window)
+        self.numbers = node_numbers(num_text_phrases, num_image_phrases, num_objects)
+        check_whole_numbers(1, max_image_side=max_image_side, window=window)
         self.text_model, self.image_model = text_model, image_model
         self.max_image_side, self.window = max_image_side, window
 
@@ -137,11 +138,11 @@ class LLMSelector:
         self, field: str, post: dict[str, Any], pair: dict[str, Any], size: tuple[int, int] | None
     ) -> tuple[str, Callable[[list[Any]], tuple[list[Any], str]]]:
         """The prompt for a field of a pair, and what takes the values from the answer; `size` is the image's."""
-        tokens, mentions, boxes = post["tokens"], pairs.mention_spans(pair), post.get("boxes") or []
+        tokens, mentions, boxes = post["tokens"], mention_spans(pair), post.get("boxes") or []
         head, *tail = [" ".join(tokens[start:end]) for start, end in mentions]
         if not tail:  # it is an object, which has a place for who sees the image
-            index = pairs.tail_object(pair)
-            label = pairs.object_labels(post)[index]
+            index = tail_object(pair)
+            label = object_labels(post)[index]
             is_text = field == "text_phrases"
             tail = [(label or "an object of the image") if is_text else prompts.object_name(label, boxes[index], size)]
         filled, take = {}, prompts.take_image_phrases

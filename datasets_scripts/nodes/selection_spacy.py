@@ -1,11 +1,11 @@
 """Node selection by rule over the noun chunks of a spaCy pipeline (`pip install "vmhan[spacy]"`)."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from datasets_scripts.nodes.pairs import Span
 from datasets_scripts.nodes.selection_heuristic import HeuristicSelector
+from modeling_vmhan.words import Span
 
 
 __all__ = ["SpacySelector"]
@@ -32,8 +32,9 @@ class SpacySelector(HeuristicSelector):
     def description(self) -> dict[str, Any]:
         return super().description | {"selector": "spacy", "pipeline": self._version}
 
-    def _phrases(self, tokens: Sequence[str], inside: set[int]) -> list[Span]:
-        return [(start, end) for start, end in self._chunks(tuple(tokens)) if inside.isdisjoint(range(start, end))]
+    def _phrases(self, tokens: Sequence[str], *, blocked: Collection[int]) -> list[Span]:
+        chunks = self._chunks(tuple(tokens))
+        return [(start, end) for start, end in chunks if set(blocked).isdisjoint(range(start, end))]
 
     def _noun_chunks(self, tokens: tuple[str, ...]) -> list[Span]:
         from spacy.tokens import Doc

@@ -136,6 +136,12 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
             raise ValueError(f"{name}: expected a JSON object, received {without_secrets(getattr(self, name))!r}")
         return value
 
+    def detector_settings(self) -> dict[str, Any]:
+        """Return the options of the detector, beside those in its name."""
+        options = self.parsed("detector_options")
+        is_named = "max_objects=" in self.detector.partition("?")[2]
+        return options if is_named else {"max_objects": self.max_objects, **options}
+
     @property
     def config(self) -> str:
         return self.config_name or self.source

@@ -14,10 +14,13 @@ from huggingface_hub import DatasetCardData
 
 from datasets_scripts.builders.building import SIDECAR
 from datasets_scripts.leaks import leak_status, mark_card, mark_protocol, protocol_of
+from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.plan import Plan
+from datasets_scripts.recipes import mark_recipe, recipe_of, recorded_name, recorded_selector
 from datasets_scripts.registry import BUILDERS
 from model_cards.cards import TAGS, dataset_card
 from model_cards.files import write_text
+from model_cards.secrets import without_secrets
 from model_cards.tables import code, escape, fence, markdown_table
 
 
@@ -60,6 +63,17 @@ def write_card(
     write_text(path, str(dataset_card(data, texts)).rstrip() + "\n")
     if leaks:
         mark_card(path, plan.arguments.config, leaks)  # last, as it writes into the YAML
+
+
+def _recipe(arguments: PrepareArguments) -> dict[str, Any]:
+    """What of the recipe this preparation adds to the source's."""
+    recipe: dict[str, Any] = {}
+    if arguments.selector != "none":
+        recipe["selector"] = recorded_selector(arguments.selector)
+    if arguments.detector != "none":
+        recipe["detector"] = recorded_name(arguments.detector)
+        recipe["detector_options"] = without_secrets(arguments.detector_settings())
+    return recipe
 
 
 def _relations_table(labels: list[str], splits: dict[str, Any]) -> str:
@@ -141,5 +155,6 @@ def _card_data(plan: Plan, files: dict[str, list[Path]]) -> DatasetCardData:
     told = DatasetInfo(description="\n".join([plan.source.info.description.splitlines()[0], *made_by]))
     if protocol := protocol_of(plan.source.posts):
         mark_protocol(told, protocol)
+    mark_recipe(told, **{**(recipe_of(plan.source.posts) or {}), **_recipe(plan.arguments)})
     data["dataset_info"]["description"] = told.description
     return data

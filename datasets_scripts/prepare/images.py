@@ -168,8 +168,7 @@ def _queries(plan: Plan, number: int) -> list[str]:
 
 
 def _record_columns(plan: Plan) -> datasets.Features:
-    names = ("boxes", "object_labels", *FEATURES)
-    columns = {name: plan.columns[name] for name in names if name in plan.columns}
+    columns = {name: plan.columns[name] for name in ("boxes", "object_labels", *FEATURES) if name in plan.columns}
     scores = datasets.List(datasets.Value("float32"))  # of the detector; None where the source has the boxes
     return datasets.Features({**columns, "object_scores": scores, "reason": datasets.Value("string")})
 

@@ -94,10 +94,7 @@ def make_tools(arguments: PrepareArguments, device: str | None) -> Tools:
     if arguments.detector != "none":
         from datasets_scripts.detection.detectors import make_detector
 
-        options = {**on_device, **arguments.parsed("detector_options")}
-        if "max_objects=" not in arguments.detector.partition("?")[2]:
-            options.setdefault("max_objects", arguments.max_objects)
-        detector = make_detector(arguments.detector, **options)
+        detector = make_detector(arguments.detector, **{**on_device, **arguments.detector_settings()})
     if arguments.selector != "none":
         from datasets_scripts.nodes.selection import make_selector
 
@@ -132,6 +129,7 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
         images=arguments.embed_images and "image" in source.info.features,
         visual_feature_size=tools.extractor and tools.extractor.feature_size,
         depth_size=tools.depth and tools.depth.depth_size,
+        object_scores=tools.detector is not None,
     )
     if not any(map(has_text, source.posts.values())):
         del columns["text"]

@@ -59,7 +59,7 @@ def _posts(plan: Plan, shard: Shard, log: list[dict[str, Any]]) -> Iterator[Post
                 continue
             post["pairs"] = [pair | {"objects": []} for pair in post["pairs"]]  # boxes are gone
             number = -1
-        objects = {"boxes": record["boxes"], "object_labels": record["object_labels"]}
+        objects = {name: record[name] for name in ("boxes", "object_labels", "object_scores")}
         yield post | objects, record | {"number": number}
 
 
@@ -88,9 +88,8 @@ def _with_nodes(
 def _question(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> tuple[dict[str, Any], Image.Image | None]:
     """Return what a selector gets to see, which is never a relation."""
     pairs = [{name: value for name, value in pair.items() if name != "relation"} for pair in post["pairs"]]
-    scores = {} if record["object_scores"] is None else {"object_scores": record["object_scores"]}
     image = None if record["number"] < 0 else load_upright(plan, image_file(plan, record["number"]))
-    return post | {"pairs": pairs} | scores, image
+    return post | {"pairs": pairs}, image
 
 
 def _as_row(plan: Plan, post: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ INVALID_VALUES = {
     "none_label": ["unrelated"],
     "precision_table": [3, {"triples": []}],
     "initializer_range": [0],
+    "recipe": ["heuristic"],
 }
 INVALID = [(field, value) for field, values in INVALID_VALUES.items() for value in values]
 
@@ -126,6 +127,7 @@ EFFECTS = {
     "none_label": ("unrelated", "f1", {"id2label": {0: "None", 1: "peer", 2: "unrelated", 3: "member_of"}}),
     "precision_table": ({"pairs": [[0.4, 0.6, 0.5]]}, "least_score", {}),
     "initializer_range": (0.4, "weights", {}),
+    "recipe": ({"selector": "heuristic"}, "choices", {}),
 }
 
 
@@ -144,6 +146,9 @@ def observe(make_processor, posts):
         if kind == "pixels":
             post = {"text": "a b", "pairs": [{"head": (0, 1), "tail": (2, 3)}], "image": Image.new("RGB", (8, 8))}
             return make_processor(config)(post)["pixel_values"].shape
+        if kind == "choices":
+            post = {"text": "Ann met Bob in a red car", "pairs": [{"head": (0, 3), "tail": (8, 11)}]}
+            return make_processor(config)(post)["text_phrase_tokens"].tolist()
         if kind == "f1":  # with the none label's pairs left out of it
             names, predicted = ["peer", "unrelated", "None", "peer"], ["peer", "unrelated", "peer", "None"]
             return score(names, predicted, labels=config.labels, none_label=config.none_label)["f1"]

@@ -442,7 +442,7 @@ def test_pixels_are_cropped_as_the_boxes_say(make_processor, posts):
     assert (inputs["pixel_values"][0] == 0).all()
     expected, _ = region_inputs(image, boxes, transform=PixelTransform(size=32))
     torch.testing.assert_close(inputs["pixel_values"][1], expected)
-    assert inputs["pair_objects"].tolist() == [[-1, -1], [0, 1]]
+    assert inputs["pair_objects"].tolist() == [[-1, -1], [1, 0]]  # the larger one first
     assert "image_features" not in inputs and "object_features" not in inputs
 
 

@@ -22,6 +22,7 @@ def workplace(tmp_path_factory, make_thin_vgg16):
     tokenizer.save_pretrained(folder / "encoder")
     entries = {"text_encoder": str(folder / "encoder"), "cache_dir": str(folder / "cache")}
     entries |= {"entity_representation": "packed", "features": "random:0", "feature_size_px": 32}
+    entries |= {"visual": "features"}  # without VGG16 in each saved folder
     entries |= {"dataset": "postcards", "num_train": 10, "num_validation": 5, "num_test": 4}
     entries |= {"num_train_epochs": 2, "per_device_train_batch_size": 4, "per_device_eval_batch_size": 2}
     entries |= {"learning_rate": 0.001, "head_learning_rate": 0.01, "train_sampling_strategy": "group_by_length"}

@@ -56,6 +56,7 @@ class BaselineConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = ["relation_loss"]
     vision_encoder = None  # features are given; the processor asks
     mentions = False  # it asks about this, too
+    recipe = None  # a baseline answers no raw post
 
     def __init__(
         self,

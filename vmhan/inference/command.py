@@ -30,6 +30,7 @@ from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_jsonl, write_parquet
+from vmhan.inference.detecting import DetectingPipeline, detector_of
 from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
 from vmhan.inference.graph_picture import write_picture
 from vmhan.inference.mention_finders import FINDERS, find_mention_finder
@@ -100,6 +101,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=_positive, default=16, help="rows answered in one pass (default 16)")
     parser.add_argument("--image_root", type=Path, help="folder of the images' paths (default: that of INPUT)")
     parser.add_argument("--device", type=_device, help="cpu, cuda:0, ... (default: an accelerator if there is one)")
+    parser.add_argument(
+        "--detector",
+        help="what finds objects in pictures without boxes: recorded (as the training data's), ADAPTER:MODEL, or none "
+        "(default: recorded, where a model has one)",
+    )
     parser.add_argument("--abstain_below", type=float, default=0.0, help="no relation with a lower score (default 0)")
     parser.add_argument("--top_k", type=int, default=5, help="relations ranked for each pair (default 5)")
     parser.add_argument("--mentions", metavar="NAME", help=f"finds those of raw posts in the model's place: {FINDERS}")
@@ -171,16 +177,18 @@ def _device(text: str) -> torch.device:
     return torch.device(text)
 
 
-def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline:
+def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline | DetectingPipeline:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
     of_facts = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
     if "mentions" in of_facts:
         of_facts["mentions"] = find_mention_finder(of_facts["mentions"])
-    return transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
+    pipe = transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
+    detector = detector_of(arguments.detector, pipe.model.config, device=str(pipe.device))
+    return pipe if detector is None else DetectingPipeline(pipe, detector)
 
 
-def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> dict[str, Any]:
+def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline | DetectingPipeline) -> dict[str, Any]:
     """Return what the answers depend on. Of the images only the paths count."""
     texts = {
         "config": pipe.model.config.to_json_string(use_diff=False),
@@ -193,6 +201,7 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline) -> d
         "input": state_of(arguments.input),
         "image_root": str(arguments.image_root),
         "device": str(pipe.device),
+        "detector": pipe.detector.description if isinstance(pipe, DetectingPipeline) else None,
         **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
         **{name: getattr(arguments, name) for name in OF_FACTS},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},

@@ -149,7 +149,8 @@ class DataArguments:
     visual: str | None = _help(
         "What the model sees of the pictures. none: nothing; features: visual features, which the data have or "
         "--features makes; pixels: as features, and their encoder is saved with the model, which then takes pictures. "
-        "Left out: features where there are some; the log says what was decided."
+        "Left out: pixels where there are features whose encoder is known and can be had, features where there are "
+        "others; the log says what was decided."
     )
     features: str | None = _help(
         "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), vgg16:random:SEED "
@@ -177,6 +178,7 @@ class DataArguments:
     max_samples: int | None = _help("Use only the first posts of each split.")
 
     def __post_init__(self):
+        self.may_save_vision = self.visual is None  # nobody said that the model is to be without
         if self.visual not in (None, *VISUAL):
             raise ValueError(
                 f"--visual: expected one of {list(VISUAL)}, received {self.visual!r}{nearest(self.visual, VISUAL)}"

@@ -29,7 +29,7 @@ from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.environment import peak_memory
-from vmhan.training.models import Model, build_model
+from vmhan.training.models import Model, build_model, how_to_take_pictures
 from vmhan.training.output_folder import check_output_dir, clear_run
 from vmhan.training.own_data import next_commands, own_data, settle_pictures
 from vmhan.training.raw_posts import precision_tables
@@ -96,6 +96,8 @@ def _run(
         write_results(output_dir, metrics, results, posts, model.config)
         run = describe(argv, model_args, data_args, run_args)
         complete(run_args, run, posts, is_repository=model_args.baseline is None)
+        if model_args.baseline is None and (advice := how_to_take_pictures(model.config, data_args, posts)):
+            logger.warning(advice)
         say_what_it_took(posts, time.monotonic() - began)
         if data_args.data is not None and model_args.baseline is None:
             print(next_commands(output_dir), flush=True)

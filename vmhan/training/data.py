@@ -27,7 +27,8 @@ __all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
 PIXELS = ", and the encoder that made them is saved with the model"
 logger = logging.getLogger(__name__)
 
-VISUAL_COLUMNS = (*FEATURE_COLUMNS, "object_depths", "image", "boxes", "object_labels", "caption", "image_phrases")
+VISUAL_COLUMNS = (*FEATURE_COLUMNS, "object_depths", "object_scores", "image", "boxes", "object_labels", "caption")
+VISUAL_COLUMNS += ("image_phrases",)
 TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases", "object_labels")
 
 
@@ -129,8 +130,6 @@ def _settle_visual(data_args: DataArguments, posts: datasets.DatasetDict, reads:
         seen = "no pictures, only what the data say of them in words: there are no features, and no --features"
         unread = ("image",)
     logger.info("the model sees of the pictures: %s", seen)
-    if data_args.visual == "features":
-        logger.warning("the model will take features and no pictures; --visual pixels makes one that takes pictures")
     return unread
 
 

@@ -1,5 +1,6 @@
 """The model and the processor that a run trains, or of a finished one evaluates."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from transformers import PreTrainedConfig
 
 from datasets_scripts.builders.building import visual_feature_description
 from datasets_scripts.leaks import ORDER_BLIND, protocol_of
+from datasets_scripts.recipes import recipe_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.configuration_vmhan import PRESETS
 from modeling_vmhan.weights import load_region_encoder
@@ -20,7 +22,9 @@ from vmhan.training.node_numbers import node_numbers
 from vmhan.training.text_encoders import load_text_encoder, public_name
 
 
-__all__ = ["build_model", "load_trained", "vision_of"]
+__all__ = ["build_model", "how_to_take_pictures", "load_trained", "vision_of"]
+
+logger = logging.getLogger(__name__)
 
 Model = VMHANForRelationClassification | BaselineForRelationClassification
 
@@ -48,18 +52,14 @@ def build_model(
         named |= {"num_image_phrases": 0, "num_objects": 0}
     config_fields = {
         "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
+        "recipe": recipe_of(posts),
         "visual_feature_size": vector.length if vector is not None else 0,
         "order_blind": protocol_of(posts) == ORDER_BLIND,
         **named,
         **node_numbers(named, posts, sees_regions=vector is not None),
     }
-    vision, weights = None, None
-    if data_args.visual == "pixels":
-        weights, vision_fields = vision_of(posts)
-        config_fields |= vision_fields
-        vision = load_region_encoder(
-            config_fields["vision_encoder"], weights, config=config_fields.get("vision_config")
-        )
+    vision, weights, vision_fields = _vision(data_args, posts, sees=config_fields["visual_feature_size"] > 0)
+    config_fields |= vision_fields
     text_encoder, tokenizer = load_text_encoder(model_args.text_encoder, model_args.text_encoder_layers)
     config = VMHANConfig.from_preset(model_args.preset, text_config=text_encoder.config, **config_fields)
     lengths = {"max_length": model_args.max_length, "max_image_text_length": model_args.max_image_text_length}
@@ -80,6 +80,47 @@ def load_trained(folder: Path) -> tuple[Model, VMHANProcessor]:
         return VMHANForRelationClassification.from_pretrained(folder), VMHANProcessor.from_pretrained(folder)
     model = load_baseline(folder)
     return model, get_baseline(model.config.baseline).processor.from_pretrained(folder)
+
+
+def _vision(
+    data_args: DataArguments, posts: datasets.DatasetDict, *, sees: bool
+) -> tuple[Any, str | None, dict[str, Any]]:
+    """The encoder that is saved with the model, its weights' name and the fields of VMHANConfig; None and {} without.
+
+    Where --visual was left out, it becomes "pixels" if the model sees pictures and the encoder of the data's features
+    is known and can be had, and stays "features" if not.
+    """
+    is_asked = data_args.visual == "pixels"
+    wants = data_args.may_save_vision and data_args.visual == "features" and sees
+    if not is_asked and not (wants and visual_feature_description(posts)):
+        return None, None, {}
+    try:
+        weights, fields = vision_of(posts)
+        vision = load_region_encoder(fields["vision_encoder"], weights, config=fields.get("vision_config"))
+    except (OSError, ValueError) as error:
+        if is_asked:
+            raise
+        logger.warning("the encoder of the visual features cannot be saved with the model: %s", error)
+        return None, None, {}
+    if not is_asked:
+        data_args.visual = "pixels"
+        logger.info("the encoder of the visual features is saved with the model; --visual features leaves it out")
+    return vision, weights, fields
+
+
+def how_to_take_pictures(config: Any, data_args: DataArguments, posts: datasets.DatasetDict) -> str | None:
+    """What to change in the command so that the model takes pictures; None where it does."""
+    if getattr(config, "vision_encoder", None) is not None:
+        return None
+    if not config.visual_feature_size:
+        left = "leave --visual none out and " if data_args.visual == "none" else ""
+        return f"the model takes no pictures: to train one that does, {left}give --features, such as vgg16:imagenet"
+    if visual_feature_description(posts) is None:
+        return (
+            "the model takes visual features and no pictures, as the data do not say what made theirs: to train one "
+            "that does, make them with --features, or `vmhan prepare --features`"
+        )
+    return "the model takes visual features and no pictures: --visual pixels trains one that takes pictures"
 
 
 def vision_of(posts: datasets.DatasetDict) -> tuple[str, dict[str, Any]]:

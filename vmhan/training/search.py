@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     except ImportError as error:
         raise ValueError("vmhan search needs Optuna: pip install 'vmhan[search]'") from error
     set_up_logging(run_args)
+    data_args.may_save_vision = False  # no trial is kept
     set_seed(run_args.seed)
     if run_args.world_size > 1:
         raise ValueError(f"vmhan search runs in one process, received {run_args.world_size}.")

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from modeling_vmhan.selection import rank_objects
 from modeling_vmhan.words import find_words
 
 
@@ -75,7 +76,7 @@ def drop_visual_nodes(post: dict[str, Any], share: float, *, seed: int = 0) -> d
         changed |= {name: None for name in ("image", "image_features") if name in post}
     if any(kind == "object" for kind, _ in gone):
         for pair in pairs:
-            chosen = range(_num_objects(post)) if pair.get("objects") is None else pair["objects"]
+            chosen = rank_objects(post, pair) if pair.get("objects") is None else pair["objects"]
             pair["objects"] = [EMPTY if ("object", index) in gone else index for index in chosen]
     phrases = _phrases(post)
     lost = [phrase for index, phrase in enumerate(phrases) if ("image phrase", index) in gone]

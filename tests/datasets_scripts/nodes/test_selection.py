@@ -31,12 +31,14 @@ def test_image_phrases_by_shared_words_then_in_order():
     assert second.image_phrases == ["old David", "London skyline", "a stage"]
 
 
-def test_objects_by_the_pair_s_words_then_its_phrases_then_score_then_order():
+def test_objects_by_the_pair_s_words_then_its_phrases_then_score_then_size():
     first, second = HeuristicSelector(num_objects=5).select(make_post())
-    assert first.objects == [2, 3, 0, 1, 4]  # court, Bowie knife: mentions; then in order
-    assert second.objects == [3, 2, 0, 1, 4]  # Bowie knife: mention; court: phrase "Earls Court"
+    assert first.objects == [3, 2, 1, 4, 0]  # Bowie knife, court: mentions, the larger one first; then the larger ones
+    assert second.objects == [3, 2, 1, 4, 0]  # Bowie knife: mention; court: phrase "Earls Court"
     scored = HeuristicSelector(num_objects=5).select(make_post(object_scores=[0.1, 0.5, 0.2, 0.3, 0.5]))
     assert scored[0].objects == [3, 2, 1, 4, 0]
+    scored = HeuristicSelector(num_objects=5).select(make_post(object_scores=[0.1, 0.2, 0.4, 0.3, 0.5]))
+    assert scored[0].objects == [2, 3, 4, 1, 0]
 
 
 def test_a_tail_object_lends_its_label_and_is_not_chosen():
@@ -55,7 +57,7 @@ def test_numbers_limit_and_nothing_is_made_up():
     (selection,) = HeuristicSelector().select(bare)
     assert selection == PairSelection(reasons=selection.reasons) and set(selection.reasons) == set(FIELDS)
     for labels in ([], [None] * 5):
-        assert HeuristicSelector().select(make_post(object_labels=labels))[0].objects == [0, 1, 2]
+        assert HeuristicSelector().select(make_post(object_labels=labels))[0].objects == [3, 1, 2]  # the largest ones
 
 
 def test_what_is_chosen_depends_on_the_words_and_the_image_alone():

@@ -16,12 +16,12 @@ from published_files import write_mnre
 
 from datasets_scripts.builders.building import visual_feature_description
 from datasets_scripts.leaks import ORDER_BLIND, leak_status, protocol_of
-from datasets_scripts.nodes.selection import moved_indices
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.assemble import check_output
 from datasets_scripts.prepare.command import main
 from datasets_scripts.prepare.plan import make_tools
 from modeling_vmhan.hyperedges import hypergraph_of
+from modeling_vmhan.selection import moved_indices
 
 
 FIGURES = ["contact_sheet.jpg", "hypergraph.png", "objects_an_image.png", "pairs_a_post.png", "relations.png"]

@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 import run_mmre
 from datasets_scripts.configs import read_entries
 from datasets_scripts.leaks import ORDER_BLIND, leak_status
+from datasets_scripts.recipes import mark_recipe
 from datasets_scripts.registry import BUILDERS
 from model_cards.checking import check_card
 from model_cards.publishing import publishable_files
@@ -30,7 +31,7 @@ from vmhan.scoring.scorer import score
 from vmhan.training import evaluate, text_encoders
 from vmhan.training.arguments import RunArguments, parse_arguments
 from vmhan.training.data import load_posts
-from vmhan.training.models import build_model, vision_of
+from vmhan.training.models import build_model, how_to_take_pictures, vision_of
 from vmhan.training.results import write_results
 from vmhan.training.trainer import RelationTrainer, train
 
@@ -108,9 +109,11 @@ def test_the_saved_folder_and_its_pipeline_say_what_predictions_jsonl_says(finis
 
 @pytest.fixture(scope="module")
 def seeing(workplace, make_vision_config):
-    """A run of --visual pixels with its example; (output folder, flags)."""
+    """A run with its example that does not say --visual; (output folder, flags)."""
     AutoModel.from_config(make_vision_config()).save_pretrained(workplace / "vision")
-    flags = [str(workplace / "tiny.yaml"), "--features", f"transformers:{workplace / 'vision'}", "--visual", "pixels"]
+    entries = yaml.safe_load((workplace / "tiny.yaml").read_text())
+    (workplace / "seeing.yaml").write_text(yaml.safe_dump({k: v for k, v in entries.items() if k != "visual"}))
+    flags = [str(workplace / "seeing.yaml"), "--features", f"transformers:{workplace / 'vision'}"]
     flags += ["--output_dir", str(workplace / "seeing")]
     run_mmre.main([*flags, "--do_train", "false", "--show_example", "true"])
     return workplace / "seeing", flags
@@ -135,6 +138,27 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, seei
     assert [r["score"] for r in rows_of(workplace / "asked")] == pytest.approx([r["score"] for r in rows], abs=2e-3)
 
 
+def test_an_encoder_that_cannot_be_had_is_not_saved_and_the_log_says_what_to_do(seeing, workplace, tmp_path, caplog):
+    output, flags = seeing
+    assert json.loads((output / "run.json").read_text())["data"]["visual"] == "pixels"
+    model_args, data_args, run_args = parse_arguments([*flags, "--output_dir", str(tmp_path)])
+    posts = load_posts(data_args, run_args, model_args.reads)
+    named = [split.info.description for split in posts.values()]
+    for split, description in zip(posts.values(), named):
+        split.info.description = description.replace(str(workplace / "vision"), str(tmp_path / "gone"))
+    model, _ = build_model(model_args, data_args, posts)
+    assert data_args.visual == "features" and model.config.vision_encoder is None
+    assert "cannot be saved with the model" in caplog.text and "gone" in caplog.text
+    for description, visual, flag in ((named[0], "features", "--visual pixels"), ("", "features", "--features")):
+        for split in posts.values():
+            split.info.description = description
+        data_args.visual = visual
+        assert flag in how_to_take_pictures(model.config, data_args, posts)
+    model.config.visual_feature_size, data_args.visual = 0, "none"
+    assert "leave --visual none out" in how_to_take_pictures(model.config, data_args, posts)
+    assert how_to_take_pictures(config_of(output), data_args, posts) is None
+
+
 def test_a_saved_folder_names_no_folder_of_this_machine(workplace, seeing, finished):
     """Not even in example.json, which points beside itself; run.json keeps what --features was, to make them again."""
     for output in (seeing[0], finished[0]):
@@ -146,6 +170,16 @@ def test_a_saved_folder_names_no_folder_of_this_machine(workplace, seeing, finis
                 text = json.dumps({**run, "data": {**run["data"], "features": ""}})
             assert str(workplace) not in text and "/home" not in text, file.name
     assert json.loads((seeing[0] / "example.json").read_text())["image"] == "example.png"
+
+
+def test_the_recipe_of_the_data_is_the_model_s_and_its_processor_s(parsed):
+    model_args, data_args, run_args = parsed()
+    posts = load_posts(data_args, run_args, model_args.reads)
+    assert build_model(model_args, data_args, posts)[0].config.recipe is None  # postcards choose by themselves
+    for split in posts.values():
+        mark_recipe(split.info, selector="heuristic", detector="torchvision:x")
+    model, processor = build_model(model_args, data_args, posts)
+    assert model.config.recipe == processor.recipe == {"selector": "heuristic", "detector": "torchvision:x"}
 
 
 def test_a_vision_encoder_that_nobody_named_is_an_error(parsed):

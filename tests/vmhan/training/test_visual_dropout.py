@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modeling_vmhan.selection import rank_objects
 from vmhan.training.visual_dropout import VisualDropoutCollator, drop_visual_nodes, kept_nodes, visual_nodes
 
 
@@ -57,9 +58,7 @@ def test_a_node_that_goes_leaves_its_place_empty(post, share):
         assert fewer[name] == post[name]
     for new, old in zip(fewer["pairs"], post["pairs"], strict=True):
         assert all(new[name] == old[name] for name in ("head", "tail", "tail_object"))
-        chosen, left = (
-            range(len(post["object_features"])) if o is None else o for o in (old["objects"], new["objects"])
-        )
+        chosen, left = (rank_objects(post, old) if o is None else o for o in (old["objects"], new["objects"]))
         assert list(left) == [index if ("object", index) in kept else -1 for index in chosen]
     stay = [p for i, p in enumerate(fewer["image_phrases"]) if p.strip() and ("image phrase", i) in kept]
     assert stay == [p for p in fewer["image_phrases"] if p.strip()]
@@ -115,7 +114,7 @@ def test_an_image_of_pixels_stays_with_an_object_that_is_cut_out_of_it():
     post = {"id": "a", "image": "a.png", "boxes": [[0, 0, 1, 1], [0, 0, 2, 2]]}
     post["pairs"] = [{"head": [0, 1], "tail": [], "tail_object": 1}]
     fewer = drop_visual_nodes(post, 0.0)
-    assert fewer["image"] == "a.png" and fewer["pairs"][0]["objects"] == [-1, 1]
+    assert fewer["image"] == "a.png" and fewer["pairs"][0]["objects"] == [-1]
     post["pairs"] = [{"head": [0, 1], "tail": [1, 2]}]
     assert drop_visual_nodes(post, 0.0)["image"] is None
 

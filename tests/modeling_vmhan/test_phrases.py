@@ -5,7 +5,7 @@ import ast
 import pytest
 from paths import MNRE_DATA
 
-from datasets_scripts.nodes.phrases import MAX_WORDS, content_words, noun_phrases, token_phrases
+from modeling_vmhan.phrases import MAX_WORDS, content_words, noun_phrases, token_phrases
 
 
 CAPTIONS = MNRE_DATA / "captions" / "llava_next_val.txt"

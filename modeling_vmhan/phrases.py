@@ -10,7 +10,7 @@ from typing import Any
 
 import regex
 
-from modeling_vmhan.words import RUN
+from .words import RUN
 
 
 __all__ = ["content_words", "noun_phrases", "token_phrases"]
