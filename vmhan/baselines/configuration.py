@@ -55,8 +55,7 @@ class BaselineConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig}
     keys_to_ignore_at_inference = ["relation_loss"]
     vision_encoder = None  # features are given; the processor asks
-    mentions = False  # it asks about this, too
-    recipe = None  # a baseline answers no raw post
+    mentions, mention_types, recipe = False, (), None  # it asks about these, too
 
     def __init__(
         self,

@@ -69,15 +69,13 @@ def _written(posts: Iterable[Mapping[str, Any]] | datasets.Dataset, images: Path
 
 
 def _rows_of(posts: datasets.Dataset) -> Iterator[dict[str, Any]]:
-    """The rows as people write them: of known columns, relations by name, and of text and tokens what spans count."""
+    """The rows as people write them: of known columns, and relations by name."""
     posts = posts.select_columns([name for name in posts.column_names if name in Row.model_fields])
     if isinstance(posts.features.get("image"), datasets.Image):
         posts = posts.cast_column("image", datasets.Image(decode=False))
     relation = posts.features["pairs"].feature["relation"]
     names = relation.names if isinstance(relation, datasets.ClassLabel) else None
     for row in posts:
-        if row.get("tokens") is not None:
-            row.pop("text", None)
         for pair in row["pairs"] if names else []:
             pair["relation"] = names[pair["relation"]]
         yield row
