@@ -48,6 +48,8 @@ ANSWER_SCHEMA = pyarrow.schema(
     }
 )
 
+OF_FACTS = ("head_span", "tail_span", "head_type", "tail_type")  # None where the question names its pairs
+
 Rows = Iterable[dict[str, Any]]
 
 
@@ -67,7 +69,8 @@ def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict
         of_tail["tail_is_object"] = is_box or (index is not None and index >= 0)
         own = {"row": number, "id": identity, "pair": i, "head": answer["head"], **of_tail}
         of_pipeline = {name: value for name, value in answer.items() if name not in ("head", "tail")}
-        rows.append({**own, **of_pipeline, PASSED: question.get(PASSED, {})})
+        of_fact = {name: answer.get(name) for name in OF_FACTS}
+        rows.append({**own, **of_pipeline, **of_fact, PASSED: question.get(PASSED, {})})
     return rows
 
 

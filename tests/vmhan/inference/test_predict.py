@@ -163,7 +163,7 @@ def test_options_of_facts_reach_the_pipeline(folder, tmp_path):
     assert [(row["row"], row["pair"]) for row in found] == [*((1, pair) for pair in range(6)), (2, 0), (2, 1)]
     assert (found[0]["head_span"], found[-1]["head_span"]) == ([0, 3], [2, 3])
     least = sorted(row["score"] for row in found if row["relation"] != "None")[-1]
-    assert [row["score"] for row in facts("--min_score", str(least))] == [least]
+    assert {row["score"] for row in facts("--min_score", str(least))} == {least}
     arguments = ["--mentions", "NAME", "--min_precision", "0.8"]
     read = predict_command.parse_arguments([str(folder / "model"), str(source), "--output", "x.jsonl", *arguments])
     assert [getattr(read, name) for name in predict_command.OF_FACTS] == ["NAME", None, 0.8, None]
