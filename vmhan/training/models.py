@@ -92,7 +92,7 @@ def _vision(
     """
     is_asked = data_args.visual == "pixels"
     wants = data_args.may_save_vision and data_args.visual == "features" and sees
-    if not is_asked and not (wants and visual_feature_description(posts)):
+    if not is_asked and not (wants and "encoder" in (visual_feature_description(posts) or {})):
         return None, None, {}
     try:
         weights, fields = vision_of(posts)
@@ -115,7 +115,7 @@ def how_to_take_pictures(config: Any, data_args: DataArguments, posts: datasets.
     if not config.visual_feature_size:
         left = "leave --visual none out and " if data_args.visual == "none" else ""
         return f"the model takes no pictures: to train one that does, {left}give --features, such as vgg16:imagenet"
-    if visual_feature_description(posts) is None:
+    if "encoder" not in (visual_feature_description(posts) or {}):
         return (
             "the model takes visual features and no pictures, as the data do not say what made theirs: to train one "
             "that does, make them with --features, or `vmhan prepare --features`"
