@@ -22,7 +22,8 @@ logger = logging.get_logger(__name__)
 # File names that Pillow looks for where the system keeps fonts; "" is its own. {script} is as in the Unicode name.
 FONTS = (
     "", "NotoColorEmoji.ttf", "Apple Color Emoji.ttc", "seguiemj.ttf", "DejaVuSans.ttf", "NotoSans-Regular.ttf",
-    "NotoSans{script}-Regular.ttf", "NotoSerif{script}-Regular.ttf", "NotoSansCJK-Regular.ttc",
+    "NotoSans{script}-Regular.ttf", "NotoSans{script}[wght].ttf", "NotoSerif{script}-Regular.ttf",
+    "NotoSansCJK-Regular.ttc", "NotoSansCJK-VF.ttc",
     "NotoSansSymbols2-Regular.ttf", "NotoSansMath-Regular.ttf", "wqy-microhei.ttc",
     "Arial Unicode.ttf", "PingFang.ttc", "segoeui.ttf", "msyh.ttc", "malgun.ttf", "Nirmala.ttc", "Nirmala.ttf",
 )  # fmt: skip
@@ -32,6 +33,7 @@ LISTED = 8  # missing characters that the note names
 
 LEFT_TO_RIGHT = "\u200e"  # unseen: what stands beside it is not drawn into a neighbour of the other direction
 STAND_IN = "?"
+PICTURE = regex.compile(r"[\p{Emoji_Presentation}\uFE0F]")
 NO_CHARACTER = "\U0010ffff"  # which no font has: it shows what a font draws instead
 # What has no glyph of its own: controls, joiners, spaces, variation selectors.
 INVISIBLE = regex.compile(r"[\p{Cf}\p{Cc}\p{Z}\uFE00-\uFE0F\U000E0100-\U000E01EF]+")
@@ -123,7 +125,9 @@ def _runs(text: str, size: int) -> list[tuple[str, ImageFont.FreeTypeFont, float
     """Neighbours that one font draws together, with it and by how much it is enlarged; in the order of the text."""
     named: list[tuple[str, str]] = []  # (cluster, font)
     for word in regex.findall(r"\s+|\S+", text):
-        of_word = named[-1][1] if named and word.isspace() else _font_of(unicodedata.normalize("NFC", word))
+        of_word = _font_of(unicodedata.normalize("NFC", word))
+        if named and word.isspace():  # goes on in the font before it, but for emoji, whose spaces are very wide
+            of_word = "" if PICTURE.search(named[-1][0]) else named[-1][1]
         for cluster in _clusters(word):
             name = _font_of(cluster) if of_word is None else of_word
             named.append((_stand_in(cluster), "") if name is None else (cluster, name))

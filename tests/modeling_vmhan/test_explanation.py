@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from modeling_vmhan.drawing import EDGE_COLOURS, NODE_COLOURS, draw_explanation
+from modeling_vmhan.drawing import EDGE_COLOURS, FAINT, NODE_COLOURS, PAPER, draw_explanation, edge_colours, ink_on
 from modeling_vmhan.explanation import AttentionRollout, attention_rollout, describe_nodes, explain_pair
 from modeling_vmhan.hypergraph import build_incidence
 
@@ -147,13 +147,13 @@ def test_what_is_heavier_is_drawn_thicker():
         return np.asarray(draw_explanation(given, "Ann met Bob", image, "peer").crop(place), dtype=int)
 
     outlines = [
-        share_of(drawn(explanation(weight), (0, 60, 560, 500)), NODE_COLOURS["object"]) for weight in (0.02, 0.5)
+        share_of(drawn(explanation(weight), (30, 130, 560, 380)), NODE_COLOURS["object"]) for weight in (0.02, 0.5)
     ]
     assert outlines[1] > 1.5 * outlines[0]
     light, heavy = explanation(box=None), explanation(box=None)
     for member in light["hyperedges"][0]["members"][1:]:
         member["weight"] /= 10
-    widths = [int((drawn(given, (0, 500, 1100, 600)).min(axis=-1) < 200).sum()) for given in (light, heavy)]
+    widths = [int((drawn(given, (0, 530, 1100, 620)).min(axis=-1) < 200).sum()) for given in (light, heavy)]
     assert widths[1] > 1.5 * widths[0]
 
 
@@ -187,3 +187,120 @@ def test_a_phrase_of_several_lines_is_drawn_on_one(image):
     given["nodes"][-1]["text"], flat["nodes"][-1]["text"] = "Two people.\nA house.", "Two people. A house."
     pictures = [draw_explanation(of, "Ann met Bob", image, "peer") for of in (given, flat)]
     assert pictures[0].tobytes() == pictures[1].tobytes()
+
+
+def hypergraph(names, weights, members=None):
+    """Head, tail, a text phrase and the image; each hyperedge holds all of them, or `members`."""
+    given = explanation(phrases=0)
+    given["nodes"][0] |= {"weight": 0.6}
+    given["nodes"][1] |= {"weight": 0.25}
+    given["nodes"][2] |= {"weight": 0.15}
+    del given["nodes"][3:]
+    everyone = [{"node": i, "weight": 1 / 3} for i in members or range(3)]
+    given["hyperedges"] = [{"name": n, "weight": w, "members": everyone} for n, w in zip(names, weights)]
+    return given
+
+
+@pytest.fixture
+def rectangles(monkeypatch):
+    """(box, fill) of what is drawn as a plain rectangle: grounds of bars and bars."""
+    drawn, plain = [], ImageDraw.ImageDraw.rectangle
+
+    def rectangle(self, box, fill=None, *args, **options):
+        drawn.append((box, fill))
+        return plain(self, box, fill, *args, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "rectangle", rectangle)
+    return drawn
+
+
+def test_a_full_bar_is_100_percent(rectangles):
+    """Not the heaviest one, so that bars of two pictures may be compared."""
+    draw_explanation(hypergraph(["global", "textual"], [0.7, 0.3]), "Ann met Bob", Image.new("RGB", (9, 9)), "peer")
+    tracks = [box for box, fill in rectangles if fill == FAINT]
+    shares = [
+        (fill, (box[2] - box[0]) / (track[2] - track[0]))
+        for track in tracks
+        for box, fill in rectangles
+        if fill != FAINT and (box[0], box[1]) == (track[0], track[1])
+    ]
+    expected = [(EDGE_COLOURS[0], 0.7), (EDGE_COLOURS[1], 0.3)]
+    expected += [(NODE_COLOURS[kind], weight) for kind, weight in (("head", 0.6), ("tail", 0.25), ("image", 0.15))]
+    assert [fill for fill, _ in shares] == [colour for colour, _ in expected] and len(tracks) == 5
+    assert [share for _, share in shares] == pytest.approx([weight for _, weight in expected], abs=0.003)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["global", "textual", "visual", "head-visual", "tail-visual"],
+        ["tail-visual", "textual"],
+        [f"Ann + {i}" for i in range(30)],
+        ["global", *(f"Ann + {i}" for i in range(5))],
+        ["textual", "textual", "textual"],
+    ],
+)
+def test_a_hyperedge_has_one_colour_in_its_chip_its_lines_and_its_bar(names, rectangles, monkeypatch):
+    lines, chips = [], []
+    line, rounded = ImageDraw.ImageDraw.line, ImageDraw.ImageDraw.rounded_rectangle
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "line", lambda self, at, fill, width: (lines.append(fill), line(self, at, fill, width))
+    )
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "rounded_rectangle",
+        lambda self, box, radius, fill: (chips.append(fill), rounded(self, box, radius, fill=fill)),
+    )
+    given = hypergraph(names, [2.0**-i for i in range(len(names))])
+    draw_explanation(given, "Ann met Bob", None, "peer")
+    of_edges = [fill for _, fill in rectangles if fill in EDGE_COLOURS]
+    drawn = min(len(names), 6)
+    assert [fill for fill in chips if fill in EDGE_COLOURS] == of_edges and len(of_edges) == drawn
+    assert [fill[:3] for fill in lines] == [colour for colour in of_edges for _ in range(3)]
+    assert len(set(of_edges)) == len(set(names[:drawn]))
+
+
+def test_the_kinds_of_hyperedges_have_their_colours_in_every_picture():
+    names = ["global", "textual", "visual", "head-visual", "tail-visual"]
+    assert edge_colours(names) == edge_colours(names[::-1])[::-1] == list(EDGE_COLOURS[:5])
+    for kept in (["visual"], ["x + y", "visual", "y + z"]):
+        assert edge_colours(kept)[kept.index("visual")] == EDGE_COLOURS[2]
+
+
+def lab(colour):
+    """CIE L*a*b* of sRGB (D65), in which distances are about as large as they look; 2.3 is just seen."""
+    linear = [
+        value / 12.92 if value < 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in np.array(colour) / 255
+    ]
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(matrix @ linear / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_head_and_tail_have_colours_that_nothing_else_has():
+    others = [*EDGE_COLOURS, *(colour for kind, colour in NODE_COLOURS.items() if kind not in ("head", "tail"))]
+    head, tail = NODE_COLOURS["head"], NODE_COLOURS["tail"]
+    assert min(np.linalg.norm(lab(one) - lab(other)) for one in (head, tail) for other in others) > 30
+    assert np.linalg.norm(lab(head) - lab(tail)) > 30
+    of_edges = [np.linalg.norm(lab(a) - lab(b)) for i, a in enumerate(EDGE_COLOURS) for b in EDGE_COLOURS[:i]]
+    assert min(of_edges) > 30
+
+
+@pytest.mark.parametrize("colour", [*EDGE_COLOURS, *NODE_COLOURS.values(), PAPER, FAINT])
+def test_letters_stand_out_from_their_ground(colour):
+    """By what can be seen: lightness of L*a*b*, from 0 to 100."""
+    assert abs(lab(colour)[0] - lab(ink_on(colour))[0]) > 40
+
+
+def test_long_names_of_hyperedges_do_not_cover_each_other(monkeypatch):
+    boxes, rounded = [], ImageDraw.ImageDraw.rounded_rectangle
+
+    def rounded_rectangle(self, box, radius, fill):
+        if fill in EDGE_COLOURS:
+            boxes.append(box)
+        return rounded(self, box, radius, fill=fill)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "rounded_rectangle", rounded_rectangle)
+    names = [f"{'a very long mention ' * 3}+ the band {i}" for i in range(6)]
+    draw_explanation(hypergraph(names, [0.2] * 6), "Ann met Bob", None, "peer")
+    assert len(boxes) == 6 and all(left[2] < right[0] for left, right in zip(boxes, boxes[1:]))

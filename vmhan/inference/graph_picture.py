@@ -13,7 +13,7 @@ import networkx
 import numpy as np
 from PIL import Image, ImageDraw
 
-from modeling_vmhan.drawing import EDGE_COLOURS
+from modeling_vmhan.drawing import EDGE_COLOURS, ink_on
 from modeling_vmhan.fonts import draw_text, is_right_to_left, missing_note, text_length
 from modeling_vmhan.words import shortened
 
@@ -50,9 +50,8 @@ def write_picture(graph: networkx.MultiDiGraph, target: Path) -> None:
     types = list(dict.fromkeys(type_ for _, type_ in shown.nodes(data="type")))
     colours = {type_: EDGE_COLOURS[i % len(EDGE_COLOURS)] for i, type_ in enumerate(types)}
     note = missing_note([title, *words.values()])
-    width = max(
-        size[0], text_length(title, TITLE), text_length(note, FONT_SIZE), text_length("  ".join(types), FONT_SIZE)
-    )
+    legend = sum(text_length(type_, FONT_SIZE) + 3 * PADDING for type_ in types)
+    width = max(size[0], text_length(title, TITLE), text_length(note, FONT_SIZE), legend)
     picture = Image.new("RGB", (math.ceil(width) + 2 * MARGIN, math.ceil(size[1]) + 4 * MARGIN + 2 * TITLE), PAPER)
     draw_text(picture, (MARGIN, MARGIN), title, INK, TITLE)
     places = {key: place + (MARGIN, 2 * MARGIN + TITLE) for key, place in places.items()}
@@ -61,9 +60,10 @@ def write_picture(graph: networkx.MultiDiGraph, target: Path) -> None:
         _draw_chip(picture, words[key], place, sizes[key], colours[shown.nodes[key]["type"]] if key in shown else None)
     x, y = MARGIN, picture.height - 1.5 * MARGIN - TITLE
     for type_, colour in colours.items():
-        draw_text(picture, (x, y), type_, colour, FONT_SIZE)
-        x += text_length(f"{type_}  ", FONT_SIZE)
-    draw_text(picture, (MARGIN, y + TITLE), note, INK, FONT_SIZE)
+        size = np.array([text_length(type_, FONT_SIZE) + 2 * PADDING, HEIGHT])
+        _draw_chip(picture, type_, np.array([x + size[0] / 2, y + FONT_SIZE / 2]), size, colour)
+        x += size[0] + PADDING
+    draw_text(picture, (MARGIN, y + 1.5 * TITLE), note, INK, FONT_SIZE)
     picture.reduce(2).save(target)
 
 
@@ -129,8 +129,9 @@ def _draw_lines(picture: Image.Image, graph: networkx.MultiDiGraph, places: Plac
 
 
 def _draw_chip(picture: Image.Image, text: str, middle: np.ndarray, size: np.ndarray, colour: tuple | None) -> None:
-    """White words on a node's colour, or dark ones on the light ground of a fact, which has none."""
+    """Words on a node's colour, or on the light ground of a fact, which has none."""
     box = (*(middle - size / 2), *(middle + size / 2))
     ImageDraw.Draw(picture).rounded_rectangle(box, 14, fill=colour or FAINT)
     place = (box[0] + PADDING, middle[1])
-    draw_text(picture, place, text, PAPER if colour else INK, FONT_SIZE, middle=True, rtl=bool(is_right_to_left(text)))
+    ink = ink_on(colour or FAINT)
+    draw_text(picture, place, text, ink, FONT_SIZE, middle=True, rtl=bool(is_right_to_left(text)))
