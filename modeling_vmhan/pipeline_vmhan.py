@@ -182,6 +182,18 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": encode(post, question.name)}
 
+    def find_mentions(self, post: Any, mentions: Any = None, **limits) -> list[Mention]:
+        """The mentions of one post, in its units and in text order, whose pairs a call with these options asks about.
+
+        A post that has pairs itself, or head and tail, is a ValueError.
+        """
+        inputs = self.preprocess(post, mentions, **limits)
+        if not inputs["question"].asks_for_facts:
+            raise ValueError("find_mentions expects a raw post or one with mentions, received one with its own pairs.")
+        with torch.no_grad():
+            (question,), *_ = self._with_found([inputs["question"]], [inputs["encoded"]])
+        return [in_units(question, span) for span in sorted(question.mentions)]
+
     def _about(self, question: Question, mentions: Iterable[Mention]) -> Question:
         return with_mentions(question, mentions, both_directions=not self.model.config.order_blind)
 

@@ -28,6 +28,7 @@ gr = pytest.importorskip("gradio", reason="needs gradio: pip install 'vmhan[app]
 
 SPACE = ROOT / "model_cards" / "space"
 TEXT = "Ann met Bob in Paris with the band"
+FIELDS = ("known", "mentions", "marked", "facts", "graph", "pictures")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,45 @@ def picture(tmp_path_factory):
     return str(path)
 
 
-def rows(page):
-    """(class, relation, probability in per cent) of each row."""
-    found = re.findall(r"<tr class='(.*?)'><td>(.*?)</td>.*?<td>([\d.]+)%</td></tr>", page)
-    return [(classes, html.unescape(relation), float(score)) for classes, relation, score in found]
+@pytest.fixture(scope="module")
+def finding(make_pipe, make_model, make_vision_config):
+    """A pipeline whose model finds mentions, of two types, and reads pixels; its weights are random."""
+    fields = {"vision_encoder": "transformers", "vision_config": make_vision_config(hidden_size=8)}
+    fields |= {"entity_representation": "packed", "mentions": True, "mention_types": ["per", "loc"]}
+    return make_pipe(model=make_model(**fields))
+
+
+@pytest.fixture(scope="module")
+def ask(space):
+    """`ask(pipe, text, **fields)` -> what the button shows, by `FIELDS`."""
+
+    def asked(pipe, text, mentions="", known=("", ""), pairs="", objects="", threshold=0.0, image=None):
+        return dict(zip(FIELDS, space.answer(pipe, known, text, mentions, pairs, objects, threshold, image)))
+
+    return asked
+
+
+def fact_rows(page):
+    """(head, relation, tail, score in per cent) of each row of the facts' table."""
+    table = re.search(r"<table class='facts'>(.*?)</table>", page, re.DOTALL)
+    found = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td>.*?<td>([\d.]+)%</td></tr>", table.group(1))
+    return [(*map(html.unescape, names), float(score)) for *names, score in found]
+
+
+def shown(facts):
+    return [(fact["head"], fact["relation"], fact["tail"], round(100 * fact["score"], 1)) for fact in facts]
+
+
+def marks(page):
+    """(words, type) of each mention marked in the text."""
+    found = re.findall(r"<mark style='.*?'>(.*?)(?:<small>(.*?)</small>)?</mark>", page)
+    return [(html.unescape(words), type_ or None) for words, type_ in found]
+
+
+def rankings(page):
+    """The relations of each folded ranking, with their classes."""
+    found = re.findall(r"<details.*?</details>", page, re.DOTALL)
+    return [re.findall(r"<tr class='(.*?)'><td>(.*?)</td>", ranking) for ranking in found]
 
 
 def captions(figures):
@@ -59,70 +95,167 @@ def captions(figures):
     return [html.unescape(caption) for caption in found]
 
 
-def test_the_page_shows_the_pipelines_answer(space, pipe):
-    page, pictures = space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)
-    expected = pipe({"text": TEXT, "head": "Ann", "tail": "Paris"})
-    data = re.search(r"src='data:image/png;base64,(.*?)'", pictures).group(1)
-    assert captions(pictures) == ["Ann → Paris"] and Image.open(io.BytesIO(base64.b64decode(data))).width == 1100
-    shown = [(relation.removesuffix(" (no relation)"), score) for _, relation, score in rows(page)]
-    assert shown == [(entry["relation"], round(100 * entry["score"], 1)) for entry in expected["top_k"]]
-    assert [relation for _, relation, _ in rows(page) if relation.endswith("(no relation)")] == ["None (no relation)"]
-    assert f"entropy {expected['uncertainty']['entropy']:.2f} nats" in page and "1.39 (all 4 labels" in page
+def test_a_raw_post_shows_the_pipelines_mentions_and_facts(ask, finding):
+    page, found = ask(finding, TEXT), finding.find_mentions(TEXT)
+    words = [(TEXT[mention.start : mention.end], mention.type) for mention in found]
+    assert marks(page["marked"]) == words and len(words) > 2
+    assert page["mentions"].splitlines() == [f"{of} | {type_}" for of, type_ in words]
+    expected = finding(TEXT)
+    assert fact_rows(page["facts"]) == shown(expected) and len(expected) > 3
+    assert captions(page["pictures"]) == [f"{fact['head']} → {fact['tail']}" for fact in expected[:3]]
+    data = re.search(r"src='data:image/png;base64,(.*?)'", page["pictures"]).group(1)
+    assert Image.open(io.BytesIO(base64.b64decode(data))).width == 1100
 
 
-def test_the_none_relation_is_shown_even_where_it_ranks_low(space, make_pipe, make_model):
+def test_a_persons_mentions_stand_for_the_models(ask, finding):
+    page = ask(finding, TEXT, "Ann | per\nBob\n(15, 20) | loc")
+    assert marks(page["marked"]) == [("Ann", "per"), ("Bob", None), ("Paris", "loc")]
+    expected = finding({"text": TEXT, "mentions": ["Ann", "Bob", "Paris"]})
+    assert fact_rows(page["facts"]) == shown(expected) != []
+    fewer = ask(finding, TEXT, "Ann\nBob")
+    assert fact_rows(fewer["facts"]) == shown(finding({"text": TEXT, "mentions": ["Ann", "Bob"]}))
+    assert fewer["mentions"] == "Ann\nBob"
+
+
+def test_mentions_are_found_anew_for_another_text_unless_a_person_wrote_them(ask, finding):
+    first, other = ask(finding, TEXT), "Bob played with the band at night"
+    again = ask(finding, other, first["mentions"], known=first["known"])
+    assert again["mentions"] == ask(finding, other)["mentions"] and again["known"] == (other, again["mentions"])
+    own = ask(finding, other, "Bob\nband", known=first["known"])
+    assert own["mentions"] == "Bob\nband" and len(marks(own["marked"])) == 2 and own["known"] == first["known"]
+
+
+@pytest.mark.parametrize(
+    "text, mentions",
+    [
+        (TEXT, [(0, 3, "per"), (15, 20, None)]),
+        ("Ann and Ann", [(0, 3, None), (8, 11, "per")]),
+        ("a | b met c", [(0, 5, "org"), (10, 11, None)]),
+        ("Ann\nLee met Bob", [(0, 7, "per"), (12, 15, None)]),
+        ("Annika met Ann", [(11, 14, None)]),
+        ("王芳出生在上海", [(0, 2, "per"), (5, 7, "loc")]),
+    ],
+)
+def test_what_is_written_for_mentions_is_read_as_the_same(space, finding, text, mentions):
+    read = space.read_mentions(finding, text, space.written(text, mentions))
+    assert [mention[:3] for mention in read] == mentions
+
+
+def test_a_model_that_finds_no_mentions_is_given_them(ask, pipe):
+    page = ask(pipe, TEXT)
+    assert "no mentions" in page["facts"] + page["marked"] and page["graph"] == page["pictures"] == ""
+    page = ask(pipe, TEXT, "Ann\nBob\nParis")
+    assert fact_rows(page["facts"]) == shown(pipe({"text": TEXT, "mentions": ["Ann", "Bob", "Paris"]})) != []
+    assert len(ask(pipe, TEXT, "Ann")["facts"]) and "No facts" in ask(pipe, TEXT, "Ann")["facts"]
+
+
+def test_a_least_score_hides_facts(ask, pipe):
+    scores = [row[-1] for row in fact_rows(ask(pipe, TEXT, "Ann\nBob\nParis")["facts"])]
+    least = (scores[0] + scores[1]) / 200
+    few = ask(pipe, TEXT, "Ann\nBob\nParis", threshold=least)
+    assert [row[-1] for row in fact_rows(few["facts"])] == scores[:1]
+
+
+def test_the_none_relation_is_ranked_even_where_it_is_low(ask, make_pipe, make_model):
     names = ["none", *(f"relation {i}" for i in range(30))]
     pipe = make_pipe(model=make_model(id2label=dict(enumerate(names)), none_label="none"))
-    pages = [space.answer(pipe, TEXT, "Ann", tail, "", 0.0)[0] for tail in ("Bob", "Paris", "band")]
-    for page in pages:
-        assert [relation for classes, relation, _ in rows(page) if "none" in classes] == ["none (no relation)"]
-    assert any(len(rows(page)) == 6 for page in pages)
+    ranked = rankings(ask(pipe, TEXT, "Ann\nBob\nParis\nband")["facts"])
+    for of_pair in ranked:
+        assert [relation for classes, relation in of_pair if "none" in classes] == ["none (no relation)"]
+    assert any(len(of_pair) == 6 for of_pair in ranked)
 
 
-def test_several_pairs_and_spans(space, pipe):
-    page, pictures = space.answer(pipe, TEXT, "Ann", "(15, 20)", "Bob | the band\n\n Paris|Ann ", 0.0)
-    assert captions(pictures) == ["Ann → Paris", "Bob → the band", "Paris → Ann"]
-    assert page.startswith(space.answer(pipe, TEXT, "Ann", "Paris", "", 0.0)[0].split("<table>")[0])
-    boxed = [{"head": "Ann", "tail": (1, 2, 3, 4)}, {"head": "a", "tail": "b"}]
-    assert space.read_pairs("Ann", "(1, 2,3, 4)", "a|b\n") == boxed
+def test_pairs_are_asked_instead_and_a_box_is_a_tail(ask, space, seeing, picture):
+    page = ask(seeing, TEXT, "Ann\nBob", pairs="Ann | (1, 2, 30, 40)\n\n (0, 3)|Paris ", image=picture)
+    assert captions(page["pictures"]) == ["Ann → [1.0, 2.0, 30.0, 40.0]", "Ann → Paris"]
+    assert len(rankings(page["facts"])) == 2 and marks(page["marked"]) == []
+    boxed = [{"head": "Ann", "tail": (1, 2, 3, 4)}, {"head": (0, 3), "tail": "b"}]
+    assert space.read_pairs("Ann|(1, 2,3, 4)\n(0, 3) | b") == boxed
+    assert "<rect x='1.0' y='2.0' width='29.0' height='38.0'" in page["pictures"]
 
 
-def test_a_box_is_a_tail_and_the_image_reaches_the_model(space, seeing, picture):
-    page, pictures = space.answer(seeing, TEXT, "Ann", "(1, 2, 30, 40)", "Ann | Paris", 0.0, picture)
-    assert captions(pictures) == ["Ann → [1.0, 2.0, 30.0, 40.0]", "Ann → Paris"]
-    assert rows(space.answer(seeing, TEXT, "Ann", "Paris", "", 0.0)[0]) != rows(page.split("<section>")[2])
+def test_the_image_and_its_objects_reach_the_model_and_are_shown(ask, space, seeing, picture):
+    asked = {"mentions": "Ann\nBob\nParis", "image": picture}
+    pages = [ask(seeing, TEXT, **asked, objects=of) for of in ("", "1, 2, 30, 40 a <b>\n(5, 6, 7, 8)")]
+    pages.append(ask(seeing, TEXT, "Ann\nBob\nParis"))
+    assert len({str(fact_rows(page["facts"])) for page in pages}) == 3
+    places = re.findall(r"<rect x='([\d.]+)' y='([\d.]+)' width='([\d.]+)' height='([\d.]+)'", pages[1]["pictures"])
+    assert {tuple(map(float, place)) for place in places} == {(1, 2, 29, 38), (5, 6, 2, 2)}
+    assert "viewBox='0 0 64 48'" in pages[1]["pictures"] and ">a &lt;b&gt;</text>" in pages[1]["pictures"]
+    assert "no objects" in pages[0]["pictures"] and "class='boxes'" not in pages[2]["pictures"]
+    expected = {"boxes": [[1, 2, 30, 40], [5, 6, 7, 8]], "object_labels": ["a <b>", ""]}
+    assert space.read_objects("1, 2, 30, 40 a <b>\n(5, 6, 7, 8)") == expected and space.read_objects("\n") == {}
 
 
-def test_abstention_is_said_and_without_attention_there_is_no_picture(space, make_pipe):
-    page, pictures = space.answer(make_pipe("gcn"), TEXT, "Ann", "Paris", "", 1.0)
-    assert len(rows(page)) == 4 and pictures == "" and "No answer:" in page and "less than 100%" in page
+def graph_parts(svg):
+    """Names of the graph's chips with their colours, and the relations on its arrows."""
+    chips = re.findall(r"fill='(#\w+)'/><text class='node'.*?>(.*?)</text>", svg)
+    facts = re.findall(r"<text class='fact'.*?>(.*?)</text>", svg)
+    return {html.unescape(name): colour for colour, name in chips}, facts
 
 
-def test_words_of_the_post_are_not_html(space, pipe):
-    page, _ = space.answer(pipe, "Ann saw <img src=x> in Paris", "<img src=x>", "Paris", "", 0.0)
-    assert "<img" not in page and "&lt;img src=x&gt; → Paris" in page
+def test_the_graph_has_a_chip_for_a_mention_and_an_arrow_for_a_fact(space):
+    def fact(head, relation, tail, types=("per", "per")):
+        return {"head": head, "relation": relation, "tail": tail, "head_type": types[0], "tail_type": types[1]}
+
+    facts = [
+        fact("Ann", "/per/per/peer", "Bob"),
+        fact("Bob", "/per/per/peer", "Ann"),
+        fact("ann", "/per/per/x", "Bob"),
+    ]
+    facts.append(fact("Ann", "lives_in", "<b>", ("per", None)))
+    svg = space.fact_graph(facts, {"per": "#111111", None: "#222222"})
+    assert graph_parts(svg) == (
+        {"Ann": "#111111", "Bob": "#111111", "<b>": "#222222"},
+        ["peer", "peer", "x", "lives_in"],
+    )
+    places = re.findall(r"<text class='fact' x='(.*?)' y='(.*?)'", svg)
+    assert svg.count("<path d='M") == 5 and len(set(places)) == 4 and "<b>" not in svg  # 4 lines, and the arrow head
+    assert space.fact_graph([], {}) == ""
+
+
+def test_a_type_has_one_colour_in_the_text_and_in_the_graph(ask, finding):
+    page = ask(finding, TEXT, "Ann | per\nBob\nParis | loc")
+    grounds = re.findall(r"<mark style='background: (.*?)'>(\w+)", page["marked"])
+    chips, _ = graph_parts(page["graph"])
+    assert {name: colour for colour, name in grounds} == chips and len(set(chips.values())) == 3
+
+
+def test_without_attention_there_is_no_picture_of_what_carried(ask, make_pipe):
+    page = ask(make_pipe("gcn"), TEXT, "Ann\nParis\nBob")
+    assert fact_rows(page["facts"]) and rankings(page["facts"]) and page["pictures"] == ""
+
+
+def test_words_of_the_post_are_not_html(ask, pipe):
+    page = ask(pipe, "Ann saw <img src=x> in Paris", "<img src=x> | <i>\nParis\nAnn")
+    assert "<img" not in "".join(page[name] for name in ("marked", "facts", "graph")) and "<i>" not in page["marked"]
+    assert ("<img src=x>", "&lt;i&gt;") in marks(page["marked"]) and "<img src=x>" in graph_parts(page["graph"])[0]
+    assert "&lt;img src=x&gt;" in page["facts"]
 
 
 @pytest.mark.parametrize(
     "given, said",
     [
-        ((TEXT, "Zoe", "Paris", ""), "'Zoe'"),
-        ((TEXT, "", "Paris", ""), "blank"),
-        ((None, "Ann", "Paris", None), "'Ann' .* ''"),
-        ((TEXT, "(90, 99)", "Paris", ""), "span"),
-        (("Ann <b>", "Zoe", "Ann", ""), "'Ann &lt;b&gt;'"),
-        (("Ann " * 2000, "Ann", "Paris", ""), "5000 .* 8000"),
-        ((TEXT, "Ann", "Paris", "Bob & Paris"), "'Bob &amp; Paris'"),
-        ((TEXT, "Ann", "Paris", "Ann | Bob\n" * 20), "20 .* 21"),
-        ((TEXT, "Ann", "Paris", "", "broken.png"), "broken.png"),
+        ({"mentions": "Zoe"}, "'Zoe'"),
+        ({"mentions": "(90, 99)"}, "span"),
+        ({"text": None, "mentions": "Ann"}, "'Ann' .* ''"),
+        ({"text": "Ann <b>", "mentions": "Zoe <i>"}, "'Zoe &lt;i&gt;'"),
+        ({"text": "Ann " * 2000, "mentions": "Ann"}, "5000 .* 8000"),
+        ({"mentions": "Ann\n" * 21}, "20 .* 21"),
+        ({"pairs": "Bob & Paris"}, "'Bob &amp; Paris'"),
+        ({"pairs": "Ann | Bob\n" * 21}, "20 .* 21"),
+        ({"mentions": "Ann\nBob", "objects": "1, 2, 3 car"}, "'1, 2, 3 car'"),
+        ({"mentions": "Ann\nBob", "image": "broken.png"}, "broken.png"),
+        ({}, "finds no mentions"),
     ],
 )
-def test_what_cannot_be_taken_is_said(space, seeing, tmp_path, monkeypatch, given, said):
+def test_what_cannot_be_taken_is_said(ask, seeing, tmp_path, monkeypatch, given, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n of nothing")
-    page, pictures = space.answer(seeing, *given[:4], 0.0, *given[4:])
-    assert page.startswith("<div class='error' role='alert'>") and pictures == "" and rows(page) == []
-    assert re.search(said, page.replace("&#x27;", "'"))
+    page = ask(seeing, **{"text": TEXT, **given})
+    assert page["marked"].startswith("<div class='error' role='alert'>")
+    assert page["facts"] == page["graph"] == page["pictures"] == ""
+    assert re.search(said, page["marked"].replace("&#x27;", "'"))
 
 
 def test_the_page_has_a_place_for_an_image_only_where_one_is_taken(space, seeing, pipe):
@@ -133,10 +266,10 @@ def test_the_page_has_a_place_for_an_image_only_where_one_is_taken(space, seeing
 
 
 @pytest.fixture(scope="module")
-def url(seeing, tmp_path_factory):
+def url(finding, tmp_path_factory):
     """Of `python app.py` in a copy of the Space, by a Python that has the Space's requirements and nothing of ours."""
     folder = tmp_path_factory.mktemp("server")
-    seeing.save_pretrained(folder / "model")
+    finding.save_pretrained(folder / "model")
     shutil.copytree(SPACE, folder / "space")
     site = link_distributions(tmp_path_factory.mktemp("site-packages"), [*PACKAGES, "gradio"])
     with socket.socket() as listener:
@@ -174,27 +307,30 @@ def client(url):
     client.close()
 
 
-def test_a_server_without_the_package_answers(client, space, seeing, picture):
+def test_a_server_without_the_package_answers(client, ask, finding, picture):
     from gradio_client import handle_file
 
     for image in (None, picture):
         given = None if image is None else handle_file(image)
-        page, pictures = client.predict(TEXT, "Ann", "Paris", "Bob | Paris", 0.0, given, api_name="/classify")
-        assert rows(page) == rows(space.answer(seeing, TEXT, "Ann", "Paris", "Bob | Paris", 0.0, image)[0]) != []
-        assert captions(pictures) == ["Ann → Paris", "Bob → Paris"]
+        mentions, marked, facts, graph, pictures = client.predict(TEXT, "", "", "", 0.0, given, api_name="/facts")
+        expected = ask(finding, TEXT, image=image)
+        assert mentions == expected["mentions"] and marks(marked) == marks(expected["marked"])
+        assert fact_rows(facts) == fact_rows(expected["facts"]) != []
+        assert graph_parts(graph) == graph_parts(expected["graph"])
+        assert captions(pictures) == captions(expected["pictures"]) and len(captions(pictures)) == 3
 
 
 def test_the_server_reads_no_file_of_its_own_machine(url, picture):
     """Asked without a client, which would upload the file: only what was uploaded may be named."""
     image = {"path": picture, "meta": {"_type": "gradio.FileData"}}
-    body = json.dumps({"data": [TEXT, "Ann", "Paris", "", 0.0, image]}).encode()
-    call = f"{url}/gradio_api/call/classify"
+    body = json.dumps({"data": [None, TEXT, "", "", "", 0.0, image]}).encode()
+    call = f"{url}/gradio_api/call/facts"
     request = urllib.request.Request(call, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as reply:
         event = json.load(reply)["event_id"]
     with urllib.request.urlopen(f"{call}/{event}", timeout=60) as reply:
         said = reply.read().decode()
-    assert "event: error" in said and "Cannot move" in said and "Ann → Paris" not in said
+    assert "event: error" in said and "Cannot move" in said and "Ann" not in said
 
 
 @pytest.fixture(scope="module")
@@ -204,33 +340,87 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-def test_a_reader_asks_and_sees_relations_and_a_picture(browser, url, picture, tmp_path):
+@pytest.fixture
+def page(browser, url):
+    """The page in the browser, as a reader has it: fields are written, the button is pressed, results are waited for."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    def first(selector):
-        return WebDriverWait(browser, 90).until(lambda driver: driver.find_elements("css selector", selector))[0]
-
-    def ask(**entries):
-        for name, words in entries.items():
-            field = first(f"#{name} textarea, #{name} input")
-            field.clear()
-            field.send_keys(words)
-        first("#find").click()
-
     browser.get(url)
-    ask(text="Ann met ${7*7} in Paris and Ann", head="Ann", tail="${7*7}")
-    assert "'Ann' is 2 times in the sentence" in first("#ranking .error").text
-    first("#image input[type=file]").send_keys(picture)
-    first("#image img")
-    ask(head="(0, 3)")
-    assert first("#ranking h3").text == "Ann → ${7*7}"  # as typed: the page's template does not run it
-    shown = browser.find_elements("css selector", "#ranking tbody tr")
-    assert len(shown) == 4 and all(re.search(r"\d%", row.text) for row in shown)
-    assert not browser.find_elements("css selector", "#ranking .error")
-    assert first("#pictures img").get_property("naturalWidth") == 1100
+
+    class Page:
+        def all(self, selector):
+            return browser.find_elements("css selector", selector)
+
+        def first(self, selector):
+            return WebDriverWait(browser, 90).until(lambda driver: driver.find_elements("css selector", selector))[0]
+
+        def write(self, **entries):
+            for name, words in entries.items():
+                field = self.first(f"#{name} textarea, #{name} input")
+                field.clear()
+                field.send_keys(words)
+
+        def press(self, selector):
+            """Press the button, and wait until there is what was not there before."""
+            before = [element.id for element in self.all(selector)]
+            self.first("#find").click()
+            WebDriverWait(browser, 90).until(
+                lambda _: (now := self.all(selector)) and [element.id for element in now] != before
+            )
+
+        def marks(self):
+            return [mark.text.split("\n")[0] for mark in self.all("#marked mark")]
+
+        def facts(self):
+            return [row.text for row in self.all("#facts .facts tbody tr")]
+
+    return Page()
+
+
+def test_a_reader_writes_a_post_and_sees_facts_and_edits_mentions(browser, page, url, picture, finding, tmp_path):
+    text = "Ann met ${7*7} in Paris"
+    page.write(text=text)
+    page.first("#image input[type=file]").send_keys(picture)
+    page.first("#image img")
+    page.press("#marked mark")
+    found = finding.find_mentions(text)
+    lines = page.first("#mentions textarea").get_property("value").splitlines()
+    assert len(page.marks()) == len(lines) == len(found) > 1
+    facts = page.facts()
+    assert facts and all(re.search(r"\d%$", fact) for fact in facts)
+    assert len(page.all("#graph svg .fact")) == len(facts)
+    assert page.first("#pictures svg.boxes image") and page.first("#pictures img").get_property("naturalWidth") == 1100
+
+    page.write(mentions="Ann | per\n${7*7}\nParis | loc")
+    page.press("#marked mark")
+    assert [mark.split()[0] for mark in page.marks()] == ["Ann", "${7*7}", "Paris"]  # no template runs what is typed
+    assert page.facts() != facts and not page.all("#marked .error")
+    chips = {chip.text for chip in page.all("#graph svg .node")}
+    assert chips <= {"Ann", "${7*7}", "Paris"} and len(chips) > 1
+    page.write(mentions="Zoe")
+    page.press("#marked .error")
+    assert "'Zoe'" in page.first("#marked .error").text and page.facts() == []
     assert browser.save_screenshot(str(tmp_path / "page.png")) and Image.open(tmp_path / "page.png").width >= 1000
     asked = [urlsplit(asked) for asked in requested_urls(browser)]  # no font, script or count from elsewhere
     assert {part.netloc for part in asked if part.scheme.startswith("http")} == {urlsplit(url).netloc}
+
+
+def test_names_of_every_script_fit_their_chips_and_hide_no_other(browser, page):
+    """By the browser's own measure of what it draws."""
+    text = "Beyoncé met 王芳 and أحمد علي and कमला and 👨‍👩‍👧 Łukasz WWWWWWWWWW"
+    page.write(text=text.replace("👨‍👩‍👧", "x"))  # chromedriver types no emoji
+    page.write(mentions="Beyoncé\n王芳\nأحمد علي\nकमला\nŁukasz\nWWWWWWWWWW")
+    page.press("#graph svg .node")
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('#graph svg .node')].map(node => "
+        "[node, node.previousElementSibling].map(of => {const b = of.getBBox(); "
+        "return [b.x, b.y, b.x + b.width, b.y + b.height]}))"
+    )
+    assert len(boxes) > 4
+    assert all(chip[0] <= words[0] and words[2] <= chip[2] for words, chip in boxes)
+    chips = [chip for _, chip in boxes]
+    for i, (left, top, right, bottom) in enumerate(chips):
+        assert not any(left < x2 and x1 < right and top < y2 and y1 < bottom for x1, y1, x2, y2 in chips[:i])
 
 
 def test_the_spaces_files_agree_with_the_package():
