@@ -359,7 +359,7 @@ class VMHANProcessor(ProcessorMixin):
         prefix, middle, suffix = self._special_tokens()
         sentence, opened = ids[window.start : window.end], []
         place = list(range(len(sentence)))  # sentence token -> its index among the row's sentence tokens
-        if self.entity_representation == "marker":
+        if self.entity_representation == "marker" and window.pairs:
             mentions = self._mentions(found[window.pairs[0]], window.start)
             sentence, place, opened = insert_markers(sentence, mentions)
         first, second = [*prefix, *sentence], [*middle, *image_ids] if image_ids else []

@@ -80,8 +80,9 @@ def read_mentions(pipe: Pipeline, text: str, lines: str) -> list[Any]:
     """The mentions, of one a line: words of the text or a span, and perhaps a bar and a type."""
     mentions = []
     for line in _lines(lines, MAX_MENTIONS, "mentions"):
-        words, bar, type_ = (line, "", "") if line in text else line.rpartition("|")
-        words = words if bar else line
+        words, type_ = line, ""
+        if "|" in line and line not in text:
+            words, type_ = line.rsplit("|", 1)
         (mention,) = pipe.find_mentions({"text": text, "mentions": [_place(words)]})
         mentions.append(mention._replace(type=type_.strip() or None))
     return mentions
@@ -120,7 +121,7 @@ def answer(
     threshold: float,
     image: str | None = None,
 ) -> tuple:
-    """What the button does: known, the mentions as lines, and HTML of the marked text, facts, graph and pictures.
+    """What the button does: known, the mentions as lines, and HTML: marked text, facts, graph, rankings, pictures.
 
     known is the text and the lines of mentions that the model found last: they are found anew where the text is
     another and the person did not change them. What cannot be taken is answered by the message that says why.
@@ -140,7 +141,7 @@ def answer(
                 known = (text, mentions)
             facts, shown = _asked_mentions(pipe, post, found, threshold)
     except (ValueError, OSError) as error:
-        return known, mentions, alert(str(error)), "", "", ""
+        return known, mentions, alert(str(error)), "", "", "", ""
     types = [mention.type for mention in found]
     types += [fact.get(f"{role}_type") for fact in facts for role in ("head", "tail")]
     colours, config = colours_of(types), pipe.model.config
@@ -148,8 +149,8 @@ def answer(
     explained = [of for of in shown if "explanation" in of]
     pictures = [boxed_image(*_with_boxes(image, post, explained))] if image is not None else []
     pictures += [LEGEND, *map(figure, explained)] if explained else []
-    table = fact_table(facts) + "".join(rankings)
-    return known, mentions, marked(text, found, colours), table, fact_graph(facts, colours), "".join(pictures)
+    shown_text, graph = marked(text, found, colours), fact_graph(facts, colours)
+    return known, mentions, shown_text, fact_table(facts), graph, "".join(rankings), "".join(pictures)
 
 
 def _found(pipe: Pipeline, post: dict[str, Any]) -> list[Any]:
@@ -223,7 +224,8 @@ def build_demo(pipe: Pipeline) -> gr.Blocks:
                 button = gr.Button("Find the facts", variant="primary", elem_id="find")
             with gr.Column():
                 shown = [gr.HTML(EMPTY, label="Mentions", css_template=STYLE, elem_id="marked")]
-                shown += [gr.HTML("", label=of.title(), css_template=STYLE, elem_id=of) for of in ("facts", "graph")]
+                for of in ("facts", "graph", "rankings"):
+                    shown.append(gr.HTML("", label=of.title(), css_template=STYLE, elem_id=of))
         if not _has_attention(pipe):
             gr.Markdown(NO_ATTENTION)
         shown.append(gr.HTML("", label="What carried the facts", css_template=STYLE, elem_id="pictures"))

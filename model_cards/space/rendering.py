@@ -14,6 +14,7 @@ __all__ = ["EMPTY", "LEGEND", "STYLE", "alert", "colours_of", "fact_table", "fig
 
 EMPTY = "<p class='hint'>The facts appear here.</p>"
 NO_FACTS = "<p class='hint'>No facts: the model sees no relation between any two of the mentions.</p>"
+SCORE = "<p class='hint'>Score: the relation's probability, times those of mentions that the model found.</p>"
 SPAN_HELP = "<p class='hint'>A span is written as (0, 3): the first character counts, from 0, the last does not.</p>"
 LEGEND = (
     "<p class='hint'>A line joins a hyperedge, a group of words and parts of the image, to its members; wide lines "
@@ -33,7 +34,7 @@ tr.best td { font-weight: 600 } tr.none { font-style: italic } td.track { width:
 .marked { font-size: 1.15em; line-height: 2; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 }
 mark { color: #222; padding: .15em .35em; border-radius: .3em } mark small { opacity: .75; margin-inline-start: .4em }
 details { margin-bottom: .6em } summary { cursor: pointer }
-figure { margin: 0 0 1.5em } img { width: 100%; max-width: 1100px } svg { width: 100%; max-width: 760px }
+figure { margin: 0 0 1.5em } img { width: 100%; max-width: 1100px } svg { width: 100% }
 """
 
 
@@ -76,7 +77,7 @@ def fact_table(facts: Sequence[dict[str, Any]]) -> str:
         for fact in facts
     )
     names = "".join(f"<th>{name}</th>" for name in ("head", "relation", "tail", "", "score"))
-    return f"<table class='facts'><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<table class='facts'><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>{SCORE}"
 
 
 def ranking(result: dict[str, Any], none_label: str, num_labels: int, *, is_open: bool) -> str:

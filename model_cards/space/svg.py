@@ -15,8 +15,11 @@ __all__ = ["boxed_image", "fact_graph"]
 SIZE, CHIP, LETTER, PADDING = 16, 32, 8.6, 12  # of letters, height of a chip, width of a letter, beside words
 STEP = 150  # between neighbours on the circle, at least
 LONGEST = 28  # characters of a name
-SIDE = 760  # the longer side of the image, pixels
-BOX = "#d55e00"
+WIDTH, SIDE = 760, 480  # of the graph, at least; the longer side of the image, in the page's pixels
+BOX = "#464646"
+ALONG = (0.4, 0.5, 0.3, 0.6, 0.25, 0.7)  # parts of the way from head to tail where a fact's words may stand
+
+Point = tuple[float, float]
 
 
 def fact_graph(facts: Sequence[dict[str, Any]], colours: dict[str | None, str]) -> str:
@@ -33,11 +36,12 @@ def fact_graph(facts: Sequence[dict[str, Any]], colours: dict[str | None, str]) 
         return ""
     widths = {key: _width(_short(name)) + 2 * PADDING for key, (name, _) in nodes.items()}
     places, (width, height) = _on_ellipse(list(nodes), widths)
-    drawn, bends = [], {}
+    drawn, bends, taken = [], {}, []
     for fact in facts:
         ends = [str(fact[role]).casefold() for role in ("head", "tail")]
         count = bends[frozenset(ends)] = bends.get(frozenset(ends), -1) + 1
-        drawn.append(_arrow(places[ends[0]], places[ends[1]], widths[ends[1]], _short(_last(fact["relation"])), count))
+        line, middles = _arrow(places[ends[0]], places[ends[1]], widths[ends[1]], count)
+        drawn.append((line, _words(_short(_last(fact["relation"])), middles, taken)))
     chips = "".join(
         f"<rect x='{x - widths[key] / 2:.1f}' y='{y - CHIP / 2:.1f}' width='{widths[key]:.1f}' height='{CHIP}' rx='8' "
         f"fill='{colours.get(type_, '#dddddd')}'/><text class='node' x='{x:.1f}' y='{y:.1f}' fill='#222' "
@@ -57,13 +61,11 @@ def fact_graph(facts: Sequence[dict[str, Any]], colours: dict[str | None, str]) 
     )
 
 
-def _on_ellipse(
-    keys: list[str], widths: dict[str, float]
-) -> tuple[dict[str, tuple[float, float]], tuple[float, float]]:
+def _on_ellipse(keys: list[str], widths: dict[str, float]) -> tuple[dict[str, Point], Point]:
     """The middle of each chip, and the size of the picture."""
     widest, count = max(widths.values()), len(keys)
     tall = 0 if count < 3 else max(110, STEP * count / 5)
-    wide = max(SIDE / 2 - widest / 2 - 4, tall * 1.4)
+    wide = max(WIDTH / 2 - widest / 2 - 4, tall * 1.4)
     middle = (wide + widest / 2 + 4, tall + 60)
     places = {}
     for i, key in enumerate(keys):
@@ -72,10 +74,8 @@ def _on_ellipse(
     return places, (2 * middle[0], 2 * middle[1])
 
 
-def _arrow(
-    start: tuple[float, float], end: tuple[float, float], end_width: float, words: str, count: int
-) -> tuple[str, str]:
-    """The line and the words of the `count`th fact between two mentions."""
+def _arrow(start: Point, end: Point, end_width: float, count: int) -> tuple[str, list[Point]]:
+    """The line of the `count`th fact between two mentions, and where its words may stand."""
     across, down = end[0] - start[0], end[1] - start[1]
     length = math.hypot(across, down) or 1.0
     bend = (count + 1) // 2 * (1 if count % 2 else -1) * 70 if count else 0
@@ -84,23 +84,37 @@ def _arrow(
     back = (turn[0] - end[0], turn[1] - end[1])
     share = min((end_width / 2 + 3) / max(abs(back[0]), 1e-6), (CHIP / 2 + 3) / max(abs(back[1]), 1e-6), 1)
     tip = (end[0] + back[0] * share, end[1] + back[1] * share)
-    x, y = (0.25 * start[i] + 0.5 * turn[i] + 0.25 * end[i] for i in range(2))
+    middles = []
+    for t in ALONG:  # of a quadratic curve
+        shares = ((1 - t) ** 2, 2 * (1 - t) * t, t**2)
+        x, y = (sum(share * point[i] for share, point in zip(shares, (start, turn, end))) for i in range(2))
+        middles.append((x, y))
     line = (
         f"<path d='M{start[0]:.1f} {start[1]:.1f} Q{turn[0]:.1f} {turn[1]:.1f} {tip[0]:.1f} {tip[1]:.1f}' fill='none' "
         "stroke='#888' stroke-width='2' marker-end='url(#arrow)'/>"
     )
-    halo = (
-        "stroke='var(--background-fill-primary, white)' stroke-width='6' paint-order='stroke' stroke-linejoin='round'"
-    )
-    return line, f"<text class='fact' x='{x:.1f}' y='{y - 4:.1f}' {halo}>{html.escape(words)}</text>"
+    return line, middles
+
+
+def _words(words: str, middles: list[Point], taken: list[tuple[float, float, float]]) -> str:
+    """The words of a fact, at the first of the places where they hide none of those `taken`, to which theirs is put."""
+    width = _width(words)
+
+    def is_free(x: float, y: float) -> bool:
+        return all(abs(x - left) > (width + wide) / 2 or abs(y - top) > 1.3 * SIZE for left, top, wide in taken)
+
+    x, y = next((middle for middle in middles if is_free(*middle)), middles[0])
+    taken.append((x, y, width))
+    halo = "stroke='var(--background-fill-primary, white)' stroke-width='6' paint-order='stroke'"
+    return f"<text class='fact' x='{x:.1f}' y='{y - 4:.1f}' {halo}>{html.escape(words)}</text>"
 
 
 def boxed_image(image: Image.Image, boxes: Sequence[tuple[Sequence[float], str]]) -> str:
     """The image with its boxes, (x1, y1, x2, y2) in its pixels and a name each, as a figure."""
     width, height = image.size
     small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE))
-    scale = max(width, height) / SIDE  # pixels of the image in a pixel of the page, at most
+    small.thumbnail((2 * SIDE, 2 * SIDE))  # sharp on fine screens too
+    scale = max(width, height) / SIDE  # pixels of the image in a pixel of the page
     drawn = []
     for (x1, y1, x2, y2), name in boxes:
         place = f"x='{x1:.1f}' y='{y1:.1f}' width='{max(x2 - x1, 0):.1f}' height='{max(y2 - y1, 0):.1f}'"
@@ -115,7 +129,7 @@ def boxed_image(image: Image.Image, boxes: Sequence[tuple[Sequence[float], str]]
     caption = "The image with its objects" if boxes else "The image; no objects of it were given or found"
     return (
         f"<figure><figcaption>{caption}</figcaption><svg class='boxes' viewBox='0 0 {width} {height}' role='img' "
-        f"aria-label='{caption}' style='max-width: {small.width}px'>"
+        f"aria-label='{caption}' style='max-width: {width / scale:.0f}px'>"
         f"<image href='{image_url(small, 'JPEG')}' width='{width}' height='{height}'/>{''.join(drawn)}</svg></figure>"
     )
 

@@ -28,7 +28,7 @@ gr = pytest.importorskip("gradio", reason="needs gradio: pip install 'vmhan[app]
 
 SPACE = ROOT / "model_cards" / "space"
 TEXT = "Ann met Bob in Paris with the band"
-FIELDS = ("known", "mentions", "marked", "facts", "graph", "pictures")
+FIELDS = ("known", "mentions", "marked", "facts", "graph", "rankings", "pictures")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_least_score_hides_facts(ask, pipe):
 def test_the_none_relation_is_ranked_even_where_it_is_low(ask, make_pipe, make_model):
     names = ["none", *(f"relation {i}" for i in range(30))]
     pipe = make_pipe(model=make_model(id2label=dict(enumerate(names)), none_label="none"))
-    ranked = rankings(ask(pipe, TEXT, "Ann\nBob\nParis\nband")["facts"])
+    ranked = rankings(ask(pipe, TEXT, "Ann\nBob\nParis\nband")["rankings"])
     for of_pair in ranked:
         assert [relation for classes, relation in of_pair if "none" in classes] == ["none (no relation)"]
     assert any(len(of_pair) == 6 for of_pair in ranked)
@@ -168,7 +168,7 @@ def test_the_none_relation_is_ranked_even_where_it_is_low(ask, make_pipe, make_m
 def test_pairs_are_asked_instead_and_a_box_is_a_tail(ask, space, seeing, picture):
     page = ask(seeing, TEXT, "Ann\nBob", pairs="Ann | (1, 2, 30, 40)\n\n (0, 3)|Paris ", image=picture)
     assert captions(page["pictures"]) == ["Ann → [1.0, 2.0, 30.0, 40.0]", "Ann → Paris"]
-    assert len(rankings(page["facts"])) == 2 and marks(page["marked"]) == []
+    assert len(rankings(page["rankings"])) == 2 and marks(page["marked"]) == []
     boxed = [{"head": "Ann", "tail": (1, 2, 3, 4)}, {"head": (0, 3), "tail": "b"}]
     assert space.read_pairs("Ann|(1, 2,3, 4)\n(0, 3) | b") == boxed
     assert "<rect x='1.0' y='2.0' width='29.0' height='38.0'" in page["pictures"]
@@ -223,7 +223,7 @@ def test_a_type_has_one_colour_in_the_text_and_in_the_graph(ask, finding):
 
 def test_without_attention_there_is_no_picture_of_what_carried(ask, make_pipe):
     page = ask(make_pipe("gcn"), TEXT, "Ann\nParis\nBob")
-    assert fact_rows(page["facts"]) and rankings(page["facts"]) and page["pictures"] == ""
+    assert fact_rows(page["facts"]) and rankings(page["rankings"]) and page["pictures"] == ""
 
 
 def test_words_of_the_post_are_not_html(ask, pipe):
@@ -254,7 +254,7 @@ def test_what_cannot_be_taken_is_said(ask, seeing, tmp_path, monkeypatch, given,
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n of nothing")
     page = ask(seeing, **{"text": TEXT, **given})
     assert page["marked"].startswith("<div class='error' role='alert'>")
-    assert page["facts"] == page["graph"] == page["pictures"] == ""
+    assert page["facts"] == page["graph"] == page["rankings"] == page["pictures"] == ""
     assert re.search(said, page["marked"].replace("&#x27;", "'"))
 
 
@@ -312,11 +312,14 @@ def test_a_server_without_the_package_answers(client, ask, finding, picture):
 
     for image in (None, picture):
         given = None if image is None else handle_file(image)
-        mentions, marked, facts, graph, pictures = client.predict(TEXT, "", "", "", 0.0, given, api_name="/facts")
+        mentions, marked, facts, graph, folded, pictures = client.predict(
+            TEXT, "", "", "", 0.0, given, api_name="/facts"
+        )
         expected = ask(finding, TEXT, image=image)
         assert mentions == expected["mentions"] and marks(marked) == marks(expected["marked"])
         assert fact_rows(facts) == fact_rows(expected["facts"]) != []
         assert graph_parts(graph) == graph_parts(expected["graph"])
+        assert rankings(folded) == rankings(expected["rankings"])
         assert captions(pictures) == captions(expected["pictures"]) and len(captions(pictures)) == 3
 
 
@@ -342,7 +345,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, url):
-    """The page in the browser, as a reader has it: fields are written, the button is pressed, results are waited for."""
+    """The page in the browser, as a reader has it: fields are written, the button is pressed, results waited for."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     browser.get(url)
