@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
+import torch
 from PIL import Image
 from transformers import Pipeline
 from transformers.utils import logging
@@ -25,7 +26,7 @@ from .mentions import Mention
 from .posts import sentence_of
 from .precision import least_score
 from .processing_vmhan import SHARED_FIELDS
-from .questions import Question, given_mentions, read_question, with_mentions
+from .questions import Question, given_mentions, in_units, read_question, with_mentions
 from .recipe import apply_recipe
 from .text_encoding import SentenceMemory, has_same_rows
 from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
@@ -182,12 +183,12 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": encode(post, question.name)}
 
-    def find_mentions(self, post: Any, mentions: Any = None, **limits) -> list[Mention]:
-        """The mentions of one post, in its units and in text order, whose pairs a call with these options asks about.
+    def find_mentions(self, post: Any, **limits) -> list[Mention]:
+        """The mentions, in its units and in text order, that are given with one post or else found in it.
 
         A post that has pairs itself, or head and tail, is a ValueError.
         """
-        inputs = self.preprocess(post, mentions, **limits)
+        inputs = self.preprocess(post, **limits)
         if not inputs["question"].asks_for_facts:
             raise ValueError("find_mentions expects a raw post or one with mentions, received one with its own pairs.")
         with torch.no_grad():

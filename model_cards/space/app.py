@@ -207,7 +207,7 @@ def _finds_mentions(pipe: Pipeline) -> bool:
 
 def _threshold(pipe: Pipeline) -> str:
     """The option of the pipeline that the slider sets: a precision, where the model's validation measured it."""
-    return "min_precision" if getattr(pipe.model.config, "precision_table", None) else "min_score"
+    return "min_precision" if pipe.model.config.precision_table else "min_score"
 
 
 def build_demo(pipe: Pipeline) -> gr.Blocks:

@@ -97,7 +97,7 @@ def _arrow(start: Point, end: Point, end_width: float, count: int) -> tuple[str,
 
 
 def _words(words: str, middles: list[Point], taken: list[tuple[float, float, float]]) -> str:
-    """The words of a fact, at the first of the places where they hide none of those `taken`, to which theirs is put."""
+    """The words of a fact, at the first of the places where they hide none of `taken`, to which it is added."""
     width = _width(words)
 
     def is_free(x: float, y: float) -> bool:

@@ -163,3 +163,21 @@ def test_type_constraints(label, constraints, facts, make_pipe):
 def test_wrong_options(options, match, make_pipe):
     with pytest.raises(ValueError, match=match):
         make_pipe("/per/per/peer", order_blind=True)(TEXT, **options)
+
+
+@pytest.mark.parametrize("mode", ["marker", "packed"])
+def test_the_mentions_of_a_post_can_be_asked_for(mode, make_model, make_processor):
+    """Those that are given with it or found in it; one alone has no fact."""
+    text, finds = "Ann met Bob in Paris", mode == "packed"
+    model = make_model(entity_representation=mode, mentions=finds)
+    pipe = MultimodalRelationClassificationPipeline(model, make_processor(model.config), device="cpu")
+    given = {"text": text, "mentions": ["Paris", (0, 3)]}
+    assert [mention[:2] for mention in pipe.find_mentions(given)] == [(0, 3), (15, 20)]
+    tokens = {"tokens": text.split(), "mentions": ["Paris"]}
+    assert [mention[:2] for mention in pipe.find_mentions(tokens)] == [(4, 5)] and pipe(tokens) == []
+    if finds:
+        facts, found = pipe(text, all_pairs=True), pipe.find_mentions(text)
+        places = {fact[f"{role}_span"] for fact in facts for role in ("head", "tail")}
+        assert places == {mention[:2] for mention in found} and len(found) > 1
+    with pytest.raises(ValueError, match="find_mentions"):
+        pipe.find_mentions({"text": text, "head": "Ann", "tail": "Bob"})
