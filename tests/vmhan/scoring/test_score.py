@@ -1,13 +1,17 @@
 """The score command and the evaluate module: numbers worked by hand, scikit-learn's, and every refusal."""
 
+import io
 import json
 import sys
+import warnings
 
 import evaluate
 import matplotlib
 import pytest
 from fake_runs import write_run
 from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from paths import ROOT
 from PIL import Image
 from sklearn.metrics import f1_score
@@ -154,6 +158,22 @@ def test_a_figure_takes_the_fonts_that_are_there_and_no_other(monkeypatch):
     monkeypatch.setattr(font_manager.fontManager, "get_font_names", lambda: ["Noto Sans CJK JP", "DejaVu Sans", "Foo"])
     with figure_fonts():
         assert matplotlib.rcParams["font.family"] == ["DejaVu Sans", "Noto Sans CJK JP"]
+
+
+def test_what_no_font_has_is_said_and_no_empty_box_in_a_figure(monkeypatch, caplog):
+    monkeypatch.setattr(font_manager.fontManager, "get_font_names", lambda: ["DejaVu Sans"])
+    set_text = Text.set_text
+    with figure_fonts():
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_xticks([0, 1], ["Beyoncé", "a\u200d\ufe0f 王"])
+        axes.set_title("أحمد\nकम $x^2$")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # as matplotlib warns of an empty box
+            figure.savefig(io.BytesIO(), format="png")
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["Beyoncé", "a\u200d\ufe0f ?"]
+    assert axes.get_title() == "أحمد\n?? $x^2$" and Text.set_text is set_text
+    assert all(f"U+{ord(letter):04X}" in caplog.text for letter in "王कम") and "U+00E9" not in caplog.text
 
 
 def test_the_evaluate_module_gives_the_scorers_numbers(tmp_path):
