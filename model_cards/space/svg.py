@@ -12,7 +12,7 @@ from rendering import image_url
 
 __all__ = ["boxed_image", "fact_graph"]
 
-SIZE, CHIP, LETTER, PADDING = 16, 32, 8.6, 12  # of letters, height of a chip, width of a letter, beside words
+SIZE, CHIP, PADDING = 16, 32, 10  # of letters, height of a chip, room beside its words
 STEP = 150  # between neighbours on the circle, at least
 LONGEST = 28  # characters of a name
 WIDTH, SIDE = 760, 480  # of the graph, at least; the longer side of the image, in the page's pixels
@@ -145,5 +145,15 @@ def _short(text: str) -> str:
 
 
 def _width(text: str) -> float:
-    """About as wide as a browser draws it: Chinese and emoji are twice as wide as Latin letters."""
-    return sum(2 * LETTER if unicodedata.east_asian_width(letter) in "WF" else LETTER for letter in text)
+    """At most so wide a browser draws it, whatever its font: the reader's fonts are not known here."""
+    return sum(_width_of(letter) for letter in text)
+
+
+def _width_of(letter: str) -> float:
+    if unicodedata.combining(letter):
+        return 0.0
+    if letter in "MWmw@%" or unicodedata.east_asian_width(letter) in "WF":
+        return SIZE
+    if letter.isupper() or not (letter.isascii() or "LATIN" in unicodedata.name(letter, "")):
+        return 0.8 * SIZE
+    return 0.64 * SIZE

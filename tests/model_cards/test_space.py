@@ -141,18 +141,18 @@ def test_what_is_written_for_mentions_is_read_as_the_same(space, finding, text, 
     assert [mention[:3] for mention in read] == mentions
 
 
-def test_a_model_that_finds_no_mentions_is_given_them(ask, pipe):
-    page = ask(pipe, TEXT)
+def test_a_model_that_finds_no_mentions_is_given_them(ask, seeing):
+    page = ask(seeing, TEXT)
     assert "no mentions" in page["facts"] + page["marked"] and page["graph"] == page["pictures"] == ""
-    page = ask(pipe, TEXT, "Ann\nBob\nParis")
-    assert fact_rows(page["facts"]) == shown(pipe({"text": TEXT, "mentions": ["Ann", "Bob", "Paris"]})) != []
-    assert len(ask(pipe, TEXT, "Ann")["facts"]) and "No facts" in ask(pipe, TEXT, "Ann")["facts"]
+    page = ask(seeing, TEXT, "Ann\nBob\nParis")
+    assert fact_rows(page["facts"]) == shown(seeing({"text": TEXT, "mentions": ["Ann", "Bob", "Paris"]})) != []
+    assert "No facts" in ask(seeing, TEXT, "Ann")["facts"]
 
 
-def test_a_least_score_hides_facts(ask, pipe):
-    scores = [row[-1] for row in fact_rows(ask(pipe, TEXT, "Ann\nBob\nParis")["facts"])]
+def test_a_least_score_hides_facts(ask, seeing):
+    scores = [row[-1] for row in fact_rows(ask(seeing, TEXT, "Ann\nBob\nParis")["facts"])]
     least = (scores[0] + scores[1]) / 200
-    few = ask(pipe, TEXT, "Ann\nBob\nParis", threshold=least)
+    few = ask(seeing, TEXT, "Ann\nBob\nParis", threshold=least)
     assert [row[-1] for row in fact_rows(few["facts"])] == scores[:1]
 
 
@@ -226,8 +226,8 @@ def test_without_attention_there_is_no_picture_of_what_carried(ask, make_pipe):
     assert fact_rows(page["facts"]) and rankings(page["rankings"]) and page["pictures"] == ""
 
 
-def test_words_of_the_post_are_not_html(ask, pipe):
-    page = ask(pipe, "Ann saw <img src=x> in Paris", "<img src=x> | <i>\nParis\nAnn")
+def test_words_of_the_post_are_not_html(ask, finding):
+    page = ask(finding, "Ann saw <img src=x> in Paris", "<img src=x> | <i>\nParis\nAnn")
     assert "<img" not in "".join(page[name] for name in ("marked", "facts", "graph")) and "<i>" not in page["marked"]
     assert ("<img src=x>", "&lt;i&gt;") in marks(page["marked"]) and "<img src=x>" in graph_parts(page["graph"])[0]
     assert "&lt;img src=x&gt;" in page["facts"]
@@ -372,7 +372,7 @@ def page(browser, url):
             )
 
         def marks(self):
-            return [mark.text.split("\n")[0] for mark in self.all("#marked mark")]
+            return [browser.execute_script("return arguments[0].firstChild.data", of) for of in self.all("mark")]
 
         def facts(self):
             return [row.text for row in self.all("#facts .facts tbody tr")]
@@ -396,7 +396,7 @@ def test_a_reader_writes_a_post_and_sees_facts_and_edits_mentions(browser, page,
 
     page.write(mentions="Ann | per\n${7*7}\nParis | loc")
     page.press("#marked mark")
-    assert [mark.split()[0] for mark in page.marks()] == ["Ann", "${7*7}", "Paris"]  # no template runs what is typed
+    assert page.marks() == ["Ann", "${7*7}", "Paris"]  # no template runs what is typed
     assert page.facts() != facts and not page.all("#marked .error")
     chips = {chip.text for chip in page.all("#graph svg .node")}
     assert chips <= {"Ann", "${7*7}", "Paris"} and len(chips) > 1
