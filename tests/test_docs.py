@@ -7,6 +7,7 @@ import re
 import shlex
 
 import pytest
+import torch
 from paths import ROOT
 from PIL import Image
 
@@ -40,7 +41,11 @@ def demo(make_model, make_processor, make_vision_config, tmp_path_factory):
     """A folder with outputs/demo as `make demo` leaves it, but of a tiny model that knows nothing."""
     place = tmp_path_factory.mktemp("docs")
     folder = place / "outputs" / "demo"
-    model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8))
+    raw = {"entity_representation": "packed", "mentions": True}
+    model = make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8), **raw)
+    with torch.no_grad():
+        model.mention_head.output.bias[1] += 100.0  # each word is a mention
+        model.classifier.bias[model.config.label2id["peer"]] += 100.0
     model.save_pretrained(folder)
     make_processor(model.config).save_pretrained(folder)
     Image.effect_noise((64, 48), 90).save(folder / "example.png")
@@ -73,9 +78,10 @@ def test_the_python_of_a_page_runs_in_its_order_and_so_do_its_marked_commands(pa
 
 
 def test_the_answer_of_readme_comes_where_this_package_is_not_installed(demo, run_stranger):
-    (block,) = [code for _, _, code in blocks(ROOT / "README.md", "python") if "outputs/demo" in code]
-    answers = run_stranger(f"import os\nos.chdir({str(demo)!r})\n{block}").splitlines()
-    assert answers[-1].startswith("Ann Keller -> ")
+    code = "".join(code for _, _, code in blocks(ROOT / "README.md", "python") if "outputs/demo" in code)
+    answers = run_stranger(f"import os\nos.chdir({str(demo)!r})\n{code}").splitlines()
+    assert "Ann -> peer -> Keller 1.0" in answers
+    assert answers[-1].startswith("peer ")
     assert Image.open(demo / "explanation.png").width > 100
 
 
