@@ -16,7 +16,9 @@ def percent(value):
     return f"{100 * value:.1f}"
 
 
-@pytest.mark.parametrize(("row", "source"), zip(ROWS, FOUND["mentions"], strict=True), ids=list(FOUND["mentions"]))
+@pytest.mark.parametrize(
+    ("row", "source"), list(zip(ROWS, FOUND["mentions"], strict=True)), ids=list(FOUND["mentions"])
+)
 def test_a_row_of_the_table(row, source):
     of = FOUND["mentions"][source]
     cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
