@@ -40,7 +40,13 @@ def make_small(make_model, make_config, make_text_config):
     """As `make_model`, with one layer each: tracing takes the time that the number of operators takes."""
 
     def make(preset="full", **fields):
-        fields = {"num_layers": 1, "initializer_range": 0.2, "calibration_temperature": 1.5, **fields}
+        fields = {
+            "num_layers": 1,
+            "initializer_range": 0.2,
+            "calibration_temperature": 1.5,
+            "none_bias": -0.4,
+            **fields,
+        }
         return make_model(config=make_config(preset, text_config=make_text_config(num_hidden_layers=1), **fields))
 
     return make
@@ -97,7 +103,7 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
         with torch.no_grad():
             logits = model(**inputs).logits
         torch.testing.assert_close(torch.tensor(classify.run(inputs)[0]), logits, atol=1e-4, rtol=0)
-        score, best = (logits / 1.5).softmax(dim=-1).max(dim=-1)
+        score, best = ((logits - torch.tensor([0.4, 0, 0, 0])) / 1.5).softmax(dim=-1).max(dim=-1)
         answers = [answer for of_post in classify(batch) for answer in of_post]
         assert [answer["relation"] for answer in answers] == [RELATIONS[i] for i in best]
         assert [answer["score"] for answer in answers] == pytest.approx(score.tolist(), abs=1e-4)
@@ -135,7 +141,7 @@ def test_the_command_says_what_it_made(packed):
     assert content["largest_difference"]["model.onnx"] < 1e-4 < content["largest_difference"]["model_int8.onnx"] < 1
     assert content["bytes"] == {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
     assert content["bytes"]["model_int8.onnx"] < 0.7 * content["bytes"]["model.onnx"]
-    assert (content["labels"], content["calibration_temperature"]) == (RELATIONS, 1.5)
+    assert (content["labels"], content["calibration_temperature"], content["none_bias"]) == (RELATIONS, 1.5, -0.4)
     assert content["inputs"]["object_features"] == ["examples", "objects", model.config.visual_feature_size]
     assert not list(folder.parent.glob(".export-*"))
     files = {"processor_config.json", "processing_vmhan.py", "tokenizer.json", "config.json"}
