@@ -1,6 +1,7 @@
 """Configuration of VM-HAN: every number the model is built from, with the presets of the paper's Table 2."""
 
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,16 +19,21 @@ __all__ = ["PRESETS", "VMHANConfig"]
 ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
 PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
 HYPERGRAPH_ENCODERS = ("vhan", "mean", "none", "variational_gcn", *PLAIN_ENCODERS)
+SAFE_ENCODERS = ("vhan", "mean", "none")  # which can begin as if they were not there
+IMAGE_TEXT_VISIBILITIES = ("joint", "isolated")
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
 # Which fields choose among names, and which rule each number follows (see `check_number`).
 CHOICES = {
     "entity_representation": ENTITY_REPRESENTATIONS,
+    "image_text_visibility": IMAGE_TEXT_VISIBILITIES,
     "hypergraph_encoder": HYPERGRAPH_ENCODERS,
     "vision_encoder": VISION_ENCODERS,
     "variational": (True, False),
     "order_blind": (True, False),
     "mentions": (True, False),
+    "safe_start": (True, False),
+    "sample_nodes": (True, False),
 }
 COUNTS = ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases")
 LOSS_WEIGHTS = ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight", "mention_loss_weight")
@@ -39,6 +45,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
         ("variance_eps", "calibration_temperature", "initializer_range"), {"low": 0, "low_allowed": False}
     ),
     "classifier_dropout": {"low": 0, "below": 1},
+    "none_bias": {"low": -math.inf, "low_allowed": False},
 }
 
 _CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # without the global one, whose clique joins all
@@ -80,6 +87,9 @@ class VMHANConfig(PreTrainedConfig):
         entity_representation: what the text encoder hands to the head and tail nodes. "marker": one pass a pair with
             markers in the sentence, the opening one's state. "span": one pass a sentence, the mean state of the
             mention. "packed": one pass a sentence, each pair's markers appended to it (BERT and RoBERTa families).
+        image_text_visibility: "joint": the text encoder reads the image phrases as a second segment of the sentence.
+            "isolated": in the same row, but the image text sees itself alone and is seen by nothing else, so that a
+            phrase meets the pair in the hypergraph only (BERT and RoBERTa families).
         order_blind: head is the mention that stands first, and labels say which way the relation points: the protocol
             of data that are built so (direction.py). The pipeline answers in the direction of the relation.
         visual_feature_size: V of the image and object features (VGG16 fc7: 4096). 0: no image and object nodes.
@@ -98,6 +108,9 @@ class VMHANConfig(PreTrainedConfig):
             "none" reads head and tail, and "mean" the averages of the text phrases and of the visual nodes as well.
         variational: False: no variance path, no KL, the classifier sees the means only.
         variance_eps: lower bound of every node variance.
+        safe_start: with its first weights the model answers as the text-only model does, as
+            `VMHANForRelationClassification` says; with "vhan", "mean" and "none".
+        sample_nodes: in training the classifier reads draws from the Gaussians of head and tail, not their means.
         classifier_dropout: before the classifier (paper: 0.6).
         mentions: a head on the text encoder finds the mentions, for raw posts in the pipeline; not with "marker".
         mention_loss_weight: of the cross-entropies of that head's tags and types.
@@ -108,6 +121,8 @@ class VMHANConfig(PreTrainedConfig):
         relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12 (not in the paper).
         calibration_temperature: class probabilities are softmax(logits / calibration_temperature); logits and losses
             are without it. (transformers refuses to save the name `temperature`, a parameter of generation.)
+        none_bias: added to the none label's logit before the temperature, where a probability is made; fitted on a
+            validation split by --fit_none_bias, as F1 does not peak where the likeliest label wins.
         none_label: name of the "no relation" label; None finds it among `NONE_LABELS`.
         precision_table: what the pipeline's option min_precision looks up: {"pairs": rows, "posts": rows} of
             (score, precision, recall) on a validation split, of given pairs and of facts found in raw posts.
@@ -132,6 +147,7 @@ class VMHANConfig(PreTrainedConfig):
         self,
         text_config: PreTrainedConfig | dict | None = None,
         entity_representation: str = "marker",
+        image_text_visibility: str = "joint",
         order_blind: bool = False,
         visual_feature_size: int = 4096,
         vision_encoder: str | None = None,
@@ -147,6 +163,8 @@ class VMHANConfig(PreTrainedConfig):
         hypergraph_encoder: str = "vhan",
         variational: bool = True,
         variance_eps: float = 1e-6,
+        safe_start: bool = False,
+        sample_nodes: bool = False,
         classifier_dropout: float = 0.6,
         mentions: bool = False,
         mention_loss_weight: float = 1.0,
@@ -157,6 +175,7 @@ class VMHANConfig(PreTrainedConfig):
         reconstruction_loss_weight: float = 0.1,
         kl_loss_weight: float = 0.01,
         calibration_temperature: float = 1.0,
+        none_bias: float = 0.0,
         none_label: str | None = None,
         precision_table: dict[str, list] | None = None,
         initializer_range: float = 0.02,
@@ -240,6 +259,10 @@ class VMHANConfig(PreTrainedConfig):
              "with vision_encoder='transformers' and only with it", "vision_encoder", "vision_config"),
             (wanted.get(self.hypergraph_encoder, self.variational) == self.variational, "hgnn, gcn and gat need "
              "variational=False, and variational_gcn True: use from_preset", "hypergraph_encoder", "variational"),
+            (not self.safe_start or self.hypergraph_encoder in SAFE_ENCODERS, f"safe_start=True needs an encoder that "
+             f"adds to its nodes, of {SAFE_ENCODERS}", "safe_start", "hypergraph_encoder"),
+            (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
+             "variational=True", "sample_nodes", "variational"),
         ):  # fmt: skip
             if not holds:
                 received = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

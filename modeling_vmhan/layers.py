@@ -80,6 +80,13 @@ class VariationalHypergraphAttention(nn.Module):
         self.edge_mean_value = linear() if update_hyperedges else None  # W_e,mu
         self.edge_variance_value = linear() if update_hyperedges and variational else None  # W_e,var
 
+    def start_safely(self) -> None:
+        """First weights of a safe start: no node's mean changes, as ELU(0) = 0, whose derivative is 1.
+
+        The variances' values keep their random weights: at 0 they would stay, as ReLU's derivative there is 0.
+        """
+        init.zeros_(self.node_mean_value.weight)
+
     def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
         """Nodes (P, N, D), hyperedges (P, E, D), whose variances are None without the variational path, and incidence
         (P, N, E) bool -> the state of layer l + 1.

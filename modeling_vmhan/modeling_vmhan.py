@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache
+from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .batching import EncodedPost
@@ -36,6 +37,7 @@ from .variational import (
     kl_to_standard_normal,
     nodes_read,
     reconstruction_error,
+    sampled,
 )
 from .vision import build_region_encoder, chosen_objects, encode_regions
 
@@ -109,6 +111,9 @@ class VMHANModel(VMHANPreTrainedModel):
         if config.entity_representation == "packed" and text_config.model_type not in PACKED_ENCODERS:
             rule = f"entity_representation='packed' needs a text encoder of {PACKED_ENCODERS}"
             raise ValueError(f"{rule}, received {text_config.model_type!r}. Use 'marker' or 'span' with it.")
+        if config.image_text_visibility == "isolated" and text_config.model_type not in PACKED_ENCODERS:
+            rule = f"image_text_visibility='isolated' needs a text encoder of {PACKED_ENCODERS}"
+            raise ValueError(f"{rule}, received {text_config.model_type!r}. Use 'joint' with it.")
         # the type of the layers around it, not the one its own checkpoint was saved in
         self.text_encoder = without_pooler(AutoModel.from_config(text_config, dtype=torch.get_default_dtype()))
         given, wanted = text_config.hidden_size, config.hidden_size
@@ -148,7 +153,8 @@ class VMHANModel(VMHANPreTrainedModel):
         memory: SentenceMemory | None = None,
         cache: DynamicCache | None = None,
     ) -> Tensor:
-        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows.
+        """States (S, T, D_text) of the encoder rows; `position_ids` and `marker_pair` belong to packed rows and to
+        those with isolated image text.
 
         `memory` is of the same packed rows without markers; `cache` is filled for it.
         """
@@ -199,7 +205,7 @@ class VMHANModel(VMHANPreTrainedModel):
         """Everything comes from `VMHANProcessor`.
 
         Args:
-            input_ids, attention_mask, token_type_ids, position_ids: (S, T). marker_pair: (S, T), packed rows only.
+            input_ids, attention_mask, token_type_ids, position_ids: (S, T). marker_pair: (S, T), see `packed_mask`.
             pair_to_sequence: (P,) encoder row of each pair. pair_to_example: (P,) example (image) of each pair.
             entity_tokens: (P, 2, L). text_phrase_tokens: (P, M, L). image_phrase_tokens: (P, Q, L): token positions
                 in the pair's row, -1 fills up.
@@ -275,6 +281,16 @@ class VMHANModel(VMHANPreTrainedModel):
 class VMHANForRelationClassification(VMHANPreTrainedModel):
     """VM-HAN with the relation classifier (equation 9) and the joint loss (equation 12).
 
+    With `safe_start` (ours: the paper prints no initialisation) the first logits are W_h h + W_t t + b, whatever the
+    picture, where h and t are the projected states that the text encoder hands over, and W_h and W_t the columns of
+    the classifier that read the means of head and tail. They are the logits of the preset text_only with safe_start,
+    the same text encoder and the classifier [W_h, W_t], b. For the nodes' means start as h and t (`GaussianNodes`), no
+    layer changes them yet, and the columns that read variances, or averages of other nodes, start at 0. Columns W_var
+    that are not 0 would add W_var v of the final variances v: a constant only if the layers added nothing to the first
+    ones, log 2 + eps. The layers' values of variances cannot start at 0, as `VariationalHypergraphAttention` says, and
+    need not. Where the sentence sees image phrases ("joint"), caption_appended stands for text_only; a tail that is a
+    region has no text-only model to equal.
+
     Example:
         inputs = processor([post])
         logits = model(**inputs).logits  # (P, R)
@@ -292,6 +308,16 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
             sizes = {"input_size": config.text_config.hidden_size, "num_types": len(config.mention_types)}
             self.mention_head = MentionHead(**sizes)
         self.post_init()
+
+    def start_safely(self) -> None:
+        """First weights of a safe start: the classifier reads the means of head and tail only."""
+        weight = self.classifier.weight
+        kinds = 2 if self.config.variational else 1
+        start = weight.detach().clone()
+        columns = start.unflatten(1, (-1, kinds, self.config.hidden_size))  # (R, n, mean and variance, D)
+        columns[:, :, 1:] = 0
+        columns[:, 2:] = 0
+        init.copy_(weight, start)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
         """As in transformers, and the folder also answers to AutoModel and to `pipeline()`, whose code it carries."""
@@ -333,7 +359,10 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
         gaussians = output.node_mean, output.node_variance, output.node_mask, output.node_is_visual
         read = nodes_read(*gaussians, with_averages=self.config.hypergraph_encoder == "mean")
-        logits = self.classifier(self.dropout(entity_features(*read)))  # (P, R)
+        drawn = read
+        if self.training and self.config.sample_nodes:
+            drawn = sampled(*read, torch.randn_like(read[0])), read[1]
+        logits = self.classifier(self.dropout(entity_features(*drawn)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
         if losses and mention_tags is not None:
             of_mentions = mention_loss(self.mention_head(output.text_states), mention_tags, mention_type_ids)
@@ -358,4 +387,6 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         cache = DynamicCache() if self.config.entity_representation == "packed" else None
         states = self.vmhan.encode_text(**text, cache=cache)
         found = find_mentions(self.mention_head(states), posts, self.config.mention_types)
-        return found, None if cache is None else SentenceMemory(cache, states, text["attention_mask"])
+        if cache is None:
+            return found, None
+        return found, SentenceMemory(cache, states, text["attention_mask"], text["marker_pair"])

@@ -16,6 +16,7 @@ from .answers import allowed_by_types, answers_of
 from .argument_types import read_constraints
 from .batching import EncodedPost
 from .calling import CallingPipeline
+from .decision import DecisionRule
 from .direction import to_text_order
 from .explanation import explain_pairs
 from .facts import facts_of, possible, with_ends
@@ -134,7 +135,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             for each pair, or each fact of a question that names none (best score first, with head_span, tail_span,
             head_type, tail_type, and in score the probabilities of its mentions), a dict of head and tail (the words,
             or the tail's box; of an order-blind model in the direction of the relation, whichever was given as which),
-            relation and score (the best one's probability, softmax(logits / config.calibration_temperature)),
+            relation and score (the best one's probability, by config.calibration_temperature and none_bias),
             abstained, none_score, top_k (dicts of relation and score), with explain=True explanation (nodes,
             hyperedges, picture), and uncertainty:
             {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
@@ -246,12 +247,12 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         """For each question itself, the probabilities of its pairs, their worth, and what explains them."""
         config, inputs = self.model.config, self.processor.collate(encoded).to(self.device)
         output = self.model(**inputs, memory=memory, output_gaussians=True, output_attentions=explain)
-        temperature = config.calibration_temperature
-        probabilities = (output.logits.float() / temperature).softmax(dim=-1)  # (P, R)
+        rule = DecisionRule.of(config)
+        probabilities = rule.probabilities(output.logits)  # (P, R)
         samples, is_sampled = probabilities.unsqueeze(0), output.node_variance is not None
         if is_sampled:
             gaussians, noise = (output.read_mean, output.read_variance), {"num_samples": num_samples, "seed": seed}
-            samples = monte_carlo_probabilities(self.model.classifier, *gaussians, temperature=temperature, **noise)
+            samples = monte_carlo_probabilities(self.model.classifier, *gaussians, rule=rule, **noise)
         if (allowed := allowed_by_types(questions, config, type_constraints)) is not None:
             allowed = allowed.to(probabilities.device)
             probabilities, samples = possible(probabilities, allowed), possible(samples, allowed)

@@ -25,6 +25,14 @@ class VMHANPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         initialise(module, std=self.config.initializer_range)
 
+    def post_init(self) -> None:
+        """As in transformers, whose `_init_weights` leaves out modules without weights of their own."""
+        super().post_init()
+        if self.config.safe_start:
+            for module in self.modules():
+                if hasattr(module, "start_safely"):
+                    module.start_safely()
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
         """As in transformers, but a file of weights that is cut off or otherwise damaged is an OSError too."""

@@ -34,7 +34,7 @@ from .posts import (
 from .questions import post_with_pairs
 from .recipe import apply_recipe
 from .regions import PixelTransform, region_inputs
-from .text_encoding import num_positions
+from .text_encoding import ISOLATED, num_positions
 from .values import shown
 from .vision import default_transform
 from .words import Span, find_words, tokenize, tokens_of_span
@@ -49,7 +49,7 @@ GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens t
 
 # Fields that a processor and its model's config must agree on.
 SHARED_FIELDS = ("entity_representation", "order_blind", "mentions", "mention_types", "vision_encoder", "recipe")
-SHARED_FIELDS += COUNTS
+SHARED_FIELDS += ("image_text_visibility", *COUNTS)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -76,6 +76,7 @@ class VMHANProcessor(ProcessorMixin):
         self,
         tokenizer: PreTrainedTokenizerBase | None = None,
         entity_representation: str = "marker",
+        image_text_visibility: str = "joint",
         order_blind: bool = False,
         mentions: bool = False,
         mention_types: list[str] | tuple[str, ...] = (),
@@ -99,7 +100,7 @@ class VMHANProcessor(ProcessorMixin):
         for name, value in fields.items():
             setattr(self, name, check_number(name, value, whole=True, low=0) if name in COUNTS else value)
         self.mention_types = list(mention_types)
-        for name in ("entity_representation", "order_blind", "mentions", "vision_encoder"):
+        for name in ("entity_representation", "image_text_visibility", "order_blind", "mentions", "vision_encoder"):
             check_choice(name, fields[name], CHOICES[name])
         self._transform = PixelTransform.from_dict(image_transform)
         self.max_length = check_number("max_length", max_length, whole=True, low=1)
@@ -239,7 +240,7 @@ class VMHANProcessor(ProcessorMixin):
         inputs = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
         if "token_type_ids" in self.tokenizer.model_input_names:
             inputs["token_type_ids"] = 0
-        if self.entity_representation == "packed":
+        if self.entity_representation == "packed" or self.image_text_visibility == "isolated":
             inputs |= {"position_ids": 0, "marker_pair": 0}
         if "mention_tags" in rows[0]:
             inputs |= {"mention_tags": IGNORED, "mention_type_ids": IGNORED}
@@ -373,6 +374,11 @@ class VMHANProcessor(ProcessorMixin):
             "token_type_ids": [0] * border + [1] * (length - border),
         }
         origin = len(first) + len(middle)
+        if second and self.image_text_visibility == "isolated":
+            # positions begin anew, as behind the prefix of a row of its own: the sentence's length shows nowhere
+            row["marker_pair"][border:] = [ISOLATED] * (length - border)
+            begin = len(prefix) - origin
+            row["position_ids"][border:] = [max(begin + place, 0) for place in range(border, length)]
         phrases = [[] if span is None else [origin + token for token in range(*span)] for span in phrase_spans]
         positions = []
 

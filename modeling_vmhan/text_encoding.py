@@ -14,10 +14,11 @@ from .batching import EncodedPost
 
 
 __all__ = [
-    "PACKED_ENCODERS", "SentenceMemory", "additive_mask", "has_same_rows", "num_positions", "packed_mask",
+    "ISOLATED", "PACKED_ENCODERS", "SentenceMemory", "additive_mask", "has_same_rows", "num_positions", "packed_mask",
     "pool_tokens", "position_offset", "remembering",
 ]  # fmt: skip
 
+ISOLATED = -1  # the marker_pair of image text that nothing else sees
 # Encoders with absolute positions that take a 4-D mask and explicit position ids.
 PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
 
@@ -25,12 +26,12 @@ PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
 def packed_mask(attention_mask: Tensor, marker_pair: Tensor) -> Tensor:
     """Which key each query of the packed encoding may read, (S, 1, T, T) bool.
 
-    Sentence tokens see the sentence only; a pair's markers see the sentence and the markers of their own pair.
-    attention_mask is (S, T), 1 for real tokens; marker_pair (S, T), 0 for sentence tokens, 1 + p for the markers of
-    the row's p-th pair.
+    Sentence tokens see the sentence only; a pair's markers see the sentence and the markers of their own pair;
+    isolated image text sees itself only. attention_mask is (S, T), 1 for real tokens; marker_pair (S, T), 0 for
+    sentence tokens, 1 + p for the markers of the row's p-th pair, `ISOLATED` for isolated image text.
     """
     key, query = marker_pair[:, None, None], marker_pair[:, None, :, None]
-    return ((key == 0) | (key == query)) & attention_mask[:, None, None].bool()  # (S, 1, T, T)
+    return (((key == 0) & (query != ISOLATED)) | (key == query)) & attention_mask[:, None, None].bool()  # (S, 1, T, T)
 
 
 def additive_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
@@ -70,22 +71,24 @@ class SentenceMemory(NamedTuple):
     cache: DynamicCache
     states: Tensor  # (S, T, D)
     attention_mask: Tensor  # (S, T)
+    marker_pair: Tensor  # (S, T), 0 or `ISOLATED`
 
     def of_rows(self, rows: list[int]) -> "SentenceMemory":
         """The memory of these rows alone. Like what `encode_markers` does, it changes the cache: each once."""
         index = torch.tensor(rows, device=self.states.device)
         self.cache.batch_select_indices(index)
-        return SentenceMemory(self.cache, self.states[index], self.attention_mask[index])
+        return SentenceMemory(self.cache, *(each[index] for each in self[1:]))
 
     def encode_markers(self, encoder: nn.Module, marker_pair: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """States (S, T', D) of the same rows with markers behind each sentence; marker_pair and inputs are (S, T')."""
-        is_sentence = self.attention_mask.bool()
-        start, count = is_sentence.sum(dim=1, keepdim=True), (marker_pair > 0).sum(dim=1, keepdim=True)
+        is_real = self.attention_mask.bool()
+        start, count = is_real.sum(dim=1, keepdim=True), (marker_pair > 0).sum(dim=1, keepdim=True)
         index = start + torch.arange(int(count.max()), device=count.device)  # (S, K)
         is_own = index < start + count
         index = torch.where(is_own, index, 0)
         pair = marker_pair.gather(1, index)
         of_markers = (pair[:, :, None] == pair[:, None]) & is_own[:, None]  # (S, K, K)
+        is_sentence = is_real & (self.marker_pair == 0)
         visible = torch.cat([is_sentence[:, None].expand(-1, index.shape[1], -1), of_markers], dim=-1)
         markers = {name: value.gather(1, index) for name, value in inputs.items()}
         markers["attention_mask"] = additive_mask(visible[:, None], encoder.dtype)

@@ -1,4 +1,4 @@
-"""What a prediction is worth: Monte Carlo class probabilities from the node variances, and temperature scaling.
+"""What a prediction is worth: Monte Carlo class probabilities from the node variances, and entropies.
 
 Shapes: S samples, P pairs, n labelled pairs, R relations, D hidden size. Entropies are in nats.
 """
@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .variational import entity_features
+from .decision import UNFITTED, DecisionRule
+from .variational import entity_features, sampled
 
 
 __all__ = ["PredictiveUncertainty", "check_finite", "monte_carlo_probabilities", "uncertainty"]
@@ -22,9 +23,15 @@ class PredictiveUncertainty(NamedTuple):
 
 
 def monte_carlo_probabilities(
-    classifier: nn.Module, mean: Tensor, variance: Tensor, *, num_samples: int, temperature: float = 1.0, seed: int = 0
+    classifier: nn.Module,
+    mean: Tensor,
+    variance: Tensor,
+    *,
+    num_samples: int,
+    rule: DecisionRule = UNFITTED,
+    seed: int = 0,
 ) -> Tensor:
-    """Class probabilities under S draws of the nodes that it reads: softmax(logits_s / temperature).
+    """Class probabilities under S draws of the nodes that it reads: those that `rule` makes of logits_s.
 
     Sampled are the means that equation 9's classifier reads, m_s ~ N(mean, diag(variance)); its variance inputs stay,
     and one encoder pass serves all samples. All pairs share the same S draws of noise, made on the CPU: an answer
@@ -34,9 +41,9 @@ def monte_carlo_probabilities(
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_samples, 1, *mean.shape[1:], generator=generator).to(mean)  # (S, 1, n, D)
-    means = mean + variance.sqrt() * noise  # (S, P, n, D)
+    means = sampled(mean, variance, noise)  # (S, P, n, D)
     logits = classifier(entity_features(means, variance.expand_as(means)))  # (S, P, R)
-    return (logits.float() / temperature).softmax(dim=-1)
+    return rule.probabilities(logits)
 
 
 def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUncertainty:

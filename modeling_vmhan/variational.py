@@ -6,6 +6,7 @@ writes N(x_mu, diag(x_sigma)), so its sigma is the variance, not the standard de
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .hypergraph import TAIL, build_incidence
 
@@ -17,6 +18,7 @@ __all__ = [
     "kl_to_standard_normal",
     "nodes_read",
     "reconstruction_error",
+    "sampled",
 ]
 
 
@@ -32,6 +34,12 @@ class GaussianNodes(nn.Module):
         self.variance_eps = variance_eps
         self.mean_projection = nn.Linear(input_size, hidden_size, bias=False)
         self.variance_projection = nn.Linear(input_size, hidden_size, bias=False) if variational else None
+
+    def start_safely(self) -> None:
+        """First weights of a safe start: the mean is the feature, and the variance log 2 + eps everywhere."""
+        init.eye_(self.mean_projection.weight)
+        if self.variance_projection is not None:
+            init.zeros_(self.variance_projection.weight)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """features (P, N, input_size) -> mean (P, N, D), variance (P, N, D) or None."""
@@ -77,6 +85,11 @@ def nodes_read(
     average_mean, average_variance = initial_hyperedges(node_mean, node_variance, groups)  # (P, 2, D)
     mean = torch.cat([mean, average_mean], dim=1)
     return mean, None if variance is None else torch.cat([variance, average_variance], dim=1)
+
+
+def sampled(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
+    """Draws mean + sqrt(variance) * noise, reparameterised, so that the gradient reaches the variance."""
+    return mean + variance.sqrt() * noise
 
 
 def entity_features(mean: Tensor, variance: Tensor | None) -> Tensor:

@@ -26,6 +26,7 @@ FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if
 INVALID_VALUES = {
     "text_config": ["bert-base-uncased"],
     "entity_representation": ["markers"],
+    "image_text_visibility": ["hidden", True],
     "order_blind": ["true", 1],
     "visual_feature_size": [-1, 4096.0],
     "vision_encoder": ["resnet50"],
@@ -41,6 +42,8 @@ INVALID_VALUES = {
     "hypergraph_encoder": ["hypergraph"],
     "variational": ["false"],
     "variance_eps": [0.0, float("nan")],
+    "safe_start": ["true", 1],
+    "sample_nodes": ["true", 1],
     "classifier_dropout": [1.0, -0.1],
     "mentions": ["true", 1],
     "mention_loss_weight": [-1.0],
@@ -51,6 +54,7 @@ INVALID_VALUES = {
     "reconstruction_loss_weight": [float("inf")],
     "kl_loss_weight": ["0.1"],
     "calibration_temperature": [0.0, float("nan")],
+    "none_bias": [float("nan"), float("inf"), "0.1"],
     "none_label": ["unrelated"],
     "precision_table": [3, {"triples": []}],
     "initializer_range": [0],
@@ -87,6 +91,8 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         ({"vision_config": {"hidden_size": 32}}, "vision_config .*model_type.* received {'hidden_size': 32}"),
         *(({"hypergraph_encoder": name}, f"hypergraph_encoder='{name}', variational=True") for name in PLAIN_ENCODERS),
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
+        ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
+        ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
     ],
 )
 def test_fields_that_do_not_go_together(fields, match, make_config):
@@ -99,6 +105,7 @@ RAW = {"entity_representation": "span", "mentions": True}
 EFFECTS = {
     "text_config": ("one_layer", "parameters", {}),
     "entity_representation": ("span", "inputs", {}),
+    "image_text_visibility": ("isolated", "logits", {}),
     "order_blind": (True, "inputs", {}),
     "visual_feature_size": (0, "parameters", {}),
     "vision_encoder": ("vgg16", "parameters", {"visual_feature_size": 4096}),
@@ -114,6 +121,8 @@ EFFECTS = {
     "hypergraph_encoder": ("variational_gcn", "parameters", {}),
     "variational": (False, "parameters", {}),
     "variance_eps": (0.5, "logits", {}),
+    "safe_start": (True, "logits", {}),
+    "sample_nodes": (True, "training_logits", {}),
     "classifier_dropout": (0.5, "training_logits", {}),
     "mentions": (True, "parameters", {"entity_representation": "span"}),
     "mention_loss_weight": (0.5, "loss", RAW),
@@ -124,6 +133,7 @@ EFFECTS = {
     "reconstruction_loss_weight": (0.7, "loss", {}),
     "kl_loss_weight": (0.7, "loss", {}),
     "calibration_temperature": (2.0, "answer", {}),
+    "none_bias": (1.0, "answer", {}),
     "none_label": ("unrelated", "f1", {"id2label": {0: "None", 1: "peer", 2: "unrelated", 3: "member_of"}}),
     "precision_table": ({"pairs": [[0.4, 0.6, 0.5]]}, "least_score", {}),
     "initializer_range": (0.4, "weights", {}),

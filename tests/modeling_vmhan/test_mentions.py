@@ -175,17 +175,23 @@ def test_a_trained_model_answers_raw_posts(mode, make_model, make_processor, tmp
         close(torch.tensor([fact["score"] for fact in facts]), torch.tensor([fact["score"] for fact in batched]))
 
 
+@pytest.mark.parametrize("visibility", ["joint", "isolated"])
 @pytest.mark.parametrize("encoder", ["bert", "roberta"])
 def test_what_is_remembered_of_a_sentence_changes_no_answer(
-    encoder, make_model, make_text_config, make_processor, roberta_tokenizer, tokenizer, monkeypatch
+    encoder, visibility, make_model, make_text_config, make_processor, roberta_tokenizer, tokenizer, monkeypatch
 ):
-    """Keys, values and states of the sentence serve the second pass: the same answers as encoding it anew."""
-    model = make_model(**RAW, text_config=make_text_config(encoder))
+    """Keys, values and states of the sentence serve the second pass: the same answers as encoding it anew, with image
+    phrases as without.
+    """
+    model = make_model(**RAW, text_config=make_text_config(encoder), image_text_visibility=visibility)
     processor = make_processor(model.config, roberta_tokenizer if encoder == "roberta" else tokenizer)
     with torch.no_grad():
         model.mention_head.output.bias[1] += 100.0  # every word begins a mention
     pipe = MultimodalRelationClassificationPipeline(model, processor, device="cpu")
-    texts, tokens = ["ann met bob in paris at night", "night", "bob and the band"], []
+    phrases = {"caption": "a red car at night", "image_phrases": ["red car", "big stage"]}
+    texts = ["ann met bob in paris at night", "night", "bob and the band"]
+    texts = [{"text": texts[0], **phrases}, texts[1], {"text": texts[2], **phrases}]
+    tokens: list[int] = []
     encoder_forward = model.vmhan.text_encoder.forward
 
     def counted(**inputs):

@@ -90,6 +90,21 @@ def test_the_calibration_temperature_is_used(make_pipe):
     assert flat["uncertainty"]["entropy"] > plain["uncertainty"]["entropy"]
 
 
+def test_the_bias_of_the_none_label_is_used(make_pipe):
+    pipe = make_pipe()
+    config, plain = pipe.model.config, pipe(QUESTION, top_k=None)
+    config.none_bias, config.calibration_temperature = 1.3, 2.0
+    biased = pipe(QUESTION, top_k=None)
+    before, after = ({e["relation"]: e["score"] for e in answer["top_k"]} for answer in (plain, biased))
+    bias = torch.tensor([1.3 * (label == config.none_label) for label in config.labels])
+    logits = torch.tensor([before[label] for label in config.labels]).log()
+    expected = ((logits + bias) / 2).softmax(dim=0)
+    assert [after[label] for label in config.labels] == pytest.approx(expected.tolist(), abs=1e-5)
+    config.none_bias = 50.0
+    answer = pipe(QUESTION)
+    assert answer["relation"] == config.none_label and answer["uncertainty"]["monte_carlo_score"] > 0.99
+
+
 @pytest.mark.parametrize("preset", ["full", "no_vhan"])
 def test_uncertainty_is_repeatable_and_bounded(preset, make_pipe):
     pipe = make_pipe(preset)

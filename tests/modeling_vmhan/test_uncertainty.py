@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.uncertainty import monte_carlo_probabilities, uncertainty
 from modeling_vmhan.variational import entity_features
 
@@ -44,9 +45,18 @@ def test_without_variance_every_sample_is_the_prediction():
     assert uncertainty(samples).mutual_information.max() < 1e-6
 
 
+def test_samples_are_answered_by_the_rule():
+    mean, variance = gaussians()
+    options = {"num_samples": 6}
+    plain = monte_carlo_probabilities(classifier(), mean, variance, **options)
+    biased = monte_carlo_probabilities(classifier(), mean, variance, rule=DecisionRule(2, 1.7, 0.9), **options)
+    expected = (plain.log() + 0.9 * torch.tensor([0.0, 0.0, 1.0, 0.0])) / 1.7
+    torch.testing.assert_close(biased, expected.softmax(dim=-1))
+
+
 def test_a_pair_does_not_depend_on_the_batch_but_on_the_seed():
     mean, variance = gaussians()
-    options = {"num_samples": 6, "temperature": 1.7}
+    options = {"num_samples": 6, "rule": DecisionRule(temperature=1.7)}
     together = monte_carlo_probabilities(classifier(), mean, variance, **options)
     alone = monte_carlo_probabilities(classifier(), mean[2:], variance[2:], **options)
     torch.testing.assert_close(together[:, 2:], alone)

@@ -1,5 +1,6 @@
 """Configurations of the baselines: what is common to all, and the shape of those that read words."""
 
+import math
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -15,6 +16,7 @@ POSITIVE = {"low": 0, "low_allowed": False}
 NUMBERS = {
     **dict.fromkeys(COUNTS, {"whole": True, "low": 0}),
     "calibration_temperature": POSITIVE,
+    "none_bias": {"low": -math.inf, "low_allowed": False},
     "initializer_range": POSITIVE,
     "classifier_dropout": {"low": 0, "below": 1},
 }
@@ -55,7 +57,7 @@ class BaselineConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig}
     keys_to_ignore_at_inference = ["relation_loss"]
     vision_encoder = None  # features are given; the processor asks
-    mentions, mention_types, recipe = False, (), None  # it asks about these, too
+    mentions, mention_types, recipe, image_text_visibility = False, (), None, "joint"  # it asks about these, too
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class BaselineConfig(PreTrainedConfig):
         pyramid: str = "resnet50",  # the ResNet of those that read pixels, or "resnet18"
         classifier_dropout: float = 0.1,
         calibration_temperature: float = 1.0,
+        none_bias: float = 0.0,
         none_label: str | None = None,
         initializer_range: float = 0.02,
         **kwargs: Any,

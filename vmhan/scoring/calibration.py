@@ -12,11 +12,15 @@ import numpy as np
 import torch
 from sklearn.calibration import CalibrationDisplay
 
+from modeling_vmhan.decision import UNFITTED, DecisionRule
 from vmhan.scoring.pictures import BLUE, ORANGE, picture
 from vmhan.scoring.temperature import LEAST_PAIRS, fit_temperature
 
 
-__all__ = ["Reliability", "calibrate", "calibration_metrics", "draw_reliability_diagram", "reliability", "softmax"]
+__all__ = [
+    "Reliability", "calibrate", "calibration_metrics", "draw_reliability_diagram", "reliability", "softmax",
+    "temperature_of",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +40,9 @@ class Reliability(NamedTuple):
         return float((self.count * np.abs(self.accuracy - self.confidence)).sum() / self.count.sum())
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(n, R) logits -> (n, R) probabilities, float64."""
-    return torch.softmax(torch.as_tensor(logits, dtype=torch.float64) / temperature, dim=-1).numpy()
+def softmax(logits: np.ndarray, rule: DecisionRule = UNFITTED) -> np.ndarray:
+    """(n, R) logits -> (n, R) probabilities by the rule, float64."""
+    return rule.probabilities(torch.as_tensor(logits, dtype=torch.float64)).numpy()
 
 
 def reliability(probabilities: np.ndarray, gold: Sequence[int], *, num_bins: int = NUM_BINS) -> Reliability:
@@ -60,15 +64,15 @@ def reliability(probabilities: np.ndarray, gold: Sequence[int], *, num_bins: int
     return Reliability(count, *(total / np.maximum(count, 1) for total in sums))
 
 
-def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: float) -> dict[str, float]:
-    """ece, nll (nats a pair) and brier (Brier 1950, in [0, 2]) of softmax(logits / temperature).
+def calibration_metrics(logits: np.ndarray, gold: Sequence[int], rule: DecisionRule) -> dict[str, float]:
+    """ece, nll (nats a pair) and brier (Brier 1950, in [0, 2]) of the probabilities that the rule makes.
 
     Those with the suffix `_before` are of softmax(logits). logits are (n, R), gold (n,) relation ids.
     """
     gold = np.asarray(gold)
     metrics = {}
-    for suffix, divisor in (("", temperature), ("_before", 1.0)):
-        probabilities = softmax(logits, divisor)
+    for suffix, used in (("", rule), ("_before", UNFITTED)):
+        probabilities = softmax(logits, used)
         metrics[f"ece{suffix}"] = reliability(probabilities, gold).expected_calibration_error
         of_gold = probabilities[np.arange(len(gold)), gold]
         metrics[f"nll{suffix}"] = float(-np.log(np.maximum(of_gold, np.finfo(np.float64).tiny)).mean())
@@ -76,22 +80,20 @@ def calibration_metrics(logits: np.ndarray, gold: Sequence[int], temperature: fl
     return metrics
 
 
-def calibrate(
-    splits: dict[str, tuple[np.ndarray, np.ndarray]], *, temperature: float | None = None
-) -> dict[str, float]:
-    """The temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on. Splits are (logits (n, R),
-    gold (n,) relation ids); a temperature of None is fitted on the validation split, or is 1 without one and, with a
-    warning, where it has less than LEAST_PAIRS pairs.
+def calibrate(splits: dict[str, tuple[np.ndarray, np.ndarray]], rule: DecisionRule) -> dict[str, float]:
+    """The rule's temperature, and the numbers of `calibration_metrics` as SPLIT_ece and so on. Splits are (logits
+    (n, R), gold (n,) relation ids).
     """
-    if temperature is None:
-        temperature = _fitted(*splits["validation"]) if "validation" in splits else 1.0
-    metrics = {"temperature": temperature}
+    metrics = {"temperature": rule.temperature}
     for split, (logits, gold) in splits.items():
-        metrics |= {f"{split}_{name}": value for name, value in calibration_metrics(logits, gold, temperature).items()}
+        metrics |= {f"{split}_{name}": value for name, value in calibration_metrics(logits, gold, rule).items()}
     return metrics
 
 
-def _fitted(logits: np.ndarray, gold: np.ndarray) -> float:
+def temperature_of(logits: np.ndarray, gold: np.ndarray) -> float:
+    """The temperature fitted to a validation split, logits (n, R) and gold (n,) relation ids; 1, with a warning, where
+    it has less than LEAST_PAIRS pairs.
+    """
     if len(gold) < LEAST_PAIRS:
         said = "not calibrated: %d pairs of validation are too few, %d are the least; the temperature stays 1"
         logger.warning(said, len(gold), LEAST_PAIRS)
@@ -100,9 +102,9 @@ def _fitted(logits: np.ndarray, gold: np.ndarray) -> float:
 
 
 def draw_reliability_diagram(
-    path: str | Path, splits: dict[str, tuple[np.ndarray, Sequence[int]]], temperature: float
+    path: str | Path, splits: dict[str, tuple[np.ndarray, Sequence[int]]], rule: DecisionRule
 ) -> None:
-    """Draw accuracy against confidence, before and after temperature scaling, as a PNG; nothing without splits.
+    """Draw accuracy against confidence, before and after the rule, as a PNG; nothing without splits.
 
     `splits` are as in `calibrate`. ImportError if matplotlib is not installed.
     """
@@ -111,11 +113,15 @@ def draw_reliability_diagram(
     with picture(path, width=4.4 * len(splits), height=5.4, dpi=120) as figure:
         axes = figure.subplots(2, len(splits), height_ratios=[4, 1], sharex=True, squeeze=False)
         for (name, (logits, gold)), upper, lower in zip(splits.items(), *axes, strict=True):
-            for when, value, colour in (("before", 1.0, ORANGE), ("after", temperature, BLUE)):
-                probabilities = softmax(logits, value)
+            for when, used, colour in (("before", UNFITTED, ORANGE), ("after", rule, BLUE)):
+                probabilities = softmax(logits, used)
                 confidence, correct = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == gold
                 error = reliability(probabilities, gold).expected_calibration_error
-                label = {"name": f"{when}: T = {value:.2f}, ECE = {error:.3f}", "color": colour, "pos_label": 1}
+                label = {
+                    "name": f"{when}: T = {used.temperature:.2f}, ECE = {error:.3f}",
+                    "color": colour,
+                    "pos_label": 1,
+                }
                 gold_and_confidence = correct.astype(int), confidence
                 CalibrationDisplay.from_predictions(*gold_and_confidence, n_bins=NUM_BINS, ax=upper, **label)
                 lower.hist(confidence, bins=NUM_BINS, range=(0, 1), histtype="step", color=colour)

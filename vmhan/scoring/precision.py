@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
+from modeling_vmhan.decision import DecisionRule
 from vmhan.scoring.calibration import softmax
 from vmhan.scoring.pictures import BLUE, ORANGE, picture
 
@@ -48,16 +49,16 @@ def precision_table(scores: Sequence[float], correct: Sequence[bool], num_positi
     return [[score, round(of, DIGITS), round(recall, DIGITS)] for score, of, recall in rows][::-1]
 
 
-def pairs_table(logits: np.ndarray, gold: Sequence[int], none_id: int, temperature: float) -> Rows | None:
+def pairs_table(logits: np.ndarray, gold: Sequence[int], rule: DecisionRule) -> Rows | None:
     """The table of given pairs: answers are the pairs whose likeliest label is a relation, with its probability.
 
     logits are (n, R), gold (n,) label ids.
     """
-    probabilities, gold = softmax(logits, temperature), np.asarray(gold)
+    probabilities, gold = softmax(logits, rule), np.asarray(gold)
     best = probabilities.argmax(axis=-1)
-    claimed = best != none_id
+    claimed = best != rule.none_id
     scores = probabilities.max(axis=-1)[claimed]
-    return precision_table(scores, (best == gold)[claimed], int((gold != none_id).sum()))
+    return precision_table(scores, (best == gold)[claimed], int((gold != rule.none_id).sum()))
 
 
 def draw_precision(path: str | Path, tables: Mapping[str, Rows]) -> None:

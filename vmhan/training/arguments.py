@@ -51,6 +51,9 @@ class ModelArguments:
     text_encoder_layers: int | None = _help("Keep only the text encoder's first layers; None: all.")
     preset: str = _help("A row of the paper's Table 2, text_only or caption_appended.", "full")
     entity_representation: str | None = _help("marker, span or packed.")
+    image_text_visibility: str | None = _help(
+        "joint: the text encoder reads the image phrases behind the sentence; isolated: neither sees the other there."
+    )
     num_objects: int | None = _help(
         "Objects a pair gets at most, and so the next two. A number that is named must be met by the data; left out: "
         "3, or 0 where the data have none."
@@ -61,6 +64,8 @@ class ModelArguments:
     num_layers: int | None = None
     num_heads: int | None = None
     variational: bool | None = None
+    safe_start: bool | None = _help("The first weights make it answer as the text-only model does.")
+    sample_nodes: bool | None = _help("In training, the classifier reads draws from the Gaussians of head and tail.")
     classifier_dropout: float | None = None
     variance_eps: float | None = None
     mentions: bool | None = _help(
@@ -233,6 +238,11 @@ class RunArguments(TrainingArguments):
         "Instead of --per_device_train_batch_size posts, as many of like lengths as have so many encoder tokens, "
         "padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. One process "
         "evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
+    )
+    fit_none_bias: bool = _help(
+        "After training, fit on the validation split what to add to the logit of no relation for the best F1, by "
+        "cross-validation over posts; it is saved with the model, and scores without it are in metrics.json, too.",
+        False,
     )
     logging_nan_inf_filter: bool = _help(
         "It hides steps whose loss is not finite, and waits for the device in each.", False

@@ -24,7 +24,9 @@ from model_cards.locks import lock_inside, locked_by_main
 from model_cards.processes import end_forks_with_this_process, end_with_launcher
 from model_cards.publishing import check_access, check_repo_id
 from modeling_vmhan import VMHANProcessor
-from vmhan.scoring.calibration import calibrate
+from modeling_vmhan.decision import DecisionRule
+from vmhan.scoring.calibration import calibrate, temperature_of
+from vmhan.scoring.none_bias import fit_none_bias
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import load_posts, make_collator, with_lengths
@@ -34,7 +36,14 @@ from vmhan.training.output_folder import check_output_dir, clear_run
 from vmhan.training.own_data import next_commands, own_data, settle_pictures
 from vmhan.training.raw_posts import precision_tables
 from vmhan.training.results import complete, describe, save_folder, write_results
-from vmhan.training.trainer import RelationTrainer, gathered_weights, real_pairs, score_evaluation, train
+from vmhan.training.trainer import (
+    RelationTrainer,
+    gathered_weights,
+    posts_of_pairs,
+    real_pairs,
+    score_evaluation,
+    train,
+)
 
 
 __all__ = ["main", "make_trainer", "measure", "only_here", "set_up_logging"]
@@ -137,21 +146,49 @@ def make_trainer(
 
 
 def measure(
-    trainer: RelationTrainer, posts: datasets.DatasetDict, metrics: dict[str, Any], temperature: float | None = None
+    trainer: RelationTrainer, posts: datasets.DatasetDict, metrics: dict[str, Any], rule: DecisionRule | None = None
 ) -> dict[str, Any]:
     """Predictions on validation and test; adds their scores and calibration to `metrics`, and which input of a
     baseline the data do not have.
 
-    A temperature of None is fitted on the validation split, and set in the model's config.
+    A rule of None is fitted on the validation split, and set in the model's config; with a none_bias the scores are
+    with it, and SPLIT_f1_without_none_bias is not.
     """
-    if getattr(trainer.model.config, "without", None):
-        metrics["without"] = trainer.model.config.without
+    config = trainer.model.config
+    if getattr(config, "without", None):
+        metrics["without"] = config.without
     results = {s: trainer.predict(posts[s], metric_key_prefix=s) for s in ("validation", "test") if s in posts}
     for result in results.values():
         metrics |= result.metrics
-    metrics |= calibrate({s: real_pairs(result) for s, result in results.items()}, temperature=temperature)
-    trainer.model.config.calibration_temperature = metrics["temperature"]
+    if rule is None:
+        rule = _fitted_rule(config, results.get("validation"), metrics, fits_bias=trainer.args.fit_none_bias)
+    if rule.none_bias:
+        for split, result in results.items():
+            metrics[f"{split}_f1_without_none_bias"] = metrics[f"{split}_f1"]
+            scores = score_evaluation(result, config.labels, config.none_label, rule)
+            metrics |= {f"{split}_{name}": value for name, value in scores.items()}
+    metrics |= calibrate({s: real_pairs(result) for s, result in results.items()}, rule)
     return results
+
+
+def _fitted_rule(config: Any, validation: Any, metrics: dict[str, Any], *, fits_bias: bool) -> DecisionRule:
+    """Temperature and, if asked for, bias by the predictions of the validation split (None: there is none), which are
+    put into the config; `metrics` gets the bias and its cross-validated F1.
+    """
+    config.calibration_temperature, config.none_bias = 1.0, 0.0
+    if validation is not None:
+        logits, gold = real_pairs(validation)
+        config.calibration_temperature = temperature_of(logits, gold)
+        found = None
+        if fits_bias:
+            found = fit_none_bias(logits, gold, posts_of_pairs(validation), DecisionRule.of(config))
+        if found is not None:
+            metrics["validation_f1_cross_validated_none_bias"] = found.f1_cross_validated
+            metrics["validation_f1_without_none_bias"] = found.f1_without
+            config.none_bias = found.value
+    if fits_bias:
+        metrics["none_bias"] = config.none_bias
+    return DecisionRule.of(config)
 
 
 def check_untrained(run_args: RunArguments) -> None:

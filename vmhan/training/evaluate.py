@@ -16,6 +16,7 @@ from datasets_scripts.configs import flags_of
 from datasets_scripts.leaks import leak_record
 from model_cards.files import write_json
 from model_cards.run_metadata import RUN_FILE, read_metadata
+from modeling_vmhan.decision import DecisionRule
 from vmhan.configs import current_settings
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
@@ -80,7 +81,7 @@ def _evaluate(
     posts = with_lengths(posts, processor, run_args)
     trainer = make_trainer(model, processor, posts, data_args, run_args)
     metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
-    results = measure(trainer, posts, metrics, temperature=model.config.calibration_temperature)
+    results = measure(trainer, posts, metrics, DecisionRule.of(model.config))
     if trainer.is_world_process_zero():
         (output_dir / RUN_FILE).unlink(missing_ok=True)  # of an evaluation before: it is written last
         model.config.save_pretrained(output_dir)

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANProcessor
+from modeling_vmhan.decision import DecisionRule
 from vmhan.scoring.facts import PostFacts, post_facts, symmetric_relations
 from vmhan.scoring.precision import Rows, pairs_table, precision_table
 from vmhan.training.trainer import real_pairs
@@ -80,8 +81,7 @@ def precision_tables(
     that split, and of a model that finds mentions of the split's raw `posts` (None: leave it out). None without any.
     """
     config = model.config
-    none_id, temperature = config.label2id[config.none_label], config.calibration_temperature
-    tables = {"pairs": pairs_table(*real_pairs(validation), none_id, temperature)}
+    tables = {"pairs": pairs_table(*real_pairs(validation), DecisionRule.of(config))}
     if config.mentions and posts is not None:
         pipe = MultimodalRelationClassificationPipeline(model, processor, device=model.device)
         try:

@@ -20,6 +20,7 @@ from model_cards.files import json_text, write_json, write_text
 from model_cards.publishing import publish_model
 from model_cards.run_metadata import RUN_FILE, describe_run
 from modeling_vmhan import VMHANConfig, VMHANProcessor
+from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.images import load_image
 from modeling_vmhan.uncertainty import check_finite
 from vmhan.baselines import BaselineConfig
@@ -72,7 +73,7 @@ def write_results(
     logger.info("wrote %s: %s", output_dir / "metrics.json", {k: v for k, v in metrics.items() if "f1" in k})
     try:
         pairs = {split: real_pairs(result) for split, result in results.items()}
-        draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, config.calibration_temperature)
+        draw_reliability_diagram(output_dir / "figures" / "reliability.png", pairs, DecisionRule.of(config))
         draw_precision(output_dir / "figures" / "precision.png", metrics.get("precision_table") or {})
     except ImportError as error:
         logger.warning("%s", error)
@@ -84,12 +85,12 @@ def prediction_rows(
     """One row a pair, in the data's order, with the calibrated probability of every relation. ValueError that names
     the first post whose scores are not finite.
     """
-    labels, rows = config.labels, []
+    labels, rule, rows = config.labels, DecisionRule.of(config), []
     texts = posts.select_columns(["id", "tokens", "pairs"])
     for post, of_post, relations in zip(texts, result.predictions, result.label_ids, strict=True):
         check_finite(f"{split}, post {post['id']!r}", [torch.as_tensor(of_post)])
         for i, pair in enumerate(post["pairs"]):
-            probabilities = softmax(of_post[i], config.calibration_temperature)
+            probabilities = softmax(of_post[i], rule)
             best, words = int(probabilities.argmax()), post["tokens"]
             rows.append(
                 {

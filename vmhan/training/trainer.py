@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import rotate_checkpoints, seed_worker
 
+from modeling_vmhan.decision import UNFITTED, DecisionRule
+from vmhan.scoring.calibration import softmax
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
 from vmhan.training.batching import TokenBudgetSampler
@@ -26,7 +28,15 @@ from vmhan.training.checkpoints import ASIDE, STATE, choose_checkpoint
 from vmhan.training.mapped_features import with_mapped_features
 
 
-__all__ = ["DivergedError", "RelationTrainer", "gathered_weights", "real_pairs", "score_evaluation", "train"]
+__all__ = [
+    "DivergedError",
+    "RelationTrainer",
+    "gathered_weights",
+    "posts_of_pairs",
+    "real_pairs",
+    "score_evaluation",
+    "train",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -277,10 +287,12 @@ def gathered_weights(trainer: RelationTrainer) -> dict[str, torch.Tensor] | None
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
 
 
-def score_evaluation(evaluation, labels: list[str], none_label: str) -> dict[str, float]:
-    """The official scores over the pairs of padded (posts, pairs) predictions."""
+def score_evaluation(
+    evaluation, labels: list[str], none_label: str, rule: DecisionRule = UNFITTED
+) -> dict[str, float]:
+    """The official scores over the pairs of padded (posts, pairs) predictions, answered by the rule."""
     logits, ids = real_pairs(evaluation)
-    gold, predicted = [labels[i] for i in ids], [labels[i] for i in logits.argmax(axis=-1)]
+    gold, predicted = [labels[i] for i in ids], [labels[i] for i in softmax(logits, rule).argmax(axis=-1)]
     return score(gold, predicted, labels=labels, none_label=none_label)
 
 
@@ -288,3 +300,8 @@ def real_pairs(evaluation) -> tuple[np.ndarray, np.ndarray]:
     """Logits (pairs, R) and relation ids (pairs,) out of padded (posts, pairs) predictions."""
     real = evaluation.label_ids != PADDING
     return evaluation.predictions[real], evaluation.label_ids[real]
+
+
+def posts_of_pairs(evaluation) -> np.ndarray:
+    """Of each of `real_pairs` the number of its post, (pairs,)."""
+    return np.nonzero(evaluation.label_ids != PADDING)[0]

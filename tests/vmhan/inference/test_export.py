@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from paths import ROOT
+from tiny import MODES
 
 from vmhan import cli
 from vmhan.inference.onnx import command as export_command
@@ -16,7 +17,7 @@ from vmhan.inference.onnx import exporting, runtime
 from vmhan.inference.onnx.classifier import OnnxRelationClassifier
 from vmhan.inference.onnx.evaluation import evaluate, load_validation
 from vmhan.inference.onnx.exporting import export_program, largest_difference, save_onnx
-from vmhan.inference.onnx.inputs import filled_inputs
+from vmhan.inference.onnx.inputs import check_batches, filled_inputs, input_axes
 from vmhan.inference.onnx.runtime import onnx_session, quantise, run_session
 from vmhan.scoring.scorer import score
 
@@ -40,7 +41,13 @@ def make_small(make_model, make_config, make_text_config):
     """As `make_model`, with one layer each: tracing takes the time that the number of operators takes."""
 
     def make(preset="full", **fields):
-        fields = {"num_layers": 1, "initializer_range": 0.2, "calibration_temperature": 1.5, **fields}
+        fields = {
+            "num_layers": 1,
+            "initializer_range": 0.2,
+            "calibration_temperature": 1.5,
+            "none_bias": -0.4,
+            **fields,
+        }
         return make_model(config=make_config(preset, text_config=make_text_config(num_hidden_layers=1), **fields))
 
     return make
@@ -97,7 +104,7 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
         with torch.no_grad():
             logits = model(**inputs).logits
         torch.testing.assert_close(torch.tensor(classify.run(inputs)[0]), logits, atol=1e-4, rtol=0)
-        score, best = (logits / 1.5).softmax(dim=-1).max(dim=-1)
+        score, best = ((logits - torch.tensor([0.4, 0, 0, 0])) / 1.5).softmax(dim=-1).max(dim=-1)
         answers = [answer for of_post in classify(batch) for answer in of_post]
         assert [answer["relation"] for answer in answers] == [RELATIONS[i] for i in best]
         assert [answer["score"] for answer in answers] == pytest.approx(score.tolist(), abs=1e-4)
@@ -135,7 +142,7 @@ def test_the_command_says_what_it_made(packed):
     assert content["largest_difference"]["model.onnx"] < 1e-4 < content["largest_difference"]["model_int8.onnx"] < 1
     assert content["bytes"] == {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
     assert content["bytes"]["model_int8.onnx"] < 0.7 * content["bytes"]["model.onnx"]
-    assert (content["labels"], content["calibration_temperature"]) == (RELATIONS, 1.5)
+    assert (content["labels"], content["calibration_temperature"], content["none_bias"]) == (RELATIONS, 1.5, -0.4)
     assert content["inputs"]["object_features"] == ["examples", "objects", model.config.visual_feature_size]
     assert not list(folder.parent.glob(".export-*"))
     files = {"processor_config.json", "processing_vmhan.py", "tokenizer.json", "config.json"}
@@ -152,7 +159,8 @@ def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     processor = make_processor(model.config)
     for post in load_validation(data):
         gold += [RELATIONS[pair["relation"]] for pair in post["pairs"]]
-        predicted += [RELATIONS[i] for i in model(**processor([post])).logits.argmax(dim=-1)]
+        logits = model(**processor([post])).logits - torch.tensor([0.4, 0, 0, 0])  # the none_bias
+        predicted += [RELATIONS[i] for i in logits.argmax(dim=-1)]
     expected = score(gold, predicted, labels=RELATIONS, none_label="None")["f1"]
     forms = found["forms"]
     assert list(forms) == ["torch", "model.onnx", "model_int8.onnx"]
@@ -178,6 +186,25 @@ def test_a_marker_model_of_text_alone_in_onnx(needs_onnx, make_small, make_proce
     assert save_onnx(export_program(model, processor), tmp_path / "model.onnx", opset=20) == 20
     session = onnx_session(tmp_path / "model.onnx", num_threads=1)
     assert largest_difference(model, processor, partial(run_session, session)) < 1e-4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_isolated_image_text_a_safe_start_and_sampling_in_onnx(mode, needs_onnx, make_small, make_processor, tmp_path):
+    fields = {"image_text_visibility": "isolated", "safe_start": True, "sample_nodes": True, "none_bias": -2.0}
+    model = make_small(entity_representation=mode, **fields)
+    with torch.no_grad():
+        for layer in model.vmhan.layers:
+            layer.node_mean_value.weight.normal_(std=0.2)
+        model.classifier.weight.normal_(std=0.2)
+    processor = make_processor(model.config)
+    save_onnx(export_program(model, processor), tmp_path / "model.onnx")
+    session = onnx_session(tmp_path / "model.onnx", num_threads=1)
+    assert largest_difference(model, processor, partial(run_session, session)) < 1e-4
+    plain = {name: tensor for name, tensor in processor(check_batches(model)[-1]).items()}
+    _, probabilities = run_session(session, filled_inputs(plain, input_axes(model.config, list(plain))))
+    with torch.no_grad():
+        logits = model(**plain).logits - 2.0 * torch.eye(4)[1]  # the none label is not id 0
+    torch.testing.assert_close(torch.tensor(probabilities), (logits / 1.5).softmax(dim=-1), atol=1e-4, rtol=0)
 
 
 def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_processor, posts, object_post, export):

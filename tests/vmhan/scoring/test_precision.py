@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.precision import least_score, read_precision_tables
 from vmhan.scoring import precision
 from vmhan.scoring.precision import draw_precision, pairs_table, precision_table
@@ -56,10 +57,14 @@ def test_scores_and_correct_fit():
 
 def test_of_pairs_those_with_a_relation_are_answers(small):
     logits = np.log([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.6, 0.1, 0.3], [0.2, 0.7, 0.1]])
-    rows = pairs_table(logits, [1, 1, 0, 2], 0, 1.0)  # 0.8 right, 0.7 another relation, 0.6 none; 3 positives
+    rows = pairs_table(logits, [1, 1, 0, 2], DecisionRule())  # 0.8 right, 0.7 another relation, 0.6 none; 3 positives
     assert rows == near([0.7, 1 / 2, 1 / 3], [0.8, 1, 1 / 3])
-    (score, *_) = pairs_table(logits, [1, 1, 0, 2], 0, 2.0)[-1]
+    (score, *_) = pairs_table(logits, [1, 1, 0, 2], DecisionRule(temperature=2.0))[-1]
     assert score == pytest.approx(0.8**0.5 / (0.8**0.5 + 2 * 0.1**0.5), abs=1e-6)
+    rows = pairs_table(logits, [1, 1, 0, 2], DecisionRule(none_bias=9.0))
+    assert rows is None  # with the bias no pair has a relation
+    rows = pairs_table(logits, [1, 1, 0, 2], DecisionRule(none_bias=-9.0))
+    assert rows[0][2] == pytest.approx(2 / 3)  # and here every pair, two of them right
 
 
 ROWS = [[0.2, 0.5, 0.9], [0.4, 0.6, 0.8], [0.6, 0.6, 0.7], [0.9, 0.8, 0.3]]

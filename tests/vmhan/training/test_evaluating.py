@@ -12,6 +12,7 @@ import yaml
 from transformers import TrainingArguments
 
 import run_mmre
+from modeling_vmhan import VMHANConfig
 from modeling_vmhan.images import load_image
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
@@ -185,7 +186,7 @@ def test_an_evaluation_without_finite_scores_names_the_post():
     pair = {"head": [0, 1], "tail": [1, 2]}
     rows = datasets.Dataset.from_list([{"id": i, "tokens": ["x", "y"], "pairs": [pair]} for i in "ab"])
     found = SimpleNamespace(predictions=logits, label_ids=[[0, 1], [2, -100]])
-    config = SimpleNamespace(labels=["None", "peer", "part"], calibration_temperature=1.0)
+    config = VMHANConfig(id2label={0: "None", 1: "peer", 2: "part"})
     with pytest.raises(ValueError, match="test, post 'b': the scores are not finite"):
         prediction_rows(found, rows, "test", config)
     found = SimpleNamespace(predictions=logits[:1], label_ids=[[0, 1]])

@@ -8,6 +8,7 @@ from datasets import ClassLabel as Label
 from datasets import Dataset, Features, List, Value
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline
+from modeling_vmhan.decision import DecisionRule
 from vmhan.scoring import precision
 from vmhan.scoring.precision import pairs_table, precision_table
 from vmhan.training import raw_posts
@@ -71,7 +72,7 @@ def test_tables_are_of_given_pairs_and_of_what_is_found_in_raw_posts(finding, po
     model, processor = finding
     tables = precision_tables(model, processor, validation, posts)
     kept = validation.label_ids != -100
-    of_pairs = (validation.predictions[kept], validation.label_ids[kept], 0, model.config.calibration_temperature)
+    of_pairs = (validation.predictions[kept], validation.label_ids[kept], DecisionRule.of(model.config))
     assert tables["pairs"] == pairs_table(*of_pairs)
     pipe = MultimodalRelationClassificationPipeline(model, processor, device="cpu")
     facts = [(post["id"], fact) for post in posts for fact in pipe({"tokens": post["tokens"]})]

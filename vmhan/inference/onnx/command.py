@@ -130,5 +130,6 @@ def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dic
         "labels": config.labels,
         "none_label": config.none_label,
         "calibration_temperature": config.calibration_temperature,
+        "none_bias": config.none_bias,
         "environment": {**describe_environment(), **{name: version(name) for name in packages}},
     }

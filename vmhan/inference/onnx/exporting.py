@@ -1,7 +1,7 @@
 """A trained classifier as one graph: torch.export's program, or ONNX.
 
 What varies from batch to batch (posts, encoder rows, tokens, pairs, objects, phrases) stays open in the graph, and
-class probabilities at the config's calibration temperature are part of it.
+class probabilities by the config's temperature and none_bias are part of it.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.text_encoding import num_positions
 from vmhan.inference.onnx.inputs import check_batches, filled_inputs, input_axes
 from vmhan.inference.onnx.runtime import OUTPUTS, need
@@ -29,11 +30,11 @@ class ExportableClassifier(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
-        self.temperature = model.config.calibration_temperature
+        self.rule = DecisionRule.of(model.config)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**inputs).logits
-        return logits, (logits / self.temperature).softmax(dim=-1)
+        return logits, self.rule.probabilities(logits)
 
 
 def precise_norm(norm: nn.LayerNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
