@@ -1,7 +1,7 @@
 """Jobs shared out over a Ray cluster by Ray Data: one worker a device, results in the order of the jobs.
 
-The only file that imports ray (`pip install 'vmhan[ray]'`). A worker that dies, with its machine or alone, is started
-again and its job is done again; so a job must be one that can be repeated.
+The only file that imports ray (`pip install 'vmhan[ray]'`) but for the service's. A worker that dies, with its machine
+or alone, is started again and its job is done again; so a job must be one that can be repeated.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 from model_cards.processes import family
 
 
-__all__ = ["connected", "run_in_order"]
+__all__ = ["connected", "device_of_a_worker", "run_in_order"]
 
 MAX_BLOCKS = 1000  # Ray Data's unit of work: one job each, up to so many
 
@@ -39,17 +39,17 @@ def run_in_order(
         data = ray.data.from_items(rows, override_num_blocks=min(len(jobs), MAX_BLOCKS))
         data.context.execution_options.preserve_order = True  # the context of this data set alone
         data.context.enable_progress_bars = data.context.print_on_execution_start = False
-        pool, device = ray.data.ActorPoolStrategy(size=num_workers), _device(ray, num_workers)
+        pool, device = ray.data.ActorPoolStrategy(size=num_workers), device_of_a_worker(ray, num_workers)
         done = data.map_batches(_Worker, batch_size=1, fn_constructor_args=(make_worker,), compute=pool, **device)
         for row in done.iter_rows():
             yield _unpacked(row["result"])
 
 
 @contextlib.contextmanager
-def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
+def connected(*, num_workers: int, address: str | None, **local: Any) -> Iterator[Any]:
     """Yield the module ray, connected to a cluster as `run_in_order` says; what is started here is stopped at the end,
     also where this process is killed: parts of Ray would live on for a minute, which wait for others of it.
-    Workers on this machine import from where this process does.
+    Workers on this machine import from where this process does. `local` are options of `ray.init` for such a cluster.
     """
     try:
         import ray
@@ -59,25 +59,26 @@ def connected(*, num_workers: int, address: str | None) -> Iterator[Any]:
     is_ours = not ray.is_initialized()
     with family() if is_ours and address is None else contextlib.nullcontext():
         if is_ours:
-            _connect(ray, num_workers, address)
+            _connect(ray, num_workers, address, **local)
         try:
-            _device(ray, num_workers)
+            device_of_a_worker(ray, num_workers)
             yield ray
         finally:
             if is_ours:
                 ray.shutdown()
 
 
-def _connect(ray: Any, num_workers: int, address: str | None) -> None:
-    local: dict[str, Any] = {}
+def _connect(ray: Any, num_workers: int, address: str | None, **local: Any) -> None:
     if address is None:
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)
-        local = {"num_cpus": num_workers, "include_dashboard": False}
+        local |= {"num_cpus": num_workers, "include_dashboard": False}
         local["runtime_env"] = {"env_vars": {"PYTHONPATH": paths}}
+    else:
+        local = {}
     ray.init(address=address or "local", logging_level="warning", **local)
 
 
-def _device(ray: Any, num_workers: int) -> dict[str, int]:
+def device_of_a_worker(ray: Any, num_workers: int) -> dict[str, int]:
     """Return what each worker reserves; a pool that does not fit would be waited for without end."""
     resources = ray.cluster_resources()
     kind = "GPU" if resources.get("GPU") else "CPU"

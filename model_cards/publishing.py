@@ -33,7 +33,7 @@ FILES = {
     "model": (
         "*.safetensors", "*.safetensors.index.json", "*.py", "config.json", "*processor_config.json",
         "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
-        "chat_template.jinja", "metrics.json", "README.md", "figures/*.png", "figures/*.svg",
+        "chat_template.jinja", "requirements.txt", "metrics.json", "README.md", "figures/*.png", "figures/*.svg",
     ),
     "dataset": (
         "README.md", "**/*.parquet", "figures/*.png", "figures/*.jpg", "figures/*.svg", "statistics.json",

@@ -320,14 +320,18 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         init.copy_(weight, start)
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        """As in transformers, and the folder also answers to AutoModel and to `pipeline()`, whose code it carries."""
-        from .pipeline_vmhan import CUSTOM_PIPELINES  # late, because it sits on top; this line ships its files
+        """As in transformers, and the folder answers to AutoModel and `pipeline()`, and has what endpoints start."""
+        from .handler import REQUIREMENTS  # late, because both sit on top; these lines ship their files
+        from .pipeline_vmhan import CUSTOM_PIPELINES
 
         auto_map = {"AutoModel": "modeling_vmhan.VMHANForRelationClassification"}  # as the cards say
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
         self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
         if self.vmhan.vision_encoder is not None:
             self.vmhan.vision_encoder.to(STORED_DTYPE)  # exact: what computes in float32 has these weights, too
+        os.makedirs(save_directory, exist_ok=True)
+        with open(os.path.join(save_directory, "requirements.txt"), "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in REQUIREMENTS)
         super().save_pretrained(save_directory, **kwargs)
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ test_ready test_chat_limits test_node_numbers test_image_attacks test_image_kind
 test_reliability test_baselines test_fetching test_audit test_chat test_verdicts test_names_in_tables
 test_prepare_images test_pictures test_leaks test_figures test_mnre test_calling
 test_own_data test_fit_none_bias""".split()
+test_own_data test_handler test_serve""".split()
 
 
 def pytest_collection_modifyitems(items):

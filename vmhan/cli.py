@@ -22,6 +22,7 @@ COMMANDS = {
     "figures": ("vmhan.evaluation.figures.command", "draw the paper's figures from finished runs"),
     "visual-share": ("vmhan.evaluation.visual_share", "evaluate a finished run with a part of its visual nodes"),
     "browse": ("vmhan.evaluation.browser.command", "write one HTML page about the errors of a run"),
+    "serve": ("vmhan.inference.serve.command", "answer posts over HTTP with a trained model, on Ray Serve"),
     "export": ("vmhan.inference.onnx.command", "export a trained model to ONNX or torch.export"),
     "publish": ("model_cards.publishing", "publish a finished folder on the Hugging Face Hub"),
 }

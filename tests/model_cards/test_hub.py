@@ -137,7 +137,7 @@ def test_what_is_published_is_the_model_and_nothing_else(published, folder):
     assert {"modeling_vmhan.py", "configuration_vmhan.py", "processing_vmhan.py"} <= code
     assert set(files) == code | {
         "config.json", "model.safetensors", "processor_config.json", "tokenizer.json", "tokenizer_config.json",
-        "metrics.json", "README.md", "figures/reliability.png",
+        "requirements.txt", "metrics.json", "README.md", "figures/reliability.png",
     }  # fmt: skip
     assert all(files[name] == (folder / name).read_bytes() for name in files if name != "README.md")
     local = [str(path).encode() for path in (folder.parents[1], ROOT, Path.home())]

@@ -60,9 +60,9 @@ def test_more_workers_than_devices_are_refused(tmp_path):
     with pytest.raises(ValueError, match="num_workers: .*2.*CPUs.*3"):
         list(run_in_order([1], functools.partial(Squares, tmp_path), num_workers=3, address=None))
     gpus = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert ray_engine._device(gpus, 2) == {"num_gpus": 1, "num_cpus": 0}
+    assert ray_engine.device_of_a_worker(gpus, 2) == {"num_gpus": 1, "num_cpus": 0}
     with pytest.raises(ValueError, match="num_workers: .*2.*GPUs.*3"):
-        ray_engine._device(gpus, 3)
+        ray_engine.device_of_a_worker(gpus, 3)
 
 
 def test_without_an_address_no_other_cluster_is_joined(monkeypatch):
