@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, PreTrainedModel, 
 from benchmarks.posts import Post
 from benchmarks.timing import wait_for
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
-from modeling_vmhan.posts import MARKERS
+from modeling_vmhan.windows import MARKERS
 from vmhan.baselines import BASELINES, BaselineConfig, build_baseline
 from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 

@@ -4,7 +4,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_vmhan import PRESETS, VMHANConfig
-from .modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANModelOutput, VMHANRelationOutput
+from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
+from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
 from .processing_vmhan import VMHANCollator, VMHANProcessor
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .argument_types import argument_types
 from .batching import EncodedPost
-from .posts import Window, label_id, sentence_of
+from .posts import label_id, sentence_of
+from .windows import Window
 from .words import Span
 
 

@@ -12,13 +12,12 @@ Node order: head, tail, text phrases, image, objects, image phrases.
 
 import copy
 import os
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, DynamicCache
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import can_return_tuple
 
 from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
@@ -28,6 +27,7 @@ from .hypergraph import build_incidence
 from .layers import HypergraphState, VariationalHypergraphAttention
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
+from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .pretrained import VMHANPreTrainedModel, without_pooler
 from .text_encoding import PACKED_ENCODERS, SentenceMemory, additive_mask, packed_mask, position_offset, remembering
 from .variational import (
@@ -42,56 +42,13 @@ from .variational import (
 from .vision import build_region_encoder, chosen_objects, encode_regions
 
 
-__all__ = ["VMHANForRelationClassification", "VMHANModel", "VMHANModelOutput", "VMHANRelationOutput"]
-
-
-@dataclass
-class VMHANModelOutput(ModelOutput):
-    """Gaussians of every pair's nodes and hyperedges; variances are None in models without them."""
-
-    node_mean: Tensor | None = None  # (P, N, D), after the last layer
-    node_variance: Tensor | None = None  # (P, N, D)
-    edge_mean: Tensor | None = None  # (P, E, D), as the last layer read them (it updates nodes only)
-    edge_variance: Tensor | None = None  # (P, E, D)
-    initial_node_mean: Tensor | None = None  # (P, N, D), equation 4
-    initial_node_variance: Tensor | None = None  # (P, N, D)
-    node_mask: Tensor | None = None  # (P, N) bool
-    node_is_visual: Tensor | None = None  # (P, N) bool
-    incidence: Tensor | None = None  # (P, N, E) bool
-    text_states: Tensor | None = None  # (S, T, D_text)
-    # with output_attentions, of each layer: node_to_edge (P, heads, E, N), edge_to_node (P, heads, N, E)
-    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
-
-
-@dataclass
-class VMHANRelationOutput(ModelOutput):
-    """Output of `VMHANForRelationClassification`; what it shares with `VMHANModelOutput` is given on request."""
-
-    loss: Tensor | None = None  # equation 12; it and its three unweighted terms are given when labels are
-    logits: Tensor | None = None  # (P, R)
-    relation_loss: Tensor | None = None  # equation 9
-    reconstruction_loss: Tensor | None = None  # equation 10
-    kl_loss: Tensor | None = None  # equation 11
-    mention_loss: Tensor | None = None  # of models with mentions=True
-    # with output_gaussians
-    node_mean: Tensor | None = None
-    node_variance: Tensor | None = None
-    edge_mean: Tensor | None = None
-    edge_variance: Tensor | None = None
-    read_mean: Tensor | None = None  # (P, n, D), what the classifier reads (see `nodes_read`)
-    read_variance: Tensor | None = None
-    # with output_attentions
-    attentions: tuple[tuple[Tensor, Tensor], ...] | None = None
-    incidence: Tensor | None = None
-    node_mask: Tensor | None = None
+__all__ = ["VMHANForRelationClassification", "VMHANModel"]
 
 
 def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
     """One layer of what `hypergraph_encoder` names, from plain numbers."""
-    heads, vhan = (
-        {"num_heads": config.num_heads},
-        {"variational": config.variational, "update_hyperedges": not is_last},
-    )
+    heads = {"num_heads": config.num_heads}
+    vhan = {"variational": config.variational, "update_hyperedges": not is_last}
     layer, options = {
         "vhan": (VariationalHypergraphAttention, heads | vhan),
         "gat": (GraphAttention, heads),

@@ -12,17 +12,12 @@ from transformers.utils import logging
 from .batching import EncodedPair, EncodedPost, given_incidence, visual_tensors
 from .configuration_vmhan import CHOICES, COUNTS
 from .direction import inverse_id, is_reversed
+from .encoder_rows import ImageText, PairSpans, SpecialTokens, encode_row, read_image_text, tokenized
 from .hyperedges import memberships_of, pair_nodes, read_memberships
 from .labels import check_choice, check_number
 from .mentions import IGNORED, add_tags, places_of_words
 from .posts import (
-    MARKERS,
-    Window,
-    all_windows,
     check_shape,
-    choose_windows,
-    image_phrases_of,
-    insert_markers,
     label_id,
     pad_nodes,
     pad_rows,
@@ -34,17 +29,17 @@ from .posts import (
 from .questions import post_with_pairs
 from .recipe import apply_recipe
 from .regions import PixelTransform, region_inputs
-from .text_encoding import ISOLATED, num_positions
+from .text_encoding import num_positions
 from .values import shown
 from .vision import default_transform
-from .words import Span, find_words, tokenize, tokens_of_span
+from .windows import MARKERS, all_windows, choose_windows
+from .words import Span, tokenize
 
 
 __all__ = ["SHARED_FIELDS", "VMHANCollator", "VMHANProcessor"]
 
 logger = logging.get_logger(__name__)
 
-PHRASE_SEPARATOR = " ; "
 GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens that no sentence as written has
 
 # Fields that a processor and its model's config must agree on.
@@ -97,6 +92,7 @@ class VMHANProcessor(ProcessorMixin):
             received = type(tokenizer).__name__
             raise ValueError(f"tokenizer must be a fast one (use_fast=True), for its offsets, received {received}.")
         tokenizer.add_tokens(list(MARKERS), special_tokens=True)
+        self._special = SpecialTokens.of(tokenizer)
         for name, value in fields.items():
             setattr(self, name, check_number(name, value, whole=True, low=0) if name in COUNTS else value)
         self.mention_types = list(mention_types)
@@ -256,37 +252,38 @@ class VMHANProcessor(ProcessorMixin):
         if self.trained_on == "tokens" and "tokens" in post:
             post = {**post, "text": None}  # as in training
         text, unit_spans = sentence_of(post, name)
-        encoded = self._tokenized(text)
+        encoded = tokenized(self.tokenizer, text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         self._compare_with_training(text, ids, "text" if post.get("text") is not None else "tokens", name)
         named = [(pair, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])]
         found = [self._pair_spans(pair, unit_spans, offsets, of_pair) for pair, of_pair in named]
-        prefix, middle, suffix = self._special_tokens()
-        is_marker = self.entity_representation == "marker"
-        budget = self.max_length - len(prefix) - len(suffix) - (4 if is_marker else 0)
-        borders = [[border for span in (spans["head"], spans["tail"]) if span for border in span] for spans in found]
-        hulls = [(min(of_pair), max(of_pair)) for of_pair in borders]
+        special, is_marker = self._special, self.entity_representation == "marker"
+        budget = self.max_length - len(special.prefix) - len(special.suffix) - (4 if is_marker else 0)
         try:
-            windows = choose_windows(len(ids), hulls, budget, one_pair_each=is_marker)
-            windows = windows if hulls else all_windows(len(ids), budget)
+            windows = choose_windows(len(ids), [pair.hull for pair in found], budget, one_pair_each=is_marker)
+            windows = windows if found else all_windows(len(ids), budget)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        room = max(budget - len(ids) - len(middle), 0)  # the sentence comes first
-        image_text = self._image_text(post, min(room, self.max_image_text_length))
+        room = max(budget - len(ids) - len(special.middle), 0)  # the sentence comes first
+        image_text = ImageText([], [])
+        if self.num_image_phrases:
+            image_text = read_image_text(self.tokenizer, post, min(room, self.max_image_text_length))
+        is_isolated = self.image_text_visibility == "isolated"
+        mode = {"entity_representation": self.entity_representation, "is_isolated": is_isolated}
         rows, pairs = [], {}
         for number, window in enumerate(windows):
-            row, positions = self._row(ids, window, found, *image_text)
-            rows.append(row | {"attention_mask": [1] * len(row["input_ids"])})
+            row, positions = encode_row(ids, image_text, window, [found[i] for i in window.pairs], special, **mode)
+            rows.append(row)
             for pair, of_pair in zip(window.pairs, positions):
-                pairs[pair] = EncodedPair(number, *of_pair, is_turned=found[pair]["is_turned"])
+                pairs[pair] = EncodedPair(number, *of_pair, is_turned=found[pair].is_turned)
         encoded = EncodedPost(name, rows, [pairs[i] for i in range(len(found))])
         if self.mentions:
             encoded.words = tokenize(text)
-            encoded.word_places = places_of_words(encoded.words, offsets, windows, len(prefix))
+            encoded.word_places = places_of_words(encoded.words, offsets, windows, len(special.prefix))
         return encoded
 
-    def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> dict[str, Any]:
-        """Token spans of a pair's head, tail (None for an object) and text phrases."""
+    def _pair_spans(self, pair: dict, unit_spans: list[Span], offsets: list[Span], name: str) -> PairSpans:
+        """What a pair names, in the tokenizer's tokens."""
         is_object = "tail" not in pair
         if is_object and not self.visual_feature_size:
             raise ValueError(f"{name}: the tail is an object, but visual_feature_size is 0: use a visual model.")
@@ -294,46 +291,16 @@ class VMHANProcessor(ProcessorMixin):
         head = token_span(pair["head"], unit_spans, offsets, f"{name}, head")
         tail = None if is_object else token_span(pair["tail"], unit_spans, offsets, f"{name}, tail")
         is_turned = self.order_blind and not is_object and is_reversed(pair)
-        return {
-            "head": tail if is_turned else head,
-            "tail": head if is_turned else tail,
-            "text_phrases": [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases],
-            "is_turned": is_turned,
-        }
-
-    def _image_text(self, post: dict, limit: int) -> tuple[list[int], list[Span | None]]:
-        """Token ids of the second segment, at most `limit`, and each phrase's token span in it.
-
-        Departure from the paper: a phrase found in a caption is read where it stands, with the words around it.
-        Phrases beyond or across the cut are None, unless one is the whole text; so are blank ones.
-        """
-        phrases = image_phrases_of(post)
-        if self.num_image_phrases == 0 or not phrases:
-            return [], []
-        text, spans = post.get("caption", "").strip(), []
-        for phrase in phrases:
-            span = find_words(phrase, text) if phrase else (0, 0)
-            if span is None:
-                text += (PHRASE_SEPARATOR if text else "") + phrase
-                span = (len(text) - len(phrase), len(text))
-            spans.append(span)
-        encoded = self._tokenized(text)
-        ids, offsets = encoded["input_ids"][:limit], encoded["offset_mapping"]
-        if spans == [(0, len(text))]:  # the whole text is cut with it
-            return ids, [(0, len(ids)) if ids else None]
-        found = [tokens_of_span(span, offsets) for span in spans]
-        return ids, [span if span is not None and span[1] <= len(ids) else None for span in found]
-
-    def _tokenized(self, text: str) -> dict[str, Any]:
-        """Token ids and offsets of words of the post, where "[SEP]" or "[E1]" are letters like any others."""
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        head, tail = (tail, head) if is_turned else (head, tail)
+        phrases = [token_span(span, unit_spans, offsets, f"{name}, text phrase") for span in phrases]
+        return PairSpans(head, tail, phrases, is_turned)
 
     def _compare_with_training(self, text: str, ids: list[int], kind: str, name: str) -> None:
         """Warn, once, of a sentence whose tokens would be others if it were given as those of the training were."""
         if self._has_warned or self.trained_on in (None, kind):
             return
         seen = GLUED.sub("", text) if kind == "tokens" else " ".join(text[a:b] for a, b in tokenize(text))
-        others = self._tokenized(seen)["input_ids"]
+        others = tokenized(self.tokenizer, seen)["input_ids"]
         if ids == others:
             return
         self._has_warned = True
@@ -342,80 +309,6 @@ class VMHANProcessor(ProcessorMixin):
         differing = f"from token {at} on {here} in {text[:80]!r}, and {there} in {seen[:80]!r}, as training had it"
         rule = f"the model was trained on {self.trained_on}, received {kind}, which is tokenized otherwise"
         logger.warning(f"{name}: {rule}: {differing}. Give {self.trained_on}.")
-
-    def _special_tokens(self) -> tuple[list[int], list[int], list[int]]:
-        """What the tokenizer puts before the first, between, and after the second segment."""
-        if not hasattr(self, "_special_token_cache"):
-            encoded = self.tokenizer("a", "b")
-            ids, segments = encoded["input_ids"], encoded.sequence_ids()  # None for special tokens
-            first, second = ([i for i, of in enumerate(segments) if of == segment] for segment in (0, 1))
-            between = ids[first[-1] + 1 : second[0]]
-            self._special_token_cache = (ids[: first[0]], between, ids[second[-1] + 1 :])
-        return self._special_token_cache
-
-    def _row(
-        self, ids: list[int], window: Window, found: list[dict], image_ids: list[int], phrase_spans: list[Span | None]
-    ) -> tuple[dict[str, list[int]], list[tuple]]:
-        """One encoder row, and for each pair of the window the positions of its text nodes' tokens."""
-        prefix, middle, suffix = self._special_tokens()
-        sentence, opened = ids[window.start : window.end], []
-        place = list(range(len(sentence)))  # sentence token -> its index among the row's sentence tokens
-        if self.entity_representation == "marker" and window.pairs:
-            mentions = self._mentions(found[window.pairs[0]], window.start)
-            sentence, place, opened = insert_markers(sentence, mentions)
-        first, second = [*prefix, *sentence], [*middle, *image_ids] if image_ids else []
-        length = len(first) + len(second) + len(suffix)
-        border = len(first) + 1 if second else length
-        row = {
-            "input_ids": [*first, *second, *suffix],
-            "position_ids": list(range(length)),
-            "marker_pair": [0] * length,
-            # the separator between them belongs to the first segment, as in BERT
-            "token_type_ids": [0] * border + [1] * (length - border),
-        }
-        origin = len(first) + len(middle)
-        if second and self.image_text_visibility == "isolated":
-            # positions begin anew, as behind the prefix of a row of its own: the sentence's length shows nowhere
-            row["marker_pair"][border:] = [ISOLATED] * (length - border)
-            begin = len(prefix) - origin
-            row["position_ids"][border:] = [max(begin + place, 0) for place in range(border, length)]
-        phrases = [[] if span is None else [origin + token for token in range(*span)] for span in phrase_spans]
-        positions = []
-
-        def located(span: Span | None) -> list[int]:  # nowhere when it lies outside the window
-            if span is None or span[0] < window.start or span[1] > window.end:
-                return []
-            return [len(prefix) + place[token - window.start] for token in range(*span)]
-
-        for order, pair in enumerate(window.pairs):
-            spans = found[pair]
-            if self.entity_representation == "span":
-                entities = [located(spans[role]) for role in ("head", "tail")]
-            elif self.entity_representation == "marker":
-                entities = [[len(prefix) + position] for position in opened]
-            else:
-                entities = self._append_markers(row, spans, window.start - len(prefix), order)
-            entities += [[]] * (2 - len(entities))
-            text_phrases = [located(span) for span in spans["text_phrases"]]
-            positions.append((entities, text_phrases, phrases))
-        return row, positions
-
-    def _mentions(self, spans: dict, origin: int) -> list[tuple[Span, int, int]]:
-        """A pair's textual mentions with their marker ids, in tokens counted from `origin`."""
-        markers = self.tokenizer.convert_tokens_to_ids(list(MARKERS))
-        both = [(spans["head"], markers[0], markers[1]), (spans["tail"], markers[2], markers[3])]
-        return [((span[0] - origin, span[1] - origin), *ids) for span, *ids in both if span is not None]
-
-    def _append_markers(self, row: dict[str, list[int]], spans: dict, origin: int, order: int) -> list[list[int]]:
-        """Append a pair's markers to a packed row, at the positions of the mentions' borders."""
-        entities = []
-        for (start, end), *marker_ids in self._mentions(spans, origin):
-            entities.append([len(row["input_ids"])])
-            row["input_ids"] += marker_ids
-            row["token_type_ids"] += [0, 0]
-            row["position_ids"] += [start, end - 1]
-            row["marker_pair"] += [order + 1, order + 1]
-        return entities
 
     def _read_regions(self, post: dict, encoded: EncodedPost) -> None:
         """Features where there are any, else pixels where there is an image."""

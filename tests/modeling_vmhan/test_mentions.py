@@ -10,7 +10,7 @@ from tiny import close
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification
 from modeling_vmhan.argument_types import argument_types, constraints_of, types_in
 from modeling_vmhan.mentions import IGNORED, find_mentions, first_tokens, mention_loss, mentions_in, tags_of
-from modeling_vmhan.posts import all_windows
+from modeling_vmhan.windows import all_windows
 
 
 LABELS = ["None", "/per/per/peer", "/per/loc/born", "/per/loc/born (inverse)"]

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_vmhan import MultimodalRelationClassificationPipeline
+from modeling_vmhan import MultimodalRelationClassificationPipeline, processing_vmhan
 from modeling_vmhan.pipeline_vmhan import TASK
 
 
@@ -146,8 +146,8 @@ def test_worker_processes_open_images_and_tokenize(seeing, picture, posts, tmp_p
     for path in paths:
         picture.save(path)
     questions = [{**QUESTION, "image": str(path)} for path in paths] + [{"text": TEXT, "head": "Bob", "tail": "Ann"}]
-    expected, called, tokenized = [seeing(question) for question in questions], [], seeing.processor._tokenized
-    monkeypatch.setattr(seeing.processor, "_tokenized", lambda text: called.append(text) or tokenized(text))
+    expected, called, tokenized = [seeing(question) for question in questions], [], processing_vmhan.tokenized
+    monkeypatch.setattr(processing_vmhan, "tokenized", lambda by, text: called.append(text) or tokenized(by, text))
     same(seeing(questions, batch_size=2, num_workers=2), expected)
     assert called == []
     same(seeing(questions, batch_size=2), expected)

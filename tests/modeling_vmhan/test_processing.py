@@ -14,9 +14,9 @@ from PIL import Image
 from tiny import ALL_MODES
 from transformers import AutoConfig, AutoProcessor, CanineTokenizer
 
-from modeling_vmhan import VMHANProcessor
-from modeling_vmhan.posts import MARKERS
+from modeling_vmhan import VMHANProcessor, encoder_rows
 from modeling_vmhan.regions import PixelTransform, region_inputs
+from modeling_vmhan.windows import MARKERS
 
 
 def row_tokens(processor, inputs, row):
@@ -301,8 +301,8 @@ def test_a_phrase_inside_a_longer_word_is_not_the_phrase(with_image_text):
 )
 def test_a_phrase_is_found_in_any_script(caption, phrase, text, with_image_text, monkeypatch):
     read = []
-    tokenized = VMHANProcessor._tokenized
-    monkeypatch.setattr(VMHANProcessor, "_tokenized", lambda self, text: read.append(text) or tokenized(self, text))
+    tokenized = encoder_rows.tokenized
+    monkeypatch.setattr(encoder_rows, "tokenized", lambda by, text: read.append(text) or tokenized(by, text))
     with_image_text(caption, [phrase])
     assert read[-1] == text
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_vmhan.posts import choose_windows, insert_markers, tokens_of_span
+from modeling_vmhan.windows import choose_windows, insert_markers
+from modeling_vmhan.words import tokens_of_span
 
 
 OPEN = {1: "<1>", 2: "<2>"}

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from modeling_vmhan.posts import MARKERS
+from modeling_vmhan.windows import MARKERS
 
 
 __all__ = ["count_words", "read_word_vectors", "word_tokenizer"]
