@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel
 
 import vmhan
 from datasets_scripts.configs import find_config, read_entries
+from modeling_vmhan.direction import directed_labels
 from vmhan.training import evaluate
 from vmhan.training import own_data as room
 from vmhan.training.arguments import parse_arguments
