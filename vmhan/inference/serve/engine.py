@@ -51,8 +51,10 @@ class Answering:
 
         self.pipe, self.settings = load_pipe(), settings
         self.device, self.openers = ThreadPoolExecutor(1), ThreadPoolExecutor(OPENERS)
-        batched = serve.batch(max_batch_size=settings.batch_size, batch_wait_timeout_s=settings.batch_wait)
-        self.answer, self.is_free = batched(self.answer_batch), asyncio.Event()
+        sizes = {"max_batch_size": settings.batch_size, "batch_wait_timeout_s": settings.batch_wait}
+        ahead = 2  # one on the device, and one behind it, so that it does not wait for the answers to be sent
+        self.answer = serve.batch(**sizes, max_concurrent_batches=ahead)(self.answer_batch)
+        self.is_free = asyncio.Event()
         self.is_free.set()
 
     async def __call__(self, request: Any) -> Any:
@@ -82,7 +84,7 @@ class Answering:
                 post = await loop.run_in_executor(self.openers, open_picture, post, self.settings.limits)
             except ValueError as error:
                 return {"error": str(error), "index": index, "id": post.get("id")}
-        await self.is_free.wait()  # serve.batch closes a batch before the one ahead of it has ended: it would be small
+        await self.is_free.wait()  # serve.batch closes a batch before those ahead of it have ended: it would be small
         answer = await self.answer((post, options))
         return {**answer, "index": index} if isinstance(answer, dict) and "error" in answer else answer
 
