@@ -5,10 +5,12 @@
 `vmhan serve` runs on loopback with one replica. In each round the pipeline, called in this process in batches of 16,
 and so many clients, each of which sends a post when it has the answer to its last one, take turns over the same posts.
 Writes serving.json with every latency, and prints a table: posts per second against the pipeline's, medians and
-quartiles of the ratios within the rounds, and percentiles of the latency of a request over all rounds.
+quartiles of the ratios within the rounds, and percentiles of the latency of a request over all rounds. On a busy
+machine the processor time of a post in each process, measured once with the most clients, says more than the wall's.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -16,13 +18,14 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import transformers
 
 from benchmarks.posts import load_posts
@@ -59,20 +62,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     subjects = {PIPELINE: [partial(pipe, questions, batch_size=BATCH)]}
     with served(load, Settings(port=arguments.port, batch_size=BATCH)) as address:
         for count in arguments.clients:
-            ask_all = partial(_ask_all, address, questions, count, latencies[str(count)])
-            subjects[str(count)] = [ask_all]
-            ask_all()  # connections, threads and caches of the first time
-            latencies[str(count)].clear()
+            subjects[str(count)] = [partial(_ask_all, address, questions, count, latencies[str(count)])]
         times = take_turns(subjects, arguments.rounds)
+        processor = _processor_seconds(partial(_ask_all, address, questions, max(arguments.clients), []))
     loads.append(os.getloadavg()[0])
     for count, of_clients in latencies.items():  # take_turns' own first turn is not timed
         latencies[count] = of_clients[len(questions) :]
     command = shlex.join(["python", "-m", "benchmarks.serving", *(sys.argv[1:] if argv is None else argv)])
     about = {"command": command, "posts": len(questions), "load_average": loads, **describe_environment()}
     seconds = {name: of["wall"] for name, of in times.items()}
-    report = {"about": about, "seconds": seconds, "latencies": latencies}
+    processor[PIPELINE] = statistics.median(times[PIPELINE]["processor"])
+    report = {"about": about, "seconds": seconds, "processor": processor, "latencies": latencies}
     write_json(arguments.output_dir / "serving.json", report)
-    print(table(seconds, latencies, len(questions)))
+    spent = ", ".join(f"{name} {1000 * of / len(questions):.1f}" for name, of in processor.items())
+    print(table(seconds, latencies, len(questions)), f"processor time of a post, ms: {spent}", sep="\n\n")
 
 
 def _questions(posts: Sequence[Mapping[str, Any]], _: Sequence[str]) -> list[dict[str, Any]]:
@@ -102,6 +105,24 @@ def _ask(address: str, bodies: Sequence[bytes]) -> list[float]:
             raise OSError(f"the service answers with status {response.status}: {content[:200]!r}")
     connection.close()
     return seconds
+
+
+def _processor_seconds(work: Callable[[], None]) -> dict[str, float]:
+    """What `work` costs the processes of the service and this one, the client."""
+    parts = {"ServeReplica": "replica", "ProxyActor": "proxy", "ServeController": "controller"}
+    own, found = psutil.Process(), {}
+    for process in own.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found |= {name: process for part, name in parts.items() if part in " ".join(process.cmdline())}
+    found["clients"] = own
+
+    def spent() -> dict[str, float]:
+        return {name: sum(process.cpu_times()[:2]) for name, process in found.items()}
+
+    before = spent()
+    work()
+    after = spent()
+    return {name: after[name] - before[name] for name in found}
 
 
 def percentiles(latencies: Sequence[float]) -> list[float]:

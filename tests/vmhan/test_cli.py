@@ -53,7 +53,7 @@ MISTAKES = [
     ("export {none} --output_dir {none}", "{none}"),
     ("export {run}x --output_dir {none}", "did you mean 'run'"),
     ("train demo --dataset {run}x --output_dir {none}", "did you mean 'run'"),
-    ("serve {run} --num_replica 2", "'--num_replicas'"),
+    ("serve {run} --num_replicaz 2", "'--num_replicas'"),
     ("serve {run}x", "did you mean 'run'"),
     ("publish {run} ann/run --privte", "'--private'"),
     ("publish {none} ann/run --dry_run", "{none}"),

@@ -51,8 +51,11 @@ class Answering:
 
         self.pipe, self.settings = load_pipe(), settings
         self.device, self.openers = ThreadPoolExecutor(1), ThreadPoolExecutor(OPENERS)
-        batched = serve.batch(max_batch_size=settings.batch_size, batch_wait_timeout_s=settings.batch_wait)
-        self.answer = batched(self.answer_batch)
+        sizes = {"max_batch_size": settings.batch_size, "batch_wait_timeout_s": settings.batch_wait}
+        ahead = 2  # one on the device, and one behind it, so that it does not wait for the answers to be sent
+        self.answer = serve.batch(**sizes, max_concurrent_batches=ahead)(self.answer_batch)
+        self.is_free = asyncio.Event()
+        self.is_free.set()
 
     async def __call__(self, request: Any) -> Any:
         """The response to a `starlette.requests.Request`."""
@@ -81,12 +84,17 @@ class Answering:
                 post = await loop.run_in_executor(self.openers, open_picture, post, self.settings.limits)
             except ValueError as error:
                 return {"error": str(error), "index": index, "id": post.get("id")}
+        await self.is_free.wait()  # serve.batch closes a batch before those ahead of it have ended: it would be small
         answer = await self.answer((post, options))
         return {**answer, "index": index} if isinstance(answer, dict) and "error" in answer else answer
 
     async def answer_batch(self, asked: list[tuple[Any, str]]) -> list[Any]:
         """Answers to posts of several requests, whose parameters may differ."""
-        return await asyncio.get_running_loop().run_in_executor(self.device, self._answer_groups, asked)
+        self.is_free.clear()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.device, self._answer_groups, asked)
+        finally:
+            self.is_free.set()
 
     def _answer_groups(self, asked: Sequence[tuple[Any, str]]) -> list[Any]:
         answers: dict[int, Any] = {}
