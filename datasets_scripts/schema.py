@@ -11,7 +11,15 @@ from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, List
 from modeling_vmhan.hyperedges import hypergraph_of
 
 
-__all__ = ["group_into_posts", "has_text", "new_pair", "new_post", "post_features", "with_hypergraph"]
+__all__ = [
+    "group_into_posts",
+    "has_text",
+    "new_pair",
+    "new_post",
+    "object_columns",
+    "post_features",
+    "with_hypergraph",
+]
 
 
 def post_features(
@@ -31,9 +39,8 @@ def post_features(
     the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
     count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
     (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth
-    map for each object, is left out without `depth_size`, and the detector's
-    `object_scores` unless they are asked for. `hypergraph` is what
-    `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
+    map for each object, is left out without `depth_size`, and the detector's `object_scores` unless they are asked
+    for. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
@@ -86,6 +93,16 @@ def new_post(post_id: str, tokens: Sequence[str], image_id: str | None, pairs: l
     """A row of `post_features` with no node but those in `fields`."""
     empty = {"text": None, "boxes": [], "object_labels": [], "caption": None, "image_phrases": []}
     return {"id": post_id, "tokens": list(tokens), "image_id": image_id, "pairs": pairs, **empty, **fields}
+
+
+def object_columns(detections: Iterable[Any]) -> dict[str, list]:
+    """What a detector found in an image (`detection.base.Detection`), as columns of its post."""
+    found = list(detections)
+    return {
+        "boxes": [list(detection.box) for detection in found],
+        "object_labels": [detection.label for detection in found],
+        "object_scores": [detection.score for detection in found],
+    }
 
 
 def with_hypergraph(post: dict[str, Any]) -> dict[str, Any]:

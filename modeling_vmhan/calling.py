@@ -1,13 +1,14 @@
 """How the pipeline is called: what its arguments ask, one post after the other, and what one bad post does."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Mapping, Sized
 from typing import Any
 
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 
 from .questions import PASSED, QUESTION_KEYS, passed_on
+from .values import reworded
 
 
 __all__ = ["CallingPipeline"]
@@ -15,7 +16,6 @@ __all__ = ["CallingPipeline"]
 Parameters = dict[str, Any]
 
 BAD_POST = (ValueError, OSError)  # what a post can cause; anything else is a fault of the program or the machine
-KINDS = (FileNotFoundError, TimeoutError, OSError, ValueError)  # of an error that is raised again
 
 
 class CallingPipeline(Pipeline):
@@ -35,7 +35,7 @@ class CallingPipeline(Pipeline):
 
     def get_iterator(self, inputs, num_workers, batch_size, *parameters: Parameters):
         steps, parameters = _Steps.of(self, parameters)
-        numbered = _NumberedItems(inputs) if isinstance(inputs, Sized) else _NumberedStream(inputs)
+        numbered = _NumberedItems(inputs) if isinstance(inputs, Sized) else enumerate(inputs)
         return Pipeline.get_iterator(steps, numbered, num_workers, batch_size, *parameters)  # its loop, our steps
 
     def run_single(self, inputs, *parameters: Parameters):
@@ -107,16 +107,6 @@ class _NumberedItems(Dataset):
 
     def __getitem__(self, index: int) -> tuple[int, Any]:
         return index, self.items[index]
-
-
-@dataclasses.dataclass
-class _NumberedStream(IterableDataset):
-    """The items of a generator with their indices."""
-
-    items: Iterable[Any]
-
-    def __iter__(self) -> Iterator[tuple[int, Any]]:
-        return enumerate(self.items)
 
 
 @dataclasses.dataclass
@@ -200,5 +190,4 @@ class _Steps:
         elif item.index is None:
             raise error
         else:
-            kind = next(kind for kind in KINDS if isinstance(error, kind))
-            raise kind(f"input {item.index}: {error}") from error
+            raise reworded(error, f"input {item.index}: {error}") from error

@@ -11,7 +11,8 @@ from typing import Any
 from .labels import NONE_LABELS
 
 
-__all__ = ["INVERSE", "directed_labels", "inverse_id", "inverse_of", "is_reversed", "to_text_order"]
+__all__ = ["INVERSE", "directed_labels", "inverse_id", "inverse_of", "is_reversed", "symmetric_relations"]
+__all__ += ["to_text_order"]
 
 INVERSE = " (inverse)"
 
@@ -45,6 +46,11 @@ def inverse_of(relation: str, symmetric: Collection[str] = ()) -> str:
     if relation.endswith(INVERSE):
         return relation.removesuffix(INVERSE)
     return relation if relation in symmetric or relation in NONE_LABELS else relation + INVERSE
+
+
+def symmetric_relations(labels: Collection[str], *, order_blind: bool) -> set[str]:
+    """The relations that point both ways, which an order-blind model's labels tell: they have no inverse."""
+    return {label for label in labels if order_blind and inverse_of(label) not in labels}
 
 
 def inverse_id(label: int, label2id: Mapping[str, int]) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .mentions import Mention
+from .selection import folded
 from .words import Span
 
 
@@ -27,7 +28,7 @@ def pairs_of_mentions(mentions: Mapping[Span, str], *, both_directions: bool) ->
     """
     pairs = []
     for head, tail in combinations(sorted(mentions), 2):
-        if head[1] <= tail[0] and _folded(mentions[head]) != _folded(mentions[tail]):
+        if head[1] <= tail[0] and folded(mentions[head]) != folded(mentions[tail]):
             pairs.append({"head": head, "tail": tail})
             pairs += [{"head": tail, "tail": head}] * both_directions
     return pairs
@@ -72,7 +73,7 @@ def facts_of(
     facts = [fact for fact in facts if fact["relation"] not in (None, none_label) and fact["score"] >= min_score]
     said, kept = set(), []
     for fact in sorted(facts, key=lambda fact: -fact["score"]):
-        head, tail = (_folded(fact[role]) for role in ("head", "tail"))
+        head, tail = (folded(fact[role]) for role in ("head", "tail"))
         keys = {(head, fact["relation"], tail), frozenset((fact["head_span"], fact["tail_span"]))}
         keys |= {(head, fact["relation"])} if fact["relation"] in functional else set()
         if said.isdisjoint(keys):
@@ -87,7 +88,3 @@ def with_ends(answer: Fact, head: Mention, tail: Mention) -> Fact:
     return {**answer, **places, "head_type": head.type, "tail_type": tail.type} | {
         "score": answer["score"] * head.score * tail.score
     }
-
-
-def _folded(words: str) -> str:
-    return " ".join(words.split()).casefold()

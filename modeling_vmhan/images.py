@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 from .addresses import is_url, shown_url
 
 
-__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "is_array", "load_image", "open_image", "stored_image"]
+__all__ = ["FORMATS", "MAX_PIXELS", "image_size", "load_image", "open_image", "stored_image"]
 
 # What posts have. Pillow knows more: EPS starts Ghostscript, others start programs, ask servers or are no pictures.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM")
@@ -80,7 +80,7 @@ def stored_image(source: Any) -> Any:
     of uint8, (height, width, 3) or grey (height, width), as a Pillow image; anything else as it is. A ValueError says
     that a dict has neither, or that an array is another one.
     """
-    if is_array(source):
+    if _is_array(source):
         shape, kind = tuple(source.shape), str(source.dtype)
         if kind != "uint8" or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or 0 in shape:
             rule = "of uint8, from 0 to 255, and of the shape (height, width, 3) or (height, width)"
@@ -95,7 +95,7 @@ def stored_image(source: Any) -> Any:
     raise ValueError(f"an image must be bytes or a path, in a dict under these names, received {shown}.")
 
 
-def is_array(source: Any) -> bool:
+def _is_array(source: Any) -> bool:
     """Whether it is an array of numpy, or of a library that shares memory with it."""
     return not isinstance(source, Image.Image) and hasattr(type(source), "__array_interface__")
 

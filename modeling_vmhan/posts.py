@@ -15,7 +15,6 @@ from .words import Span, tokens_of_span
 
 __all__ = [
     "A_PAIR",
-    "POST_KEYS",
     "check_shape",
     "checked_span",
     "image_phrases_of",
@@ -29,7 +28,6 @@ __all__ = [
     "token_span",
 ]
 
-POST_KEYS = set(POST)
 A_PAIR = "pairs=[{'head': ..., 'tail': ...}], each a string or a span (start, end)"  # what an error asks for
 
 

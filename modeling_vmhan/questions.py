@@ -14,7 +14,7 @@ from .facts import pairs_of_mentions
 from .mentions import Mention
 from .posts import A_PAIR, checked_span, post_name, read_post, sentence_of
 from .selection import rank_objects
-from .values import MAPPING, POST, read_value, shown
+from .values import MAPPING, POST, read_value, reworded, shown
 from .words import Span, close_matches, find_mention, tokens_of_span, widened
 
 
@@ -88,9 +88,7 @@ def read_question(
         try:
             post["image"] = open_image(post["image"])
         except (OSError, ValueError) as error:
-            kinds = (FileNotFoundError, TimeoutError, OSError, ValueError)
-            kind = next(kind for kind in kinds if isinstance(error, kind))
-            raise kind(f"{name}: {str(error)[:1000]}") from None
+            raise reworded(error, f"{name}: {str(error)[:1000]}") from None
     return read
 
 

@@ -22,7 +22,7 @@ from .words import close_matches, shortened
 __all__ = [
     "BOX", "FEATURES", "FLAG", "INDEX", "MAPPING", "MENTION", "NODE_KINDS", "PAIR", "POST", "SPAN",
     "TAIL", "TEXT", "WHOLE_CHARACTERS", "Kind", "choice", "fields_of", "list_of", "number", "read_fields",
-    "read_value", "shown", "whole_text",
+    "read_value", "reworded", "shown", "whole_text",
 ]  # fmt: skip
 
 SHOWN = 200  # characters of a received value
@@ -43,6 +43,12 @@ def shown(value: Any) -> str:
     except Exception:  # an object of another's may raise anything, a number may be too long
         text = f"<{type(value).__name__}>"
     return shortened(" ".join(text.split()), SHOWN - 3)
+
+
+def reworded(error: ValueError | OSError, message: str) -> ValueError | OSError:
+    """An error of the same kind with another message."""
+    kinds = (FileNotFoundError, TimeoutError, OSError, ValueError)
+    return next(kind for kind in kinds if isinstance(error, kind))(message)
 
 
 def whole_text(text: str) -> str:

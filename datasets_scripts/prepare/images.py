@@ -16,6 +16,7 @@ from PIL import ExifTags, Image
 
 from datasets_scripts.prepare.plan import Plan, Shard, Tools, digests, write_parquet
 from datasets_scripts.prepare.source import image_content
+from datasets_scripts.schema import object_columns
 from model_cards.files import whole_file, write_text
 
 
@@ -151,9 +152,7 @@ def _detect(plan: Plan, tools: Tools, batch: list[dict[str, Any]]) -> None:
         return
     queries = [_queries(plan, record["number"]) for record in wanted]
     for record, found in zip(wanted, tools.detector.detect([r["image"] for r in wanted], queries), strict=True):
-        record["boxes"] = [list(detection.box) for detection in found]
-        record["object_labels"] = [detection.label for detection in found]
-        record["object_scores"] = [detection.score for detection in found]
+        record |= object_columns(found)
 
 
 def _queries(plan: Plan, number: int) -> list[str]:

@@ -22,7 +22,8 @@ class RulePipe:
     device = "cpu"
 
     def __init__(self):
-        self.model = SimpleNamespace(config=SimpleNamespace(labels=LABELS, none_label="None", vision_encoder=None))
+        names = {"labels": LABELS, "none_label": "None", "order_blind": True, "vision_encoder": None}
+        self.model = SimpleNamespace(config=SimpleNamespace(**names))
         self.model.find_mentions = lambda posts, words: ([self.capitals(post["tokens"]) for post in posts], None)
         self.processor = SimpleNamespace(encode_sentence=lambda post, name: post)
         self.processor.collate_rows = lambda posts: BatchFeature({"words": [post["tokens"] for post in posts]})

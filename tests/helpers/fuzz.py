@@ -20,9 +20,8 @@ import torch
 from PIL import Image
 from tiny import VISUAL_SIZE
 
-from modeling_vmhan.posts import POST_KEYS
 from modeling_vmhan.questions import PAIR_KEYS
-from modeling_vmhan.values import shown
+from modeling_vmhan.values import POST, shown
 
 
 __all__ = ["NEVER_RIGHT", "OPTIONS", "SOMETIMES_RIGHT", "Fuzzed", "failure", "fuzzed_posts", "fuzzed_rows"]
@@ -30,7 +29,7 @@ __all__ += ["in_another_form", "made", "right_posts"]
 
 UNREAD = {"image_id", "length", "crops"}
 # Words of which a message about a post must have one, to say which of its values is meant.
-KEYS = POST_KEYS | {*PAIR_KEYS, "relation", "scores", "text phrase", "pair 0", "must be a dict"} - {"id"}
+KEYS = {*POST, *PAIR_KEYS, "relation", "scores", "text phrase", "pair 0", "must be a dict"}
 
 
 class Hostile:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from modeling_vmhan.direction import INVERSE, directed_labels, inverse_of, to_text_order
+from modeling_vmhan.direction import INVERSE, directed_labels, inverse_of, symmetric_relations, to_text_order
 
 
 LABELS = directed_labels(["peer", "None", "member_of", "located_in"], symmetric=["peer"])
@@ -46,6 +46,11 @@ def test_labels_keep_their_ids_and_get_inverses():
     assert all(inverse_of(inverse_of(label, ["peer"]), ["peer"]) == label for label in LABELS)
     with pytest.raises(ValueError, match=r"received \['likes \(inverse\)'\]"):
         directed_labels(["None", "likes (inverse)"])
+
+
+def test_symmetric_are_the_relations_without_inverse():
+    assert symmetric_relations(LABELS, order_blind=True) == {"peer"}
+    assert symmetric_relations(["None", "peer", "member_of"], order_blind=False) == set()
 
 
 @settings(max_examples=60)

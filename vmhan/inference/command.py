@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from datasets_scripts.commands import check_folder_or_hub_name, nearest_file
 from datasets_scripts.ray_engine import connected
 from modeling_vmhan.configuration_vmhan import VMHANConfig
-from modeling_vmhan.direction import inverse_of
+from modeling_vmhan.direction import symmetric_relations
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
@@ -239,10 +239,9 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
 
 def products(arguments: argparse.Namespace, config: VMHANConfig) -> dict[Path, Make]:
     """Return what is made of the answers at the end, by path; --output is the last."""
-    path, labels = arguments.output, config.labels
+    path = arguments.output
     triples = partial(triples_of, none_label=config.none_label, input_name=arguments.input.name)
-    # What points both ways is known of order-blind models, the directions of whose labels are labels.
-    symmetric = {label for label in labels if config.order_blind and inverse_of(label) not in labels}
+    symmetric = symmetric_relations(config.labels, order_blind=config.order_blind)
 
     def graph_by(write: Callable[[networkx.MultiDiGraph, Path], None]) -> Make:
         return lambda rows, target: write(fact_graph(triples(rows), symmetric=symmetric), target)

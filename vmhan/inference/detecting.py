@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from datasets_scripts.detection.detectors import Detector, make_detector
+from datasets_scripts.schema import object_columns
 from modeling_vmhan.configuration_vmhan import VMHANConfig
 from modeling_vmhan.pipeline_vmhan import open_image
 
@@ -68,13 +69,7 @@ class DetectingPipeline:
         images = {i: image for i, question in enumerate(questions) if (image := self._image(question)) is not None}
         queries = [_queries(questions[i]) for i in images] if self.detector.text_conditioned else None
         for i, found in zip(images, self.detector.detect(list(images.values()), queries), strict=True):
-            questions[i] = {
-                **questions[i],
-                "image": images[i],
-                "boxes": [list(detection.box) for detection in found],
-                "object_labels": [detection.label for detection in found],
-                "object_scores": [detection.score for detection in found],
-            }
+            questions[i] = {**questions[i], "image": images[i], **object_columns(found)}
         return questions
 
     def _image(self, question: Any) -> Image.Image | None:

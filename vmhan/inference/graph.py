@@ -12,13 +12,13 @@ from urllib.parse import quote
 import networkx
 
 from modeling_vmhan.addresses import is_url
+from modeling_vmhan.argument_types import argument_types
 from vmhan.inference.answers import Rows, write_csv
 
 
 __all__ = ["ENTITY", "OBJECT", "fact_graph", "write_graphml", "write_jsonld", "write_nodes", "write_relationships"]
 
 ENTITY, OBJECT = "entity", "object"  # types of nodes whose relations' names tell none
-TYPED = re.compile(r"/(\w+)/(\w+)/.+")  # a relation's name that tells the types of head and tail, as MNRE's do
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 IRIS = "urn:vmhan:"
@@ -45,10 +45,10 @@ def fact_graph(
     ids, types, names, facts = {}, {}, defaultdict(Counter), defaultdict(dict)
     for triple in triples:
         relation, ends = _one_line(triple["relation"]), []
-        told = TYPED.fullmatch(relation)
+        told = argument_types(relation)
         for i, role in enumerate(("head", "tail")):
             name, is_object = _one_line(triple[role]), role == "tail" and triple["tail_is_object"]
-            key = (OBJECT if is_object else told[i + 1] if told else ENTITY, _normalised(name))
+            key = (OBJECT if is_object else told[i] if told else ENTITY, _normalised(name))
             if key not in ids:
                 ids[key] = (link(name, key[0]) if link else None) or ":".join(key)
             ends.append(ids[key])

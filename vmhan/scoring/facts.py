@@ -25,7 +25,7 @@ from vmhan.scoring.bootstrap import bootstrap_ratio
 
 __all__ = [
     "Annotations", "CurvePoint", "PostFacts", "RATIOS", "count_facts", "fact_curve", "fact_scores", "intervals",
-    "post_facts", "read_facts", "symmetric_relations", "thinned", "write_facts",
+    "post_facts", "read_facts", "scored_facts", "thinned", "write_facts",
 ]  # fmt: skip
 
 Span = tuple[int, int]
@@ -64,14 +64,6 @@ class PostFacts:
     gold: Annotations
     mentions: set[Span]
     facts: dict[Triple, float]
-
-
-def symmetric_relations(labels: Iterable[str], none_label: str) -> set[str]:
-    """The relations that point both ways, which an order-blind model's labels tell: they have no inverse."""
-    labels = set(labels)
-    if not any(label.endswith(INVERSE) for label in labels):
-        return set()
-    return {label for label in labels if label != none_label and inverse_of(label) not in labels}
 
 
 def post_facts(
@@ -182,10 +174,14 @@ class CurvePoint(NamedTuple):
     none_share_of_found: float  # of the None pairs whose mentions are both found
 
 
+def scored_facts(posts: Iterable[PostFacts]) -> list[tuple[float, bool]]:
+    """Of each fact its score, and whether it is correct."""
+    return [(score, triple in post.gold.facts) for post in posts for triple, score in post.facts.items()]
+
+
 def fact_curve(posts: Sequence[PostFacts]) -> list[CurvePoint]:
     """A point for each score that a fact has, highest first; empty without facts."""
-    facts = [(score, triple in post.gold.facts) for post in posts for triple, score in post.facts.items()]
-    if not facts:
+    if not (facts := scored_facts(posts)):
         return []
     scores, correct = (np.array(column) for column in zip(*sorted(facts, reverse=True), strict=True))
     best = sorted(score for post in posts for score in _none_pair_scores(post).values())

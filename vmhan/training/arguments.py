@@ -139,7 +139,7 @@ class DataArguments:
     data_dir: str | None = _help("Folder of the downloaded data (mnre, more) or of one's own (jsonl).")
     data: str | None = _help(
         "Your own posts: a .jsonl, .csv or .tsv file, which is split by post, or a folder with train.jsonl and so on. "
-        "Without a configuration, the recipe for as many pairs is taken."
+        "Without a configuration, the one for as many pairs is taken."
     )
     images: str | None = _help("--data: folder of the images that the posts name; left out: where the posts are.")
     split_seed: int = _help("--data: seed of the split of one file.", default=0)

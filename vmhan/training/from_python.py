@@ -36,7 +36,7 @@ def train(
             rows, whose other columns are left out. The image of a dict may also be bytes or a Pillow image.
         images: folder of the images that posts name; left out: where the file is, and for dicts the working folder.
         output_dir: where the model is saved; left out: a new temporary folder, `pipe.model.name_or_path`.
-        config: a configuration in place of the recipe. flags: of `vmhan train`, such as `num_train_epochs=5`.
+        config: a configuration in place of the one that fits. flags: of `vmhan train`, such as `num_train_epochs=5`.
 
     ValueError as from the command, such as for an output_dir that holds a run, without `overwrite=True`.
 

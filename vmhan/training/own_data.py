@@ -1,4 +1,4 @@
-"""`vmhan train --data`: the recipe for as many posts, their pictures, and what comes after the training."""
+"""`vmhan train --data`: the configuration for as many posts, their pictures, and what comes after the training."""
 
 import logging
 import shlex
@@ -26,8 +26,8 @@ TRANSFORMERS = "transformers:"
 class OwnData(NamedTuple):
     """What --data holds, counted before anything is built."""
 
-    recipe: str | None  # name of a configuration; None: the command line begins with one
-    flags: list[str]  # of the recipe
+    configuration: str | None  # the name of the one that fits; None: the command line begins with one
+    flags: list[str]  # of this configuration
     names_features: bool  # whether --features is the user's
     pairs: int
     images: list[str | None]  # of each row what it names
@@ -48,12 +48,12 @@ def own_data(argv: Sequence[str]) -> OwnData | None:
     folder = Path(data_args.data_dir)
     files = Posts.text_files(folder).values() if data_args.own_file is None else [folder / data_args.own_file]
     rows = [row for path in files for _, row in read_rows(path)]
-    pairs, recipe = sum(len(row.pairs) for row in rows), None
+    pairs, configuration = sum(len(row.pairs) for row in rows), None
     if argv[0].startswith("-"):
-        recipe = "own_data_small" if pairs < FEW_PAIRS else "own_data"
+        configuration = "own_data_small" if pairs < FEW_PAIRS else "own_data"
     return OwnData(
-        recipe=recipe,
-        flags=[] if recipe is None else flags_of(read_entries(find_config(recipe))),
+        configuration=configuration,
+        flags=[] if configuration is None else flags_of(read_entries(find_config(configuration))),
         names_features="features" in entries,
         pairs=pairs,
         images=[row.image for row in rows],
@@ -64,8 +64,10 @@ def own_data(argv: Sequence[str]) -> OwnData | None:
 
 def settle_pictures(own: OwnData, model_args: ModelArguments, data_args: DataArguments) -> None:
     """Says which images are used, or why none is, and sets --features and --visual accordingly."""
-    if own.recipe is not None:
-        logger.info("%d pairs: the recipe is %s (give a configuration first to choose another)", own.pairs, own.recipe)
+    if own.configuration is not None:
+        logger.info(
+            "%d pairs: the configuration is %s (give one first to choose another)", own.pairs, own.configuration
+        )
     reason = _why_unused(own, model_args, data_args)
     named = {path for name in own.images if name for path in (own.image_dir / name, own.image_dir / "images" / name)}
     used = [path for path in own.found if path in named]
@@ -114,7 +116,7 @@ def _why_unused(own: OwnData, model_args: ModelArguments, data_args: DataArgumen
 
 
 def _why_not_had(features: str) -> str | None:
-    """Why the vision encoder of a recipe, which nobody named, cannot be had."""
+    """Why the vision encoder of a configuration, which nobody named, cannot be had."""
     if not features.startswith(TRANSFORMERS):
         return None
     name = features.removeprefix(TRANSFORMERS)

@@ -10,7 +10,8 @@ from transformers import PreTrainedModel
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANProcessor
 from modeling_vmhan.decision import DecisionRule
-from vmhan.scoring.facts import PostFacts, post_facts, symmetric_relations
+from modeling_vmhan.direction import symmetric_relations
+from vmhan.scoring.facts import PostFacts, post_facts, scored_facts
 from vmhan.scoring.precision import Rows, pairs_table, precision_table
 from vmhan.training.trainer import real_pairs
 
@@ -57,7 +58,8 @@ def scored_posts(
 ) -> list[PostFacts]:
     """Ask, and put the answers beside what is annotated: each post's pairs, and the mentions `known` of it."""
     config = pipe.model.config
-    named = {"none_label": config.none_label, "symmetric": symmetric_relations(config.labels, config.none_label)}
+    symmetric = symmetric_relations(config.labels, order_blind=config.order_blind)
+    named = {"none_label": config.none_label, "symmetric": symmetric}
     answers = ask(pipe, questions, title, **options)
     posts = zip(questions, pairs, known, answers, strict=True)
     return [post_facts(str(question["id"]), of, mentions, facts, **named) for question, of, mentions, facts in posts]
@@ -69,8 +71,7 @@ def posts_table(pipe: Pipe, posts: datasets.Dataset) -> Rows | None:
     questions = [raw_question(post, pipe.model.config) for post in posts]
     options = {"batch_size": BATCH_SIZE, "num_samples": 1}
     found = scored_posts(pipe, questions, named_pairs(posts), [()] * len(posts), "facts of raw posts", **options)
-    facts = [(score, triple in post.gold.facts) for post in found for triple, score in post.facts.items()]
-    scores, correct = zip(*facts) if facts else ((), ())
+    scores, correct = zip(*facts) if (facts := scored_facts(found)) else ((), ())
     return precision_table(scores, correct, sum(len(post.gold.facts) for post in found))
 
 

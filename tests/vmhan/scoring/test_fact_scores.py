@@ -11,7 +11,6 @@ from vmhan.scoring.facts import (
     intervals,
     post_facts,
     read_facts,
-    symmetric_relations,
     thinned,
     write_facts,
 )
@@ -97,11 +96,6 @@ def test_pairs_with_an_object_as_tail_and_posts_without_facts_count_nothing():
 def test_a_pair_that_has_a_relation_is_no_pair_without():
     one = post_facts("p", [pair(ANN, BOB, "peer"), pair(BOB, ANN, "None")], [], [], **NAMES)
     assert one.gold.none_pairs == set()
-
-
-def test_symmetric_are_the_relations_without_inverse():
-    assert symmetric_relations(LABELS, "None") == {"peer"}
-    assert symmetric_relations(["None", "peer", "home"], "None") == set()
 
 
 def test_the_curve_has_a_point_for_each_score(posts):

@@ -1,4 +1,4 @@
-"""People's own posts, by one command and from Python: splits, recipe, pictures, the last words."""
+"""People's own posts, by one command and from Python: splits, configuration, pictures, the last words."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def ran(place, small):
 def test_one_command_makes_a_model_that_takes_pictures_and_says_what_is_next(ran):
     output, done = ran
     assert AutoConfig.from_pretrained(output).vision_encoder == "transformers"
-    assert "recipe is own_data_small" in done.stderr and "minutes; posts: train" in done.stderr
+    assert "configuration is own_data_small" in done.stderr and "minutes; posts: train" in done.stderr
     used = "25 images found in pictures, 24 used, by 24 of 24 rows; 1 that no post names, the first is unnamed.png"
     assert used in done.stderr
     assert "gold" in done.stderr and (output / "example.png").is_file()  # an answer about a post of its own
@@ -159,14 +159,14 @@ def test_images_that_no_post_names_are_said_to_be_unused_and_missing_ones_are_an
         load_posts(*arguments(place, small, data=file)[1:])
 
 
-@pytest.mark.parametrize(("few", "recipe"), [(1000, "own_data_small"), (10, "own_data")])
-def test_the_number_of_pairs_chooses_the_recipe(place, monkeypatch, few, recipe):
+@pytest.mark.parametrize(("few", "configuration"), [(1000, "own_data_small"), (10, "own_data")])
+def test_the_number_of_pairs_chooses_the_configuration(place, monkeypatch, few, configuration):
     monkeypatch.setattr(room, "FEW_PAIRS", few)
     found = own_data(["--data", str(place / "my_posts.jsonl")])
-    assert found.recipe == recipe and 24 <= found.pairs <= 72
-    assert found.flags[:2] == ["--text_encoder", read_entries(find_config(recipe))["text_encoder"]]
+    assert found.configuration == configuration and 24 <= found.pairs <= 72
+    assert found.flags[:2] == ["--text_encoder", read_entries(find_config(configuration))["text_encoder"]]
     own_config = own_data(["demo", "--data", str(place / "my_posts.jsonl")])
-    assert own_config.recipe is None and own_config.flags == [] and own_data(["demo"]) is None
+    assert own_config.configuration is None and own_config.flags == [] and own_data(["demo"]) is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "folder of one split", "folder of two splits"])

@@ -4,17 +4,17 @@ Rows are those of predictions.jsonl, all of one split. A grouping looks at gold 
 predictions, so that every run of the same data has the same groups.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from modeling_vmhan.argument_types import argument_types
 
-__all__ = ["GROUPINGS", "Grouping", "typed_label"]
+
+__all__ = ["GROUPINGS", "Grouping"]
 
 Rows = Sequence[dict[str, Any]]
 Groups = list[str | None]
-TYPED_LABEL = re.compile(r"/([^/]+)/([^/]+)/.+")
 
 
 class Grouping(NamedTuple):
@@ -24,12 +24,6 @@ class Grouping(NamedTuple):
     groups: tuple[str, ...]  # all names, in the order to show them
     assign: Callable[[Rows, str], Groups]  # rows, none label -> the group of each row, None for a pair without one
     note: str = ""  # what to know before reading the scores
-
-
-def typed_label(relation: str) -> tuple[str, str] | None:
-    """(head type, tail type) of a label named as MNRE's are, "/per/org/member_of"; None of any other name."""
-    match = TYPED_LABEL.fullmatch(relation)
-    return match.groups() if match else None
 
 
 def by_repetition(rows: Rows, none_label: str) -> Groups:
@@ -42,7 +36,7 @@ def by_entity_types(rows: Rows, none_label: str) -> Groups:
     """How many entity types the gold relations of the split give the head's words; None where they give none."""
     types: dict[str | None, set[str]] = defaultdict(set)
     for row in rows:
-        of_label = typed_label(row["relation"]) if row["relation"] != none_label else None
+        of_label = argument_types(row["relation"]) if row["relation"] != none_label else None
         for words, entity_type in zip((row["head"], _tail_words(row)), of_label or ()):
             types[words].add(entity_type)
     counts = [len(types[row["head"]]) for row in rows]
