@@ -38,7 +38,7 @@ from modeling_vmhan.direction import directed_labels, to_text_order
 from modeling_vmhan.phrases import noun_phrases
 
 
-__all__ = ["MNRE", "MNRE_LABELS", "MNREConfig", "read_captions", "read_labels"]
+__all__ = ["FUNCTIONAL", "MNRE", "MNRE_LABELS", "MNREConfig", "read_captions", "read_labels"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,9 @@ SYMMETRIC = """
     /per/per/peer /per/per/couple /per/per/siblings /per/per/neighbor /per/per/alumi /per/per/alternate_names
     /org/org/alternate_names
 """.split()
+
+# Of which a head has one tail.
+FUNCTIONAL = ("/per/loc/place_of_birth",)
 
 LABEL_FILES = ("ours_rel2id.json", "mnre_rel2id.json", "rel2id.json")
 PUBLISHED = "mnre_published_objects"  # the one config that reads the leaky files

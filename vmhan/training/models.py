@@ -9,6 +9,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from datasets_scripts.builders.building import visual_feature_description
+from datasets_scripts.builders.mnre import FUNCTIONAL
 from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from datasets_scripts.recipes import recipe_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
@@ -50,8 +51,10 @@ def build_model(
     named = model_args.config_fields() | PRESETS[model_args.preset]
     if data_args.visual == "none":
         named |= {"num_image_phrases": 0, "num_objects": 0}
+    labels = columns["pairs"].feature["relation"].names
     config_fields = {
-        "id2label": dict(enumerate(columns["pairs"].feature["relation"].names)),
+        "id2label": dict(enumerate(labels)),
+        "functional_relations": [relation for relation in FUNCTIONAL if relation in labels],
         "recipe": recipe_of(posts),
         "visual_feature_size": vector.length if vector is not None else 0,
         "order_blind": protocol_of(posts) == ORDER_BLIND,

@@ -323,6 +323,7 @@ def test_order_blind_data_make_an_order_blind_model_that_says_so(workplace, tmp_
     assert config_of(output).order_blind and VMHANProcessor.from_pretrained(output).order_blind
     assert metrics["protocol"] == ORDER_BLIND
     if model == "vmhan":
+        assert config_of(output).functional_relations == ["/per/loc/place_of_birth"]
         assert f"Protocol of the data: **{ORDER_BLIND}**" in (output / "README.md").read_text()
         pipe = pipeline(model=str(output))
         first, second = (pipe({"text": "Ann lives in Oslo", "head": h, "tail": t}) for h, t in
