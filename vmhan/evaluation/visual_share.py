@@ -21,6 +21,7 @@ from model_cards.files import sha256_of, write_json
 from model_cards.locks import lock_inside, locked
 from model_cards.run_metadata import RUN_FILE
 from modeling_vmhan import VMHANConfig, VMHANProcessor
+from modeling_vmhan.decision import DecisionRule
 from vmhan.evaluation.run_posts import LOCAL, load_run_posts
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import score
@@ -124,7 +125,7 @@ def _prepare(folder: Path, predictions: Predictions, batch_size: int, seed: int,
         posts = posts.with_format("numpy", columns=vectors, output_all_columns=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval().to(device)
-    processor = VMHANProcessor.from_pretrained(folder)
+    processor, rule = VMHANProcessor.from_pretrained(folder), DecisionRule.of(model.config)
     autocast = torch.autocast(device, dtype=torch.bfloat16, enabled=bool(run["training"].get("bf16")))
 
     @torch.inference_mode()
@@ -133,7 +134,7 @@ def _prepare(folder: Path, predictions: Predictions, batch_size: int, seed: int,
         best: list[int] = []
         with autocast:
             for batch in DataLoader(posts, batch_size=batch_size, collate_fn=collator):
-                best += model(**batch.to(device)).logits.argmax(dim=-1).tolist()
+                best += rule.probabilities(model(**batch.to(device)).logits).argmax(dim=-1).tolist()
         return [model.config.id2label[i] for i in best]
 
     return posts, predict

@@ -28,6 +28,14 @@ def test_with_every_node_the_answers_are_the_run_s_own(run):
     assert entries[0]["kept"] == 0 and 0 < entries[1]["kept"] < 1 and entries[2]["kept"] == 1
 
 
+def test_the_answers_have_the_bias_of_the_none_label(run):
+    folder, cache_dir = run
+    config = json.loads((folder / "config.json").read_text()) | {"none_bias": 1000.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    (entry,) = evaluate_shares(folder, [1.0], cache_dir=cache_dir)
+    assert set(entry["predicted"]) == {read_predictions(folder).none_label} and entry["f1"] == 0
+
+
 def test_finished_shares_are_not_evaluated_again(run, monkeypatch):
     folder, cache_dir = run
     first = evaluate_shares(folder, [0.25], cache_dir=cache_dir)
