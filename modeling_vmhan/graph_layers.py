@@ -1,4 +1,5 @@
-"""The four rows of Table 2 that replace V-HAN by a known graph layer, over the same nodes and hyperedges.
+"""The four rows of Table 2 that replace V-HAN by a known graph layer, over the same nodes and hyperedges; and the
+layers of a model by name.
 
 Each layer has the signature of `VariationalHypergraphAttention.forward` and returns a `HypergraphState` with the
 hyperedges as they came in. As published, none has a residual connection. All activations of means are ELU, whatever
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .hypergraph import with_self_loops
-from .layers import HypergraphState, check_heads, masked_softmax
+from .layers import HypergraphState, VariationalHypergraphAttention, check_heads, masked_softmax
 
 
 __all__ = ["GaussianGraphConvolution", "GraphAttention", "GraphConvolution", "HypergraphConvolution"]
+__all__ += ["propagation_layers"]
 
 
 def _inverse_sqrt(degree: Tensor) -> Tensor:
@@ -116,3 +118,24 @@ class GraphAttention(_GraphLayer):
         scores = nn.functional.leaky_relu(left.unsqueeze(-1) + right.unsqueeze(-2), 0.2)  # (P, heads, N, N)
         weights = masked_softmax(scores, _clique_weights(incidence, scores.dtype).unsqueeze(1) > 0)
         return (weights @ values.transpose(1, 2)).transpose(1, 2).flatten(2)  # (P, N, D)
+
+
+def propagation_layers(
+    encoder: str, num_layers: int, *, hidden_size: int, num_heads: int, variational: bool, variance_eps: float
+) -> list[nn.Module]:
+    """The layers of what `hypergraph_encoder` names, of which the last V-HAN updates nodes only; "mean" and "none"
+    have none.
+    """
+    if encoder in ("mean", "none"):
+        return []
+    heads = {"num_heads": num_heads}
+    layer, options = {
+        "vhan": (VariationalHypergraphAttention, {**heads, "variational": variational}),
+        "gat": (GraphAttention, heads),
+        "variational_gcn": (GaussianGraphConvolution, {"variance_eps": variance_eps}),
+        "hgnn": (HypergraphConvolution, {}),
+        "gcn": (GraphConvolution, {}),
+    }[encoder]
+    of_last = {"update_hyperedges": False} if encoder == "vhan" else {}
+    ends = [{}] * (num_layers - 1) + [of_last]
+    return [layer(hidden_size=hidden_size, **options, **of_layer) for of_layer in ends]

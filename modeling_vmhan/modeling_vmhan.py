@@ -22,9 +22,9 @@ from transformers.utils import can_return_tuple
 from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
-from .graph_layers import GaussianGraphConvolution, GraphAttention, GraphConvolution, HypergraphConvolution
+from .graph_layers import propagation_layers
 from .hypergraph import build_incidence
-from .layers import HypergraphState, VariationalHypergraphAttention
+from .layers import HypergraphState
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
@@ -43,20 +43,6 @@ from .vision import build_region_encoder, chosen_objects, encode_regions
 
 
 __all__ = ["VMHANForRelationClassification", "VMHANModel"]
-
-
-def _propagation_layer(config: VMHANConfig, *, is_last: bool) -> nn.Module:
-    """One layer of what `hypergraph_encoder` names, from plain numbers."""
-    heads = {"num_heads": config.num_heads}
-    vhan = {"variational": config.variational, "update_hyperedges": not is_last}
-    layer, options = {
-        "vhan": (VariationalHypergraphAttention, heads | vhan),
-        "gat": (GraphAttention, heads),
-        "variational_gcn": (GaussianGraphConvolution, {"variance_eps": config.variance_eps}),
-        "hgnn": (HypergraphConvolution, {}),
-        "gcn": (GraphConvolution, {}),
-    }[config.hypergraph_encoder]
-    return layer(hidden_size=config.hidden_size, **options)
 
 
 class VMHANModel(VMHANPreTrainedModel):
@@ -87,10 +73,9 @@ class VMHANModel(VMHANPreTrainedModel):
         sizes = {"input_size": config.hidden_size, "hidden_size": config.hidden_size}
         options = {"variance_eps": config.variance_eps, "variational": config.variational}
         self.gaussian_nodes = GaussianNodes(**sizes, **options)
-        num_layers = 0 if config.hypergraph_encoder in ("mean", "none") else config.num_layers
-        self.layers = nn.ModuleList(
-            _propagation_layer(config, is_last=index == num_layers - 1) for index in range(num_layers)
-        )
+        sizes = {"hidden_size": config.hidden_size, "num_heads": config.num_heads}
+        layers = propagation_layers(config.hypergraph_encoder, config.num_layers, **sizes, **options)
+        self.layers = nn.ModuleList(layers)
         self.post_init()
 
     def train(self, mode: bool = True) -> "VMHANModel":
