@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -196,7 +197,10 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         return [in_units(question, span) for span in sorted(question.mentions)]
 
     def _about(self, question: Question, mentions: Iterable[Mention]) -> Question:
-        return with_mentions(question, mentions, both_directions=not self.model.config.order_blind)
+        both_directions = not self.model.config.order_blind
+        return with_mentions(
+            question, mentions, both_directions=both_directions, in_reach=self.processor.pairs_in_reach
+        )
 
     def _with_choices(self, question: Question) -> Question:
         """The question whose pairs have the phrases and objects that the model's recipe chooses for them."""
@@ -231,7 +235,10 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
         is_same = len(raw) == len(encoded) and all(has_same_rows(sentences[i], encoded[i]) for i in asked)
-        return questions, encoded, memory.of_rows(asked) if memory is not None and is_same and asked else None
+        if memory is None or not is_same or not asked:
+            return questions, encoded, None
+        first_row = list(accumulate((len(sentence.rows) for sentence in sentences), initial=0))  # a long post has more
+        return questions, encoded, memory.of_rows([first_row[i] for i in asked])
 
     def _answered(
         self,

@@ -17,6 +17,7 @@ from .labels import check_choice, check_number
 from .mentions import IGNORED, add_tags, places_of_words
 from .posts import (
     MARKERS,
+    PAIRS_A_ROW,
     Window,
     all_windows,
     check_shape,
@@ -30,6 +31,7 @@ from .posts import (
     select,
     sentence_of,
     token_span,
+    with_fewer_pairs,
 )
 from .questions import post_with_pairs
 from .recipe import apply_recipe
@@ -250,10 +252,31 @@ class VMHANProcessor(ProcessorMixin):
         name = post_name(post, "the post")
         return [len(row["input_ids"]) for row in self._encode_text(post_with_pairs(post, name), name).rows]
 
+    def pairs_in_reach(self, post: dict[str, Any], pairs: list[dict[str, Span]], name: str) -> list[dict[str, Span]]:
+        """Those of the pairs of mentions that an encoder row can hold; in a long sentence others are too far apart."""
+        text, unit_spans = sentence_of(self._as_trained(post), name)
+        offsets, spans = self._tokenized(text)["offset_mapping"], {}
+        if len(offsets) <= self._budget:
+            return pairs
+        for mention in {mention for pair in pairs for mention in pair.values()}:
+            spans[mention] = token_span(mention, unit_spans, offsets, name)
+        hulls = [[border for mention in pair.values() for border in spans[mention]] for pair in pairs]
+        return [pair for pair, hull in zip(pairs, hulls) if max(hull) - min(hull) <= self._budget]
+
+    @property
+    def _budget(self) -> int:
+        """How many tokens of the sentence a row holds."""
+        prefix, _, suffix = self._special_tokens()
+        markers = 4 if self.entity_representation == "marker" else 0
+        return self.max_length - len(prefix) - len(suffix) - markers
+
+    def _as_trained(self, post: dict[str, Any]) -> dict[str, Any]:
+        """The post, its sentence in tokens alone where that is what the training had."""
+        return {**post, "text": None} if self.trained_on == "tokens" and "tokens" in post else post
+
     def _encode_text(self, post: dict, name: str) -> EncodedPost:
         """The post's encoder rows, and its pairs in their order."""
-        if self.trained_on == "tokens" and "tokens" in post:
-            post = {**post, "text": None}  # as in training
+        post = self._as_trained(post)
         text, unit_spans = sentence_of(post, name)
         encoded = self._tokenized(text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
@@ -262,12 +285,14 @@ class VMHANProcessor(ProcessorMixin):
         found = [self._pair_spans(pair, unit_spans, offsets, of_pair) for pair, of_pair in named]
         prefix, middle, suffix = self._special_tokens()
         is_marker = self.entity_representation == "marker"
-        budget = self.max_length - len(prefix) - len(suffix) - (4 if is_marker else 0)
+        budget = self._budget
         borders = [[border for span in (spans["head"], spans["tail"]) if span for border in span] for spans in found]
         hulls = [(min(of_pair), max(of_pair)) for of_pair in borders]
         try:
             windows = choose_windows(len(ids), hulls, budget, one_pair_each=is_marker)
             windows = windows if hulls else all_windows(len(ids), budget)
+            if hulls and self.entity_representation == "packed":
+                windows = with_fewer_pairs(windows, PAIRS_A_ROW)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         room = max(budget - len(ids) - len(middle), 0)  # the sentence comes first
