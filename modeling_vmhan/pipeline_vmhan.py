@@ -38,6 +38,8 @@ __all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline
 
 logger = logging.get_logger(__name__)
 
+PAIRS_A_PASS = 512  # of one post: what a pass of the model takes at most, and with it memory
+
 TASK = "multimodal-relation-classification"
 
 # What config.json says of it, so that `pipeline(model=folder, trust_remote_code=True)` finds this file.
@@ -212,11 +214,14 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         is_batch = isinstance(questions, list)
         questions, encoded = (questions, encoded) if is_batch else ([questions], [encoded])
         questions, encoded, memory = self._with_found(questions, encoded)
-        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
-        of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         answers = [(question, None, None, None) for question in questions]
+        many = [i for i, of_post in enumerate(encoded) if _is_for_several_passes(questions[i], of_post)]
+        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs and i not in many]
+        of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         for i, answer in zip(asked, self._answered(*of_asked, memory, **options) if asked else []):
             answers[i] = answer
+        for i in many:
+            answers[i] = self._answered_in_passes(questions[i], encoded[i], **options)
         return {"answer": answers if is_batch else answers[0]}
 
     def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
@@ -239,6 +244,16 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             return questions, encoded, None
         first_row = list(accumulate((len(sentence.rows) for sentence in sentences), initial=0))  # a long post has more
         return questions, encoded, memory.of_rows([first_row[i] for i in asked])
+
+    def _answered_in_passes(self, question: Question, encoded: EncodedPost, **options) -> tuple:
+        """What `_answered` says of a post of very many pairs, PAIRS_A_PASS of which are in memory at a time."""
+        pairs, passes = question.post["pairs"], []
+        for first in range(0, len(pairs), PAIRS_A_PASS):
+            part = replace(question, post={**question.post, "pairs": pairs[first : first + PAIRS_A_PASS]})
+            passes += self._answered([part], [self.processor.with_pairs(encoded, part.post)], None, **options)
+        _, probabilities, worth, explanations = zip(*passes)
+        joined = tuple(None if values[0] is None else torch.cat(values) for values in zip(*worth))
+        return question, torch.cat(probabilities), joined, explanations[0] and sum(explanations, [])
 
     def _answered(
         self,
@@ -308,6 +323,10 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 @lru_cache(maxsize=2)
 def _finder_by(model: str | Pipeline) -> MentionFinder:
     return token_classification_finder(model)
+
+
+def _is_for_several_passes(question: Question, encoded: EncodedPost) -> bool:
+    return len(encoded.pairs) > PAIRS_A_PASS and "hypergraph" not in question.post  # which counts all pairs
 
 
 def _check_processor(model: Any, processor: Any) -> None:

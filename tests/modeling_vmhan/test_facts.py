@@ -231,7 +231,8 @@ def test_mentions_that_no_row_holds_together_are_no_pair(mode, make_pipe):
         pipe({"text": text, "head": "ann", "tail": "paris"})
 
 
-def test_many_pairs_share_no_row(make_pipe, monkeypatch):
+@pytest.mark.parametrize("pairs_a_pass", [512, 7])
+def test_many_pairs_share_no_row_and_no_pass(pairs_a_pass, make_pipe, monkeypatch):
     """A packed row has at most PAIRS_A_ROW pairs, and the answers are those of one row."""
     post = {"text": "ann met bob in paris", "mentions": ["ann", "met", "bob", "in", "paris"]}
     pipe = make_pipe("None")
@@ -240,8 +241,9 @@ def test_many_pairs_share_no_row(make_pipe, monkeypatch):
     monkeypatch.setattr("modeling_vmhan.uncertainty.PAIRS_AT_ONCE", 3)
     rows = pipe.preprocess(post)["encoded"].rows
     assert [sum(pair > 0 for pair in row["marker_pair"]) for row in rows] == [7 * 4, 7 * 4, 6 * 4]
-    several = pipe(post, all_pairs=True)
-    assert len(one) == len(several) == 20
+    monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.PAIRS_A_PASS", pairs_a_pass)
+    several, other = pipe([post, {**post, "mentions": ["ann", "bob"]}], batch_size=2, all_pairs=True)
+    assert len(one) == len(several) == 20 and len(other) == 2
     for key in ("score", "none_score"):
         close(*(torch.tensor([fact[key] for fact in facts]) for facts in (one, several)))
     close(*(torch.tensor([fact["uncertainty"]["monte_carlo_score"] for fact in facts]) for facts in (one, several)))
