@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .argument_types import constraints_of
@@ -19,7 +20,8 @@ __all__ = ["allowed_by_types", "answers_of"]
 
 
 def allowed_by_types(questions: Sequence[Question], config: VMHANConfig, constraints: Any) -> Tensor | None:
-    """Which labels the types of the mentions allow each pair, (P, R) bool; None where nothing is constrained.
+    """Which labels the types of the mentions allow each pair, (P, R) bool; None where nothing is constrained. Of a
+    question that names its pairs nothing is, whatever else is in the batch.
 
     constraints: True for the config's, False for none, or a dict in their place.
     """
@@ -27,11 +29,12 @@ def allowed_by_types(questions: Sequence[Question], config: VMHANConfig, constra
     by_label = constraints_of(config.labels, given)
     if not by_label or not any(question.mentions for question in questions):
         return None
-    types = []
+    types, is_fact = [], []
     for question in questions:
         known = {span: mention.type for span, mention in (question.mentions or {}).items()}
         types += [(known.get(pair["head"]), known.get(pair.get("tail"))) for pair in question.post["pairs"]]
-    return allowed_labels(types, config.labels, by_label)
+        is_fact += [question.asks_for_facts] * len(question.post["pairs"])
+    return allowed_labels(types, config.labels, by_label) | ~torch.tensor(is_fact).unsqueeze(-1)
 
 
 def answers_of(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ from .values import FLAG, Kind, choice, number, read_value
 __all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline", "open_image"]
 
 logger = logging.get_logger(__name__)
+
+PAIRS_A_PASS = 512  # of one post: what a pass of the model takes at most, and with it memory
 
 TASK = "multimodal-relation-classification"
 
@@ -197,7 +200,10 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         return [in_units(question, span) for span in sorted(question.mentions)]
 
     def _about(self, question: Question, mentions: Iterable[Mention]) -> Question:
-        return with_mentions(question, mentions, both_directions=not self.model.config.order_blind)
+        both_directions = not self.model.config.order_blind
+        return with_mentions(
+            question, mentions, both_directions=both_directions, in_reach=self.processor.pairs_in_reach
+        )
 
     def _with_choices(self, question: Question) -> Question:
         """The question whose pairs have the phrases and objects that the model's recipe chooses for them."""
@@ -209,11 +215,14 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         is_batch = isinstance(questions, list)
         questions, encoded = (questions, encoded) if is_batch else ([questions], [encoded])
         questions, encoded, memory = self._with_found(questions, encoded)
-        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
-        of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         answers = [(question, None, None, None) for question in questions]
+        many = [i for i, of_post in enumerate(encoded) if _is_for_several_passes(questions[i], of_post)]
+        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs and i not in many]
+        of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         for i, answer in zip(asked, self._answered(*of_asked, memory, **options) if asked else []):
             answers[i] = answer
+        for i in many:
+            answers[i] = self._answered_in_passes(questions[i], encoded[i], **options)
         return {"answer": answers if is_batch else answers[0]}
 
     def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
@@ -232,7 +241,20 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
         is_same = len(raw) == len(encoded) and all(has_same_rows(sentences[i], encoded[i]) for i in asked)
-        return questions, encoded, memory.of_rows(asked) if memory is not None and is_same and asked else None
+        if memory is None or not is_same or not asked:
+            return questions, encoded, None
+        first_row = list(accumulate((len(sentence.rows) for sentence in sentences), initial=0))  # a long post has more
+        return questions, encoded, memory.of_rows([first_row[i] for i in asked])
+
+    def _answered_in_passes(self, question: Question, encoded: EncodedPost, **options) -> tuple:
+        """What `_answered` says of a post of very many pairs, PAIRS_A_PASS of which are in memory at a time."""
+        pairs, passes = question.post["pairs"], []
+        for first in range(0, len(pairs), PAIRS_A_PASS):
+            part = replace(question, post={**question.post, "pairs": pairs[first : first + PAIRS_A_PASS]})
+            passes += self._answered([part], [self.processor.with_pairs(encoded, part.post)], None, **options)
+        _, probabilities, worth, explanations = zip(*passes)
+        joined = tuple(None if values[0] is None else torch.cat(values) for values in zip(*worth))
+        return question, torch.cat(probabilities), joined, explanations[0] and sum(explanations, [])
 
     def _answered(
         self,
@@ -302,6 +324,10 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 @lru_cache(maxsize=2)
 def _finder_by(model: str | Pipeline) -> MentionFinder:
     return token_classification_finder(model)
+
+
+def _is_for_several_passes(question: Question, encoded: EncodedPost) -> bool:
+    return len(encoded.pairs) > PAIRS_A_PASS and "hypergraph" not in question.post  # which counts all pairs
 
 
 def _check_processor(model: Any, processor: Any) -> None:

@@ -25,6 +25,7 @@ from .posts import (
     select,
     sentence_of,
     token_span,
+    with_fewer_pairs,
 )
 from .questions import post_with_pairs
 from .recipe import apply_recipe
@@ -32,7 +33,7 @@ from .regions import PixelTransform, region_inputs
 from .text_encoding import num_positions
 from .values import shown
 from .vision import default_transform
-from .windows import MARKERS, all_windows, choose_windows
+from .windows import MARKERS, PAIRS_A_ROW, all_windows, choose_windows, with_fewer_pairs
 from .words import Span, tokenize
 
 
@@ -247,21 +248,42 @@ class VMHANProcessor(ProcessorMixin):
         name = post_name(post, "the post")
         return [len(row["input_ids"]) for row in self._encode_text(post_with_pairs(post, name), name).rows]
 
+    def pairs_in_reach(self, post: dict[str, Any], pairs: list[dict[str, Span]], name: str) -> list[dict[str, Span]]:
+        """Those of the pairs of mentions that an encoder row can hold; in a long sentence others are too far apart."""
+        text, unit_spans = sentence_of(self._as_trained(post), name)
+        offsets, spans = tokenized(self.tokenizer, text)["offset_mapping"], {}
+        if len(offsets) <= self._budget:
+            return pairs
+        for mention in {mention for pair in pairs for mention in pair.values()}:
+            spans[mention] = token_span(mention, unit_spans, offsets, name)
+        hulls = [[border for mention in pair.values() for border in spans[mention]] for pair in pairs]
+        return [pair for pair, hull in zip(pairs, hulls) if max(hull) - min(hull) <= self._budget]
+
+    @property
+    def _budget(self) -> int:
+        """How many tokens of the sentence a row holds."""
+        markers = 4 if self.entity_representation == "marker" else 0
+        return self.max_length - len(self._special.prefix) - len(self._special.suffix) - markers
+
+    def _as_trained(self, post: dict[str, Any]) -> dict[str, Any]:
+        """The post, its sentence in tokens alone where that is what the training had."""
+        return {**post, "text": None} if self.trained_on == "tokens" and "tokens" in post else post
+
     def _encode_text(self, post: dict, name: str) -> EncodedPost:
         """The post's encoder rows, and its pairs in their order."""
-        if self.trained_on == "tokens" and "tokens" in post:
-            post = {**post, "text": None}  # as in training
+        post = self._as_trained(post)
         text, unit_spans = sentence_of(post, name)
         encoded = tokenized(self.tokenizer, text)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         self._compare_with_training(text, ids, "text" if post.get("text") is not None else "tokens", name)
         named = [(pair, f"{name}, pair {i}") for i, pair in enumerate(post["pairs"])]
         found = [self._pair_spans(pair, unit_spans, offsets, of_pair) for pair, of_pair in named]
-        special, is_marker = self._special, self.entity_representation == "marker"
-        budget = self.max_length - len(special.prefix) - len(special.suffix) - (4 if is_marker else 0)
+        special, is_marker, budget = self._special, self.entity_representation == "marker", self._budget
         try:
             windows = choose_windows(len(ids), [pair.hull for pair in found], budget, one_pair_each=is_marker)
             windows = windows if found else all_windows(len(ids), budget)
+            if found and self.entity_representation == "packed":
+                windows = with_fewer_pairs(windows, PAIRS_A_ROW)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         room = max(budget - len(ids) - len(special.middle), 0)  # the sentence comes first

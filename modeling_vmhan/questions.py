@@ -4,6 +4,7 @@ A question is a post in one of four forms: of one pair, whose head and tail the 
 `pairs`; of `mentions`, all of whose pairs are asked about; or neither, whose mentions are still to be found ("post").
 """
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -127,22 +128,42 @@ def with_pairs(question: Question, pairs: Iterable[Mapping[str, Any]]) -> Questi
     return _with_spans(replace(question, post=read_post(post, question.name)))
 
 
-def with_mentions(question: Question, mentions: Iterable[Mention], *, both_directions: bool) -> Question:
+def with_mentions(
+    question: Question,
+    mentions: Iterable[Mention],
+    *,
+    both_directions: bool,
+    in_reach: Callable[..., list[dict[str, Span]]] | None = None,
+) -> Question:
     """The question about all pairs of these mentions, whose places are characters (see `facts.pairs_of_mentions`).
 
-    Of mentions that touch the same units (characters, or tokens) the surest one is taken.
+    Of mentions that touch the same units (characters, or tokens) the surest one is taken. `in_reach` is
+    `VMHANProcessor.pairs_in_reach`, which leaves out pairs that are too far apart.
     """
     text, units = sentence_of(question.post, question.name)
-    found: dict[Span, Mention] = {}
-    for mention in sorted(mentions, key=lambda mention: -mention.score):
+    given = mentions if isinstance(mentions, Iterable) else [mentions]
+    read, found = [_checked_mention(mention, text, question.name) for mention in given], {}
+    for mention in sorted(read, key=lambda mention: -mention.score):
         span = tokens_of_span((mention.start, mention.end), units)
-        if span is None:
-            received = f"characters {tuple(mention[:2])} of a text of {len(text)}"
-            raise ValueError(f"{question.name}: a mention must be in the text, received {received}.")
-        found.setdefault(span, mention)
+        if span is not None:  # None: white space between tokens
+            found.setdefault(span, mention)
     words = {span: text[units[span[0]][0] : units[span[1] - 1][1]] for span in found}
     pairs = pairs_of_mentions(words, both_directions=both_directions)
+    pairs = pairs if in_reach is None else in_reach(question.post, pairs, question.name)
     return replace(with_pairs(question, pairs), mentions=found)
+
+
+def _checked_mention(mention: Any, text: str, name: str) -> Mention:
+    """What a finder found, as a Mention: of whatever module, since a saved folder has its own."""
+    try:
+        start, end, kind, score = read = Mention(*mention) if isinstance(mention, tuple) else mention
+        is_right = 0 <= operator.index(start) < operator.index(end) <= len(text) and 0 <= score <= 1
+        if is_right and (kind is None or isinstance(kind, str)):
+            return read
+    except (TypeError, ValueError):
+        pass
+    rule = f"a list of Mention(start, end, type, score): characters of the text, here of {len(text)}, and 0 to 1"
+    raise ValueError(f"{name}: the function mentions must return {rule}, received {shown(mention)}.")
 
 
 def given_mentions(question: Question) -> list[Mention]:

@@ -15,6 +15,8 @@ from .variational import entity_features, sampled
 
 __all__ = ["PredictiveUncertainty", "check_finite", "monte_carlo_probabilities", "uncertainty"]
 
+PAIRS_AT_ONCE = 256  # that are sampled, whose means take memory S times over
+
 
 class PredictiveUncertainty(NamedTuple):
     probabilities: Tensor  # (P, R), mean over the samples
@@ -41,9 +43,11 @@ def monte_carlo_probabilities(
     """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_samples, 1, *mean.shape[1:], generator=generator).to(mean)  # (S, 1, n, D)
-    means = sampled(mean, variance, noise)  # (S, P, n, D)
-    logits = classifier(entity_features(means, variance.expand_as(means)))  # (S, P, R)
-    return rule.probabilities(logits)
+    logits = []
+    for of_some, their_variance in zip(mean.split(PAIRS_AT_ONCE), variance.split(PAIRS_AT_ONCE)):
+        means = sampled(of_some, their_variance, noise)  # (S, p, n, D)
+        logits.append(classifier(entity_features(means, their_variance.expand_as(means))))  # (S, p, R)
+    return rule.probabilities(torch.cat(logits, dim=1))
 
 
 def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUncertainty:

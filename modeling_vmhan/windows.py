@@ -8,9 +8,10 @@ from typing import NamedTuple
 from .words import Span
 
 
-__all__ = ["MARKERS", "Window", "all_windows", "choose_windows", "insert_markers"]
+__all__ = ["MARKERS", "PAIRS_A_ROW", "Window", "all_windows", "choose_windows", "insert_markers", "with_fewer_pairs"]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
+PAIRS_A_ROW = 128  # of a packed row at most, whose length, and with its square the memory, grows with them
 GRID = 4  # places of a window's start in the length of a window
 
 
@@ -42,6 +43,15 @@ def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each
         place = (first, min(first + budget, length))
         shared.setdefault((*place, pair) if one_pair_each else place, []).append(pair)
     return [Window(*place[:2], pairs) for place, pairs in shared.items()]
+
+
+def with_fewer_pairs(windows: list[Window], most: int) -> list[Window]:
+    """The windows, each as often as it takes for none to have more than `most` pairs."""
+    return [
+        window._replace(pairs=window.pairs[first : first + most])
+        for window in windows
+        for first in range(0, len(window.pairs), most)
+    ]
 
 
 def all_windows(length: int, budget: int) -> list[Window]:

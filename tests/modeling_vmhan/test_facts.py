@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from tiny import close
+from tiny import ALL_MODES, close
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline
 from modeling_vmhan.facts import allowed_labels, facts_of, pairs_of_mentions, possible
@@ -86,12 +86,13 @@ LABELS = ["None", "/per/loc/born", "/per/per/peer", "/per/loc/born (inverse)"]
 def make_pipe(make_model, make_processor):
     """A pipeline that sees the relation `label` between all mentions."""
 
-    def make(label, **fields):
+    def make(label, max_length=128, **fields):
         fields = {"id2label": dict(enumerate(LABELS)), "visual_feature_size": 0, **fields}
-        model = make_model(entity_representation="packed", **fields)
+        model = make_model(**{"entity_representation": "packed", **fields})
         with torch.no_grad():
             model.classifier.bias[LABELS.index(label)] += 20.0
-        return MultimodalRelationClassificationPipeline(model, make_processor(model.config), device="cpu")
+        processor = make_processor(model.config, max_length=max_length)
+        return MultimodalRelationClassificationPipeline(model, processor, device="cpu")
 
     return make
 
@@ -157,7 +158,6 @@ def test_type_constraints(label, constraints, facts, make_pipe):
         ({"type_constraints": {"/per/per/peers": []}}, "type_constraints .*received .*peers"),
         ({"type_constraints": 3}, "type_constraints .*received int: 3"),
         ({"mentions": 3}, "mentions .*received int: 3"),
-        ({"mentions": lambda text: [Mention(90, 95)]}, r"mention .*received .*\(90, 95\)"),
     ],
 )
 def test_wrong_options(options, match, make_pipe):
@@ -181,3 +181,72 @@ def test_the_mentions_of_a_post_can_be_asked_for(mode, make_model, make_processo
         assert places == {mention[:2] for mention in found} and len(found) > 1
     with pytest.raises(ValueError, match="find_mentions"):
         pipe.find_mentions({"text": text, "head": "Ann", "tail": "Bob"})
+
+
+@pytest.mark.parametrize(
+    ("found", "received"),
+    [
+        (None, "None"),
+        ([{"start": 0, "end": 3}], "'start'"),
+        ([3], "3"),
+        ([(0,)], r"\(0,\)"),
+        ([Mention(0, 99)], "start=0, end=99"),
+        ([Mention(3, 3)], "start=3, end=3"),
+        ([Mention(0.0, 3.0)], "start=0.0"),
+        ([Mention(0, 3, 7)], "type=7"),
+        ([Mention(0, 3, None, 1.5)], "score=1.5"),
+        ([Mention(0, 3, None, float("nan"))], "score=nan"),
+    ],
+)
+def test_what_a_finder_must_return(found, received, make_pipe):
+    with pytest.raises(ValueError, match=f"the function mentions .*of 11.*{received}"):
+        make_pipe("None")("ann met bob", mentions=lambda text: found)
+
+
+def test_what_a_finder_may_return(make_pipe):
+    """A Mention of any copy of this package, which is a tuple, in any iterable."""
+    facts = make_pipe("None")("ann met bob", mentions=lambda text: iter([(0, 3), (8, 11, "per", 0.5)]), all_pairs=True)
+    assert [(fact["head_span"], fact["tail_span"]) for fact in facts] == [((0, 3), (8, 11)), ((8, 11), (0, 3))]
+
+
+def test_types_constrain_no_pair_that_was_named(make_pipe):
+    """Whatever else is in the batch."""
+    asking = make_pipe("None")
+    posts = [
+        {"text": "ann met bob", "head": "ann", "tail": "bob"},
+        {"text": "ann met bob", "mentions": ["ann", "bob"]},
+    ]
+    options = {"type_constraints": {label: [] for label in LABELS if label != "None"}, "top_k": None}
+    (named, facts), alone = asking(posts, batch_size=2, **options), asking(posts[0], **options)
+    assert facts == []
+    close(*(torch.tensor([each["score"] for each in answer["top_k"]]) for answer in (named, alone)))
+    assert all(each["score"] > 0 for each in named["top_k"])
+
+
+@ALL_MODES
+def test_mentions_that_no_row_holds_together_are_no_pair(mode, make_pipe):
+    """A long post has facts of mentions that are near to each other; the pair of those at its ends is left out."""
+    pipe = make_pipe("None", entity_representation=mode, max_length=16)
+    text = "ann met bob " + "the red car " * 12 + "paris"
+    facts = pipe({"text": text, "mentions": ["ann", "bob", "paris"]}, all_pairs=True)
+    assert [(fact["head"], fact["tail"]) for fact in facts] == [("ann", "bob"), ("bob", "ann")]
+    with pytest.raises(ValueError, match="max_length"):
+        pipe({"text": text, "head": "ann", "tail": "paris"})
+
+
+@pytest.mark.parametrize("pairs_a_pass", [512, 7])
+def test_many_pairs_share_no_row_and_no_pass(pairs_a_pass, make_pipe, monkeypatch):
+    """A packed row has at most PAIRS_A_ROW pairs, and the answers are those of one row."""
+    post = {"text": "ann met bob in paris", "mentions": ["ann", "met", "bob", "in", "paris"]}
+    pipe = make_pipe("None")
+    one = pipe(post, all_pairs=True)
+    monkeypatch.setattr("modeling_vmhan.processing_vmhan.PAIRS_A_ROW", 7)
+    monkeypatch.setattr("modeling_vmhan.uncertainty.PAIRS_AT_ONCE", 3)
+    rows = pipe.preprocess(post)["encoded"].rows
+    assert [sum(pair > 0 for pair in row["marker_pair"]) for row in rows] == [7 * 4, 7 * 4, 6 * 4]
+    monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.PAIRS_A_PASS", pairs_a_pass)
+    several, other = pipe([post, {**post, "mentions": ["ann", "bob"]}], batch_size=2, all_pairs=True)
+    assert len(one) == len(several) == 20 and len(other) == 2
+    for key in ("score", "none_score"):
+        close(*(torch.tensor([fact[key] for fact in facts]) for facts in (one, several)))
+    close(*(torch.tensor([fact["uncertainty"]["monte_carlo_score"] for fact in facts]) for facts in (one, several)))
