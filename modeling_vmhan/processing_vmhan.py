@@ -25,7 +25,6 @@ from .posts import (
     select,
     sentence_of,
     token_span,
-    with_fewer_pairs,
 )
 from .questions import post_with_pairs
 from .recipe import apply_recipe
