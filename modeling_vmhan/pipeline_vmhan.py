@@ -119,7 +119,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             mentions: what finds the mentions of raw posts in the place of the model: a function of a text that returns
                 `mentions.Mention`s, or the name of a token classification model. A list is a key of the post.
             min_score, min_precision: no facts with a lower score (default 0), or with one that had a lower precision
-                on validation. all_pairs: facts with no relation as well (default False).
+                on validation. all_pairs: every pair, in text order, whatever its relation and score (default False).
             type_constraints: {relation: [[head type, tail type], ...]}, True (default: the model's own) or False.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
