@@ -53,13 +53,15 @@ def mention_loss(logits: Tensor, tags: Tensor, types: Tensor) -> Tensor:
     logits (S, T, 3 + Y); tags, and types of the first words of mentions, are (S, T), `IGNORED` elsewhere.
     """
     logits, num_types = logits.float(), logits.shape[-1] - NUM_TAGS
-    loss = nn.functional.cross_entropy(logits[..., :NUM_TAGS].flatten(0, 1), tags.flatten(), ignore_index=IGNORED)
-    if num_types:
-        terms = nn.functional.cross_entropy(
-            logits[..., NUM_TAGS:].flatten(0, 1), types.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        loss = loss + terms / (types != IGNORED).sum().clamp(min=1)
-    return loss
+    loss = _mean_over_known(logits[..., :NUM_TAGS], tags)
+    return loss + _mean_over_known(logits[..., NUM_TAGS:], types) if num_types else loss
+
+
+def _mean_over_known(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of the tokens whose target is known; 0 without any."""
+    logits, targets = logits.flatten(0, 1), targets.flatten()
+    total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)
 
 
 def first_tokens(words: Sequence[Span], offsets: Sequence[Span]) -> list[int]:

@@ -155,7 +155,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             if name != "top_k" or value is not None:  # None: all
                 options[name] = read_value(value, OPTIONS[name], name)
         if isinstance(options.get("mentions"), (str, Pipeline)):
-            options["mentions"] = _finder_by(options["mentions"])
+            options["mentions"] = _finder_by(options["mentions"], self.device)
         if isinstance(options.get("type_constraints"), dict):
             options["type_constraints"] = read_constraints(options["type_constraints"], self.model.config.labels)
         return tuple({name: options[name] for name in names if name in options} for names in STEPS)
@@ -322,8 +322,9 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 
 
 @lru_cache(maxsize=2)
-def _finder_by(model: str | Pipeline) -> MentionFinder:
-    return token_classification_finder(model)
+def _finder_by(model: str | Pipeline, device: torch.device) -> MentionFinder:
+    options = {"device": device} if isinstance(model, str) else {}
+    return token_classification_finder(model, **options)
 
 
 def _is_for_several_passes(question: Question, encoded: EncodedPost) -> bool:

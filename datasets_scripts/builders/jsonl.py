@@ -37,6 +37,7 @@ from datasets_scripts.schema import with_hypergraph
 from datasets_scripts.tables import csv_names, csv_rows, json_lines, parse_row, row_values
 from model_cards.secrets import without_secrets
 from modeling_vmhan.direction import directed_labels, to_text_order
+from modeling_vmhan.labels import NONE_LABELS
 
 
 __all__ = ["Posts", "PostsConfig", "read_labels", "read_posts", "read_rows"]
@@ -58,6 +59,8 @@ class PostsConfig(datasets.BuilderConfig):
     order_blind: bool = False
     symmetric_relations: list[str] | None = None  # with order_blind: those that point both ways
     selector: SelectorByRule | None = None  # what puts a pair's phrases and objects in order, as for MNRE
+    # Pairs that are not listed will be examples of no relation: so no listed one need be.
+    unlisted_are_none: bool = False
     file: str | None = None  # of the folder: all posts, as the split train, for `datasets_scripts.splitting`
     image_dir: str | None = None  # where the images are, if not in the folder
 
@@ -119,7 +122,8 @@ class Posts(FolderBuilder):
         return [datasets.SplitGenerator(name="train", gen_kwargs={"split": path.stem, "path": path})]
 
     def _labels(self) -> list[str]:
-        return read_labels(self.folder, self._text_files(self.folder, self.config))
+        files = self._text_files(self.folder, self.config)
+        return read_labels(self.folder, files, unlisted_are_none=self.config.unlisted_are_none)
 
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         symmetric = self.config.symmetric_relations or []
@@ -156,9 +160,12 @@ def read_posts(path: Path, *, labels: list[str], split: str) -> Iterator[tuple[s
         yield place, post
 
 
-def read_labels(folder: Path, files: Mapping[str, Path] | None = None) -> list[str]:
+def read_labels(
+    folder: Path, files: Mapping[str, Path] | None = None, *, unlisted_are_none: bool = False
+) -> list[str]:
     """The relations, order = id: those of labels.json; else those of all rows, the none label first, then by name.
-    Rows are those of `files`, by split; left out, of the folder's.
+    Rows are those of `files`, by split; left out, of the folder's. With `unlisted_are_none` rows that have none of
+    `NONE_LABELS` get the first one.
 
     ValueError if labels.json is malformed, or there is not exactly one none label.
     """
@@ -173,6 +180,9 @@ def read_labels(folder: Path, files: Mapping[str, Path] | None = None) -> list[s
         labels, source = sorted(set().union(*seen.values())), f"the rows of {folder}"
         if "train" in seen and (untrained := sorted(set(labels) - seen["train"])):
             logger.warning("%s: relations that no training pair has, perhaps misspelt: %s", folder, untrained)
+        if unlisted_are_none and not set(labels) & set(NONE_LABELS):
+            labels = [NONE_LABELS[0], *labels]
+            logger.warning("%s: no pair is labelled as without a relation: %r is that label", folder, NONE_LABELS[0])
     try:
         none_first = none_label_first(labels)
     except ValueError as error:

@@ -221,6 +221,8 @@ class DataArguments:
         own = {} if self.data is None else {"file": self.own_file, "image_dir": self._image_dir()}
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
         names += ("order_blind", "symmetric_relations", "selector")
+        if self.dataset == "jsonl" and self.unlisted_are_none:
+            own["unlisted_are_none"] = True
         given = {name: getattr(self, name) for name in names} | own
         return {name: value for name, value in given.items() if value is not None}
 

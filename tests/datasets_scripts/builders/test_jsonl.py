@@ -267,8 +267,10 @@ def test_labels_are_collected_with_the_none_label_first(folder, caplog):
     write(folder, pair(relation="works_for"))
     with pytest.raises(ValueError, match=r"rows of .*mine: .*\['works_for'\]"):
         read_labels(folder)
+    assert read_labels(folder, unlisted_are_none=True) == ["None", "works_for"]
+    assert "'None' is that label" in caplog.text
     write(folder, "text,head,tail,relation", "a b,a,b,no_relation", "a b,a,b,peer", name="test.csv")
-    assert read_labels(folder) == ["no_relation", "peer", "works_for"]
+    assert read_labels(folder) == read_labels(folder, unlisted_are_none=True) == ["no_relation", "peer", "works_for"]
     assert "no training pair has, perhaps misspelt: ['no_relation', 'peer']" in caplog.text
 
 
