@@ -23,18 +23,20 @@ def allowed_by_types(questions: Sequence[Question], config: VMHANConfig, constra
     """Which labels the types of the mentions allow each pair, (P, R) bool; None where nothing is constrained. Of a
     question that names its pairs nothing is, whatever else is in the batch.
 
-    constraints: True for the config's, False for none, or a dict in their place.
+    constraints: True for the config's, False for none, or a dict in their place; None for the config's where the
+    model itself found the mentions.
     """
-    given = config.type_constraints if constraints is True else constraints or {}
+    given = config.type_constraints if constraints in (None, True) else constraints or {}
     by_label = constraints_of(config.labels, given)
     if not by_label or not any(question.mentions for question in questions):
         return None
-    types, is_fact = [], []
+    types, is_bound = [], []
     for question in questions:
         known = {span: mention.type for span, mention in (question.mentions or {}).items()}
         types += [(known.get(pair["head"]), known.get(pair.get("tail"))) for pair in question.post["pairs"]]
-        is_fact += [question.asks_for_facts] * len(question.post["pairs"])
-    return allowed_labels(types, config.labels, by_label) | ~torch.tensor(is_fact).unsqueeze(-1)
+        binds = question.asks_for_facts and (constraints is not None or question.knows_types)
+        is_bound += [binds] * len(question.post["pairs"])
+    return allowed_labels(types, config.labels, by_label) | ~torch.tensor(is_bound).unsqueeze(-1)
 
 
 def answers_of(

@@ -120,7 +120,8 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 `mentions.Mention`s, or the name of a token classification model. A list is a key of the post.
             min_score, min_precision: no facts with a lower score (default 0), or with one that had a lower precision
                 on validation. all_pairs: every pair, in text order, whatever its relation and score (default False).
-            type_constraints: {relation: [[head type, tail type], ...]}, True (default: the model's own) or False.
+            type_constraints: {relation: [[head type, tail type], ...]}, True (the config's) or False. Default: the
+                config's for mentions that the model found itself; other finders' types may be worth less.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 32, at most 10,000). seed: of their noise
@@ -236,7 +237,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         rows = self.processor.collate_rows(sentences).to(self.device)
         found, memory = self.model.find_mentions(sentences, **rows)
         for i, mentions in zip(raw, found):
-            questions[i] = self._with_choices(self._about(questions[i], mentions))
+            questions[i] = replace(self._with_choices(self._about(questions[i], mentions)), knows_types=True)
             if questions[i].post["pairs"]:
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
@@ -264,7 +265,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         num_samples: int = 32,
         seed: int = 0,
         explain: bool = False,
-        type_constraints: Any = True,
+        type_constraints: Any = None,
     ) -> list[tuple]:
         """For each question itself, the probabilities of its pairs, their worth, and what explains them."""
         config, inputs = self.model.config, self.processor.collate(encoded).to(self.device)

@@ -50,6 +50,7 @@ class Question:
     name: str
     form: Literal["pair", "pairs", "mentions", "post"]
     mentions: Mapping[Span, Mention] | None = None  # by their spans, whose pairs the post has; None: not known yet
+    knows_types: bool = False  # whether the model itself found the mentions, with types as it has learned them
 
     @property
     def asks_for_facts(self) -> bool:

@@ -139,6 +139,7 @@ def typed(text):
     ("label", "constraints", "facts"),
     [
         ("/per/per/peer", True, {("ann", "/per/per/peer", "bob")}),
+        ("/per/per/peer", None, {(a, "/per/per/peer", b) for a, b in combinations(["ann", "bob", "paris"], 2)}),
         ("/per/per/peer", False, {(a, "/per/per/peer", b) for a, b in combinations(["ann", "bob", "paris"], 2)}),
         ("/per/per/peer", {"/per/per/peer": [["per", "loc"]]},
          {("ann", "/per/per/peer", "paris"), ("bob", "/per/per/peer", "paris")}),
@@ -147,8 +148,18 @@ def typed(text):
     ],
 )  # fmt: skip
 def test_type_constraints(label, constraints, facts, make_pipe):
-    found = make_pipe(label, order_blind=True)(TEXT, mentions=typed, type_constraints=constraints)
+    options = {} if constraints is None else {"type_constraints": constraints}  # by default a finder's types bind not
+    found = make_pipe(label, order_blind=True)(TEXT, mentions=typed, **options)
     assert said(fact for fact in found if fact["score"] > 0.2) == facts  # a fourth for two mentions of 0.5 each
+
+
+def test_types_that_the_model_found_itself_bind_by_default(make_pipe):
+    pipe = make_pipe("/per/per/peer", order_blind=True, mentions=True)
+    with torch.no_grad():
+        pipe.model.mention_head.output.bias[1] += 100.0  # each word is a mention
+        pipe.model.mention_head.output.bias[3 + pipe.model.config.mention_types.index("loc")] += 100.0  # and a place
+    assert said(pipe("ann bob")) == set()
+    assert said(pipe("ann bob", type_constraints=False)) == {("ann", "/per/per/peer", "bob")}
 
 
 @pytest.mark.parametrize(
