@@ -218,6 +218,14 @@ def seeing(make_model, make_pipe, make_vision_config):
     return make_pipe(model=make_model(vision_encoder="transformers", vision_config=make_vision_config(hidden_size=8)))
 
 
+@pytest.fixture(scope="module")
+def seeing_folder(seeing, tmp_path_factory):
+    """It, saved."""
+    folder = tmp_path_factory.mktemp("seeing") / "model"
+    seeing.save_pretrained(folder)
+    return folder
+
+
 def _features(count, seed):
     return torch.randn(count, VISUAL_SIZE, generator=torch.Generator().manual_seed(seed)).tolist()
 

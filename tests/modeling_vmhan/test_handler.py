@@ -32,20 +32,13 @@ print(json.dumps([endpoint(request) for request in requests]), file=open(sys.arg
 
 
 @pytest.fixture(scope="module")
-def folder(seeing, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("endpoint") / "model"
-    seeing.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def picture():
     file = io.BytesIO()
     Image.effect_noise((64, 48), 90).save(file, format="PNG")
     return file.getvalue()
 
 
-def test_an_endpoint_answers_as_the_pipeline_does(folder, seeing, picture, run_stranger, tmp_path):
+def test_an_endpoint_answers_as_the_pipeline_does(seeing_folder, seeing, picture, run_stranger, tmp_path):
     encoded = base64.b64encode(picture).decode()
     boxed = {"text": POST["text"], "head": "Bob", "tail": [0, 0, 20, 20]}
     requests = [
@@ -56,7 +49,7 @@ def test_an_endpoint_answers_as_the_pipeline_does(folder, seeing, picture, run_s
         {"inputs": [POST, {**POST, "image": "/etc/passwd"}, {**POST, "head": "Eve", "id": 7}, POST]},
     ]
     (tmp_path / "requests.json").write_text(json.dumps(requests))
-    run_stranger(ENDPOINT, folder, tmp_path / "requests.json", tmp_path / "answers.json")
+    run_stranger(ENDPOINT, seeing_folder, tmp_path / "requests.json", tmp_path / "answers.json")
     one, two, facts, explained, mixed = json.loads((tmp_path / "answers.json").read_text())
 
     assert one["score"] == pytest.approx(seeing({**POST, "image": picture})["score"], abs=1e-4)
@@ -117,13 +110,13 @@ def test_every_parameter_is_an_option_of_the_pipeline(pipe):
 
 
 @pytest.mark.parametrize("data", [POST, {"inputs": None}, ["a"]])
-def test_a_request_without_inputs_is_an_error(data, folder):
+def test_a_request_without_inputs_is_an_error(data, seeing_folder):
     handler = object.__new__(EndpointHandler)
     with pytest.raises(ValueError, match="inputs"):
         handler(data)
 
 
-def test_the_folder_s_requirements_are_this_project_s(folder):
+def test_the_folder_s_requirements_are_this_project_s(seeing_folder):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert set(REQUIREMENTS) <= set(project)
-    assert (folder / "requirements.txt").read_text().splitlines() == list(REQUIREMENTS)
+    assert (seeing_folder / "requirements.txt").read_text().splitlines() == list(REQUIREMENTS)

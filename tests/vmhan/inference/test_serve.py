@@ -137,21 +137,14 @@ def test_a_picture_beyond_the_limits_is_an_error_of_its_post(image, limits, reas
 
 
 @pytest.fixture(scope="module")
-def model(seeing, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served") / "model"
-    seeing.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def service(model):
+def service(seeing_folder):
     """`service.ask(body)` -> (status, what the body holds), by a service of two replicas, which SIGTERM ends."""
     with socket.socket() as free, socket.socket() as other:
         free.bind(("127.0.0.1", 0)), other.bind(("127.0.0.1", 0))
         port, metrics = (s.getsockname()[1] for s in (free, other))
     flags = {"port": port, "metrics_port": metrics, "num_replicas": 2, "batch_size": 8, "timeout": TIMEOUT}
     flags |= {"max_body_bytes": MOST_BYTES, "max_pixels": MOST_PIXELS, "url_timeout": 60, "batch_wait": 0.02}
-    command = [sys.executable, "-m", "vmhan", "serve", str(model), "--allow_private_urls"]
+    command = [sys.executable, "-m", "vmhan", "serve", str(seeing_folder), "--allow_private_urls"]
     command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
     paths = os.pathsep.join([str(ROOT), *sys.path])
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
