@@ -110,7 +110,7 @@ def test_every_parameter_is_an_option_of_the_pipeline(pipe):
 
 
 @pytest.mark.parametrize("data", [POST, {"inputs": None}, ["a"]])
-def test_a_request_without_inputs_is_an_error(data, seeing_folder):
+def test_a_request_without_inputs_is_an_error(data):
     handler = object.__new__(EndpointHandler)
     with pytest.raises(ValueError, match="inputs"):
         handler(data)
