@@ -14,7 +14,7 @@ import yaml
 from model_cards.secrets import without_secrets
 
 
-__all__ = ["check_folder_or_hub_name", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
+__all__ = ["aligned", "check_folder_or_hub_name", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
 
 LONGEST, MANY = 80, 1000  # characters and number of names that are compared; difflib's time grows with their square
 USER_ERRORS = (ValueError, OSError, ImportError, yaml.YAMLError)
@@ -45,6 +45,17 @@ def run_command(name: str, main: Callable[[], Any]) -> int:
     finally:
         argparse.ArgumentParser.error = own
     return code if isinstance(code, int) else 0
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table whose cells are texts: the first and last column to the left, those between to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        "  ".join(
+            [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(between, widths[1:])), last]
+        ).rstrip()
+        for first, *between, last in rows
+    ]
 
 
 def nearest_file(path: str | Path) -> str:

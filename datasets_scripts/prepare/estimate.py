@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from datasets_scripts.commands import aligned
 from datasets_scripts.nodes.pairs import FIELDS, PostAndImage
 from datasets_scripts.nodes.selection_llm import LLMSelector
 from datasets_scripts.prepare.images import image_record, open_image, write_image_shard
@@ -48,12 +49,7 @@ def estimate(plan: Plan, tools: Tools) -> str:
             number = sum(name == field for name, _ in asked)
             most = "at most " if is_bound and field == "objects" else ""
             rows.append((f"requests: {field.replace('_', ' ')}", f"{most}{number:,}", _minutes(number), "at 1 s each"))
-    widths = [max(map(len, column)) for column in zip(HEAD, *rows)]
-    aligned = [
-        f"{what:{widths[0]}}  {number:>{widths[1]}}  {minutes:>{widths[2]}}  {how}".rstrip()
-        for what, number, minutes, how in (HEAD, *rows)
-    ]
-    return "\n".join([*aligned, AFTER])
+    return "\n".join([*aligned([HEAD, *rows]), AFTER])
 
 
 def _timed(plan: Plan, tools: Tools, shards: list[Shard]) -> tuple[float, float, int]:

@@ -15,7 +15,9 @@ from vmhan.inference.answers import answer_rows
 from vmhan.inference.question_files import PASSED, read_questions
 
 
-__all__ = ["Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray"]
+__all__ = [
+    "Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray", "answer_rows_read", "rows_of_a_job",
+]  # fmt: skip
 
 # An error of the machine, after which every later row would fail as well (torch before 2.8 has no name for it).
 MACHINE_FAILED = (getattr(torch, "AcceleratorError", MemoryError), MemoryError)
@@ -44,18 +46,23 @@ def answer_here(
     rows = read_questions(path, image_root=image_root, skip=skip, with_post=with_post)
     numbered = enumerate(rows, start=skip + 1)
     while batch := dict(itertools.islice(numbered, batch_size)):
-        failed = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
-        questions = {number: row for number, row in batch.items() if number not in failed}
-        asked = {number: {key: row[key] for key in row if key != PASSED} for number, row in questions.items()}
-        answers, unanswered = answer_batch(pipe, asked, batch_size)
-        lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
-        errors = []
-        for number, reason in sorted((failed | unanswered).items()):
-            identity = questions.get(number, {}).get("id")
-            errors.append(
-                {"row": number, "id": None if identity is None else str(identity), "reason": without_secrets(reason)}
-            )
-        yield Answered(len(batch), lines, errors)
+        yield answer_rows_read(pipe, batch)
+
+
+def answer_rows_read(pipe: Pipe, batch: dict[int, Question | ValueError]) -> Answered:
+    """Answer rows as `read_questions` gives them, by their numbers in the file from 1, in one batch."""
+    failed = {number: str(row) for number, row in batch.items() if isinstance(row, ValueError)}
+    questions = {number: row for number, row in batch.items() if number not in failed}
+    asked = {number: {key: row[key] for key in row if key != PASSED} for number, row in questions.items()}
+    answers, unanswered = answer_batch(pipe, asked, len(batch))
+    lines = [line for number in answers for line in answer_rows(number, questions[number], answers[number])]
+    errors = []
+    for number, reason in sorted((failed | unanswered).items()):
+        identity = questions.get(number, {}).get("id")
+        errors.append(
+            {"row": number, "id": None if identity is None else str(identity), "reason": without_secrets(reason)}
+        )
+    return Answered(len(batch), lines, errors)
 
 
 def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
@@ -96,12 +103,17 @@ def answer_on_ray(
     file of `total` rows, and compute on as many threads as this process would. `run_in_order` describes the last two
     arguments.
     """
-    rows = math.ceil(max(ROWS_A_JOB, (total - skip) / MAX_JOBS) / batch_size) * batch_size
+    rows = rows_of_a_job(total - skip, batch_size)
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
     options = {"batch_size": batch_size, "with_post": with_post}
     make_worker = partial(_Answerer, load_pipe, path, image_root, torch.get_num_threads(), **options)
     for answered in run_in_order(jobs, make_worker, num_workers=num_workers, address=address):
         yield Answered(*answered)
+
+
+def rows_of_a_job(total: int, batch_size: int) -> int:
+    """How many of `total` rows a Ray worker answers at a time."""
+    return math.ceil(max(ROWS_A_JOB, total / MAX_JOBS) / batch_size) * batch_size
 
 
 class _Answerer:

@@ -12,6 +12,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_jsonl, write_parquet
 from vmhan.inference.detecting import DetectingPipeline, detector_of
+from vmhan.inference.estimate import estimate, measure
 from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
 from vmhan.inference.graph_picture import write_picture
 from vmhan.inference.mention_finders import FINDERS, find_mention_finder
@@ -66,6 +68,9 @@ def main(argv: list[str] | None = None) -> int:
         stack.enter_context(standard_streams(arguments))
         stack.enter_context(ResumableOutput.only_here(arguments.output, also_made(arguments)))
         total = count_questions(arguments.input)
+        if arguments.dry_run:
+            print(dry_run(arguments, total))
+            return 0
         if arguments.engine == "ray":
             stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
         pipe = load_pipeline(arguments)
@@ -85,6 +90,18 @@ def main(argv: list[str] | None = None) -> int:
     if output.failed:
         logger.error("%d of %d rows failed, see %s", output.failed, output.rows, output.errors)
     return int(output.failed > 0)
+
+
+def dry_run(arguments: argparse.Namespace, total: int) -> str:
+    """What `estimate` says of this run; --output is left as it is."""
+    if not total:
+        return f"{arguments.input} has no row: there is nothing to answer."
+    start = time.perf_counter()
+    pipe = load_pipeline(arguments)
+    start = time.perf_counter() - start
+    made, rows = products(arguments, pipe.model.config), {"total": total, "batch_size": arguments.batch_size}
+    sample = measure(pipe, arguments.input, arguments.image_root, made, **rows, with_post=arguments.with_post)
+    return estimate(sample, **rows, start=start, workers=arguments.num_workers)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -116,6 +133,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--engine", choices=ENGINES, default="local", help="who answers: this process, or Ray workers")
     parser.add_argument("--num_workers", type=_positive, default=1, help="of Ray, one a device (default 1)")
     parser.add_argument("--ray_address", help="of a Ray cluster, such as auto (default: start one on this machine)")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="answer a sample, tell what all would take, write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever OUT holds")
     arguments = parser.parse_args(argv)
     is_folder = arguments.input.is_dir()

@@ -132,18 +132,17 @@ class ResumableOutput:
             for line in lines:
                 if not line.endswith(b"\n"):
                     break
-                record = json.loads(line)
-                digest = record["sha256"]
-                del record["sha256"]
+                record = line[: -len(_sealed(""))] + b"}"
                 before = _digest_of(record, before)
-                if digest != before:
+                if not line.endswith(_sealed(before)):
                     raise LookupError("sha256")
-                yield record, digest, len(line)
+                yield json.loads(record), before, len(line)
 
     def _write(self, record: dict[str, Any]) -> None:
         """Append a line to the part file and have it on the disk."""
-        digest = _digest_of(record, self._digest)
-        line = json.dumps({**record, "sha256": digest}, allow_nan=False).encode("ascii") + b"\n"
+        text = json.dumps(record, allow_nan=False).encode("ascii")
+        digest = _digest_of(text, self._digest)
+        line = text[:-1] + _sealed(digest)
         self._check_part()
         try:
             self._file.write(line)
@@ -207,6 +206,11 @@ class ResumableOutput:
             )
 
 
-def _digest_of(record: dict[str, Any], before: str) -> str:
-    """The SHA-256 of the record and, as `before` is theirs, of all before it."""
-    return hashlib.sha256((before + json.dumps(record)).encode("ascii")).hexdigest()
+def _digest_of(record: bytes, before: str) -> str:
+    """The SHA-256 of the record's JSON and, as `before` is theirs, of all before it."""
+    return hashlib.sha256(before.encode("ascii") + record).hexdigest()
+
+
+def _sealed(digest: str) -> bytes:
+    """The end of a record's line, in the place of its JSON's last brace."""
+    return f', "sha256": "{digest:64}"}}\n'.encode("ascii")

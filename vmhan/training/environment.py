@@ -12,23 +12,26 @@ import psutil
 import torch
 
 
-__all__ = ["describe_environment", "peak_memory"]
+__all__ = ["describe_environment", "peak_bytes", "peak_memory"]
 
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "scikit-learn")
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def peak_memory() -> str:
-    """The most that this process had in memory at once, and of a GPU the most that its tensors took, such as "1.2 GB";
-    where the system does not tell the peak, what it has now.
-    """
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    peak = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-    said = f"{(peak or [psutil.Process().memory_info().rss])[0] / 1e9:.1f} GB"
+    """`peak_bytes`, and of a GPU the most that its tensors took, such as "1.2 GB"."""
+    said = f"{peak_bytes() / 1e9:.1f} GB"
     if torch.cuda.is_available():
         said += f", of the GPU {torch.cuda.max_memory_allocated() / 1e9:.1f} GB"
     return said
+
+
+def peak_bytes() -> int:
+    """The most that this process had in memory at once; where the system does not tell the peak, what it has now."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
+    peak = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+    return (peak or [psutil.Process().memory_info().rss])[0]
 
 
 def describe_environment() -> dict[str, Any]:
