@@ -15,7 +15,7 @@ from modeling_vmhan import (
     VMHANConfig,
     VMHANForRelationClassification,
 )
-from modeling_vmhan.configuration_vmhan import PLAIN_ENCODERS
+from modeling_vmhan.configuration_vmhan import NO_PROPAGATION, PLAIN_ENCODERS
 from modeling_vmhan.precision import least_score
 from vmhan.scoring.scorer import score
 
@@ -40,6 +40,7 @@ INVALID_VALUES = {
     "num_heads": [5],
     "hyperedges": [[], ["global", "global"], ["global", "local"], "global", [["global"]]],
     "hypergraph_encoder": ["hypergraph"],
+    "hypergraph_scope": ["posts", True],
     "variational": ["false"],
     "variance_eps": [0.0, float("nan")],
     "safe_start": ["true", 1],
@@ -93,6 +94,14 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
         ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
         ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
+        *(
+            ({"hypergraph_scope": "post", "hypergraph_encoder": name}, f"hypergraph_scope='post', .*='{name}'")
+            for name in NO_PROPAGATION
+        ),
+        (
+            {"hypergraph_scope": "post", "hyperedges": ["pairwise"]},
+            r"hypergraph_scope='post', hyperedges=\['pairwise'\]",
+        ),
     ],
 )
 def test_fields_that_do_not_go_together(fields, match, make_config):
@@ -119,6 +128,7 @@ EFFECTS = {
     "num_heads": (2, "logits", {}),
     "hyperedges": (["global", "intra"], "logits", {}),
     "hypergraph_encoder": ("variational_gcn", "parameters", {}),
+    "hypergraph_scope": ("post", "logits", {}),
     "variational": (False, "parameters", {}),
     "variance_eps": (0.5, "logits", {}),
     "safe_start": (True, "logits", {}),

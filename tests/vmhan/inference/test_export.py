@@ -188,10 +188,12 @@ def test_a_marker_model_of_text_alone_in_onnx(needs_onnx, make_small, make_proce
     assert largest_difference(model, processor, partial(run_session, session)) < 1e-4
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_isolated_image_text_a_safe_start_and_sampling_in_onnx(mode, needs_onnx, make_small, make_processor, tmp_path):
+@pytest.mark.parametrize(("mode", "scope"), [*((mode, "pair") for mode in MODES), ("packed", "post")])
+def test_isolated_image_text_a_safe_start_and_sampling_in_onnx(
+    mode, scope, needs_onnx, make_small, make_processor, tmp_path
+):
     fields = {"image_text_visibility": "isolated", "safe_start": True, "sample_nodes": True, "none_bias": -2.0}
-    model = make_small(entity_representation=mode, **fields)
+    model = make_small(entity_representation=mode, hypergraph_scope=scope, **fields)
     with torch.no_grad():
         for layer in model.vmhan.layers:
             layer.node_mean_value.weight.normal_(std=0.2)
