@@ -168,7 +168,7 @@ def test_so_does_the_post_s_column(incidence_of_posts, posts, number, share):
 
 @pytest.fixture(scope="module")
 def incidence_of_posts(make_model, make_processor):
-    """`incidence_of_posts(posts, i)`: of each post its hyperedges in order, {(node, membership)}."""
+    """`incidence_of_posts(posts, i)`: of each post its hyperedges, sorted, each the membership of all nodes."""
     models = [make_model(**fields, hypergraph_scope="post") for fields in CONFIGS[:4]]
 
     def incidence_of_posts(posts, i):
@@ -176,7 +176,7 @@ def incidence_of_posts(make_model, make_processor):
         with torch.no_grad():
             incidence = models[i].vmhan(**inputs).incidence
         codes = (inputs["membership"] * incidence).transpose(1, 2)  # (B, E, N)
-        return [[edge.tolist() for edge in of_post if edge.any()] for of_post in codes]
+        return [sorted(edge.tolist() for edge in of_post if edge.any()) for of_post in codes]
 
     return incidence_of_posts
 

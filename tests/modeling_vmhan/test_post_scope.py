@@ -2,11 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from tiny import ALL_MODES, close, without_labels
 
 from modeling_vmhan import VMHANForRelationClassification
+from modeling_vmhan.drawing import NODE_COLOURS
 from modeling_vmhan.hyperedges import POST_FAMILIES, hypergraph_of
 from modeling_vmhan.post_graph import MOST_PAIRS
 
@@ -281,6 +283,38 @@ def test_the_pipeline_answers_the_pairs_of_a_post_together(make_post_model, make
     assert all(abs(a["score"] - b["score"]) > 1e-4 for a, b in zip(together, alone))
     assert [a["score"] for a in alone] == pytest.approx([pipe(question | {"pairs": [p]})[0]["score"] for p in pairs])
     assert all(answer["uncertainty"]["mutual_information"] > 1e-4 for answer in together)
+
+
+def test_an_explanation_is_of_the_whole_post(make_post_model, make_pipe, posts):
+    """Each pair's has all nodes, its own head and tail among them, and the hyperedges by name, and so the picture."""
+    pipe, post = make_pipe(model=make_post_model()), posts()[0]
+    answers = pipe(post, explain=True)
+    for pair, answer in enumerate(answers):
+        nodes, hyperedges = answer["explanation"]["nodes"], answer["explanation"]["hyperedges"]
+        texts = {kind: [node["text"] for node in nodes if node["kind"] == kind] for kind in {n["kind"] for n in nodes}}
+        assert (texts["head"], texts["tail"]) == ([answer["head"]], [answer["tail"]])
+        words = {"Ann", "Bob", "Paris", "Zulu band"} - {answer["head"], answer["tail"]}
+        assert set(texts["mention"]) == words
+        assert texts["pair"] == ["Ann - Bob", "Bob - Zulu band", "Paris - Ann"]
+        assert sum(node["weight"] for node in nodes) == pytest.approx(1, abs=1e-5)
+        own = [node["weight"] for node in nodes if node["kind"] == "pair"]
+        assert max(own) == own[pair]  # half of a node's share is always its own, in each layer
+        names = [edge["name"] for edge in hyperedges]
+        assert names[:4] == ["pair: Ann - Bob", "pair: Bob - Zulu band", "pair: Paris - Ann", "mention: Ann"]
+        assert names[-5:] == ["mention-visual: Zulu band", "mention-visual: Paris", "textual", "visual", "global"]
+        by_name = {edge["name"]: {nodes[member["node"]]["text"] for member in edge["members"]} for edge in hyperedges}
+        assert by_name["mention: Bob"] == {"Bob", "Ann - Bob", "Bob - Zulu band"}
+        assert all(sum(member["weight"] for member in edge["members"]) == pytest.approx(1) for edge in hyperedges)
+        picture = np.asarray(answer["explanation"]["picture"])
+        assert (picture == NODE_COLOURS["pair"]).all(axis=-1).sum() > 1000
+
+
+def test_the_picture_of_very_many_pairs_shows_the_heaviest(make_post_model, make_pipe):
+    tokens = [*"Ann met Bob in Paris with the Zulu band at night".split()]
+    pairs = [{"head": (i, i + 1), "tail": (j, j + 1)} for i in range(8) for j in range(8) if i != j]
+    answers = make_pipe(model=make_post_model())({"tokens": tokens, "pairs": pairs}, explain=True)
+    assert len(answers) == 56 and len(answers[0]["explanation"]["nodes"]) == 64
+    assert answers[0]["explanation"]["picture"].height < 1500
 
 
 def toy_post(friend, place, label):

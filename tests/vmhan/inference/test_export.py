@@ -173,9 +173,17 @@ def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     assert 0 < ratio["quartile_1"] <= ratio["median"] <= ratio["quartile_3"]
 
 
-@pytest.mark.parametrize("preset", ["no_vhan", "gcn"])
-def test_models_of_other_presets_as_programs(preset, make_small, make_processor):
-    model = make_small(preset)
+@pytest.mark.parametrize(
+    ("preset", "fields"),
+    [
+        ("no_vhan", {}),
+        ("gcn", {}),
+        ("full", {"hypergraph_scope": "post", "entity_representation": "marker"}),
+        ("hgnn", {"hypergraph_scope": "post", "entity_representation": "span", "visual_feature_size": 0}),
+    ],
+)
+def test_models_of_other_presets_as_programs(preset, fields, make_small, make_processor):
+    model = make_small(preset, **fields)
     processor = make_processor(model.config)
     assert largest_difference(model, processor, export_program(model, processor).module()) < 1e-4
 
