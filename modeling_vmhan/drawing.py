@@ -129,7 +129,7 @@ class _Drawing:
         self.bottom += 2.2 * SMALL
 
     def regions(self, image: Image.Image | None) -> None:
-        """The image with its outlined regions; beside it the heaviest nodes that are not there nor in the sentence."""
+        """The image with its outlined regions; beside it the nodes that are neither there nor in the sentence."""
         x, y = MARGIN, self.bottom
         if image is not None:
             scale = min(PANEL[0] / image.width, PANEL[1] / image.height)
@@ -140,7 +140,8 @@ class _Drawing:
         bottom = self.bottom  # of the image
         beside = [i for i, node in enumerate(self.nodes) if node["characters"] is None and i not in self.node_ends]
         beside = [i for i in beside if image is None or self.nodes[i]["kind"] != "image"]
-        beside = sorted(sorted(beside, key=lambda i: -self.nodes[i]["weight"])[:MAX_BARS])
+        pairs = sorted((i for i in beside if self.nodes[i]["kind"] == "pair"), key=lambda i: -self.nodes[i]["weight"])
+        beside = [i for i in beside if i not in pairs[MAX_BARS:]]  # of which a post may have hundreds
         y = max(y, bottom - len(beside) * (CHIP + 22) + 22)  # low, so that few lines cross the image
         for i, node in enumerate(self.nodes):
             colour = NODE_COLOURS[node["kind"]]
