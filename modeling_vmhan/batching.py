@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .hyperedges import MEMBERSHIP_OF, PAIR_FAMILIES
+from .post_graph import PostGraph
 from .posts import pad_rows
 from .words import Span
 
 
-__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "visual_tensors"]
+__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "has_same_rows", "visual_tensors"]
 
 
 @dataclass
@@ -44,6 +45,7 @@ class EncodedPost:
     objects: Tensor | None = None  # (O, V)
     pixels: Tensor | None = None  # (1 + O, 3, S, S), or (1, 3, S, S) for an encoder that takes boxes
     boxes: Tensor | None = None  # (O, 4), relative, with pixels
+    graph: PostGraph | None = None  # of a model whose hypergraphs are of posts
     # for a model that finds mentions: the words' characters, and of each row (word, its first token's position)
     words: list[Span] = field(default_factory=list)
     word_places: list[list[tuple[int, int]]] = field(default_factory=list)
@@ -52,6 +54,12 @@ class EncodedPost:
     def num_objects(self) -> int:
         regions = self.objects if self.objects is not None else self.boxes
         return 0 if regions is None else len(regions)
+
+
+def has_same_rows(sentence: EncodedPost, encoded: EncodedPost) -> bool:
+    """Whether a post has one encoder row, and the same with its pairs' markers behind as without."""
+    ids = [[row["input_ids"] for row in post.rows] for post in (sentence, encoded)]
+    return len(ids[0]) == len(ids[1]) == 1 and ids[1][0][: len(ids[0][0])] == ids[0][0]
 
 
 def given_incidence(pairs: list[EncodedPair], *, has_regions: bool) -> Tensor:

@@ -18,9 +18,11 @@ __all__ = ["PRESETS", "VMHANConfig"]
 
 ENTITY_REPRESENTATIONS = ("marker", "span", "packed")
 PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
-HYPERGRAPH_ENCODERS = ("vhan", "mean", "none", "variational_gcn", *PLAIN_ENCODERS)
-SAFE_ENCODERS = ("vhan", "mean", "none")  # which can begin as if they were not there
+NO_PROPAGATION = ("mean", "none")
+HYPERGRAPH_ENCODERS = ("vhan", *NO_PROPAGATION, "variational_gcn", *PLAIN_ENCODERS)
+SAFE_ENCODERS = ("vhan", *NO_PROPAGATION)  # which can begin as if they were not there
 IMAGE_TEXT_VISIBILITIES = ("joint", "isolated")
+HYPERGRAPH_SCOPES = ("pair", "post")
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
 # Which fields choose among names, and which rule each number follows (see `check_number`).
@@ -28,6 +30,7 @@ CHOICES = {
     "entity_representation": ENTITY_REPRESENTATIONS,
     "image_text_visibility": IMAGE_TEXT_VISIBILITIES,
     "hypergraph_encoder": HYPERGRAPH_ENCODERS,
+    "hypergraph_scope": HYPERGRAPH_SCOPES,
     "vision_encoder": VISION_ENCODERS,
     "variational": (True, False),
     "order_blind": (True, False),
@@ -50,14 +53,14 @@ NUMBERS: dict[str, dict[str, Any]] = {
 
 _CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # without the global one, whose clique joins all
 _ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0}
-_ENTITIES |= {"num_objects": 0, "num_text_phrases": 0}
+_ENTITIES |= {"num_objects": 0, "num_text_phrases": 0, "hypergraph_scope": "pair"}
 
 # The 14 rows of the paper's Table 2, each as the fields it changes, and two baselines that read head and tail alone.
 PRESETS: dict[str, dict[str, Any]] = {
     "full": {},
-    "no_hypergraph": {"hyperedges": ["pairwise"]},
+    "no_hypergraph": {"hyperedges": ["pairwise"], "hypergraph_scope": "pair"},
     "no_variational": {"variational": False},
-    "no_vhan": {"hypergraph_encoder": "mean"},
+    "no_vhan": {"hypergraph_encoder": "mean", "hypergraph_scope": "pair"},
     "no_kl": {"kl_loss_weight": 0.0},
     "no_text_llm": {"num_text_phrases": 0},
     "no_image_llm": {"num_image_phrases": 0},
@@ -103,6 +106,9 @@ class VMHANConfig(PreTrainedConfig):
         num_layers: of V-HAN. 2 are the least: with 1, no output reads a hyperedge that equations 5 and 6 have updated.
         num_heads: attention heads; must divide hidden_size.
         hyperedges: families of hyperedges, of `hypergraph.HYPEREDGE_FAMILIES`.
+        hypergraph_scope: "pair": a hypergraph a pair, the paper's. "post" (ours): one a post, with its pairs and their
+            mentions as nodes, so that an answer depends on the post's other pairs (post_graph.py). Its hyperedges of
+            pairs and of mentions are always there, and "inter" is those of a mention with all visual nodes.
         hypergraph_encoder: "vhan", or an ablation: "hgnn", "gcn", "gat", "variational_gcn" (the presets of that name
             leave out the global hyperedge, in whose clique every node is every other's neighbour). Without propagation
             "none" reads head and tail, and "mean" the averages of the text phrases and of the visual nodes as well.
@@ -160,6 +166,7 @@ class VMHANConfig(PreTrainedConfig):
         num_layers: int = 2,
         num_heads: int = 4,
         hyperedges: list[str] | tuple[str, ...] = ("global", "intra", "inter"),
+        hypergraph_scope: str = "pair",
         hypergraph_encoder: str = "vhan",
         variational: bool = True,
         variance_eps: float = 1e-6,
@@ -248,6 +255,7 @@ class VMHANConfig(PreTrainedConfig):
         for family in families:
             check_choice("hyperedges", family, HYPEREDGE_FAMILIES)
         can_find = not self.mentions or self.entity_representation != "marker"
+        is_of_pair = self.hypergraph_scope == "pair"
         wanted = dict.fromkeys(PLAIN_ENCODERS, False) | {"variational_gcn": True}
         has_size = self.visual_feature_size == 4096 or self.vision_encoder in (None, "transformers")
         for holds, rule, *names in (
@@ -261,6 +269,10 @@ class VMHANConfig(PreTrainedConfig):
              "variational=False, and variational_gcn True: use from_preset", "hypergraph_encoder", "variational"),
             (not self.safe_start or self.hypergraph_encoder in SAFE_ENCODERS, f"safe_start=True needs an encoder that "
              f"adds to its nodes, of {SAFE_ENCODERS}", "safe_start", "hypergraph_encoder"),
+            (is_of_pair or self.hypergraph_encoder not in NO_PROPAGATION, "hypergraph_scope='post' needs an encoder "
+             "that propagates between pairs: use 'pair' with it", "hypergraph_scope", "hypergraph_encoder"),
+            (is_of_pair or "pairwise" not in families, "hypergraph_scope='post' has hyperedges of its own for its "
+             "pairs: use 'pair' with 'pairwise'", "hypergraph_scope", "hyperedges"),
             (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
              "variational=True", "sample_nodes", "variational"),
         ):  # fmt: skip

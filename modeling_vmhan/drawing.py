@@ -31,12 +31,13 @@ INK, PAPER, FAINT, GREY = (30, 30, 30), (255, 255, 255), (225, 225, 225), (110, 
 # readers tell them apart too.
 EDGE_COLOURS = ((17, 119, 51), (170, 68, 153), (165, 140, 20), (90, 190, 185), (120, 25, 70), (240, 160, 190))
 NAMED_EDGES = ("global", "textual", "visual", "head-visual", "tail-visual")
-TEXT_GREY, IMAGE_GREY = (135, 135, 135), (70, 70, 70)
+TEXT_GREY, IMAGE_GREY, PAIR_BROWN = (135, 135, 135), (70, 70, 70), (140, 120, 95)
 NODE_COLOURS = {
     "head": (0, 114, 178), "tail": (213, 94, 0), "text phrase": TEXT_GREY,
-    "image": IMAGE_GREY, "object": IMAGE_GREY, "image phrase": IMAGE_GREY,
+    "image": IMAGE_GREY, "object": IMAGE_GREY, "image phrase": IMAGE_GREY, "mention": PAIR_BROWN, "pair": PAIR_BROWN,
 }  # fmt: skip
 LEGEND = {"head": "head", "tail": "tail", "text phrase": "text phrase", "image": "image, its objects and phrases"}
+POST_LEGEND = LEGEND | {"image": "of the image", "pair": "pairs, other mentions"}
 
 # What stays on one line: space, a word of up to 40 characters, or in scripts whose lines break anywhere a character.
 PIECE = regex.compile(
@@ -118,7 +119,8 @@ class _Drawing:
     def legend(self) -> None:
         """One line: what the colours of nodes and the width of lines mean."""
         x = float(MARGIN)
-        for kind, words in LEGEND.items():
+        legend = POST_LEGEND if any(node["kind"] == "pair" for node in self.nodes) else LEGEND
+        for kind, words in legend.items():
             middle = self.bottom + SMALL / 2
             self.draw.rectangle((x, middle - 15, x + 30, middle + 15), NODE_COLOURS[kind])
             draw_text(self.picture, (x + 42, middle), words, INK, SMALL, middle=True)
@@ -138,6 +140,8 @@ class _Drawing:
         bottom = self.bottom  # of the image
         beside = [i for i, node in enumerate(self.nodes) if node["characters"] is None and i not in self.node_ends]
         beside = [i for i in beside if image is None or self.nodes[i]["kind"] != "image"]
+        pairs = sorted((i for i in beside if self.nodes[i]["kind"] == "pair"), key=lambda i: -self.nodes[i]["weight"])
+        beside = [i for i in beside if i not in pairs[MAX_BARS:]]  # of which a post may have hundreds
         y = max(y, bottom - len(beside) * (CHIP + 22) + 22)  # low, so that few lines cross the image
         for i, node in enumerate(self.nodes):
             colour = NODE_COLOURS[node["kind"]]
@@ -211,16 +215,17 @@ class _Drawing:
 
     def lines(self) -> None:
         """From each hyperedge to its members, so transparent that crossings stay readable; then dots and chips."""
+        of_edges = [[of for of in edge["members"] if of["node"] in self.node_ends] for edge in self.edges]
         strengths = [edge["weight"] * member["weight"] for edge in self.edges for member in edge["members"]]
         strongest = max(strengths, default=0) or 1.0
         draw = ImageDraw.Draw(self.picture, "RGBA")
-        for edge, box, colour in zip(self.edges, self.edge_boxes, self.colours):
-            for member in edge["members"]:
+        for edge, members, box, colour in zip(self.edges, of_edges, self.edge_boxes, self.colours):
+            for member in members:
                 x, y = self.node_ends[member["node"]]
                 start = ((box[0] + box[2]) / 2, box[1] if y < box[1] else box[3])
                 width = 2 + round(LINE * edge["weight"] * member["weight"] / strongest)
                 draw.line((*start, x, y), (*colour, 180), width)
-        for i in {member["node"] for edge in self.edges for member in edge["members"]}:
+        for i in {member["node"] for members in of_edges for member in members}:
             x, y = self.node_ends[i]
             colour = NODE_COLOURS[self.nodes[i]["kind"]]
             self.draw.ellipse((x - 10, y - 10, x + 10, y + 10), colour, PAPER, 3)

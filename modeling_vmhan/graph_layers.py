@@ -121,16 +121,23 @@ class GraphAttention(_GraphLayer):
 
 
 def propagation_layers(
-    encoder: str, num_layers: int, *, hidden_size: int, num_heads: int, variational: bool, variance_eps: float
+    encoder: str,
+    num_layers: int,
+    *,
+    hidden_size: int,
+    num_heads: int,
+    variational: bool,
+    variance_eps: float,
+    num_roles: int = 0,
 ) -> list[nn.Module]:
-    """The layers of what `hypergraph_encoder` names, of which the last V-HAN updates nodes only; "mean" and "none"
-    have none.
+    """The layers of what `hypergraph_encoder` names; "mean" and "none" have none. V-HAN's alone know roles, and its
+    last one updates nodes only.
     """
     if encoder in ("mean", "none"):
         return []
     heads = {"num_heads": num_heads}
     layer, options = {
-        "vhan": (VariationalHypergraphAttention, {**heads, "variational": variational}),
+        "vhan": (VariationalHypergraphAttention, {**heads, "variational": variational, "num_roles": num_roles}),
         "gat": (GraphAttention, heads),
         "variational_gcn": (GaussianGraphConvolution, {"variance_eps": variance_eps}),
         "hgnn": (HypergraphConvolution, {}),

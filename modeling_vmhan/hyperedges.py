@@ -14,10 +14,12 @@ from .values import NODE_KINDS, shown
 
 
 __all__ = [
-    "MEMBERSHIP_OF", "PAIR_FAMILIES", "Node", "hypergraph_of", "memberships_of", "pair_nodes", "read_memberships",
+    "MEMBERSHIP_OF", "PAIR_FAMILIES", "POST_FAMILIES", "ROLES", "Node", "PostHyperedge", "hypergraph_of",
+    "memberships_of", "pair_nodes", "post_hyperedges_of", "post_nodes_of", "read_memberships", "read_post_hyperedges",
 ]  # fmt: skip
 
 PAIR_FAMILIES = ("global", "textual", "visual", "head-visual", "tail-visual")  # the columns of the given incidence
+POST_FAMILIES = ("pair", "mention", "mention-visual", "textual", "visual", "global")
 ROLES = ("head", "tail")
 
 
@@ -32,6 +34,15 @@ class Node(NamedTuple):
     @property
     def is_visual(self) -> bool:
         return self.kind in NODE_KINDS[3:] or (self.kind == "mention" and not isinstance(self.place, tuple))
+
+
+class PostHyperedge(NamedTuple):
+    """`pair` is a number in the family "pair". `roles` of members are "head", "tail" or None; [] is None of all."""
+
+    family: str
+    pair: int | None
+    members: list[Node]
+    roles: list[str | None]
 
 
 def _joins(is_visual: bool, role: str | None = None) -> tuple[bool, ...]:
@@ -76,8 +87,7 @@ def hypergraph_of(post: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     scope with roles too: in a mention's hyperedge "head" or "tail" for each pair, whose end it is, None for itself.
     """
     of_pairs = [_candidates(post, pair) for pair in post["pairs"]]
-    found = [node for nodes in of_pairs for node in nodes] + [Node("pair", i) for i in range(len(of_pairs))]
-    order = dict.fromkeys(sorted(found, key=lambda node: NODE_KINDS.index(node.kind)))
+    order = post_nodes_of(of_pairs)
     number = {node: i for i, node in enumerate(order)}
 
     def hyperedge(family: str, pair: int | None, members: Iterable[Node]) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def hypergraph_of(post: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
             hyperedge(family, i, members) for i, nodes in enumerate(of_pairs) for family, members in _of_pair(nodes)
         ],
         "post_hyperedges": [
-            hyperedge(*joined) | {"roles": roles} for *joined, roles in _of_post(of_pairs, list(order))
+            hyperedge(*joined) | {"roles": roles or None} for *joined, roles in post_hyperedges_of(of_pairs, order)
         ],
     }
 
@@ -130,20 +140,30 @@ def _of_pair(nodes: Sequence[Node]) -> Iterator[tuple[str, list[Node]]]:
             yield family, list(members)
 
 
-def _of_post(of_pairs: Sequence[Sequence[Node]], nodes: Sequence[Node]) -> Iterator[tuple]:
-    """(family, pair, members, roles) of the hyperedges of the post's scope; roles are None where no member has one."""
+def post_nodes_of(of_pairs: Sequence[Sequence[Node]]) -> list[Node]:
+    """The different nodes of a post, by kind: those of its pairs, and the pairs themselves."""
+    found = [node for nodes in of_pairs for node in nodes] + [Node("pair", i) for i in range(len(of_pairs))]
+    return list(dict.fromkeys(sorted(found, key=lambda node: NODE_KINDS.index(node.kind))))
+
+
+def post_hyperedges_of(of_pairs: Sequence[Sequence[Node]], nodes: Sequence[Node]) -> Iterator[PostHyperedge]:
+    """The hyperedges of the post's scope that have members, of its pairs' nodes (head and tail first) and of all."""
     visual, mentions = [node for node in nodes if node.is_visual], [node for node in nodes if node.kind == "mention"]
+    ends = {mention: [] for mention in mentions}
     for i, of_pair in enumerate(of_pairs):
-        yield "pair", i, [Node("pair", i), *dict.fromkeys(n for n in of_pair if n.kind != "image")], None
-    for mention in mentions:
-        ends = [(i, role) for i, ends in enumerate(of_pairs) for role, end in zip(ROLES, ends) if end == mention]
-        yield "mention", None, [mention, *(Node("pair", i) for i, _ in ends)], [None, *(role for _, role in ends)]
+        members = [Node("pair", i), *dict.fromkeys(node for node in of_pair if node.kind != "image")]
+        yield PostHyperedge("pair", i, members, [])
+        for role, end in zip(ROLES, of_pair):
+            ends[end].append((Node("pair", i), role))
+    for mention, pairs in ends.items():
+        members, roles = zip((mention, None), *pairs)
+        yield PostHyperedge("mention", None, list(members), list(roles))
     for mention in mentions:
         others = [node for node in visual if node != mention]
         if others:  # a mention that is visual is left out, as a pair's tail is of its tail-visual
-            yield "mention-visual", None, ([] if mention.is_visual else [mention]) + others, None
-    families = {"textual": [node for node in nodes if not node.is_visual], "visual": visual, "global": nodes}
-    yield from ((family, None, members, None) for family, members in families.items() if members)
+            yield PostHyperedge("mention-visual", None, ([] if mention.is_visual else [mention]) + others, [])
+    families = {"textual": [node for node in nodes if not node.is_visual], "visual": visual, "global": list(nodes)}
+    yield from (PostHyperedge(family, None, members, []) for family, members in families.items() if members)
 
 
 def read_memberships(hypergraph: Mapping[str, Any], num_pairs: int, name: str) -> list[dict[Node, int]]:
@@ -152,25 +172,52 @@ def read_memberships(hypergraph: Mapping[str, Any], num_pairs: int, name: str) -
     A family that is not one of a pair's, or stands twice, a node that does, and numbers of pairs and nodes that are
     not there are ValueErrors. A node that the post or the model does not have is no error.
     """
-    nodes = [Node(node["kind"], node.get("span", node.get("index"))) for node in hypergraph["nodes"]]
-    if twice := [i for i, node in enumerate(nodes) if nodes.index(node) < i]:
-        raise ValueError(f"{name}: nodes must be different, received node {twice[0]} as a second {nodes[twice[0]]}.")
+    nodes = _read_nodes(hypergraph, name)
     bits, seen = [[0] * len(nodes) for _ in range(num_pairs)], set()
     for i, joined in enumerate(hypergraph["pair_hyperedges"]):
-        family, pair, numbers, of = joined["family"], joined["pair"], joined["nodes"], f"{name}, pair_hyperedges[{i}]"
-        if family not in PAIR_FAMILIES:
-            raise ValueError(f"{of}: family must be one of {PAIR_FAMILIES}, received {shown(family)}.")
-        if not 0 <= pair < num_pairs:
-            raise ValueError(f"{of}: pair must be the number of one of {num_pairs} pairs, received {pair}.")
+        family, pair, of = joined["family"], joined["pair"], f"{name}, pair_hyperedges[{i}]"
+        _check_hyperedge(joined, PAIR_FAMILIES, num_pairs, len(nodes), of)
         if (pair, family) in seen:
             raise ValueError(f"{of}: pair {pair} must have one hyperedge {family!r}, received a second: join them.")
-        if wrong := [number for number in numbers if not 0 <= number < len(nodes)]:
-            rule = f"nodes must be numbers of the {len(nodes)} nodes of the table"
-            raise ValueError(f"{of}: {rule}, received {shown(wrong)}. Make the column anew with hypergraph_of(post).")
         seen.add((pair, family))
-        for number in numbers:
+        for number in joined["nodes"]:
             bits[pair][number] |= 1 << PAIR_FAMILIES.index(family)
     return [dict(zip(nodes, of_pair)) for of_pair in bits]
+
+
+def read_post_hyperedges(hypergraph: Mapping[str, Any], num_pairs: int, name: str) -> list[PostHyperedge] | None:
+    """The hyperedges of the post's scope, None where the column has none; errors are as in `read_memberships`."""
+    if "post_hyperedges" not in hypergraph:
+        return None
+    nodes, read = _read_nodes(hypergraph, name), []
+    for i, joined in enumerate(hypergraph["post_hyperedges"]):
+        family, of = joined["family"], f"{name}, post_hyperedges[{i}]"
+        _check_hyperedge(joined, POST_FAMILIES, num_pairs, len(nodes), of)
+        members, roles = [nodes[number] for number in joined["nodes"]], joined.get("roles", [])
+        if roles and (len(roles) != len(members) or not set(roles) <= {None, *ROLES}):
+            rule = f"roles must be one for each of {len(members)} nodes, of {(*ROLES, None)}"
+            raise ValueError(f"{of}: {rule}, received {shown(roles)}.")
+        read.append(PostHyperedge(family, joined.get("pair"), members, roles))
+    return read
+
+
+def _read_nodes(hypergraph: Mapping[str, Any], name: str) -> list[Node]:
+    nodes = [Node(node["kind"], node.get("span", node.get("index"))) for node in hypergraph["nodes"]]
+    if len(set(nodes)) < len(nodes):
+        i = next(i for i, node in enumerate(nodes) if nodes.index(node) < i)
+        raise ValueError(f"{name}: nodes must be different, received node {i} as a second {nodes[i]}.")
+    return nodes
+
+
+def _check_hyperedge(joined: Mapping, families: tuple[str, ...], num_pairs: int, num_nodes: int, of: str) -> None:
+    family, pair = joined["family"], joined.get("pair")
+    if family not in families:
+        raise ValueError(f"{of}: family must be one of {families}, received {shown(family)}.")
+    if (families is PAIR_FAMILIES or family == "pair") and (pair is None or not 0 <= pair < num_pairs):
+        raise ValueError(f"{of}: pair must be the number of one of {num_pairs} pairs, received {pair}.")
+    if wrong := [number for number in joined["nodes"] if not 0 <= number < num_nodes]:
+        rule = f"nodes must be numbers of the {num_nodes} nodes of the table"
+        raise ValueError(f"{of}: {rule}, received {shown(wrong)}. Make the column anew with hypergraph_of(post).")
 
 
 def memberships_of(groups: Sequence[list[Node]], given: Mapping[Node, int], *, is_turned: bool) -> list[list[int]]:

@@ -58,12 +58,24 @@ class VariationalHypergraphAttention(nn.Module):
     al. 2019 (https://doi.org/10.1145/3292500.3330851), whom it cites for the diagonal variance. It is dense and
     masked; why is measured in docs/speed.
 
+    With roles (ours, of `post_graph`), the mean of node i in hyperedge j is x_i + r_ij for its key and its value, r_ij
+    being the sum of the learned vectors of the roles that it has there. They are constants and add no variance.
+
     Args:
         hidden_size: D, a multiple of `num_heads`. variational: False builds no variance path.
         update_hyperedges: False for the last layer of a stack, whose hyperedges no node would read.
+        num_roles: that a node can have in a hyperedge; 0 for none.
     """
 
-    def __init__(self, *, hidden_size: int, num_heads: int, variational: bool = True, update_hyperedges: bool = True):
+    def __init__(
+        self,
+        *,
+        hidden_size: int,
+        num_heads: int,
+        variational: bool = True,
+        update_hyperedges: bool = True,
+        num_roles: int = 0,
+    ):
         super().__init__()
         check_heads(hidden_size, num_heads)
         self.num_heads = num_heads
@@ -79,6 +91,7 @@ class VariationalHypergraphAttention(nn.Module):
         self.node_variance_value = linear() if variational else None  # W_x,var
         self.edge_mean_value = linear() if update_hyperedges else None  # W_e,mu
         self.edge_variance_value = linear() if update_hyperedges and variational else None  # W_e,var
+        self.role = nn.Linear(num_roles, hidden_size, bias=False) if num_roles else None  # whose columns are r
 
     def start_safely(self) -> None:
         """First weights of a safe start: no node's mean changes, as ELU(0) = 0, whose derivative is 1.
@@ -87,14 +100,18 @@ class VariationalHypergraphAttention(nn.Module):
         """
         init.zeros_(self.node_mean_value.weight)
 
-    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence) -> HypergraphState:
-        """Nodes (P, N, D), hyperedges (P, E, D), whose variances are None without the variational path, and incidence
-        (P, N, E) bool -> the state of layer l + 1.
+    def forward(self, node_mean, node_variance, edge_mean, edge_variance, incidence, roles=None) -> HypergraphState:
+        """Nodes (P, N, D), hyperedges (P, E, D), whose variances are None without the variational path, incidence
+        (P, N, E) bool, and of layers with roles (P, N, E, roles) of 0 and 1 -> the state of layer l + 1.
         """
         query = _split_heads(self.edge_query(edge_mean), self.num_heads)  # (P, heads, E, d_head)
         key = _split_heads(self.node_key(node_mean), self.num_heads)  # (P, heads, N, d_head)
         # departure: sqrt(d_head), where the paper prints sqrt(d)
         scores = query @ key.transpose(-1, -2) / key.shape[-1] ** 0.5  # (P, heads, E, N)
+        if roles is not None:
+            role = self.role.weight.T.unsqueeze(0)  # (1, roles, D)
+            of_roles = query @ _split_heads(self.node_key(role), self.num_heads).transpose(-1, -2)
+            scores = scores + torch.einsum("pher,pner->phen", of_roles, roles) / key.shape[-1] ** 0.5
         incidence = incidence.unsqueeze(1)  # (P, 1, N, E)
         node_to_edge = masked_softmax(scores, incidence.transpose(-1, -2))  # (P, heads, E, N), equation 5
         edge_to_node = masked_softmax(scores.transpose(-1, -2), incidence)  # (P, heads, N, E), equation 7
@@ -108,7 +125,12 @@ class VariationalHypergraphAttention(nn.Module):
         new_node_mean = mean(edge_to_node, self.node_mean_value(edge_mean), node_mean)
         new_edge_mean, new_node_variance, new_edge_variance = edge_mean, node_variance, edge_variance
         if self.update_hyperedges:
-            new_edge_mean = mean(node_to_edge, self.edge_mean_value(node_mean), edge_mean)
+            weights, values = node_to_edge, self.edge_mean_value(node_mean)
+            if roles is not None:  # as further members, whose weights are those of the nodes that have them
+                of_roles = torch.einsum("phen,pner->pher", node_to_edge, roles)
+                weights = torch.cat([weights, of_roles], dim=-1)  # (P, heads, E, N + roles)
+                values = torch.cat([values, self.edge_mean_value(role).expand(len(values), -1, -1)], dim=1)
+            new_edge_mean = mean(weights, values, edge_mean)
         if self.variational:
             new_node_variance = variance(edge_to_node, self.node_variance_value(edge_variance), node_variance)
         if self.variational and self.update_hyperedges:

@@ -8,6 +8,8 @@ Notation, used by every file of this folder:
     `span` and `packed`), T tokens, M text phrases, Q image phrases, K objects a pair, O objects an example, V visual
     feature size, N = 2 + M + 1 + K + Q nodes, E hyperedges, D hidden size, R relations.
 Node order: head, tail, text phrases, image, objects, image phrases.
+A hypergraph is of one pair. With hypergraph_scope="post" it is of one post (post_graph.py): where layers and outputs
+have P hypergraphs, there are then B.
 """
 
 import copy
@@ -28,6 +30,7 @@ from .layers import HypergraphState
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
+from .post_graph import post_hypergraphs, read_ends, with_pair_nodes
 from .pretrained import VMHANPreTrainedModel, without_pooler
 from .text_encoding import PACKED_ENCODERS, SentenceMemory, additive_mask, packed_mask, position_offset, remembering
 from .variational import (
@@ -74,6 +77,10 @@ class VMHANModel(VMHANPreTrainedModel):
         options = {"variance_eps": config.variance_eps, "variational": config.variational}
         self.gaussian_nodes = GaussianNodes(**sizes, **options)
         sizes = {"hidden_size": config.hidden_size, "num_heads": config.num_heads}
+        self.pair_projection = None
+        if config.hypergraph_scope == "post":
+            self.pair_projection = nn.Linear(2 * config.hidden_size, config.hidden_size, bias=False)
+            options["num_roles"] = 2  # of a pair in a mention's hyperedge: as its head, and as its tail
         layers = propagation_layers(config.hypergraph_encoder, config.num_layers, **sizes, **options)
         self.layers = nn.ModuleList(layers)
         self.post_init()
@@ -142,7 +149,7 @@ class VMHANModel(VMHANPreTrainedModel):
         incidence: Tensor | None = None,
         memory: SentenceMemory | None = None,
         output_attentions: bool | None = None,
-        **visual: Tensor | None,
+        **others: Tensor | None,
     ) -> VMHANModelOutput:
         """Everything comes from `VMHANProcessor`.
 
@@ -154,11 +161,12 @@ class VMHANModel(VMHANPreTrainedModel):
             incidence: (P, N, 5) bool, hyperedges of the data (see `build_incidence`); None: those of equations 1 to 3.
             memory: of the rows' sentences, of `find_mentions`, in packed rows.
             output_attentions: also return every layer's attention; None takes `config.output_attentions`.
-            **visual: of models with visual_feature_size.
+            **others: of models with visual_feature_size,
                 image_features: (B, V). image_mask: (B,) bool. object_features: (B, O, V). object_mask: (B, O) bool.
                 pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), -1 for a text tail.
                 pixel_values: instead of the two features, with config.vision_encoder: (B, 1 + O, 3, S, S), the image
                     first; for "vgg16_roi_align" (B, 1, 3, S, S), and boxes: (B, O, 4), divided by width and height.
+                Of models with hypergraph_scope="post", what `post_graph.graph_tensors` makes.
 
         A batch without pairs or without what the model was built to see is a ValueError.
         """
@@ -171,31 +179,50 @@ class VMHANModel(VMHANPreTrainedModel):
                 return None
             return text_nodes(states, pair_to_sequence, tokens, self.text_projection, is_visual=is_visual)
 
-        entities, regions = self._region_nodes(read(entity_tokens), pair_to_example, visual)
-        phrases = read(text_phrase_tokens), read(image_phrase_tokens, is_visual=True)
-        nodes, node_mask, node_is_visual = join_nodes(entities, phrases[0], regions, phrases[1])  # (P, N, D), (P, N)
-        incidence = build_incidence(node_mask, node_is_visual, families=self.config.hyperedges, given=incidence)
-        initial_mean, initial_variance = self.gaussian_nodes(nodes)
-        edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, incidence)
-        state = HypergraphState(initial_mean, initial_variance, edge_mean, edge_variance, None, None)
-        attentions = []
+        entities, regions = self._region_nodes(read(entity_tokens), pair_to_example, others)
+        kinds = read(text_phrase_tokens), regions, read(image_phrase_tokens, is_visual=True)
+        families, roles = self.config.hyperedges, ()
+        if self.pair_projection is None:
+            nodes = join_nodes(entities, *kinds)  # (P, N, ...)
+            incidence = build_incidence(nodes.present, nodes.is_visual, families=families, given=incidence)
+        else:
+            entities = with_pair_nodes(entities, self.pair_projection)  # (P, 3, ...)
+            slots = join_nodes(entities, *kinds)  # (P, n, ...)
+            nodes, incidence, roles = post_hypergraphs(
+                slots, pair_to_example, others, families=families
+            )  # (B, N, ...)
+        initial = self.gaussian_nodes(nodes.features)
+        state = HypergraphState(*initial, *initial_hyperedges(*initial, incidence), None, None)
+        attentions, has_roles = [], self.config.hypergraph_encoder == "vhan"
         for layer in self.layers:
-            state = layer(*state[:4], incidence)
+            state = layer(*state[:4], incidence, *(roles if has_roles else ()))
             attentions.append((state.node_to_edge, state.edge_to_node))
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
+        read_mean, read_variance = self._read(state, initial, nodes, entities, pair_to_example, others)
         return VMHANModelOutput(
             node_mean=state.node_mean,
             node_variance=state.node_variance,
             edge_mean=state.edge_mean,
             edge_variance=state.edge_variance,
-            initial_node_mean=initial_mean,
-            initial_node_variance=initial_variance,
-            node_mask=node_mask,
-            node_is_visual=node_is_visual,
+            read_mean=read_mean,
+            read_variance=read_variance,
+            initial_node_mean=initial[0],
+            initial_node_variance=initial[1],
+            node_mask=nodes.present,
+            node_is_visual=nodes.is_visual,
             incidence=incidence,
             text_states=states,
             attentions=tuple(attentions) if output_attentions else None,
         )
+
+    def _read(self, state: HypergraphState, initial: tuple, nodes: Nodes, entities: Nodes, pair_to_example, others):
+        """Mean and variance of what the classifier reads, (P, n, D), of which `initial` are of all nodes."""
+        encoder, final = self.config.hypergraph_encoder, (state.node_mean, state.node_variance)
+        if self.pair_projection is None:
+            return nodes_read(*final, nodes.present, nodes.is_visual, with_averages=encoder == "mean")
+        own = self.gaussian_nodes(entities.features) if encoder == "vhan" else (None, None)
+        place = pair_to_example.unsqueeze(1), others["entity_nodes"]  # (P, 1), (P, 3)
+        return tuple(None if each[0] is None else read_ends(*each, place) for each in zip(final, own, initial))
 
     def _region_nodes(self, entities: Nodes, pair_to_example: Tensor, visual: dict) -> tuple[Nodes, Nodes | None]:
         """Head and tail, of which the tail may be a region, and the image with its objects (None in text models)."""
@@ -227,7 +254,8 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
     picture, where h and t are the projected states that the text encoder hands over, and W_h and W_t the columns of
     the classifier that read the means of head and tail. They are the logits of the preset text_only with safe_start,
     the same text encoder and the classifier [W_h, W_t], b. For the nodes' means start as h and t (`GaussianNodes`), no
-    layer changes them yet, and the columns that read variances, or averages of other nodes, start at 0. Columns W_var
+    layer changes them yet, and the columns that read variances, averages of other nodes, or the pair's own node in a
+    post's hypergraph, start at 0. Columns W_var
     that are not 0 would add W_var v of the final variances v: a constant only if the layers added nothing to the first
     ones, log 2 + eps. The layers' values of variances cannot start at 0, as `VariationalHypergraphAttention` says, and
     need not. Where the sentence sees image phrases ("joint"), caption_appended stands for text_only; a tail that is a
@@ -243,7 +271,8 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         self.num_labels = config.num_labels
         self.vmhan = VMHANModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        num_read = (4 if config.hypergraph_encoder == "mean" else 2) * (2 if config.variational else 1)
+        num_read = 3 if config.hypergraph_scope == "post" else 4 if config.hypergraph_encoder == "mean" else 2
+        num_read *= 2 if config.variational else 1
         self.classifier = nn.Linear(num_read * config.hidden_size, config.num_labels)
         self.mention_head = None
         if config.mentions:
@@ -303,23 +332,21 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         inputs are those of `VMHANModel.forward`.
         """
         output = self.vmhan(output_attentions=output_attentions, return_dict=True, **inputs)
-        gaussians = output.node_mean, output.node_variance, output.node_mask, output.node_is_visual
-        read = nodes_read(*gaussians, with_averages=self.config.hypergraph_encoder == "mean")
-        drawn = read
+        drawn = output.read_mean, output.read_variance
         if self.training and self.config.sample_nodes:
-            drawn = sampled(*read, torch.randn_like(read[0])), read[1]
+            drawn = sampled(*drawn, torch.randn_like(drawn[0])), drawn[1]
         logits = self.classifier(self.dropout(entity_features(*drawn)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
         if losses and mention_tags is not None:
             of_mentions = mention_loss(self.mention_head(output.text_states), mention_tags, mention_type_ids)
             losses["loss"] = losses["loss"] + self.config.mention_loss_weight * of_mentions
             losses["mention_loss"] = of_mentions.detach()
-        asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
+        asked = ()
+        if output_gaussians:
+            asked = ("node_mean", "node_variance", "edge_mean", "edge_variance", "read_mean", "read_variance")
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")
         given = {name: getattr(output, name) for name in asked}
-        if output_gaussians:
-            given |= {"read_mean": read[0], "read_variance": read[1]}
         return VMHANRelationOutput(logits=logits, **losses, **given)
 
     def find_mentions(self, posts: list[EncodedPost], **text) -> tuple[list[list[Mention]], SentenceMemory | None]:

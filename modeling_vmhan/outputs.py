@@ -11,12 +11,17 @@ __all__ = ["VMHANModelOutput", "VMHANRelationOutput"]
 
 @dataclass
 class VMHANModelOutput(ModelOutput):
-    """Gaussians of every pair's nodes and hyperedges; variances are None in models without them."""
+    """Gaussians of every pair's nodes and hyperedges; variances are None in models without them.
+
+    With hypergraph_scope="post" they are of every post's, B in the place of P, but for what is read.
+    """
 
     node_mean: Tensor | None = None  # (P, N, D), after the last layer
     node_variance: Tensor | None = None  # (P, N, D)
     edge_mean: Tensor | None = None  # (P, E, D), as the last layer read them (it updates nodes only)
     edge_variance: Tensor | None = None  # (P, E, D)
+    read_mean: Tensor | None = None  # (P, n, D), what the classifier reads (see `nodes_read`, `read_ends`)
+    read_variance: Tensor | None = None
     initial_node_mean: Tensor | None = None  # (P, N, D), equation 4
     initial_node_variance: Tensor | None = None  # (P, N, D)
     node_mask: Tensor | None = None  # (P, N) bool
@@ -42,7 +47,7 @@ class VMHANRelationOutput(ModelOutput):
     node_variance: Tensor | None = None
     edge_mean: Tensor | None = None
     edge_variance: Tensor | None = None
-    read_mean: Tensor | None = None  # (P, n, D), what the classifier reads (see `nodes_read`)
+    read_mean: Tensor | None = None
     read_variance: Tensor | None = None
     # with output_attentions
     attentions: tuple[tuple[Tensor, Tensor], ...] | None = None

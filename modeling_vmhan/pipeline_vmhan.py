@@ -15,7 +15,7 @@ from transformers.utils import logging
 from .addresses import is_url
 from .answers import allowed_by_types, answers_of
 from .argument_types import read_constraints
-from .batching import EncodedPost
+from .batching import EncodedPost, has_same_rows
 from .calling import CallingPipeline
 from .decision import DecisionRule
 from .direction import to_text_order
@@ -30,7 +30,7 @@ from .precision import least_score
 from .processing_vmhan import SHARED_FIELDS
 from .questions import Question, given_mentions, in_units, read_question, with_mentions
 from .recipe import apply_recipe
-from .text_encoding import SentenceMemory, has_same_rows
+from .text_encoding import SentenceMemory
 from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
 from .values import FLAG, Kind, choice, number, read_value
 
@@ -329,7 +329,8 @@ def _finder_by(model: str | Pipeline, device: torch.device) -> MentionFinder:
 
 
 def _is_for_several_passes(question: Question, encoded: EncodedPost) -> bool:
-    return len(encoded.pairs) > PAIRS_A_PASS and "hypergraph" not in question.post  # which counts all pairs
+    """A hypergraph counts all pairs: the data's of a post, and the model's with hypergraph_scope="post"."""
+    return len(encoded.pairs) > PAIRS_A_PASS and "hypergraph" not in question.post and encoded.graph is None
 
 
 def _check_processor(model: Any, processor: Any) -> None:

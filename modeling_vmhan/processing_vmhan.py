@@ -13,9 +13,10 @@ from .batching import EncodedPair, EncodedPost, given_incidence, visual_tensors
 from .configuration_vmhan import CHOICES, COUNTS
 from .direction import inverse_id, is_reversed
 from .encoder_rows import ImageText, PairSpans, SpecialTokens, encode_row, read_image_text, tokenized
-from .hyperedges import memberships_of, pair_nodes, read_memberships
+from .hyperedges import memberships_of, pair_nodes, read_memberships, read_post_hyperedges
 from .labels import check_choice, check_number
 from .mentions import IGNORED, add_tags, places_of_words
+from .post_graph import MOST_PAIRS, PairSlots, graph_tensors, post_graph
 from .posts import (
     check_shape,
     label_id,
@@ -44,7 +45,7 @@ GLUED = re.compile(r" (?=[.,:;!?'’)])|(?<=[#@(]) ")  # blanks between tokens t
 
 # Fields that a processor and its model's config must agree on.
 SHARED_FIELDS = ("entity_representation", "order_blind", "mentions", "mention_types", "vision_encoder", "recipe")
-SHARED_FIELDS += ("image_text_visibility", *COUNTS)
+SHARED_FIELDS += ("image_text_visibility", "hypergraph_scope", *COUNTS)
 
 
 class VMHANProcessor(ProcessorMixin):
@@ -72,6 +73,7 @@ class VMHANProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase | None = None,
         entity_representation: str = "marker",
         image_text_visibility: str = "joint",
+        hypergraph_scope: str = "pair",
         order_blind: bool = False,
         mentions: bool = False,
         mention_types: list[str] | tuple[str, ...] = (),
@@ -96,7 +98,7 @@ class VMHANProcessor(ProcessorMixin):
         for name, value in fields.items():
             setattr(self, name, check_number(name, value, whole=True, low=0) if name in COUNTS else value)
         self.mention_types = list(mention_types)
-        for name in ("entity_representation", "image_text_visibility", "order_blind", "mentions", "vision_encoder"):
+        for name in CHOICES.keys() & fields.keys():
             check_choice(name, fields[name], CHOICES[name])
         self._transform = PixelTransform.from_dict(image_transform)
         self.max_length = check_number("max_length", max_length, whole=True, low=1)
@@ -180,28 +182,41 @@ class VMHANProcessor(ProcessorMixin):
 
     def _read_pairs(self, post: dict[str, Any], encoded: EncodedPost, label2id: dict[str, int] | None) -> None:
         """What each pair chose among the nodes of its post, its hyperedges, and its label where they are known."""
-        name, memberships = encoded.name, None
+        name, slots = encoded.name, []
+        memberships = hyperedges = None
         if "hypergraph" in post:
-            memberships = read_memberships(post["hypergraph"], len(encoded.pairs), f"{name}, hypergraph")
+            of_data = post["hypergraph"], len(encoded.pairs), f"{name}, hypergraph"
+            memberships, hyperedges = read_memberships(*of_data), read_post_hyperedges(*of_data)
         for i, (pair, given) in enumerate(zip(encoded.pairs, post["pairs"], strict=True)):
             of_pair, tail, count = f"{name}, pair {i}", given.get("tail_object", -1), encoded.num_objects
+            objects, phrases = [], []
             if self.visual_feature_size:
                 pair.tail_object = tail
                 if tail >= count:
                     raise ValueError(f"{of_pair}: tail_object must be one of {count} objects, received {shown(tail)}.")
                 chosen = select(given, "objects", count, None, of_pair)
-                pair.objects = [i for i in chosen if i != tail or tail < 0][: self.num_objects]  # not its own tail
+                objects = [i for i in chosen if i != tail or tail < 0]  # not its own tail
+                pair.objects = objects[: self.num_objects]
             if self.num_image_phrases:
-                count = len(pair.image_phrases)
-                pair.chosen_phrases = select(given, "image_phrases", count, self.num_image_phrases, of_pair)
-            if memberships is not None:
-                groups = pair_nodes(given, pair.objects, pair.chosen_phrases)
-                groups[1][self.num_text_phrases :] = []
-                groups[2][:] = groups[2] if self.visual_feature_size else []
-                pair.membership = memberships_of(groups, memberships[i], is_turned=pair.is_turned)
+                phrases = select(given, "image_phrases", len(pair.image_phrases), None, of_pair)
+                pair.chosen_phrases = phrases[: self.num_image_phrases]
+            groups = pair_nodes(given, objects, phrases)
+            regions = 1 + self.num_objects if self.visual_feature_size else 0
+            limits = (2, self.num_text_phrases, regions, self.num_image_phrases)
+            held = [group[:limit] for group, limit in zip(groups, limits)]
+            if self.hypergraph_scope == "post":
+                cut = {node for group in groups for node in group}.difference(*held)
+                held[0] = held[0][::-1] if pair.is_turned else held[0]
+                slots.append(PairSlots(held, cut, pair.is_turned))
+            elif memberships is not None:
+                pair.membership = memberships_of(held, memberships[i], is_turned=pair.is_turned)
             if label2id is not None:
                 pair.label = label_id(given.get("relation"), label2id, of_pair)
                 pair.label = inverse_id(pair.label, label2id) if pair.is_turned else pair.label
+        if len(slots) > MOST_PAIRS:
+            rule = f"{name}: a post must have at most {MOST_PAIRS} pairs in one hypergraph (hypergraph_scope='post')"
+            raise ValueError(f"{rule}, received {len(slots)}: leave some out, or train with hypergraph_scope='pair'.")
+        encoded.graph = post_graph(slots, hyperedges) if slots else None
 
     def collate(self, posts: list[EncodedPost]) -> BatchFeature:
         """Encoded posts as one padded batch, the keyword arguments of `VMHANModel.forward`."""
@@ -224,6 +239,10 @@ class VMHANProcessor(ProcessorMixin):
             batch |= visual_tensors(posts, self.visual_feature_size, takes_boxes=takes_boxes)
             batch["pair_objects"] = pad_rows([pair.objects for pair in pairs], -1)
             batch["tail_object"] = torch.tensor([pair.tail_object for pair in pairs])
+        if self.hypergraph_scope == "post":
+            sees = bool(self.visual_feature_size)
+            kinds = (True, bool(self.num_text_phrases), sees, sees, bool(self.num_image_phrases))
+            batch |= graph_tensors([post.graph for post in posts], kinds)
         if any(pair.membership for pair in pairs):
             batch["incidence"] = given_incidence(pairs, has_regions=bool(self.visual_feature_size))
         if pairs[0].label is not None:

@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from .batching import EncodedPost
-
 
 __all__ = [
-    "ISOLATED", "PACKED_ENCODERS", "SentenceMemory", "additive_mask", "has_same_rows", "num_positions", "packed_mask",
+    "ISOLATED", "PACKED_ENCODERS", "SentenceMemory", "additive_mask", "num_positions", "packed_mask",
     "pool_tokens", "position_offset", "remembering",
 ]  # fmt: skip
 
@@ -103,9 +101,3 @@ def remembering(encoder: nn.Module, cache: DynamicCache) -> dict[str, DynamicCac
     """The keyword argument that makes an encoder put its keys and values behind those of the cache."""
     name = "cache" if "cache" in inspect.signature(encoder.forward).parameters else "past_key_values"
     return {name: cache}
-
-
-def has_same_rows(sentence: EncodedPost, encoded: EncodedPost) -> bool:
-    """Whether a post has one encoder row, and the same with its pairs' markers behind as without."""
-    ids = [[row["input_ids"] for row in post.rows] for post in (sentence, encoded)]
-    return len(ids[0]) == len(ids[1]) == 1 and ids[1][0][: len(ids[0][0])] == ids[0][0]

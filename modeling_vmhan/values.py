@@ -294,9 +294,11 @@ FEATURES = Kind("lists of finite numbers of one length, or an array", _features)
 TEXTS, INDICES = list_of(TEXT, "strings"), list_of(INDEX, f"indices, each {INDEX.rule}")
 NODE = fields_of({"kind": KIND_OF_NODE}, {"span": SPAN, "index": INDEX})
 HYPEREDGE = fields_of({"family": TEXT, "pair": INDEX, "nodes": INDICES})
-HYPERGRAPH = fields_of(  # whose `post_hyperedges` no model reads
+ROLES = list_of(Kind("a role or None", lambda value: None if value is None else _text(value)), "roles")
+POST_HYPEREDGE = fields_of({"family": TEXT, "nodes": INDICES}, {"pair": INDEX, "roles": ROLES})
+HYPERGRAPH = fields_of(  # of which a model reads the hyperedges of its own scope
     {"nodes": list_of(NODE, f"nodes, each {NODE.rule}"), "pair_hyperedges": list_of(HYPEREDGE, HYPEREDGE.rule)},
-    {"post_hyperedges": ANYTHING},
+    {"post_hyperedges": list_of(POST_HYPEREDGE, POST_HYPEREDGE.rule)},
 )
 POST = {
     "text": TEXT, "tokens": TEXTS, "pairs": list_of(MAPPING, "dicts"), "mentions": MENTIONS, "id": NAME,

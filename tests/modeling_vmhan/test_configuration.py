@@ -15,7 +15,7 @@ from modeling_vmhan import (
     VMHANConfig,
     VMHANForRelationClassification,
 )
-from modeling_vmhan.configuration_vmhan import PLAIN_ENCODERS
+from modeling_vmhan.configuration_vmhan import NO_PROPAGATION, PLAIN_ENCODERS
 from modeling_vmhan.precision import least_score
 from vmhan.scoring.scorer import score
 
@@ -39,6 +39,7 @@ INVALID_VALUES = {
     "num_layers": [0],
     "num_heads": [5],
     "hyperedges": [[], ["global", "global"], ["global", "local"], "global", [["global"]]],
+    "hypergraph_scope": ["posts", True],
     "hypergraph_encoder": ["hypergraph"],
     "variational": ["false"],
     "variance_eps": [0.0, float("nan")],
@@ -93,6 +94,14 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
         ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
         ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
+        *(
+            ({"hypergraph_scope": "post", "hypergraph_encoder": name}, f"hypergraph_scope='post', .*='{name}'")
+            for name in NO_PROPAGATION
+        ),
+        (
+            {"hypergraph_scope": "post", "hyperedges": ["pairwise"]},
+            r"hypergraph_scope='post', hyperedges=\['pairwise'\]",
+        ),
     ],
 )
 def test_fields_that_do_not_go_together(fields, match, make_config):
@@ -118,6 +127,7 @@ EFFECTS = {
     "num_layers": (3, "parameters", {}),
     "num_heads": (2, "logits", {}),
     "hyperedges": (["global", "intra"], "logits", {}),
+    "hypergraph_scope": ("post", "logits", {}),
     "hypergraph_encoder": ("variational_gcn", "parameters", {}),
     "variational": (False, "parameters", {}),
     "variance_eps": (0.5, "logits", {}),
@@ -262,7 +272,7 @@ def test_labels_that_contradict_each_other(fields, match):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_config):
-    full, changed = make_config().to_dict(), make_config(preset).to_dict()
+    full, changed = (make_config(name, hypergraph_scope="post").to_dict() for name in ("full", preset))
     assert {name: changed[name] for name in changed if changed[name] != full[name]} == PRESETS[preset]
 
 

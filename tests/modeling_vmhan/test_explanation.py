@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from modeling_vmhan.drawing import EDGE_COLOURS, FAINT, NODE_COLOURS, PAPER, draw_explanation, edge_colours, ink_on
 from modeling_vmhan.explanation import AttentionRollout, attention_rollout, describe_nodes, explain_pair
+from modeling_vmhan.hyperedges import PAIR_FAMILIES
 from modeling_vmhan.hypergraph import build_incidence
 
 
@@ -110,7 +111,7 @@ def test_an_explanation_lists_present_nodes_and_filled_hyperedges():
     present = torch.tensor([True, True, False, True])
     incidence = build_incidence(present.unsqueeze(0), torch.tensor([[False, False, True, True]]))[0]
     rollout = AttentionRollout(torch.tensor([0.5, 0.3, 0, 0.2]), torch.full((5,), 0.2), torch.rand(5, 4))
-    explanation = explain_pair(nodes, present, rollout, incidence, ["global", "intra", "inter"])
+    explanation = explain_pair(nodes, present, rollout, incidence, PAIR_FAMILIES)
     assert [node["kind"] for node in explanation["nodes"]] == ["head", "tail", "image"]
     assert [node["weight"] for node in explanation["nodes"]] == pytest.approx([0.5, 0.3, 0.2])
     by_name = {edge["name"]: [member["node"] for member in edge["members"]] for edge in explanation["hyperedges"]}

@@ -151,6 +151,36 @@ def test_the_column_says_what_is_derived_without_it(incidence_of, posts, number,
     assert torch.equal(taken, derived)
 
 
+@settings(max_examples=30)
+@given(st.lists(any_post(), min_size=1, max_size=2), st.integers(0, 3), st.floats(0, 1))
+def test_so_does_the_post_s_column(incidence_of_posts, posts, number, share):
+    """Its hyperedges of which the model has no node are of no member there."""
+    if not CONFIGS[number].get("visual_feature_size", 1):
+        posts = [post | {"pairs": [p for p in post["pairs"] if p.get("tail_object", -1) < 0]} for post in posts]
+        posts = [post for post in posts if post["pairs"]]
+    if not posts:
+        return
+    fewer = [drop_visual_nodes(post, share) for post in posts]
+    held = [post | {"hypergraph": hypergraph_of(of)} for post, of in zip(fewer, posts)]
+    derived, taken = incidence_of_posts(fewer, number), incidence_of_posts(held, number)
+    assert derived == taken and all(derived)
+
+
+@pytest.fixture(scope="module")
+def incidence_of_posts(make_model, make_processor):
+    """`incidence_of_posts(posts, i)`: of each post its hyperedges, sorted, each the membership of all nodes."""
+    models = [make_model(**fields, hypergraph_scope="post") for fields in CONFIGS[:4]]
+
+    def incidence_of_posts(posts, i):
+        inputs = make_processor(models[i].config)(posts)
+        with torch.no_grad():
+            incidence = models[i].vmhan(**inputs).incidence
+        codes = (inputs["membership"] * incidence).transpose(1, 2)  # (B, E, N)
+        return [sorted(edge.tolist() for edge in of_post if edge.any()) for of_post in codes]
+
+    return incidence_of_posts
+
+
 def test_edited_hyperedges_reach_the_model(make_model, make_processor, posts):
     post, model = with_column(posts()[0]), make_model()
     processor = make_processor(model.config)

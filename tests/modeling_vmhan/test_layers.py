@@ -92,6 +92,28 @@ def test_layer_equals_equations_5_to_8_by_hand(incidence):
         torch.testing.assert_close(actual, by_hand, rtol=0, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_a_role_is_added_to_a_node_in_one_hyperedge_alone():
+    """There it is as if the node's mean were x + r, for its key and its value."""
+    layer, (*tensors, incidence) = attention_layer(num_roles=2), graph(PADDED, pairs=2)
+    roles = torch.randint(2, (*incidence.shape, 2), generator=torch.Generator().manual_seed(0)).double()
+    state = layer(*tensors, incidence, roles)
+    node_mean, node_variance, edge_mean, edge_variance = tensors
+    query, scores = layer.edge_query(edge_mean).unflatten(-1, (HEADS, -1)), []
+    for edge in range(incidence.shape[-1]):
+        moved = node_mean + layer.role(roles[:, :, edge])
+        alone = layer(moved, node_variance, edge_mean, edge_variance, incidence)
+        for name in ("edge_mean", "edge_variance"):
+            torch.testing.assert_close(getattr(state, name)[:, edge], getattr(alone, name)[:, edge])
+        torch.testing.assert_close(state.node_to_edge[:, :, edge], alone.node_to_edge[:, :, edge])
+        key = layer.node_key(moved).unflatten(-1, (HEADS, -1))  # (P, N, heads, d_head)
+        scores.append(torch.einsum("phd,pnhd->phn", query[:, edge], key) / (D // HEADS) ** 0.5)
+    attention = masked_softmax(torch.stack(scores, dim=-1), incidence.unsqueeze(1))
+    torch.testing.assert_close(state.edge_to_node, attention)
+    plain = layer(*tensors, incidence)
+    assert (state.edge_mean - plain.edge_mean).abs().max() > 0.1
+    assert (state.node_mean - plain.node_mean).abs().max() > 0.1
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.permutations(range(5)), st.permutations(range(3)))
 def test_permuting_nodes_and_hyperedges_permutes_the_output(node_order, edge_order):

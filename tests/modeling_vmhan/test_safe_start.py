@@ -30,6 +30,7 @@ def text_side_of(model, preset, make_model):
         ("full", {"num_image_phrases": 0}),
         ("full", {"num_layers": 3, "image_text_visibility": "isolated"}),
         ("full", {"hidden_size": 16, "image_text_visibility": "isolated"}),
+        ("full", {"num_image_phrases": 0, "hypergraph_scope": "post"}),
         ("no_variational", {"num_image_phrases": 0}),
         ("no_hypergraph", {"num_image_phrases": 0}),
         ("no_vhan", {"num_image_phrases": 0}),
@@ -42,11 +43,13 @@ def test_the_first_logits_are_the_text_only_model_s(preset, fields, mode, make_m
 
 
 @ALL_MODES
-@pytest.mark.parametrize("preset", ["full", "no_variational", "no_vhan"])
+@pytest.mark.parametrize(
+    ("preset", "scope"), [("full", "pair"), ("full", "post"), ("no_variational", "post"), ("no_vhan", "pair")]
+)
 def test_with_image_text_that_the_sentence_sees_they_are_the_appended_caption_s(
-    preset, mode, make_model, make_processor, posts
+    preset, scope, mode, make_model, make_processor, posts
 ):
-    model = make_model(preset, entity_representation=mode, safe_start=True)
+    model = make_model(preset, entity_representation=mode, safe_start=True, hypergraph_scope=scope)
     check_equal(model, text_side_of(model, "caption_appended", make_model), make_processor, posts)
 
 
@@ -75,9 +78,10 @@ def test_they_are_linear_in_the_states_of_the_encoder(mode, make_model, encode, 
             close(logits[i], torch.einsum("rnd,nd->r", columns, entities) + model.classifier.bias)
 
 
-def test_every_parameter_can_leave_the_start(make_model, encode, posts):
+@pytest.mark.parametrize("scope", ["pair", "post"])
+def test_every_parameter_can_leave_the_start(scope, make_model, encode, posts):
     """No weight stays where it began for want of a gradient, as ReLU would keep zeros."""
-    model = make_model(safe_start=True, classifier_dropout=0.0).train()
+    model = make_model(safe_start=True, classifier_dropout=0.0, hypergraph_scope=scope).train()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):

@@ -20,10 +20,10 @@ def test_training_draws_and_evaluation_does_not(mode, make_model, encode, posts)
         close(plain(**inputs).logits, plain(**inputs).logits)
 
 
-@pytest.mark.parametrize("preset", ["full", "no_vhan"])
-def test_the_logits_drawn_have_the_moments_of_the_gaussians(preset, make_model, encode, posts):
+@pytest.mark.parametrize(("preset", "scope"), [("full", "pair"), ("full", "post"), ("no_vhan", "pair")])
+def test_the_logits_drawn_have_the_moments_of_the_gaussians(preset, scope, make_model, encode, posts):
     """Of a linear classifier: the mean is evaluation's logits, the variance W^2 v over the means it reads."""
-    model = make_model(preset, sample_nodes=True)
+    model = make_model(preset, sample_nodes=True, hypergraph_scope=scope)
     inputs = without_labels(encode(model, posts()[:1]))
     with torch.no_grad():
         output = model(**inputs, output_gaussians=True)

@@ -57,7 +57,8 @@ class BaselineConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig}
     keys_to_ignore_at_inference = ["relation_loss"]
     vision_encoder = None  # features are given; the processor asks
-    mentions, mention_types, recipe, image_text_visibility = False, (), None, "joint"  # it asks about these, too
+    mentions, mention_types, recipe = False, (), None  # it asks about these, too
+    image_text_visibility, hypergraph_scope = "joint", "pair"
 
     def __init__(
         self,

@@ -63,6 +63,9 @@ class ModelArguments:
     hidden_size: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
+    hypergraph_scope: str | None = _help(
+        "pair: a hypergraph of each pair (the paper's); post: one of all of a post's."
+    )
     variational: bool | None = None
     safe_start: bool | None = _help("The first weights make it answer as the text-only model does.")
     sample_nodes: bool | None = _help("In training, the classifier reads draws from the Gaussians of head and tail.")

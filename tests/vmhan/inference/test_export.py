@@ -173,9 +173,17 @@ def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     assert 0 < ratio["quartile_1"] <= ratio["median"] <= ratio["quartile_3"]
 
 
-@pytest.mark.parametrize("preset", ["no_vhan", "gcn"])
-def test_models_of_other_presets_as_programs(preset, make_small, make_processor):
-    model = make_small(preset)
+@pytest.mark.parametrize(
+    ("preset", "fields"),
+    [
+        ("no_vhan", {}),
+        ("gcn", {}),
+        ("full", {"hypergraph_scope": "post", "entity_representation": "marker"}),
+        ("hgnn", {"hypergraph_scope": "post", "entity_representation": "span", "visual_feature_size": 0}),
+    ],
+)
+def test_models_of_other_presets_as_programs(preset, fields, make_small, make_processor):
+    model = make_small(preset, **fields)
     processor = make_processor(model.config)
     assert largest_difference(model, processor, export_program(model, processor).module()) < 1e-4
 
@@ -188,10 +196,12 @@ def test_a_marker_model_of_text_alone_in_onnx(needs_onnx, make_small, make_proce
     assert largest_difference(model, processor, partial(run_session, session)) < 1e-4
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_isolated_image_text_a_safe_start_and_sampling_in_onnx(mode, needs_onnx, make_small, make_processor, tmp_path):
+@pytest.mark.parametrize(("mode", "scope"), [*((mode, "pair") for mode in MODES), ("packed", "post")])
+def test_isolated_image_text_a_safe_start_and_sampling_in_onnx(
+    mode, scope, needs_onnx, make_small, make_processor, tmp_path
+):
     fields = {"image_text_visibility": "isolated", "safe_start": True, "sample_nodes": True, "none_bias": -2.0}
-    model = make_small(entity_representation=mode, **fields)
+    model = make_small(entity_representation=mode, hypergraph_scope=scope, **fields)
     with torch.no_grad():
         for layer in model.vmhan.layers:
             layer.node_mean_value.weight.normal_(std=0.2)

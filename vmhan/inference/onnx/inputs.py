@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["check_batches", "filled_inputs", "input_axes"]
 
-ABSENT = -1  # what fills up token positions and object indices
+ABSENT = -1  # what fills up token positions, object indices and numbers of nodes
 DERIVED = "incidence"
 TEXT_ROWS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "marker_pair")
 
@@ -22,7 +22,7 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
 
     Pairwise hyperedges keep the number of nodes at its most: their number, N (N - 1) / 2, is not traced as a symbol.
     `incidence` is left out: its axis of nodes is a sum of open ones, which is not traced, so the graph takes no
-    hyperedges of the data and makes those of equations 1 to 3.
+    hyperedges of the data and makes those of equations 1 to 3. With hypergraph_scope="post" they are inputs.
     """
     size = config.visual_feature_size
     mention = "mention_tokens" if config.entity_representation == "span" else 1  # a marker is one token
@@ -43,6 +43,13 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
         "object_mask": ("examples", "objects"),
         "pair_objects": ("pairs", objects),
         "tail_object": ("pairs",),
+        "entity_nodes": ("pairs", 3),
+        "text_phrase_nodes": ("pairs", text_phrases),
+        "image_nodes": ("pairs", 1),
+        "object_nodes": ("pairs", objects),
+        "image_phrase_nodes": ("pairs", image_phrases),
+        "membership": ("examples", "nodes", "hyperedges"),
+        "hyperedge_family": ("examples", "hyperedges"),
     }
     return {name: axes[name] for name in names if name != DERIVED}
 
@@ -56,7 +63,7 @@ def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str
     for name, tensor in encoded.items():
         if name == DERIVED:
             continue
-        value = ABSENT if name.endswith("_tokens") or name == "pair_objects" else 0
+        value = ABSENT if name.endswith(("_tokens", "_nodes")) or name == "pair_objects" else 0
         least = (axis if isinstance(axis, int) else 1 for axis in axes[name])
         missing = [max(wanted - size, 0) for wanted, size in zip(least, tensor.shape, strict=True)]
         after = [amount for count in reversed(missing) for amount in (0, count)]  # the last axis first, as pad has it
