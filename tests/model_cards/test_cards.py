@@ -133,7 +133,7 @@ def test_leaky_results_are_marked_and_kept_out_of_the_model_index(folder, write_
 
 
 def test_a_control_with_the_pictures_of_other_posts_says_so(folder, write_run_files):
-    assert "control" not in write_model_card(folder).read_text()
+    assert "A control" not in write_model_card(folder).read_text()
     write_run_files(folder, data={"shuffled_images": 3}, shuffled_images=3)
     card = ModelCard(write_model_card(folder).read_text())
     assert card.data.eval_results is None and "shuffled-images" in card.data.tags
