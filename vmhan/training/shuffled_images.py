@@ -19,7 +19,7 @@ __all__ = ["VISUAL_COLUMNS", "another_post", "with_shuffled_images"]
 
 VISUAL_COLUMNS = ("image_features", "object_features", "object_depths", "object_scores", "image", "boxes")
 VISUAL_COLUMNS += ("object_labels", "caption", "image_phrases")
-CHOICES = ("image_phrases", "objects")  # of a pair, among those of its post
+CHOICES = ("image_phrases", "objects", "crops")  # of a pair; crops are those of the published files
 
 
 def another_post(images: Sequence[Hashable], seed: int) -> list[int]:

@@ -1,13 +1,16 @@
 """Posts with the pictures of other posts: a derangement of images, and data that stay true."""
 
+import json
+
 import datasets
 import pytest
+from PIL import Image
 
 from datasets_scripts.leaks import ORDER_BLIND, leak_status, mark_leaky, mark_protocol, protocol_of
 from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from vmhan.training.arguments import DataArguments, RunArguments
 from vmhan.training.data import load_posts
-from vmhan.training.shuffled_images import another_post, with_shuffled_images
+from vmhan.training.shuffled_images import VISUAL_COLUMNS, another_post, with_shuffled_images
 
 
 LABELS = ["None", "peer"]
@@ -139,3 +142,41 @@ def test_where_there_is_nothing_to_exchange(tmp_path, flags, message):
 
 def test_zero_is_left_out():
     assert DataArguments(shuffled_images=0).shuffled_images is None
+
+
+def parquet(folder):
+    rows = split_of(*(post(name, f"{name}.jpg") for name in ("Ann", "Cy", "Dan")), vectors=[1, 2, 3])
+    rows.to_parquet(folder / "train.parquet")
+    return {"dataset": str(folder)}
+
+
+def jsonl(folder):
+    rows = [
+        {"id": name, "text": f"{name} met Bob", "image": f"{name}.png", "caption": f"a photo of {name}"}
+        | {"pairs": [{"head": name, "tail": "Bob", "relation": "None" if name == "Cy" else "peer"}]}
+        for name in ("Ann", "Cy", "Dan")
+    ]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for row in rows:
+        Image.new("RGB", (8, 8)).save(folder / row["image"])
+    return {"dataset": "jsonl", "data_dir": str(folder)}
+
+
+def postcards(folder):
+    return {"dataset": "postcards", "num_train": 3, "num_validation": 2, "num_test": 2}
+
+
+@pytest.mark.parametrize("make", [parquet, jsonl, postcards])
+def test_every_data_set_is_read_so(make, tmp_path):
+    run_args = RunArguments(output_dir="unused", use_cpu=True, do_train=True)
+    (tmp_path / "posts").mkdir()
+    flags = {"cache_dir": str(tmp_path / "cache"), **make(tmp_path / "posts")}
+    own, other = (load_posts(DataArguments(**flags, **more), run_args) for more in ({}, {"shuffled_images": 1}))
+    for split, rows in own.items():
+        assert [row["id"] for row in rows] == [row["id"] for row in other[split]]
+        images = dict(zip(rows["id"], rows["image_id"]))
+        assert all(row["image_id"] != images[row["id"]] for row in other[split])
+        by_image = {row["image_id"]: row for row in rows}
+        for row in other[split]:
+            seen = {name: value for name, value in row.items() if name in VISUAL_COLUMNS}
+            assert seen and seen == {name: by_image[row["image_id"]][name] for name in seen}
