@@ -141,10 +141,11 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             or the tail's box; of an order-blind model in the direction of the relation, whichever was given as which),
             relation and score (the best one's probability, by config.calibration_temperature and none_bias),
             abstained, none_score, top_k (dicts of relation and score), with explain=True explanation (nodes,
-            hyperedges, picture), and uncertainty: {entropy, monte_carlo_score, mutual_information}. The entropy, in
-            nats, is that of the probabilities, or with num_samples of their mean over samples of the node Gaussians;
-            the relation's probability in that mean and the mutual information are None without. A question or an
-            image that cannot be read, and scores that are not finite, are a ValueError or OSError that names the post.
+            hyperedges, picture), and uncertainty: {least_confidence, entropy, monte_carlo_score, mutual_information}.
+            Least confidence, 1 - score, tells errors best. The entropy, in nats, is that of the probabilities, or with
+            num_samples of their mean over samples of the node Gaussians; the relation's probability in that mean and
+            the mutual information are None without. A question or an image that cannot be read, and scores that are
+            not finite, are a ValueError or OSError that names the post.
         """
         return super().__call__(inputs, image, **kwargs)
 

@@ -27,6 +27,7 @@ class ErrorDetection(NamedTuple):
     """Means over runs, with intervals over sentences."""
 
     auroc: Interval | None  # None where a run has no error, or nothing else
+    auroc_behind: Interval | None  # how much the AUROC of the first uncertainty is higher, on the same draws
     aurc: Interval
     risks: list[Interval]  # at each of COVERAGES
 
@@ -90,7 +91,7 @@ def bootstrap_error_detection(
         check_same_pairs(runs[0], run)
     _, sentence = np.unique(runs[0].groups, return_inverse=True)  # (n,) number of each pair's sentence
     of_runs = [(_errors(run.rows), uncertainties(run.rows)) for run in runs]
-    found = {}
+    found, first = {}, None
     for name in of_runs[0][1]:
         if all(name in of_run for _, of_run in of_runs):
             pairs = [(errors, of_run[name]) for errors, of_run in of_runs]
@@ -98,8 +99,10 @@ def bootstrap_error_detection(
             draws = [_mean_over_runs(pairs, weights[:, sentence]) for weights in blocks]
             of_draws = [np.concatenate(part) for part in zip(*draws)]
             auroc, aurc, risks = (part[0] for part in _mean_over_runs(pairs, np.ones((1, len(sentence)))))
+            first = first or (auroc, of_draws[0])
             found[name] = ErrorDetection(
                 None if np.isnan(auroc) else Interval(float(auroc), *ends(of_draws[0], level)),
+                None if np.isnan(auroc) else Interval(float(first[0] - auroc), *ends(first[1] - of_draws[0], level)),
                 Interval(float(aurc), *ends(of_draws[1], level)),
                 [Interval(float(risk), *ends(drawn, level)) for risk, drawn in zip(risks, of_draws[2].T)],
             )

@@ -100,6 +100,8 @@ def test_intervals_are_over_sentences_and_means_over_runs():
     assert both["summed_variance"].auroc.value == pytest.approx((first.auroc.value + second.auroc.value) / 2)
     sure, blind = both["least_confidence"], both["summed_variance"]
     assert sure.auroc.low < sure.auroc.value < sure.auroc.high and sure.auroc.low > 0.5
+    assert sure.auroc_behind == (0, 0, 0) and 0 < blind.auroc_behind.low < blind.auroc_behind.high
+    assert blind.auroc_behind.value == pytest.approx(sure.auroc.value - blind.auroc.value)
     assert sure.aurc.value < blind.aurc.value and blind.auroc.low < 0.5 < blind.auroc.high
     assert [risk.low <= risk.value <= risk.high for risk in sure.risks] == [True] * len(COVERAGES)
     assert sure.auroc.value == pytest.approx(error_aurocs(one.rows)["error_auroc_least_confidence"])
@@ -111,4 +113,4 @@ def test_intervals_are_over_sentences_and_means_over_runs():
 def test_without_an_error_there_is_no_auroc():
     run = Predictions(rows_of(*ANSWERS[2:]), ["a", "b"], "b", Path("x"))
     found = bootstrap_error_detection([run], resamples=10)["entropy"]
-    assert found.auroc is None and found.aurc.value == 0
+    assert found.auroc is found.auroc_behind is None and found.aurc.value == 0

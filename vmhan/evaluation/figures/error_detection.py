@@ -14,8 +14,9 @@ __all__ = ["error_detection"]
 def error_detection(
     systems: Sequence[System], *, resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, Any]:
-    """A panel a system: lines are {uncertainty: [{coverage, risk, low, high}, ...]}, scores {uncertainty: {auroc and
-    aurc, each of value, low, high}}; auroc is None where a seed has no error.
+    """A panel a system: lines are {uncertainty: [{coverage, risk, low, high}, ...]}, scores {uncertainty: {auroc,
+    auroc_behind (how much that of the first one is higher) and aurc, each of value, low, high}}; the AUROCs are None
+    where a seed has no error.
 
     All are means over the seeds, and a panel says how many they are. See `vmhan.scoring.error_detection`.
     """
@@ -32,7 +33,10 @@ def error_detection(
             ]
             for name, measured in found.items()
         }
-        scores = {name: {"auroc": _plain(of.auroc), "aurc": _plain(of.aurc)} for name, of in found.items()}
+        scores = {
+            name: {part: _plain(getattr(measured, part)) for part in ("auroc", "auroc_behind", "aurc")}
+            for name, measured in found.items()
+        }
         panels.append({"name": system.name, "seeds": len(system.predictions), "lines": lines, "scores": scores})
     return {"figure": "error detection", "title": "risk and coverage", "panels": panels, "notes": notes}
 
