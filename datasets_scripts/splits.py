@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-__all__ = ["NODES", "count_filled", "differing_splits"]
+__all__ = ["NODES", "count_filled", "differing_splits", "is_filled"]
 
 
 # What a split may hold, and the column of the posts, or the field of their pairs, that has it.
@@ -68,13 +68,16 @@ def count_filled(posts: pa.Table, place: str) -> tuple[int, int]:
         pairs = pc.list_flatten(column)
         has_field = pa.types.is_struct(pairs.type) and pairs.type.get_field_index(field) >= 0
         column = pc.struct_field(pairs, field) if has_field else pa.chunked_array([pa.nulls(len(pairs))])
+    return pc.sum(is_filled(column)).as_py() or 0, len(column)
+
+
+def is_filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of each cell whether it holds something, as `count_filled` counts; false or null where it does not."""
     types = pa.types
     if types.is_string(column.type) or types.is_large_string(column.type):
-        filled = pc.greater(pc.utf8_length(column), 0)
-    elif types.is_list(column.type) or types.is_large_list(column.type):
-        filled = pc.greater(pc.list_value_length(column), 0)
-    elif types.is_integer(column.type):  # an index, -1 where there is none
-        filled = pc.greater_equal(column, 0)
-    else:
-        filled = pc.is_valid(column)
-    return pc.sum(filled).as_py() or 0, len(column)
+        return pc.greater(pc.utf8_length(column), 0)
+    if types.is_list(column.type) or types.is_large_list(column.type):
+        return pc.greater(pc.list_value_length(column), 0)
+    if types.is_integer(column.type):  # an index, -1 where there is none
+        return pc.greater_equal(column, 0)
+    return pc.is_valid(column)

@@ -130,20 +130,21 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _model_card_data(metadata: RunMetadata, dataset_name: str) -> ModelCardData:
-    """The YAML header. Leaky results are no evaluation results: they stay out of the model index. `pipeline_tag` is
-    the task that `pipeline(task, model=..., trust_remote_code=True)` opens; a folder without a pipeline has none.
+    """The YAML header. Leaky results and controls are no evaluation results: they stay out of the model index.
+    `pipeline_tag` is the task that `pipeline(task, model=..., trust_remote_code=True)` opens; a folder without a
+    pipeline has none.
     """
-    leaks = leak_reasons(metadata.metrics)
+    leaks, is_control = leak_reasons(metadata.metrics), "shuffled_images" in metadata.run["data"]
     return ModelCardData(
         language="en",
         license=metadata.run["licence"],
         library_name="transformers",
         pipeline_tag=next(iter(metadata.config.get("custom_pipelines") or ()), None),
-        tags=[*TAGS, *(["leaky"] if leaks else [])],
+        tags=[*TAGS, *(["leaky"] if leaks else []), *(["shuffled-images"] if is_control else [])],
         base_model=metadata.run["base_model"],
         datasets=metadata.run["dataset_id"],
         model_name="VM-HAN",
-        eval_results=None if leaks else _eval_results(metadata, dataset_name) or None,
+        eval_results=None if leaks or is_control else _eval_results(metadata, dataset_name) or None,
         **({} if leaks is None else {"leaky": bool(leaks)}),
     )
 

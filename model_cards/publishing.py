@@ -22,6 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 from model_cards.checking import check_card
 from model_cards.files import remove_leftovers, write_text
 from model_cards.locks import lock_beside, lock_inside, locked
+from model_cards.run_metadata import read_metadata
 from model_cards.secrets import without_secrets
 
 
@@ -75,6 +76,8 @@ def publish_model(
             f"{folder}/README.md: expected the numbers of metrics.json, config.json and run.json, received a card "
             f"that differs: {'; '.join(problems[:3])}. Write it anew: `python -m model_cards.cards {folder}`."
         )
+    if "shuffled_images" in read_metadata(folder, run).run["data"]:
+        logger.warning("%s is a control, trained with pictures of other posts, and its card says so", repo_id)
     return _publish(Path(folder), repo_id, files, repo_type="model", private=private, token=token)
 
 

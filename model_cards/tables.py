@@ -23,7 +23,7 @@ SCORE_NAMES = {
     "macro_f1": "macro F1",
 }
 SPEED = re.compile(r"_(runtime|per_second|compilation_time|preparation_time)$")
-CALIBRATION = re.compile(r"(^|_)(ece|expected_calibration_error|calibrat\w*|temperature|brier|nll)(_|$)")
+CALIBRATION = re.compile(r"(^|_)(ece|error_auroc|expected_calibration_error|calibrat\w*|temperature|brier|nll)(_|$)")
 CONFIG_FIELDS = (
     "entity_representation", "hypergraph_encoder", "hyperedges", "variational", "num_layers", "num_heads",
     "hidden_size", "visual_feature_size", "vision_encoder", "num_objects", "num_text_phrases", "num_image_phrases",

@@ -71,8 +71,9 @@ def answers_of(
             "none_score": of_pair[none],
             "top_k": [{"relation": names[j], "score": of_pair[j]} for j in ranked[:top_k]],
             "uncertainty": {
-                "monte_carlo_score": float(mean[i, best]),
+                "least_confidence": 1 - score,
                 "entropy": float(entropy[i]),
+                "monte_carlo_score": None if information is None else float(mean[i, best]),
                 "mutual_information": None if information is None else float(information[i]),
             },
         }

@@ -69,7 +69,7 @@ STEPS = (
         "mentions": Kind("a function of a text, or the name of a token classification model", _finder),
     },
     {
-        "num_samples": number(1, 10_000, whole=True),
+        "num_samples": number(0, 10_000, whole=True),
         "seed": number(0, 2**63 - 1, whole=True),
         "explain": FLAG,
         "type_constraints": Kind(
@@ -124,8 +124,8 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 config's for mentions that the model found itself; other finders' types may be worth less.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
-            num_samples: Monte Carlo samples of the node Gaussians (default 32, at most 10,000). seed: of their noise
-                (default 0).
+            num_samples: Monte Carlo samples of the node Gaussians (default 0: none; at most 10,000), for models with
+                variances. seed: of their noise (default 0).
             explain: add what carried the decision, as data and as a picture (default False).
             max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
@@ -141,10 +141,11 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             or the tail's box; of an order-blind model in the direction of the relation, whichever was given as which),
             relation and score (the best one's probability, by config.calibration_temperature and none_bias),
             abstained, none_score, top_k (dicts of relation and score), with explain=True explanation (nodes,
-            hyperedges, picture), and uncertainty:
-            {monte_carlo_score, entropy, mutual_information}, the relation's probability and the two in nats, under
-            samples of the node Gaussians; mutual_information is None for a model without variances. A question or an
-            image that cannot be read, and scores that are not finite, are a ValueError or OSError that names the post.
+            hyperedges, picture), and uncertainty: {least_confidence, entropy, monte_carlo_score, mutual_information}.
+            Least confidence, 1 - score, tells errors best. The entropy, in nats, is that of the probabilities, or with
+            num_samples of their mean over samples of the node Gaussians; the relation's probability in that mean and
+            the mutual information are None without. A question or an image that cannot be read, and scores that are
+            not finite, are a ValueError or OSError that names the post.
         """
         return super().__call__(inputs, image, **kwargs)
 
@@ -262,7 +263,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         questions: list[Question],
         encoded: list[EncodedPost],
         memory: SentenceMemory | None,
-        num_samples: int = 32,
+        num_samples: int = 0,
         seed: int = 0,
         explain: bool = False,
         type_constraints: Any = None,
@@ -272,7 +273,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         output = self.model(**inputs, memory=memory, output_gaussians=True, output_attentions=explain)
         rule = DecisionRule.of(config)
         probabilities = rule.probabilities(output.logits)  # (P, R)
-        samples, is_sampled = probabilities.unsqueeze(0), output.node_variance is not None
+        samples, is_sampled = probabilities.unsqueeze(0), num_samples > 0 and output.node_variance is not None
         if is_sampled:
             gaussians, noise = (output.read_mean, output.read_variance), {"num_samples": num_samples, "seed": seed}
             samples = monte_carlo_probabilities(self.model.classifier, *gaussians, rule=rule, **noise)

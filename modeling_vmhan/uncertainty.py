@@ -54,8 +54,8 @@ def uncertainty(probabilities: Tensor, *, sampled: bool = True) -> PredictiveUnc
     """Entropy of the mean of S predictions, and its part that is disagreement between them.
 
     entropy H = -sum_r p_r log p_r of p = mean_s p_s; mutual_information = H(p) - mean_s H(p_s), which is 0 where all
-    samples agree (Depeweg et al. 2018, https://arxiv.org/abs/1710.07283). probabilities are (S, P, R); without
-    `sampled`, for a model without variances, there is no mutual_information.
+    samples agree (Depeweg et al. 2018, https://arxiv.org/abs/1710.07283). probabilities are (S, P, R); where they are
+    not `sampled` there is no mutual_information.
     """
     mean = probabilities.mean(dim=0)  # (P, R)
     entropy = torch.special.entr(mean).sum(dim=-1)  # (P,)

@@ -196,11 +196,12 @@ def make_model(make_config):
 
 @pytest.fixture(scope="module")
 def make_pipe(make_model, make_processor):
-    """`make_pipe(preset or model=..., **options)`: a pipeline on the CPU."""
+    """`make_pipe(preset or model=..., **options)`: a pipeline on the CPU, with samples, so that these are compared."""
 
     def make(preset="full", model=None, processor=None, **options):
         model = model or make_model(preset)
         processor = processor or make_processor(model.config)
+        options = {"num_samples": 32, **options}
         return MultimodalRelationClassificationPipeline(model, processor, device="cpu", **options)
 
     return make

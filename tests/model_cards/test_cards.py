@@ -132,6 +132,17 @@ def test_leaky_results_are_marked_and_kept_out_of_the_model_index(folder, write_
     assert check_card(folder) == []
 
 
+def test_a_control_with_the_pictures_of_other_posts_says_so(folder, write_run_files):
+    assert "A control" not in write_model_card(folder).read_text()
+    write_run_files(folder, data={"shuffled_images": 3}, shuffled_images=3)
+    card = ModelCard(write_model_card(folder).read_text())
+    assert card.data.eval_results is None and "shuffled-images" in card.data.tags
+    assert card.text.index("**A control, not a result:**") < card.text.index("## Results")
+    assert "`--shuffled_images 3`" in card.text and check_card(folder) == []
+    replace(folder / "README.md", "`--shuffled_images 3`", "`--shuffled_images 4`")
+    assert any("shuffled_images 3" in problem for problem in check_card(folder))
+
+
 def test_an_unmarked_leak_is_caught(folder, write_run_files):
     honest = str(model_card(folder))
     write_run_files(folder, leaky=True)

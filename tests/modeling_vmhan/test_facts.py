@@ -250,13 +250,14 @@ def test_many_pairs_share_no_row_and_no_pass(pairs_a_pass, make_pipe, monkeypatc
     """A packed row has at most PAIRS_A_ROW pairs, and the answers are those of one row."""
     post = {"text": "ann met bob in paris", "mentions": ["ann", "met", "bob", "in", "paris"]}
     pipe = make_pipe("None")
-    one = pipe(post, all_pairs=True)
+    one = pipe(post, all_pairs=True, num_samples=4)
     monkeypatch.setattr("modeling_vmhan.processing_vmhan.PAIRS_A_ROW", 7)
     monkeypatch.setattr("modeling_vmhan.uncertainty.PAIRS_AT_ONCE", 3)
     rows = pipe.preprocess(post)["encoded"].rows
     assert [sum(pair > 0 for pair in row["marker_pair"]) for row in rows] == [7 * 4, 7 * 4, 6 * 4]
     monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.PAIRS_A_PASS", pairs_a_pass)
-    several, other = pipe([post, {**post, "mentions": ["ann", "bob"]}], batch_size=2, all_pairs=True)
+    both = [post, {**post, "mentions": ["ann", "bob"]}]
+    several, other = pipe(both, batch_size=2, all_pairs=True, num_samples=4)
     assert len(one) == len(several) == 20 and len(other) == 2
     for key in ("score", "none_score"):
         close(*(torch.tensor([fact[key] for fact in facts]) for facts in (one, several)))

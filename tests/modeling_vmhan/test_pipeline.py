@@ -28,8 +28,10 @@ def scores(answers):
     if isinstance(answers, list):
         return torch.cat([scores(answer) for answer in answers])
     worth = answers["uncertainty"]
-    numbers = [answers["score"], answers["none_score"], worth["monte_carlo_score"], worth["entropy"]]
-    numbers += [worth["mutual_information"]] + [entry["score"] for entry in answers["top_k"]]
+    numbers = [answers["score"], answers["none_score"], worth["entropy"]] + [
+        entry["score"] for entry in answers["top_k"]
+    ]
+    numbers += [worth[name] for name in ("monte_carlo_score", "mutual_information") if worth[name] is not None]
     return torch.tensor(numbers)
 
 
@@ -118,8 +120,19 @@ def test_uncertainty_is_repeatable_and_bounded(preset, make_pipe):
 @pytest.mark.parametrize("preset", ["no_variational", "text_only"])
 def test_a_model_without_variances_has_no_mutual_information(preset, make_pipe):
     answer = make_pipe(preset)(QUESTION)
-    assert answer["uncertainty"]["mutual_information"] is None
-    assert answer["uncertainty"]["monte_carlo_score"] == pytest.approx(answer["score"])
+    assert answer["uncertainty"]["mutual_information"] is answer["uncertainty"]["monte_carlo_score"] is None
+
+
+def test_nothing_is_sampled_unless_it_is_asked_for(pipe, monkeypatch):
+    sampled = pipe(QUESTION, num_samples=1)["uncertainty"]
+    monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.monte_carlo_probabilities", None)
+    answer = type(pipe)(pipe.model, pipe.processor, device="cpu")(QUESTION, top_k=None)
+    assert answer["uncertainty"] == pipe(QUESTION, num_samples=0)["uncertainty"]
+    assert answer["uncertainty"]["mutual_information"] is answer["uncertainty"]["monte_carlo_score"] is None
+    assert answer["uncertainty"]["least_confidence"] == 1 - answer["score"]
+    probabilities = torch.tensor([entry["score"] for entry in answer["top_k"]])
+    assert answer["uncertainty"]["entropy"] == pytest.approx(torch.special.entr(probabilities).sum().item())
+    assert answer["uncertainty"]["entropy"] != sampled["entropy"] and sampled["mutual_information"] is not None
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -334,7 +347,7 @@ def test_a_bad_question_is_a_clear_error(question, message, pipe):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_samples": 0}, "num_samples.*received .*0"),
+        ({"num_samples": -1}, "num_samples.*received .*-1"),
         ({"top_k": 0}, "top_k.*received .*0"),
         ({"abstain_below": 1.5}, "abstain_below.*received .*1.5"),
         ({"explian": True}, "url_timeout.*received .*explian"),
@@ -374,4 +387,4 @@ def test_a_saved_pipeline_answers_the_same(pipe, posts, tmp_path):
         loaded = pipeline(model=str(tmp_path), device="cpu", **options)
         assert type(loaded) is MultimodalRelationClassificationPipeline and loaded.task == TASK
         for post in posts():
-            same(loaded(post), pipe(post))
+            same(loaded(post, num_samples=4), pipe(post, num_samples=4))

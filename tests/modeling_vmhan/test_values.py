@@ -245,7 +245,7 @@ def test_what_fits_no_kind_or_no_other_value_is_refused(fields, match):
     ("option", "values"),
     [
         ("top_k", [1.5, 0, -1, "2", True, math.nan, [1], np.float64(2)]),
-        ("num_samples", ["3", 0, 10_001, 2**70, None, 1.0, True, 10**400]),
+        ("num_samples", ["3", -1, 10_001, 2**70, None, 1.0, True, 10**400]),
         ("seed", ["x", -1, 2**64, None, 0.5, False]),
         ("abstain_below", [None, math.nan, True, "0.5", -0.1, 1.1, math.inf, 10**400]),
         ("explain", ["no", 1, None, np.ones(2)]),

@@ -38,7 +38,9 @@ ANSWER_SCHEMA = pyarrow.schema(
         "none_score": pyarrow.float64(),
         "top_k": pyarrow.list_(pyarrow.struct({"relation": pyarrow.string(), "score": pyarrow.float64()})),
         "uncertainty": pyarrow.struct(
-            {name: pyarrow.float64() for name in ("monte_carlo_score", "entropy", "mutual_information")}
+            dict.fromkeys(
+                ("least_confidence", "entropy", "monte_carlo_score", "mutual_information"), pyarrow.float64()
+            )
         ),
         "head_span": pyarrow.list_(pyarrow.int64()),  # of facts, in the question's characters or tokens; else null
         "tail_span": pyarrow.list_(pyarrow.int64()),

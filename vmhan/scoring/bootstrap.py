@@ -18,7 +18,10 @@ import numpy as np
 from vmhan.scoring.predictions import Predictions, check_same_pairs, pair_key
 
 
-__all__ = ["LEVEL", "Interval", "PairedResult", "bootstrap_f1", "bootstrap_ratio", "paired_test", "sentence_counts"]
+__all__ = [
+    "LEVEL", "Interval", "PairedResult", "bootstrap_f1", "bootstrap_ratio", "drawn_sentences", "ends", "paired_test",
+    "sentence_counts",
+]  # fmt: skip
 
 LEVEL = 0.95
 BLOCK = 200  # resamples at once: bounds the memory at 200 S numbers, and changes no draw
@@ -56,8 +59,8 @@ def bootstrap_f1(
 
 def bootstrap_ratio(counts: np.ndarray, *, resamples: int, seed: int = 0, level: float = LEVEL) -> Interval:
     """As `bootstrap_f1`, for any ratio of two sums over sentences; `counts` are those of `sentence_counts`."""
-    draws = np.concatenate([_ratio(counts, weights) for weights in _weights(counts.shape[1], resamples, seed)])
-    return Interval(float(_ratio(counts)), *_ends(draws, level))
+    draws = np.concatenate([_ratio(counts, weights) for weights in drawn_sentences(counts.shape[1], resamples, seed)])
+    return Interval(float(_ratio(counts)), *ends(draws, level))
 
 
 def paired_test(
@@ -81,10 +84,10 @@ def paired_test(
     counts = sentence_counts([*a, *b])
     first, second = counts[: len(a)], counts[len(a) :]
     difference = _ratio(first) - _ratio(second)
-    blocks = _weights(counts.shape[1], resamples, seed)
+    blocks = drawn_sentences(counts.shape[1], resamples, seed)
     draws = np.concatenate([_ratio(first, weights) - _ratio(second, weights) for weights in blocks])
     as_far = int(np.count_nonzero(np.abs(draws - difference) >= abs(difference) - ROUNDING))
-    return PairedResult(float(difference), *_ends(draws, LEVEL), (1 + as_far) / (1 + resamples))
+    return PairedResult(float(difference), *ends(draws, LEVEL), (1 + as_far) / (1 + resamples))
 
 
 def _as_list(argument: str, runs: Predictions | Sequence[Predictions]) -> list[Predictions]:
@@ -112,7 +115,7 @@ def sentence_counts(runs: Sequence[Predictions], terms: Callable = f1_terms) -> 
     return np.stack(counts)
 
 
-def _weights(sentences: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def drawn_sentences(sentences: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Blocks of (up to BLOCK, S): how often each sentence was drawn; each row sums to S."""
     if resamples < 1:
         raise ValueError(f"resamples: expected at least 1, received {resamples}.")
@@ -129,6 +132,7 @@ def _ratio(counts: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0).mean(axis=0)
 
 
-def _ends(draws: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def ends(draws: np.ndarray, level: float) -> tuple[float, float]:
+    """The ends of a percentile interval of draws (K,), of those in which the number is defined, that is not nan."""
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -4,6 +4,7 @@ One row a pair; n pairs, R labels.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -15,9 +16,13 @@ import numpy as np
 from modeling_vmhan.labels import find_none_label
 
 
-__all__ = ["Predictions", "check_same_pairs", "pair_key", "read_predictions"]
+__all__ = ["UNCERTAINTIES", "Predictions", "check_same_pairs", "pair_key", "read_predictions"]
 
 REQUIRED = {"split": str, "id": str, "pair": int, "relation": str, "predicted": str}
+
+# Of a model with variances: entropy of the mean over Monte Carlo samples and mutual information (nats, see
+# `modeling_vmhan.uncertainty`), and the sum of the variances that the classifier reads.
+UNCERTAINTIES = ("monte_carlo_entropy", "mutual_information", "summed_variance")
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,9 @@ def _read_row(line: bytes, labels: Sequence[str], place: str) -> dict[str, Any]:
     for field in ("relation", "predicted"):
         if row[field] not in labels:
             raise ValueError(f"{place}, {field}: expected one of the labels {list(labels)}, received {row[field]!r}.")
+    for field in UNCERTAINTIES:
+        if not isinstance(value := row.get(field, 0.0), (int, float)) or not 0 <= value < math.inf:
+            raise ValueError(f"{place}, {field}: expected a number of at least 0, received {value!r}.")
     values = row.get("probabilities", [0] * len(labels))
     numbers = isinstance(values, list) and all(isinstance(p, (int, float)) and 0 <= p <= 1 for p in values)
     if not numbers or len(values) != len(labels):

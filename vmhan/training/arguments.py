@@ -183,6 +183,10 @@ class DataArguments:
     visual_share: float | None = _help(
         "Keep only this share, 0 to 1, of each post's visual nodes, in every split (Figure 5)."
     )
+    shuffled_images: int | None = _help(
+        "Control: give each post the picture, objects and image phrases of another post of its split, drawn by this "
+        "seed; 0: its own."
+    )
     max_samples: int | None = _help("Use only the first posts of each split.")
 
     def __post_init__(self):
@@ -193,6 +197,9 @@ class DataArguments:
             )
         if self.visual == "none" and self.visual_share is not None:
             raise ValueError(f"--visual none leaves no nodes for --visual_share {self.visual_share}: leave one out.")
+        if (self.shuffled_images or 0) < 0:
+            raise ValueError(f"--shuffled_images: expected a seed of 1 or more, received {self.shuffled_images}.")
+        self.shuffled_images = self.shuffled_images or None
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"--max_samples must be at least 1, received {self.max_samples}; left out: every post.")
         if self.data is not None:

@@ -18,7 +18,6 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy
 from transformers.utils import CONFIG_NAME
 
-from datasets_scripts.leaks import leak_record
 from datasets_scripts.splits import count_filled
 from model_cards.locks import lock_inside, locked_by_main
 from model_cards.processes import end_forks_with_this_process, end_with_launcher
@@ -29,11 +28,12 @@ from vmhan.scoring.calibration import calibrate, temperature_of
 from vmhan.scoring.none_bias import fit_none_bias
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.callbacks import callbacks
-from vmhan.training.data import load_posts, make_collator, with_lengths
+from vmhan.training.data import data_record, load_posts, make_collator, with_lengths
 from vmhan.training.environment import peak_memory
 from vmhan.training.models import Model, build_model, how_to_take_pictures
 from vmhan.training.output_folder import check_output_dir, clear_run
 from vmhan.training.own_data import next_commands, own_data, settle_pictures
+from vmhan.training.pair_uncertainty import pair_uncertainties
 from vmhan.training.raw_posts import precision_tables
 from vmhan.training.results import complete, describe, save_folder, write_results
 from vmhan.training.trainer import (
@@ -87,7 +87,7 @@ def _run(
     model, processor = build_model(model_args, data_args, posts)
     posts = with_lengths(posts, processor, run_args)
     trainer = make_trainer(model, processor, posts, data_args, run_args)
-    metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
+    metrics: dict[str, Any] = {"seed": run_args.seed, **data_record(data_args, posts)}
     if trainer.is_world_process_zero():
         clear_run(run_args)
     if run_args.do_train:
@@ -100,9 +100,10 @@ def _run(
             tables = precision_tables(model, processor, results["validation"], asked)
             model.config.precision_table = tables
             metrics |= {} if tables is None else {"precision_table": tables}
+        uncertainties = pair_uncertainties(trainer, {split: posts[split] for split in results})
         output_dir = Path(run_args.output_dir)
         save_folder(output_dir, model, processor, weights)
-        write_results(output_dir, metrics, results, posts, model.config)
+        write_results(output_dir, metrics, results, posts, model.config, uncertainties)
         run = describe(argv, model_args, data_args, run_args)
         complete(run_args, run, posts, is_repository=model_args.baseline is None)
         if model_args.baseline is None and (advice := how_to_take_pictures(model.config, data_args, posts)):

@@ -10,6 +10,7 @@ import datasets
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.ready import ready_posts
 from datasets_scripts.commands import check_folder_or_hub_name
+from datasets_scripts.leaks import leak_record
 from datasets_scripts.registry import BUILDERS
 from datasets_scripts.splits import differing_splits
 from datasets_scripts.splitting import split_posts
@@ -17,18 +18,17 @@ from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
 from vmhan.training.generated import with_generated_images
 from vmhan.training.mapped_features import FEATURE_COLUMNS
+from vmhan.training.shuffled_images import VISUAL_COLUMNS, with_shuffled_images
 from vmhan.training.streaming import load_streamed
 from vmhan.training.unlisted import with_unlisted_pairs
 from vmhan.training.visual_dropout import VisualDropoutCollator
 
 
-__all__ = ["FEATURE_COLUMNS", "load_posts", "make_collator", "with_lengths"]
+__all__ = ["FEATURE_COLUMNS", "data_record", "load_posts", "make_collator", "with_lengths"]
 
 PIXELS = ", and the encoder that made them is saved with the model"
 logger = logging.getLogger(__name__)
 
-VISUAL_COLUMNS = (*FEATURE_COLUMNS, "object_depths", "object_scores", "image", "boxes", "object_labels", "caption")
-VISUAL_COLUMNS += ("image_phrases",)
 TEXT_COLUMNS = ("id", "text", "tokens", "pairs", "caption", "image_phrases", "object_labels")
 
 
@@ -74,6 +74,10 @@ def load_posts(
             rows = rows.cast_column("image", datasets.Image(decode=False))
         is_stream = isinstance(rows, datasets.IterableDataset)  # cut before it was shuffled
         posts[split] = rows if data_args.max_samples is None or is_stream else rows.take(data_args.max_samples)
+    if data_args.shuffled_images is not None:
+        with run_args.main_process_first(desc="exchange the images"):
+            posts = with_shuffled_images(posts, data_args.shuffled_images)
+        logger.warning("each post has the picture of another one (--shuffled_images): a control, not a result")
     if data_args.generated_images is not None:
         posts = with_generated_images(posts, data_args.generated_images)
     if data_args.unlisted_are_none:
@@ -82,6 +86,12 @@ def load_posts(
     for difference in differing_splits(posts):
         logger.warning("--dataset %s: %s", data_args.dataset, difference)
     return posts
+
+
+def data_record(data_args: DataArguments, posts: datasets.DatasetDict) -> dict[str, Any]:
+    """What metrics.json says of the data: `leak_record`, and shuffled_images where they are."""
+    seed = data_args.shuffled_images
+    return leak_record(posts) | ({} if seed is None else {"shuffled_images": seed})
 
 
 def _build(data_args: DataArguments, reads: str) -> datasets.DatasetDict:

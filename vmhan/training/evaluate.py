@@ -13,16 +13,16 @@ import datasets
 from transformers.utils import CONFIG_NAME
 
 from datasets_scripts.configs import flags_of
-from datasets_scripts.leaks import leak_record
 from model_cards.files import write_json
 from model_cards.run_metadata import RUN_FILE, read_metadata
 from modeling_vmhan.decision import DecisionRule
 from vmhan.configs import current_settings
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
-from vmhan.training.data import load_posts, with_lengths
+from vmhan.training.data import data_record, load_posts, with_lengths
 from vmhan.training.models import load_trained
 from vmhan.training.node_numbers import NODE_NUMBERS, node_numbers
+from vmhan.training.pair_uncertainty import pair_uncertainties
 from vmhan.training.results import describe, write_results
 
 
@@ -80,12 +80,13 @@ def _evaluate(
     _check_nodes(model.config, model_args, posts)
     posts = with_lengths(posts, processor, run_args)
     trainer = make_trainer(model, processor, posts, data_args, run_args)
-    metrics: dict[str, Any] = {"seed": run_args.seed, **leak_record(posts)}
+    metrics: dict[str, Any] = {"seed": run_args.seed, **data_record(data_args, posts)}
     results = measure(trainer, posts, metrics, DecisionRule.of(model.config))
     if trainer.is_world_process_zero():
         (output_dir / RUN_FILE).unlink(missing_ok=True)  # of an evaluation before: it is written last
         model.config.save_pretrained(output_dir)
-        write_results(output_dir, metrics, results, posts, model.config)
+        uncertainties = pair_uncertainties(trainer, {split: posts[split] for split in results})
+        write_results(output_dir, metrics, results, posts, model.config, uncertainties)
         run = describe(argv, model_args, data_args, run_args)
         run["command"] = run["command"].replace("python run_mmre.py", "vmhan evaluate", 1)
         run |= {name: made.get(name) for name in ("licence", "base_model", "model", "training")}

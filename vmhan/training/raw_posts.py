@@ -69,8 +69,8 @@ def posts_table(pipe: Pipe, posts: datasets.Dataset) -> Rows | None:
     """The table "posts" of a model's precision_table: of the facts that it finds in at most MOST_POSTS raw posts."""
     posts = posts.take(min(MOST_POSTS, len(posts)))
     questions = [raw_question(post, pipe.model.config) for post in posts]
-    options = {"batch_size": BATCH_SIZE, "num_samples": 1}
-    found = scored_posts(pipe, questions, named_pairs(posts), [()] * len(posts), "facts of raw posts", **options)
+    known = [()] * len(posts)
+    found = scored_posts(pipe, questions, named_pairs(posts), known, "facts of raw posts", batch_size=BATCH_SIZE)
     scores, correct = zip(*facts) if (facts := scored_facts(found)) else ((), ())
     return precision_table(scores, correct, sum(len(post.gold.facts) for post in found))
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from modeling_vmhan.images import load_image
 from modeling_vmhan.uncertainty import check_finite
 from vmhan.baselines import BaselineConfig
 from vmhan.scoring.calibration import draw_reliability_diagram, softmax
+from vmhan.scoring.error_detection import error_aurocs
 from vmhan.scoring.precision import draw_precision
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.checkpoints import ASIDE
@@ -59,13 +61,24 @@ def save_folder(
 
 def write_results(
     output_dir: Path,
-    metrics: dict[str, float],
+    metrics: dict[str, Any],
     results: dict[str, Any],
     posts: datasets.DatasetDict,
     config: VMHANConfig | BaselineConfig,
+    uncertainties: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> None:
-    """environment.json, predictions.jsonl, metrics.json, and figures/ where matplotlib is there."""
-    rows = [row for split in results for row in prediction_rows(results[split], posts[split], split, config)]
+    """environment.json, predictions.jsonl, metrics.json, and figures/ where matplotlib is there.
+
+    `uncertainties` are those of `pair_uncertainties`, columns of the predictions; `metrics` get what they and the
+    probabilities tell of the errors.
+    """
+    rows = []
+    for split, result in results.items():
+        of_split = prediction_rows(result, posts[split], split, config)
+        for name, values in uncertainties.get(split, {}).items():
+            of_split = [row | {name: value} for row, value in zip(of_split, values, strict=True)]
+        metrics |= {f"{split}_{name}": value for name, value in error_aurocs(of_split).items()}
+        rows += of_split
     write_json(output_dir / "environment.json", describe_environment())
     lines = (json_text(row, "predictions.jsonl") + "\n" for row in rows)
     write_text(output_dir / "predictions.jsonl", "".join(lines))

@@ -20,6 +20,7 @@ from vmhan.evaluation.figures.data import (
     visual_shares,
 )
 from vmhan.evaluation.figures.drawing import draw_figure
+from vmhan.evaluation.figures.error_detection import error_detection
 from vmhan.scoring.systems import read_systems
 
 
@@ -203,7 +204,28 @@ def test_runs_that_cannot_be_compared_are_errors(tmp_path):
             main([*flags, "--output_dir", str(tmp_path)])
 
 
-NAMES = ["calibration", "detection", "fig3_entities", "fig4_sentences", "fig5_visual_share", "fig6_time", "spans"]
+def test_a_panel_of_risk_and_coverage_has_every_uncertainty_of_all_seeds(tmp_path):
+    """One wrong answer, of which the variance knows; all confidences are 0.7."""
+    rows = rows_with(tmp_path, full=[wrong(0), wrong(0)], bert=[RIGHT])
+    for run in rows[0].predictions:
+        for number, pair in enumerate(run.rows):
+            pair["summed_variance"] = 9.0 - number
+    rows[0].predictions[0].rows[3]["mutual_information"] = 0.1  # of one pair of one seed
+    full, bert = error_detection(rows, resamples=20)["panels"]
+    assert (full["name"], full["seeds"]) == ("full", 2) and list(bert["lines"]) == ["least_confidence", "entropy"]
+    assert list(full["lines"]) == ["least_confidence", "entropy", "summed_variance"]
+    assert full["scores"]["summed_variance"]["auroc"]["value"] == 1 and bert["scores"]["entropy"]["auroc"] is None
+    assert full["scores"]["least_confidence"]["auroc"]["value"] == 0.5
+    assert full["scores"]["summed_variance"]["aurc"]["value"] == pytest.approx(1 / 7 / 7)
+    assert full["lines"]["summed_variance"][-1]["risk"] == pytest.approx(1 / 7)
+    for run in rows[1].predictions:
+        del run.rows[0]["probabilities"]
+    figure = error_detection(rows[1:], resamples=20)
+    assert figure["panels"] == [] and "bert" in figure["notes"][0]
+
+
+NAMES = ["calibration", "detection", "error_detection", "fig3_entities", "fig4_sentences", "fig5_visual_share"]
+NAMES += ["fig6_time", "spans"]
 
 
 def test_the_command_writes_every_figure_as_data_and_pictures(tmp_path, monkeypatch, caplog):

@@ -66,7 +66,7 @@ def test_the_digest_is_of_names_and_texts(posts):
 
 FACT = {"head": "Ann", "tail": "Bob", "relation": "peer", "score": 0.5, "abstained": False, "none_score": 0.1}
 FACT |= {"head_span": (0, 3), "tail_span": (8, 11), "head_type": "per", "tail_type": None, "top_k": []}
-FACT |= {"uncertainty": {"monte_carlo_score": 0.5, "entropy": 1.0, "mutual_information": None}}
+FACT["uncertainty"] = {"least_confidence": 0.5, "entropy": 1.0, "monte_carlo_score": None, "mutual_information": None}
 
 
 @pytest.mark.parametrize("question", [{"text": "Ann met Bob"}, {"text": "Ann met Bob", "mentions": ["Ann", "Bob"]}])

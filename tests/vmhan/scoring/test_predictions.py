@@ -87,6 +87,9 @@ def test_a_config_without_labels_is_refused(run, config):
         (ROWS[2] | {"probabilities": [0.5, 0.5]}, ", probabilities", "[0.5, 0.5]"),
         (ROWS[2] | {"probabilities": [0, 0, float("nan")]}, ", probabilities", "nan"),
         (ROWS[2] | {"probabilities": ["1", 0, 0]}, ", probabilities", "['1', 0, 0]"),
+        (ROWS[2] | {"mutual_information": None}, ", mutual_information", "None"),
+        (ROWS[2] | {"summed_variance": -0.5}, ", summed_variance", "-0.5"),
+        (ROWS[2] | {"monte_carlo_entropy": float("nan")}, ", monte_carlo_entropy", "nan"),
     ],
 )
 def test_a_wrong_line_is_named(run, line, field, received):

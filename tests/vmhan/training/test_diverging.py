@@ -81,7 +81,7 @@ def test_scores_that_are_not_finite_name_the_post(tiny_flags, whole, tmp_path, m
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_metrics_that_are_not_finite_are_not_written(whole, tmp_path, value):
     with pytest.raises(ValueError, match="test_f1"):
-        write_results(tmp_path, {"test_f1": value, "epoch": 1.0}, {}, {}, None)
+        write_results(tmp_path, {"test_f1": value, "epoch": 1.0}, {}, {}, None, {})
     assert not (tmp_path / "metrics.json").exists()
 
 

@@ -14,6 +14,8 @@ from transformers import TrainingArguments
 import run_mmre
 from modeling_vmhan import VMHANConfig
 from modeling_vmhan.images import load_image
+from vmhan.scoring.error_detection import error_aurocs
+from vmhan.scoring.predictions import UNCERTAINTIES
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
 from vmhan.training.data import load_posts
@@ -59,6 +61,38 @@ def test_an_evaluated_model_keeps_its_temperature(config, finished, posts, tmp_p
     evaluated = evaluate.main([str(trained), config, *flags])
     assert evaluated["temperature"] == metrics["temperature"] != 1 and "validation_f1" not in evaluated
     assert evaluated["test_ece"] == pytest.approx(metrics["test_ece"])
+
+
+def test_a_model_is_evaluated_with_the_pictures_of_other_posts(config, finished, tmp_path):
+    trained, metrics = finished
+    assert "shuffled_images" not in metrics
+    flags = [config, "--output_dir", str(tmp_path / "other"), "--shuffled_images", "1"]
+    other = evaluate.main([str(trained), *flags])
+    assert other["shuffled_images"] == 1 and other["test_loss"] != metrics["test_loss"]
+    run = json.loads((tmp_path / "other" / "run.json").read_text())
+    assert (
+        run["data"]["shuffled_images"] == 1
+        and "shuffled_images" not in json.loads((trained / "run.json").read_text())["data"]
+    )
+    same = evaluate.main([str(trained), *flags[:-1], "0", "--output_dir", str(tmp_path / "same")])
+    assert "shuffled_images" not in same and same["test_loss"] == pytest.approx(metrics["test_loss"])
+
+
+def test_predictions_say_what_the_variances_do_and_metrics_which_score_finds_errors(config, finished, tmp_path):
+    """By the pipeline's own numbers; a model without variances has the probabilities' scores alone."""
+    trained, metrics = finished
+    rows = [json.loads(line) for line in (trained / "predictions.jsonl").read_text().splitlines()]
+    assert all(
+        row["summed_variance"] > 0 and 0 <= row["mutual_information"] <= row["monte_carlo_entropy"] for row in rows
+    )
+    assert len({row["summed_variance"] for row in rows}) > 1
+    of_test = {name: value for name, value in metrics.items() if name.startswith("test_error_auroc_")}
+    assert of_test == {f"test_{n}": v for n, v in error_aurocs([r for r in rows if r["split"] == "test"]).items()}
+    assert len(of_test) == 5 and all(0 <= value <= 1 for value in of_test.values())
+    flags = ["--preset", "no_variational", "--do_train", "false", "--output_dir", str(tmp_path / "plain")]
+    plain = run_mmre.main([config, *flags])
+    predictions = (tmp_path / "plain" / "predictions.jsonl").read_text()
+    assert not any(name in predictions or f"test_error_auroc_{name}" in plain for name in UNCERTAINTIES)
 
 
 def test_a_baseline_is_evaluated_too(config, tmp_path):

@@ -196,7 +196,7 @@ def test_without_matplotlib_everything_else_is_written(finished, posts, monkeypa
     zeros = torch.zeros(1, len(first[0]["pairs"]), len(config.labels)).numpy()
     result = SimpleNamespace(predictions=zeros, label_ids=zeros[..., 0].astype(int))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_results(tmp_path, metrics, {"test": result}, {"test": first}, config)
+    write_results(tmp_path, metrics, {"test": result}, {"test": first}, config, {})
     assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "metrics.json", "predictions.jsonl"}
     assert "vmhan[report]" in caplog.text
 

@@ -60,7 +60,7 @@ def explain(folder: Path, pairs: Sequence[WrongPair]) -> list[str]:
 
     pipe = transformers.pipeline(TASK, model=str(folder))
     posts = {pair.row["id"]: pair.post for pair in pairs}
-    answers = pipe(iter(posts.values()), explain=True, num_samples=1, batch_size=4)
+    answers = pipe(iter(posts.values()), explain=True, batch_size=4)
     answered = dict(zip(posts, tqdm(answers, total=len(posts), desc="attention", unit="post"), strict=True))
     differing = 0
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Figures 3 to 6 of the paper, and three that it does not have, from what finished runs saved; nothing is trained.
+"""Figures 3 to 6 of the paper, and four that it does not have, from what finished runs saved; nothing is trained.
 
     vmhan figures RUN_DIR [RUN_DIR ...] --output_dir OUT
     vmhan figures --results RESULTS/DATASET --rows full no_kl bert --output_dir OUT
@@ -16,6 +16,7 @@ from typing import Any
 from model_cards.files import write_json
 from vmhan.evaluation.figures.data import Scorer, calibration, detection, grouped, time_against_f1, visual_shares
 from vmhan.evaluation.figures.drawing import draw_figure
+from vmhan.evaluation.figures.error_detection import error_detection
 from vmhan.scoring.systems import System, finished_runs, read_systems
 
 
@@ -84,6 +85,7 @@ def make_figures(
         "spans": grouped("spans", "where the mentions stand", ("overlap", "order"), systems, scorer),
         "detection": detection(systems, scorer),
         "calibration": calibration(systems),
+        "error_detection": error_detection(systems, **vars(scorer)),
     }
     folder = Path(output_dir) / "figures"
     runs = {system.name: [str(Path(*path.parts[-2:])) for path in system.folders] for system in systems}

@@ -16,6 +16,7 @@ DETECTION = {
     "detection": ("is there a relation?", "F1, precision (P), recall (R) (%)"),
     "typing": ("which one, where one was correctly found?", "accuracy (%)"),
 }
+MOST_PANELS = 4  # in a line
 SHARES = {"evaluated": "taken away at evaluation", "trained": "taken away in training and evaluation"}
 
 
@@ -31,16 +32,21 @@ def draw_figure(data: dict[str, Any], stem: Path, subtitle: str) -> Sequence[Pat
     }
     sizes = [width(panel) for panel in data["panels"]]
     paths = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    with picture(*paths, width=max(5.0, sum(sizes)), height=height(len(names)), dpi=150) as figure:
+    lines = -(-len(sizes) // MOST_PANELS)  # of panels; only those of one width are more than MOST_PANELS
+    sizes = sizes[:MOST_PANELS]
+    with picture(*paths, width=max(5.0, sum(sizes)), height=lines * height(len(names)), dpi=150) as figure:
         figure.suptitle(f"{data['figure'].capitalize()}: {data['title']}\n{subtitle}")
-        shared = draw in (_draw_groups, _draw_shares)  # both panels are of F1
-        columns = figure.subplots(1, len(sizes), width_ratios=sizes, squeeze=False, sharey=shared)[0]
-        for axes, panel in zip(columns, data["panels"]):
+        shared = draw in (_draw_groups, _draw_shares, _draw_risks)  # all panels are of one measure
+        places = figure.subplots(lines, len(sizes), width_ratios=sizes, squeeze=False, sharey=shared).flat
+        for axes, panel in zip(places, data["panels"]):
             draw(axes, panel, looks)
             if shared:
                 axes.label_outer()
             axes.spines[["top", "right"]].set_visible(False)
-        _draw_legend(figure, aside=draw in (_draw_times, _draw_reliability))
+        for axes in places:
+            axes.set_visible(False)
+        if draw is not _draw_risks:  # whose panels have one each
+            _draw_legend(figure, aside=draw in (_draw_times, _draw_reliability))
     return paths
 
 
@@ -139,6 +145,25 @@ def _draw_reliability(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -
     axes.grid(color="0.9")
 
 
+def _draw_risks(axes: Any, panel: dict[str, Any], looks: dict[str, Any]) -> None:
+    """The lowest curve is the best uncertainty; only the first one has its interval, since they overlap."""
+    for number, (name, points) in enumerate(panel["lines"].items()):
+        shares, risks, low, high = (
+            [100 * point[key] for point in points] for key in ("coverage", "risk", "low", "high")
+        )
+        score, colour = panel["scores"][name], looks[name]["color"]
+        auroc = "-" if score["auroc"] is None else f"{score['auroc']['value']:.3f}"
+        label = f"{name.replace('_', ' ')}: AURC {score['aurc']['value']:.3f}, AUROC {auroc}"
+        axes.plot(shares, risks, label=label, markersize=3, linewidth=1, **looks[name])
+        if number == 0:
+            axes.fill_between(shares, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.legend(loc="lower right", frameon=False, fontsize=7)
+    axes.set_title(panel["name"])
+    axes.set(xlim=(0, 103), xlabel="pairs answered, the surest first (%)", ylabel="wrong among them (%)")
+    axes.set_ylim(bottom=0)
+    axes.grid(color="0.9")
+
+
 def _grouped_width(panel: dict[str, Any]) -> float:
     """Inches."""
     rows = len(panel["groups"][0]["rows"])
@@ -152,4 +177,5 @@ DRAWERS = {
     "Figure 6": (_draw_times, lambda panel: 7.0, lambda rows: max(4.2, 1 + 0.21 * rows)),
     "detection": (_draw_detection, lambda panel: 4.6, lambda rows: 1.6 + 0.42 * rows),
     "calibration": (_draw_reliability, lambda panel: 7.0, lambda rows: max(5.0, 1 + 0.21 * rows)),
+    "error detection": (_draw_risks, lambda panel: 4.2, lambda rows: 4.2),
 }
