@@ -23,8 +23,9 @@ from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .graph_layers import propagation_layers
-from .hypergraph import build_incidence
+from .hypergraph import TAIL, build_incidence
 from .layers import HypergraphState
+from .losses import relation_loss, type_loss, type_table
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
@@ -249,6 +250,10 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         if config.mentions:
             sizes = {"input_size": config.text_config.hidden_size, "num_types": len(config.mention_types)}
             self.mention_head = MentionHead(**sizes)
+        self.type_head = None
+        if config.type_loss_weight:
+            self.type_head = nn.Linear(config.hidden_size, len(config.mention_types))
+            self.label_types = type_table(config.labels, config.mention_types)
         self.post_init()
 
     def start_safely(self) -> None:
@@ -277,17 +282,16 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         super().save_pretrained(save_directory, **kwargs)
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
-        """Equations 9 to 12, in float32."""
-        config, mean, variance, mask = self.config, output.node_mean, output.node_variance, output.node_mask
-        relation = nn.functional.cross_entropy(logits.float(), labels)
+        """The terms of equations 9 to 12, in float32, and of the types."""
+        mean, variance, mask = output.node_mean, output.node_variance, output.node_mask
         initial = output.initial_node_mean, output.initial_node_variance
-        reconstruction = reconstruction_error(mean, variance, *initial, mask)
-        loss = config.relation_loss_weight * relation + config.reconstruction_loss_weight * reconstruction
-        losses = {"relation_loss": relation.detach(), "reconstruction_loss": reconstruction.detach()}
+        losses = {"relation_loss": relation_loss(logits, labels)}
+        losses["reconstruction_loss"] = reconstruction_error(mean, variance, *initial, mask)
         if variance is not None:
-            kl = kl_to_standard_normal(mean, variance, mask)
-            loss, losses["kl_loss"] = loss + config.kl_loss_weight * kl, kl.detach()
-        return {"loss": loss, **losses}
+            losses["kl_loss"] = kl_to_standard_normal(mean, variance, mask)
+        if self.type_head is not None:
+            losses["type_loss"] = type_loss(self.type_head(mean[:, : TAIL + 1]), labels, self.label_types)
+        return losses
 
     @can_return_tuple
     def forward(
@@ -311,9 +315,11 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         logits = self.classifier(self.dropout(entity_features(*drawn)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
         if losses and mention_tags is not None:
-            of_mentions = mention_loss(self.mention_head(output.text_states), mention_tags, mention_type_ids)
-            losses["loss"] = losses["loss"] + self.config.mention_loss_weight * of_mentions
-            losses["mention_loss"] = of_mentions.detach()
+            tagged = self.mention_head(output.text_states)
+            losses["mention_loss"] = mention_loss(tagged, mention_tags, mention_type_ids)
+        if losses:
+            loss = sum(getattr(self.config, f"{name}_weight") * term for name, term in losses.items())
+            losses = {"loss": loss, **{name: term.detach() for name, term in losses.items()}}
         asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")

@@ -37,6 +37,7 @@ class VMHANRelationOutput(ModelOutput):
     reconstruction_loss: Tensor | None = None  # equation 10
     kl_loss: Tensor | None = None  # equation 11
     mention_loss: Tensor | None = None  # of models with mentions=True
+    type_loss: Tensor | None = None  # of models with a type_loss_weight
     # with output_gaussians
     node_mean: Tensor | None = None
     node_variance: Tensor | None = None

@@ -47,6 +47,7 @@ INVALID_VALUES = {
     "classifier_dropout": [1.0, -0.1],
     "mentions": ["true", 1],
     "mention_loss_weight": [-1.0],
+    "type_loss_weight": [-1.0, "0.1"],
     "mention_types": ["per", ["per", "per"], [1]],
     "type_constraints": ["per", {"peers": [["per", "per"]]}],
     "functional_relations": ["peer", ["peers"]],
@@ -93,6 +94,11 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
         ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
         ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
+        ({"type_loss_weight": 0.5}, r"type_loss_weight=0.5, mention_types=\[\], labels=\['peer', 'None'"),
+        (
+            {"type_loss_weight": 0.5, "mention_types": ["org"], "id2label": {0: "None", 1: "/per/loc/born"}},
+            r"type_loss_weight=0.5, mention_types=\['org'\]",
+        ),
     ],
 )
 def test_fields_that_do_not_go_together(fields, match, make_config):
@@ -126,6 +132,7 @@ EFFECTS = {
     "classifier_dropout": (0.5, "training_logits", {}),
     "mentions": (True, "parameters", {"entity_representation": "span"}),
     "mention_loss_weight": (0.5, "loss", RAW),
+    "type_loss_weight": (0.5, "parameters", {"id2label": {0: "None", 1: "/per/loc/born"}}),
     "mention_types": (["per"], "parameters", RAW),
     "type_constraints": ({"member_of": [["per", "org"]]}, "facts", {"mention_types": ["per", "loc"], **RAW}),
     "functional_relations": (["member_of"], "facts", RAW),

@@ -72,6 +72,9 @@ class ModelArguments:
         "Train a head that finds the mentions as well, so that the model answers raw posts; with packed or span."
     )
     mention_loss_weight: float | None = None
+    type_loss_weight: float | None = _help(
+        "Of the loss of a head for the types of head and tail, which the relations' names tell; 0: no such head."
+    )
     relation_loss_weight: float | None = None
     reconstruction_loss_weight: float | None = None
     kl_loss_weight: float | None = None

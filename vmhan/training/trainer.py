@@ -146,7 +146,7 @@ class RelationTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if model.training:
-            for name in ("relation_loss", "reconstruction_loss", "kl_loss", "mention_loss"):
+            for name in ("relation_loss", "reconstruction_loss", "kl_loss", "mention_loss", "type_loss"):
                 if outputs.get(name) is not None:
                     self._loss_parts[name].append(outputs[name])
         return (loss, outputs) if return_outputs else loss
