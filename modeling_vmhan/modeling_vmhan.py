@@ -283,9 +283,10 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
         """The terms of equations 9 to 12, in float32, and of the types."""
-        mean, variance, mask = output.node_mean, output.node_variance, output.node_mask
+        config, mean, variance, mask = self.config, output.node_mean, output.node_variance, output.node_mask
         initial = output.initial_node_mean, output.initial_node_variance
-        losses = {"relation_loss": relation_loss(logits, labels)}
+        of_none = {"none_id": config.label2id[config.none_label], "none_smoothing": config.none_smoothing}
+        losses = {"relation_loss": relation_loss(logits, labels, **of_none)}
         losses["reconstruction_loss"] = reconstruction_error(mean, variance, *initial, mask)
         if variance is not None:
             losses["kl_loss"] = kl_to_standard_normal(mean, variance, mask)

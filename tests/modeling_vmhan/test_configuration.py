@@ -51,6 +51,7 @@ INVALID_VALUES = {
     "mention_types": ["per", ["per", "per"], [1]],
     "type_constraints": ["per", {"peers": [["per", "per"]]}],
     "functional_relations": ["peer", ["peers"]],
+    "none_smoothing": [-0.1, 1.0, True],
     "relation_loss_weight": [-1.0, float("nan")],
     "reconstruction_loss_weight": [float("inf")],
     "kl_loss_weight": ["0.1"],
@@ -94,6 +95,7 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
         ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
         ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
+        ({"none_smoothing": 0.1, "relation_loss_weight": 0}, "none_smoothing=0.1, relation_loss_weight=0"),
         ({"type_loss_weight": 0.5}, r"type_loss_weight=0.5, mention_types=\[\], labels=\['peer', 'None'"),
         (
             {"type_loss_weight": 0.5, "mention_types": ["org"], "id2label": {0: "None", 1: "/per/loc/born"}},
@@ -136,6 +138,7 @@ EFFECTS = {
     "mention_types": (["per"], "parameters", RAW),
     "type_constraints": ({"member_of": [["per", "org"]]}, "facts", {"mention_types": ["per", "loc"], **RAW}),
     "functional_relations": (["member_of"], "facts", RAW),
+    "none_smoothing": (0.2, "loss", {}),
     "relation_loss_weight": (2.0, "loss", {}),
     "reconstruction_loss_weight": (0.7, "loss", {}),
     "kl_loss_weight": (0.7, "loss", {}),

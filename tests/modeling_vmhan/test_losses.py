@@ -7,7 +7,7 @@ import torch
 from tiny import ALL_MODES, LABELS, close, without_labels
 
 from modeling_vmhan import VMHANForRelationClassification
-from modeling_vmhan.losses import type_loss, type_table
+from modeling_vmhan.losses import relation_loss, type_loss, type_table
 from modeling_vmhan.mentions import IGNORED
 
 
@@ -26,6 +26,29 @@ def typed_posts(posts):
         return made
 
     return make
+
+
+@pytest.mark.parametrize("none_smoothing", [0.0, 0.2])
+def test_the_none_label_s_target_alone_is_smoothed(none_smoothing):
+    """The cross-entropy of each pair to its target, by hand."""
+    logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 1, 3, 1])
+    targets = torch.eye(4)[labels]
+    targets[labels == 1] = (1 - none_smoothing) * targets[labels == 1] + none_smoothing / 4
+    expected = -(targets * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+    close(relation_loss(logits, labels, none_id=1, none_smoothing=none_smoothing), expected)
+
+
+@pytest.mark.parametrize("label", ["peer", "None"])
+def test_none_smoothing_changes_the_loss_of_none_and_no_logit(label, make_model, encode, posts):
+    made = posts()
+    for pair in (pair for post in made for pair in post["pairs"]):
+        pair["relation"] = label
+    plain, smoothed = make_model(), make_model(none_smoothing=0.2)
+    with torch.no_grad():
+        one, other = (model(**encode(model, made)) for model in (plain, smoothed))
+    close(one.logits, other.logits)
+    changed = (other.relation_loss - one.relation_loss).abs().item()
+    assert changed > 1e-2 if label == "None" else changed < 1e-6
 
 
 def test_the_types_of_labels():

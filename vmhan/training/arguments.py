@@ -75,6 +75,7 @@ class ModelArguments:
     type_loss_weight: float | None = _help(
         "Of the loss of a head for the types of head and tail, which the relations' names tell; 0: no such head."
     )
+    none_smoothing: float | None = _help("Label smoothing of the pairs of no relation alone, 0 to 1.")
     relation_loss_weight: float | None = None
     reconstruction_loss_weight: float | None = None
     kl_loss_weight: float | None = None
