@@ -320,7 +320,7 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
             losses["mention_loss"] = mention_loss(tagged, mention_tags, mention_type_ids)
         if losses:
             loss = sum(getattr(self.config, f"{name}_weight") * term for name, term in losses.items())
-            losses = {"loss": loss, **{name: term.detach() for name, term in losses.items()}}
+            losses = {"loss": loss, **losses}
         asked = ("node_mean", "node_variance", "edge_mean", "edge_variance") if output_gaussians else ()
         if output.attentions is not None:
             asked += ("attentions", "incidence", "node_mask")

@@ -31,7 +31,7 @@ class VMHANModelOutput(ModelOutput):
 class VMHANRelationOutput(ModelOutput):
     """Output of `VMHANForRelationClassification`; what it shares with `VMHANModelOutput` is given on request."""
 
-    loss: Tensor | None = None  # equation 12; it and its three unweighted terms are given when labels are
+    loss: Tensor | None = None  # equation 12; it and its unweighted terms are given when labels are
     logits: Tensor | None = None  # (P, R)
     relation_loss: Tensor | None = None  # equation 9
     reconstruction_loss: Tensor | None = None  # equation 10
