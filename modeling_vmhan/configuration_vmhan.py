@@ -39,7 +39,7 @@ CHOICES = {
     "sample_nodes": (True, False),
 }
 COUNTS = ("visual_feature_size", "num_objects", "num_text_phrases", "num_image_phrases")
-LOSS_WEIGHTS = ("relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight", "mention_loss_weight")
+LOSS_WEIGHTS = [f"{of}_loss_weight" for of in ("relation", "reconstruction", "kl", "mention", "type")]
 NUMBERS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(COUNTS, {"whole": True, "low": 0}),
     **dict.fromkeys(("hidden_size", "num_layers", "num_heads"), {"whole": True, "low": 1}),
@@ -47,7 +47,7 @@ NUMBERS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("variance_eps", "calibration_temperature", "initializer_range"), {"low": 0, "low_allowed": False}
     ),
-    "classifier_dropout": {"low": 0, "below": 1},
+    **dict.fromkeys(("classifier_dropout", "none_smoothing"), {"low": 0, "below": 1}),
     "none_bias": {"low": -math.inf, "low_allowed": False},
 }
 
@@ -120,10 +120,13 @@ class VMHANConfig(PreTrainedConfig):
         classifier_dropout: before the classifier (paper: 0.6).
         mentions: a head on the text encoder finds the mentions, for raw posts in the pipeline; not with "marker".
         mention_loss_weight: of the cross-entropies of that head's tags and types.
-        mention_types: names of the types that the head tells apart; left out: those in the labels' names.
+        type_loss_weight: of the cross-entropy of the types of head and tail, told from the means of their final nodes
+            by another head; pairs whose relation's name tells none take no part. 0: no such head.
+        mention_types: names of the types that these heads tell apart; left out: those in the labels' names.
         type_constraints: {relation: [(head type, tail type), ...]}, which the pipeline's facts obey; None: read off
             labels such as "/per/loc/place_of_birth"; {}: none.
         functional_relations: of which a head has one tail, so that of several facts of a post the surest one stays.
+        none_smoothing: label smoothing of the pairs with the none label alone, whose labels are the least certain.
         relation_loss_weight, reconstruction_loss_weight, kl_loss_weight: lambdas of equation 12 (not in the paper).
         calibration_temperature: class probabilities are softmax(logits / calibration_temperature); logits and losses
             are without it. (transformers refuses to save the name `temperature`, a parameter of generation.)
@@ -146,7 +149,7 @@ class VMHANConfig(PreTrainedConfig):
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
     keys_to_ignore_at_inference = (
         "relation_loss reconstruction_loss kl_loss node_mean node_variance edge_mean edge_variance attentions "
-        "incidence node_mask read_mean read_variance mention_loss mention_logits".split()
+        "incidence node_mask read_mean read_variance mention_loss mention_logits type_loss".split()
     )
 
     def __init__(
@@ -175,9 +178,11 @@ class VMHANConfig(PreTrainedConfig):
         classifier_dropout: float = 0.6,
         mentions: bool = False,
         mention_loss_weight: float = 1.0,
+        type_loss_weight: float = 0.0,
         mention_types: list[str] | None = None,
         type_constraints: dict[str, list] | None = None,
         functional_relations: list[str] | tuple[str, ...] = (),
+        none_smoothing: float = 0.0,
         relation_loss_weight: float = 1.0,
         reconstruction_loss_weight: float = 0.1,
         kl_loss_weight: float = 0.01,
@@ -254,6 +259,7 @@ class VMHANConfig(PreTrainedConfig):
             raise ValueError(f"hyperedges must be a list of at least one family, each once, received {families!r}.")
         for family in families:
             check_choice("hyperedges", family, HYPEREDGE_FAMILIES)
+        has_types = any(of in self.mention_types for of in types_in(self.labels))
         can_find = not self.mentions or self.entity_representation != "marker"
         is_of_pair = self.hypergraph_scope == "pair"
         wanted = dict.fromkeys(PLAIN_ENCODERS, False) | {"variational_gcn": True}
@@ -275,6 +281,10 @@ class VMHANConfig(PreTrainedConfig):
              "pairs: use 'pair' with 'pairwise'", "hypergraph_scope", "hyperedges"),
             (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
              "variational=True", "sample_nodes", "variational"),
+            (not self.none_smoothing or self.relation_loss_weight, "none_smoothing needs a loss of relations",
+             "none_smoothing", "relation_loss_weight"),
+            (not self.type_loss_weight or has_types, "type_loss_weight needs relations whose names tell types, as "
+             "'/per/loc/place_of_birth', of mention_types", "type_loss_weight", "mention_types", "labels"),
         ):  # fmt: skip
             if not holds:
                 received = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

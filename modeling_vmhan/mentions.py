@@ -17,8 +17,8 @@ from .words import Span
 
 
 __all__ = [
-    "IGNORED", "Mention", "MentionHead", "add_tags", "find_mentions", "first_tokens", "mention_loss", "mentions_in",
-    "places_of_words", "tags_of", "types_of",
+    "IGNORED", "Mention", "MentionHead", "add_tags", "find_mentions", "first_tokens", "mean_over_known",
+    "mention_loss", "mentions_in", "places_of_words", "tags_of", "types_of",
 ]  # fmt: skip
 
 OUTSIDE, BEGIN, INSIDE = range(3)
@@ -53,12 +53,12 @@ def mention_loss(logits: Tensor, tags: Tensor, types: Tensor) -> Tensor:
     logits (S, T, 3 + Y); tags, and types of the first words of mentions, are (S, T), `IGNORED` elsewhere.
     """
     logits, num_types = logits.float(), logits.shape[-1] - NUM_TAGS
-    loss = _mean_over_known(logits[..., :NUM_TAGS], tags)
-    return loss + _mean_over_known(logits[..., NUM_TAGS:], types) if num_types else loss
+    loss = mean_over_known(logits[..., :NUM_TAGS], tags)
+    return loss + mean_over_known(logits[..., NUM_TAGS:], types) if num_types else loss
 
 
-def _mean_over_known(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of the tokens whose target is known; 0 without any."""
+def mean_over_known(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of the targets that are not `IGNORED`; 0 without any. logits (n, m, Y), targets (n, m)."""
     logits, targets = logits.flatten(0, 1), targets.flatten()
     total = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
     return total / (targets != IGNORED).sum().clamp(min=1)

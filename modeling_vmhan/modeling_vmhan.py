@@ -25,8 +25,9 @@ from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .graph_layers import propagation_layers
-from .hypergraph import build_incidence
+from .hypergraph import TAIL, build_incidence
 from .layers import HypergraphState
+from .losses import relation_loss, type_loss, type_table
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
@@ -278,6 +279,10 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         if config.mentions:
             sizes = {"input_size": config.text_config.hidden_size, "num_types": len(config.mention_types)}
             self.mention_head = MentionHead(**sizes)
+        self.type_head = None
+        if config.type_loss_weight:
+            self.type_head = nn.Linear(config.hidden_size, len(config.mention_types))
+            self.label_types = type_table(config.labels, config.mention_types)
         self.post_init()
 
     def start_safely(self) -> None:
@@ -306,17 +311,17 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         super().save_pretrained(save_directory, **kwargs)
 
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
-        """Equations 9 to 12, in float32."""
+        """The terms of equations 9 to 12, in float32, and of the types."""
         config, mean, variance, mask = self.config, output.node_mean, output.node_variance, output.node_mask
-        relation = nn.functional.cross_entropy(logits.float(), labels)
         initial = output.initial_node_mean, output.initial_node_variance
-        reconstruction = reconstruction_error(mean, variance, *initial, mask)
-        loss = config.relation_loss_weight * relation + config.reconstruction_loss_weight * reconstruction
-        losses = {"relation_loss": relation.detach(), "reconstruction_loss": reconstruction.detach()}
+        of_none = {"none_id": config.label2id[config.none_label], "none_smoothing": config.none_smoothing}
+        losses = {"relation_loss": relation_loss(logits, labels, **of_none)}
+        losses["reconstruction_loss"] = reconstruction_error(mean, variance, *initial, mask)
         if variance is not None:
-            kl = kl_to_standard_normal(mean, variance, mask)
-            loss, losses["kl_loss"] = loss + config.kl_loss_weight * kl, kl.detach()
-        return {"loss": loss, **losses}
+            losses["kl_loss"] = kl_to_standard_normal(mean, variance, mask)
+        if self.type_head is not None:
+            losses["type_loss"] = type_loss(self.type_head(output.read_mean[:, : TAIL + 1]), labels, self.label_types)
+        return losses
 
     @can_return_tuple
     def forward(
@@ -338,9 +343,11 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         logits = self.classifier(self.dropout(entity_features(*drawn)))  # (P, R)
         losses = {} if labels is None else self._losses(logits, labels, output)
         if losses and mention_tags is not None:
-            of_mentions = mention_loss(self.mention_head(output.text_states), mention_tags, mention_type_ids)
-            losses["loss"] = losses["loss"] + self.config.mention_loss_weight * of_mentions
-            losses["mention_loss"] = of_mentions.detach()
+            tagged = self.mention_head(output.text_states)
+            losses["mention_loss"] = mention_loss(tagged, mention_tags, mention_type_ids)
+        if losses:
+            loss = sum(getattr(self.config, f"{name}_weight") * term for name, term in losses.items())
+            losses = {"loss": loss, **losses}
         asked = ()
         if output_gaussians:
             asked = ("node_mean", "node_variance", "edge_mean", "edge_variance", "read_mean", "read_variance")

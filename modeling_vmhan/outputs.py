@@ -36,12 +36,13 @@ class VMHANModelOutput(ModelOutput):
 class VMHANRelationOutput(ModelOutput):
     """Output of `VMHANForRelationClassification`; what it shares with `VMHANModelOutput` is given on request."""
 
-    loss: Tensor | None = None  # equation 12; it and its three unweighted terms are given when labels are
+    loss: Tensor | None = None  # equation 12; it and its unweighted terms are given when labels are
     logits: Tensor | None = None  # (P, R)
     relation_loss: Tensor | None = None  # equation 9
     reconstruction_loss: Tensor | None = None  # equation 10
     kl_loss: Tensor | None = None  # equation 11
     mention_loss: Tensor | None = None  # of models with mentions=True
+    type_loss: Tensor | None = None  # of models with a type_loss_weight
     # with output_gaussians
     node_mean: Tensor | None = None
     node_variance: Tensor | None = None

@@ -39,7 +39,7 @@ test_detection_adapters test_resuming test_diverging test_one_process test_proce
 test_ready test_chat_limits test_node_numbers test_image_attacks test_image_kinds test_values test_hostile_rows
 test_reliability test_baselines test_fetching test_audit test_chat test_verdicts test_names_in_tables
 test_prepare_images test_pictures test_leaks test_figures test_mnre test_calling
-test_own_data test_fit_none_bias test_handler test_serve""".split()
+test_own_data test_fit_none_bias test_handler test_serve test_starts test_averaging test_loss_shares""".split()
 
 
 def pytest_collection_modifyitems(items):

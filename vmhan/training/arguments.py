@@ -3,19 +3,20 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from transformers import HfArgumentParser, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy
+from transformers import HfArgumentParser
 
 from datasets_scripts.commands import nearest, nearest_file, parse_dataclasses
 from datasets_scripts.configs import with_config
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES, Baseline, get_baseline
+from vmhan.training.run_arguments import RunArguments
+from vmhan.training.run_arguments import described as _help
 from vmhan.training.text_encoders import OFFLINE_ENCODER
 
 
@@ -26,11 +27,7 @@ logger = logging.getLogger(__name__)
 VISUAL = ("none", "features", "pixels")
 OWN_FILES = (".jsonl", ".csv", ".tsv")
 NOT_CONFIG = ("model", "model_kwargs", "text_encoder", "text_encoder_layers", "preset", "max_length")
-NOT_CONFIG += ("max_image_text_length",)
-
-
-def _help(text: str, default: Any = None) -> Any:
-    return field(default=default, metadata={"help": text})
+NOT_CONFIG += ("max_image_text_length", "marker_start", "classifier_start")
 
 
 @dataclass
@@ -69,12 +66,22 @@ class ModelArguments:
     variational: bool | None = None
     safe_start: bool | None = _help("The first weights make it answer as the text-only model does.")
     sample_nodes: bool | None = _help("In training, the classifier reads draws from the Gaussians of head and tail.")
+    marker_start: Literal["punctuation"] | None = _help(
+        "punctuation: the markers' embeddings start as those of @ head @ ... # tail #; left out: as random ones."
+    )
+    classifier_start: Literal["label_names"] | None = _help(
+        "label_names: the classifier starts as the encoded names of the relations; left out: with random weights."
+    )
     classifier_dropout: float | None = None
     variance_eps: float | None = None
     mentions: bool | None = _help(
         "Train a head that finds the mentions as well, so that the model answers raw posts; with packed or span."
     )
     mention_loss_weight: float | None = None
+    type_loss_weight: float | None = _help(
+        "Of the loss of a head for the types of head and tail, which the relations' names tell; 0: no such head."
+    )
+    none_smoothing: float | None = _help("Label smoothing of the pairs of no relation alone, 0 to 1.")
     relation_loss_weight: float | None = None
     reconstruction_loss_weight: float | None = None
     kl_loss_weight: float | None = None
@@ -240,72 +247,6 @@ class DataArguments:
         return None if self.images is None else os.path.abspath(Path(self.images).expanduser())
 
 
-@dataclass
-class RunArguments(TrainingArguments):
-    """transformers.TrainingArguments and what this script adds."""
-
-    head_learning_rate: float | None = _help("Learning rate of everything but the text encoder; None: the same.")
-    early_stopping_patience: int | None = _help("Stop after so many evaluations without a better validation F1.")
-    tokens_per_batch: int | None = _help(
-        "Instead of --per_device_train_batch_size posts, as many of like lengths as have so many encoder tokens, "
-        "padding included. The loss is a mean over a batch's pairs, so that a pair among few weighs more. One process "
-        "evaluates so, too, in the data's order; several by --per_device_eval_batch_size."
-    )
-    fit_none_bias: bool = _help(
-        "After training, fit on the validation split what to add to the logit of no relation for the best F1, by "
-        "cross-validation over posts; it is saved with the model, and scores without it are in metrics.json, too.",
-        False,
-    )
-    logging_nan_inf_filter: bool = _help(
-        "It hides steps whose loss is not finite, and waits for the device in each.", False
-    )
-    remove_unused_columns: bool = _help("Must stay false: a post's columns are no arguments of the model.", False)
-    overwrite: bool = _help("Replace the run that --output_dir holds.", False)
-    show_example: bool = _help("Predict one test post with the saved folder.", False)
-    hub_license: str = _help("Licence of the weights, for the card.", "apache-2.0")
-    hub_predictions: bool = _help("Publish predictions.jsonl, too: it quotes the entities of the data.", False)
-
-    def __post_init__(self):
-        """Takes --push_to_hub away from Trainer, which would create the repository first and push checkpoints;
-        ValueError for a flag with one of the `refused` values.
-        """
-        super().__post_init__()
-        self.publish, self.push_to_hub = self.push_to_hub, False
-        patience, tokens = self.early_stopping_patience, self.tokens_per_batch
-        refused = (  # flag, whether it is wrong, what is expected
-            ("overwrite", self.overwrite and self.resumes, "false, or no --resume_from_checkpoint: one of both"),
-            ("label_smoothing_factor", self.label_smoothing_factor != 0, "0: it would replace the loss, equation 12"),
-            ("early_stopping_patience", patience is not None and patience < 1, "at least 1 evaluation"),
-            ("tokens_per_batch", tokens is not None and tokens < 1, "a positive number: 2048 are 16 rows of 128"),
-            ("hub_revision", self.publish and self.hub_revision is not None, "none: the main branch is published to"),
-            ("hub_strategy", self.publish and "checkpoint" in self.hub_strategy, "end: publishing comes at the end"),
-        )
-        for flag, is_wrong, expected in refused:
-            if is_wrong:
-                raise ValueError(f"--{flag}: received {getattr(self, flag)!r}, expected {expected}.")
-        if not self.do_train:
-            self.evaluate_at_the_end_only()
-        if self.n_gpu > 1:
-            logger.warning("one of %d GPUs is used: start with `accelerate launch` to use all", self.n_gpu)
-            self._n_gpu = 1  # DataParallel would cut a batch, whose pairs point into the whole of it
-        if self.accelerator_config.dispatch_batches is None:
-            self.accelerator_config.dispatch_batches = False  # a batch has rows of posts and of pairs: no slicing it
-
-    @property
-    def resumes(self) -> bool:
-        """Whether --resume_from_checkpoint says true or names a checkpoint."""
-        return str(self.resume_from_checkpoint or "").lower() not in ("", "false", "none")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the token, since Trainer pickles its arguments into each checkpoint."""
-        return {**self.__dict__, "hub_token": None}
-
-    def evaluate_at_the_end_only(self) -> None:
-        """No epoch is selected, the last one counts, and there need be no validation split."""
-        self.eval_strategy, self.eval_on_start = IntervalStrategy.NO, False
-        self.load_best_model_at_end, self.early_stopping_patience = False, None
-
-
 def parse_arguments(
     argv: Sequence[str],
     *,
@@ -328,6 +269,12 @@ def parse_arguments(
             f"--push_to_hub publishes VM-HAN, whose folder carries its code, received --model {model_args.model}: "
             "leave --push_to_hub out for a baseline."
         )
+    of_vmhan = {"marker_start": model_args, "classifier_start": model_args, "log_loss_shares": run_args}
+    for flag in (flag for flag, group in of_vmhan.items() if getattr(group, flag)):
+        if model_args.baseline is not None:
+            raise ValueError(
+                f"--{flag} is of VM-HAN and its presets, received --model {model_args.model}: leave it out."
+            )
     if model_args.preset == "text_only":
         data_args.visual = "none"  # whatever a file for VM-HAN may ask
     wanted = (model_args.reads, data_args.visual)

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 
 __all__ = [
-    "ASIDE", "SET_ASIDE", "STATE", "check_model_folder", "checkpoint_fault", "choose_checkpoint", "newest_whole",
-    "weights_fault",
+    "ASIDE", "SET_ASIDE", "STATE", "UNAVERAGED", "check_model_folder", "checkpoint_fault", "choose_checkpoint",
+    "newest_whole", "weights_fault",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ SET_ASIDE = "unfinished-"  # goes before the name of a checkpoint that is not wh
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 STATE = "trainer_state.json"
 WEIGHTS = "model.safetensors"
+UNAVERAGED = "unaveraged.safetensors"  # what training goes on with, where the weights are averaged ones
 
 
 def choose_checkpoint(asked: str | None, output_dir: str | Path, num_processes: int = 1) -> Path | None:
@@ -77,6 +78,7 @@ def checkpoint_fault(folder: str | Path, num_processes: int = 1) -> str | None:
         or _one_of(folder, "scheduler.pt")
         or _random_states_fault(folder, num_processes)
         or ((folder / "scaler.pt").exists() and _fault_of(folder / "scaler.pt"))  # of half precision alone
+        or ((folder / UNAVERAGED).exists() and _fault_of(folder / UNAVERAGED))
         or _fault_of(folder / STATE)
         or (None if "global_step" in _read(folder / STATE) else f"no global_step in {STATE}")
     )

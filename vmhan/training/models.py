@@ -20,6 +20,7 @@ from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model, sentence_kind
 from vmhan.training.checkpoints import check_model_folder
 from vmhan.training.node_numbers import node_numbers
+from vmhan.training.starts import start_classifier, start_markers
 from vmhan.training.text_encoders import load_text_encoder, public_name
 
 
@@ -70,6 +71,10 @@ def build_model(
     model = VMHANForRelationClassification.from_text_encoder(
         text_encoder, config, vocab_size=len(processor.tokenizer), vision=vision
     )
+    if model_args.marker_start is not None:
+        start_markers(model, processor.tokenizer)
+    if model_args.classifier_start is not None:
+        start_classifier(model, processor.tokenizer)
     if model.config.vision_config is not None:
         model.config.vision_config._name_or_path = public_name(weights)
     return model, processor

@@ -22,9 +22,11 @@ from modeling_vmhan.decision import UNFITTED, DecisionRule
 from vmhan.scoring.calibration import softmax
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
+from vmhan.training.averaging import WeightAveraging, check_averaging
 from vmhan.training.batching import TokenBudgetSampler
 from vmhan.training.callbacks import BestCheckpoint, EpochClock, EpochSetter
 from vmhan.training.checkpoints import ASIDE, STATE, choose_checkpoint
+from vmhan.training.loss_shares import loss_shares
 from vmhan.training.mapped_features import with_mapped_features
 
 
@@ -41,6 +43,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PADDING = -100
+LOSS_TERMS = ("relation_loss", "reconstruction_loss", "kl_loss", "mention_loss", "type_loss")
 OF_ONE_SESSION = ("train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
@@ -58,6 +61,13 @@ class RelationTrainer(Trainer):
         self._aside: str | None = None  # where a checkpoint is written
         super().__init__(*args, **kwargs)
         self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+        # outside of a training, and without the flag, it changes nothing
+        self.averaging = WeightAveraging(self.args.weight_averaging or 0.0, lambda: self.model)
+        if self.args.weight_averaging is not None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                received = f"{self.args.weight_averaging} with {'FSDP' if self.is_fsdp_enabled else 'DeepSpeed'}"
+                raise ValueError(f"--weight_averaging: expected whole weights in each process, received {received}.")
+            self.add_callback(self.averaging)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """The encoder learns at `learning_rate`, the rest at `head_learning_rate`; biases and norms do not decay."""
@@ -83,10 +93,11 @@ class RelationTrainer(Trainer):
 
         The loss is equation 9's alone, a mean over all pairs: Trainer's mean of means depends on what shares a batch.
         """
-        if self.args.world_size > 1:
-            for buffer in self.model.buffers():
-                torch.distributed.broadcast(buffer, src=0)
-        output = super().evaluation_loop(*args, **kwargs)
+        with self.averaging.in_place():
+            if self.args.world_size > 1:
+                for buffer in self.model.buffers():
+                    torch.distributed.broadcast(buffer, src=0)
+            output = super().evaluation_loop(*args, **kwargs)
         if output.predictions is not None:
             wrong = np.flatnonzero(~np.isfinite(output.predictions).all(axis=(1, 2)))
             if len(wrong):
@@ -146,9 +157,14 @@ class RelationTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if model.training:
-            for name in ("relation_loss", "reconstruction_loss", "kl_loss", "mention_loss"):
-                if outputs.get(name) is not None:
-                    self._loss_parts[name].append(outputs[name])
+            terms = {name: outputs[name] for name in LOSS_TERMS if outputs.get(name) is not None}
+            parts = {name: term.detach() for name, term in terms.items()}
+            if self.args.log_loss_shares and (self.state.global_step + 1) % self.state.logging_steps == 0:
+                config, shared = self.model.config, self.model.base_model.parameters()
+                weighted = {name: getattr(config, f"{name}_weight") * term for name, term in terms.items()}
+                parts |= loss_shares(weighted, shared)
+            for name, part in parts.items():
+                self._loss_parts[name].append(part)
         return (loss, outputs) if return_outputs else loss
 
     def check_weights(self) -> None:
@@ -178,7 +194,10 @@ class RelationTrainer(Trainer):
         aside = os.path.join(folder, ASIDE)
         self._aside = aside
         try:
-            super()._save_checkpoint(model, trial)
+            with self.averaging.in_place():
+                super()._save_checkpoint(model, trial)
+                if self.args.weight_averaging is not None and self.args.should_save:
+                    self.averaging.save_unaveraged(os.path.join(aside, f"checkpoint-{self.state.global_step}"))
         finally:
             self._aside = None
         written, final = (os.path.join(place, f"checkpoint-{self.state.global_step}") for place in (aside, folder))
@@ -258,6 +277,8 @@ def _resume(trainer: RelationTrainer, run_args: RunArguments) -> Path | None:
         shutil.rmtree(Path(run_args.output_dir) / ASIDE, ignore_errors=True)  # of a run that was killed
         try:
             chosen[0] = choose_checkpoint(run_args.resume_from_checkpoint, run_args.output_dir, run_args.world_size)
+            if chosen[0] is not None:
+                check_averaging(chosen[0], run_args.weight_averaging)
         except ValueError as error:
             chosen[1] = error
     resume, error = broadcast_object_list(chosen)
@@ -265,6 +286,7 @@ def _resume(trainer: RelationTrainer, run_args: RunArguments) -> Path | None:
         raise error
     if resume is not None:
         trainer.add_callback(BestCheckpoint(resume))
+        trainer.averaging.resume = resume
         _go_on_waiting(trainer, run_args, resume)
     return resume
 

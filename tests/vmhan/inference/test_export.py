@@ -201,6 +201,11 @@ def test_isolated_image_text_a_safe_start_and_sampling_in_onnx(
     mode, scope, needs_onnx, make_small, make_processor, tmp_path
 ):
     fields = {"image_text_visibility": "isolated", "safe_start": True, "sample_nodes": True, "none_bias": -2.0}
+    fields |= {
+        "type_loss_weight": 0.5,
+        "none_smoothing": 0.1,
+        "id2label": dict(enumerate(["/per/per/peer", "None", "b", "c"])),
+    }
     model = make_small(entity_representation=mode, hypergraph_scope=scope, **fields)
     with torch.no_grad():
         for layer in model.vmhan.layers:
