@@ -68,13 +68,15 @@ def test_the_type_loss_by_hand():
 
 
 @ALL_MODES
-@pytest.mark.parametrize("preset", ["full", "text_only"])
-def test_the_types_are_a_weighted_term_of_the_loss_of_the_final_means(preset, mode, make_model, encode, typed_posts):
-    model = make_model(preset, entity_representation=mode, **TYPED)
+@pytest.mark.parametrize(("preset", "scope"), [("full", "pair"), ("full", "post"), ("text_only", "pair")])
+def test_the_types_are_a_weighted_term_of_the_loss_of_what_the_classifier_reads(
+    preset, scope, mode, make_model, encode, typed_posts
+):
+    model = make_model(preset, entity_representation=mode, hypergraph_scope=scope, **TYPED)
     inputs = encode(model, typed_posts())
     with torch.no_grad():
         output = model(**inputs, output_gaussians=True)
-        logits = model.type_head(output.node_mean[:, :2])
+        logits = model.type_head(output.read_mean[:, :2])
         close(
             output.type_loss,
             type_loss(logits, inputs["labels"], type_table(model.config.labels, ["loc", "misc", "org", "per"])),
