@@ -25,9 +25,9 @@ SCORE_NAMES = {
 SPEED = re.compile(r"_(runtime|per_second|compilation_time|preparation_time)$")
 CALIBRATION = re.compile(r"(^|_)(ece|error_auroc|expected_calibration_error|calibrat\w*|temperature|brier|nll)(_|$)")
 CONFIG_FIELDS = (
-    "entity_representation", "hypergraph_encoder", "hyperedges", "variational", "num_layers", "num_heads",
-    "hidden_size", "visual_feature_size", "vision_encoder", "num_objects", "num_text_phrases", "num_image_phrases",
-    "classifier_dropout", "relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight",
+    "entity_representation", "hypergraph_scope", "hypergraph_encoder", "hyperedges", "variational", "num_layers",
+    "num_heads", "hidden_size", "visual_feature_size", "vision_encoder", "num_objects", "num_text_phrases",
+    "num_image_phrases", "classifier_dropout", "relation_loss_weight", "reconstruction_loss_weight", "kl_loss_weight",
 )  # fmt: skip
 # A "_" inside a word and a "&" that begins no entity mean nothing; "|" is for the table, and only there.
 SPECIAL = re.compile(r"[\\`*\[\]<>~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")

@@ -188,10 +188,8 @@ class VMHANModel(VMHANPreTrainedModel):
             incidence = build_incidence(nodes.present, nodes.is_visual, families=families, given=incidence)
         else:
             entities = with_pair_nodes(entities, self.pair_projection)  # (P, 3, ...)
-            slots = join_nodes(entities, *kinds)  # (P, n, ...)
-            nodes, incidence, roles = post_hypergraphs(
-                slots, pair_to_example, others, families=families
-            )  # (B, N, ...)
+            slots = join_nodes(entities, *kinds)  # (P, n, ...), of which nodes (B, N, ...) are averages
+            nodes, incidence, roles = post_hypergraphs(slots, pair_to_example, others, families=families)
         initial = self.gaussian_nodes(nodes.features)
         state = HypergraphState(*initial, *initial_hyperedges(*initial, incidence), None, None)
         attentions, has_roles = [], self.config.hypergraph_encoder == "vhan"

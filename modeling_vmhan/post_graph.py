@@ -52,11 +52,15 @@ class PostGraph(NamedTuple):
     members: list[dict[int, int]]
 
 
-def post_graph(pairs: Sequence[PairSlots], given: Sequence[PostHyperedge] | None = None) -> PostGraph:
+def post_graph(pairs: Sequence[PairSlots], name: str, given: Sequence[PostHyperedge] | None = None) -> PostGraph:
     """The hypergraph of a post, with the hyperedges of the data where there are any.
 
-    Of these, a node that the model does not have is left out, and so is a pair's own node that was cut.
+    Of these, a node that the model does not have is left out, and so is a pair's own node that was cut. More than
+    MOST_PAIRS pairs are a ValueError, which calls the post `name`.
     """
+    if len(pairs) > MOST_PAIRS:
+        rule = f"{name}: a post must have at most {MOST_PAIRS} pairs in one hypergraph (hypergraph_scope='post')"
+        raise ValueError(f"{rule}, received {len(pairs)}: leave some out, or train with hypergraph_scope='pair'.")
     of_pairs = [[node for group in pair.groups for node in group if node.place != -1] for pair in pairs]
     nodes = post_nodes_of(of_pairs)
     number = {node: i for i, node in enumerate(nodes)}

@@ -16,7 +16,7 @@ from .encoder_rows import ImageText, PairSpans, SpecialTokens, encode_row, read_
 from .hyperedges import memberships_of, pair_nodes, read_memberships, read_post_hyperedges
 from .labels import check_choice, check_number
 from .mentions import IGNORED, add_tags, places_of_words
-from .post_graph import MOST_PAIRS, PairSlots, graph_tensors, post_graph
+from .post_graph import PairSlots, graph_tensors, post_graph
 from .posts import (
     check_shape,
     label_id,
@@ -213,10 +213,7 @@ class VMHANProcessor(ProcessorMixin):
             if label2id is not None:
                 pair.label = label_id(given.get("relation"), label2id, of_pair)
                 pair.label = inverse_id(pair.label, label2id) if pair.is_turned else pair.label
-        if len(slots) > MOST_PAIRS:
-            rule = f"{name}: a post must have at most {MOST_PAIRS} pairs in one hypergraph (hypergraph_scope='post')"
-            raise ValueError(f"{rule}, received {len(slots)}: leave some out, or train with hypergraph_scope='pair'.")
-        encoded.graph = post_graph(slots, hyperedges) if slots else None
+        encoded.graph = post_graph(slots, name, hyperedges) if slots else None
 
     def collate(self, posts: list[EncodedPost]) -> BatchFeature:
         """Encoded posts as one padded batch, the keyword arguments of `VMHANModel.forward`."""

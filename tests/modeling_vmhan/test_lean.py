@@ -42,10 +42,10 @@ def no_compiled_code_of_other_tests(monkeypatch):
 
 
 @ALL_MODES
-@pytest.mark.parametrize("preset", PRESETS)
-def test_a_training_step_never_asks_the_device_for_a_value(preset, mode, make_config, make_processor, posts):
+@pytest.mark.parametrize(("preset", "scope"), [*((preset, "pair") for preset in PRESETS), ("full", "post")])
+def test_a_training_step_never_asks_the_device_for_a_value(preset, scope, mode, make_config, make_processor, posts):
     """On the meta device there are shapes and no values: `.item()`, `bool(tensor)`, `tensor[mask]` ... raise."""
-    config = make_config(preset, entity_representation=mode)
+    config = make_config(preset, entity_representation=mode, hypergraph_scope=scope)
     with torch.device("meta"):
         model = VMHANForRelationClassification(config).train()
     inputs = make_processor(config)(posts(), label2id=config.label2id)
@@ -68,12 +68,14 @@ def test_nor_with_the_other_encoders_that_take_a_4d_mask(
     assert model.classifier.weight.grad.is_meta
 
 
-def test_the_whole_model_is_one_graph_for_batches_of_any_size(make_model, make_text_config, encode, posts):
+@pytest.mark.parametrize("scope", ["pair", "post"])
+def test_the_whole_model_is_one_graph_for_batches_of_any_size(scope, make_model, make_text_config, encode, posts):
     """No graph break (fullgraph), the eager outputs, and no compilation after the first batch.
 
     Whose sizes all differ: torch takes two that are the same for one, and compiles once more when they part.
     """
-    model = make_model(entity_representation="packed", text_config=make_text_config(num_hidden_layers=1))
+    fields = {"text_config": make_text_config(num_hidden_layers=1), "hypergraph_scope": scope}
+    model = make_model(entity_representation="packed", **fields)
     counter = CompileCounter()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=counter)
     for batch in ([*posts(), *posts()[:2]], posts()[:3], posts() * 2):
@@ -112,9 +114,10 @@ def test_the_visual_projection_trains_compiled_as_it_does_eagerly():
     torch.testing.assert_close(projection.linear.weight.grad, other.linear.weight.grad)
 
 
-@pytest.mark.parametrize("preset", DIFFERENT)
-def test_the_losses_under_autocast_are_those_of_float32(preset, make_model, encode, posts):
-    model = make_model(preset, entity_representation="packed", initializer_range=0.05).train()
+@pytest.mark.parametrize(("preset", "scope"), [*((preset, "pair") for preset in DIFFERENT), ("full", "post")])
+def test_the_losses_under_autocast_are_those_of_float32(preset, scope, make_model, encode, posts):
+    fields = {"initializer_range": 0.05, "hypergraph_scope": scope}
+    model = make_model(preset, entity_representation="packed", **fields).train()
     inputs = encode(model, posts())
     expected = model(**inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
