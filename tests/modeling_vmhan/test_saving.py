@@ -190,12 +190,23 @@ def saved_before(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def strangers_output(published, saved_before, posts, pixel_posts, run_stranger, tmp_path_factory):
-    """The folder into which a stranger wrote what it got of the published folder, and of the one saved before."""
+def of_posts(make_model, make_processor, tmp_path_factory):
+    """A published folder whose model has one hypergraph a post, and the model."""
+    folder = tmp_path_factory.mktemp("of_posts") / "model"
+    model = make_model(hypergraph_scope="post", entity_representation="packed")
+    model.save_pretrained(folder)
+    make_processor(model.config).save_pretrained(folder)
+    return folder, model
+
+
+@pytest.fixture(scope="module")
+def strangers_output(published, saved_before, of_posts, posts, pixel_posts, run_stranger, tmp_path_factory):
+    """The folder into which a stranger wrote what it got of the published folders, and of the one saved before."""
     out = tmp_path_factory.mktemp("stranger")
     Image.effect_noise((64, 48), 90).save(out / "photo.png")
     cases = {"published": (published[0], {"features": posts(), "pixels": pixel_posts})}
     cases["before"] = (saved_before, {"features": posts()})
+    cases["of_posts"] = (of_posts[0], {"features": posts()})
     for name in cases:
         (out / name).mkdir()
     arguments = [[str(f), given, str(out / "photo.png"), str(out / name)] for name, (f, given) in cases.items()]
@@ -248,6 +259,13 @@ def test_a_folder_saved_before_the_move_loads(saved_before, strangers_output, po
     with torch.no_grad():
         expected = model(**processor(given)).logits
     out = strangers_output / "before"
+    for how, logits in torch.load(out / "logits.pt", weights_only=True).items():
+        close(logits["features"], expected, tolerance=0.3 if "bfloat16" in how else 1e-5)
+    check_answers(out, expected)
+
+
+def test_a_model_of_posts_answers_a_stranger_alike(of_posts, strangers_output, predict, posts):
+    expected, out = predict(of_posts[1], posts()), strangers_output / "of_posts"
     for how, logits in torch.load(out / "logits.pt", weights_only=True).items():
         close(logits["features"], expected, tolerance=0.3 if "bfloat16" in how else 1e-5)
     check_answers(out, expected)
