@@ -91,6 +91,18 @@ def test_the_members_of_every_hyperedge_by_hand(make_post_model, found):
     assert found(model, [POST | {"hypergraph": hypergraph_of(POST)}]) == expected
 
 
+def test_what_a_pair_chose_beyond_the_model_s_numbers_is_not_its_own(make_post_model, found):
+    """Although another pair has it as a node of the post, and the data's hyperedge has it."""
+    more = {"objects": [2, 0], "image_phrases": [0, 1], "text_phrases": [(1, 2), (3, 5)]}
+    post = POST | {"pairs": [POST["pairs"][0] | more, POST["pairs"][1]]}
+    model = make_post_model(num_objects=1, num_image_phrases=1, num_text_phrases=1)
+    for held in (post, post | {"hypergraph": hypergraph_of(post)}):
+        assert found(model, [held])[:2] == [
+            ("pair", none_of("pair 0", ANN, BOB, MET, "object 2", "image_phrase 0")),
+            ("pair", none_of("pair 1", BOB, PARIS, IN_PARIS, "object 0", STAGE)),
+        ]
+
+
 def test_a_post_without_image_has_no_hyperedge_of_visual_nodes(make_post_model, found):
     pairs = [pair | {"objects": [], "image_phrases": None} for pair in POST["pairs"]]
     post = {"tokens": POST["tokens"], "pairs": pairs}
