@@ -14,7 +14,10 @@ from .posts import pad_rows
 from .words import Span
 
 
-__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "visual_tensors"]
+__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "of_like_length", "visual_tensors"]
+
+PADDING_A_PASS = 64  # tokens, for the rows of posts that share a pass; on a CPU a pass of its own costs about as much
+TOKENS_A_PASS = 2**14  # with their padding: what bounds memory
 
 
 @dataclass
@@ -52,6 +55,22 @@ class EncodedPost:
     def num_objects(self) -> int:
         regions = self.objects if self.objects is not None else self.boxes
         return 0 if regions is None else len(regions)
+
+
+def of_like_length(posts: list[EncodedPost], *, padding: float = PADDING_A_PASS) -> list[list[int]]:
+    """Indices of the posts in groups of like length, shortest first: one pass each, with at most so much `padding`
+    and `TOKENS_A_PASS`, unless one post alone has more.
+    """
+    lengths = [[len(row["input_ids"]) for row in post.rows] for post in posts]
+    groups, rows, real = [], 0, 0
+    for i in sorted(range(len(posts)), key=lambda i: max(lengths[i])):
+        padded = (rows + len(lengths[i])) * max(lengths[i])
+        if not groups or padded - real - sum(lengths[i]) > padding or padded > TOKENS_A_PASS:
+            groups.append([])
+            rows = real = 0
+        groups[-1].append(i)
+        rows, real = rows + len(lengths[i]), real + sum(lengths[i])
+    return groups
 
 
 def given_incidence(pairs: list[EncodedPair], *, has_regions: bool) -> Tensor:
