@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.halves MODEL configs/mnre_offline.yaml --data_dir MNRE_DIR
 
-After MODEL come the CONFIG.yaml and the flags of run_mmre.py that name its data. Each batch of 16 posts of like length is
-answered by the model, by its weights rounded to bfloat16, and all in bfloat16. Prints a row each.
+After MODEL come the CONFIG.yaml and the flags of run_mmre.py that name its data. Each batch of 16 posts of like length
+is answered by the model, by its weights rounded to bfloat16, and all in bfloat16. Prints a row each.
 """
 
 import copy
