@@ -10,8 +10,8 @@ read the same posts, a batch at a time, as tensors; a training step is forward, 
                marker, span, packed: VM-HAN over the same batches; ..._buckets: batches of like length
     pairs      marker, span and packed over sentences with 1, 2, 5, 10 and 20 pairs
     breakdown  the parts of a step with markers and packed
-    latency    posts as text through tokenizer and encoder, processor and model, and the whole pipeline, one post at a
-               time and in batches
+    latency    posts as text through tokenizer and encoder, processor and model, and the whole pipeline, with features
+               and as text alone (preset text_only), one post at a time and in batches
     memory     peak memory of a training run, each in a process of its own (benchmarks/memory.py)
     growth     the same over an epoch with more and more rows and a tiny encoder
 
@@ -40,7 +40,7 @@ from benchmarks.competitors import (
     step_in_parts,
 )  # fmt: skip
 from benchmarks.memory import measure_runs
-from benchmarks.posts import load_posts, with_features, with_pairs
+from benchmarks.posts import Post, load_posts, with_features, with_pairs
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import CLOCKS, take_turns
 from modeling_vmhan import MultimodalRelationClassificationPipeline
@@ -180,10 +180,13 @@ def measure_latency(bench: Bench, stored, arguments) -> Tables:
         texts = [" ".join(post["tokens"]) for post in given]
         return encoder(**bench.tokenizer(texts, padding=True, return_tensors="pt").to(device))[0].cpu()
 
+    text = preset_competitor(bench, preset="text_only")
+    of_text = MultimodalRelationClassificationPipeline(text.model, text.processor, device=device)
     subjects = {
         "encoder": encode,
         "model": lambda given: built.model(**built.processor(given).to(device)).logits.cpu(),
         "pipeline": lambda given: pipe(given, batch_size=len(given)),
+        "text pipeline": lambda given: of_text([_text_alone(post) for post in given], batch_size=len(given)),
     }
     built.model.eval()
     sizes = {"one post": 1, f"{bench.batch_size} posts": bench.batch_size}
@@ -193,6 +196,11 @@ def measure_latency(bench: Bench, stored, arguments) -> Tables:
         with torch.no_grad():
             times, work = take_turns(turns, arguments.rounds), {"posts": sum(map(len, batches))}
         yield f"latency/{title}", Table({name: Row(times[name], "encoder", work) for name in turns}, "posts")
+
+
+def _text_alone(post: Post) -> Post:
+    pairs = [{role: pair[role] for role in ("head", "tail")} for pair in post["pairs"]]
+    return {"tokens": post["tokens"], "pairs": pairs}
 
 
 def measure_memory(bench: Bench, stored, arguments) -> Tables:

@@ -15,7 +15,10 @@ from .posts import pad_rows
 from .words import Span
 
 
-__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "has_same_rows", "visual_tensors"]
+__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "has_same_rows", "of_like_length", "visual_tensors"]
+
+PADDING_A_PASS = 64  # tokens, for the rows of posts that share a pass; on a CPU a pass of its own costs about as much
+TOKENS_A_PASS = 2**14  # with their padding: what bounds memory
 
 
 @dataclass
@@ -60,6 +63,22 @@ def has_same_rows(sentence: EncodedPost, encoded: EncodedPost) -> bool:
     """Whether a post has one encoder row, and the same with its pairs' markers behind as without."""
     ids = [[row["input_ids"] for row in post.rows] for post in (sentence, encoded)]
     return len(ids[0]) == len(ids[1]) == 1 and ids[1][0][: len(ids[0][0])] == ids[0][0]
+
+
+def of_like_length(posts: list[EncodedPost], *, padding: float = PADDING_A_PASS) -> list[list[int]]:
+    """Indices of the posts in groups of like length, shortest first: one pass each, with at most so much `padding`
+    and `TOKENS_A_PASS`, unless one post alone has more.
+    """
+    lengths = [[len(row["input_ids"]) for row in post.rows] for post in posts]
+    groups, rows, real = [], 0, 0
+    for i in sorted(range(len(posts)), key=lambda i: max(lengths[i])):
+        padded = (rows + len(lengths[i])) * max(lengths[i])
+        if not groups or padded - real - sum(lengths[i]) > padding or padded > TOKENS_A_PASS:
+            groups.append([])
+            rows = real = 0
+        groups[-1].append(i)
+        rows, real = rows + len(lengths[i]), real + sum(lengths[i])
+    return groups
 
 
 def given_incidence(pairs: list[EncodedPair], *, has_regions: bool) -> Tensor:

@@ -82,6 +82,9 @@ _TRANSFORMERS_KEYS = set(
 )
 
 
+REFERENCE = {"name", "revision", "sha256"}  # keys of `vision_weights`
+
+
 class VMHANConfig(PreTrainedConfig):
     """Configuration of `VMHANModel` and `VMHANForRelationClassification`.
 
@@ -100,6 +103,8 @@ class VMHANConfig(PreTrainedConfig):
             which then also takes `pixel_values`: "vgg16" (the paper's fc7, a pass over each region), "vgg16_roi_align"
             (one over the image, then RoIAlign: other features), or "transformers" (`vision_config`'s pooled output).
         vision_config: configuration (or its dict) of an AutoModel vision backbone, for vision_encoder="transformers".
+        vision_weights: {"name", "revision", "sha256"} of a public checkpoint whose weights are not in the folder:
+            `from_pretrained` finds or downloads them (`weights.referenced_encoder`); None: they are in it.
         image_transform: dict of `PixelTransform`'s fields; None is ImageNet's normalisation at the encoder's size.
         num_objects: K, objects kept a pair (paper: 3). num_text_phrases: M. num_image_phrases: Q.
         hidden_size: D of nodes and hyperedges; None takes the text encoder's.
@@ -161,6 +166,7 @@ class VMHANConfig(PreTrainedConfig):
         visual_feature_size: int = 4096,
         vision_encoder: str | None = None,
         vision_config: PreTrainedConfig | dict | None = None,
+        vision_weights: dict[str, str | None] | None = None,
         image_transform: dict | None = None,
         num_objects: int = 3,
         num_text_phrases: int = 3,
@@ -214,7 +220,7 @@ class VMHANConfig(PreTrainedConfig):
             check_choice(name, getattr(self, name), choices)
         for name, rule in NUMBERS.items():
             setattr(self, name, check_number(name, getattr(self, name), **rule))
-        for name in ("image_transform", "recipe"):  # the fields of the first `PixelTransform` checks
+        for name in ("image_transform", "recipe", "vision_weights"):  # the fields of the first `PixelTransform` checks
             if not isinstance(fields[name], (dict, type(None))):
                 raise ValueError(f"{name} must be a dict or None, received {fields[name]!r}.")
         self._check_combinations()
@@ -271,6 +277,9 @@ class VMHANConfig(PreTrainedConfig):
              "entity_representation"),
             (is_backbone == (self.vision_config is not None), "vision_config (from AutoConfig.from_pretrained) goes "
              "with vision_encoder='transformers' and only with it", "vision_encoder", "vision_config"),
+            (self.vision_weights is None or (self.vision_encoder and self.vision_weights.keys() == REFERENCE),
+             f"vision_weights has the keys {sorted(REFERENCE)} and goes with a vision_encoder", "vision_weights",
+             "vision_encoder"),
             (wanted.get(self.hypergraph_encoder, self.variational) == self.variational, "hgnn, gcn and gat need "
              "variational=False, and variational_gcn True: use from_preset", "hypergraph_encoder", "variational"),
             (not self.safe_start or self.hypergraph_encoder in SAFE_ENCODERS, f"safe_start=True needs an encoder that "

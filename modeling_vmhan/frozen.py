@@ -34,6 +34,7 @@ class FrozenEncoder(nn.Module):
 
     feature_size: int  # V
     takes_boxes: bool
+    source: dict[str, str | None] | None = None  # name of the checkpoint, and its revision on the Hub; None: not known
 
     def __init__(self):
         super().__init__()

@@ -44,6 +44,7 @@ from .variational import (
     sampled,
 )
 from .vision import build_region_encoder, chosen_objects, encode_regions
+from .weights import vision_weights
 
 
 __all__ = ["VMHANForRelationClassification", "VMHANModel"]
@@ -69,7 +70,7 @@ class VMHANModel(VMHANPreTrainedModel):
         if config.visual_feature_size:
             sizes = {"feature_size": config.visual_feature_size, "hidden_size": config.hidden_size}
             self.visual_projection = VisualProjection(**sizes)
-        if config.vision_encoder is not None:
+        if config.vision_encoder is not None and config.vision_weights is None:  # else `from_pretrained` attaches it
             self.vision_encoder = build_region_encoder(config.vision_encoder, config.vision_config)
             size, received = self.vision_encoder.feature_size, config.visual_feature_size
             if size != received:
@@ -130,7 +131,8 @@ class VMHANModel(VMHANPreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """Pixels (and for "vgg16_roi_align" boxes) -> image features (B, V), object features (B, O, V)."""
         if self.vision_encoder is None:
-            raise ValueError("config.vision_encoder is None, so this model takes image_features and no pixel_values.")
+            received = f"vision_encoder={self.config.vision_encoder!r}"
+            raise ValueError(f"a model without vision encoder takes image_features, no pixel_values ({received}).")
         features = encode_regions(self.vision_encoder, pixel_values, image_mask, object_mask, boxes)  # (B, 1 + O, V)
         return features[:, 0], features[:, 1:]
 
@@ -293,15 +295,23 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
         columns[:, 2:] = 0
         init.copy_(weight, start)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        """As in transformers, and the folder answers to AutoModel and `pipeline()`, and has what endpoints start."""
+    def save_pretrained(self, save_directory: str | os.PathLike, vision: str | None = None, **kwargs) -> None:
+        """As in transformers, and the folder answers to AutoModel and `pipeline()`, and has what endpoints start.
+
+        vision: "weights" saves those of the vision encoder, too, "reference" (`config.vision_weights`) where they are
+        to be had; None: as `config.vision_weights` says, so that a model is saved again as it was loaded.
+        """
+        self.config.vision_weights = vision_weights(vision, self.config.vision_weights, self.vmhan.vision_encoder)
         from .handler import REQUIREMENTS  # late, because both sit on top; these lines ship their files
         from .pipeline_vmhan import CUSTOM_PIPELINES
 
         auto_map = {"AutoModel": "modeling_vmhan.VMHANForRelationClassification"}  # as the cards say
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **auto_map}
         self.config.custom_pipelines = copy.deepcopy(CUSTOM_PIPELINES)
-        if self.vmhan.vision_encoder is not None:
+        if self.config.vision_weights is not None:
+            state = kwargs.get("state_dict") or self.state_dict()
+            kwargs["state_dict"] = {name: state[name] for name in state if ".vision_encoder." not in name}
+        elif self.vmhan.vision_encoder is not None:
             self.vmhan.vision_encoder.to(STORED_DTYPE)  # exact: what computes in float32 has these weights, too
         os.makedirs(save_directory, exist_ok=True)
         with open(os.path.join(save_directory, "requirements.txt"), "w", encoding="utf-8") as file:

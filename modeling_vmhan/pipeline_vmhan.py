@@ -1,5 +1,6 @@
 """The pipeline "multimodal-relation-classification": questions about posts in, relations with their worth out."""
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from transformers.utils import logging
 from .addresses import is_url
 from .answers import allowed_by_types, answers_of
 from .argument_types import read_constraints
-from .batching import EncodedPost, has_same_rows
+from .batching import EncodedPost, has_same_rows, of_like_length
 from .calling import CallingPipeline
 from .decision import DecisionRule
 from .direction import to_text_order
@@ -212,10 +213,23 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         return replace(question, post=apply_recipe(question.post, self.model.config.recipe))
 
     def _forward(self, model_inputs: dict[str, Any], **options) -> dict[str, Any]:
-        """Find the mentions of the batch's raw posts in one pass, then answer all pairs of all its posts in one."""
+        """Answer a post, or a batch's posts in groups of like length, so that short ones are not padded to long ones.
+
+        An accelerator takes small passes no faster: there only memory parts a batch.
+        """
         questions, encoded = model_inputs["question"], model_inputs["encoded"]
-        is_batch = isinstance(questions, list)
-        questions, encoded = (questions, encoded) if is_batch else ([questions], [encoded])
+        if not isinstance(questions, list):
+            return {"answer": self._answered_together([questions], [encoded], **options)[0]}
+        padding = {} if self.device.type == "cpu" else {"padding": math.inf}
+        answers: list[Any] = [None] * len(questions)
+        for group in of_like_length(encoded, **padding):
+            of_group = self._answered_together([questions[i] for i in group], [encoded[i] for i in group], **options)
+            for i, answer in zip(group, of_group):
+                answers[i] = answer
+        return {"answer": answers}
+
+    def _answered_together(self, questions: list[Question], encoded: list[EncodedPost], **options) -> list[tuple]:
+        """Find the mentions of the raw posts in one pass, then answer all pairs of all posts in one."""
         questions, encoded, memory = self._with_found(questions, encoded)
         answers = [(question, None, None, None) for question in questions]
         many = [i for i, of_post in enumerate(encoded) if _is_for_several_passes(questions[i], of_post)]
@@ -225,7 +239,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             answers[i] = answer
         for i in many:
             answers[i] = self._answered_in_passes(questions[i], encoded[i], **options)
-        return {"answer": answers if is_batch else answers[0]}
+        return answers
 
     def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
         """The questions with the mentions that the model finds in raw posts, encoded with their pairs, and where all
@@ -317,9 +331,9 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         rule = {"none_label": config.none_label, "functional": config.functional_relations, "min_score": min_score}
         return facts_of(answers, **rule)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> None:
-        """Model and processor, with all their code and this pipeline's: a complete repository."""
-        self.model.save_pretrained(save_directory, **kwargs)
+    def save_pretrained(self, save_directory: str | os.PathLike, vision: str | None = None, **kwargs) -> None:
+        """Model (`vision` as there) and processor, with all their code and this pipeline's: a complete repository."""
+        self.model.save_pretrained(save_directory, vision=vision, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
 

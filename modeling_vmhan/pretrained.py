@@ -10,6 +10,7 @@ from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .layers import initialise
 from .regions import PixelTransform
+from .weights import referenced_encoder
 
 
 __all__ = ["VMHANPreTrainedModel", "without_pooler"]
@@ -35,12 +36,18 @@ class VMHANPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike | None, *args, **kwargs):
-        """As in transformers, but a file of weights that is cut off or otherwise damaged is an OSError too."""
+        """As in transformers, but a file of weights that is cut off or otherwise damaged is an OSError too, and vision
+        weights by reference are found or downloaded (an OSError where they cannot be had or are others).
+        """
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             name = str(pretrained_model_name_or_path)
             raise OSError(f"the weights of {name!r} are damaged ({error}): copy model.safetensors again.") from error
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with output_loading_info
+        if getattr(model.config, "vision_weights", None) is not None:
+            model.base_model.vision_encoder = referenced_encoder(model.config).to(model.device)
+        return loaded
 
     @classmethod
     def from_text_encoder(

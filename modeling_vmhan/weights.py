@@ -1,8 +1,9 @@
-"""Weights of the vision encoders: pretrained, or random by seed. No saved folder needs this, so none carries it."""
+"""Weights of the vision encoders: pretrained, random by seed, or those that a saved folder refers to."""
 
 import dataclasses
 import hashlib
 import logging
+import os
 from typing import Any
 
 import torch
@@ -10,14 +11,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig
-from transformers.utils import cached_file
+from transformers.utils import cached_file, extract_commit_hash
 
+from .frozen import STORED_DTYPE, FrozenEncoder
+from .labels import check_choice
 from .regions import PixelTransform
 from .vgg16 import VGG16RegionEncoder
 from .vision import VGG16_ENCODERS, TransformersRegionEncoder, default_transform
 
 
-__all__ = ["load_region_encoder", "random_seed", "resized", "transform_of", "weights_digest"]
+__all__ = [
+    "load_region_encoder", "random_seed", "reference_to", "referenced_encoder", "resized", "transform_of",
+    "vision_weights", "weights_digest",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +70,53 @@ def load_region_encoder(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             encoder, transform = TransformersRegionEncoder(config), default_transform(config)
+    encoder.source = encoder.source or {"name": weights, "revision": None}
     return encoder.eval().requires_grad_(False), transform
+
+
+def reference_to(encoder: FrozenEncoder) -> dict[str, str | None]:
+    """`VMHANConfig.vision_weights` of an encoder of `load_region_encoder`: where its weights are, and their digest.
+
+    ValueError for weights that are not to be found elsewhere: of a folder, or of an encoder that was loaded with a
+    model (set its `source`, which is then checked at each load).
+    """
+    source = encoder.source
+    if source is None or os.path.exists(source["name"]):
+        received = "weights that came with a saved model" if source is None else f"the path {source['name']!r}"
+        raise ValueError(
+            f"vision='reference' needs weights of a public checkpoint, received {received}: save with "
+            "vision='weights', or set vision_encoder.source = {'name': 'imagenet', 'revision': None} where they are."
+        )
+    return {**source, "sha256": weights_digest(encoder.to(STORED_DTYPE))}
+
+
+def vision_weights(vision: str | None, saved: dict | None, encoder: FrozenEncoder | None) -> dict | None:
+    """`VMHANConfig.vision_weights` for a save with `vision`, of a model whose config has `saved`."""
+    check_choice("vision", vision, (None, "weights", "reference"))
+    if vision != "reference" or saved is not None:
+        return None if vision == "weights" else saved
+    if encoder is None:
+        raise ValueError("vision='reference' needs a model with a vision encoder, received vision_encoder=None.")
+    return reference_to(encoder)
+
+
+def referenced_encoder(config: Any) -> FrozenEncoder:
+    """The encoder of a `VMHANConfig` with vision_weights; OSError where they cannot be had, or are others."""
+    kind, reference = config.vision_encoder, config.vision_weights
+    name, where = reference["name"], f"this model's folder has its vision weights by reference, {reference}"
+    try:
+        if kind == "transformers" and random_seed(name) is None:
+            encoder = _backbone(name, reference["revision"])
+        else:
+            encoder, _ = load_region_encoder(kind, name, config=config.vision_config)
+    except OSError as error:
+        raise OSError(f"{where}, which cannot be had: {error}") from error
+    if (digest := weights_digest(encoder.to(STORED_DTYPE))) != reference["sha256"]:
+        raise OSError(
+            f"{where}, and what was found under that name has sha256 {digest}: delete it from the cache to have it "
+            "downloaded again, or take a folder that was saved with vision='weights'."
+        )
+    return encoder.eval().requires_grad_(False)
 
 
 def _vgg16(cls: type[VGG16RegionEncoder], weights: str) -> VGG16RegionEncoder:
@@ -100,25 +152,33 @@ def _imagenet_weights() -> dict[str, Tensor]:
         ) from error
 
 
-def _pretrained(name: str) -> tuple[TransformersRegionEncoder, PixelTransform]:
+def _backbone(name: str, revision: str | None = None) -> TransformersRegionEncoder:
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = AutoConfig.from_pretrained(name, revision=revision)
+        place = cached_file(name, "config.json", revision=revision)
+        revision = extract_commit_hash(place, None) or revision  # None: a folder's
         config = getattr(config, "vision_config", config)
         with torch.device("meta"):
             encoder = TransformersRegionEncoder(config)
-        options = {"dtype": torch.float32, "output_loading_info": True}
+        options = {"dtype": torch.float32, "output_loading_info": True, "revision": revision}
         encoder.backbone, report = AutoModel.from_pretrained(name, config=config, **options)
     except OSError as error:
         raise OSError(f"the vision encoder {name!r} must be a model on the Hub or a folder: {error}") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(f"the vision encoder {name!r} lacks weights, which would be random: {missing[:5]}.")
+    encoder.source = {"name": name, "revision": revision}
+    return encoder
+
+
+def _pretrained(name: str) -> tuple[TransformersRegionEncoder, PixelTransform]:
+    encoder = _backbone(name)
     # a file that is not there is not the same as a Hub that is out of reach, which is an OSError
     files = ("preprocessor_config.json", "processor_config.json")
     if any(cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in files):
         return encoder, transform_of(AutoImageProcessor.from_pretrained(name))
     logger.warning("%s has no image processor: its pixels are made as ImageNet's", name)
-    return encoder, default_transform(config)
+    return encoder, default_transform(encoder.backbone.config)
 
 
 def transform_of(processor: Any) -> PixelTransform:

@@ -22,6 +22,7 @@ from vmhan.scoring.scorer import score
 
 FIELDS = [name for name in inspect.signature(VMHANConfig.__init__).parameters if name not in ("self", "kwargs")]
 
+REFERENCE = {"name": "imagenet", "revision": None, "sha256": "0"}
 
 INVALID_VALUES = {
     "text_config": ["bert-base-uncased"],
@@ -31,6 +32,7 @@ INVALID_VALUES = {
     "visual_feature_size": [-1, 4096.0],
     "vision_encoder": ["resnet50"],
     "vision_config": ["openai/clip-vit-base-patch32"],
+    "vision_weights": ["imagenet", {"name": "imagenet"}],
     "image_transform": [224],
     "num_objects": [-1, True],
     "num_text_phrases": [-2],
@@ -88,6 +90,7 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
     [
         ({"num_heads": 3}, "num_heads=3, hidden_size=32"),
         ({"hidden_size": 30}, "num_heads=4, hidden_size=30"),
+        ({"vision_weights": REFERENCE}, "vision_weights={.*imagenet.*}, vision_encoder=None"),
         ({"vision_encoder": "vgg16_roi_align"}, "vision_encoder='vgg16_roi_align', visual_feature_size=8"),
         ({"vision_encoder": "transformers"}, "vision_encoder='transformers', vision_config=None"),
         ({"vision_config": {"model_type": "dinov2"}}, "vision_encoder=None, vision_config=Dinov2Config"),
@@ -127,6 +130,7 @@ EFFECTS = {
     "visual_feature_size": (0, "parameters", {}),
     "vision_encoder": ("vgg16", "parameters", {"visual_feature_size": 4096}),
     "vision_config": ("one_layer", "parameters", {"vision_encoder": "transformers", "visual_feature_size": 32}),
+    "vision_weights": (REFERENCE, "parameters", {"vision_encoder": "vgg16", "visual_feature_size": 4096}),
     "image_transform": ({"size": 32}, "pixels", {"vision_encoder": "vgg16", "visual_feature_size": 4096}),
     "num_objects": (1, "inputs", {}),
     "num_text_phrases": (1, "inputs", {}),

@@ -6,16 +6,16 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import pyarrow
-from pyarrow import parquet
+from typing import TYPE_CHECKING, Any
 
 from modeling_vmhan.questions import PAIR_KEYS, PASSED
 
 
+if TYPE_CHECKING:
+    import pyarrow
+
 __all__ = [
-    "ANSWER_SCHEMA", "TRIPLE", "Rows", "answer_rows", "triples_of", "write_csv", "write_jsonl", "write_parquet",
+    "TRIPLE", "Rows", "answer_rows", "answer_schema", "triples_of", "write_csv", "write_jsonl", "write_parquet",
 ]  # fmt: skip
 
 ROWS_IN_GROUP = 1024  # of Parquet
@@ -23,40 +23,45 @@ TRIPLE = ("head", "relation", "tail", "confidence", "source")
 # What spreadsheets run, and what is written for that, so that one "'" less gives back every cell that this fits.
 FORMULA = re.compile("'*[-=+@\t\r]")
 
-ANSWER_SCHEMA = pyarrow.schema(
-    {
-        "row": pyarrow.int64(),  # of the input, from 1
-        "id": pyarrow.string(),
-        "pair": pyarrow.int64(),  # of the row, from 0
-        "head": pyarrow.string(),
-        "tail": pyarrow.string(),  # null where the tail is a box
-        "tail_box": pyarrow.list_(pyarrow.float64()),
-        "tail_is_object": pyarrow.bool_(),
-        "relation": pyarrow.string(),  # null where abstained
-        "score": pyarrow.float64(),
-        "abstained": pyarrow.bool_(),
-        "none_score": pyarrow.float64(),
-        "top_k": pyarrow.list_(pyarrow.struct({"relation": pyarrow.string(), "score": pyarrow.float64()})),
-        "uncertainty": pyarrow.struct(
-            dict.fromkeys(
-                ("least_confidence", "entropy", "monte_carlo_score", "mutual_information"), pyarrow.float64()
-            )
-        ),
-        "head_span": pyarrow.list_(pyarrow.int64()),  # of facts, in the question's characters or tokens; else null
-        "tail_span": pyarrow.list_(pyarrow.int64()),
-        "head_type": pyarrow.string(),  # null where it is not known
-        "tail_type": pyarrow.string(),
-        PASSED: pyarrow.string(),  # JSON of an object
-    }
-)
-
 OF_FACTS = ("head_span", "tail_span", "head_type", "tail_type")  # None where the question names its pairs
 
 Rows = Iterable[dict[str, Any]]
 
 
+def answer_schema() -> "pyarrow.Schema":
+    """The columns of a table of answers."""
+    import pyarrow  # late, here and below: JSONL and CSV do without
+
+    return pyarrow.schema(
+        {
+            "row": pyarrow.int64(),  # of the input, from 1
+            "id": pyarrow.string(),
+            "pair": pyarrow.int64(),  # of the row, from 0
+            "head": pyarrow.string(),
+            "tail": pyarrow.string(),  # null where the tail is a box
+            "tail_box": pyarrow.list_(pyarrow.float64()),
+            "tail_is_object": pyarrow.bool_(),
+            "relation": pyarrow.string(),  # null where abstained
+            "score": pyarrow.float64(),
+            "abstained": pyarrow.bool_(),
+            "none_score": pyarrow.float64(),
+            "top_k": pyarrow.list_(pyarrow.struct({"relation": pyarrow.string(), "score": pyarrow.float64()})),
+            "uncertainty": pyarrow.struct(
+                dict.fromkeys(
+                    ("least_confidence", "entropy", "monte_carlo_score", "mutual_information"), pyarrow.float64()
+                )
+            ),
+            "head_span": pyarrow.list_(pyarrow.int64()),  # of facts, in the question's characters or tokens; else null
+            "tail_span": pyarrow.list_(pyarrow.int64()),
+            "head_type": pyarrow.string(),  # null where it is not known
+            "tail_type": pyarrow.string(),
+            PASSED: pyarrow.string(),  # JSON of an object
+        }
+    )
+
+
 def answer_rows(number: int, question: dict[str, Any], answers: dict | list[dict]) -> list[dict[str, Any]]:
-    """One row a pair, or a fact of a question that names no pair, with columns of ANSWER_SCHEMA; `number` is that of
+    """One row a pair, or a fact of a question that names no pair, with columns of `answer_schema`; `number` is that of
     the input's row.
     """
     rows = []
@@ -115,7 +120,10 @@ def write_csv(rows: Rows, target: Path, names: Sequence[str] = TRIPLE) -> None:
 
 def write_parquet(rows: Rows, target: Path) -> None:
     """Write answers group by group, so that memory does not grow with them."""
-    rows = iter(rows)
-    with parquet.ParquetWriter(target, ANSWER_SCHEMA) as writer:
+    import pyarrow
+    from pyarrow import parquet
+
+    rows, schema = iter(rows), answer_schema()
+    with parquet.ParquetWriter(target, schema) as writer:
         while group := [{**row, PASSED: json.dumps(row[PASSED])} for row in itertools.islice(rows, ROWS_IN_GROUP)]:
-            writer.write_table(pyarrow.Table.from_pylist(group, schema=ANSWER_SCHEMA))
+            writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))

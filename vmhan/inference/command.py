@@ -13,12 +13,11 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import networkx
 import torch
 import transformers
 from tqdm.auto import tqdm
@@ -30,11 +29,8 @@ from modeling_vmhan.direction import symmetric_relations
 from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
-from vmhan.inference.answers import TRIPLE, triples_of, write_csv, write_jsonl, write_parquet
+from vmhan.inference.answers import TRIPLE, Rows, triples_of, write_csv, write_jsonl, write_parquet
 from vmhan.inference.detecting import DetectingPipeline, detector_of
-from vmhan.inference.estimate import estimate, measure
-from vmhan.inference.graph import fact_graph, write_graphml, write_jsonld, write_nodes, write_relationships
-from vmhan.inference.graph_picture import write_picture
 from vmhan.inference.mention_finders import FINDERS, find_mention_finder
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions, digest_of_questions
 from vmhan.inference.resumable import Make, ResumableOutput
@@ -48,14 +44,10 @@ logger = logging.getLogger(__name__)
 ENGINES = ("local", "ray")
 WRITERS = {".jsonl": write_jsonl, ".parquet": write_parquet, ".csv": write_csv}
 SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv"), "graph": (".graphml",)}
-GRAPH_WRITERS = {  # by what stands in the place of --output's suffix; GraphML is last, as --output is
-    ".jsonld": write_jsonld,
-    ".nodes.csv": write_nodes,
-    ".relationships.csv": write_relationships,
-    ".png": write_picture,
-    ".graphml": write_graphml,
+GRAPHS = {  # that a format writes, in the place of --output's suffix; GraphML is last, as --output is
+    "triples": (".graphml",),
+    "graph": (".jsonld", ".nodes.csv", ".relationships.csv", ".png", ".graphml"),
 }
-GRAPHS = {"triples": (".graphml",), "graph": tuple(GRAPH_WRITERS)}  # that a format writes
 OF_FACTS = ("mentions", "min_score", "min_precision", "all_pairs")  # options of the pipeline, left out where None
 STANDARD = Path("-")  # standard input or output
 
@@ -96,6 +88,8 @@ def dry_run(arguments: argparse.Namespace, total: int) -> str:
     """What `estimate` says of this run; --output is left as it is."""
     if not total:
         return f"{arguments.input} has no row: there is nothing to answer."
+    from vmhan.inference.estimate import estimate, measure  # late: only a dry run needs it
+
     start = time.perf_counter()
     pipe = load_pipeline(arguments)
     start = time.perf_counter() - start
@@ -263,10 +257,10 @@ def products(arguments: argparse.Namespace, config: VMHANConfig) -> dict[Path, M
     triples = partial(triples_of, none_label=config.none_label, input_name=arguments.input.name)
     symmetric = symmetric_relations(config.labels, order_blind=config.order_blind)
 
-    def graph_by(write: Callable[[networkx.MultiDiGraph, Path], None]) -> Make:
-        return lambda rows, target: write(fact_graph(triples(rows), symmetric=symmetric), target)
+    def graph_as(end: str) -> Make:
+        return lambda rows, target: write_graph(triples(rows), target, end, symmetric)
 
-    made = {path.with_suffix(end): graph_by(GRAPH_WRITERS[end]) for end in GRAPHS.get(arguments.format, ())}
+    made = {path.with_suffix(end): graph_as(end) for end in GRAPHS.get(arguments.format, ())}
     if arguments.format == "graph":
         return made
     write = WRITERS[path.suffix]
@@ -276,6 +270,20 @@ def products(arguments: argparse.Namespace, config: VMHANConfig) -> dict[Path, M
             path: lambda rows, target: write(({name: of[name] for name in TRIPLE} for of in triples(rows)), target),
         }
     return {path: write}
+
+
+def write_graph(triples: Rows, target: Path, end: str, symmetric: Collection[str]) -> None:
+    from vmhan.inference import graph  # late: only these formats wait for networkx
+    from vmhan.inference.graph_picture import write_picture
+
+    writers = {
+        ".jsonld": graph.write_jsonld,
+        ".nodes.csv": graph.write_nodes,
+        ".relationships.csv": graph.write_relationships,
+        ".png": write_picture,
+        ".graphml": graph.write_graphml,
+    }
+    writers[end](graph.fact_graph(triples, symmetric=symmetric), target)
 
 
 def also_made(arguments: argparse.Namespace) -> list[Path]:

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from datasets_scripts.detection.detectors import Detector, make_detector
-from datasets_scripts.schema import object_columns
 from modeling_vmhan.configuration_vmhan import VMHANConfig
 from modeling_vmhan.pipeline_vmhan import open_image
+
+
+if TYPE_CHECKING:
+    from datasets_scripts.detection.base import Detector
 
 
 __all__ = ["NONE", "RECORDED", "DetectingPipeline", "detector_of"]
@@ -21,7 +23,7 @@ OF_OBJECTS = ("boxes", "object_features", "image_features")  # with one of them,
 MENTIONS = ("head", "tail")
 
 
-def detector_of(wanted: str | None, config: VMHANConfig, *, device: str) -> Detector | None:
+def detector_of(wanted: str | None, config: VMHANConfig, *, device: str) -> "Detector | None":
     """The detector that `--detector` names for this model, None for none.
 
     Left out, it is the one of the model's recipe, if there is one. A model that sees no objects in pictures gets none.
@@ -39,6 +41,8 @@ def detector_of(wanted: str | None, config: VMHANConfig, *, device: str) -> Dete
         if wanted not in (None, NONE):
             logger.warning("--detector %s: this model sees no objects in pictures, so that none are sought", wanted)
         return None
+    from datasets_scripts.detection.detectors import make_detector  # late: few questions need it, and all would wait
+
     options = recipe.get("detector_options") or {}
     try:
         if name != RECORDED:
@@ -56,7 +60,7 @@ class DetectingPipeline:
     `vmhan prepare` does. A question that cannot be read stays as it is, for `pipe` to say what is wrong.
     """
 
-    def __init__(self, pipe: Any, detector: Detector):
+    def __init__(self, pipe: Any, detector: "Detector"):
         self.pipe, self.detector = pipe, detector
         self.model, self.processor, self.device = pipe.model, pipe.processor, pipe.device
 
@@ -65,6 +69,8 @@ class DetectingPipeline:
 
     def with_objects(self, questions: Sequence[Any]) -> list[Any]:
         """The questions, in which a picture that was looked at is open already, with its boxes, labels and scores."""
+        from datasets_scripts.schema import object_columns  # late, as above
+
         questions = list(questions)
         images = {i: image for i, question in enumerate(questions) if (image := self._image(question)) is not None}
         queries = [_queries(questions[i]) for i in images] if self.detector.text_conditioned else None

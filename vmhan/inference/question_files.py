@@ -15,10 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import pyarrow
-from pyarrow import parquet
+from typing import TYPE_CHECKING, Any
 
 from datasets_scripts.tables import csv_names, csv_rows, json_lines, parse_row, row_values
 from model_cards.files import sha256_of
@@ -27,6 +24,9 @@ from modeling_vmhan.questions import PASSED, QUESTION_KEYS
 from modeling_vmhan.words import close_matches
 from vmhan.inference.question_folders import folder_digest, folder_rows
 
+
+if TYPE_CHECKING:
+    import pyarrow
 
 __all__ = ["PASSED", "QUESTION_SUFFIXES", "count_questions", "digest_of_questions", "read_questions"]
 
@@ -62,6 +62,8 @@ def count_questions(path: Path) -> int:
     if path.suffix != ".parquet" or path.is_dir():
         count = sum(1 for _ in rows)
     else:
+        from pyarrow import parquet  # late, here and below: other files do without
+
         next(rows, None)  # raises what is wrong with the file
         count = parquet.read_metadata(path).num_rows
     if count == 0:
@@ -109,6 +111,9 @@ def _csv_row(row: dict[str, str] | ValueError) -> dict[str, Any]:
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         with parquet.ParquetFile(path) as file:
             _check_columns(path, file.schema_arrow.names)
@@ -120,14 +125,15 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise ValueError(f"{path}: expected a Parquet file, received another or a damaged one: {error}") from error
 
 
-def _check_types(path: Path, schema: pyarrow.Schema) -> None:
+def _check_types(path: Path, schema: "pyarrow.Schema") -> None:
     """ValueError for a column that is there twice, or of a type that could be taken for another value."""
+    from pyarrow import types
+
     for name in schema.names:
         if len(found := schema.get_all_field_indices(name)) > 1:
             raise ValueError(f"{path}, column {name}: expected one column of this name, received {len(found)}.")
         kind = schema.field(name).type
-        kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-        types = pyarrow.types
+        kind = kind.value_type if types.is_dictionary(kind) else kind
         is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
         if not (is_text or types.is_null(kind)) and (name in TEXTS or (name == "id" and types.is_nested(kind))):
             raise ValueError(f"{path}, column {name}: expected the type string, received {kind}.")

@@ -25,6 +25,7 @@ __all__ = ["DataArguments", "ModelArguments", "RunArguments", "parse_arguments"]
 logger = logging.getLogger(__name__)
 
 VISUAL = ("none", "features", "pixels")
+SAVE_VISION = ("weights", "reference")
 OWN_FILES = (".jsonl", ".csv", ".tsv")
 NOT_CONFIG = ("model", "model_kwargs", "text_encoder", "text_encoder_layers", "preset", "max_length")
 NOT_CONFIG += ("max_image_text_length", "marker_start", "classifier_start")
@@ -167,6 +168,11 @@ class DataArguments:
         "Left out: pixels where there are features whose encoder is known and can be had, features where there are "
         "others; the log says what was decided."
     )
+    save_vision: str = _help(
+        "What the folder has of the vision encoder. weights: its weights; reference: name and digest of its public "
+        "checkpoint, which is found or downloaded when the model is loaded.",
+        "weights",
+    )
     features: str | None = _help(
         "What makes visual features: ENCODER:WEIGHTS, such as vgg16:imagenet (or just imagenet), vgg16:random:SEED "
         "(or random:SEED), vgg16_roi_align:imagenet, transformers:NAME_OR_FOLDER."
@@ -202,6 +208,8 @@ class DataArguments:
             raise ValueError(
                 f"--visual: expected one of {list(VISUAL)}, received {self.visual!r}{nearest(self.visual, VISUAL)}"
             )
+        if self.save_vision not in SAVE_VISION:
+            raise ValueError(f"--save_vision: expected one of {list(SAVE_VISION)}, received {self.save_vision!r}")
         if self.visual == "none" and self.visual_share is not None:
             raise ValueError(f"--visual none leaves no nodes for --visual_share {self.visual_share}: leave one out.")
         if (self.shuffled_images or 0) < 0:

@@ -14,7 +14,7 @@ from datasets_scripts.leaks import ORDER_BLIND, protocol_of
 from datasets_scripts.recipes import recipe_of
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.configuration_vmhan import PRESETS
-from modeling_vmhan.weights import load_region_encoder
+from modeling_vmhan.weights import load_region_encoder, reference_to
 from vmhan.baselines import BaselineForRelationClassification, get_baseline, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.baselines import build_baseline_model, sentence_kind
@@ -75,6 +75,12 @@ def build_model(
         start_markers(model, processor.tokenizer)
     if model_args.classifier_start is not None:
         start_classifier(model, processor.tokenizer)
+    if data_args.save_vision == "reference":
+        if vision is None:
+            raise ValueError(
+                "--save_vision reference: expected a model that takes pictures, received none: leave it out."
+            )
+        model.config.vision_weights = reference_to(vision[0])
     if model.config.vision_config is not None:
         model.config.vision_config._name_or_path = public_name(weights)
     return model, processor

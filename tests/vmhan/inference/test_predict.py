@@ -22,7 +22,7 @@ from modeling_vmhan.mentions import Mention
 from vmhan import cli
 from vmhan.inference import answering
 from vmhan.inference import command as predict_command
-from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, triples_of, write_jsonl
+from vmhan.inference.answers import answer_rows, answer_schema, triples_of, write_jsonl
 from vmhan.inference.graph import fact_graph, write_graphml
 from vmhan.inference.question_files import count_questions, read_questions
 from vmhan.inference.resumable import ResumableOutput
@@ -125,7 +125,7 @@ def test_the_answers_are_the_pipelines(run, pipe, folder, tmp_path):
     assert [(row["head"], row["tail"]) for row in found[:2]] == [("Ann", "Bob"), ("Bob", "the band")]
     objects = [row for row in found if row["tail_is_object"]]
     assert [row["tail_box"] for row in objects] == [[1, 2, 30, 32], [0, 0, 9, 9]] and objects[0]["tail"] is None
-    assert found[-1]["id"] == "7" and set(found[0]) == set(ANSWER_SCHEMA.names)
+    assert found[-1]["id"] == "7" and set(found[0]) == set(answer_schema().names)
     assert found[0]["relation"] == direct[0][0]["relation"] and found[0]["top_k"] == direct[0][0]["top_k"]
     assert not (tmp_path / "out.jsonl.part").exists() and not (tmp_path / "out.errors.jsonl").exists()
 
@@ -138,7 +138,7 @@ def test_all_formats_of_input_and_output_give_the_same_answers(run, tmp_path):
     assert run(tmp_path / "in.jsonl", tmp_path / "out.parquet", "--format", "parquet") == 0
     table = parquet.read_table(tmp_path / "out.parquet")
     rows = [{**row, "input": json.dumps(row["input"])} for row in lines_of(tmp_path / "of_jsonl.jsonl")]
-    assert table.schema == ANSWER_SCHEMA and table.to_pylist() == rows
+    assert table.schema == answer_schema() and table.to_pylist() == rows
 
 
 def test_options_reach_the_pipeline(folder, tmp_path):

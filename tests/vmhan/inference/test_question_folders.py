@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from vmhan import cli
 from vmhan.inference import command as predict_command
-from vmhan.inference.answers import ANSWER_SCHEMA, answer_rows, write_parquet
+from vmhan.inference.answers import answer_rows, answer_schema, write_parquet
 from vmhan.inference.question_files import count_questions, digest_of_questions, read_questions
 
 
@@ -77,7 +77,7 @@ def test_a_fact_is_a_row_with_places_and_types(question, tmp_path):
         (3, 0, [0, 3], "per"),
         (3, 1, [0, 3], "per"),
     ]
-    assert rows[0]["tail"] == "Bob" and not rows[0]["tail_is_object"] and rows[0].keys() == set(ANSWER_SCHEMA.names)
+    assert rows[0]["tail"] == "Bob" and not rows[0]["tail_is_object"] and rows[0].keys() == set(answer_schema().names)
     write_parquet(rows, tmp_path / "out.parquet")
     table = parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert table[1]["tail_span"] == [8, 11] and table[1]["tail_type"] is None

@@ -138,6 +138,26 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, seei
     assert [r["score"] for r in rows_of(workplace / "asked")] == pytest.approx([r["score"] for r in rows], abs=2e-3)
 
 
+def test_vision_weights_by_reference_are_those_that_others_can_find(seeing, thin_vgg16, tmp_path):
+    _, flags = seeing
+    flags = [*flags, "--output_dir", str(tmp_path), "--save_vision"]
+
+    def config_with(*given):
+        model_args, data_args, run_args = parse_arguments([*flags, *given])
+        return build_model(model_args, data_args, load_posts(data_args, run_args, model_args.reads))[0].config
+
+    public = config_with("reference", "--features", "vgg16:random:0", "--feature_size_px", "32")
+    assert (public.vision_encoder, public.vision_weights["name"]) == ("vgg16", "random:0")
+    assert config_with("weights").vision_weights is None
+    for given, match in (
+        (["reference"], "received the path .*vision"),
+        (["reference", "--visual", "none"], "--save_vision reference"),
+        (["inside"], "--save_vision: .*'inside'"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            config_with(*given)
+
+
 def test_an_encoder_that_cannot_be_had_is_not_saved_and_the_log_says_what_to_do(seeing, workplace, tmp_path, caplog):
     output, flags = seeing
     assert json.loads((output / "run.json").read_text())["data"]["visual"] == "pixels"
