@@ -21,6 +21,7 @@ PLAIN_ENCODERS = ("hgnn", "gcn", "gat")  # without a variance path
 HYPERGRAPH_ENCODERS = ("vhan", "mean", "none", "variational_gcn", *PLAIN_ENCODERS)
 SAFE_ENCODERS = ("vhan", "mean", "none")  # which can begin as if they were not there
 IMAGE_TEXT_VISIBILITIES = ("joint", "isolated")
+HYPEREDGE_STARTS = ("members", "entities")
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
 # Which fields choose among names, and which rule each number follows (see `check_number`).
@@ -28,6 +29,7 @@ CHOICES = {
     "entity_representation": ENTITY_REPRESENTATIONS,
     "image_text_visibility": IMAGE_TEXT_VISIBILITIES,
     "hypergraph_encoder": HYPERGRAPH_ENCODERS,
+    "hyperedge_start": HYPEREDGE_STARTS,
     "vision_encoder": VISION_ENCODERS,
     "variational": (True, False),
     "order_blind": (True, False),
@@ -48,8 +50,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "none_bias": {"low": -math.inf, "low_allowed": False},
 }
 
+_MEMBERS = {"hyperedge_start": "members"}  # where no hyperedge has a state
 _CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # without the global one, whose clique joins all
-_ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0}
+_CLIQUES |= {**_MEMBERS, "safe_start": False}  # layers without a residual connection
+_ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0, **_MEMBERS}
 _ENTITIES |= {"num_objects": 0, "num_text_phrases": 0}
 
 # The 14 rows of the paper's Table 2, each as the fields it changes, and two baselines that read head and tail alone.
@@ -57,7 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {},
     "no_hypergraph": {"hyperedges": ["pairwise"]},
     "no_variational": {"variational": False},
-    "no_vhan": {"hypergraph_encoder": "mean"},
+    "no_vhan": {"hypergraph_encoder": "mean", **_MEMBERS},
     "no_kl": {"kl_loss_weight": 0.0},
     "no_text_llm": {"num_text_phrases": 0},
     "no_image_llm": {"num_image_phrases": 0},
@@ -103,6 +107,8 @@ class VMHANConfig(PreTrainedConfig):
         num_layers: of V-HAN. 2 are the least: with 1, no output reads a hyperedge that equations 5 and 6 have updated.
         num_heads: attention heads; must divide hidden_size.
         hyperedges: families of hyperedges, of `hypergraph.HYPEREDGE_FAMILIES`.
+        hyperedge_start: "members": a hyperedge starts as the average of its members (the paper gives no start).
+            "entities": of head and tail, as far as it has them, so that its first query is their words alone; "vhan".
         hypergraph_encoder: "vhan", or an ablation: "hgnn", "gcn", "gat", "variational_gcn" (the presets of that name
             leave out the global hyperedge, in whose clique every node is every other's neighbour). Without propagation
             "none" reads head and tail, and "mean" the averages of the text phrases and of the visual nodes as well.
@@ -160,6 +166,7 @@ class VMHANConfig(PreTrainedConfig):
         num_layers: int = 2,
         num_heads: int = 4,
         hyperedges: list[str] | tuple[str, ...] = ("global", "intra", "inter"),
+        hyperedge_start: str = "members",
         hypergraph_encoder: str = "vhan",
         variational: bool = True,
         variance_eps: float = 1e-6,
@@ -261,6 +268,8 @@ class VMHANConfig(PreTrainedConfig):
              "variational=False, and variational_gcn True: use from_preset", "hypergraph_encoder", "variational"),
             (not self.safe_start or self.hypergraph_encoder in SAFE_ENCODERS, f"safe_start=True needs an encoder that "
              f"adds to its nodes, of {SAFE_ENCODERS}", "safe_start", "hypergraph_encoder"),
+            (self.hyperedge_start == "members" or self.hypergraph_encoder == "vhan", "hyperedge_start='entities' needs "
+             "hyperedges with a state, hypergraph_encoder='vhan'", "hyperedge_start", "hypergraph_encoder"),
             (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
              "variational=True", "sample_nodes", "variational"),
         ):  # fmt: skip

@@ -23,7 +23,7 @@ from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .graph_layers import propagation_layers
-from .hypergraph import build_incidence
+from .hypergraph import build_incidence, first_members
 from .layers import HypergraphState
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
@@ -176,7 +176,8 @@ class VMHANModel(VMHANPreTrainedModel):
         nodes, node_mask, node_is_visual = join_nodes(entities, phrases[0], regions, phrases[1])  # (P, N, D), (P, N)
         incidence = build_incidence(node_mask, node_is_visual, families=self.config.hyperedges, given=incidence)
         initial_mean, initial_variance = self.gaussian_nodes(nodes)
-        edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, incidence)
+        starting = first_members(incidence) if self.config.hyperedge_start == "entities" else incidence
+        edge_mean, edge_variance = initial_hyperedges(initial_mean, initial_variance, starting)
         state = HypergraphState(initial_mean, initial_variance, edge_mean, edge_variance, None, None)
         attentions = []
         for layer in self.layers:

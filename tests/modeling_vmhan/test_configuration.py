@@ -39,6 +39,7 @@ INVALID_VALUES = {
     "num_layers": [0],
     "num_heads": [5],
     "hyperedges": [[], ["global", "global"], ["global", "local"], "global", [["global"]]],
+    "hyperedge_start": ["mean", None],
     "hypergraph_encoder": ["hypergraph"],
     "variational": ["false"],
     "variance_eps": [0.0, float("nan")],
@@ -92,6 +93,7 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         *(({"hypergraph_encoder": name}, f"hypergraph_encoder='{name}', variational=True") for name in PLAIN_ENCODERS),
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
         ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
+        ({"hyperedge_start": "entities", "hypergraph_encoder": "mean"}, "hyperedge_start='entities', .*'mean'"),
         ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
     ],
 )
@@ -118,6 +120,7 @@ EFFECTS = {
     "num_layers": (3, "parameters", {}),
     "num_heads": (2, "logits", {}),
     "hyperedges": (["global", "intra"], "logits", {}),
+    "hyperedge_start": ("entities", "logits", {}),
     "hypergraph_encoder": ("variational_gcn", "parameters", {}),
     "variational": (False, "parameters", {}),
     "variance_eps": (0.5, "logits", {}),
