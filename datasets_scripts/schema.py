@@ -42,7 +42,7 @@ def post_features(
     (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth
     map for each object, is left out without `depth_size`, and the detector's `object_scores` unless they are asked
     for. So is `gold_objects`, of each pair the object that decides it, -1 for none: evaluation compares the attention
-    with it, and no model reads it. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
+    with it, and no model reads it. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of` makes of the others.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)

@@ -268,8 +268,8 @@ class VMHANConfig(PreTrainedConfig):
              "variational=False, and variational_gcn True: use from_preset", "hypergraph_encoder", "variational"),
             (not self.safe_start or self.hypergraph_encoder in SAFE_ENCODERS, f"safe_start=True needs an encoder that "
              f"adds to its nodes, of {SAFE_ENCODERS}", "safe_start", "hypergraph_encoder"),
-            (self.hyperedge_start == "members" or self.hypergraph_encoder == "vhan", "hyperedge_start='entities' needs "
-             "hyperedges with a state, hypergraph_encoder='vhan'", "hyperedge_start", "hypergraph_encoder"),
+            (self.hyperedge_start == "members" or self.hypergraph_encoder == "vhan", "hyperedge_start='entities' "
+             "needs hyperedges with a state, hypergraph_encoder='vhan'", "hyperedge_start", "hypergraph_encoder"),
             (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
              "variational=True", "sample_nodes", "variational"),
         ):  # fmt: skip

@@ -43,8 +43,6 @@ _REFERENCES = {  # what stands after a tail, by the kind of evidence
 _LETTERS = "abcdef"
 
 
-
-
 def _draw_names(
     rng: random.Random, tail_types: list[str], colours: list[str | None], num_heads: int
 ) -> tuple[list[str], list[str]]:

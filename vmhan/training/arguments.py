@@ -66,6 +66,7 @@ class ModelArguments:
     variational: bool | None = None
     hyperedge_start: str | None = _help("A hyperedge starts as the average of its members, or of its entities.")
     safe_start: bool | None = _help("The first weights make it answer as the text-only model does.")
+    initializer_range: float | None = _help("Standard deviation of the new layers' first weights.")
     sample_nodes: bool | None = _help("In training, the classifier reads draws from the Gaussians of head and tail.")
     classifier_dropout: float | None = None
     variance_eps: float | None = None
