@@ -14,11 +14,11 @@ from vmhan.training.attention import attention_accuracy
 from vmhan.training.data import load_posts
 
 
-def fake_trainer(batch, **config):
+def fake_trainer(batch, **fields):
     """A trainer whose model is asked about one batch, whatever the rows say."""
 
     class Model:
-        config = SimpleNamespace(**{"hypergraph_encoder": "vhan", "num_objects": 2} | config)
+        config = SimpleNamespace(**{"hypergraph_encoder": "vhan", "num_objects": 2} | fields)
 
         def eval(self):
             pass
@@ -55,8 +55,8 @@ def test_the_share_of_pairs_whose_gold_object_weighs_most(gold, expected, monkey
     posts = datasets.Dataset.from_list([{"gold_objects": gold}])
     accuracy = attention_accuracy(fake_trainer(batch), posts)
     assert accuracy == (None if expected is None else pytest.approx(expected))
-    for config in ({"hypergraph_encoder": "gat"}, {"num_objects": 0}):
-        assert attention_accuracy(fake_trainer(batch, **config), posts) is None
+    for fields in ({"hypergraph_encoder": "gat"}, {"num_objects": 0}):
+        assert attention_accuracy(fake_trainer(batch, **fields), posts) is None
     assert attention_accuracy(fake_trainer(batch), posts.rename_column("gold_objects", "other")) is None
 
 
