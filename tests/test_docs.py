@@ -48,7 +48,7 @@ def demo(make_model, make_processor, make_vision_config, tmp_path_factory):
         model.classifier.bias[model.config.label2id["peer"]] += 100.0
     model.save_pretrained(folder)
     make_processor(model.config).save_pretrained(folder)
-    Image.effect_noise((64, 48), 90).save(folder / "example.png")
+    Image.effect_noise((96, 96), 90).save(folder / "example.png")
     return place
 
 
