@@ -29,6 +29,7 @@ def post_features(
     visual_feature_size: int | None,
     depth_size: int | None = None,
     object_scores: bool = False,
+    gold_objects: bool = False,
 ) -> Features:
     """The columns of a data set of posts, with an `image` column (None where there is none) if `images`.
 
@@ -40,7 +41,8 @@ def post_features(
     count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
     (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth
     map for each object, is left out without `depth_size`, and the detector's `object_scores` unless they are asked
-    for. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of` makes of the other columns.
+    for. So is `gold_objects`, of each pair the object that decides it, -1 for none: evaluation compares the attention
+    with it, and no model reads it. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of` makes of the others.
     """
     span, text, index = List(Value("int32"), length=2), Value("string"), Value("int32")
     vector = List(Value("float16"), length=visual_feature_size or 0)
@@ -69,6 +71,7 @@ def post_features(
         "caption": text,
         "image_phrases": List(text),
         "pairs": List(pair),
+        "gold_objects": List(index),
         "hypergraph": {
             "nodes": List({"kind": text, "span": span, "index": index}),
             "pair_hyperedges": List(hyperedge),
@@ -79,6 +82,7 @@ def post_features(
     left_out += ["image_features", "object_features"] if visual_feature_size is None else []
     left_out += ["object_depths"] if depth_size is None else []
     left_out += [] if object_scores else ["object_scores"]
+    left_out += [] if gold_objects else ["gold_objects"]
     return Features({name: column for name, column in columns.items() if name not in left_out})
 
 

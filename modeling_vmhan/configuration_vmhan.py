@@ -23,6 +23,7 @@ HYPERGRAPH_ENCODERS = ("vhan", *NO_PROPAGATION, "variational_gcn", *PLAIN_ENCODE
 SAFE_ENCODERS = ("vhan", *NO_PROPAGATION)  # which can begin as if they were not there
 IMAGE_TEXT_VISIBILITIES = ("joint", "isolated")
 HYPERGRAPH_SCOPES = ("pair", "post")
+HYPEREDGE_STARTS = ("members", "entities")
 VISION_ENCODERS = (None, "vgg16", "vgg16_roi_align", "transformers")
 
 # Which fields choose among names, and which rule each number follows (see `check_number`).
@@ -31,6 +32,7 @@ CHOICES = {
     "image_text_visibility": IMAGE_TEXT_VISIBILITIES,
     "hypergraph_encoder": HYPERGRAPH_ENCODERS,
     "hypergraph_scope": HYPERGRAPH_SCOPES,
+    "hyperedge_start": HYPEREDGE_STARTS,
     "vision_encoder": VISION_ENCODERS,
     "variational": (True, False),
     "order_blind": (True, False),
@@ -51,8 +53,10 @@ NUMBERS: dict[str, dict[str, Any]] = {
     "none_bias": {"low": -math.inf, "low_allowed": False},
 }
 
+_MEMBERS = {"hyperedge_start": "members"}  # where no hyperedge has a state
 _CLIQUES: dict[str, Any] = {"hyperedges": ["intra", "inter"]}  # without the global one, whose clique joins all
-_ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0}
+_CLIQUES |= {**_MEMBERS, "safe_start": False}  # layers without a residual connection
+_ENTITIES: dict[str, Any] = {"hypergraph_encoder": "none", "variational": False, "visual_feature_size": 0, **_MEMBERS}
 _ENTITIES |= {"num_objects": 0, "num_text_phrases": 0, "hypergraph_scope": "pair"}
 
 # The 14 rows of the paper's Table 2, each as the fields it changes, and two baselines that read head and tail alone.
@@ -60,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "full": {},
     "no_hypergraph": {"hyperedges": ["pairwise"], "hypergraph_scope": "pair"},
     "no_variational": {"variational": False},
-    "no_vhan": {"hypergraph_encoder": "mean", "hypergraph_scope": "pair"},
+    "no_vhan": {"hypergraph_encoder": "mean", "hypergraph_scope": "pair", **_MEMBERS},
     "no_kl": {"kl_loss_weight": 0.0},
     "no_text_llm": {"num_text_phrases": 0},
     "no_image_llm": {"num_image_phrases": 0},
@@ -114,6 +118,8 @@ class VMHANConfig(PreTrainedConfig):
         hypergraph_scope: "pair": a hypergraph a pair, the paper's. "post" (ours): one a post, with its pairs and their
             mentions as nodes, so that an answer depends on the post's other pairs (post_graph.py). Its hyperedges of
             pairs and of mentions are always there, and "inter" is those of a mention with all visual nodes.
+        hyperedge_start: "members": a hyperedge starts as the average of its members (the paper gives no start).
+            "entities": of head and tail, as far as it has them, so that its first query is their words alone; "vhan".
         hypergraph_encoder: "vhan", or an ablation: "hgnn", "gcn", "gat", "variational_gcn" (the presets of that name
             leave out the global hyperedge, in whose clique every node is every other's neighbour). Without propagation
             "none" reads head and tail, and "mean" the averages of the text phrases and of the visual nodes as well.
@@ -176,6 +182,7 @@ class VMHANConfig(PreTrainedConfig):
         num_heads: int = 4,
         hyperedges: list[str] | tuple[str, ...] = ("global", "intra", "inter"),
         hypergraph_scope: str = "pair",
+        hyperedge_start: str = "members",
         hypergraph_encoder: str = "vhan",
         variational: bool = True,
         variance_eps: float = 1e-6,
@@ -288,6 +295,10 @@ class VMHANConfig(PreTrainedConfig):
              "that propagates between pairs: use 'pair' with it", "hypergraph_scope", "hypergraph_encoder"),
             (is_of_pair or "pairwise" not in families, "hypergraph_scope='post' has hyperedges of its own for its "
              "pairs: use 'pair' with 'pairwise'", "hypergraph_scope", "hyperedges"),
+            (self.hyperedge_start == "members" or self.hypergraph_encoder == "vhan", "hyperedge_start='entities' "
+             "needs hyperedges with a state, hypergraph_encoder='vhan'", "hyperedge_start", "hypergraph_encoder"),
+            (is_of_pair or self.hyperedge_start == "members", "hyperedge_start='entities' is of a pair's head and "
+             "tail: use 'members' with hypergraph_scope='post'", "hyperedge_start", "hypergraph_scope"),
             (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
              "variational=True", "sample_nodes", "variational"),
             (not self.none_smoothing or self.relation_loss_weight, "none_smoothing needs a loss of relations",

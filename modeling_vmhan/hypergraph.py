@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "hyperedge_names", "with_self_loops"]
+__all__ = ["HYPEREDGE_FAMILIES", "build_incidence", "first_members", "hyperedge_names", "with_self_loops"]
 
 HEAD, TAIL = 0, 1
 
@@ -94,6 +94,15 @@ def build_incidence(
         if family in families
     ]
     return torch.cat(built, dim=-1)  # (P, N, E)
+
+
+def first_members(incidence: Tensor) -> Tensor:
+    """Which members a hyperedge starts as with hyperedge_start="entities": head and tail, as far as they are members,
+    and where neither is, all. (P, N, E) bool -> (P, N, E) bool.
+    """
+    nodes = torch.arange(incidence.shape[1], device=incidence.device)
+    entities = incidence & (nodes <= TAIL).unsqueeze(-1)  # (P, N, E)
+    return torch.where(entities.any(dim=1, keepdim=True), entities, incidence)
 
 
 def with_self_loops(incidence: Tensor) -> Tensor:

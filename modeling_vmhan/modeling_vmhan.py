@@ -25,7 +25,7 @@ from .batching import EncodedPost
 from .configuration_vmhan import VMHANConfig
 from .frozen import STORED_DTYPE
 from .graph_layers import propagation_layers
-from .hypergraph import TAIL, build_incidence
+from .hypergraph import TAIL, build_incidence, first_members
 from .layers import HypergraphState
 from .losses import relation_loss, type_loss, type_table
 from .mentions import Mention, MentionHead, find_mentions, mention_loss
@@ -193,7 +193,8 @@ class VMHANModel(VMHANPreTrainedModel):
             slots = join_nodes(entities, *kinds)  # (P, n, ...), of which nodes (B, N, ...) are averages
             nodes, incidence, roles = post_hypergraphs(slots, pair_to_example, others, families=families)
         initial = self.gaussian_nodes(nodes.features)
-        state = HypergraphState(*initial, *initial_hyperedges(*initial, incidence), None, None)
+        starting = first_members(incidence) if self.config.hyperedge_start == "entities" else incidence
+        state = HypergraphState(*initial, *initial_hyperedges(*initial, starting), None, None)
         attentions, has_roles = [], self.config.hypergraph_encoder == "vhan"
         for layer in self.layers:
             state = layer(*state[:4], incidence, *(roles if has_roles else ()))

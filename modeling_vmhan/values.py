@@ -307,6 +307,7 @@ POST = {
     "image_features": FEATURES, "object_features": FEATURES, "image_id": ANYTHING, "length": ANYTHING,
     "hypergraph": HYPERGRAPH,
     "object_depths": ANYTHING,  # a column of `vmhan prepare --depth`, which MOREformer alone reads
+    "gold_objects": ANYTHING,  # a column for evaluation alone, unread
 }  # fmt: skip
 PAIR = {
     "head": MENTION, "tail": TAIL_MENTION, "tail_object": INDEX, "text_phrases": MENTIONS,

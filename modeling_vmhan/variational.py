@@ -54,7 +54,8 @@ class GaussianNodes(nn.Module):
 def initial_hyperedges(
     node_mean: Tensor, node_variance: Tensor | None, incidence: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """A hyperedge starts as the average of its members, taken as independent Gaussians (the paper gives no start).
+    """A hyperedge starts as the average of its members, taken as independent Gaussians (the paper gives no start), or
+    of those of them that `incidence` has, as `hypergraph.first_members`.
 
     mean = sum of means / |e|, variance = sum of variances / |e|^2, zeros for an empty hyperedge.
     (P, N, D), (P, N, D) or None, (P, N, E) bool -> (P, E, D), (P, E, D) or None.

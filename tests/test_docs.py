@@ -48,7 +48,7 @@ def demo(make_model, make_processor, make_vision_config, tmp_path_factory):
         model.classifier.bias[model.config.label2id["peer"]] += 100.0
     model.save_pretrained(folder)
     make_processor(model.config).save_pretrained(folder)
-    Image.effect_noise((64, 48), 90).save(folder / "example.png")
+    Image.effect_noise((96, 96), 90).save(folder / "example.png")
     return place
 
 
@@ -78,7 +78,7 @@ def test_the_python_of_a_page_runs_in_its_order_and_so_do_its_marked_commands(pa
 
 
 def test_the_answer_of_readme_comes_where_this_package_is_not_installed(demo, run_stranger):
-    code = "".join(code for _, _, code in blocks(ROOT / "README.md", "python") if "outputs/demo" in code)
+    code = "".join(code for _, _, code in blocks(ROOT / "README.md", "python") if "pipe" in code)
     answers = run_stranger(f"import os\nos.chdir({str(demo)!r})\n{code}").splitlines()
     assert "Ann -> peer -> Keller 1.0" in answers
     assert answers[-1].startswith("peer ")

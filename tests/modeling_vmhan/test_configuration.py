@@ -42,6 +42,7 @@ INVALID_VALUES = {
     "num_heads": [5],
     "hyperedges": [[], ["global", "global"], ["global", "local"], "global", [["global"]]],
     "hypergraph_scope": ["posts", True],
+    "hyperedge_start": ["mean", None],
     "hypergraph_encoder": ["hypergraph"],
     "variational": ["false"],
     "variance_eps": [0.0, float("nan")],
@@ -98,10 +99,15 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
         *(({"hypergraph_encoder": name}, f"hypergraph_encoder='{name}', variational=True") for name in PLAIN_ENCODERS),
         ({"hypergraph_encoder": "variational_gcn", "variational": False}, "'variational_gcn', variational=False"),
         ({"safe_start": True, "hypergraph_encoder": "variational_gcn"}, "safe_start=True, .*'variational_gcn'"),
+        ({"hyperedge_start": "entities", "hypergraph_encoder": "mean"}, "hyperedge_start='entities', .*'mean'"),
         ({"sample_nodes": True, "variational": False}, "sample_nodes=True, variational=False"),
         *(
             ({"hypergraph_scope": "post", "hypergraph_encoder": name}, f"hypergraph_scope='post', .*='{name}'")
             for name in NO_PROPAGATION
+        ),
+        (
+            {"hypergraph_scope": "post", "hyperedge_start": "entities"},
+            "hyperedge_start='entities', hypergraph_scope='post'",
         ),
         (
             {"hypergraph_scope": "post", "hyperedges": ["pairwise"]},
@@ -140,6 +146,7 @@ EFFECTS = {
     "num_heads": (2, "logits", {}),
     "hyperedges": (["global", "intra"], "logits", {}),
     "hypergraph_scope": ("post", "logits", {}),
+    "hyperedge_start": ("entities", "logits", {}),
     "hypergraph_encoder": ("variational_gcn", "parameters", {}),
     "variational": (False, "parameters", {}),
     "variance_eps": (0.5, "logits", {}),
@@ -285,9 +292,14 @@ def test_labels_that_contradict_each_other(fields, match):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, make_config):
-    full, changed = (make_config(name, hypergraph_scope="post").to_dict() for name in ("full", preset))
-    assert {name: changed[name] for name in changed if changed[name] != full[name]} == PRESETS[preset]
+@pytest.mark.parametrize(
+    "set_off", [{"safe_start": True, "hyperedge_start": "entities"}, {"hypergraph_scope": "post"}]
+)
+def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, set_off, make_config):
+    """Also where a field was set that some presets take back."""
+    full, changed = make_config(**set_off).to_dict(), make_config(preset, **set_off).to_dict()
+    expected = {name: value for name, value in PRESETS[preset].items() if full[name] != value}
+    assert {name: changed[name] for name in changed if changed[name] != full[name]} == expected
 
 
 def test_a_preset_takes_fields_and_wins_over_them_and_an_unknown_one_is_refused():

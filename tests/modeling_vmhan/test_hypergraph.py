@@ -7,7 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_vmhan.hypergraph import HYPEREDGE_FAMILIES, build_incidence, hyperedge_names, with_self_loops
+from modeling_vmhan.hypergraph import (
+    HYPEREDGE_FAMILIES,
+    build_incidence,
+    first_members,
+    hyperedge_names,
+    with_self_loops,
+)
 
 
 FIVE = ("global", "intra", "inter")
@@ -95,6 +101,17 @@ def test_pairwise_is_every_two_present_nodes_row_major():
     assert incidence.shape == (1, 4, 6)  # 4 * 3 / 2, absent nodes included in the count
     # columns: 01 02 03 12 13 23, node 2 is absent
     assert members(incidence) == [{0, 1}, set(), {0, 3}, set(), {1, 3}, set()]
+
+
+@pytest.mark.parametrize(
+    ("visual", "expected"),
+    [
+        (VISUAL, [{0, 1}, {0, 1}, {4, 5, 6, 7}, {0}, {1}]),
+        (VISUAL_TAIL, [{0, 1}, {0}, {1}, {0, 1}, {4, 5, 6, 7}]),  # a visual tail is in visual and head-visual
+    ],
+)
+def test_a_hyperedge_starts_as_its_entities_or_without_any_as_all_its_members(visual, expected):
+    assert members(first_members(incidence_of([True] * 8, visual))) == expected
 
 
 @pytest.mark.parametrize("families", [FIVE, ("global",), ("intra",), ("pairwise",), HYPEREDGE_FAMILIES])

@@ -65,7 +65,9 @@ class ModelArguments:
         "pair: a hypergraph of each pair (the paper's); post: one of all of a post's."
     )
     variational: bool | None = None
+    hyperedge_start: str | None = _help("A hyperedge starts as the average of its members, or of its entities.")
     safe_start: bool | None = _help("The first weights make it answer as the text-only model does.")
+    initializer_range: float | None = _help("Standard deviation of the new layers' first weights.")
     sample_nodes: bool | None = _help("In training, the classifier reads draws from the Gaussians of head and tail.")
     marker_start: Literal["punctuation"] | None = _help(
         "punctuation: the markers' embeddings start as those of @ head @ ... # tail #; left out: as random ones."
@@ -188,6 +190,7 @@ class DataArguments:
     num_train: int | None = _help("postcards: posts to draw.")
     num_validation: int | None = None
     num_test: int | None = None
+    pair_share: float | None = _help("postcards: share of the pairs that another pair of the post decides.")
     unlisted_are_none: bool = _help(
         "Pairs of a training post's mentions that the data do not list are examples of no relation: for data that "
         "list related pairs alone, and for models that answer raw posts, which are asked about all pairs.",
@@ -245,7 +248,7 @@ class DataArguments:
         """What the chosen builder is built with; a field it does not have is an error there."""
         own = {} if self.data is None else {"file": self.own_file, "image_dir": self._image_dir()}
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
-        names += ("order_blind", "symmetric_relations", "selector")
+        names += ("order_blind", "symmetric_relations", "selector", "pair_share")
         if self.dataset == "jsonl" and self.unlisted_are_none:
             own["unlisted_are_none"] = True
         given = {name: getattr(self, name) for name in names} | own

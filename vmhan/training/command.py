@@ -27,6 +27,7 @@ from modeling_vmhan.decision import DecisionRule
 from vmhan.scoring.calibration import calibrate, temperature_of
 from vmhan.scoring.none_bias import fit_none_bias
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
+from vmhan.training.attention import attention_accuracy
 from vmhan.training.callbacks import callbacks
 from vmhan.training.data import data_record, load_posts, make_collator, with_lengths
 from vmhan.training.environment import peak_memory
@@ -149,8 +150,8 @@ def make_trainer(
 def measure(
     trainer: RelationTrainer, posts: datasets.DatasetDict, metrics: dict[str, Any], rule: DecisionRule | None = None
 ) -> dict[str, Any]:
-    """Predictions on validation and test; adds their scores and calibration to `metrics`, and which input of a
-    baseline the data do not have.
+    """Predictions on validation and test; adds their scores and calibration to `metrics`, how often the attention
+    finds the right object, where the data have it, and which input of a baseline the data do not have.
 
     A rule of None is fitted on the validation split, and set in the model's config; with a none_bias the scores are
     with it, and SPLIT_f1_without_none_bias is not.
@@ -169,6 +170,8 @@ def measure(
             scores = score_evaluation(result, config.labels, config.none_label, rule)
             metrics |= {f"{split}_{name}": value for name, value in scores.items()}
     metrics |= calibrate({s: real_pairs(result) for s, result in results.items()}, rule)
+    found = {f"{split}_attention_accuracy": attention_accuracy(trainer, posts[split]) for split in results}
+    metrics |= {name: accuracy for name, accuracy in found.items() if accuracy is not None}
     return results
 
 

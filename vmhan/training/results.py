@@ -160,6 +160,7 @@ def show_example(output_dir: Path, posts: datasets.Dataset) -> None:
     pipe = transformers.pipeline(model=str(output_dir))
     post = posts[max(range(len(posts)), key=lambda i: len(posts[i]["pairs"]))]
     gold = [pipe.model.config.labels[pair.pop("relation")] for pair in post["pairs"]]
+    post.pop("gold_objects", None)
     if post.get("image") is not None:
         picture = output_dir / "example.png"
         load_image(post["image"]).save(picture)

@@ -4,6 +4,7 @@ import json
 
 import datasets
 import pytest
+import yaml
 
 from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from vmhan.training import command, evaluate
@@ -58,8 +59,11 @@ def test_without_a_train_split_the_first_one_counts_and_a_stream_does_not():
 
 
 def test_a_run_that_asks_for_what_postcards_lack_ends_before_it_trains(workplace, tmp_path):
-    flags = [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "run"), "--num_image_phrases", "2"]
-    with pytest.raises(ValueError, match="--num_image_phrases: .*received 2, and 0 of the 10 posts"):
+    entries = yaml.safe_load((workplace / "tiny.yaml").read_text())
+    without = {name: value for name, value in entries.items() if name not in ("features", "feature_size_px", "visual")}
+    (tmp_path / "without.yaml").write_text(yaml.safe_dump(without))
+    flags = [str(tmp_path / "without.yaml"), "--output_dir", str(tmp_path / "run"), "--num_objects", "2"]
+    with pytest.raises(ValueError, match="--num_objects: .*received 2, and 0 of the 10 posts"):
         command.main(flags)
     assert not (tmp_path / "run" / "config.json").exists()
 
@@ -74,7 +78,7 @@ def test_a_baseline_s_numbers_are_those_that_it_reads():
 def test_an_evaluation_on_data_without_what_was_learned_of_needs_a_flag(workplace, finished, tmp_path):
     output, _ = finished
     config = json.loads((output / "config.json").read_text())
-    assert (config["num_objects"], config["num_text_phrases"], config["num_image_phrases"]) == (3, 3, 0)
+    assert (config["num_objects"], config["num_text_phrases"], config["num_image_phrases"]) == (3, 3, 3)
     tiny = [str(workplace / "tiny.yaml"), "--output_dir", str(tmp_path / "again")]
     rows = load_posts(*parse_arguments(tiny)[1:])["test"]
     bare = rows.map(lambda post: {"pairs": [pair | {"text_phrases": []} for pair in post["pairs"]]})

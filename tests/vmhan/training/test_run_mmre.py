@@ -128,6 +128,7 @@ def test_with_its_vision_encoder_the_saved_folder_takes_pictures(workplace, seei
     for row, answer in zip(rows, sum(answers, []), strict=True):
         assert answer["score"] == pytest.approx(row["score"], abs=2e-3)
     question = json.loads((output / "example.json").read_text())
+    assert "gold_objects" not in question  # which is for evaluation alone
     asked = next(i for i, post in enumerate(posts) if post["id"] == question["id"])
     answered = pipe({**question, "image": str(output / question["image"])})
     assert [a["score"] for a in answered] == pytest.approx([a["score"] for a in answers[asked]], abs=1e-4)

@@ -1,0 +1,48 @@
+"""How often the attention finds the object that decides a pair, where the data say which one it is."""
+
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+
+from modeling_vmhan.explanation import attention_rollout
+from vmhan.training.trainer import RelationTrainer
+
+
+__all__ = ["attention_accuracy"]
+
+GOLD = "gold_objects"  # the column, which no model reads
+
+
+@torch.no_grad()
+def attention_accuracy(trainer: RelationTrainer, posts: datasets.Dataset) -> float | None:
+    """The share of the pairs with a gold object of which this has the highest weight among the pair's objects.
+
+    The weight is `AttentionRollout.node_weight`, which the pipeline's explanation shows: of all layers, heads and
+    hyperedges. A pair counts if its gold object is one of its nodes, and is not the only object. None: no pair does,
+    the split has no such column, or the model is no V-HAN with objects.
+    """
+    config = trainer.model.config
+    if GOLD not in posts.features or getattr(config, "hypergraph_encoder", None) != "vhan" or not config.num_objects:
+        return None
+
+    def collate(rows: list[dict[str, Any]]) -> tuple[Any, torch.Tensor]:
+        gold = [index for row in rows for index in row[GOLD]]
+        return trainer.data_collator(rows), torch.tensor(gold)
+
+    rows, found = trainer._remove_unused_columns(posts), []
+    trainer.model.eval()
+    for batch, gold in DataLoader(rows, batch_size=trainer.args.eval_batch_size, collate_fn=collate):
+        if "pair_objects" not in batch:
+            return None
+        objects = batch["pair_objects"]  # (P, K)
+        output = trainer.model(output_attentions=True, **trainer._prepare_inputs(batch))
+        weight = attention_rollout(output.attentions, output.incidence).node_weight.cpu()  # (P, N)
+        first = 3 + (batch["text_phrase_tokens"].shape[1] if "text_phrase_tokens" in batch else 0)  # behind the image
+        weight = weight[:, first : first + objects.shape[1]].masked_fill(objects < 0, -1)  # (P, K)
+        is_gold = (objects == gold.unsqueeze(1)) & (objects >= 0)  # (P, K)
+        counts = is_gold.any(dim=1) & ((objects >= 0).sum(dim=1) > 1)
+        found.append(is_gold.gather(1, weight.argmax(dim=1, keepdim=True)).squeeze(1)[counts])
+    hits = torch.cat(found).float()
+    return hits.mean().item() if len(hits) else None
