@@ -135,6 +135,18 @@ def test_a_pair_that_is_turned_changes_its_roles(order_blind, make_post_model, f
         assert sorted(map(str, of_mentions)) == sorted(map(str, expected))
 
 
+@pytest.mark.parametrize("scope", ["pair", "post"])
+def test_the_pipeline_turns_a_pair_and_the_roles_of_its_data_once(scope, make_model, make_processor, make_pipe):
+    model = make_model(order_blind=True, hypergraph_scope=scope)
+    post = POST | {"pairs": [{"head": (2, 3), "tail": (0, 1)}, {"head": (2, 3), "tail": (4, 5)}]}
+    post |= {"hypergraph": hypergraph_of(post)}
+    with torch.no_grad():
+        expected = model(**make_processor(model.config)([post])).logits.softmax(dim=-1).amax(dim=-1)
+    answers = make_pipe(model=model)(post)
+    assert [answer["score"] for answer in answers] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert [(answer["head"], answer["tail"]) for answer in answers] == [("Ann", "Bob"), ("Bob", "Paris")]
+
+
 def test_a_mention_that_is_both_ends_has_both_roles(make_post_model, found):
     post = {"tokens": POST["tokens"], "pairs": [{"head": (0, 1), "tail": (0, 1)}]}
     for held in (post, post | {"hypergraph": hypergraph_of(post)}):
