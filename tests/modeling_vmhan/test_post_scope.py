@@ -321,6 +321,19 @@ def test_an_explanation_is_of_the_whole_post(make_post_model, make_pipe, posts):
         assert (picture == NODE_COLOURS["pair"]).all(axis=-1).sum() > 1000
 
 
+def test_an_explanation_leaves_out_a_mention_that_is_of_no_pair(make_post_model, make_pipe):
+    """It is in a hyperedge of the data and no node of the model."""
+    hypergraph = hypergraph_of(POST)
+    mention = next(edge for edge in hypergraph["post_hyperedges"] if edge["family"] == "mention")
+    mention["nodes"].insert(0, len(hypergraph["nodes"]))
+    mention["roles"].insert(0, None)
+    hypergraph["nodes"].append({"kind": "mention", "span": [1, 2]})
+    (answer, _) = make_pipe(model=make_post_model())(POST | {"hypergraph": hypergraph}, explain=True)
+    names = [edge["name"] for edge in answer["explanation"]["hyperedges"]]
+    assert names[2:5] == ["mention: Ann", "mention: Bob", "mention: Paris"]
+    assert "met" not in [node["text"] for node in answer["explanation"]["nodes"] if node["kind"] == "mention"]
+
+
 def test_the_picture_of_very_many_pairs_shows_the_heaviest(make_post_model, make_pipe):
     tokens = [*"Ann met Bob in Paris with the Zulu band at night".split()]
     pairs = [{"head": (i, i + 1), "tail": (j, j + 1)} for i in range(8) for j in range(8) if i != j]
