@@ -121,7 +121,8 @@ def describe_post(post: dict, pair: int, graph: PostGraph) -> tuple[list[dict[st
         nodes.append(describe(kind, None) | {"text": texts[i]} if is_pair else describe(kind, node.place))
     names = []
     for family, _, members, _ in graph.hyperedges:
-        of = [texts[graph.nodes.index(node)] for node in members if node.kind == family.removesuffix("-visual")]
+        own = (node for node in members if node.kind == family.removesuffix("-visual") and node in graph.nodes)
+        of = [texts[graph.nodes.index(node)] for node in own]
         names.append(f"{family}: {of[0]}" if of else family)
     return nodes, names
 

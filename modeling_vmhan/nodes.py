@@ -58,7 +58,7 @@ class VisualProjection(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """features (B, O, V), mask (B, O) bool -> (B, O, D), zeros where no region is; padding takes no part."""
-        features = self.feature_norm(features.to(self.linear.weight.dtype)).masked_fill(~mask.unsqueeze(-1), 0)
+        features = self.feature_norm(features).masked_fill(~mask.unsqueeze(-1), 0)
         regions = masked_batch_norm(self.region_norm, features, mask)  # (B, O, V)
         return masked_batch_norm(self.node_norm, self.linear(regions), mask)  # (B, O, D)
 
@@ -92,7 +92,8 @@ def project_regions(projection: nn.Module, image_features, image_mask, object_fe
 
     image_features (B, V), image_mask (B,) bool, object_features (B, O, V), object_mask (B, O) bool.
     """
-    features = torch.cat([image_features.unsqueeze(1), object_features], dim=1)  # (B, 1 + O, V)
+    features = [image_features.unsqueeze(1), object_features]  # stored in float16, which autocast to bfloat16 joins not
+    features = torch.cat([each.to(projection.linear.weight.dtype) for each in features], dim=1)  # (B, 1 + O, V)
     return projection(features, torch.cat([image_mask.unsqueeze(1), object_mask], dim=1))
 
 

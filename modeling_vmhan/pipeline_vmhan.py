@@ -178,8 +178,6 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             raise ValueError(f"{question.name} is a raw post, in which this model finds no mentions: {wanted}.")
         question = self._with_choices(question)
         post = question.post
-        if config.order_blind:
-            post["pairs"] = [to_text_order(pair) for pair in post["pairs"]]
         if post.get("image") is not None and post.get("image_features") is None:
             if not config.visual_feature_size:
                 logger.warning_once("this model was trained without images (visual_feature_size=0): it ignores them.")
@@ -187,8 +185,11 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 wanted = f"image_features of size {config.visual_feature_size}"
                 raise ValueError(f"this model takes {wanted}, and no image; --visual pixels trains one that does.")
         encode = self.processor.encode if post["pairs"] else self.processor.encode_sentence
+        encoded = encode(post, question.name)
+        if config.order_blind:  # only now: the roles of a `hypergraph` are those of the pairs as they were given
+            post["pairs"] = [to_text_order(pair) for pair in post["pairs"]]
         # both are opaque to Pipeline's collation, which makes lists of a batch's
-        return {"question": question, "encoded": encode(post, question.name)}
+        return {"question": question, "encoded": encoded}
 
     def find_mentions(self, post: Any, **limits) -> list[Mention]:
         """The mentions, in its units and in text order, that are given with one post or else found in it.

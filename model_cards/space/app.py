@@ -173,8 +173,10 @@ def _asked_mentions(pipe: Pipeline, post: dict[str, Any], found: list[Any], thre
 
 
 def _explained(pipe: Pipeline, post: dict[str, Any], fact: dict[str, Any], pair: list[Any]) -> dict[str, Any]:
-    """The fact with what carried it, asked about its pair alone, as pictures of all pairs would take long."""
-    if not _has_attention(pipe):
+    """The fact with what carried it, asked about its pair alone, as pictures of all pairs would take long; the fact as
+    it is where its pair would be answered otherwise alone.
+    """
+    if not _has_attention(pipe) or getattr(pipe.model.config, "hypergraph_scope", "pair") == "post":
         return fact
     alone = pipe(post, mentions=lambda _: pair, explain=True)
     return next((of for of in alone if of["relation"] == fact["relation"]), fact)

@@ -226,6 +226,16 @@ def test_without_attention_there_is_no_picture_of_what_carried(ask, make_pipe):
     assert fact_rows(page["facts"]) and rankings(page["rankings"]) and page["pictures"] == ""
 
 
+def test_a_pair_of_a_post_s_hypergraph_is_not_asked_alone(ask, make_pipe, make_model):
+    """Its ranking says what the table of facts says, which other pairs had a say in."""
+    pipe, mentions = make_pipe(model=make_model(hypergraph_scope="post", visual_feature_size=0)), "Ann\nBob\nParis"
+    page = ask(pipe, TEXT, mentions=mentions)
+    facts = pipe({"text": TEXT, "mentions": mentions.split()})
+    assert fact_rows(page["facts"]) == shown(facts) and facts
+    ranked = re.findall(r"<tr class='best[^>]*>.*?<td>([\d.]+)%</td></tr>", page["rankings"])
+    assert ranked == [f"{100 * fact['top_k'][0]['score']:.1f}" for fact in facts]
+
+
 def test_words_of_the_post_are_not_html(ask, finding):
     page = ask(finding, "Ann saw <img src=x> in Paris", "<img src=x> | <i>\nParis\nAnn")
     assert "<img" not in "".join(page[name] for name in ("marked", "facts", "graph")) and "<i>" not in page["marked"]

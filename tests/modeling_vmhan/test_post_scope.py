@@ -147,6 +147,18 @@ def test_a_pair_that_is_turned_changes_its_roles(order_blind, make_post_model, f
         assert sorted(map(str, of_mentions)) == sorted(map(str, expected))
 
 
+@pytest.mark.parametrize("scope", ["pair", "post"])
+def test_the_pipeline_turns_a_pair_and_the_roles_of_its_data_once(scope, make_model, make_processor, make_pipe):
+    model = make_model(order_blind=True, hypergraph_scope=scope)
+    post = POST | {"pairs": [{"head": (2, 3), "tail": (0, 1)}, {"head": (2, 3), "tail": (4, 5)}]}
+    post |= {"hypergraph": hypergraph_of(post)}
+    with torch.no_grad():
+        expected = model(**make_processor(model.config)([post])).logits.softmax(dim=-1).amax(dim=-1)
+    answers = make_pipe(model=model)(post)
+    assert [answer["score"] for answer in answers] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert [(answer["head"], answer["tail"]) for answer in answers] == [("Ann", "Bob"), ("Bob", "Paris")]
+
+
 def test_a_mention_that_is_both_ends_has_both_roles(make_post_model, found):
     post = {"tokens": POST["tokens"], "pairs": [{"head": (0, 1), "tail": (0, 1)}]}
     for held in (post, post | {"hypergraph": hypergraph_of(post)}):
@@ -319,6 +331,19 @@ def test_an_explanation_is_of_the_whole_post(make_post_model, make_pipe, posts):
         assert all(sum(member["weight"] for member in edge["members"]) == pytest.approx(1) for edge in hyperedges)
         picture = np.asarray(answer["explanation"]["picture"])
         assert (picture == NODE_COLOURS["pair"]).all(axis=-1).sum() > 1000
+
+
+def test_an_explanation_leaves_out_a_mention_that_is_of_no_pair(make_post_model, make_pipe):
+    """It is in a hyperedge of the data and no node of the model."""
+    hypergraph = hypergraph_of(POST)
+    mention = next(edge for edge in hypergraph["post_hyperedges"] if edge["family"] == "mention")
+    mention["nodes"].insert(0, len(hypergraph["nodes"]))
+    mention["roles"].insert(0, None)
+    hypergraph["nodes"].append({"kind": "mention", "span": [1, 2]})
+    (answer, _) = make_pipe(model=make_post_model())(POST | {"hypergraph": hypergraph}, explain=True)
+    names = [edge["name"] for edge in answer["explanation"]["hyperedges"]]
+    assert names[2:5] == ["mention: Ann", "mention: Bob", "mention: Paris"]
+    assert "met" not in [node["text"] for node in answer["explanation"]["nodes"] if node["kind"] == "mention"]
 
 
 def test_the_picture_of_very_many_pairs_shows_the_heaviest(make_post_model, make_pipe):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_vmhan.nodes import VisualProjection, masked_batch_norm
+from modeling_vmhan.nodes import VisualProjection, masked_batch_norm, project_regions
 
 
 def test_visual_projection_normalises_what_the_docstring_says():
@@ -24,6 +24,18 @@ def test_visual_projection_ignores_padding():
     poisoned = features.clone()
     poisoned[1, 1] = float("nan")
     torch.testing.assert_close(projection(features, mask)[mask], projection(poisoned, mask)[mask])
+
+
+@pytest.mark.parametrize("given", [torch.float16, torch.float32])
+def test_features_as_they_are_stored_are_projected_under_autocast(given):
+    """`--bf16 true`: autocast joins no float16 with bfloat16."""
+    projection = VisualProjection(feature_size=6, hidden_size=4).eval()
+    image, objects = torch.rand(2, 6).to(given), torch.rand(2, 3, 6).to(given)
+    masks = torch.ones(2, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+    expected = project_regions(projection, image, masks[0], objects, masks[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = project_regions(projection, image, masks[0], objects, masks[1])
+    torch.testing.assert_close(found.float(), expected, rtol=0.02, atol=0.02)
 
 
 @pytest.mark.parametrize("count", [0, 1])

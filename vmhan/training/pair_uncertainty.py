@@ -38,10 +38,10 @@ def _of_split(trainer: RelationTrainer, posts: datasets.Dataset, rule: DecisionR
     values: Columns = {name: [] for name in UNCERTAINTIES}
     for batch in tqdm(DataLoader(rows, **options), f"uncertainty, {split}", disable=trainer.args.disable_tqdm):
         output = model(**batch.to(trainer.args.device), output_gaussians=True)
-        mean, variance = output.read_mean.float(), output.read_variance.float()  # (P, n, D) each
+        mean, variance = output.read_mean, output.read_variance  # (P, n, D) each
         samples = monte_carlo_probabilities(model.classifier, mean, variance, num_samples=NUM_SAMPLES, rule=rule)
         worth = uncertainty(samples)
-        found = (worth.entropy, worth.mutual_information, variance.sum(dim=(1, 2)))  # (P,) each
+        found = (worth.entropy, worth.mutual_information, variance.float().sum(dim=(1, 2)))  # (P,) each
         for name, of_pairs in zip(UNCERTAINTIES, found, strict=True):
             values[name] += of_pairs.tolist()
     return values

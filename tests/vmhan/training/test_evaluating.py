@@ -95,6 +95,11 @@ def test_predictions_say_what_the_variances_do_and_metrics_which_score_finds_err
     assert not any(name in predictions or f"test_error_auroc_{name}" in plain for name in UNCERTAINTIES)
 
 
+def test_a_model_that_is_evaluated_in_half_precision_has_its_uncertainties(config, tmp_path):
+    metrics = run_mmre.main([config, "--do_train", "false", "--bf16_full_eval", "true", "--output_dir", str(tmp_path)])
+    assert all(f"test_error_auroc_{name}" in metrics for name in UNCERTAINTIES)
+
+
 def test_a_baseline_is_evaluated_too(config, tmp_path):
     flags = ["--model", "mtb", "--do_train", "false"]
     trained = run_mmre.main([config, "--output_dir", str(tmp_path / "mtb"), *flags])
