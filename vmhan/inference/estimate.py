@@ -123,6 +123,8 @@ def measure(
                 answered = answer_rows_read(pipe, batch)
             if i == 0:
                 parts.seconds.clear()
+                if (vision := pipe.model.vmhan.vision_encoder) is not None:
+                    vision.remembered.clear()  # the pictures of this batch, which is the first of the sample too
                 continue
             rows, lines, errors = rows + answered.rows, lines + answered.lines, errors + answered.errors
         with parts.timed("write"):  # at once, as the answers of a job

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from modeling_vmhan.frozen import FrozenEncoder
 from vmhan import cli
 from vmhan.inference import estimate as estimating
 from vmhan.inference.estimate import Parts, Sample, estimate, run_seconds
@@ -73,6 +74,15 @@ def test_a_dry_run_answers_a_sample_and_writes_nothing(folder, tmp_path, capsys,
     assert float(cells["all"]) == pytest.approx(sum(parts.values()), abs=0.05)
     assert {"1", "3", "8", "64", "512"} <= cells.keys()
     assert not any(file.name.startswith("out") for file in tmp_path.iterdir())
+
+
+def test_pictures_of_the_batch_that_is_answered_before_are_encoded_again(folder, tmp_path, monkeypatch):
+    calls, encode = [], FrozenEncoder.encode
+    monkeypatch.setattr(FrozenEncoder, "encode", lambda self, *args: calls.append(args) or encode(self, *args))
+    (tmp_path / "one.jsonl").write_text((folder / "posts.jsonl").read_text().splitlines(keepends=True)[0])
+    command = [folder / "model", tmp_path / "one.jsonl", "--image_root", folder, "--output", tmp_path / "out.jsonl"]
+    assert cli.main(["predict", *map(str, command), "--dry_run"]) == 0
+    assert len(calls) == 2
 
 
 def test_a_file_without_rows_has_nothing_to_estimate(folder, tmp_path, capsys):
