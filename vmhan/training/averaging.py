@@ -19,19 +19,23 @@ __all__ = ["WeightAveraging", "check_averaging"]
 
 
 class WeightAveraging(transformers.TrainerCallback):
-    """average = d average + (1 - d) weights after each step t, where d = min(decay, (1 + t) / (10 + t)).
+    """average = d average + (1 - d) weights after each step t, where d = min(--weight_averaging, (1 + t) / (10 + t)).
 
     The first weights, which are random in part, are so forgotten in a short training too. The running statistics are
-    averaged as the weights are. It holds a second copy of all that is learned.
+    averaged as the weights are. It holds a second copy of all that is learned. Without the flag, and outside of a
+    training, it changes nothing.
     """
 
-    def __init__(self, decay: float, get_model: Callable[[], nn.Module]):
-        self.decay, self.get_model = decay, get_model  # a search has another model in each trial
+    def __init__(self, get_model: Callable[[], nn.Module]):
+        self.get_model = get_model  # a search has another model, and may have another decay, in each trial
         self.resume: Path | None = None  # the checkpoint that a training goes on from
         self._weights: dict[str, Tensor] = {}  # the model's own; empty outside of training
         self._average: dict[str, Tensor] = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
+        self._weights, self._average = {}, {}
+        if args.weight_averaging is None:
+            return
         model = self.get_model()
         learned = {name: value for name, value in model.named_parameters() if value.requires_grad}
         learned |= {name: value for name, value in model.named_buffers() if value.is_floating_point()}
@@ -43,7 +47,9 @@ class WeightAveraging(transformers.TrainerCallback):
                 value.copy_(saved[name])
 
     def on_step_end(self, args, state, control, **kwargs):
-        decay = min(self.decay, (1 + state.global_step) / (10 + state.global_step))
+        if args.weight_averaging is None:
+            return
+        decay = min(args.weight_averaging, (1 + state.global_step) / (10 + state.global_step))
         get_ema_multi_avg_fn(decay)([*self._average.values()], [*self._weights.values()], None)
 
     def on_train_end(self, args, state, control, **kwargs):

@@ -61,13 +61,12 @@ class RelationTrainer(Trainer):
         self._aside: str | None = None  # where a checkpoint is written
         super().__init__(*args, **kwargs)
         self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
-        # outside of a training, and without the flag, it changes nothing
-        self.averaging = WeightAveraging(self.args.weight_averaging or 0.0, lambda: self.model)
+        self.averaging = WeightAveraging(lambda: self.model)
+        self.add_callback(self.averaging)
         if self.args.weight_averaging is not None:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
                 received = f"{self.args.weight_averaging} with {'FSDP' if self.is_fsdp_enabled else 'DeepSpeed'}"
                 raise ValueError(f"--weight_averaging: expected whole weights in each process, received {received}.")
-            self.add_callback(self.averaging)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """The encoder learns at `learning_rate`, the rest at `head_learning_rate`; biases and norms do not decay."""

@@ -21,7 +21,8 @@ def test_the_average_by_hand():
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.BatchNorm1d(2))
     model[1].requires_grad_(False)
     weight, running = model[0].weight.data, model[1].running_mean
-    averaging, args = WeightAveraging(0.5, lambda: model), SimpleNamespace(load_best_model_at_end=False)
+    averaging = WeightAveraging(lambda: model)
+    args = SimpleNamespace(weight_averaging=0.5, load_best_model_at_end=False)
     averaging.on_train_begin(args, None, None)
     expected = [weight.clone(), running.clone()]
     for step in (1, 2, 3):

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from datasets import DatasetDict
 
+from vmhan.training import averaging
 from vmhan.training import search as search_module
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.search import main, read_space
@@ -122,3 +123,12 @@ def test_what_it_cannot_do_is_an_error(flags, monkeypatch, posts_are):
     posts_are(lambda posts: {"train": posts["train"]})
     with pytest.raises(ValueError, match=r"\['train'\]"):
         main(flags)
+
+
+def test_each_trial_averages_its_weights_as_its_point_says(flags, tmp_path, monkeypatch):
+    decays, make = [], averaging.get_ema_multi_avg_fn
+    monkeypatch.setattr(averaging, "get_ema_multi_avg_fn", lambda decay: decays.append(decay) or make(decay))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"weight_averaging": [0.05, 0.1]}))
+    found = main([*flags, "--n_trials", "2"])
+    steps = len(decays) // 2
+    assert steps and decays == [trial["fields"]["weight_averaging"] for trial in found["trials"] for _ in range(steps)]
