@@ -92,8 +92,8 @@ def project_regions(projection: nn.Module, image_features, image_mask, object_fe
 
     image_features (B, V), image_mask (B,) bool, object_features (B, O, V), object_mask (B, O) bool.
     """
-    features = [image_features.unsqueeze(1), object_features]  # stored in float16, which autocast to bfloat16 joins not
-    features = torch.cat([each.to(projection.linear.weight.dtype) for each in features], dim=1)  # (B, 1 + O, V)
+    dtype = projection.linear.weight.dtype  # not the stored float16, which autocast to bfloat16 does not join
+    features = torch.cat([image_features.unsqueeze(1).to(dtype), object_features.to(dtype)], dim=1)  # (B, 1 + O, V)
     return projection(features, torch.cat([image_mask.unsqueeze(1), object_mask], dim=1))
 
 

@@ -143,7 +143,9 @@ def test_a_control_with_the_pictures_of_other_posts_says_so(folder, write_run_fi
     assert any("shuffled_images 3" in problem for problem in check_card(folder))
 
 
-@pytest.mark.parametrize(("scope", "said"), [(None, "per entity pair"), ("pair", "per entity pair"), ("post", "per post")])
+@pytest.mark.parametrize(
+    ("scope", "said"), [(None, "per entity pair"), ("pair", "per entity pair"), ("post", "per post")]
+)
 def test_the_card_says_what_a_hypergraph_is_of(folder, scope, said):
     if scope is not None:
         change(folder / "config.json", hypergraph_scope=scope)
