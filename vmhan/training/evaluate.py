@@ -5,7 +5,9 @@ otherwise; run.json has no folders of the machine, so that --data_dir is given a
 predictions.jsonl, environment.json, config.json and run.json to --output_dir (RUN_FOLDER/evaluated if left out).
 """
 
+import itertools
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from vmhan.configs import current_settings
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
 from vmhan.training.data import data_record, load_posts, with_lengths
+from vmhan.training.flags import normal, to_entries
 from vmhan.training.models import load_trained
 from vmhan.training.node_numbers import NODE_NUMBERS, node_numbers
 from vmhan.training.pair_uncertainty import pair_uncertainties
@@ -66,6 +69,7 @@ def _evaluate(
     """Evaluate the run in `folder`, whose run.json is `made`."""
     output_dir = Path(run_args.output_dir)
     model, processor = load_trained(folder)
+    _check_flags(argv, folder, made["model"] | model.config.to_dict())
     model_args.model = getattr(model.config, "baseline", "vmhan")
     takes_pictures = getattr(model.config, "vision_encoder", None) is not None
     posts = load_posts(
@@ -94,6 +98,18 @@ def _evaluate(
         write_json(output_dir / RUN_FILE, run)
     trainer.accelerator.end_training()
     return metrics
+
+
+def _check_flags(argv: list[str], folder: Path, trained: dict[str, Any]) -> None:
+    """ValueError for a flag that says another model than the one that is trained, which an evaluation cannot change.
+
+    Numbers of nodes say what the data have, see `_check_nodes`. A configuration may be of other models, for its data.
+    """
+    flags = to_entries(list(itertools.dropwhile(lambda word: not word.startswith("--"), argv)))
+    for name in (field.name for field in fields(ModelArguments) if field.name not in NODE_NUMBERS):
+        if name in flags and normal(flags[name]) != normal(trained.get(name)):
+            received = f"received {flags[name]!r}. Leave it out, or train a model with it."
+            raise ValueError(f"--{name}: expected what {folder} was trained with, {trained.get(name)!r}, {received}")
 
 
 def _check_nodes(config: Any, model_args: ModelArguments, posts: datasets.DatasetDict) -> None:

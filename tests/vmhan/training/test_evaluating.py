@@ -107,6 +107,23 @@ def test_a_baseline_is_evaluated_too(config, tmp_path):
     assert evaluated["test_loss"] == pytest.approx(trained["test_loss"])
 
 
+@pytest.mark.parametrize(
+    "flags", [["--preset", "gat"], ["--hypergraph_scope=post"], ["--model", "mtb"], ["--max_length", "9"]]
+)
+def test_another_model_than_the_trained_one_is_refused(flags, config, finished, tmp_path):
+    name, value = " ".join(flags).replace("=", " ").split()
+    with pytest.raises(ValueError, match=f"{name}: .*{value}"):
+        evaluate.main([str(finished[0]), config, *flags, "--output_dir", str(tmp_path / "again")])
+    assert not (tmp_path / "again" / "metrics.json").exists()
+
+
+def test_flags_of_the_trained_model_may_be_said_again(config, finished, tmp_path):
+    trained, metrics = finished
+    flags = ["--preset", "full", "--entity_representation", "packed", "--hypergraph_scope", "pair"]
+    again = evaluate.main([str(trained), config, *flags, "--output_dir", str(tmp_path / "again")])
+    assert again["test_f1"] == pytest.approx(metrics["test_f1"])
+
+
 def test_what_cannot_be_evaluated_is_an_error(config, finished, posts, tmp_path):
     trained, _ = finished
     before = (trained / "model.safetensors").read_bytes()
