@@ -81,4 +81,4 @@ def with_features(
 
 def with_pairs(post: Post, count: int) -> Post:
     """Give the post `count` pairs, its own again and again: two pairs of the same mentions cost what others do."""
-    return {**post, "pairs": list(itertools.islice(itertools.cycle(post["pairs"]), count))}
+    return with_hypergraph({**post, "pairs": list(itertools.islice(itertools.cycle(post["pairs"]), count))})
