@@ -133,14 +133,19 @@ CONFIGS = [
 ]
 
 
+def for_config(posts, number):
+    """The posts without pairs that a model of this config cannot have: it sees no region that could be a tail."""
+    if CONFIGS[number].get("visual_feature_size", 1):
+        return posts
+    posts = [post | {"pairs": [p for p in post["pairs"] if p.get("tail_object", -1) < 0]} for post in posts]
+    return [post for post in posts if post["pairs"]]
+
+
 @settings(max_examples=30)
 @given(st.lists(any_post(), min_size=1, max_size=2), st.integers(0, 4), st.booleans(), st.floats(0, 1))
 def test_the_column_says_what_is_derived_without_it(incidence_of, posts, number, is_mixed, share):
     """Whatever the model has of the nodes, whichever posts of the batch have the column, and when nodes are gone."""
-    if not CONFIGS[number].get("visual_feature_size", 1):
-        posts = [post | {"pairs": [p for p in post["pairs"] if p.get("tail_object", -1) < 0]} for post in posts]
-        posts = [post for post in posts if post["pairs"]]
-    if not posts:
+    if not (posts := for_config(posts, number)):
         return
     fewer = [drop_visual_nodes(post, share) for post in posts]
     held = [post | {"hypergraph": hypergraph_of(of)} for post, of in zip(fewer, posts)]
@@ -155,10 +160,7 @@ def test_the_column_says_what_is_derived_without_it(incidence_of, posts, number,
 @given(st.lists(any_post(), min_size=1, max_size=2), st.integers(0, 3), st.floats(0, 1))
 def test_so_does_the_post_s_column(incidence_of_posts, posts, number, share):
     """Its hyperedges of which the model has no node are of no member there."""
-    if not CONFIGS[number].get("visual_feature_size", 1):
-        posts = [post | {"pairs": [p for p in post["pairs"] if p.get("tail_object", -1) < 0]} for post in posts]
-        posts = [post for post in posts if post["pairs"]]
-    if not posts:
+    if not (posts := for_config(posts, number)):
         return
     fewer = [drop_visual_nodes(post, share) for post in posts]
     held = [post | {"hypergraph": hypergraph_of(of)} for post, of in zip(fewer, posts)]

@@ -21,10 +21,12 @@ def attention_accuracy(trainer: RelationTrainer, posts: datasets.Dataset) -> flo
 
     The weight is `AttentionRollout.node_weight`, which the pipeline's explanation shows: of all layers, heads and
     hyperedges. A pair counts if its gold object is one of its nodes, and is not the only object. None: no pair does,
-    the split has no such column, or the model is no V-HAN with objects.
+    the split has no such column, or the model is no V-HAN with objects and a hypergraph a pair; that of a post has an
+    object once for all pairs.
     """
     config = trainer.model.config
-    if GOLD not in posts.features or getattr(config, "hypergraph_encoder", None) != "vhan" or not config.num_objects:
+    of_pairs = getattr(config, "hypergraph_encoder", None) == "vhan" and config.hypergraph_scope == "pair"
+    if GOLD not in posts.features or not of_pairs or not config.num_objects:
         return None
 
     def collate(rows: list[dict[str, Any]]) -> tuple[Any, torch.Tensor]:

@@ -59,10 +59,10 @@ def start_classifier(model: VMHANForRelationClassification, tokenizer: PreTraine
     is_real = words["attention_mask"].unsqueeze(-1)
     names, _ = base.gaussian_nodes(base.text_projection((states * is_real).sum(dim=1) / is_real.sum(dim=1)))  # (R, D)
     names = names - names.mean(dim=0)
-    columns = model.classifier.weight.unflatten(1, (-1, 2 if config.variational else 1, config.hidden_size))
-    columns[:, :2, 0] = (names * config.initializer_range / names.std()).unsqueeze(
-        1
-    )  # of (R, n, mean and variance, D)
+    names = names * config.initializer_range / names.std()
+    kinds = 2 if config.variational else 1
+    columns = model.classifier.weight.unflatten(1, (-1, kinds, config.hidden_size))  # (R, n, mean and variance, D)
+    columns[:, :2, 0] = names.unsqueeze(1)
 
 
 def name_in_words(label: str) -> str:

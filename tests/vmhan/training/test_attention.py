@@ -7,6 +7,7 @@ import datasets
 import pytest
 import torch
 
+import run_mmre
 from modeling_vmhan import VMHANProcessor
 from vmhan.training import attention
 from vmhan.training.arguments import parse_arguments
@@ -18,7 +19,9 @@ def fake_trainer(batch, **fields):
     """A trainer whose model is asked about one batch, whatever the rows say."""
 
     class Model:
-        config = SimpleNamespace(**{"hypergraph_encoder": "vhan", "num_objects": 2} | fields)
+        config = SimpleNamespace(
+            **{"hypergraph_encoder": "vhan", "hypergraph_scope": "pair", "num_objects": 2} | fields
+        )
 
         def eval(self):
             pass
@@ -55,7 +58,7 @@ def test_the_share_of_pairs_whose_gold_object_weighs_most(gold, expected, monkey
     posts = datasets.Dataset.from_list([{"gold_objects": gold}])
     accuracy = attention_accuracy(fake_trainer(batch), posts)
     assert accuracy == (None if expected is None else pytest.approx(expected))
-    for fields in ({"hypergraph_encoder": "gat"}, {"num_objects": 0}):
+    for fields in ({"hypergraph_encoder": "gat"}, {"num_objects": 0}, {"hypergraph_scope": "post"}):
         assert attention_accuracy(fake_trainer(batch, **fields), posts) is None
     assert attention_accuracy(fake_trainer(batch), posts.rename_column("gold_objects", "other")) is None
 
@@ -72,3 +75,9 @@ def test_a_run_on_postcards_has_it_and_no_model_reads_the_column(finished, workp
     for change in ({"gold_objects": [0] * 9}, {"gold_objects": None}):
         other = processor([post | change for post in posts])
         assert all(torch.equal(read[name], other[name]) for name in {*read, *other})
+
+
+def test_a_run_of_the_post_s_scope_ends_without_it(workplace, tmp_path):
+    flags = ["--hypergraph_scope", "post", "--do_train", "false", "--output_dir", str(tmp_path)]
+    metrics = run_mmre.main([str(workplace / "tiny.yaml"), *flags])
+    assert "test_f1" in metrics and "test_attention_accuracy" not in metrics
