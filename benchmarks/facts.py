@@ -48,7 +48,7 @@ from vmhan.scoring.facts import (
 )
 from vmhan.scoring.predictions import read_predictions
 from vmhan.training.environment import describe_environment
-from vmhan.training.raw_posts import FEATURES, Pipe, Question, ask, named_pairs, raw_question, scored_posts
+from vmhan.training.measures.raw_posts import FEATURES, Pipe, Question, ask, named_pairs, raw_question, scored_posts
 
 
 __all__ = ["answer", "cost", "in_tokens", "main", "measure", "own_mentions", "table"]

@@ -16,8 +16,8 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from benchmarks.competitors import Bench, bare_competitor, load_encoder, preset_competitor
 from modeling_vmhan import VMHANCollator
 from vmhan.training.arguments import RunArguments
-from vmhan.training.data import FEATURE_COLUMNS, with_lengths
-from vmhan.training.trainer import RelationTrainer
+from vmhan.training.loop.trainer import RelationTrainer
+from vmhan.training.posts.data import FEATURE_COLUMNS, with_lengths
 
 
 __all__ = ["measure_runs", "train"]

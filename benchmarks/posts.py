@@ -16,7 +16,7 @@ from datasets_scripts.builders.building import build
 from datasets_scripts.builders.mnre import MNRE
 from datasets_scripts.builders.postcards import Postcards
 from datasets_scripts.schema import post_features, with_hypergraph
-from vmhan.training.data import FEATURE_COLUMNS
+from vmhan.training.posts.data import FEATURE_COLUMNS
 
 
 __all__ = ["load_posts", "spread_over_lengths", "with_features", "with_pairs"]

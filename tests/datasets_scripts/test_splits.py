@@ -15,7 +15,7 @@ from datasets_scripts.prepare.plan import Tools
 from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from datasets_scripts.splits import NODES, THINGS, differing_splits
 from vmhan.training.arguments import DataArguments, RunArguments
-from vmhan.training.data import load_posts
+from vmhan.training.posts.data import load_posts
 
 
 SPLITS = ("train", "validation", "test")

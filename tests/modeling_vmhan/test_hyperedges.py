@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from modeling_vmhan.hyperedges import PAIR_FAMILIES, hypergraph_of
 from vmhan.inference.onnx.inputs import filled_inputs, input_axes
-from vmhan.training.visual_dropout import drop_visual_nodes
+from vmhan.training.posts.visual_dropout import drop_visual_nodes
 
 
 def with_column(post):

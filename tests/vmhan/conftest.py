@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 import run_mmre
 from vmhan.training import text_encoders
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.data import load_posts
+from vmhan.training.posts.data import load_posts
 
 
 @pytest.fixture(scope="session")

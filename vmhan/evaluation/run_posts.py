@@ -26,7 +26,7 @@ def load_run_posts(
     arguments, for no such split, and for posts whose pairs are not those of `rows`.
     """
     from vmhan.training.arguments import DataArguments, RunArguments  # here: these bring in torch
-    from vmhan.training.data import load_posts
+    from vmhan.training.posts.data import load_posts
 
     data = current_settings(data)
     unknown = sorted(set(data) - {field.name for field in fields(DataArguments)})

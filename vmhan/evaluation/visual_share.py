@@ -26,8 +26,8 @@ from vmhan.evaluation.run_posts import LOCAL, load_run_posts
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import score
 from vmhan.scoring.systems import read_if_there
-from vmhan.training.data import FEATURE_COLUMNS, make_collator
-from vmhan.training.visual_dropout import check_share, kept_nodes, visual_nodes
+from vmhan.training.posts.data import FEATURE_COLUMNS, make_collator
+from vmhan.training.posts.visual_dropout import check_share, kept_nodes, visual_nodes
 
 
 __all__ = ["SHARES_FILE", "evaluate_shares", "main", "read_shares"]

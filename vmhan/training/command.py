@@ -27,17 +27,10 @@ from modeling_vmhan.decision import DecisionRule
 from vmhan.scoring.calibration import calibrate, temperature_of
 from vmhan.scoring.none_bias import fit_none_bias
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
-from vmhan.training.attention import attention_accuracy
-from vmhan.training.callbacks import callbacks
-from vmhan.training.data import data_record, load_posts, make_collator, with_lengths
+from vmhan.training.building.models import Model, build_model, how_to_take_pictures
 from vmhan.training.environment import peak_memory
-from vmhan.training.models import Model, build_model, how_to_take_pictures
-from vmhan.training.output_folder import check_output_dir, clear_run
-from vmhan.training.own_data import next_commands, own_data, settle_pictures
-from vmhan.training.pair_uncertainty import pair_uncertainties
-from vmhan.training.raw_posts import precision_tables
-from vmhan.training.results import complete, describe, save_folder, write_results
-from vmhan.training.trainer import (
+from vmhan.training.loop.callbacks import callbacks
+from vmhan.training.loop.trainer import (
     RelationTrainer,
     gathered_weights,
     posts_of_pairs,
@@ -45,6 +38,13 @@ from vmhan.training.trainer import (
     score_evaluation,
     train,
 )
+from vmhan.training.measures.attention import attention_accuracy
+from vmhan.training.measures.pair_uncertainty import pair_uncertainties
+from vmhan.training.measures.raw_posts import precision_tables
+from vmhan.training.output_folder import check_output_dir, clear_run
+from vmhan.training.own_data import next_commands, own_data, settle_pictures
+from vmhan.training.posts.data import data_record, load_posts, make_collator, with_lengths
+from vmhan.training.results import complete, describe, save_folder, write_results
 
 
 __all__ = ["main", "make_trainer", "measure", "only_here", "set_up_logging"]

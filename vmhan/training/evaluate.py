@@ -20,12 +20,12 @@ from model_cards.run_metadata import RUN_FILE, read_metadata
 from modeling_vmhan.decision import DecisionRule
 from vmhan.configs import current_settings
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
+from vmhan.training.building.models import load_trained
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
-from vmhan.training.data import data_record, load_posts, with_lengths
 from vmhan.training.flags import normal, to_entries
-from vmhan.training.models import load_trained
-from vmhan.training.node_numbers import NODE_NUMBERS, node_numbers
-from vmhan.training.pair_uncertainty import pair_uncertainties
+from vmhan.training.measures.pair_uncertainty import pair_uncertainties
+from vmhan.training.posts.data import data_record, load_posts, with_lengths
+from vmhan.training.posts.node_numbers import NODE_NUMBERS, node_numbers
 from vmhan.training.results import describe, write_results
 
 

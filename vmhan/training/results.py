@@ -30,10 +30,10 @@ from vmhan.scoring.error_detection import error_aurocs
 from vmhan.scoring.precision import draw_precision
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments
 from vmhan.training.checkpoints import ASIDE
-from vmhan.training.data import FEATURE_COLUMNS
 from vmhan.training.environment import describe_environment
-from vmhan.training.raw_posts import raw_question
-from vmhan.training.trainer import real_pairs
+from vmhan.training.loop.trainer import real_pairs
+from vmhan.training.measures.raw_posts import raw_question
+from vmhan.training.posts.data import FEATURE_COLUMNS
 
 
 __all__ = ["complete", "describe", "prediction_rows", "save_folder", "show_example", "write_results"]

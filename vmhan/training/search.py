@@ -25,11 +25,11 @@ from datasets_scripts.configs import find_config, read_entries
 from model_cards.files import write_json, write_text
 from model_cards.secrets import is_secret
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
+from vmhan.training.building.models import build_model
 from vmhan.training.command import make_trainer, only_here, set_up_logging
-from vmhan.training.data import load_posts, make_collator, with_lengths
 from vmhan.training.flags import normal, to_entries
-from vmhan.training.models import build_model
-from vmhan.training.trainer import DivergedError
+from vmhan.training.loop.trainer import DivergedError
+from vmhan.training.posts.data import load_posts, make_collator, with_lengths
 
 
 __all__ = ["main", "read_space"]

@@ -11,7 +11,7 @@ from vmhan.baselines import BASELINES
 from vmhan.baselines.moreformer import object_positions
 from vmhan.baselines.tmr import BackTranslation
 from vmhan.baselines.visual_levels import LevelAttention, LevelMixture
-from vmhan.training.generated import with_generated_images
+from vmhan.training.posts.generated import with_generated_images
 
 
 def logits(model, inputs):

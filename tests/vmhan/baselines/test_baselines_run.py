@@ -13,9 +13,9 @@ from modeling_vmhan import VMHANForRelationClassification
 from vmhan.baselines import BASELINES
 from vmhan.scoring.predictions import read_predictions
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.baselines import word_inputs
-from vmhan.training.data import load_posts
-from vmhan.training.models import build_model, load_trained
+from vmhan.training.building.baselines import word_inputs
+from vmhan.training.building.models import build_model, load_trained
+from vmhan.training.posts.data import load_posts
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from vmhan.scoring.error_detection import error_aurocs
 from vmhan.scoring.predictions import UNCERTAINTIES
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments, parse_arguments
-from vmhan.training.data import load_posts
+from vmhan.training.posts.data import load_posts
 from vmhan.training.results import complete, prediction_rows
 
 

@@ -13,7 +13,7 @@ from vmhan.scoring.none_bias import NoneBias
 from vmhan.scoring.scorer import score
 from vmhan.training import evaluate
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.data import load_posts
+from vmhan.training.posts.data import load_posts
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from modeling_vmhan.direction import directed_labels
 from vmhan.training import evaluate
 from vmhan.training import own_data as room
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.data import load_posts
 from vmhan.training.own_data import own_data, settle_pictures
+from vmhan.training.posts.data import load_posts
 
 
 @pytest.fixture(scope="module")

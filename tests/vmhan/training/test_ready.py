@@ -10,7 +10,7 @@ import run_mmre
 from datasets_scripts.builders.ready import ready_posts
 from vmhan import cli
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.data import load_posts
+from vmhan.training.posts.data import load_posts
 
 
 SPAN, STRING, INDEX = List(Value("int64")), Value("string"), Value("int64")

@@ -151,7 +151,7 @@ def test_a_kill_within_a_checkpoint_leaves_no_half_one(tiny_flags, whole, tmp_pa
         patch.setattr(torch, "save", half)
         if not writes:
             patch.setattr(
-                "vmhan.training.trainer.Trainer._save", lambda *a: "checkpoint-6" in a[1] and half_weights(*a)
+                "vmhan.training.loop.trainer.Trainer._save", lambda *a: "checkpoint-6" in a[1] and half_weights(*a)
             )
             shutil.copytree(whole[0] / "checkpoint-3", folder / "checkpoint-3")
         flag = ["--resume_from_checkpoint", "true"] if not writes else []

@@ -30,10 +30,10 @@ from vmhan.scoring.calibration import reliability
 from vmhan.scoring.scorer import score
 from vmhan.training import evaluate, text_encoders
 from vmhan.training.arguments import RunArguments, parse_arguments
-from vmhan.training.data import load_posts
-from vmhan.training.models import build_model, how_to_take_pictures, vision_of
+from vmhan.training.building.models import build_model, how_to_take_pictures, vision_of
+from vmhan.training.loop.trainer import RelationTrainer, train
+from vmhan.training.posts.data import load_posts
 from vmhan.training.results import write_results
-from vmhan.training.trainer import RelationTrainer, train
 
 
 def checkpoints(output: Path) -> list[Path]:

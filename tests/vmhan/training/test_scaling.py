@@ -22,8 +22,8 @@ from transformers import BertModel
 import run_mmre
 from modeling_vmhan import VMHANCollator
 from vmhan.training.arguments import RunArguments, parse_arguments
-from vmhan.training.data import load_posts, with_lengths
-from vmhan.training.trainer import RelationTrainer
+from vmhan.training.loop.trainer import RelationTrainer
+from vmhan.training.posts.data import load_posts, with_lengths
 
 
 LAYERS = "fsdp_transformer_layer_cls_to_wrap"

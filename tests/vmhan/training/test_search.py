@@ -7,9 +7,9 @@ import pytest
 import yaml
 from datasets import DatasetDict
 
-from vmhan.training import averaging
 from vmhan.training import search as search_module
 from vmhan.training.arguments import parse_arguments
+from vmhan.training.loop import averaging
 from vmhan.training.search import main, read_space
 
 

@@ -18,8 +18,8 @@ from vmhan.inference.onnx.runtime import onnx_session, run_session
 from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.data import load_posts
-from vmhan.training.mapped_features import with_mapped_features
+from vmhan.training.posts.data import load_posts
+from vmhan.training.posts.mapped_features import with_mapped_features
 from vmhan.training.results import prediction_rows
 
 

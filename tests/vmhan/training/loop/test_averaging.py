@@ -12,8 +12,8 @@ from torch import nn
 
 import run_mmre
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.averaging import WeightAveraging
 from vmhan.training.checkpoints import UNAVERAGED, checkpoint_fault
+from vmhan.training.loop.averaging import WeightAveraging
 
 
 def test_the_average_by_hand():

@@ -9,9 +9,9 @@ import yaml
 from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from vmhan.training import command, evaluate
 from vmhan.training.arguments import ModelArguments, parse_arguments
-from vmhan.training.baselines import baseline_fields
-from vmhan.training.data import load_posts
-from vmhan.training.node_numbers import node_numbers
+from vmhan.training.building.baselines import baseline_fields
+from vmhan.training.posts.data import load_posts
+from vmhan.training.posts.node_numbers import node_numbers
 
 
 NODES = {

@@ -22,12 +22,12 @@ from modeling_vmhan.decision import UNFITTED, DecisionRule
 from vmhan.scoring.calibration import softmax
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
-from vmhan.training.averaging import WeightAveraging, check_averaging
-from vmhan.training.batching import TokenBudgetSampler
-from vmhan.training.callbacks import BestCheckpoint, EpochClock, EpochSetter
 from vmhan.training.checkpoints import ASIDE, STATE, choose_checkpoint
-from vmhan.training.loss_shares import loss_shares
-from vmhan.training.mapped_features import with_mapped_features
+from vmhan.training.loop.averaging import WeightAveraging, check_averaging
+from vmhan.training.loop.batching import TokenBudgetSampler
+from vmhan.training.loop.callbacks import BestCheckpoint, EpochClock, EpochSetter
+from vmhan.training.loop.loss_shares import loss_shares
+from vmhan.training.posts.mapped_features import with_mapped_features
 
 
 __all__ = [

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_vmhan.selection import rank_objects
-from vmhan.training.visual_dropout import VisualDropoutCollator, drop_visual_nodes, kept_nodes, visual_nodes
+from vmhan.training.posts.visual_dropout import VisualDropoutCollator, drop_visual_nodes, kept_nodes, visual_nodes
 
 
 SHARES = st.floats(0, 1)

@@ -11,8 +11,8 @@ from modeling_vmhan import MultimodalRelationClassificationPipeline
 from modeling_vmhan.decision import DecisionRule
 from vmhan.scoring import precision
 from vmhan.scoring.precision import pairs_table, precision_table
-from vmhan.training import raw_posts
-from vmhan.training.raw_posts import named_pairs, precision_tables, raw_question
+from vmhan.training.measures import raw_posts
+from vmhan.training.measures.raw_posts import named_pairs, precision_tables, raw_question
 
 
 LABELS = ["None", "home", "home (inverse)", "peer"]

@@ -9,8 +9,8 @@ import transformers
 from transformers import EarlyStoppingCallback
 
 from vmhan.training.arguments import RunArguments
-from vmhan.training.batching import TokenBudgetSampler
 from vmhan.training.checkpoints import weights_fault
+from vmhan.training.loop.batching import TokenBudgetSampler
 
 
 __all__ = ["BestCheckpoint", "EpochClock", "EpochSetter", "callbacks"]

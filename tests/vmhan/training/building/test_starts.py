@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import run_mmre
 from modeling_vmhan.windows import MARKERS
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.starts import name_in_words, start_classifier, start_markers
+from vmhan.training.building.starts import name_in_words, start_classifier, start_markers
 
 
 SIGNS = ["@", "@", "#", "#"]

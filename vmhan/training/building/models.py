@@ -17,10 +17,10 @@ from modeling_vmhan.configuration_vmhan import PRESETS
 from modeling_vmhan.weights import load_region_encoder, reference_to
 from vmhan.baselines import BaselineForRelationClassification, get_baseline, load_baseline
 from vmhan.training.arguments import DataArguments, ModelArguments
-from vmhan.training.baselines import build_baseline_model, sentence_kind
+from vmhan.training.building.baselines import build_baseline_model, sentence_kind
+from vmhan.training.building.starts import start_classifier, start_markers
 from vmhan.training.checkpoints import check_model_folder
-from vmhan.training.node_numbers import node_numbers
-from vmhan.training.starts import start_classifier, start_markers
+from vmhan.training.posts.node_numbers import node_numbers
 from vmhan.training.text_encoders import load_text_encoder, public_name
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from modeling_vmhan.explanation import attention_rollout
-from vmhan.training.trainer import RelationTrainer
+from vmhan.training.loop.trainer import RelationTrainer
 
 
 __all__ = ["attention_accuracy"]

@@ -14,7 +14,7 @@ from vmhan.baselines import BaselineConfig, BaselineForRelationClassification, W
 from vmhan.baselines.pyramid import FEATURE_SIZES, pyramid_transform
 from vmhan.baselines.words import count_words, read_word_vectors, word_tokenizer
 from vmhan.training.arguments import ModelArguments
-from vmhan.training.node_numbers import node_numbers
+from vmhan.training.posts.node_numbers import node_numbers
 from vmhan.training.text_encoders import load_text_encoder
 
 

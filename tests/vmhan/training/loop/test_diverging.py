@@ -16,8 +16,8 @@ from vmhan.evaluation.sweep.runs import FAILED, do_run, needs_work
 from vmhan.training import evaluate
 from vmhan.training.arguments import RunArguments
 from vmhan.training.checkpoints import newest_whole
+from vmhan.training.loop.trainer import RelationTrainer
 from vmhan.training.results import write_results
-from vmhan.training.trainer import RelationTrainer
 
 
 @pytest.mark.parametrize(

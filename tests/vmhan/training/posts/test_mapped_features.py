@@ -8,7 +8,7 @@ from scaling_posts import scaling_posts
 from torch.utils.data import DataLoader
 
 from modeling_vmhan import VMHANCollator
-from vmhan.training.mapped_features import FEATURE_COLUMNS, with_mapped_features
+from vmhan.training.posts.mapped_features import FEATURE_COLUMNS, with_mapped_features
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from tiny import close
 
 import run_mmre
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.loss_shares import loss_shares
+from vmhan.training.loop.loss_shares import loss_shares
 
 
 def test_the_shares_by_hand():

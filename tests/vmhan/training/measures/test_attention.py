@@ -9,10 +9,10 @@ import torch
 
 import run_mmre
 from modeling_vmhan import VMHANProcessor
-from vmhan.training import attention
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.attention import attention_accuracy
-from vmhan.training.data import load_posts
+from vmhan.training.measures import attention
+from vmhan.training.measures.attention import attention_accuracy
+from vmhan.training.posts.data import load_posts
 
 
 def fake_trainer(batch, **fields):

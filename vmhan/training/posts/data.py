@@ -16,12 +16,12 @@ from datasets_scripts.splits import differing_splits
 from datasets_scripts.splitting import split_posts
 from modeling_vmhan import VMHANCollator, VMHANProcessor
 from vmhan.training.arguments import DataArguments, RunArguments
-from vmhan.training.generated import with_generated_images
-from vmhan.training.mapped_features import FEATURE_COLUMNS
-from vmhan.training.shuffled_images import VISUAL_COLUMNS, with_shuffled_images
-from vmhan.training.streaming import load_streamed
-from vmhan.training.unlisted import with_unlisted_pairs
-from vmhan.training.visual_dropout import VisualDropoutCollator
+from vmhan.training.posts.generated import with_generated_images
+from vmhan.training.posts.mapped_features import FEATURE_COLUMNS
+from vmhan.training.posts.shuffled_images import VISUAL_COLUMNS, with_shuffled_images
+from vmhan.training.posts.streaming import load_streamed
+from vmhan.training.posts.unlisted import with_unlisted_pairs
+from vmhan.training.posts.visual_dropout import VisualDropoutCollator
 
 
 __all__ = ["FEATURE_COLUMNS", "data_record", "load_posts", "make_collator", "with_lengths"]

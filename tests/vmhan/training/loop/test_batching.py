@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vmhan.training.arguments import RunArguments
-from vmhan.training.batching import PLANS, TokenBudgetSampler, split_to
-from vmhan.training.data import with_lengths
+from vmhan.training.loop.batching import PLANS, TokenBudgetSampler, split_to
+from vmhan.training.posts.data import with_lengths
 
 
 ROWS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), min_size=1, max_size=60)

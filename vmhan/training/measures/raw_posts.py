@@ -13,7 +13,7 @@ from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.direction import symmetric_relations
 from vmhan.scoring.facts import PostFacts, post_facts, scored_facts
 from vmhan.scoring.precision import Rows, pairs_table, precision_table
-from vmhan.training.trainer import real_pairs
+from vmhan.training.loop.trainer import real_pairs
 
 
 __all__ = ["FEATURES", "ask", "named_pairs", "posts_table", "precision_tables", "raw_question", "scored_posts"]

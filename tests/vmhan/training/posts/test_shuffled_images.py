@@ -9,8 +9,8 @@ from PIL import Image
 from datasets_scripts.leaks import ORDER_BLIND, leak_status, mark_leaky, mark_protocol, protocol_of
 from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
 from vmhan.training.arguments import DataArguments, RunArguments
-from vmhan.training.data import load_posts
-from vmhan.training.shuffled_images import VISUAL_COLUMNS, another_post, with_shuffled_images
+from vmhan.training.posts.data import load_posts
+from vmhan.training.posts.shuffled_images import VISUAL_COLUMNS, another_post, with_shuffled_images
 
 
 LABELS = ["None", "peer"]

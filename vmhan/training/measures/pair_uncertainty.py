@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.uncertainty import monte_carlo_probabilities, uncertainty
 from vmhan.scoring.predictions import UNCERTAINTIES
-from vmhan.training.trainer import RelationTrainer
+from vmhan.training.loop.trainer import RelationTrainer
 
 
 __all__ = ["pair_uncertainties"]

@@ -5,7 +5,7 @@ import pytest
 
 from datasets_scripts.leaks import ORDER_BLIND, mark_protocol
 from datasets_scripts.schema import new_pair, new_post, post_features, with_hypergraph
-from vmhan.training.unlisted import with_unlisted_pairs
+from vmhan.training.posts.unlisted import with_unlisted_pairs
 
 
 LABELS = ["peer", "None", "born"]

@@ -1,0 +1,3 @@
+"""The model and the processor that a run trains, with their first weights."""
+
+__all__ = []

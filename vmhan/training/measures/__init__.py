@@ -1,0 +1,3 @@
+"""What a run's model is asked on its evaluation splits, beside the scores of the Trainer."""
+
+__all__ = []
