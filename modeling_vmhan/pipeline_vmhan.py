@@ -159,6 +159,8 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 options[name] = read_value(value, OPTIONS[name], name)
         if isinstance(options.get("mentions"), (str, Pipeline)):
             options["mentions"] = _finder_by(options["mentions"], self.device)
+        if options.get("min_precision") is not None and not self.model.config.precision_table:
+            least_score(None, options["min_precision"])  # an error of the call, and of no post
         if isinstance(options.get("type_constraints"), dict):
             options["type_constraints"] = read_constraints(options["type_constraints"], self.model.config.labels)
         return tuple({name: options[name] for name in names if name in options} for names in STEPS)

@@ -48,7 +48,8 @@ GRAPHS = {  # that a format writes, in the place of --output's suffix; GraphML i
     "triples": (".graphml",),
     "graph": (".jsonld", ".nodes.csv", ".relationships.csv", ".png", ".graphml"),
 }
-OF_FACTS = ("mentions", "min_score", "min_precision", "all_pairs")  # options of the pipeline, left out where None
+# Options of the pipeline, left out where None.
+OPTIONAL = ("mentions", "min_score", "min_precision", "all_pairs", "num_samples")
 STANDARD = Path("-")  # standard input or output
 
 
@@ -123,6 +124,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--min_score", type=float, help="no facts of raw posts or mentions with a lower score")
     parser.add_argument("--min_precision", type=float, help="the same, by the precision that it had on validation")
     parser.add_argument("--all_pairs", action="store_true", default=None, help="facts with no relation as well")
+    parser.add_argument("--num_samples", type=int, help="Monte Carlo samples for uncertainty (default 0: none)")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="who answers: this process, or Ray workers")
     parser.add_argument("--num_workers", type=_positive, default=1, help="of Ray, one a device (default 1)")
@@ -194,10 +196,10 @@ def _device(text: str) -> torch.device:
 def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline | DetectingPipeline:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
-    of_facts = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
-    if "mentions" in of_facts:
-        of_facts["mentions"] = find_mention_finder(of_facts["mentions"])
-    pipe = transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **of_facts)
+    optional = {name: value for name in OPTIONAL if (value := getattr(arguments, name)) is not None}
+    if "mentions" in optional:
+        optional["mentions"] = find_mention_finder(optional["mentions"])
+    pipe = transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **optional)
     detector = detector_of(arguments.detector, pipe.model.config, device=str(pipe.device))
     return pipe if detector is None else DetectingPipeline(pipe, detector)
 
@@ -217,7 +219,7 @@ def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline | Det
         "device": str(pipe.device),
         "detector": pipe.detector.description if isinstance(pipe, DetectingPipeline) else None,
         **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
-        **{name: getattr(arguments, name) for name in OF_FACTS},
+        **{name: getattr(arguments, name) for name in OPTIONAL},
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 

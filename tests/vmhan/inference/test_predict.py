@@ -166,7 +166,24 @@ def test_options_of_facts_reach_the_pipeline(folder, tmp_path):
     assert {row["score"] for row in facts("--min_score", str(least))} == {least}
     arguments = ["--mentions", "NAME", "--min_precision", "0.8"]
     read = predict_command.parse_arguments([str(folder / "model"), str(source), "--output", "x.jsonl", *arguments])
-    assert [getattr(read, name) for name in predict_command.OF_FACTS] == ["NAME", None, 0.8, None]
+    assert [getattr(read, name) for name in predict_command.OPTIONAL] == ["NAME", None, 0.8, None, None]
+    command = [str(folder / "model"), str(source), "--output", str(tmp_path / "none.jsonl"), "--min_precision", "0.8"]
+    with pytest.raises(ValueError, match="precision_table"):  # before any row is asked
+        predict_command.main(command)
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_samples_of_the_uncertainty_are_drawn_on_request(folder, tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(2)[1:])
+
+    def uncertainty(*flags):
+        command = [str(folder / "model"), str(source), "--output", str(tmp_path / "out.jsonl"), "--device", "cpu"]
+        assert predict_command.main([*command, *flags]) == 0
+        return lines_of(tmp_path / "out.jsonl")[0]["uncertainty"]
+
+    drawn = ("monte_carlo_score", "mutual_information")
+    assert [uncertainty()[name] for name in drawn] == [None, None]
+    assert None not in [uncertainty("--num_samples", "8", "--overwrite")[name] for name in drawn]
 
 
 def test_mentions_are_found_by_what_is_named(folder, tmp_path, monkeypatch):

@@ -389,9 +389,12 @@ def test_each_parameter_has_its_rate_and_only_matrices_decay(parsed, posts, tmp_
         torch.testing.assert_close(parameter, torch.full_like(parameter, 1 - rate * decay), msg=name)
 
 
-@pytest.mark.parametrize(("capability", "bf16", "warns"), [("AVX2", True, 1), ("AVX2", False, 0), ("AVX512", True, 0)])
+@pytest.mark.parametrize(
+    ("capability", "bf16", "warns"),
+    [("avx2", True, 1), ("avx512_f", True, 1), ("avx2", False, 0), ("avx512_bf16", True, 0), ("amx_bf16", True, 0)],
+)
 def test_bf16_on_a_processor_that_emulates_it_is_warned_of(tmp_path, monkeypatch, caplog, capability, bf16, warns):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True})
     run_args = RunArguments(output_dir=str(tmp_path), use_cpu=True, bf16=bf16)
     trainer = RelationTrainer(model=nn.Linear(1, 1), args=run_args)
     monkeypatch.setattr(trainer, "train", lambda **_: SimpleNamespace(metrics={"said": caplog.text}))

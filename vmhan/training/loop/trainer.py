@@ -19,6 +19,7 @@ from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import rotate_checkpoints, seed_worker
 
 from modeling_vmhan.decision import UNFITTED, DecisionRule
+from modeling_vmhan.frozen import fast_dtype
 from vmhan.scoring.calibration import softmax
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
@@ -246,11 +247,10 @@ def train(trainer: RelationTrainer, run_args: RunArguments) -> dict[str, float]:
     """
     resume = _resume(trainer, run_args)
     logger.info("training starts from %s", resume or "the beginning")
-    # PyTorch has no fast bfloat16 product for an x86 CPU without AVX-512: a step takes about ten times float32's
-    capability = torch.backends.cpu.get_cpu_capability()
+    # emulated, a step takes three times float32's with AVX-512, and about ten times without
     is_bf16_on_cpu = trainer.accelerator.mixed_precision == "bf16" and run_args.device.type == "cpu"
-    if is_bf16_on_cpu and capability in ("AVX2", "NO AVX"):
-        logger.warning("bf16 is many times slower than float32 on this CPU (%s): pass --bf16 false", capability)
+    if is_bf16_on_cpu and fast_dtype(run_args.device) != torch.bfloat16:
+        logger.warning("bf16 is many times slower than float32 on this CPU, which emulates it: pass --bf16 false")
     clock = EpochClock()
     trainer.add_callback(clock)
     metrics = trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
