@@ -60,7 +60,8 @@ def post_graph(pairs: Sequence[PairSlots], name: str, given: Sequence[PostHypere
     """
     if len(pairs) > MOST_PAIRS:
         rule = f"{name}: a post must have at most {MOST_PAIRS} pairs in one hypergraph (hypergraph_scope='post')"
-        raise ValueError(f"{rule}, received {len(pairs)}: ask about fewer `pairs` or `mentions`, or train with hypergraph_scope='pair'.")
+        fix = "ask about fewer pairs or mentions, or train with hypergraph_scope='pair'"
+        raise ValueError(f"{rule}, received {len(pairs)}: {fix}.")
     of_pairs = [[node for group in pair.groups for node in group if node.place != -1] for pair in pairs]
     nodes = post_nodes_of(of_pairs)
     number = {node: i for i, node in enumerate(nodes)}

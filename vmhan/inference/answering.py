@@ -21,8 +21,9 @@ __all__ = [
 
 # An error of the machine, after which every later row would fail as well (torch before 2.8 has no name for it).
 MACHINE_FAILED = (getattr(torch, "AcceleratorError", MemoryError), MemoryError)
-ROWS_A_JOB = 256  # of Ray, at least, in whole batches: few enough to be done again
-MAX_JOBS = 1000  # each looks for its first row from the start of the file
+ROWS_A_JOB = 256  # of Ray, in whole batches: few enough to be done again; fewer where not every worker would get
+JOBS_A_WORKER = 4  # so many, and more where the file would make more jobs than
+MAX_JOBS = 1000  # as each looks for its first row from the start of the file
 
 Question = dict[str, Any]
 Pipe = Callable[..., list]
@@ -103,7 +104,7 @@ def answer_on_ray(
     file of `total` rows, and compute on as many threads as this process would. `run_in_order` describes the last two
     arguments.
     """
-    rows = rows_of_a_job(total - skip, batch_size)
+    rows = rows_of_a_job(total - skip, batch_size, num_workers)
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
     options = {"batch_size": batch_size, "with_post": with_post}
     make_worker = partial(_Answerer, load_pipe, path, image_root, torch.get_num_threads(), **options)
@@ -111,9 +112,10 @@ def answer_on_ray(
         yield Answered(*answered)
 
 
-def rows_of_a_job(total: int, batch_size: int) -> int:
-    """How many of `total` rows a Ray worker answers at a time."""
-    return math.ceil(max(ROWS_A_JOB, total / MAX_JOBS) / batch_size) * batch_size
+def rows_of_a_job(total: int, batch_size: int, workers: int) -> int:
+    """How many of `total` rows one of Ray's `workers` answers at a time."""
+    rows = max(min(ROWS_A_JOB, total / (JOBS_A_WORKER * workers)), total / MAX_JOBS)
+    return max(math.ceil(rows / batch_size), 1) * batch_size
 
 
 class _Answerer:

@@ -170,11 +170,11 @@ def estimate(sample: Sample, *, total: int, batch_size: int, start: float, worke
     answer, record = sample.a_row(*(part for part in PARTS if part != "write")), sample.a_row("write")
     alone = answer + record
     by_part.append(("all", f"{1000 * alone:,.2f}", f"{1 / alone:,.0f}", f"of {sample.rows:,} rows, one process"))
-    rows = min(rows_of_a_job(total, batch_size), total)
-    job = {"job": rows * answer, "record": rows * record, "start": start}
     by_workers = [("workers", "minutes", "rows a second", "memory, GB", "")]
     for count in sorted({*WORKERS, workers}):
         is_one = count == 1  # this process, without Ray
+        rows = min(rows_of_a_job(total, batch_size, count), total)
+        job = {"job": rows * answer, "record": rows * record, "start": start}
         seconds = start + total * alone if is_one else run_seconds(math.ceil(total / rows), workers=count, **job)
         memory = sample.memory * (count + (not is_one)) / 1e9
         of_gpu = f"and {sample.gpu_memory / 1e9:.1f} of each GPU" if sample.gpu_memory else ""

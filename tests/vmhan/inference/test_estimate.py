@@ -10,7 +10,23 @@ from PIL import Image
 from modeling_vmhan.frozen import FrozenEncoder
 from vmhan import cli
 from vmhan.inference import estimate as estimating
+from vmhan.inference.answering import rows_of_a_job
 from vmhan.inference.estimate import Parts, Sample, estimate, run_seconds
+
+
+@pytest.mark.parametrize(
+    ("total", "batch_size", "workers", "expected"),
+    [
+        (1000, 16, 1, 256),
+        (1000, 16, 2, 128),  # four jobs a worker
+        (1000, 16, 64, 16),  # a whole batch
+        (100, 16, 512, 16),
+        (1_000_000, 16, 8, 1008),  # a thousand jobs
+        (300, 512, 1, 512),
+    ],
+)
+def test_every_worker_gets_jobs_of_whole_batches(total, batch_size, workers, expected):
+    assert rows_of_a_job(total, batch_size, workers) == expected
 
 
 @pytest.mark.parametrize(
