@@ -4,15 +4,18 @@ A finder is a function of a text that returns `Mention`s, spans of its character
 takes any.
 """
 
+import argparse
 from typing import Any
 
 from modeling_vmhan.mention_finders import MentionFinder, of_whole_words, token_classification_finder
 from modeling_vmhan.mentions import Mention
 
 
-__all__ = ["FINDERS", "GLINER_LABELS", "find_mention_finder", "gliner_finder", "spacy_finder"]
+__all__ = ["FINDERS", "GLINER_LABELS", "OF_FACTS", "find_mention_finder", "gliner_finder", "options_of_facts"]
+__all__ += ["spacy_finder"]
 
 SPACY, GLINER = "spacy:", "gliner:"
+OF_FACTS = ("mentions", "min_score", "min_precision", "all_pairs")  # options of the pipeline
 FINDERS = "spacy:PIPELINE, gliner:MODEL[:LABEL,LABEL], or a token classification model"
 GLINER_LABELS = ("person", "organization", "location", "miscellaneous")
 GLINER_THRESHOLD = 0.5  # GLiNER's own
@@ -33,6 +36,12 @@ def find_mention_finder(name: str) -> MentionFinder:
         model, _, labels = name.removeprefix(GLINER).partition(":")
         return gliner_finder(model, *(label.strip() for label in labels.split(",") if label.strip()))
     return token_classification_finder(name)
+
+
+def options_of_facts(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of OF_FACTS that are given, with the finder in the place of its name."""
+    options = {name: value for name in OF_FACTS if (value := getattr(arguments, name)) is not None}
+    return options | ({"mentions": find_mention_finder(options["mentions"])} if "mentions" in options else {})
 
 
 def spacy_finder(pipeline: str) -> MentionFinder:

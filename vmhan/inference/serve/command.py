@@ -23,16 +23,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code, 0 after Ctrl-C or SIGTERM."""
     arguments = parse_arguments(argv)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    from vmhan.inference.command import load_pipeline
     from vmhan.inference.serve.engine import Settings, served
     from vmhan.inference.serve.requests import Limits
+    from vmhan.inference.torch_backend import load_pipeline
     from vmhan.training.checkpoints import check_model_folder
 
     check_model_folder("MODEL", arguments.model)
     model = str(Path(arguments.model).absolute()) if Path(arguments.model).is_dir() else arguments.model
     of_pipe = {name: getattr(arguments, name) for name in ("trust_remote_code", "mentions", "detector")}
     defaults = {"device": None, "top_k": 5, "abstain_below": 0.0}
-    defaults |= dict.fromkeys(("min_score", "min_precision", "all_pairs"))
+    defaults |= dict.fromkeys(("min_score", "min_precision", "all_pairs", "num_samples"))
     load = partial(load_pipeline, argparse.Namespace(model=model, **of_pipe, **defaults))
     limits = {name: getattr(arguments, name) for name in Limits.__dataclass_fields__}
     settings = {name: getattr(arguments, name) for name in Settings.__dataclass_fields__ if name != "limits"}
