@@ -22,8 +22,8 @@ from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 
 __all__ = [
-    "ENCODERS", "STEP_PARTS", "Bench", "Competitor", "bare_competitor", "load_encoder", "preset_competitor",
-    "step_in_parts",
+    "ENCODERS", "STEP_PARTS", "Bench", "Competitor", "bare_competitor", "encode_sentences", "load_encoder",
+    "preset_competitor", "step_in_parts",
 ]  # fmt: skip
 
 # Shapes of the encoders with random weights; "offline" is all-MiniLM-L6-v2 with its own.
@@ -52,6 +52,12 @@ def load_encoder(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         encoder = AutoModel.from_config(BertConfig(vocab_size=len(tokenizer), **shape), add_pooling_layer=False)
     encoder.resize_token_embeddings(len(tokenizer))
     return encoder, tokenizer
+
+
+def encode_sentences(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, posts: Iterable[Post]) -> Tensor:
+    """States (B, T, D) of the posts' sentences alone, padded to the longest; on the CPU, wherever the encoder is."""
+    texts = [" ".join(post["tokens"]) for post in posts]
+    return encoder(**tokenizer(texts, padding=True, return_tensors="pt").to(encoder.device))[0].cpu()
 
 
 @dataclass

@@ -15,6 +15,7 @@ least and the median cosine of all regions' features to those of the encoder in 
 
 import argparse
 import copy
+import io
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ import torch
 import transformers
 from PIL import Image
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
-from benchmarks.competitors import load_encoder
+from benchmarks.competitors import MAX_LENGTH, load_encoder
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import take_turns
 from datasets_scripts.builders.building import build
@@ -32,11 +34,11 @@ from datasets_scripts.builders.postcards import Postcards
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.frozen import FrozenEncoder
 from modeling_vmhan.images import image_size
-from modeling_vmhan.weights import load_region_encoder
+from modeling_vmhan.weights import load_region_encoder, resized
 from vmhan.scoring.scorer import score
 
 
-__all__ = ["main"]
+__all__ = ["load_pictures", "main", "make_pipeline", "pixels_of", "three_boxes"]
 
 TEXT = "Ann met Bob in Paris"
 
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.set_verbosity_error()
-    pipe = make_pipeline(arguments.size)
+    pipe = two_layers(arguments.size)
     posts = make_posts(arguments.images, arguments.posts)
     encoder = pipe.model.vmhan.vision_encoder
     about: dict[str, Any] = {"pictures": arguments.images and len(posts), "vision weights": "random:0"}
@@ -68,30 +70,54 @@ def main(argv: list[str] | None = None) -> None:
     print(write_report(arguments.output_dir, "pictures", argv, about, tables))
 
 
-def make_pipeline(size: int) -> MultimodalRelationClassificationPipeline:
+def two_layers(size: int) -> MultimodalRelationClassificationPipeline:
     text_encoder, tokenizer = load_encoder("offline")
     del text_encoder.encoder.layer[2:]
     text_encoder.config.num_hidden_layers = 2
     encoder, transform = load_region_encoder("vgg16", "random:0")
-    fields = {"vision_encoder": "vgg16", "image_transform": {**transform.to_dict(), "size": size}}
-    fields |= {"entity_representation": "packed", "id2label": {0: "None", 1: "peer"}}
-    model = VMHANForRelationClassification.from_text_encoder(text_encoder, vision=(encoder, transform), **fields)
-    processor = VMHANProcessor.for_config(model.config, tokenizer)
+    fields = {"vision_encoder": "vgg16", "vision": (encoder, resized(transform, size))}
+    return make_pipeline(text_encoder, tokenizer, id2label={0: "None", 1: "peer"}, **fields)
+
+
+def make_pipeline(
+    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, **fields: Any
+) -> MultimodalRelationClassificationPipeline:
+    """A packed VM-HAN around the encoder; `fields` are those of `VMHANConfig`, and `vision` of `from_text_encoder`."""
+    fields = {"entity_representation": "packed", **fields}
+    model = VMHANForRelationClassification.from_text_encoder(text_encoder, **fields)
+    processor = VMHANProcessor.for_config(model.config, tokenizer, max_length=MAX_LENGTH)
     return MultimodalRelationClassificationPipeline(model, processor, device="cpu")
 
 
-def make_posts(folder: Path | None, count: int) -> list[dict[str, Any]]:
-    """A post for each picture, which is the bytes of its file, or for so many drawn ones."""
+def load_pictures(folder: Path | None, count: int | None) -> list[bytes]:
+    """The bytes of the first `count` JPEG files of a folder at any depth (None: of all), or of as many drawn ones.
+
+    ValueError for a folder with fewer.
+    """
     if folder is None:
-        pictures: list[Any] = [Image.effect_noise((800, 600), 60 + i).convert("RGB") for i in range(count)]
-    else:
-        pictures = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))]
-    posts = []
-    for picture in pictures:
-        w, h = image_size(picture)
-        boxes = [[0, 0, 0.5 * w, 0.6 * h], [0.3 * w, 0.2 * h, 0.9 * w, 0.9 * h], [0.5 * w, 0.5 * h, w, h]]
-        posts.append({"text": TEXT, "head": "Ann", "tail": "Bob", "image": picture, "boxes": boxes})
-    return posts
+        drawn = [io.BytesIO() for _ in range(count or 0)]
+        for i, file in enumerate(drawn):
+            Image.effect_noise((800, 600), 60 + i).convert("RGB").save(file, format="JPEG")
+        return [file.getvalue() for file in drawn]
+    paths = sorted(folder.rglob("*.jpg"))[:count]
+    if not paths or len(paths) < (count or 0):
+        raise ValueError(
+            f"--images: expected a folder with at least {count or 1} .jpg files, received {folder} with {len(paths)}"
+        )
+    return [path.read_bytes() for path in paths]
+
+
+def three_boxes(picture: bytes) -> list[list[float]]:
+    """Boxes of three objects in a picture, in pixels."""
+    w, h = image_size(picture)
+    return [[0, 0, 0.5 * w, 0.6 * h], [0.3 * w, 0.2 * h, 0.9 * w, 0.9 * h], [0.5 * w, 0.5 * h, w, h]]
+
+
+def make_posts(folder: Path | None, count: int) -> list[dict[str, Any]]:
+    """A post for each picture of a folder, or for so many drawn ones."""
+    post = {"text": TEXT, "head": "Ann", "tail": "Bob"}
+    pictures = load_pictures(folder, count if folder is None else None)
+    return [{**post, "image": picture, "boxes": three_boxes(picture)} for picture in pictures]
 
 
 def pixels_of(pipe: MultimodalRelationClassificationPipeline, posts: list[dict[str, Any]]) -> dict[str, Any]:

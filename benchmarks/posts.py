@@ -19,7 +19,7 @@ from datasets_scripts.schema import post_features, with_hypergraph
 from vmhan.training.posts.data import FEATURE_COLUMNS
 
 
-__all__ = ["load_posts", "spread_over_lengths", "with_features", "with_pairs"]
+__all__ = ["load_posts", "spread_over_lengths", "text_alone", "with_features", "with_pairs"]
 
 NUM_OBJECTS = 3  # the paper's K
 BOX = (0.0, 0.0, 10.0, 10.0)
@@ -82,3 +82,11 @@ def with_features(
 def with_pairs(post: Post, count: int) -> Post:
     """Give the post `count` pairs, its own again and again: two pairs of the same mentions cost what others do."""
     return with_hypergraph({**post, "pairs": list(itertools.islice(itertools.cycle(post["pairs"]), count))})
+
+
+def text_alone(post: Post) -> Post:
+    """The post with nothing but its sentence and its pairs."""
+    return {
+        "tokens": post["tokens"],
+        "pairs": [{role: pair[role] for role in ("head", "tail")} for pair in post["pairs"]],
+    }

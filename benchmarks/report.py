@@ -17,6 +17,9 @@ from vmhan.training.environment import describe_environment
 __all__ = ["Row", "Table", "draw", "markdown", "write_report"]
 
 
+WIDE = 20  # ratios so many times apart have a logarithmic axis
+
+
 @dataclass(frozen=True)
 class Row:
     """What was measured of one subject: for each measure a number a round; the row of the same table that its ratios
@@ -77,24 +80,38 @@ def markdown(table: Table) -> str:
     return markdown_table(header, lines, align=["---"] + ["---:"] * (len(header) - 1))
 
 
+def _names(table: Table) -> list[str]:
+    if len({row.against for row in table.rows.values()}) == 1:
+        return list(table.rows)
+    return [name if name == row.against else f"{name} / {row.against}" for name, row in table.rows.items()]
+
+
 def _cell(quartiles: Any, pattern: str) -> str:
     low, median, high = (format(value, pattern) for value in quartiles)
     return f"{median} ({low} to {high})"
 
 
 def draw(path: Path, tables: Mapping[str, Table]) -> None:
-    """Draw an axis for each table and a dot with quartiles for each row: the ratio of its first measure."""
+    """Draw an axis for each table and a dot with quartiles for each row: the ratio of its first measure. Where rows of
+    a table have several references, a row is named with its own.
+    """
     height = 1.3 + 0.3 * max(len(table.rows) for table in tables.values())
     with picture(path, width=1.6 + 4.2 * len(tables), height=height) as figure:
+        names: list[str] = []
         for axes, (title, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items()):
-            measure = next(iter(next(iter(table.rows.values())).values))
+            measure, medians = next(iter(next(iter(table.rows.values())).values)), []
             for place, (name, row) in enumerate(table.rows.items()):
                 low, median, high = ratio(row.values[measure], table.rows[row.against].values[measure])
+                medians.append(median)
                 colour = GREY if name == row.against else BLUE
                 axes.errorbar(median, place, xerr=[[median - low], [high - median]], marker="o", color=colour)
                 axes.annotate(f"{median:.2f}", (high, place), xytext=(7, 0), textcoords="offset points", va="center")
             axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
-            axes.set_yticks(range(len(table.rows)), list(table.rows))
+            if max(medians) > WIDE * min(medians):
+                axes.set_xscale("log")
+                axes.xaxis.set_major_formatter("{x:g}")
+            before, names = names, _names(table)
+            axes.set_yticks(range(len(names)), [""] * len(names) if names == before else names)
             axes.invert_yaxis()
             axes.margins(x=0.2)
             axes.set(title=title, xlabel=f"{measure}, ratio")

@@ -35,12 +35,13 @@ from benchmarks.competitors import (
     Bench,
     Competitor,
     bare_competitor,
+    encode_sentences,
     load_encoder,
     preset_competitor,
     step_in_parts,
 )  # fmt: skip
 from benchmarks.memory import measure_runs
-from benchmarks.posts import Post, load_posts, with_features, with_pairs
+from benchmarks.posts import load_posts, text_alone, with_features, with_pairs
 from benchmarks.report import Row, Table, write_report
 from benchmarks.timing import CLOCKS, take_turns
 from modeling_vmhan import MultimodalRelationClassificationPipeline
@@ -170,23 +171,19 @@ def break_down(competitors: dict[str, Competitor], bench: Bench, rounds: int, cl
 
 
 def measure_latency(bench: Bench, stored, arguments) -> Tables:
-    built, encoder = preset_competitor(bench), bench.encoder
+    built = preset_competitor(bench)
     device = torch.device(arguments.device)
     pipe = MultimodalRelationClassificationPipeline(built.model, built.processor, device=device)
     names = ("tokens", "boxes", "object_labels", "caption", "image_phrases", "pairs", "image_features")
     posts = [{name: post[name] for name in (*names, "object_features")} for post in bench.posts]
 
-    def encode(given):
-        texts = [" ".join(post["tokens"]) for post in given]
-        return encoder(**bench.tokenizer(texts, padding=True, return_tensors="pt").to(device))[0].cpu()
-
     text = preset_competitor(bench, preset="text_only")
     of_text = MultimodalRelationClassificationPipeline(text.model, text.processor, device=device)
     subjects = {
-        "encoder": encode,
+        "encoder": partial(encode_sentences, bench.encoder, bench.tokenizer),
         "model": lambda given: built.model(**built.processor(given).to(device)).logits.cpu(),
         "pipeline": lambda given: pipe(given, batch_size=len(given)),
-        "text pipeline": lambda given: of_text([_text_alone(post) for post in given], batch_size=len(given)),
+        "text pipeline": lambda given: of_text([text_alone(post) for post in given], batch_size=len(given)),
     }
     built.model.eval()
     sizes = {"one post": 1, f"{bench.batch_size} posts": bench.batch_size}
@@ -196,11 +193,6 @@ def measure_latency(bench: Bench, stored, arguments) -> Tables:
         with torch.no_grad():
             times, work = take_turns(turns, arguments.rounds), {"posts": sum(map(len, batches))}
         yield f"latency/{title}", Table({name: Row(times[name], "encoder", work) for name in turns}, "posts")
-
-
-def _text_alone(post: Post) -> Post:
-    pairs = [{role: pair[role] for role in ("head", "tail")} for pair in post["pairs"]]
-    return {"tokens": post["tokens"], "pairs": pairs}
 
 
 def measure_memory(bench: Bench, stored, arguments) -> Tables:
