@@ -104,7 +104,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="folder of MNRE; postcards are drawn when left out")
     parser.add_argument("--images", type=Path, help="a folder of pictures, at any depth; drawn when left out")
     parser.add_argument("--posts", type=int, default=16, help="posts of a batch")
-    parser.add_argument("--singles", type=int, default=4, help="how many of them are answered one at a time, too")
+    parser.add_argument("--singles", type=int, default=2, help="how many of them are answered one at a time, too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=224, help="S in pixels")
     parser.add_argument("--threads", type=int, default=1)

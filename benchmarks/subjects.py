@@ -106,7 +106,7 @@ def vit_subject(
 def hvpnet(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: dict, size: int) -> Subject:
     """HVPNeT with ResNet-50 over the picture and the boxes."""
     fields = {"baseline": "hvpnet", "pyramid": "resnet50", "visual_feature_size": FEATURE_SIZES["resnet50"]}
-    config = BaselineConfig(text_config=encoder.config, id2label=labels, **fields)
+    config = BaselineConfig(text_config=encoder.config, id2label=labels, num_objects=NUM_OBJECTS, **fields)
     transform = pyramid_transform(size).to_dict()
     processor = VMHANProcessor.for_config(config, tokenizer, max_length=MAX_LENGTH, image_transform=transform)
     model = build_baseline(config, text_encoder=encoder, pyramid_weights="random:0")

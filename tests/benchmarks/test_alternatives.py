@@ -14,6 +14,7 @@ from benchmarks.pictures import load_pictures
 from benchmarks.vlm import Count, Rates, count
 from datasets_scripts.builders.building import build
 from modeling_vmhan.vgg16 import VGG16RegionEncoder
+from vmhan.baselines.pyramid import PyramidEncoder
 
 
 REFERENCES = {
@@ -93,6 +94,14 @@ def test_only_pictures_that_are_new_are_encoded(two_posts, thin_vgg16, monkeypat
         encoded.clear()
         made["VM-HAN, seen before"](two_posts)
     assert encoded == []
+
+
+def test_hvpnet_sees_the_picture_and_its_boxes(two_posts, monkeypatch):
+    encoded, forward = [], PyramidEncoder.forward
+    monkeypatch.setattr(PyramidEncoder, "forward", lambda *given: encoded.append(len(given[1])) or forward(*given))
+    with torch.no_grad():
+        scores = subjects.hvpnet(*load_encoder("tiny"), LABELS, size=32)(two_posts)
+    assert encoded == [8] and scores.shape == (3, 2)
 
 
 def test_clip_reads_a_text_for_each_relation_of_a_pair(two_posts):
