@@ -6,11 +6,13 @@ import json
 
 import pytest
 import torch
+from paths import ROOT
 from PIL import Image
 
 from benchmarks import alternatives, posts, subjects
 from benchmarks.competitors import load_encoder
 from benchmarks.pictures import load_pictures
+from benchmarks.timing import ratio
 from benchmarks.vlm import Count, Rates, count
 from datasets_scripts.builders.building import build
 from modeling_vmhan.vgg16 import VGG16RegionEncoder
@@ -131,3 +133,20 @@ def test_wrong_rates_and_folders_are_named(tmp_path, capsys):
     (tmp_path / "one.jpg").write_bytes(jpeg(8, 8))
     with pytest.raises(ValueError, match=r"--images: .*at least 2.*with 1"):
         load_pictures(tmp_path, 2)
+
+
+def test_the_page_says_what_its_run_measured():
+    page, folder = (ROOT / "docs/speed/README.md").read_text(encoding="utf-8"), ROOT / "docs/speed/alternatives"
+    report = json.loads((folder / "alternatives.json").read_text(encoding="utf-8"))
+    many, one = report["rounds"].values()
+    for name, against in REFERENCES.items():
+        if name == against:
+            continue
+        cells = []
+        for table in (one, many):
+            low, median, high = ratio(table[name]["values"]["time"], table[against]["values"]["time"])
+            cells.append(f"{median:.2f} ({low:.2f} to {high:.2f})")
+        assert f"| {name} | {against} | {' | '.join(cells)} |" in page
+    asked = report["about"]["VLM, 16 posts"]
+    said = "{requests} requests with {text:,} tokens of text and {image:,} of pictures, {written} tokens of answers"
+    assert said.format(**asked) in " ".join(page.split())
