@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny import ALL_MODES
 from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_vmhan import PRESETS, VMHANForRelationClassification
 from modeling_vmhan.graph_layers import (
@@ -84,6 +85,31 @@ def test_the_whole_model_is_one_graph_for_batches_of_any_size(scope, make_model,
         torch.testing.assert_close(output.logits, expected.logits)
         torch.testing.assert_close(output.loss, expected.loss)
     assert counter.frame_count == 1
+
+
+class Products(TorchDispatchMode):
+    """The operands of every batched matrix product."""
+
+    def __init__(self):
+        super().__init__()
+        self.operands = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.bmm.default:
+            self.operands.append(args)
+        return function(*args, **(kwargs or {}))
+
+
+def test_no_gradient_multiplies_transposed_scores_by_transposed_states():
+    """MKL takes sixty times as long over 160 such products of 5 x 6 by 6 x 96 as over others."""
+    mean, d_head = torch.randn(3, 6, 64).requires_grad_(), 32
+    incidence = torch.ones(3, 6, 5, dtype=torch.bool)
+    layer = VariationalHypergraphAttention(hidden_size=2 * d_head, num_heads=2)
+    variance = mean.square() + 1
+    with Products() as products:
+        layer(mean, variance, *initial_hyperedges(mean, variance, incidence), incidence).node_mean.sum().backward()
+    wide = [operands for operands in products.operands if operands[1].shape[-1] == d_head]
+    assert wide and not [operands for operands in wide if all(each.stride(-2) == 1 for each in operands)]
 
 
 @pytest.mark.parametrize(("name", "families"), [*((name, PAPER) for name in LAYERS), ("vhan", ("pairwise",))])
