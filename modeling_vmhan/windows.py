@@ -11,7 +11,7 @@ from .words import Span
 __all__ = ["MARKERS", "PAIRS_A_ROW", "Window", "all_windows", "choose_windows", "insert_markers", "with_fewer_pairs"]
 
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
-PAIRS_A_ROW = 128  # of a packed row at most, whose length, and with its square the memory, grows with them
+PAIRS_A_ROW = 64  # of a packed row at most, with whose square its attention grows: a second row costs a sentence
 GRID = 4  # places of a window's start in the length of a window
 
 
@@ -46,11 +46,12 @@ def choose_windows(length: int, hulls: list[Span], budget: int, *, one_pair_each
 
 
 def with_fewer_pairs(windows: list[Window], most: int) -> list[Window]:
-    """The windows, each as often as it takes for none to have more than `most` pairs."""
+    """The windows, each as often as it takes for none to have more than `most` pairs, which are shared out evenly."""
     return [
-        window._replace(pairs=window.pairs[first : first + most])
+        window._replace(pairs=window.pairs[row * len(window.pairs) // rows : (row + 1) * len(window.pairs) // rows])
         for window in windows
-        for first in range(0, len(window.pairs), most)
+        for rows in [-(-len(window.pairs) // most)]
+        for row in range(rows)
     ]
 
 
