@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()  # no weights of a pooler are missed here
-    AttentionInterface.register("none", lambda module, query, *others, **kwargs: (query.transpose(1, 2), None))
+    AttentionInterface.register("none", no_attention)
     posts, relations = load_posts(arguments.data_dir, BATCH_SIZE, batches=1)
     with tempfile.TemporaryDirectory() as folder:
         stored = list(with_features(posts, relations, Path(folder), feature_size=FEATURE_SIZE))
@@ -73,6 +74,11 @@ def with_sentences(bench: Bench, representation: str, pairs: int, pairs_per_batc
     bench.batch_size = max(1, pairs_per_batch // pairs)
     posts = [with_pairs(post, pairs) for post in bench.posts[: bench.batch_size]]
     return preset_competitor(bench, representation, posts=posts)
+
+
+def no_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any):
+    """Each token's own sum, (S, T, heads, d_head), through which all weights get gradients."""
+    return (query + key + value).transpose(1, 2), None
 
 
 def best(work: Callable[[], Any], times: int = 10) -> float:
