@@ -28,9 +28,9 @@ from model_cards.files import write_json
 from model_cards.run_metadata import read_metadata
 from model_cards.tables import markdown_table
 from modeling_vmhan.mentions import Mention
-from modeling_vmhan.pipeline_vmhan import TASK
 from modeling_vmhan.posts import sentence_of
 from modeling_vmhan.questions import read_question
+from modeling_vmhan.registration import TASK
 from modeling_vmhan.words import tokens_of_span
 from vmhan.evaluation.run_posts import load_run_posts
 from vmhan.inference.mention_finders import find_mention_finder

@@ -32,7 +32,7 @@ from benchmarks.posts import load_posts
 from benchmarks.timing import ratio, spread, take_turns
 from model_cards.files import write_json
 from model_cards.tables import markdown_table
-from modeling_vmhan.pipeline_vmhan import TASK
+from modeling_vmhan.registration import TASK
 from vmhan.inference.serve.engine import Settings, served
 from vmhan.training.environment import describe_environment
 

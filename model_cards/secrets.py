@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from modeling_vmhan.addresses import shown_url
+
 
 __all__ = ["is_secret", "without_secrets"]
 
@@ -54,7 +56,5 @@ def _shown(match: re.Match) -> str:
     address = match[0]
     if not re.search(r"[@?#]", address):
         return address
-    from modeling_vmhan.addresses import shown_url  # here, as it brings in torch
-
     end = len(address.rstrip(AFTER))
     return shown_url(address[:end]) + address[end:]

@@ -1,13 +1,6 @@
 """vmhan: Variational Multi-Modal Hypergraph Attention Network (IJCAI 2025) for multi-modal relation extraction."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .configuration_vmhan import PRESETS, VMHANConfig
-from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
-from .outputs import VMHANModelOutput, VMHANRelationOutput
-from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
-from .processing_vmhan import VMHANCollator, VMHANProcessor
+import importlib
 
 
 __all__ = [
@@ -22,19 +15,11 @@ __all__ = [
     "VMHANRelationOutput",
 ]
 
-AutoConfig.register("vmhan", VMHANConfig)
-AutoModel.register(VMHANConfig, VMHANForRelationClassification)
-AutoModelForSequenceClassification.register(VMHANConfig, VMHANForRelationClassification)
-AutoProcessor.register(VMHANConfig, VMHANProcessor)
-PIPELINE_REGISTRY.register_pipeline(
-    TASK,
-    pipeline_class=MultimodalRelationClassificationPipeline,
-    pt_model=AutoModelForSequenceClassification,
-    type="multimodal",
-)
 
-# Saved folders carry the code, so that they load with trust_remote_code=True where this package is not installed.
-VMHANConfig.register_for_auto_class()
-VMHANModel.register_for_auto_class("AutoModel")
-VMHANForRelationClassification.register_for_auto_class("AutoModelForSequenceClassification")
-VMHANProcessor.register_for_auto_class()
+def __getattr__(name: str):
+    """The public names, imported (with torch) and registered with transformers when one is first asked for: what reads
+    posts without a model does without both.
+    """
+    if name in __all__:
+        return getattr(importlib.import_module(".registration", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

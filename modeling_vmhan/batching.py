@@ -1,21 +1,29 @@
-"""Posts as `VMHANProcessor.encode` leaves them, and the tensors of a batch of them that are not of text.
+"""Posts as `PostEncoder.encode` leaves them, and the arrays of a batch of them that are not of text.
 
 Shapes are in modeling_vmhan.py's notation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+import numpy as np
 
 from .hyperedges import MEMBERSHIP_OF, PAIR_FAMILIES
-from .post_graph import PostGraph
+from .post_slots import PostGraph
 from .posts import pad_rows
 from .words import Span
 
 
-__all__ = ["EncodedPair", "EncodedPost", "given_incidence", "has_same_rows", "of_like_length", "visual_tensors"]
+__all__ = [
+    "EncodedPair",
+    "EncodedPost",
+    "given_incidence",
+    "has_same_rows",
+    "of_like_length",
+    "region_masks",
+    "visual_arrays",
+]
 
 PADDING_A_PASS = 64  # tokens, for the rows of posts that share a pass; on a CPU a pass of its own costs about as much
 TOKENS_A_PASS = 2**14  # with their padding: what bounds memory
@@ -39,15 +47,15 @@ class EncodedPair:
 
 @dataclass
 class EncodedPost:
-    """An encoded post, for `VMHANProcessor.collate` to pad: no tensor has a batch axis."""
+    """An encoded post, for `PostEncoder.collate` to pad: no array has a batch axis."""
 
     name: str
     rows: list[dict[str, list[int]]]
     pairs: list[EncodedPair]
-    image: Tensor | None = None  # (V,), the given features
-    objects: Tensor | None = None  # (O, V)
-    pixels: Tensor | None = None  # (1 + O, 3, S, S), or (1, 3, S, S) for an encoder that takes boxes
-    boxes: Tensor | None = None  # (O, 4), relative, with pixels
+    image: np.ndarray | None = None  # (V,), the given features
+    objects: np.ndarray | None = None  # (O, V)
+    pixels: Any = None  # a tensor, (1 + O, 3, S, S), or (1, 3, S, S) for an encoder that takes boxes
+    boxes: Any = None  # (O, 4), relative, with pixels
     graph: PostGraph | None = None  # of a model whose hypergraphs are of posts
     # for a model that finds mentions: the words' characters, and of each row (word, its first token's position)
     words: list[Span] = field(default_factory=list)
@@ -81,11 +89,11 @@ def of_like_length(posts: list[EncodedPost], *, padding: float = PADDING_A_PASS)
     return groups
 
 
-def given_incidence(pairs: list[EncodedPair], *, has_regions: bool) -> Tensor:
+def given_incidence(pairs: list[EncodedPair], *, has_regions: bool) -> np.ndarray:
     """The hyperedges of the data, (P, N, 5) bool, and those of equations 1 to 3 for pairs whose post has none."""
     memberships = [pair.membership or _usual_membership(pair, has_regions) for pair in pairs]
-    bits = torch.cat([pad_rows(list(group), 0) for group in zip(*memberships)], dim=1)  # (P, N)
-    return (bits.unsqueeze(-1) >> torch.arange(len(PAIR_FAMILIES)) & 1).bool()
+    bits = np.concatenate([pad_rows(list(group), 0) for group in zip(*memberships)], axis=1)  # (P, N)
+    return (bits[..., None] >> np.arange(len(PAIR_FAMILIES)) & 1).astype(bool)
 
 
 def _usual_membership(pair: EncodedPair, has_regions: bool) -> list[list[int]]:
@@ -95,28 +103,24 @@ def _usual_membership(pair: EncodedPair, has_regions: bool) -> list[list[int]]:
     return [[MEMBERSHIP_OF[slot] for slot in group] for group in slots]
 
 
-def visual_tensors(posts: list[EncodedPost], size: int, *, takes_boxes: bool) -> dict[str, Tensor]:
-    """Features of this size or pixels once per post: (B, ...), padded to the most objects of a post."""
+def visual_arrays(posts: Sequence[EncodedPost], size: int) -> dict[str, np.ndarray]:
+    """Features of this size once per post: (B, ...), padded to the most objects of a post."""
+    given = [array for post in posts for array in (post.image, post.objects) if array is not None]
+    is_half = given and all(array.dtype == np.float16 for array in given)
+    dtype = np.float16 if is_half else np.float32
+    masks = region_masks(posts)
+    images = np.zeros((len(posts), size), dtype)  # (B, V)
+    objects = np.zeros((*masks["object_mask"].shape, size), dtype)  # (B, O, V)
+    for i, post in enumerate(posts):
+        if post.image is not None:
+            images[i] = post.image
+        if post.objects is not None:
+            objects[i, : len(post.objects)] = post.objects
+    return {"image_features": images, "object_features": objects, **masks}
 
-    def stacked(tensors: list[Tensor | None], *shape: int) -> Tensor:  # zeros of `shape` where there is none
-        return pad_sequence([torch.zeros(shape) if x is None else x.float() for x in tensors], batch_first=True)
 
-    given = [tensor for post in posts for tensor in (post.image, post.objects) if tensor is not None]
-    seen = [post for post in posts if post.pixels is not None]
-    if given and seen:
-        which = f"{seen[0].name} has an image but no image_features, and others of the batch have features"
-        raise ValueError(f"{which}: give features for all, of one encoder, or pixels for all.")
-    counts = torch.tensor([post.num_objects for post in posts])
-    has_image = torch.tensor([post.image is not None or post.pixels is not None for post in posts])
-    masks = {"image_mask": has_image, "object_mask": torch.arange(int(counts.max())) < counts.unsqueeze(1)}
-    if not seen:
-        is_half = given and all(tensor.dtype == torch.float16 for tensor in given)
-        dtype = torch.float16 if is_half else torch.float32
-        images = stacked([post.image for post in posts], size).to(dtype)  # (B, V)
-        objects = stacked([post.objects for post in posts], 0, size).to(dtype)  # (B, O, V)
-        return {"image_features": images, "object_features": objects, **masks}
-    # (B, 1 + O, 3, S, S), or (B, 1, 3, S, S) for an encoder that takes boxes
-    masks["pixel_values"] = stacked([post.pixels for post in posts], 1, *seen[0].pixels.shape[1:])
-    if takes_boxes:
-        masks["boxes"] = stacked([post.boxes for post in posts], 0, 4)  # (B, O, 4)
-    return masks
+def region_masks(posts: Sequence[EncodedPost]) -> dict[str, np.ndarray]:
+    """Which posts have an image, (B,), and which objects are there, (B, O)."""
+    counts = np.array([post.num_objects for post in posts])
+    has_image = np.array([post.image is not None or post.pixels is not None for post in posts])
+    return {"image_mask": has_image, "object_mask": np.arange(counts.max()) < counts[:, None]}

@@ -5,15 +5,15 @@ Spans are [start, end) in tokens of the sentence, those of image phrases in toke
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .posts import image_phrases_of
-from .text_encoding import ISOLATED
-from .windows import MARKERS, Window, insert_markers
+from .windows import ISOLATED, MARKERS, Window, insert_markers
 from .words import Span, find_words, tokens_of_span
 
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["ImageText", "PairSpans", "SpecialTokens", "encode_row", "read_image_text", "tokenized"]
 
@@ -29,7 +29,7 @@ class SpecialTokens(NamedTuple):
     markers: list[int]
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "SpecialTokens":
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "SpecialTokens":
         encoded = tokenizer("a", "b")
         ids, segments = encoded["input_ids"], encoded.sequence_ids()  # None for special tokens
         first, second = ([i for i, of in enumerate(segments) if of == segment] for segment in (0, 1))
@@ -65,12 +65,12 @@ class ImageText(NamedTuple):
     phrases: list[Span | None]
 
 
-def tokenized(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, Any]:
+def tokenized(tokenizer: "PreTrainedTokenizerBase", text: str) -> dict[str, Any]:
     """Token ids and offsets of words of the post, where "[SEP]" or "[E1]" are letters like any others."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
 
 
-def read_image_text(tokenizer: PreTrainedTokenizerBase, post: dict[str, Any], limit: int) -> ImageText:
+def read_image_text(tokenizer: "PreTrainedTokenizerBase", post: dict[str, Any], limit: int) -> ImageText:
     """The image text of a post, at most `limit` tokens.
 
     Departure from the paper: a phrase found in a caption is read where it stands, with the words around it.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .batching import EncodedPair, EncodedPost
 from .hypergraph import HEAD, TAIL, hyperedge_names
-from .post_graph import PostGraph
+from .post_slots import PostGraph
 from .posts import image_phrases_of, sentence_of
 
 

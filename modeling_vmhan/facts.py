@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from .mentions import Mention
 from .selection import folded
@@ -38,7 +37,7 @@ def allowed_labels(
     types: Sequence[tuple[str | None, str | None]],
     labels: Sequence[str],
     constraints: Mapping[str, Collection[tuple[str, str]]],
-) -> Tensor:
+) -> np.ndarray:
     """Which labels each pair may have by the types of its head and tail, (P, R) bool; None is a type unknown.
 
     `constraints` are of `argument_types.constraints_of`; a label without one is always allowed.
@@ -48,16 +47,16 @@ def allowed_labels(
         wanted = constraints.get(label)
         return wanted is None or any(head in (None, one) and tail in (None, other) for one, other in wanted)
 
-    return torch.tensor([[fits(label, *of_pair) for label in labels] for of_pair in types])
+    return np.array([[fits(label, *of_pair) for label in labels] for of_pair in types])
 
 
-def possible(probabilities: Tensor, allowed: Tensor) -> Tensor:
+def possible(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Probabilities (..., P, R) given that only the allowed labels (P, R) are possible; of a pair without any as they
     are.
     """
-    kept = probabilities * allowed.to(probabilities)
-    total = kept.sum(dim=-1, keepdim=True)
-    return torch.where(total > 0, kept / total.clamp(min=torch.finfo(kept.dtype).tiny), probabilities)
+    kept = probabilities * allowed
+    total = kept.sum(axis=-1, keepdims=True)
+    return np.where(total > 0, kept / np.maximum(total, np.finfo(kept.dtype).tiny), probabilities)
 
 
 def facts_of(

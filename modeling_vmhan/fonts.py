@@ -5,6 +5,7 @@ What none has becomes "?", and `missing_note` says so.
 """
 
 import functools
+import logging
 import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,12 +13,13 @@ from typing import Any
 
 import regex
 from PIL import Image, ImageDraw, ImageFont, features
-from transformers.utils import logging
+
+from .once import warn_once
 
 
 __all__ = ["LEFT_TO_RIGHT", "draw_text", "is_right_to_left", "missing_note", "text_length", "visual_order"]
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 # File names that Pillow looks for where the system keeps fonts; "" is its own. {script} is as in the Unicode name.
 FONTS = (
@@ -91,7 +93,7 @@ def missing_note(texts: Sequence[str]) -> str:
     if not features.check("raqm") and regex.search(r"[\p{Arabic}\p{Mc}]", "".join(texts)):
         notes.append("Pillow finds no raqm here, so that letters are not joined. Install libfribidi0 and libraqm0.")
     for note in notes:
-        logger.warning_once(note)
+        warn_once(logger, note)
     return " ".join(notes)
 
 

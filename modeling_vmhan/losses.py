@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .argument_types import argument_types
-from .mentions import IGNORED, mean_over_known
+from .mention_head import mean_over_known
+from .mentions import IGNORED
 
 
 __all__ = ["relation_loss", "type_loss", "type_table"]

@@ -1,14 +1,14 @@
 """Finding mentions with a token classification model of transformers, in place of a model's own head."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
-
-import transformers
-from transformers.tokenization_utils_base import LARGE_INTEGER
+from typing import TYPE_CHECKING, Any
 
 from .mentions import Mention
 from .words import tokenize, tokens_of_span
 
+
+if TYPE_CHECKING:
+    import transformers
 
 __all__ = ["MentionFinder", "mention_type", "of_whole_words", "token_classification_finder"]
 
@@ -34,12 +34,15 @@ def mention_type(name: str | None) -> str | None:
     return None if name is None else _TYPE_OF.get(name.lower(), name.lower())
 
 
-def token_classification_finder(model: str | transformers.Pipeline, **options: Any) -> MentionFinder:
+def token_classification_finder(model: "str | transformers.Pipeline", **options: Any) -> MentionFinder:
     """A finder by the name or folder of a token classification model, or by its pipeline.
 
     `options` are those of `transformers.pipeline`, such as device. Pieces of one word are one mention. OSError without
     such a model, ValueError for one that does not tell where its tokens stand in the text.
     """
+    import transformers  # late, as it takes long, and torch: other finders do without
+    from transformers.tokenization_utils_base import LARGE_INTEGER
+
     pipe = model if isinstance(model, transformers.Pipeline) else transformers.pipeline("ner", model=model, **options)
     if not pipe.tokenizer.is_fast:
         raise ValueError(

@@ -28,7 +28,8 @@ from .graph_layers import propagation_layers
 from .hypergraph import TAIL, build_incidence, first_members
 from .layers import HypergraphState
 from .losses import relation_loss, type_loss, type_table
-from .mentions import Mention, MentionHead, find_mentions, mention_loss
+from .mention_head import MentionHead, find_mentions, mention_loss
+from .mentions import Mention
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .post_graph import post_hypergraphs, read_ends, with_pair_nodes
@@ -169,7 +170,7 @@ class VMHANModel(VMHANPreTrainedModel):
                 pair_objects: (P, K), index into O, -1 fills up. tail_object: (P,), -1 for a text tail.
                 pixel_values: instead of the two features, with config.vision_encoder: (B, 1 + O, 3, S, S), the image
                     first; for "vgg16_roi_align" (B, 1, 3, S, S), and boxes: (B, O, 4), divided by width and height.
-                Of models with hypergraph_scope="post", what `post_graph.graph_tensors` makes.
+                Of models with hypergraph_scope="post", what `post_slots.graph_arrays` makes.
 
         A batch without pairs or without what the model was built to see is a ValueError.
         """

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import accumulate
@@ -11,36 +10,26 @@ from typing import Any
 import torch
 from PIL import Image
 from transformers import Pipeline
-from transformers.utils import logging
 
 from .addresses import is_url
-from .answers import allowed_by_types, answers_of
-from .argument_types import read_constraints
+from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, checked_options, joined, judged
+from .asking import about, encode_question, is_for_several_passes, passes_of, with_choices
 from .batching import EncodedPost, has_same_rows, of_like_length
 from .calling import CallingPipeline
 from .decision import DecisionRule
-from .direction import to_text_order
 from .explanation import explain_pairs
-from .facts import facts_of, possible, with_ends
 from .fetching import fetch_image
 from .images import MAX_PIXELS, load_image, stored_image
 from .mention_finders import MentionFinder, token_classification_finder
 from .mentions import Mention
-from .posts import sentence_of
-from .precision import least_score
+from .monte_carlo import monte_carlo_probabilities
 from .processing_vmhan import SHARED_FIELDS
-from .questions import Question, given_mentions, in_units, read_question, with_mentions
-from .recipe import apply_recipe
+from .questions import Question, in_units, read_question
 from .text_encoding import SentenceMemory
-from .uncertainty import check_finite, monte_carlo_probabilities, uncertainty
-from .values import FLAG, Kind, choice, number, read_value
+from .values import FLAG, choice, number, read_value
 
 
 __all__ = ["CUSTOM_PIPELINES", "TASK", "MultimodalRelationClassificationPipeline", "open_image"]
-
-logger = logging.get_logger(__name__)
-
-PAIRS_A_PASS = 512  # of one post: what a pass of the model takes at most, and with it memory
 
 TASK = "multimodal-relation-classification"
 
@@ -54,12 +43,6 @@ CUSTOM_PIPELINES = {
 }
 
 
-def _finder(value: Any) -> Any:
-    if not isinstance(value, str) and not callable(value):
-        raise TypeError("no finder")
-    return value
-
-
 # What the options of each step must be.
 STEPS = (
     {
@@ -67,25 +50,15 @@ STEPS = (
         "url_timeout": number(0.001, 86_400),
         "url_max_bytes": number(1, 2**40, whole=True),
         "allow_private_urls": FLAG,
-        "mentions": Kind("a function of a text, or the name of a token classification model", _finder),
+        "mentions": FINDER,
     },
     {
         "num_samples": number(0, 10_000, whole=True),
         "seed": number(0, 2**63 - 1, whole=True),
         "explain": FLAG,
-        "type_constraints": Kind(
-            "True, False or a dict", lambda value: value if value in (True, False) else dict(value)
-        ),
+        "type_constraints": TYPE_CONSTRAINTS,
     },
-    {
-        "top_k": number(1, 10**9, whole=True),
-        "abstain_below": number(0, 1),
-        "min_score": number(0, 1),
-        "min_precision": number(0, 1),
-        "all_pairs": FLAG,
-        "on_error": choice("raise", "return"),
-        "with_post": FLAG,
-    },
+    {**ANSWER_OPTIONS, "on_error": choice("raise", "return"), "with_post": FLAG},
 )
 OPTIONS = {name: kind for step in STEPS for name, kind in step.items()}
 
@@ -159,37 +132,14 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 options[name] = read_value(value, OPTIONS[name], name)
         if isinstance(options.get("mentions"), (str, Pipeline)):
             options["mentions"] = _finder_by(options["mentions"], self.device)
-        if options.get("min_precision") is not None and not self.model.config.precision_table:
-            least_score(None, options["min_precision"])  # an error of the call, and of no post
-        if isinstance(options.get("type_constraints"), dict):
-            options["type_constraints"] = read_constraints(options["type_constraints"], self.model.config.labels)
+        options = checked_options(options, self.model.config)
         return tuple({name: options[name] for name in names if name in options} for names in STEPS)
 
     def preprocess(self, input_: Any, mentions: Any = None, **limits) -> dict[str, Any]:
         """All that needs no model, in a worker process where there are any: tokens, positions and pixels."""
         config = self.model.config
         question = read_question(input_, partial(open_image, **limits))
-        if question.form == "mentions":
-            question = self._about(question, given_mentions(question))
-        elif question.form == "post" and mentions is not None:
-            question = self._about(question, mentions(sentence_of(question.post)[0]))
-        elif question.form == "post" and not config.mentions:
-            wanted = (
-                "give head and tail, pairs or mentions, or the option mentions=FINDER, or train with --mentions true"
-            )
-            raise ValueError(f"{question.name} is a raw post, in which this model finds no mentions: {wanted}.")
-        question = self._with_choices(question)
-        post = question.post
-        if post.get("image") is not None and post.get("image_features") is None:
-            if not config.visual_feature_size:
-                logger.warning_once("this model was trained without images (visual_feature_size=0): it ignores them.")
-            elif config.vision_encoder is None:
-                wanted = f"image_features of size {config.visual_feature_size}"
-                raise ValueError(f"this model takes {wanted}, and no image; --visual pixels trains one that does.")
-        encode = self.processor.encode if post["pairs"] else self.processor.encode_sentence
-        encoded = encode(post, question.name)
-        if config.order_blind:  # only now: the roles of a `hypergraph` are those of the pairs as they were given
-            post["pairs"] = [to_text_order(pair) for pair in post["pairs"]]
+        question, encoded = encode_question(question, self.processor, config, mentions, can_find=config.mentions)
         # both are opaque to Pipeline's collation, which makes lists of a batch's
         return {"question": question, "encoded": encoded}
 
@@ -204,16 +154,6 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         with torch.no_grad():
             (question,), *_ = self._with_found([inputs["question"]], [inputs["encoded"]])
         return [in_units(question, span) for span in sorted(question.mentions)]
-
-    def _about(self, question: Question, mentions: Iterable[Mention]) -> Question:
-        both_directions = not self.model.config.order_blind
-        return with_mentions(
-            question, mentions, both_directions=both_directions, in_reach=self.processor.pairs_in_reach
-        )
-
-    def _with_choices(self, question: Question) -> Question:
-        """The question whose pairs have the phrases and objects that the model's recipe chooses for them."""
-        return replace(question, post=apply_recipe(question.post, self.model.config.recipe))
 
     def _forward(self, model_inputs: dict[str, Any], **options) -> dict[str, Any]:
         """Answer a post, or a batch's posts in groups of like length, so that short ones are not padded to long ones.
@@ -235,13 +175,14 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         """Find the mentions of the raw posts in one pass, then answer all pairs of all posts in one."""
         questions, encoded, memory = self._with_found(questions, encoded)
         answers = [(question, None, None, None) for question in questions]
-        many = [i for i, of_post in enumerate(encoded) if _is_for_several_passes(questions[i], of_post)]
+        many = [i for i, of_post in enumerate(encoded) if is_for_several_passes(questions[i], of_post)]
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs and i not in many]
         of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         for i, answer in zip(asked, self._answered(*of_asked, memory, **options) if asked else []):
             answers[i] = answer
         for i in many:
-            answers[i] = self._answered_in_passes(questions[i], encoded[i], **options)
+            parts = passes_of(questions[i], encoded[i], self.processor)
+            answers[i] = joined(questions[i], [self._answered([of], [its], None, **options)[0] for of, its in parts])
         return answers
 
     def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
@@ -255,7 +196,8 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         rows = self.processor.collate_rows(sentences).to(self.device)
         found, memory = self.model.find_mentions(sentences, **rows)
         for i, mentions in zip(raw, found):
-            questions[i] = replace(self._with_choices(self._about(questions[i], mentions)), knows_types=True)
+            of_found = about(questions[i], mentions, self.processor, self.model.config)
+            questions[i] = replace(with_choices(of_found, self.model.config), knows_types=True)
             if questions[i].post["pairs"]:
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
         asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
@@ -264,16 +206,6 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             return questions, encoded, None
         first_row = list(accumulate((len(sentence.rows) for sentence in sentences), initial=0))  # a long post has more
         return questions, encoded, memory.of_rows([first_row[i] for i in asked])
-
-    def _answered_in_passes(self, question: Question, encoded: EncodedPost, **options) -> tuple:
-        """What `_answered` says of a post of very many pairs, PAIRS_A_PASS of which are in memory at a time."""
-        pairs, passes = question.post["pairs"], []
-        for first in range(0, len(pairs), PAIRS_A_PASS):
-            part = replace(question, post={**question.post, "pairs": pairs[first : first + PAIRS_A_PASS]})
-            passes += self._answered([part], [self.processor.with_pairs(encoded, part.post)], None, **options)
-        _, probabilities, worth, explanations = zip(*passes)
-        joined = tuple(None if values[0] is None else torch.cat(values) for values in zip(*worth))
-        return question, torch.cat(probabilities), joined, explanations[0] and sum(explanations, [])
 
     def _answered(
         self,
@@ -289,50 +221,18 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         config, inputs = self.model.config, self.processor.collate(encoded).to(self.device)
         output = self.model(**inputs, memory=memory, output_gaussians=True, output_attentions=explain)
         rule = DecisionRule.of(config)
-        probabilities = rule.probabilities(output.logits)  # (P, R)
-        samples, is_sampled = probabilities.unsqueeze(0), num_samples > 0 and output.node_variance is not None
-        if is_sampled:
+        probabilities, samples, explanations = rule.probabilities(output.logits), None, None  # (P, R)
+        if num_samples > 0 and output.node_variance is not None:
             gaussians, noise = (output.read_mean, output.read_variance), {"num_samples": num_samples, "seed": seed}
-            samples = monte_carlo_probabilities(self.model.classifier, *gaussians, rule=rule, **noise)
-        if (allowed := allowed_by_types(questions, config, type_constraints)) is not None:
-            allowed = allowed.to(probabilities.device)
-            probabilities, samples = possible(probabilities, allowed), possible(samples, allowed)
-        explanations = None
+            samples = monte_carlo_probabilities(self.model.classifier, *gaussians, rule=rule, **noise).cpu().numpy()
         if explain:
             posts = [question.post for question in questions]
             explanations = explain_pairs(posts, encoded, inputs, output, config.hyperedges)
-        worth, probabilities = uncertainty(samples.cpu(), sampled=is_sampled), probabilities.cpu()
-        answers, start = [], 0
-        for question, of_post in zip(questions, encoded):
-            own = slice(start, start := start + len(question.post["pairs"]))
-            of_question = tuple(None if value is None else value[own] for value in worth)
-            scores = (probabilities[own], *(value for value in of_question if value is not None))
-            check_finite(question.name, scores, (of_post.image, of_post.objects))
-            answers.append((question, probabilities[own], of_question, explanations and explanations[own]))
-        return answers
+        given = {"samples": samples, "explanations": explanations, "type_constraints": type_constraints}
+        return judged(questions, encoded, probabilities.cpu().numpy(), config, **given)
 
-    def postprocess(
-        self,
-        model_outputs: dict[str, Any],
-        top_k: int | None = 5,
-        abstain_below: float = 0.0,
-        min_score: float = 0.0,
-        min_precision: float | None = None,
-        all_pairs: bool = False,
-    ) -> dict[str, Any] | list[dict[str, Any]]:
-        question, *of_pairs = model_outputs["answer"]
-        config, asks_for_facts = self.model.config, question.asks_for_facts
-        options = {"top_k": top_k, "abstain_below": abstain_below}
-        answers = [] if of_pairs[0] is None else list(answers_of(question, *of_pairs, config, **options))
-        if not asks_for_facts:
-            return answers[0] if question.single else answers
-        if all_pairs:
-            return [with_ends(*answer) for answer in answers]
-        if min_precision is not None:
-            of = "posts" if question.form == "post" else "pairs"
-            min_score = max(min_score, least_score((config.precision_table or {}).get(of), min_precision))
-        rule = {"none_label": config.none_label, "functional": config.functional_relations, "min_score": min_score}
-        return facts_of(answers, **rule)
+    def postprocess(self, model_outputs: dict[str, Any], **options) -> dict[str, Any] | list[dict[str, Any]]:
+        return answer_of(model_outputs["answer"], self.model.config, **options)
 
     def save_pretrained(self, save_directory: str | os.PathLike, vision: str | None = None, **kwargs) -> None:
         """Model (`vision` as there) and processor, with all their code and this pipeline's: a complete repository."""
@@ -344,11 +244,6 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 def _finder_by(model: str | Pipeline, device: torch.device) -> MentionFinder:
     options = {"device": device} if isinstance(model, str) else {}
     return token_classification_finder(model, **options)
-
-
-def _is_for_several_passes(question: Question, encoded: EncodedPost) -> bool:
-    """A hypergraph counts all pairs: the data's of a post, and the model's with hypergraph_scope="post"."""
-    return len(encoded.pairs) > PAIRS_A_PASS and "hypergraph" not in question.post and encoded.graph is None
 
 
 def _check_processor(model: Any, processor: Any) -> None:

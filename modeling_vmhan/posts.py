@@ -6,8 +6,7 @@ A span is [start, end): the start counts, the end does not.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from .values import MAPPING, PAIR, POST, read_fields, read_value, shown, whole_text
 from .words import Span, tokens_of_span
@@ -43,7 +42,7 @@ def post_name(post: Any, otherwise: str) -> str:
 def read_post(post: Any, name: str) -> dict[str, Any]:
     """The post with every value checked and in one form, and without those that are None; `pairs` left out are [].
 
-    Text is a plain string, a list a list, a span (start, end), a box [x1, y1, x2, y2], features a tensor; a tail that
+    Text is a plain string, a list a list, a span (start, end), a box [x1, y1, x2, y2], features an array; a tail that
     is an object has no span. Mentions may be strings, and a tail a box (`questions.read_question`). What depends on
     the model (sizes of features, labels) is checked where it is read.
     """
@@ -161,22 +160,22 @@ def label_id(relation: str | int | None, label2id: dict[str, int], name: str) ->
     return index
 
 
-def check_shape(features: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+def check_shape(features: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
     """The features, if they have this shape."""
     if features.shape != shape:
-        received = f"{tuple(features.shape)}: extract them with the encoder the model was trained with"
+        received = f"{features.shape}: extract them with the encoder the model was trained with"
         raise ValueError(f"{name} must have shape {shape}, by visual_feature_size, received {received}.")
     return features
 
 
-def pad_rows(rows: list[list[int]], value: int) -> Tensor:
+def pad_rows(rows: list[list[int]], value: int) -> np.ndarray:
     """Ragged rows -> (len(rows), longest)."""
     width = max((len(row) for row in rows), default=0)
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows], dtype=torch.long)
+    return np.array([row + [value] * (width - len(row)) for row in rows], dtype=np.int64)
 
 
-def pad_nodes(nodes: list[list[list[int]]]) -> Tensor:
+def pad_nodes(nodes: list[list[list[int]]]) -> np.ndarray:
     """Per pair, per node, token positions -> (P, n, L), -1 where there is none."""
     count = max(len(node) for node in nodes)
     padded = pad_rows([tokens for node in nodes for tokens in node + [[]] * (count - len(node))], -1)
-    return padded.view(len(nodes), count, padded.shape[-1])
+    return padded.reshape(len(nodes), count, padded.shape[-1])

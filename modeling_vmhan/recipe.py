@@ -5,11 +5,11 @@ outside of this folder; `selector` ("heuristic", "spacy:PIPELINE", "llm:MODELS")
 phrases at most a rule took from a caption, or "all". What is left out was not used.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from transformers.utils import logging
-
+from .once import warn_once
 from .phrases import noun_phrases
 from .posts import image_phrases_of
 from .selection import choose_by_rule, distinct_phrases, moved_indices, rank_objects
@@ -18,7 +18,7 @@ from .words import tokenize, tokens_of_span
 
 __all__ = ["apply_recipe"]
 
-logger = logging.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 BY_RULE = "heuristic"
 CHOICES = ("text_phrases", "image_phrases", "objects")
@@ -44,9 +44,10 @@ def apply_recipe(post: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> d
     if not any(unasked):
         return post
     if selector is not None and selector != BY_RULE and "hypergraph" not in post:
-        logger.warning_once(
+        warn_once(
+            logger,
             f"the phrases and objects of the training data were chosen by {selector!r}, which does not run here: a "
-            "rule stands in for pairs that do not name theirs (text_phrases, image_phrases, objects)."
+            "rule stands in for pairs that do not name theirs (text_phrases, image_phrases, objects).",
         )
     seen = _seen(post)
     choose = _objects if selector is None else _by_rule(seen)

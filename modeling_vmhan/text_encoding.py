@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from .windows import ISOLATED
+
 
 __all__ = [
     "ISOLATED", "PACKED_ENCODERS", "SentenceMemory", "additive_mask", "num_positions", "packed_mask",
     "pool_tokens", "position_offset", "remembering",
 ]  # fmt: skip
 
-ISOLATED = -1  # the marker_pair of image text that nothing else sees
 # Encoders with absolute positions that take a 4-D mask and explicit position ids.
 PACKED_ENCODERS = ("bert", "roberta", "xlm-roberta")
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from .words import close_matches, shortened
 
@@ -227,24 +226,37 @@ def _types(value: Any) -> set[str]:
     return set().union(*map(_types, value)) if types & {"list", "tuple"} else types
 
 
-def _features(value: Any) -> Tensor:
-    """float16 where they come so, for the model to cast, else float32, on the CPU."""
+def _features(value: Any) -> np.ndarray:
+    """float16 where they come so, for the model to cast, else float32."""
     if isinstance(value, NO_LISTS) or not hasattr(value, "__len__"):
         raise TypeError("no list of numbers")
     if hasattr(value, "filled"):
-        value = value.filled(math.nan)  # a masked array, whose mask a tensor would not have
-    if not getattr(getattr(value, "flags", None), "writeable", True):
-        value = value.copy()  # a view of a mapped file, which a tensor must not share
-    found = torch.as_tensor(value)
-    is_plain = found.ndim in (1, 2) and found.layout is torch.strided and not found.is_quantized
-    if not is_plain or found.is_complex() or found.dtype is torch.bool or _types(value) & {"bool", "Tensor"}:
+        value = value.filled(math.nan)  # a masked array, whose mask another would not have
+    if hasattr(value, "is_quantized"):
+        found = _of_torch(value)
+    else:
+        found = np.asarray(value if hasattr(value, "__array_interface__") else _items(value))
+    if found.ndim not in (1, 2) or found.dtype.kind not in "fiu" or _types(value) & {"bool", "Tensor"}:
         raise TypeError("no list of numbers")
-    is_half = hasattr(value, "dtype") and found.dtype is torch.float16
-    features = torch.as_tensor(value, dtype=torch.float16 if is_half else torch.float32).detach().cpu()
-    if not bool((features.abs() <= LARGEST_FEATURE).all()):  # not of nan either
-        largest = float(f"{features.abs().max():.3g}")
+    is_half = hasattr(value, "dtype") and found.dtype == np.float16
+    with np.errstate(over="ignore"):  # which is said below
+        features = found.astype(np.float16 if is_half else np.float32, copy=False)
+    size = np.abs(features, dtype=np.float32)
+    if not (size <= LARGEST_FEATURE).all():  # not of nan either
+        largest = float(f"{size.max():.3g}")
         raise Refused(largest, f"finite, of at most {LARGEST_FEATURE:g}, for finite scores")
     return features
+
+
+def _of_torch(tensor: Any) -> np.ndarray:
+    """The numbers of a dense tensor, of which numpy has no bfloat16."""
+    if tensor.is_quantized:
+        raise TypeError("no numbers as they are")
+    tensor = tensor.detach().cpu()
+    try:
+        return tensor.numpy()
+    except TypeError:
+        return tensor.float().numpy()
 
 
 def _flag(value: Any) -> bool:

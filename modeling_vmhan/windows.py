@@ -8,8 +8,10 @@ from typing import NamedTuple
 from .words import Span
 
 
-__all__ = ["MARKERS", "PAIRS_A_ROW", "Window", "all_windows", "choose_windows", "insert_markers", "with_fewer_pairs"]
+__all__ = ["ISOLATED", "MARKERS", "PAIRS_A_ROW", "Window"]
+__all__ += ["all_windows", "choose_windows", "insert_markers", "with_fewer_pairs"]
 
+ISOLATED = -1  # the marker_pair of image text that nothing else sees
 MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 PAIRS_A_ROW = 128  # of a packed row at most, whose length, and with its square the memory, grows with them
 GRID = 4  # places of a window's start in the length of a window

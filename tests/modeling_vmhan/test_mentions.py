@@ -9,7 +9,8 @@ from tiny import close
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification
 from modeling_vmhan.argument_types import argument_types, constraints_of, types_in
-from modeling_vmhan.mentions import IGNORED, find_mentions, first_tokens, mention_loss, mentions_in, tags_of
+from modeling_vmhan.mention_head import find_mentions, mention_loss, mentions_in
+from modeling_vmhan.mentions import IGNORED, first_tokens, tags_of
 from modeling_vmhan.windows import all_windows
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_vmhan import MultimodalRelationClassificationPipeline, processing_vmhan
+from modeling_vmhan import MultimodalRelationClassificationPipeline, post_encoding
 from modeling_vmhan.pipeline_vmhan import TASK
 
 
@@ -159,8 +159,8 @@ def test_worker_processes_open_images_and_tokenize(seeing, picture, posts, tmp_p
     for path in paths:
         picture.save(path)
     questions = [{**QUESTION, "image": str(path)} for path in paths] + [{"text": TEXT, "head": "Bob", "tail": "Ann"}]
-    expected, called, tokenized = [seeing(question) for question in questions], [], processing_vmhan.tokenized
-    monkeypatch.setattr(processing_vmhan, "tokenized", lambda by, text: called.append(text) or tokenized(by, text))
+    expected, called, tokenized = [seeing(question) for question in questions], [], post_encoding.tokenized
+    monkeypatch.setattr(post_encoding, "tokenized", lambda by, text: called.append(text) or tokenized(by, text))
     same(seeing(questions, batch_size=2, num_workers=2), expected)
     assert called == []
     same(seeing(questions, batch_size=2), expected)
@@ -215,7 +215,7 @@ def test_an_image_for_a_model_without_eyes_is_an_error(pipe, picture):
 
 def test_a_text_only_model_says_that_it_ignores_images(make_pipe, make_model, picture, monkeypatch):
     said = []
-    monkeypatch.setattr("modeling_vmhan.pipeline_vmhan.logger.warning_once", said.append)
+    monkeypatch.setattr("modeling_vmhan.asking.warn_once", lambda logger, message: said.append(message))
     blind = make_pipe(model=make_model(visual_feature_size=0))
     same(blind({**QUESTION, "image": picture}), blind(QUESTION))
     assert len(said) == 1 and "visual_feature_size=0" in said[0]

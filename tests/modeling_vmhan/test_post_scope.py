@@ -10,7 +10,7 @@ from tiny import ALL_MODES, close, without_labels
 from modeling_vmhan import VMHANForRelationClassification
 from modeling_vmhan.drawing import NODE_COLOURS
 from modeling_vmhan.hyperedges import POST_FAMILIES, hypergraph_of
-from modeling_vmhan.post_graph import MOST_PAIRS
+from modeling_vmhan.post_slots import MOST_PAIRS
 
 
 GRAPH_LAYERS = {"hgnn": False, "gcn": False, "gat": False, "variational_gcn": True}

@@ -204,7 +204,7 @@ def test_phrases_of_a_caption_are_those_of_the_training(number, phrases):
 @pytest.mark.parametrize("selector", ["llm:llama3,llava", "spacy:en_core_web_sm"])
 def test_a_rule_stands_in_for_what_does_not_run_here_with_one_warning(selector, monkeypatch):
     said = []
-    monkeypatch.setattr("modeling_vmhan.recipe.logger.warning_once", said.append)
+    monkeypatch.setattr("modeling_vmhan.recipe.warn_once", lambda logger, message: said.append(message))
     post = {"text": "Zed saw a red car near Rex", "pairs": [{"head": (0, 3), "tail": (23, 26)}]}
     assert apply_recipe(post, {"selector": selector}) == apply_recipe(post, HEURISTIC)
     assert len(said) == 1 and repr(selector) in said[0]

@@ -227,7 +227,10 @@ def check_answers(folder, expected):
 
 def test_the_folder_carries_every_file_of_code_it_needs(published):
     code = {path.stem for path in published[0].glob("*.py")}
-    assert code == {path.stem for path in Path(modeling_vmhan.__file__).parent.glob("*.py")} - {"__init__"}
+    assert code == {path.stem for path in Path(modeling_vmhan.__file__).parent.glob("*.py")} - {
+        "__init__",
+        "registration",
+    }
     config = json.loads((published[0] / "config.json").read_text())
     assert config["auto_map"] == AUTO_MAP
     assert config["custom_pipelines"][TASK]["impl"] == "pipeline_vmhan.MultimodalRelationClassificationPipeline"

@@ -2,12 +2,11 @@
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import torch
 
 from datasets_scripts.ray_engine import run_in_order
 from model_cards.secrets import without_secrets
@@ -16,11 +15,10 @@ from vmhan.inference.question_files import PASSED, read_questions
 
 
 __all__ = [
-    "Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray", "answer_rows_read", "rows_of_a_job",
+    "Answered", "Pipe", "answer_batch", "answer_here", "answer_on_ray", "answer_rows_read", "machine_failures",
+    "rows_of_a_job",
 ]  # fmt: skip
 
-# An error of the machine, after which every later row would fail as well (torch before 2.8 has no name for it).
-MACHINE_FAILED = (getattr(torch, "AcceleratorError", MemoryError), MemoryError)
 ROWS_A_JOB = 256  # of Ray, in whole batches: few enough to be done again; fewer where not every worker would get
 JOBS_A_WORKER = 4  # so many, and more where the file would make more jobs than
 MAX_JOBS = 1000  # as each looks for its first row from the start of the file
@@ -68,14 +66,14 @@ def answer_rows_read(pipe: Pipe, batch: dict[int, Question | ValueError]) -> Ans
 
 def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) -> tuple[dict[int, Any], dict[int, str]]:
     """Return the answers by row number, and the reasons why other rows have none. A failing batch is asked row by row,
-    unless the machine itself has failed, whose error (`MACHINE_FAILED`) is raised.
+    unless the machine itself has failed, whose error (one of `machine_failures`) is raised.
     """
     if not questions:
         return {}, {}
     try:
         answers = pipe(list(questions.values()), batch_size=batch_size)
         return dict(zip(questions, answers, strict=True)), {}
-    except MACHINE_FAILED:
+    except machine_failures():
         raise
     except Exception as error:  # whatever a row can cause must not stop the run
         if len(questions) == 1:
@@ -86,6 +84,12 @@ def answer_batch(pipe: Pipe, questions: dict[int, Question], batch_size: int) ->
         answered, failed = answer_batch(pipe, {number: question}, batch_size)
         answers, reasons = answers | answered, reasons | failed
     return answers, reasons
+
+
+def machine_failures() -> tuple[type[BaseException], ...]:
+    """Errors of the machine, after which every later row would fail as well. Torch's own is one where it answers."""
+    torch = sys.modules.get("torch")
+    return getattr(torch, "AcceleratorError", MemoryError), MemoryError  # torch before 2.8 has no name for it
 
 
 def answer_on_ray(
@@ -104,6 +108,8 @@ def answer_on_ray(
     file of `total` rows, and compute on as many threads as this process would. `run_in_order` describes the last two
     arguments.
     """
+    import torch  # late, here and below: onnxruntime answers without
+
     rows = rows_of_a_job(total - skip, batch_size, num_workers)
     jobs = [(start, min(start + rows, total)) for start in range(skip, total, rows)]
     options = {"batch_size": batch_size, "with_post": with_post}
@@ -122,6 +128,8 @@ class _Answerer:
     """A Ray worker. A job is a range of the file's rows, in whole batches but for the last."""
 
     def __init__(self, load_pipe: Callable[[], Pipe], path: Path, image_root: Path, threads: int, **options: Any):
+        import torch
+
         torch.set_num_threads(threads)
         self.answer = partial(answer_here, load_pipe(), path, image_root, **options)
         self.batch_size = options["batch_size"]

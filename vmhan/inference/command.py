@@ -7,7 +7,7 @@ arguments.
 
 import argparse
 import contextlib
-import hashlib
+import importlib
 import logging
 import shutil
 import sys
@@ -16,40 +16,37 @@ import time
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers
 from tqdm.auto import tqdm
 
 from datasets_scripts.commands import check_folder_or_hub_name, nearest_file
 from datasets_scripts.ray_engine import connected
-from modeling_vmhan.configuration_vmhan import VMHANConfig
 from modeling_vmhan.direction import symmetric_relations
-from modeling_vmhan.pipeline_vmhan import TASK
-from modeling_vmhan.weights import weights_digest
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, Rows, triples_of, write_csv, write_jsonl, write_parquet
-from vmhan.inference.detecting import DetectingPipeline, detector_of
-from vmhan.inference.mention_finders import FINDERS, find_mention_finder
+from vmhan.inference.mention_finders import FINDERS
+from vmhan.inference.options import OPTIONAL
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions, digest_of_questions
 from vmhan.inference.resumable import Make, ResumableOutput
-from vmhan.training.checkpoints import check_model_folder
 
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["main"]
 
 logger = logging.getLogger(__name__)
 
 ENGINES = ("local", "ray")
+BACKENDS = {"torch": "vmhan.inference.torch_backend", "onnx": "vmhan.inference.onnx.backend"}  # imported when used
 WRITERS = {".jsonl": write_jsonl, ".parquet": write_parquet, ".csv": write_csv}
 SUFFIXES = {"jsonl": (".jsonl",), "parquet": (".parquet",), "triples": (".jsonl", ".csv"), "graph": (".graphml",)}
 GRAPHS = {  # that a format writes, in the place of --output's suffix; GraphML is last, as --output is
     "triples": (".graphml",),
     "graph": (".jsonld", ".nodes.csv", ".relationships.csv", ".png", ".graphml"),
 }
-# Options of the pipeline, left out where None.
-OPTIONAL = ("mentions", "min_score", "min_precision", "all_pairs", "num_samples")
 STANDARD = Path("-")  # standard input or output
 
 
@@ -67,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.engine == "ray":
             stack.enter_context(connected(num_workers=arguments.num_workers, address=arguments.ray_address))
         pipe = load_pipeline(arguments)
-        made = products(arguments, pipe.model.config)
+        made = products(arguments, pipe)
         depends_on, options = fingerprint(arguments, pipe), {"overwrite": arguments.overwrite}
         output = ResumableOutput(arguments.output, depends_on, also=also_made(arguments), **options)
         if not output.complete:
@@ -94,7 +91,7 @@ def dry_run(arguments: argparse.Namespace, total: int) -> str:
     start = time.perf_counter()
     pipe = load_pipeline(arguments)
     start = time.perf_counter() - start
-    made, rows = products(arguments, pipe.model.config), {"total": total, "batch_size": arguments.batch_size}
+    made, rows = products(arguments, pipe), {"total": total, "batch_size": arguments.batch_size}
     sample = measure(pipe, arguments.input, arguments.image_root, made, **rows, with_post=arguments.with_post)
     return estimate(sample, **rows, start=start, workers=arguments.num_workers)
 
@@ -109,6 +106,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, help="file to write; - (JSONL)")
     parser.add_argument("--format", choices=SUFFIXES, default="jsonl", help="what to write (default jsonl)")
+    parser.add_argument("--backend", choices=BACKENDS, default="torch", help="onnx: MODEL is of vmhan export")
+    parser.add_argument("--int8", action="store_true", default=None, help="of two exported models the int8 one")
     parser.add_argument("--with_post", action="store_true", help="answers have the post's text and image as well")
     parser.add_argument("--batch_size", type=_positive, default=16, help="rows answered in one pass (default 16)")
     parser.add_argument("--image_root", type=Path, help="folder of the images' paths (default: that of INPUT)")
@@ -139,7 +138,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
     if is_folder and arguments.image_root is not None:
         parser.error(f"--image_root: of a folder the images are in it, received {arguments.image_root}")
-    check_folder_or_hub_name("MODEL", arguments.model)
+    _check_backend(parser, arguments)
     if arguments.input != STANDARD and not is_folder and arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
     suffix = ".jsonl" if arguments.output == STANDARD else arguments.output.suffix
@@ -184,7 +183,22 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _device(text: str) -> torch.device:
+def _check_backend(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """What goes with --backend, and that MODEL is a model of it."""
+    check_folder_or_hub_name("MODEL", arguments.model)
+    folder, is_onnx = Path(arguments.model), arguments.backend == "onnx"
+    for name, why in _backend(arguments).REFUSED.items() if is_onnx else ():
+        if (value := getattr(arguments, name)) != parser.get_default(name):
+            parser.error(f"--{name}: expected --backend torch with it, received --backend onnx and {value}: {why}")
+    if arguments.int8 and not is_onnx:
+        parser.error("--int8: expected --backend onnx with it, received --backend torch")
+    if not is_onnx and (folder / "export.json").is_file() and not any(folder.glob("model*.safetensors")):
+        parser.error(f"--backend: expected onnx for what vmhan export wrote, received torch for {arguments.model}")
+
+
+def _device(text: str) -> "torch.device":
+    import torch  # late: onnxruntime answers without
+
     try:
         torch.empty(1, device=text).add(1)
     except (RuntimeError, AssertionError) as error:
@@ -193,34 +207,23 @@ def _device(text: str) -> torch.device:
     return torch.device(text)
 
 
-def load_pipeline(arguments: argparse.Namespace) -> transformers.Pipeline | DetectingPipeline:
-    check_model_folder("MODEL", arguments.model)
-    names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
-    optional = {name: value for name in OPTIONAL if (value := getattr(arguments, name)) is not None}
-    if "mentions" in optional:
-        optional["mentions"] = find_mention_finder(optional["mentions"])
-    pipe = transformers.pipeline(TASK, **{name: getattr(arguments, name) for name in names}, **optional)
-    detector = detector_of(arguments.detector, pipe.model.config, device=str(pipe.device))
-    return pipe if detector is None else DetectingPipeline(pipe, detector)
+def load_pipeline(arguments: argparse.Namespace) -> Pipe:
+    """What answers questions: the pipeline, or the exported model."""
+    return _backend(arguments).load_pipeline(arguments)
 
 
-def fingerprint(arguments: argparse.Namespace, pipe: transformers.Pipeline | DetectingPipeline) -> dict[str, Any]:
+def _backend(arguments: argparse.Namespace) -> ModuleType:
+    return importlib.import_module(BACKENDS[arguments.backend])
+
+
+def fingerprint(arguments: argparse.Namespace, pipe: Pipe) -> dict[str, Any]:
     """Return what the answers depend on. Of the images only the paths count."""
-    texts = {
-        "config": pipe.model.config.to_json_string(use_diff=False),
-        "processor": pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str(),
-    }
-    digests = {name: hashlib.sha256(text.encode("utf-8", "surrogatepass")) for name, text in texts.items()}
     return {
-        "weights": weights_digest(pipe.model),
-        **{name: digest.hexdigest() for name, digest in digests.items()},
+        **_backend(arguments).state_of_model(pipe),
         "input": state_of(arguments.input),
         "image_root": str(arguments.image_root),
-        "device": str(pipe.device),
-        "detector": pipe.detector.description if isinstance(pipe, DetectingPipeline) else None,
         **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
         **{name: getattr(arguments, name) for name in OPTIONAL},
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
 
 
@@ -253,9 +256,9 @@ def answers(arguments: argparse.Namespace, pipe: Pipe, *, skip: int, total: int)
     return answer_on_ray(load, arguments.input.absolute(), arguments.image_root, **rows, total=total, **workers)
 
 
-def products(arguments: argparse.Namespace, config: VMHANConfig) -> dict[Path, Make]:
+def products(arguments: argparse.Namespace, pipe: Pipe) -> dict[Path, Make]:
     """Return what is made of the answers at the end, by path; --output is the last."""
-    path = arguments.output
+    path, config = arguments.output, _backend(arguments).config_of(pipe)
     triples = partial(triples_of, none_label=config.none_label, input_name=arguments.input.name)
     symmetric = symmetric_relations(config.labels, order_blind=config.order_blind)
 

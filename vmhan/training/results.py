@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -101,7 +100,7 @@ def prediction_rows(
     labels, rule, rows = config.labels, DecisionRule.of(config), []
     texts = posts.select_columns(["id", "tokens", "pairs"])
     for post, of_post, relations in zip(texts, result.predictions, result.label_ids, strict=True):
-        check_finite(f"{split}, post {post['id']!r}", [torch.as_tensor(of_post)])
+        check_finite(f"{split}, post {post['id']!r}", [of_post])
         for i, pair in enumerate(post["pairs"]):
             probabilities = softmax(of_post[i], rule)
             best, words = int(probabilities.argmax()), post["tokens"]

@@ -14,10 +14,11 @@ from tiny import MODES
 from vmhan import cli
 from vmhan.inference.onnx import command as export_command
 from vmhan.inference.onnx import exporting, runtime
+from vmhan.inference.onnx.check_posts import check_batches
 from vmhan.inference.onnx.classifier import OnnxRelationClassifier
 from vmhan.inference.onnx.evaluation import evaluate, load_validation
-from vmhan.inference.onnx.exporting import export_program, largest_difference, save_onnx
-from vmhan.inference.onnx.inputs import check_batches, filled_inputs, input_axes
+from vmhan.inference.onnx.exporting import export_program, filled_tensors, largest_difference, save_onnx
+from vmhan.inference.onnx.inputs import filled_inputs, input_axes
 from vmhan.inference.onnx.runtime import onnx_session, quantise, run_session
 from vmhan.scoring.scorer import score
 
@@ -103,7 +104,10 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
         inputs = {name: tensor for name, tensor in encode(model, stripped).items() if name != "labels"}
         with torch.no_grad():
             logits = model(**inputs).logits
-        torch.testing.assert_close(torch.tensor(classify.run(inputs)[0]), logits, atol=1e-4, rtol=0)
+        encoded = [classify.encoder.encode(post, "a post") for post in stripped]
+        arrays = classify.encoder.arrays(encoded)
+        assert arrays.keys() == inputs.keys() and all((arrays[name] == inputs[name].numpy()).all() for name in arrays)
+        torch.testing.assert_close(torch.tensor(classify.run(encoded)[0]), logits, atol=1e-4, rtol=0)
         score, best = ((logits - torch.tensor([0.4, 0, 0, 0])) / 1.5).softmax(dim=-1).max(dim=-1)
         answers = [answer for of_post in classify(batch) for answer in of_post]
         assert [answer["relation"] for answer in answers] == [RELATIONS[i] for i in best]
@@ -114,9 +118,12 @@ def test_the_classifier_answers_as_the_model_does(packed, posts, object_post, en
 
 def test_a_post_without_finite_scores_is_named(packed, posts, monkeypatch):
     classify = OnnxRelationClassifier(packed[1], num_threads=1)
-    _, probabilities = classify.run(classify.processor(posts()))
-    probabilities[-1] = float("nan")  # the last post has one pair
-    monkeypatch.setattr(classify, "run", lambda encoded: (None, probabilities))
+
+    def run(encoded):
+        scores = [float("nan") if "short" in post.name else 0.25 for post in encoded for _ in post.pairs]
+        return None, np.tile(scores, (4, 1)).T
+
+    monkeypatch.setattr(classify, "run", run)
     with pytest.raises(ValueError, match="post 'short': the scores are not finite"):
         classify(posts())
     monkeypatch.undo()
@@ -126,14 +133,15 @@ def test_a_post_without_finite_scores_is_named(packed, posts, monkeypatch):
 
 def test_an_order_blind_answer_is_about_the_pair_as_it_was_given(packed, monkeypatch):
     classify = OnnxRelationClassifier(packed[1], num_threads=1)
-    classify.labels = ["None", "contains", "contains (inverse)"]
-    monkeypatch.setattr(classify.processor, "order_blind", True)
+    labels = ["None", "contains", "contains (inverse)"]
+    classify.config.labels, classify.config.label2id = labels, {label: i for i, label in enumerate(labels)}
+    classify.config.order_blind = classify.encoder.order_blind = True
     # of each pair the first mention in the text contains the second
     monkeypatch.setattr(classify, "run", lambda encoded: (None, np.array([[0.1, 0.8, 0.1]] * 2)))
     pairs = [{"head": (0, 1), "tail": (2, 3)}, {"head": (2, 3), "tail": (0, 1)}]
     answers = classify({"tokens": ["Oslo", "and", "Grefsen"], "pairs": pairs})
-    assert [answer["relation"] for answer in answers] == classify.labels[1:]
-    assert answers[0]["score"] == pytest.approx(answers[1]["score"], abs=1e-6)
+    assert answers[0] == answers[1] and answers[0]["score"] == 0.8
+    assert [answers[0][name] for name in ("head", "relation", "tail")] == ["Oslo", "contains", "Grefsen"]
 
 
 def test_the_command_says_what_it_made(packed):
@@ -142,7 +150,11 @@ def test_the_command_says_what_it_made(packed):
     assert content["largest_difference"]["model.onnx"] < 1e-4 < content["largest_difference"]["model_int8.onnx"] < 1
     assert content["bytes"] == {name: (folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")}
     assert content["bytes"]["model_int8.onnx"] < 0.7 * content["bytes"]["model.onnx"]
-    assert (content["labels"], content["calibration_temperature"], content["none_bias"]) == (RELATIONS, 1.5, -0.4)
+    assert (content["config"]["labels"], content["calibration_temperature"], content["none_bias"]) == (
+        RELATIONS,
+        1.5,
+        -0.4,
+    )
     assert content["inputs"]["object_features"] == ["examples", "objects", model.config.visual_feature_size]
     assert not list(folder.parent.glob(".export-*"))
     files = {"processor_config.json", "processing_vmhan.py", "tokenizer.json", "config.json"}
@@ -167,6 +179,9 @@ def test_the_evaluation_is_that_of_the_model(packed, data, make_processor):
     assert forms["torch"]["f1"]["value"] == forms["model.onnx"]["f1"]["value"] == pytest.approx(expected)
     assert forms["model.onnx"]["against torch"]["f1_difference"]["difference"] == 0
     assert forms["model.onnx"]["against torch"]["largest_logit_difference"] < 1e-4
+    assert forms["model.onnx"]["against torch"]["same_answers"] == 1
+    changed = forms["model_int8.onnx"]["against torch"]
+    assert 0 <= changed["same_answers"] <= 1 and 1e-4 < changed["largest_score_difference"] < 1
     changed = forms["model_int8.onnx"]["against model.onnx"]
     change, ratio = changed["f1_difference"], changed["time_ratio"]
     assert change["low"] <= change["difference"] <= change["high"]
@@ -231,7 +246,7 @@ def test_a_span_model_with_pairwise_hyperedges_as_a_program(make_small, make_pro
     run, processor = torch.export.load(folder / "model.pt2").module(), make_processor(model.config)
     for batch in (posts()[1:2], [object_post()], [*posts(), object_post()]):
         encoded = processor(batch)
-        logits, _ = run(filled_inputs(encoded, content["inputs"]))
+        logits, _ = run(filled_tensors(encoded, model.config))
         torch.testing.assert_close(logits, model(**encoded).logits, atol=1e-4, rtol=0)
 
 

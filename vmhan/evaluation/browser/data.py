@@ -56,7 +56,7 @@ def explain(folder: Path, pairs: Sequence[WrongPair]) -> list[str]:
     """Fill in where the run's weights look in `pairs`; returns a note if their answers are not the saved ones."""
     import transformers
 
-    from modeling_vmhan.pipeline_vmhan import TASK
+    from modeling_vmhan.registration import TASK
 
     pipe = transformers.pipeline(TASK, model=str(folder))
     posts = {pair.row["id"]: pair.post for pair in pairs}

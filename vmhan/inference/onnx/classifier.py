@@ -1,86 +1,160 @@
-"""Answer posts with a folder that vmhan export wrote, through onnxruntime."""
+"""Answer posts with a folder that vmhan export wrote, through onnxruntime, without torch and transformers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from modeling_vmhan import VMHANProcessor
-from modeling_vmhan.direction import inverse_id, is_reversed
-from modeling_vmhan.posts import post_name
-from modeling_vmhan.questions import PASSED, passed_on, read_question
-from modeling_vmhan.uncertainty import check_finite
+from modeling_vmhan.answers import (
+    ANSWER_OPTIONS,
+    FINDER,
+    TYPE_CONSTRAINTS,
+    Judged,
+    answer_of,
+    checked_options,
+    joined,
+    judged,
+)
+from modeling_vmhan.asking import encode_question, is_for_several_passes, passes_of
+from modeling_vmhan.batching import EncodedPost, of_like_length
+from modeling_vmhan.questions import PASSED, Question, passed_on, read_question
+from modeling_vmhan.values import read_value, reworded
+from vmhan.inference.onnx.encoder import PlainEncoder, answer_config
 from vmhan.inference.onnx.inputs import filled_inputs
 from vmhan.inference.onnx.runtime import onnx_session, run_session
 
 
-__all__ = ["EXPORT_FILE", "INT8_FILE", "ONNX_FILE", "OnnxRelationClassifier"]
+__all__ = ["EXPORT_FILE", "INT8_FILE", "ONNX_FILE", "TOKENIZER_FILE", "OnnxRelationClassifier"]
 
 EXPORT_FILE = "export.json"
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model_int8.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+OPTIONS = {**ANSWER_OPTIONS, "type_constraints": TYPE_CONSTRAINTS, "mentions": FINDER}
+REFUSED = {  # options of the pipeline
+    "num_samples": "draws samples of the node Gaussians",
+    "seed": "draws samples of the node Gaussians",
+    "explain": "gives its attention",
+}
 
 
 class OnnxRelationClassifier:
-    """The exported classifier in `folder` (by `vmhan export --format onnx`) with its processor: posts in, a relation
-    and its calibrated probability a pair out.
+    """The exported classifier in `folder` (by `vmhan export --format onnx`), which answers as the pipeline does.
 
-    The answers of the quantised model (`int8`) depend a little on the other posts of a batch. `num_threads` is that of
-    a matrix product, None onnxruntime's choice. ValueError if there is no such model, or onnxruntime is missing.
+    int8: True takes the quantised model, whose answers depend a little on the other posts of a batch; False the one in
+        float32; None this one where there are both. num_threads: of a matrix product; None is OMP_NUM_THREADS, or
+        onnxruntime's choice. Others are defaults of the options of `__call__`.
+
+    ValueError if there is no such model, or onnxruntime is missing.
 
     Example:
         classify = OnnxRelationClassifier("outputs/demo-onnx")
-        classify({"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]})
-        # [{"relation": "/per/per/peer", "score": 0.91}]
+        classify({"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]}, top_k=1)
+        # [{"head": "Ann", "tail": "Bob", "relation": "/per/per/peer", "score": 0.91, ...}]
     """
 
-    def __init__(self, folder: str | Path, *, int8: bool = False, num_threads: int | None = None):
-        folder, file = Path(folder), INT8_FILE if int8 else ONNX_FILE
-        if missing := [name for name in (EXPORT_FILE, file) if not (folder / name).is_file()]:
+    def __init__(
+        self, folder: str | Path, *, int8: bool | None = None, num_threads: int | None = None, **options: Any
+    ):
+        folder = Path(folder)
+        int8 = int8 if int8 is not None else not (folder / ONNX_FILE).exists() and (folder / INT8_FILE).exists()
+        self.file = folder / (INT8_FILE if int8 else ONNX_FILE)
+        if missing := [name for name in (EXPORT_FILE, self.file.name) if not (folder / name).is_file()]:
             raise ValueError(
                 f"folder: expected what vmhan export writes, received {str(folder)!r} without {missing}. "
                 f"Run: vmhan export MODEL --output_dir {folder}{' --int8' if int8 else ''}"
             )
-        content = json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8"))
-        self.labels: list[str] = content["labels"]
-        self.axes: dict[str, list[str | int]] = content["inputs"]
-        self.processor = VMHANProcessor.from_pretrained(folder)
-        self.session = onnx_session(folder / file, num_threads=num_threads)
+        self.content: dict[str, Any] = json.loads((folder / EXPORT_FILE).read_text(encoding="utf-8"))
+        if "processor" not in self.content:
+            raise ValueError(
+                f"{folder / EXPORT_FILE}: expected what vmhan export writes today, received that of an older version, "
+                f"without 'processor'. Export the model again: vmhan export MODEL --output_dir {folder}"
+            )
+        self.config = answer_config(self.content["config"])
+        self.encoder = PlainEncoder(self.content["processor"], folder / TOKENIZER_FILE)
+        self.session = onnx_session(self.file, num_threads=num_threads)
+        self.defaults = self._read_options(options)
 
-    def __call__(self, posts: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
-        """Answer the pairs of one post, or of a list of posts, in one pass: {relation, score} for each pair, the best
-        relation and its probability. Posts are as the pipeline takes them: the answer of a post of one pair is a dict,
-        that of a post with `pairs` a list, and keys that no post has stand under `input`. They have features, not
-        pixels, and name their pairs. Of an order-blind model "RELATION (inverse)" points from the pair's tail to its
-        head. A post that cannot be read, or whose scores are not finite, is a ValueError.
+    def __call__(self, posts: Any, *, batch_size: int | None = None, **options: Any) -> Any:
+        """Answer a post or a list of posts, `batch_size` (None: all) in a batch, as the pipeline does.
+
+        options: mentions (a function), top_k, abstain_below, type_constraints, min_score, min_precision and all_pairs,
+        as there. Posts name their pairs or mentions, unless `mentions` finds these, and have features where the model
+        takes them; an image is never opened.
+        What cannot be answered is the pipeline's ValueError.
         """
-        is_alone = isinstance(posts, (Mapping, str))
-        batch = [passed_on(post) for post in ([posts] if is_alone else posts)]
-        names = [post_name(post, f"post {i}") for i, (post, _) in enumerate(batch)]
-        questions = [read_question(post, name=name) for name, (post, _) in zip(names, batch)]
-        for question in questions:
-            if self.processor.visual_feature_size and question.post.keys() & {"image", "image_features"} == {"image"}:
-                wanted = "give image_features and object_features, or use the pipeline of the model itself"
-                raise ValueError(f"{question.name}: an exported model takes no image: {wanted}.")
-        _, probabilities = self.run(self.processor([question.post for question in questions]))
-        each, answers = iter(probabilities), []
-        for question, (_, passed) in zip(questions, batch):
-            of_post = [self._answer(pair, next(each)) for pair in question.post["pairs"]]
-            check_finite(question.name, [torch.tensor([answer["score"] for answer in of_post])])
-            of_post = [{**answer, PASSED: passed} if passed else answer for answer in of_post]
-            answers.append(of_post[0] if question.single else of_post)
-        return answers[0] if is_alone else answers
+        read = {**self.defaults, **self._read_options(options)}
+        if isinstance(posts, (Mapping, str)):
+            return self._answers([posts], [""], **read)[0]
+        answers, size = [], batch_size or len(posts)
+        for first in range(0, len(posts), size):
+            numbers = range(first, min(first + size, len(posts)))
+            answers += self._answers(posts[first : first + size], [f"input {i}: " for i in numbers], **read)
+        return answers
 
-    def _answer(self, pair: Mapping[str, Any], probabilities: np.ndarray) -> dict[str, Any]:
-        best = label = int(probabilities.argmax())
-        if self.processor.order_blind and is_reversed(pair):  # it was asked about in text order
-            label = inverse_id(best, {name: i for i, name in enumerate(self.labels)})
-        return {"relation": self.labels[label], "score": float(probabilities[best])}
+    def _read_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        for name, value in options.items():
+            if name in REFUSED and value:
+                raise ValueError(
+                    f"{name}: an exported model never {REFUSED[name]}, received {name}={value!r}. Ask the "
+                    "pipeline of the model itself."
+                )
+            if name not in {*OPTIONS, *REFUSED}:
+                raise ValueError(f"the options must be among {list(OPTIONS)}, received {[name]}.")
+        read = {
+            name: value if name == "top_k" and value is None else read_value(value, OPTIONS[name], name)
+            for name, value in options.items()
+            if name not in REFUSED
+        }
+        return checked_options(read, self.config)
 
-    def run(self, encoded: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (P, R) and probabilities (P, R) of the processor's tensors."""
-        return run_session(self.session, filled_inputs(encoded, self.axes))
+    def _answers(
+        self,
+        posts: Sequence[Any],
+        places: Sequence[str],
+        mentions: Callable[[str], Any] | None = None,
+        type_constraints: Any = None,
+        **options: Any,
+    ) -> list[Any]:
+        """Answer a batch; `places` stand before what is said of a post that cannot be read."""
+        passed, questions, encoded = [], [], []
+        for post, place in zip(posts, places, strict=True):
+            try:
+                own, of_post = passed_on(post)
+                question = read_question(own)
+                question, row = encode_question(question, self.encoder, self.config, mentions, can_find=False)
+            except ValueError as error:
+                raise reworded(error, f"{place}{error}") from error
+            passed.append(of_post)
+            questions.append(question)
+            encoded.append(row)
+        answers: list[Any] = [None] * len(questions)
+        for group in of_like_length(encoded):
+            of_group = self._judged([questions[i] for i in group], [encoded[i] for i in group], type_constraints)
+            for i, of_question in zip(group, of_group):
+                answers[i] = answer_of(of_question, self.config, **options)
+                for each in (answers[i] if isinstance(answers[i], list) else [answers[i]]) if passed[i] else ():
+                    each[PASSED] = passed[i]
+        return answers
+
+    def _judged(self, questions: list[Question], encoded: list[EncodedPost], type_constraints: Any) -> list[Judged]:
+        """All pairs of all posts in one pass, but for those of a post of very many."""
+        judge = partial(judged, config=self.config, type_constraints=type_constraints)
+        found: list[Judged] = [(question, None, None, None) for question in questions]
+        many = [i for i, of_post in enumerate(encoded) if is_for_several_passes(questions[i], of_post)]
+        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs and i not in many]
+        if asked:
+            of_asked = [questions[i] for i in asked], [encoded[i] for i in asked]
+            for i, of_question in zip(asked, judge(*of_asked, self.run(of_asked[1])[1])):
+                found[i] = of_question
+        for i in many:
+            parts = passes_of(questions[i], encoded[i], self.encoder)
+            found[i] = joined(questions[i], [judge([part], [own], self.run([own])[1])[0] for part, own in parts])
+        return found
+
+    def run(self, encoded: list[EncodedPost]) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (P, R) and probabilities (P, R) of encoded posts."""
+        return run_session(self.session, filled_inputs(self.encoder.arrays(encoded), self.content["inputs"]))

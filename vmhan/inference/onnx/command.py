@@ -2,8 +2,9 @@
 
     vmhan export outputs/mnre --output_dir outputs/mnre-onnx --int8 --evaluate configs/mnre_offline.yaml --data_dir DIR
 
-Writes to OUT the graph (model.onnx, with --int8 also model_int8.onnx; or model.pt2), the processor, the config and,
-last, export.json. Nothing is written where the graph differs from the model by 1e-4 or more on its test posts.
+Writes to OUT the graph (model.onnx, with --int8 also model_int8.onnx, with --int8_only that alone; or model.pt2), the
+processor, the config and, last, export.json. Nothing is written where the graph differs from the model by 1e-4 or more
+on its test posts. `vmhan predict OUT INPUT --output OUTPUT --backend onnx` answers with it.
 
 --evaluate, which comes last, takes the CONFIG.yaml and the flags of run_mmre.py that name the data. All forms answer
 its validation split post by post; export.json then has their F1, what int8 costs with its 95 % interval, and times.
@@ -24,10 +25,12 @@ from datasets_scripts.commands import check_folder_or_hub_name
 from model_cards.files import write_json
 from model_cards.locks import lock_beside, locked
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+from vmhan.inference.onnx.check_posts import check_batches
 from vmhan.inference.onnx.classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
+from vmhan.inference.onnx.encoder import described_config, described_processor
 from vmhan.inference.onnx.evaluation import evaluate, load_validation
 from vmhan.inference.onnx.exporting import TOLERANCE, export_program, largest_difference, save_onnx
-from vmhan.inference.onnx.inputs import check_batches, input_axes
+from vmhan.inference.onnx.inputs import input_axes
 from vmhan.inference.onnx.runtime import INT8_OPERATORS, OUTPUTS, need, onnx_session, quantise, run_session
 from vmhan.training.checkpoints import check_model_folder
 from vmhan.training.environment import describe_environment
@@ -66,6 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         content = export(model, processor, made, arguments)
         if posts is not None:
             content["evaluation"] = evaluate(model, processor, posts, made, content["bytes"])
+        if arguments.int8_only:
+            (made / ONNX_FILE).unlink()
+            del content["bytes"][ONNX_FILE]
         write_json(made / EXPORT_FILE, content)
         output_dir.mkdir(parents=True, exist_ok=True)
         for name in (EXPORT_FILE, ONNX_FILE, INT8_FILE, PROGRAM_FILE):  # of an earlier export
@@ -82,13 +88,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write (default onnx)")
     parser.add_argument("--int8", action="store_true", help="also a model with int8 weights (onnx)")
+    parser.add_argument("--int8_only", action="store_true", help="that model alone, a quarter of the size")
     parser.add_argument("--opset", type=int, help="version of ONNX's operators (default: torch's choice)")
     parser.add_argument(
         "--evaluate", nargs=argparse.REMAINDER, metavar="CONFIG", help="data, in the words of run_mmre.py; comes last"
     )
     arguments = parser.parse_args(argv)
+    arguments.int8 |= arguments.int8_only
     if arguments.format != "onnx":
-        given = [f"--{name}" for name in ("int8", "opset", "evaluate") if getattr(arguments, name)]
+        given = [f"--{name}" for name in ("int8_only", "int8", "opset", "evaluate") if getattr(arguments, name)]
         if given:
             parser.error(f"{given[0]}: expected --format onnx with it, received --format {arguments.format}")
     return arguments
@@ -127,8 +135,8 @@ def export(model, processor, folder: Path, arguments: argparse.Namespace) -> dic
         "largest_difference": differences,
         "inputs": input_axes(config, list(processor(check_batches(model)[0]))),
         "outputs": {name: ["pairs", len(config.labels)] for name in OUTPUTS},
-        "labels": config.labels,
-        "none_label": config.none_label,
+        "config": described_config(config),
+        "processor": described_processor(processor),
         "calibration_temperature": config.calibration_temperature,
         "none_bias": config.none_bias,
         "environment": {**describe_environment(), **{name: version(name) for name in packages}},

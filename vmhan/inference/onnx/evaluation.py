@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from vmhan.inference.onnx.exporting import ExportableClassifier, Run
-from vmhan.inference.onnx.inputs import filled_inputs, input_axes
+from vmhan.inference.onnx.exporting import ExportableClassifier, Run, filled_tensors
 from vmhan.inference.onnx.runtime import onnx_session, run_session
 from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions
@@ -69,10 +68,14 @@ def evaluate(model, processor, posts: datasets.Dataset, folder: Path, files: Ite
         }
         for other, (its, its_predictions) in before.items():
             differences = [abs(a - b).max() for a, b in zip(own.logits, its.logits, strict=True)]
+            scores = [(a["score"], b["score"]) for a, b in zip(rows, its_predictions.rows, strict=True)]
+            same = [a["predicted"] == b["predicted"] for a, b in zip(rows, its_predictions.rows, strict=True)]
             ratios = np.quantile(np.array(own.seconds) / np.array(its.seconds), [0.25, 0.5, 0.75]).tolist()
             forms[name][f"against {other}"] = {
                 "f1_difference": paired_test(predictions, its_predictions)._asdict(),
                 "largest_logit_difference": float(max(differences)),
+                "same_answers": float(np.mean(same)),
+                "largest_score_difference": max(abs(a - b) for a, b in scores),
                 "time_ratio": dict(zip(("quartile_1", "median", "quartile_3"), ratios)),
             }
         before[name] = own, predictions
@@ -90,7 +93,7 @@ def answer_one_by_one(
     order = list(runs)
     for post in tqdm(posts, desc="measure", unit="post"):
         encoded = processor([post])
-        filled = filled_inputs(encoded, input_axes(config, list(encoded)))
+        filled = filled_tensors(encoded, config)
         for name in order:
             start = time.perf_counter()
             logits, _ = runs[name](filled)

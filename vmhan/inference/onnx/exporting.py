@@ -13,11 +13,13 @@ from torch.export import Dim, ExportedProgram
 
 from modeling_vmhan.decision import DecisionRule
 from modeling_vmhan.text_encoding import num_positions
-from vmhan.inference.onnx.inputs import check_batches, filled_inputs, input_axes
+from vmhan.inference.onnx.check_posts import check_batches
+from vmhan.inference.onnx.inputs import filled_inputs, input_axes
 from vmhan.inference.onnx.runtime import OUTPUTS, need
 
 
-__all__ = ["TOLERANCE", "ExportableClassifier", "Run", "export_program", "largest_difference", "save_onnx"]
+__all__ = ["TOLERANCE", "ExportableClassifier", "Run", "export_program", "filled_tensors", "largest_difference"]
+__all__ += ["save_onnx"]
 
 TOLERANCE = 1e-4  # of logits and probabilities, against the model itself
 
@@ -117,7 +119,13 @@ def largest_difference(model: nn.Module, processor, run: Run) -> float:
     reference, largest = ExportableClassifier(model.float().eval()), torch.zeros(())
     for posts in check_batches(model):
         encoded = processor(posts)
-        filled = filled_inputs(encoded, input_axes(model.config, list(encoded)))
+        filled = filled_tensors(encoded, model.config)
         for expected, received in zip(reference(dict(encoded)), run(filled), strict=True):
             largest = largest.maximum((expected - torch.as_tensor(received)).abs().max())  # NaN where one is
     return largest.item()
+
+
+def filled_tensors(encoded: Mapping[str, Tensor], config) -> dict[str, Tensor]:
+    """The processor's tensors as `filled_inputs` fills them, for a model of this `VMHANConfig`."""
+    filled = filled_inputs(encoded, input_axes(config, list(encoded)))
+    return {name: torch.as_tensor(array) for name, array in filled.items()}

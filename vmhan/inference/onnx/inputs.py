@@ -1,4 +1,4 @@
-"""The inputs of an exported model: their axes, how an empty axis is filled, and posts to check an export with.
+"""The inputs of an exported model: their axes, and how an empty axis is filled.
 
 Notation: modeling_vmhan.py. An axis that is a name varies from batch to batch; a number is what it is in every batch.
 """
@@ -6,11 +6,10 @@ Notation: modeling_vmhan.py. An axis that is a name varies from batch to batch; 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
-__all__ = ["check_batches", "filled_inputs", "input_axes"]
+__all__ = ["filled_inputs", "input_axes"]
 
 ABSENT = -1  # what fills up token positions, object indices and numbers of nodes
 DERIVED = "incidence"
@@ -54,50 +53,19 @@ def input_axes(config, names: list[str]) -> dict[str, tuple[str | int, ...]]:
     return {name: axes[name] for name in names if name != DERIVED}
 
 
-def filled_inputs(encoded: Mapping[str, Tensor], axes: Mapping[str, Sequence[str | int]]) -> dict[str, Tensor]:
-    """Return the processor's tensors as float32, filled up with absent nodes, tokens and objects to what the graph
-    takes: the size of a fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object has
-    0).
+def filled_inputs(encoded: Mapping[str, Any], axes: Mapping[str, Sequence[str | int]]) -> dict[str, np.ndarray]:
+    """Return the encoder's arrays as float32, filled up with absent nodes, tokens and objects to what the graph takes:
+    the size of a fixed axis, and at least 1 along an open one (a batch in which nothing has, say, an object has 0).
     """
     filled = {}
-    for name, tensor in encoded.items():
+    for name, values in encoded.items():
         if name == DERIVED:
             continue
+        array = np.asarray(values)
         value = ABSENT if name.endswith(("_tokens", "_nodes")) or name == "pair_objects" else 0
         least = (axis if isinstance(axis, int) else 1 for axis in axes[name])
-        missing = [max(wanted - size, 0) for wanted, size in zip(least, tensor.shape, strict=True)]
-        after = [amount for count in reversed(missing) for amount in (0, count)]  # the last axis first, as pad has it
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
-        filled[name] = torch.nn.functional.pad(tensor, after, value=value)
+        missing = [max(wanted - size, 0) for wanted, size in zip(least, array.shape, strict=True)]
+        array = array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+        after = [(0, count) for count in missing]
+        filled[name] = np.pad(array, after, constant_values=value) if any(missing) else array
     return filled
-
-
-def check_batches(model) -> list[list[dict[str, Any]]]:
-    """Make batches of posts unlike each other in every axis, to compare an exported model with its original on."""
-    plain = {"text": "Ann met Bob", "pairs": [{"head": (0, 3), "tail": (8, 11)}]}
-    full = {
-        "text": "Ann Keller and Bob Haas back home in Oslo, where the band had played in 1999",
-        "pairs": [
-            {"head": (0, 10), "tail": (15, 23), "text_phrases": [(24, 33), (49, 57)]},
-            {"head": (15, 23), "tail": (37, 41), "text_phrases": [(45, 76)]},
-            {"head": (37, 41), "tail": (0, 10)},
-        ],
-        "caption": "two people in front of a wooden house",
-        "image_phrases": ["two people", "a wooden house", "snow"],
-    }
-    projection = model.base_model.visual_projection
-    if projection is None:
-        return [[plain], [full], [full, plain, full, full, plain, full, plain]]
-    seen = {**plain, **_features(projection, 0)}
-    crowded = {**full, **_features(projection, 4)}
-    tails = {**plain, **_features(projection, 2)}
-    tails["pairs"] = [{"head": (0, 3), "tail_object": 1}, {"head": (8, 11), "tail_object": 0}]
-    return [[plain], [seen], [tails], [crowded, plain, tails, seen, full, crowded, plain]]
-
-
-def _features(projection, objects: int) -> dict[str, Tensor]:
-    """Make features of an image and of its objects, distributed as those that the model was trained on."""
-    norm = projection.region_norm
-    noise = torch.randn(1 + objects, norm.num_features, generator=torch.Generator().manual_seed(objects))
-    features = norm.running_mean.cpu().float() + norm.running_var.cpu().float().sqrt() * noise
-    return {"image_features": features[0], "object_features": features[1:]}

@@ -1,11 +1,12 @@
 """The one file that imports onnxruntime: sessions, runs, int8 weights."""
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 
 __all__ = ["INT8_OPERATORS", "OUTPUTS", "need", "onnx_session", "quantise", "run_session"]
@@ -23,18 +24,20 @@ def need(*packages: str) -> None:
 
 
 def onnx_session(path: Path, *, num_threads: int | None = None):
-    """An `onnxruntime.InferenceSession` of this file on the CPU; None leaves the number of threads to onnxruntime."""
+    """An `onnxruntime.InferenceSession` of this file on the CPU. Without a number of threads it has that of
+    OMP_NUM_THREADS, as torch does, or onnxruntime's choice.
+    """
     need("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = num_threads or 0
+    options.intra_op_num_threads = num_threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(session, inputs: Mapping[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+def run_session(session, inputs: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Run inputs without an empty axis; returns logits (P, R) and probabilities (P, R)."""
-    return tuple(session.run(OUTPUTS, {name: tensor.numpy() for name, tensor in inputs.items()}))
+    return tuple(session.run(OUTPUTS, {name: np.asarray(values) for name, values in inputs.items()}))
 
 
 def quantise(source: Path, target: Path) -> None:

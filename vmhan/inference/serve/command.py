@@ -23,9 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code, 0 after Ctrl-C or SIGTERM."""
     arguments = parse_arguments(argv)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    from vmhan.inference.command import load_pipeline
     from vmhan.inference.serve.engine import Settings, served
     from vmhan.inference.serve.requests import Limits
+    from vmhan.inference.torch_backend import load_pipeline
     from vmhan.training.checkpoints import check_model_folder
 
     check_model_folder("MODEL", arguments.model)

@@ -8,7 +8,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from modeling_vmhan.decision import DecisionRule
-from modeling_vmhan.uncertainty import monte_carlo_probabilities, uncertainty
+from modeling_vmhan.monte_carlo import monte_carlo_probabilities
+from modeling_vmhan.uncertainty import uncertainty
 from vmhan.scoring.predictions import UNCERTAINTIES
 from vmhan.training.loop.trainer import RelationTrainer
 
@@ -40,7 +41,7 @@ def _of_split(trainer: RelationTrainer, posts: datasets.Dataset, rule: DecisionR
         output = model(**batch.to(trainer.args.device), output_gaussians=True)
         mean, variance = output.read_mean, output.read_variance  # (P, n, D) each
         samples = monte_carlo_probabilities(model.classifier, mean, variance, num_samples=NUM_SAMPLES, rule=rule)
-        worth = uncertainty(samples)
+        worth = uncertainty(samples.cpu().numpy())
         found = (worth.entropy, worth.mutual_information, variance.float().sum(dim=(1, 2)))  # (P,) each
         for name, of_pairs in zip(UNCERTAINTIES, found, strict=True):
             values[name] += of_pairs.tolist()

@@ -1,0 +1,41 @@
+"""The public names, and what transformers' Auto classes and `pipeline` find them by. Imports torch."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration_vmhan import PRESETS, VMHANConfig
+from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
+from .outputs import VMHANModelOutput, VMHANRelationOutput
+from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
+from .processing_vmhan import VMHANCollator, VMHANProcessor
+
+
+__all__ = [
+    "PRESETS",
+    "TASK",
+    "MultimodalRelationClassificationPipeline",
+    "VMHANCollator",
+    "VMHANConfig",
+    "VMHANForRelationClassification",
+    "VMHANModel",
+    "VMHANModelOutput",
+    "VMHANProcessor",
+    "VMHANRelationOutput",
+]
+
+AutoConfig.register("vmhan", VMHANConfig)
+AutoModel.register(VMHANConfig, VMHANForRelationClassification)
+AutoModelForSequenceClassification.register(VMHANConfig, VMHANForRelationClassification)
+AutoProcessor.register(VMHANConfig, VMHANProcessor)
+PIPELINE_REGISTRY.register_pipeline(
+    TASK,
+    pipeline_class=MultimodalRelationClassificationPipeline,
+    pt_model=AutoModelForSequenceClassification,
+    type="multimodal",
+)
+
+# Saved folders carry the code, so that they load with trust_remote_code=True where this package is not installed.
+VMHANConfig.register_for_auto_class()
+VMHANModel.register_for_auto_class("AutoModel")
+VMHANForRelationClassification.register_for_auto_class("AutoModelForSequenceClassification")
+VMHANProcessor.register_for_auto_class()
