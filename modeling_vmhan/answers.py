@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .argument_types import constraints_of
+from .argument_types import constraints_of, read_constraints
 from .batching import EncodedPost
 from .direction import INVERSE, inverse_id
 from .drawing import draw_explanation
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .configuration_vmhan import VMHANConfig
 
 __all__ = ["ANSWER_OPTIONS", "FINDER", "TYPE_CONSTRAINTS", "Judged", "allowed_by_types", "answer_of", "answers_of"]
-__all__ += ["joined", "judged"]
+__all__ += ["checked_options", "joined", "judged"]
 
 # What the options of `answer_of` and `judged` must be.
 ANSWER_OPTIONS = {
@@ -73,6 +73,15 @@ def judged(
         check_finite(question.name, scores, (of_post.image, of_post.objects))
         answers.append((question, probabilities[own], of_question, explanations and explanations[own]))
     return answers
+
+
+def checked_options(options: dict[str, Any], config: "VMHANConfig") -> dict[str, Any]:
+    """Options that were read, as far as they depend on the model; else a ValueError, of the call and of no post."""
+    if options.get("min_precision") is not None and not config.precision_table:
+        least_score(None, options["min_precision"])
+    if isinstance(options.get("type_constraints"), dict):
+        return {**options, "type_constraints": read_constraints(options["type_constraints"], config.labels)}
+    return options
 
 
 def joined(question: Question, parts: Sequence[Judged]) -> Judged:

@@ -12,8 +12,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .addresses import is_url
-from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, joined, judged
-from .argument_types import read_constraints
+from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, checked_options, joined, judged
 from .asking import about, encode_question, is_for_several_passes, passes_of, with_choices
 from .batching import EncodedPost, has_same_rows, of_like_length
 from .calling import CallingPipeline
@@ -24,7 +23,6 @@ from .images import MAX_PIXELS, load_image, stored_image
 from .mention_finders import MentionFinder, token_classification_finder
 from .mentions import Mention
 from .monte_carlo import monte_carlo_probabilities
-from .precision import check_measured
 from .processing_vmhan import SHARED_FIELDS
 from .questions import Question, in_units, read_question
 from .text_encoding import SentenceMemory
@@ -134,9 +132,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
                 options[name] = read_value(value, OPTIONS[name], name)
         if isinstance(options.get("mentions"), (str, Pipeline)):
             options["mentions"] = _finder_by(options["mentions"], self.device)
-        check_measured(self.model.config.precision_table, options.get("min_precision"))
-        if isinstance(options.get("type_constraints"), dict):
-            options["type_constraints"] = read_constraints(options["type_constraints"], self.model.config.labels)
+        options = checked_options(options, self.model.config)
         return tuple({name: options[name] for name in names if name in options} for names in STEPS)
 
     def preprocess(self, input_: Any, mentions: Any = None, **limits) -> dict[str, Any]:

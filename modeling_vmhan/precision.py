@@ -8,7 +8,7 @@ from typing import Any
 from .values import shown
 
 
-__all__ = ["TABLES", "check_measured", "least_score", "read_precision_tables"]
+__all__ = ["TABLES", "least_score", "read_precision_tables"]
 
 TABLES = ("pairs", "posts")  # of given pairs, and of facts found in raw posts
 
@@ -33,12 +33,6 @@ def least_score(table: list[list[float]] | None, precision: float) -> float:
             f"validation split, at the score {score:.3f} with the recall {recall:.3f}."
         )
     return min(reached)
-
-
-def check_measured(tables: dict[str, list[list[float]]] | None, precision: float | None) -> None:
-    """ValueError where a precision is asked for and no question has a table: an error of the call, and of no post."""
-    if precision is not None and not tables:
-        least_score(None, precision)
 
 
 def read_precision_tables(value: Any) -> dict[str, list[list[float]]] | None:

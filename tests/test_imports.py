@@ -56,7 +56,7 @@ def test_shipped_files_import_siblings_and_what_the_hub_side_has(path):
 
 
 def test_the_pipeline_sits_on_top():
-    """Only the registration imports it at the top; the model does in a function, so that a save ships its files."""
+    """Only the registration imports it at the top; the model names it in a function, so that it is saved with it."""
     users = {path.stem for path in SHIPPED if (1, "pipeline_vmhan") in all_imports(path)}
     assert users == {"registration", "modeling_vmhan"}
     assert (1, "pipeline_vmhan") not in imports_at_the_top(ROOT / "modeling_vmhan" / "modeling_vmhan.py")

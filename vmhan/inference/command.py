@@ -26,7 +26,8 @@ from datasets_scripts.ray_engine import connected
 from modeling_vmhan.direction import symmetric_relations
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, Rows, triples_of, write_csv, write_jsonl, write_parquet
-from vmhan.inference.mention_finders import FINDERS, OF_FACTS
+from vmhan.inference.mention_finders import FINDERS
+from vmhan.inference.options import OPTIONAL
 from vmhan.inference.question_files import QUESTION_SUFFIXES, count_questions, digest_of_questions
 from vmhan.inference.resumable import Make, ResumableOutput
 
@@ -222,7 +223,7 @@ def fingerprint(arguments: argparse.Namespace, pipe: Pipe) -> dict[str, Any]:
         "input": state_of(arguments.input),
         "image_root": str(arguments.image_root),
         **{name: getattr(arguments, name) for name in ("format", "with_post", "batch_size", "abstain_below", "top_k")},
-        **{name: getattr(arguments, name) for name in (*OF_FACTS, "num_samples")},
+        **{name: getattr(arguments, name) for name in OPTIONAL},
     }
 
 

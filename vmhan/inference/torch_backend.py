@@ -11,7 +11,7 @@ from modeling_vmhan.configuration_vmhan import VMHANConfig
 from modeling_vmhan.registration import TASK
 from modeling_vmhan.weights import weights_digest
 from vmhan.inference.detecting import DetectingPipeline, detector_of
-from vmhan.inference.mention_finders import options_of_facts
+from vmhan.inference.options import optional
 from vmhan.training.checkpoints import check_model_folder
 
 
@@ -23,9 +23,7 @@ Pipe = transformers.Pipeline | DetectingPipeline
 def load_pipeline(arguments: argparse.Namespace) -> Pipe:
     check_model_folder("MODEL", arguments.model)
     names = ("model", "device", "trust_remote_code", "top_k", "abstain_below")
-    options = {name: getattr(arguments, name) for name in names} | options_of_facts(arguments)
-    if arguments.num_samples is not None:
-        options["num_samples"] = arguments.num_samples
+    options = {name: getattr(arguments, name) for name in names} | optional(arguments)
     pipe = transformers.pipeline(TASK, **options)
     detector = detector_of(arguments.detector, pipe.model.config, device=str(pipe.device))
     return pipe if detector is None else DetectingPipeline(pipe, detector)

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from modeling_vmhan import MultimodalRelationClassificationPipeline
 from modeling_vmhan.mentions import Mention
 from vmhan import cli
-from vmhan.inference import answering, mention_finders
+from vmhan.inference import answering, options
 from vmhan.inference import command as predict_command
 from vmhan.inference.answers import answer_rows, answer_schema, triples_of, write_jsonl
 from vmhan.inference.graph import fact_graph, write_graphml
@@ -189,7 +189,7 @@ def test_samples_of_the_uncertainty_are_drawn_on_request(folder, tmp_path):
 def test_mentions_are_found_by_what_is_named(folder, tmp_path, monkeypatch):
     source, asked = write_lines(tmp_path / "in.jsonl", [{"text": TEXTS[0]}]), []
     finder = lambda text: [Mention(0, 3, "per", 0.5), Mention(8, 11, "per", 0.5)]  # noqa: E731
-    monkeypatch.setattr(mention_finders, "find_mention_finder", lambda name: asked.append(name) or finder)
+    monkeypatch.setattr(options, "find_mention_finder", lambda name: asked.append(name) or finder)
     command = [str(folder / "model"), str(source), "--output", str(tmp_path / "out.jsonl"), "--device", "cpu"]
     assert predict_command.main([*command, "--mentions", "spacy:x", "--all_pairs"]) == 0
     found = lines_of(tmp_path / "out.jsonl")

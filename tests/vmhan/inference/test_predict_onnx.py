@@ -174,6 +174,7 @@ def test_a_run_goes_on_and_no_other_model_goes_on_with_it(folders, questions, tm
         (["--trust_remote_code"], "--trust_remote_code: expected --backend torch"),
         (["--engine", "ray"], "--engine: expected --backend torch.*ray"),
         (["--dry_run"], "--dry_run: expected --backend torch"),
+        (["--num_samples", "8"], "num_samples: .*samples.*num_samples=8"),
         (["--backend", "torch", "--int8"], "--int8: expected --backend onnx"),
         (["--backend", "torch"], "--backend: expected onnx .* received torch"),
         (["--abstain_below", "2"], "abstain_below must be .*received float: 2.0"),
@@ -196,6 +197,7 @@ def test_flags_that_do_not_go_with_the_backend_are_named(flags, said, folders, q
 def test_options_of_the_model_itself_are_refused(option, folders):
     with pytest.raises(ValueError, match=f"{next(iter(option))}.*received"):
         OnnxRelationClassifier(folders / "onnx--int8")({"text": "Ann met Bob", "head": "Ann", "tail": "Bob"}, **option)
+    assert OnnxRelationClassifier(folders / "onnx--int8", num_samples=0).defaults == {}
     with pytest.raises(ValueError, match=r"among \['top_k'.*received \['top'\]"):
         OnnxRelationClassifier(folders / "onnx--int8", top=3)
 

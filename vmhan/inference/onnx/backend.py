@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from model_cards.files import sha256_of
-from vmhan.inference.mention_finders import options_of_facts
 from vmhan.inference.onnx.classifier import EXPORT_FILE, TOKENIZER_FILE, OnnxRelationClassifier
+from vmhan.inference.options import optional
 
 
 __all__ = ["REFUSED", "config_of", "load_pipeline", "state_of_model"]
@@ -16,7 +16,6 @@ REFUSED = {  # flags of predict
     "device": "onnxruntime answers on the CPU",
     "detector": "an exported model takes features, in which nothing is detected",
     "trust_remote_code": "the folder has no code that runs",
-    "num_samples": "an exported model draws no samples of the node Gaussians",
     "engine": "one process answers",
     "ray_address": "one process answers",
     "dry_run": "it measures the parts of the model in torch",
@@ -24,8 +23,7 @@ REFUSED = {  # flags of predict
 
 
 def load_pipeline(arguments: argparse.Namespace) -> OnnxRelationClassifier:
-    of_facts = options_of_facts(arguments)
-    options = {"top_k": arguments.top_k, "abstain_below": arguments.abstain_below, **of_facts}
+    options = {"top_k": arguments.top_k, "abstain_below": arguments.abstain_below, **optional(arguments)}
     return OnnxRelationClassifier(arguments.model, int8=arguments.int8, **options)
 
 

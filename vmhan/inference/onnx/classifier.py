@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from modeling_vmhan.answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, Judged, answer_of, joined, judged
-from modeling_vmhan.argument_types import read_constraints
+from modeling_vmhan.answers import (
+    ANSWER_OPTIONS,
+    FINDER,
+    TYPE_CONSTRAINTS,
+    Judged,
+    answer_of,
+    checked_options,
+    joined,
+    judged,
+)
 from modeling_vmhan.asking import encode_question, is_for_several_passes, passes_of
 from modeling_vmhan.batching import EncodedPost, of_like_length
-from modeling_vmhan.precision import check_measured
 from modeling_vmhan.questions import PASSED, Question, passed_on, read_question
 from modeling_vmhan.values import read_value, reworded
 from vmhan.inference.onnx.encoder import PlainEncoder, answer_config
@@ -89,22 +96,20 @@ class OnnxRelationClassifier:
         return answers
 
     def _read_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        for name in options:
-            if name in REFUSED:
+        for name, value in options.items():
+            if name in REFUSED and value:
                 raise ValueError(
-                    f"{name}: an exported model never {REFUSED[name]}, received {name}={options[name]!r}. Ask the "
+                    f"{name}: an exported model never {REFUSED[name]}, received {name}={value!r}. Ask the "
                     "pipeline of the model itself."
                 )
-            if name not in OPTIONS:
+            if name not in {*OPTIONS, *REFUSED}:
                 raise ValueError(f"the options must be among {list(OPTIONS)}, received {[name]}.")
         read = {
             name: value if name == "top_k" and value is None else read_value(value, OPTIONS[name], name)
             for name, value in options.items()
+            if name not in REFUSED
         }
-        check_measured(self.config.precision_table, read.get("min_precision"))
-        if isinstance(read.get("type_constraints"), dict):
-            read["type_constraints"] = read_constraints(read["type_constraints"], self.config.labels)
-        return read
+        return checked_options(read, self.config)
 
     def _answers(
         self,
