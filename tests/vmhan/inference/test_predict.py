@@ -166,7 +166,7 @@ def test_options_of_facts_reach_the_pipeline(folder, tmp_path):
     assert {row["score"] for row in facts("--min_score", str(least))} == {least}
     arguments = ["--mentions", "NAME", "--min_precision", "0.8"]
     read = predict_command.parse_arguments([str(folder / "model"), str(source), "--output", "x.jsonl", *arguments])
-    assert [getattr(read, name) for name in predict_command.OF_FACTS] == ["NAME", None, 0.8, None]
+    assert [getattr(read, name) for name in predict_command.OPTIONAL] == ["NAME", None, 0.8, None, None]
     command = [str(folder / "model"), str(source), "--output", str(tmp_path / "none.jsonl"), "--min_precision", "0.8"]
     with pytest.raises(ValueError, match="precision_table"):  # before any row is asked
         predict_command.main(command)
