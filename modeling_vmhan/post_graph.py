@@ -21,8 +21,8 @@ from .posts import pad_rows
 
 
 __all__ = [
-    "MOST_PAIRS", "PairSlots", "PostGraph", "graph_tensors", "post_graph", "post_hypergraphs", "post_nodes",
-    "read_ends", "with_pair_nodes",
+    "MOST_PAIRS", "PairSlots", "PostGraph", "graph_tensors", "post_entities", "post_graph", "post_hypergraphs",
+    "post_nodes", "read_ends", "with_pair_nodes",
 ]  # fmt: skip
 
 MOST_PAIRS = 512  # of a post, with whose square the memory of its hypergraph grows
@@ -129,6 +129,15 @@ def post_nodes(slots: Nodes, numbers: Tensor, pair_to_example: Tensor, shape: Se
     size = total(slots.present.unsqueeze(-1))  # (B, N, 1)
     features = (total(slots.features) / size.clamp(min=1)).to(slots.features.dtype)
     return Nodes(features, size.squeeze(-1) > 0, total(slots.is_visual.unsqueeze(-1)).squeeze(-1) > 0)
+
+
+def post_entities(numbers: Tensor, pair_to_example: Tensor, shape: Sequence[int]) -> Tensor:
+    """Which nodes of a post are a mention or a pair, (B, N) bool.
+
+    numbers (P, 3) of head, tail and pair, pair_to_example (P,), shape is [B, N].
+    """
+    is_entity = torch.zeros(tuple(shape), dtype=torch.bool, device=numbers.device)
+    return is_entity.index_put((pair_to_example.unsqueeze(1), numbers), is_entity.new_ones(()))
 
 
 def post_hypergraphs(

@@ -61,6 +61,7 @@ class ModelArguments:
     hidden_size: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
+    hyperedges: list[str] | None = _help("Families of hyperedges, some of global, intra, inter and pairwise.")
     hypergraph_scope: str | None = _help(
         "pair: a hypergraph of each pair (the paper's); post: one of all of a post's."
     )
