@@ -119,7 +119,8 @@ class VMHANConfig(PreTrainedConfig):
             mentions as nodes, so that an answer depends on the post's other pairs (post_graph.py). Its hyperedges of
             pairs and of mentions are always there, and "inter" is those of a mention with all visual nodes.
         hyperedge_start: "members": a hyperedge starts as the average of its members (the paper gives no start).
-            "entities": of head and tail, as far as it has them, so that its first query is their words alone; "vhan".
+            "entities": of head and tail (of a post's mentions and pairs), as far as it has them, so that its first
+            query is their words alone; "vhan".
         hypergraph_encoder: "vhan", or an ablation: "hgnn", "gcn", "gat", "variational_gcn" (the presets of that name
             leave out the global hyperedge, in whose clique every node is every other's neighbour). Without propagation
             "none" reads head and tail, and "mean" the averages of the text phrases and of the visual nodes as well.
@@ -297,8 +298,6 @@ class VMHANConfig(PreTrainedConfig):
              "pairs: use 'pair' with 'pairwise'", "hypergraph_scope", "hyperedges"),
             (self.hyperedge_start == "members" or self.hypergraph_encoder == "vhan", "hyperedge_start='entities' "
              "needs hyperedges with a state, hypergraph_encoder='vhan'", "hyperedge_start", "hypergraph_encoder"),
-            (is_of_pair or self.hyperedge_start == "members", "hyperedge_start='entities' is of a pair's head and "
-             "tail: use 'members' with hypergraph_scope='post'", "hyperedge_start", "hypergraph_scope"),
             (not self.sample_nodes or self.variational, "sample_nodes=True needs variances to draw with, "
              "variational=True", "sample_nodes", "variational"),
             (not self.none_smoothing or self.relation_loss_weight, "none_smoothing needs a loss of relations",

@@ -96,12 +96,15 @@ def build_incidence(
     return torch.cat(built, dim=-1)  # (P, N, E)
 
 
-def first_members(incidence: Tensor) -> Tensor:
-    """Which members a hyperedge starts as with hyperedge_start="entities": head and tail, as far as they are members,
-    and where neither is, all. (P, N, E) bool -> (P, N, E) bool.
+def first_members(incidence: Tensor, is_entity: Tensor | None = None) -> Tensor:
+    """Which members a hyperedge starts as with hyperedge_start="entities": the entities, as far as they are members,
+    and where none is, all. (P, N, E) bool -> (P, N, E) bool.
+
+    is_entity: (P, N) bool; None: head and tail.
     """
-    nodes = torch.arange(incidence.shape[1], device=incidence.device)
-    entities = incidence & (nodes <= TAIL).unsqueeze(-1)  # (P, N, E)
+    if is_entity is None:
+        is_entity = (torch.arange(incidence.shape[1], device=incidence.device) <= TAIL).unsqueeze(0)  # (1, N)
+    entities = incidence & is_entity.unsqueeze(-1)  # (P, N, E)
     return torch.where(entities.any(dim=1, keepdim=True), entities, incidence)
 
 

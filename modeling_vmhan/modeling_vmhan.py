@@ -32,7 +32,7 @@ from .mention_head import MentionHead, find_mentions, mention_loss
 from .mentions import Mention
 from .nodes import Nodes, VisualProjection, join_nodes, project_regions, region_nodes, text_nodes, with_region_tails
 from .outputs import VMHANModelOutput, VMHANRelationOutput
-from .post_graph import post_hypergraphs, read_ends, with_pair_nodes
+from .post_graph import post_entities, post_hypergraphs, read_ends, with_pair_nodes
 from .pretrained import VMHANPreTrainedModel, without_pooler
 from .text_encoding import PACKED_ENCODERS, SentenceMemory, additive_mask, packed_mask, position_offset, remembering
 from .variational import (
@@ -185,7 +185,7 @@ class VMHANModel(VMHANPreTrainedModel):
 
         entities, regions = self._region_nodes(read(entity_tokens), pair_to_example, others)
         kinds = read(text_phrase_tokens), regions, read(image_phrase_tokens, is_visual=True)
-        families, roles = self.config.hyperedges, ()
+        families, roles, is_entity = self.config.hyperedges, (), None
         if self.pair_projection is None:
             nodes = join_nodes(entities, *kinds)  # (P, N, ...)
             incidence = build_incidence(nodes.present, nodes.is_visual, families=families, given=incidence)
@@ -193,8 +193,9 @@ class VMHANModel(VMHANPreTrainedModel):
             entities = with_pair_nodes(entities, self.pair_projection)  # (P, 3, ...)
             slots = join_nodes(entities, *kinds)  # (P, n, ...), of which nodes (B, N, ...) are averages
             nodes, incidence, roles = post_hypergraphs(slots, pair_to_example, others, families=families)
+            is_entity = post_entities(others["entity_nodes"], pair_to_example, nodes.present.shape)
         initial = self.gaussian_nodes(nodes.features)
-        starting = first_members(incidence) if self.config.hyperedge_start == "entities" else incidence
+        starting = first_members(incidence, is_entity) if self.config.hyperedge_start == "entities" else incidence
         state = HypergraphState(*initial, *initial_hyperedges(*initial, starting), None, None)
         attentions, has_roles = [], self.config.hypergraph_encoder == "vhan"
         for layer in self.layers:

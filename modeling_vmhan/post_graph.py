@@ -19,7 +19,7 @@ from .nodes import Nodes
 from .post_slots import SLOTS
 
 
-__all__ = ["post_hypergraphs", "post_nodes", "read_ends", "with_pair_nodes"]
+__all__ = ["post_entities", "post_hypergraphs", "post_nodes", "read_ends", "with_pair_nodes"]
 
 # Families that an ablation drops, by the family of `hypergraph.HYPEREDGE_FAMILIES`; the others are always there.
 FAMILY_OF = {"mention-visual": "inter", "textual": "intra", "visual": "intra", "global": "global"}
@@ -49,6 +49,15 @@ def post_nodes(slots: Nodes, numbers: Tensor, pair_to_example: Tensor, shape: Se
     size = total(slots.present.unsqueeze(-1))  # (B, N, 1)
     features = (total(slots.features) / size.clamp(min=1)).to(slots.features.dtype)
     return Nodes(features, size.squeeze(-1) > 0, total(slots.is_visual.unsqueeze(-1)).squeeze(-1) > 0)
+
+
+def post_entities(numbers: Tensor, pair_to_example: Tensor, shape: Sequence[int]) -> Tensor:
+    """Which nodes of a post are a mention or a pair, (B, N) bool.
+
+    numbers (P, 3) of head, tail and pair, pair_to_example (P,), shape is [B, N].
+    """
+    is_entity = torch.zeros(tuple(shape), dtype=torch.bool, device=numbers.device)
+    return is_entity.index_put((pair_to_example.unsqueeze(1), numbers), is_entity.new_ones(()))
 
 
 def post_hypergraphs(

@@ -1,6 +1,7 @@
 """The words of a postcard: its names, and its sentence with the pairs. Relations are not known here."""
 
 import random
+from collections.abc import Sequence
 
 from datasets_scripts.schema import new_pair
 
@@ -39,17 +40,32 @@ _REFERENCES = {  # what stands after a tail, by the kind of evidence
     "text_phrase": ("see {}", "note {}"),
     "image_phrase": ("as shown", "as you see"),
     "pair": ("just like {}", "exactly as {}"),
+    "same_head": ("as well", "likewise"),
 }
 _LETTERS = "abcdef"
 
 
+def _draw_clauses(rng: random.Random, kinds: list[str]) -> list[int]:
+    """How many tails each head gets: pairs that share a head stand in one clause. A pair of kind "same_head" shares it
+    with the pair before, and with no other.
+    """
+    sizes: list[int] = []
+    for kind, before, after in zip(kinds, ["", *kinds], [*kinds[1:], ""]):
+        may_join = bool(sizes) and sizes[-1] < MAX_TAILS_OF_A_HEAD and rng.random() < 0.5
+        if kind == "same_head" or (may_join and "same_head" not in (before, after)):
+            sizes[-1] += 1
+        else:
+            sizes.append(1)
+    return sizes
+
+
 def _draw_names(
-    rng: random.Random, tail_types: list[str], colours: list[str | None], num_heads: int
+    rng: random.Random, tail_types: list[str], colours: list[str | None], head_colours: list[str | None]
 ) -> tuple[list[str], list[str]]:
     """Distinct names for the heads (all people) and for the tails, of which some begin with a colour; no name tells
     anything else about a relation.
     """
-    num_tails = len(tail_types)
+    num_heads, num_tails = len(head_colours), len(tail_types)
     first, last = (rng.sample(names, num_heads + num_tails) for names in (_FIRST_NAMES, _LAST_NAMES))
     organisations = [rng.sample(names, num_tails) for names in (_ORGANISATION_STEMS, _ORGANISATION_KINDS)]
     starts = rng.sample(_PLACE_STARTS, num_tails)
@@ -62,27 +78,30 @@ def _draw_names(
         }
         own, shared = names[tail_type]
         tails.append(f"{(colour or own).capitalize()} {shared}")
-    return [f"{a} {b}" for a, b in zip(first[:num_heads], last)], tails
+    firsts = [(colour or own).capitalize() for colour, own in zip(head_colours, first)]
+    return [f"{a} {b}" for a, b in zip(firsts, last)], tails
 
 
 def write_sentence(
-    rng: random.Random, tail_types: list[str], kinds: list[str], words: list[str | int]
+    rng: random.Random,
+    tail_types: list[str],
+    kinds: list[str],
+    words: list[str | int],
+    head_colours: Sequence[str] = (),
 ) -> tuple[list[str], list[dict]]:
     """The sentence and its pairs, without relations.
+
+    Every head's name begins with one of `head_colours`, if there are any.
 
     A pair of kind "tail" has the colour of its sticker, its entry of `words`, in the tail's name. After the other
     tails stands a phrase by their kind with their word: the colour, or the name of the pair that it is like, whose
     number `words` has. The word of a note stands at the sentence's end, under the letter that the phrase names. A
     pair's text phrase is its note, or the phrase after its tail.
     """
-    sizes: list[int] = []  # how many tails each head gets: pairs that share a head stand in one clause
-    for _ in tail_types:
-        if sizes and sizes[-1] < MAX_TAILS_OF_A_HEAD and rng.random() < 0.5:
-            sizes[-1] += 1
-        else:
-            sizes.append(1)
+    sizes = _draw_clauses(rng, kinds)
+    of_heads = [rng.choice(head_colours) if head_colours else None for _ in sizes]
     colours = [str(word) if kind == "tail" else None for kind, word in zip(kinds, words)]
-    heads, tails = _draw_names(rng, tail_types, colours, len(sizes))
+    heads, tails = _draw_names(rng, tail_types, colours, of_heads)
     owners = [head for head, size in zip(heads, sizes) for _ in range(size)]  # of each pair
     letters = rng.sample(_LETTERS, len(_LETTERS))
     tokens: list[str] = []

@@ -13,6 +13,11 @@ pair, in an order that tells nothing. One of four values decides a relation, tog
 - "image_phrase": a word of a phrase about the picture ("Lindau beside a star"), which the sentence does not have.
 - "pair": the value of another pair of the post, which has a phrase that this one does not have ("just like Bruno
   Haas"): only what sees a post's other pairs can know it. `pair_share` of the pairs, none by default.
+- "same_head": the value of the pair before it, which has an image phrase and the same head ("as well"). At most
+  `same_head_share` of the pairs, none by default.
+
+With `head_colours` the heads' names begin with the colour of a sticker, too, which decides nothing: what takes head
+and tail together cannot tell which of two stickers is the tail's.
 
 Values, counts, sizes, positions, colours and orders are drawn independently of each other. Every post is a function of
 (seed, split, index) alone: a larger split begins with the posts of a smaller one.
@@ -81,6 +86,8 @@ class PostcardsConfig(datasets.BuilderConfig):
     image_phrase_share: Share = 0.15
     phrase_share: Share = 0.0
     pair_share: Share = 0.0
+    same_head_share: Share = 0.0
+    head_colours: bool = False  # the heads' names begin with a colour, too, which decides nothing
     hidden_share: Annotated[float, Field(ge=0, le=1)] = 0.05  # of the stickers
 
 
@@ -101,11 +108,14 @@ class Postcard:
 def _draw_kinds(rng: random.Random, config: PostcardsConfig, num_pairs: int) -> list[str]:
     """The kind of each pair's evidence; a pair can be like another only where that one has a phrase of its own."""
     shares = {"text_phrase": config.text_phrase_share, "image_phrase": config.image_phrase_share}
-    shares |= {"phrase": config.phrase_share, "pair": config.pair_share}
+    shares |= {"phrase": config.phrase_share, "pair": config.pair_share, "same_head": config.same_head_share}
     kinds = rng.choices([*shares, "tail"], [*shares.values(), 1 - sum(shares.values())], k=num_pairs)
     if "pair" in kinds and not {"text_phrase", "image_phrase"} & set(kinds):
         others = [i for i in range(num_pairs) if i != kinds.index("pair")]
         kinds[rng.choice(others)] = "text_phrase"
+    for i, kind in enumerate(kinds):
+        if kind == "same_head":  # its source is the pair before it
+            kinds[i if i == 0 or kinds[i - 1] == "same_head" else i - 1] = "image_phrase"
     return kinds
 
 
@@ -128,7 +138,9 @@ def make_postcard(config: PostcardsConfig, split: str, index: int) -> Postcard:
         words.append(named.get(kind, rng.choice(POSTCARDS_WORDS[value])))
         gold_objects.append(sticker if kind in OF_STICKERS else -1)
     values = [values[word] if kind == "pair" else value for kind, word, value in zip(kinds, words, values)]
-    tokens, pairs = write_sentence(rng, tail_types, kinds, words)
+    values = [values[i - 1] if kind == "same_head" else value for i, (kind, value) in enumerate(zip(kinds, values))]
+    of_heads = [sticker.colour for sticker in stickers] if config.head_colours else []
+    tokens, pairs = write_sentence(rng, tail_types, kinds, words, of_heads)
     image_phrases: list[str] = []
     shown = [i for i, kind in enumerate(kinds) if kind == "image_phrase"]
     for i in rng.sample(shown, len(shown)):

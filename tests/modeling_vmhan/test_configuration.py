@@ -106,10 +106,6 @@ def test_numbers_of_numpy_are_kept_as_python_s(make_config, tmp_path):
             for name in NO_PROPAGATION
         ),
         (
-            {"hypergraph_scope": "post", "hyperedge_start": "entities"},
-            "hyperedge_start='entities', hypergraph_scope='post'",
-        ),
-        (
             {"hypergraph_scope": "post", "hyperedges": ["pairwise"]},
             r"hypergraph_scope='post', hyperedges=\['pairwise'\]",
         ),
@@ -293,7 +289,11 @@ def test_labels_that_contradict_each_other(fields, match):
 
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize(
-    "set_off", [{"safe_start": True, "hyperedge_start": "entities"}, {"hypergraph_scope": "post"}]
+    "set_off",
+    [
+        {"safe_start": True, "hyperedge_start": "entities"},
+        {"hypergraph_scope": "post", "hyperedge_start": "entities"},
+    ],
 )
 def test_a_preset_changes_what_the_table_says_and_nothing_else(preset, set_off, make_config):
     """Also where a field was set that some presets take back."""

@@ -292,6 +292,22 @@ def test_equations_5_and_6_take_two_layers(num_layers, make_model, encode, posts
     assert {name for name in found if "value" in name} == updates and all(found.values())
 
 
+@pytest.mark.parametrize("start", ["members", "entities"])
+@pytest.mark.parametrize("num_layers", [2, 3])
+def test_the_visual_hyperedge_takes_three_layers(num_layers, start, make_model, encode, posts):
+    """Head and tail are not in it: what it has read must reach an object and from there one of their hyperedges."""
+    model = make_model(num_layers=num_layers, hyperedge_start=start, initializer_range=0.3).eval()
+    batch, seen = without_labels(encode(model, posts()[:1])), []
+    handle = model.vmhan.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[4]))
+    whole = model(**batch).logits
+    handle.remove()
+    for column, name in enumerate(("global", "textual", "visual", "head-visual", "tail-visual")):
+        without = seen[0].clone()
+        without[..., column] = False
+        is_same = torch.equal(model(incidence=without, **batch).logits, whole)
+        assert is_same == (name == "visual" and num_layers == 2), name
+
+
 @pytest.mark.parametrize("preset", ["full", "gat", "no_vhan"])
 def test_optional_outputs(preset, make_model, encode, posts):
     model = make_model(preset)

@@ -123,6 +123,22 @@ def test_regions_that_are_tails_are_visual_mentions(make_post_model, found, obje
     assert dict(hyperedges)["visual"].keys() == visual
 
 
+def test_a_hyperedge_starts_as_its_mentions_and_pairs(make_post_model, make_processor):
+    """With hyperedge_start="entities"; the visual one, which has none, as all its members."""
+    model, seen = make_post_model(hyperedge_start="entities"), []
+    model.vmhan.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args))
+    processor = make_processor(model.config)
+    model(**processor([POST]))
+    node_mean, _, edge_mean, _, incidence, _ = seen[0]
+    graph = processor.encode(POST, "the post").graph
+    is_entity = torch.tensor([node.kind in ("mention", "pair") for node in graph.nodes])
+    assert is_entity.sum() == 5
+    for edge, joined in enumerate(graph.hyperedges):
+        members = incidence[0, :, edge]
+        first = members if joined.family == "visual" else members & is_entity
+        close(edge_mean[0, edge], node_mean[0, first].mean(dim=0))
+
+
 @pytest.mark.parametrize(
     ("families", "left"),
     [

@@ -61,6 +61,7 @@ class ModelArguments:
     hidden_size: int | None = None
     num_layers: int | None = None
     num_heads: int | None = None
+    hyperedges: list[str] | None = _help("Families of hyperedges, some of global, intra, inter and pairwise.")
     hypergraph_scope: str | None = _help(
         "pair: a hypergraph of each pair (the paper's); post: one of all of a post's."
     )
@@ -191,6 +192,10 @@ class DataArguments:
     num_validation: int | None = None
     num_test: int | None = None
     pair_share: float | None = _help("postcards: share of the pairs that another pair of the post decides.")
+    same_head_share: float | None = _help("postcards: the same, where it is the pair before, of the same head.")
+    phrase_share: float | None = _help("postcards: share of the pairs whose text phrase has the sticker's colour.")
+    head_colours: bool | None = _help("postcards: heads' names begin with a colour as well, which decides nothing.")
+    hidden_share: float | None = _help("postcards: share of the stickers that do not show their shape.")
     unlisted_are_none: bool = _help(
         "Pairs of a training post's mentions that the data do not list are examples of no relation: for data that "
         "list related pairs alone, and for models that answer raw posts, which are asked about all pairs.",
@@ -249,6 +254,7 @@ class DataArguments:
         own = {} if self.data is None else {"file": self.own_file, "image_dir": self._image_dir()}
         names = ("captions", "max_phrases", "phrase_text", "num_train", "num_validation", "num_test")
         names += ("order_blind", "symmetric_relations", "selector", "pair_share")
+        names += ("same_head_share", "phrase_share", "head_colours", "hidden_share")
         if self.dataset == "jsonl" and self.unlisted_are_none:
             own["unlisted_are_none"] = True
         given = {name: getattr(self, name) for name in names} | own

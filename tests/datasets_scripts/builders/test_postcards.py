@@ -129,6 +129,10 @@ def read_value(postcard, i):
         like = words(postcard, pair["text_phrases"][0])
         (other,) = [j for j, of in enumerate(postcard.pairs) if like.endswith(" " + words(postcard, of["tail"]))]
         return read_value(postcard, other)
+    if kind == "same_head":
+        (other,) = [j for j, of in enumerate(postcard.pairs) if of["head"] == pair["head"] and j != i]
+        assert postcard.kinds[other] == "image_phrase" and not pair["image_phrases"]
+        return read_value(postcard, other)
     if kind in ("text_phrase", "image_phrase"):
         (index,) = pair["image_phrases"] if kind == "image_phrase" else [None]
         word = phrase[0] if index is None else postcard.image_phrases[index].split()[-1]
@@ -140,7 +144,7 @@ def read_value(postcard, i):
     return shape_by_pixels(postcard.image.crop(postcard.stickers[found].box), colour)
 
 
-@pytest.mark.parametrize("fields", [ALL, ALL | {"pair_share": 0.25}])
+@pytest.mark.parametrize("fields", [ALL, ALL | {"pair_share": 0.25}, ALL | {"same_head_share": 0.25}])
 def test_an_oracle_that_reads_the_evidence_decides_every_pair(fields):
     seen, hidden = set(), 0
     for postcard, i, pair in pairs_of(draw("test", NUM_TEST, **fields)):
@@ -149,7 +153,24 @@ def test_an_oracle_that_reads_the_evidence_decides_every_pair(fields):
         hidden += shape == "slip"
         assert shape == "slip" or pair["relation"] == MEANING[postcard.tail_types[i]][shape]
         assert (postcard.gold_objects[i] >= 0) == (postcard.kinds[i] in ("tail", "phrase"))
-    assert seen == KINDS | ({"pair"} & {name.removesuffix("_share") for name in fields}) and hidden
+    assert seen == {name.removesuffix("_share") for name in fields} | KINDS and hidden
+
+
+def test_with_head_colours_every_head_has_the_colour_of_a_sticker_which_tells_nothing(train):
+    """Of a third of the pairs it is the tail's own."""
+    assert not any(
+        words(card, pair["head"]).split()[0].lower() in POSTCARDS_COLOURS for card, _, pair in pairs_of(train)
+    )
+    named, shapes = collections.Counter(), collections.Counter()
+    for card, i, pair in pairs_of(draw("train", NUM_TRAIN, head_colours=True)):
+        colour = words(card, pair["head"]).split()[0].lower()
+        (sticker,) = [sticker for sticker in card.stickers if sticker.colour == colour]
+        if card.gold_objects[i] >= 0:
+            is_own = sticker == card.stickers[card.gold_objects[i]]
+            named[is_own] += 1
+            if not is_own:
+                shapes[MEANING[card.tail_types[i]][sticker.shape] == pair["relation"]] += 1
+    assert 0.28 < named[True] / named.total() < 0.38 and set(shapes) == {False}
 
 
 def bag_of_words(postcards):
@@ -195,6 +216,18 @@ def test_what_a_shortcut_reaches_of_each_kind(train, test, bag, kind, least, mos
     texts, gold = bag(test), [relations(test)[i] for i in asked]
     predicted = model.predict(vectorizer.transform([texts[i] for i in asked]))
     assert least <= f1_score(gold, predicted, labels=POSTCARDS_RELATIONS[1:], average="micro") <= most
+
+
+def test_what_another_pair_of_the_head_tells_neither_the_pair_s_words_nor_its_picture_do():
+    fields = {"same_head_share": 0.25}
+    drawn = [draw(split, number, **fields) for split, number in (("train", NUM_TRAIN), ("test", NUM_TEST))]
+    for bag in (bag_of_words, bag_of_objects):
+        vectorizer, model = CountVectorizer(token_pattern=r"\S+", min_df=2), LogisticRegression(max_iter=1000)
+        kept = [[i for i, (card, n, _) in enumerate(pairs_of(part)) if card.kinds[n] == "same_head"] for part in drawn]
+        texts, gold = ([of(part) for part in drawn] for of in (bag, relations))
+        (texts, asked), (gold, right) = ([[of[i] for i in k] for of, k in zip(both, kept)] for both in (texts, gold))
+        model.fit(vectorizer.fit_transform(texts), gold)
+        assert model.score(vectorizer.transform(asked), right) < 0.4
 
 
 def test_text_alone_decides_less_than_half(train, test):
@@ -278,6 +311,7 @@ def test_shares_say_how_often_a_kind_is_drawn():
         ("max_pairs", 7),
         ("max_pairs", True),
         ("pair_share", 0.9),
+        ("head_colours", "yes"),
     ],
 )
 def test_the_builder_checks_the_fields_it_is_given(tmp_path, field, value):
