@@ -201,14 +201,14 @@ def measure(dataset: str, rows: Sequence[str], seeds: Sequence[int], steps: int,
         logger.info("%s %s %s: %s", dataset, run.row, run.seed, told)
         record = read_if_there(path)
         record["environment"] = describe_environment()
-        told["predicted"] = probabilities.argmax(axis=1).tolist()
+        told["predicted"] = " ".join(map(str, probabilities.argmax(axis=1)))  # one line of the file
         record.setdefault(dataset, {}).setdefault(run.row, {})[str(run.seed)] = told
         write_json(path, record)
 
 
-def _predictions(dataset: str, row: str, predicted: Sequence[int]) -> Predictions:
+def _predictions(dataset: str, row: str, predicted: str) -> Predictions:
     given = parse_arguments(plan_runs(read_sweep(SWEEP), "results", datasets=[dataset], rows=[row])[0].argv())[1]
-    pairs, answers = [], iter(predicted)
+    pairs, answers = [], map(int, predicted.split())
     for index in range(NUM_SCORED):
         card = make_postcard(PostcardsConfig(**given.builder_fields()), "validation", index)
         for number, pair in enumerate(card.pairs):

@@ -36,7 +36,7 @@ def test_rows_are_trained_compared_and_kept(tmp_path, capsys, monkeypatch):
     written = json.loads((tmp_path / "evidence.json").read_text())["same_head"]
     assert {row: [*seeds] for row, seeds in written.items()} == {"full": ["1", "2"], "post": ["1"]}
     told = written["full"]["1"]
-    assert len(told["predicted"]) == sum(told[kind]["pairs"] for kind in told if isinstance(told[kind], dict))
+    assert len(told["predicted"].split()) == sum(told[kind]["pairs"] for kind in told if isinstance(told[kind], dict))
     assert "attention" in told and "attention" not in written["post"]["1"] and told["steps"] == 2
     *_, full, post = capsys.readouterr().out.strip().splitlines()
     assert full.startswith("| VM-HAN | 2 | 2 |") and post.startswith("| one hypergraph a post | 1 | 2 |")
