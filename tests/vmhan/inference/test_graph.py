@@ -79,8 +79,9 @@ def test_of_an_order_blind_model_what_has_no_inverse_is_symmetric(tmp_path, orde
     row = {"row": 1, "id": "q", "tail_box": None, "tail_is_object": False, "score": 0.5, "abstained": False}
     said = [("Ann", PEER, "Bob"), ("Bob", PEER, "Ann"), ("Ann", MEMBER, "Bob"), ("Bob", MEMBER, "Ann")]
     rows = [{**row, "head": head, "relation": relation, "tail": tail} for head, relation, tail in said]
-    arguments = SimpleNamespace(format="graph", output=tmp_path / "out.graphml", input=tmp_path / "in.jsonl")
-    products(arguments, config)[arguments.output](iter(rows), arguments.output)
+    paths = {"output": tmp_path / "out.graphml", "input": tmp_path / "in.jsonl"}
+    arguments = SimpleNamespace(format="graph", backend="onnx", **paths)
+    products(arguments, SimpleNamespace(config=config))[arguments.output](iter(rows), arguments.output)
     graph = networkx.read_graphml(arguments.output, force_multigraph=True)
     assert Counter(relation for *_, relation in graph.edges(data="relation")) == {PEER: count, MEMBER: 2}
 
