@@ -116,6 +116,29 @@ def test_the_latex_is_well_formed(made):
     assert len(tabulars) == 2
 
 
+def test_only_the_pairs_of_a_group_count(tmp_path, capsys):
+    """Sentence 0 has three pairs, of which `good` finds two; the other sentences have one, and it finds none."""
+    for name, predicted in {"good": "aa" + "None " * 2, "none": "None " * 4}.items():
+        predicted = predicted.replace("aa", "a a ").split()
+        places = [("0", 0), ("0", 1), ("0", 2), ("1", 0)]
+        rows = [
+            {"split": "test", "id": post, "pair": pair, "relation": "a", "predicted": label}
+            for (post, pair), label in zip(places, predicted, strict=True)
+        ]
+        f1 = 2 * 2 / (2 + 4) if name == "good" else 0.0
+        fake_runs.write_run(tmp_path / "cards" / name / "seed-1", rows, ["None", "a"], metrics={"test_f1": f1})
+    asked = [str(tmp_path / "cards"), "--reference", "none", "--resamples", "9", "--output_dir", str(tmp_path / "out")]
+    report.main([*asked, "--only", "pairs of the sentence", "3+"])
+    told = capsys.readouterr().out
+    assert "3 pairs of 1 sentences. Only pairs of one group: pairs of the sentence: 3+." in told
+    (good, none) = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert good["f1"] == pytest.approx(2 * 2 / (2 + 3)) and none["f1"] == 0
+    assert good["difference"] == pytest.approx(0.8)
+    for wrong, match in (("pairs", "pairs of the sentence"), ("pairs of the sentence", r"\['1', '3\+'\]")):
+        with pytest.raises(ValueError, match=f"--only.*{match}.*received '(2|pairs)'"):
+            report.main([*asked, "--only", wrong, "2"])
+
+
 def test_what_cannot_be_reported_is_an_error(results, tmp_path, capsys, monkeypatch):
     options = {"title": "x", "split": "test", "resamples": 9}
     rows = [read_row(results / "full", **options)]

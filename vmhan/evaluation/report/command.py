@@ -54,6 +54,7 @@ def make_report(arguments: argparse.Namespace, command: str) -> Report:
     dataset = folder.resolve().name
     names, sweep = _rows(arguments.rows, folder)
     options = {"split": arguments.split, "resamples": arguments.resamples, "wanted": sweep.seeds if sweep else ()}
+    options["only"] = only = tuple(arguments.only) if arguments.only else None
     found = {name: read_row(folder / name, title=sweep.title(name) if sweep else name, **options) for name in names}
     rows, missing = [row for row in found.values() if row], [name for name, row in found.items() if row is None]
     if missing and not sweep or not rows:
@@ -70,6 +71,7 @@ def make_report(arguments: argparse.Namespace, command: str) -> Report:
         notes=sweep.datasets.get(dataset, {}).get("notes", {}) if sweep else {},
         reported=[row for row in read_reported() if row.table in arguments.reported],
         command=command,
+        only=only,
     )
 
 
@@ -88,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", help="a sweep (file, or name in configs/sweeps), or rows; default: all")
     parser.add_argument("--reference", help="row that the others are compared with; the sweep's, or the first")
     parser.add_argument("--split", default="test", help="test or validation")
+    words = "only pairs of this group, such as: --only 'pairs of the sentence' 3+"
+    parser.add_argument("--only", nargs=2, metavar=("GROUPING", "GROUP"), help=words)
     parser.add_argument("--reported", nargs="+", default=[], choices=["table1", "table2"], help="the paper's numbers")
     parser.add_argument("--resamples", type=int, default=10_000, help="of the sentences, for intervals and tests")
     parser.add_argument("--output_dir", required=True)

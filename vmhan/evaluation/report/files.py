@@ -41,6 +41,7 @@ class Report:
     notes: dict[str, str]  # row -> a remark of the sweep file
     reported: list[ReportedRow]  # rows of the paper, in its order; [] for measured rows alone
     command: str  # that made the report
+    only: tuple[str, str] | None = None  # the grouping and the group whose pairs count
 
     @property
     def full(self) -> Row:
@@ -56,11 +57,13 @@ class Report:
         if any(row.selected for row in self.rows):
             same = ", the very split that is scored here, so that the numbers are a little too good"
             selection = f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
+        only = f" Only pairs of one group: {': '.join(self.only)}." if self.only else ""
         protocol = f" Protocol: {self.full.protocol}." if self.full.protocol else ""
         return (
-            f"{self.dataset}, {self.split} split: {pairs} pairs of {sentences} sentences. Mean over n seeds (sample "
-            f"standard deviation), in per cent. Interval of F1: 95 %, sentences resampled {self.resamples} times, F1 "
-            "averaged over the seeds within each resample; it does not cover the choice of seeds. "
+            f"{self.dataset}, {self.split} split: {pairs} pairs of {sentences} sentences.{only} Mean over n seeds "
+            "(sample standard deviation), in per cent. Interval of F1: 95 %, sentences resampled "
+            f"{self.resamples} times, F1 averaged over the seeds within each resample; it does not cover the choice "
+            "of seeds. "
             f"Difference: F1 of the row minus F1 of {self.full.title}. p: paired bootstrap test against "
             f"{self.full.title}, two-sided, Holm-corrected over the {len(self.rows) - 1} other rows; below "
             f"{SIGNIFICANCE} the difference is significant. {selection} Code: {', '.join(revisions)}.{protocol}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model_cards.run_metadata import leak_reasons
+from vmhan.evaluation.figures.groups import GROUPINGS
 from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions
 from vmhan.scoring.systems import finished_runs, read_systems, seed_scores
@@ -57,10 +58,19 @@ class Row:
         return self.p_holm is not None and self.p_holm < SIGNIFICANCE
 
 
-def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Sequence[int] = ()) -> Row | None:
-    """The finished runs under DATASET/ROW; None if there is none. `wanted` are the seeds that a whole row has.
+def read_row(
+    folder: Path,
+    *,
+    title: str,
+    split: str,
+    resamples: int,
+    wanted: Sequence[int] = (),
+    only: tuple[str, str] | None = None,
+) -> Row | None:
+    """The finished runs under DATASET/ROW; None if there is none. `wanted` are the seeds that a whole row has, and
+    `only` a grouping of `GROUPINGS` and the group whose pairs count.
 
-    ValueError if a run's metrics.json is not what its predictions score to, or if a run has no such split.
+    ValueError if a run's metrics.json is not what its predictions score to, or if a run has no such split or group.
     """
     runs = finished_runs(folder.parent).get(folder.name)
     if not runs:
@@ -75,6 +85,9 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
                 f"{run}: expected {split}_f1 of metrics.json to be what predictions.jsonl scores to, "
                 f"{scores['f1'][i]:.6f}, received {stated.get(f'{split}_f1')}. Run it again."
             )
+    if only is not None:
+        system = replace(system, predictions=[_of_group(run, *only) for run in system.predictions])
+        scores = seed_scores(system.predictions)
     reasons, lacking = [leak_reasons(numbers) for numbers in metrics], metrics[0].get("without")
     interval = bootstrap_f1(system.predictions, resamples=resamples)
     return Row(
@@ -92,6 +105,16 @@ def read_row(folder: Path, *, title: str, split: str, resamples: int, wanted: Se
         predictions=system.predictions,
         protocol=metrics[0].get("protocol"),
     )
+
+
+def _of_group(run: Predictions, grouping: str, group: str) -> Predictions:
+    """The pairs of one group; ValueError for a grouping or a group that is not, or has no pair."""
+    if grouping not in GROUPINGS:
+        raise ValueError(f"--only: expected a grouping of {list(GROUPINGS)}, received {grouping!r}.")
+    groups = GROUPINGS[grouping].assign(run.rows, run.none_label)
+    if group not in groups:
+        raise ValueError(f"--only {grouping!r}: expected a group of {sorted({*groups} - {None})}, received {group!r}.")
+    return replace(run, rows=[row for row, of_row in zip(run.rows, groups, strict=True) if of_row == group])
 
 
 def compare(rows: Sequence[Row], reference: str, *, resamples: int) -> list[Row]:
