@@ -175,8 +175,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         """Find the mentions of the raw posts in one pass, then answer all pairs of all posts in one."""
         questions, encoded, memory = self._with_found(questions, encoded)
         answers = [(question, None, None, None) for question in questions]
-        many = [i for i, of_post in enumerate(encoded) if is_for_several_passes(questions[i], of_post)]
-        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs and i not in many]
+        asked, many = _asked(questions, encoded)
         of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         for i, answer in zip(asked, self._answered(*of_asked, memory, **options) if asked else []):
             answers[i] = answer
@@ -187,7 +186,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 
     def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
         """The questions with the mentions that the model finds in raw posts, encoded with their pairs, and where all
-        posts are raw what the text encoder remembers of those with pairs.
+        posts are raw what the text encoder remembers of those that one pass answers.
         """
         raw = [i for i, question in enumerate(questions) if question.asks_for_facts and question.mentions is None]
         if not raw:
@@ -200,12 +199,12 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             questions[i] = replace(with_choices(of_found, self.model.config), knows_types=True)
             if questions[i].post["pairs"]:
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
-        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
+        asked, _ = _asked(questions, encoded)
         is_same = len(raw) == len(encoded) and all(has_same_rows(sentences[i], encoded[i]) for i in asked)
         if memory is None or not is_same or not asked:
             return questions, encoded, None
         first_row = list(accumulate((len(sentence.rows) for sentence in sentences), initial=0))  # a long post has more
-        return questions, encoded, memory.of_rows([first_row[i] for i in asked])
+        return questions, encoded, memory.of_rows([first_row[i] for i in asked for _ in encoded[i].rows])
 
     def _answered(
         self,
@@ -238,6 +237,13 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         """Model (`vision` as there) and processor, with all their code and this pipeline's: a complete repository."""
         self.model.save_pretrained(save_directory, vision=vision, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _asked(questions: list[Question], encoded: list[EncodedPost]) -> tuple[list[int], list[int]]:
+    """The indices of the posts with pairs that share one pass, and of those that need several for themselves."""
+    with_pairs = [i for i, of_post in enumerate(encoded) if of_post.pairs]
+    many = [i for i in with_pairs if is_for_several_passes(questions[i], encoded[i])]
+    return [i for i in with_pairs if i not in many], many
 
 
 @lru_cache(maxsize=2)
