@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .addresses import is_url
-from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, checked_options, joined, judged
+from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, check_needs, checked_options, joined, judged
 from .asking import about, encode_question, is_for_several_passes, passes_of, with_choices
 from .batching import EncodedPost, has_same_rows, of_like_length
 from .calling import CallingPipeline
@@ -93,13 +93,14 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             mentions: what finds the mentions of raw posts in the place of the model: a function of a text that returns
                 `mentions.Mention`s, or the name of a token classification model. A list is a key of the post.
             min_score, min_precision: no facts with a lower score (default 0), or with one that had a lower precision
-                on validation. all_pairs: every pair, in text order, whatever its relation and score (default False).
+                on validation. all_pairs: every pair, in text order, whatever its relation and score (default False);
+                it takes none of these two.
             type_constraints: {relation: [[head type, tail type], ...]}, True (the config's) or False. Default: the
                 config's for mentions that the model found itself; other finders' types may be worth less.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 0: none; at most 10,000), for models with
-                variances. seed: of their noise (default 0).
+                variances. seed: of their noise (default 0), which needs them.
             explain: add what carried the decision, as data and as a picture (default False).
             max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
@@ -121,6 +122,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             the mutual information are None without. A question or an image that cannot be read, and scores that are
             not finite, are a ValueError or OSError that names the post.
         """
+        check_needs(self._preprocess_params | self._forward_params | self._postprocess_params, kwargs)
         return super().__call__(inputs, image, **kwargs)
 
     def _sanitize_parameters(self, **options) -> tuple[dict, dict, dict]:
