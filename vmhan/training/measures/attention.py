@@ -50,10 +50,8 @@ def attention_accuracy(trainer: RelationTrainer, posts: datasets.Dataset) -> flo
         if "object_nodes" in batch:  # of a post's hypergraph
             places = batch["object_nodes"].clamp(min=0)  # (P, K)
         else:
-            first = 3 + (
-                batch["text_phrase_tokens"].shape[1] if "text_phrase_tokens" in batch else 0
-            )  # after the image
-            places = first + torch.arange(objects.shape[1]).expand_as(objects)
+            phrases = batch["text_phrase_tokens"].shape[1] if "text_phrase_tokens" in batch else 0
+            places = 3 + phrases + torch.arange(objects.shape[1]).expand_as(objects)  # behind the image
         weight = weight.gather(1, places).masked_fill(objects < 0, -1)  # (P, K)
         is_gold = (objects == gold.unsqueeze(1)) & (objects >= 0)  # (P, K)
         counts = is_gold.any(dim=1) & ((objects >= 0).sum(dim=1) > 1)
