@@ -12,9 +12,13 @@ from typing import Any
 import yaml
 
 from model_cards.secrets import without_secrets
+from modeling_vmhan.needs import Need, unmet
 
 
-__all__ = ["aligned", "check_folder_or_hub_name", "nearest", "nearest_file", "parse_dataclasses", "run_command"]
+__all__ = [
+    "aligned", "check_folder_or_hub_name", "check_needs", "nearest", "nearest_file", "parse_dataclasses",
+    "run_command",
+]  # fmt: skip
 
 LONGEST, MANY = 80, 1000  # characters and number of names that are compared; difflib's time grows with their square
 USER_ERRORS = (ValueError, OSError, ImportError, yaml.YAMLError)
@@ -85,6 +89,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     short = [name for name in islice(known, MANY) if len(name) <= LONGEST]
     found = difflib.get_close_matches(word, short, n=1) if len(word) <= LONGEST else []
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def check_needs(parser: argparse.ArgumentParser, arguments: argparse.Namespace, needs: Iterable[Need]) -> None:
+    """An error of the parser for a flag with another value than its default that lacks what it needs."""
+    values = vars(arguments)
+    given = {name for name, value in values.items() if value != parser.get_default(name)}
+    for message in unmet(needs, values, given, flag="--"):
+        parser.error(message)
 
 
 def parse_dataclasses(parser: Any, argv: Sequence[str]) -> tuple:

@@ -1,6 +1,7 @@
 """What the pipeline says of each pair: its entities as the relation points, scores, and what explains them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import not_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from .direction import INVERSE, inverse_id
 from .drawing import draw_explanation
 from .facts import allowed_labels, facts_of, possible, with_ends
 from .fonts import LEFT_TO_RIGHT
+from .needs import Need, unmet
 from .posts import sentence_of
 from .precision import least_score
 from .questions import Question, in_units
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from .configuration_vmhan import VMHANConfig
 
 __all__ = ["ANSWER_OPTIONS", "FINDER", "TYPE_CONSTRAINTS", "Judged", "allowed_by_types", "answer_of", "answers_of"]
-__all__ += ["checked_options", "joined", "judged"]
+__all__ += ["NEEDS", "check_needs", "checked_options", "joined", "judged"]
 
 # What the options of `answer_of` and `judged` must be.
 ANSWER_OPTIONS = {
@@ -32,6 +34,12 @@ ANSWER_OPTIONS = {
     "min_precision": number(0, 1),
     "all_pairs": FLAG,
 }
+# Options of the pipeline that change something only beside another one.
+NEEDS = (
+    Need("seed", "num_samples", "of at least 1"),
+    Need("min_score", "all_pairs", "False", not_),
+    Need("min_precision", "all_pairs", "False", not_),
+)
 TYPE_CONSTRAINTS = Kind("True, False or a dict", lambda value: value if value in (True, False) else dict(value))
 
 
@@ -82,6 +90,12 @@ def checked_options(options: dict[str, Any], config: "VMHANConfig") -> dict[str,
     if isinstance(options.get("type_constraints"), dict):
         return {**options, "type_constraints": read_constraints(options["type_constraints"], config.labels)}
     return options
+
+
+def check_needs(defaults: Mapping[str, Any], call: Mapping[str, Any]) -> None:
+    """ValueError for an option of `NEEDS` that would change nothing in a call with these options."""
+    for message in unmet(NEEDS, {**defaults, **call}, last=call):
+        raise ValueError(message)
 
 
 def joined(question: Question, parts: Sequence[Judged]) -> Judged:

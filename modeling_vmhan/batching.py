@@ -68,9 +68,9 @@ class EncodedPost:
 
 
 def has_same_rows(sentence: EncodedPost, encoded: EncodedPost) -> bool:
-    """Whether a post has one encoder row, and the same with its pairs' markers behind as without."""
-    ids = [[row["input_ids"] for row in post.rows] for post in (sentence, encoded)]
-    return len(ids[0]) == len(ids[1]) == 1 and ids[1][0][: len(ids[0][0])] == ids[0][0]
+    """Whether a sentence is one encoder row, and each row of its post is that one with markers of pairs behind it."""
+    (first, *others), rows = ([row["input_ids"] for row in post.rows] for post in (sentence, encoded))
+    return not others and all(row[: len(first)] == first for row in rows)
 
 
 def of_like_length(posts: list[EncodedPost], *, padding: float = PADDING_A_PASS) -> list[list[int]]:

@@ -3,7 +3,7 @@
 Shapes: P pairs, N nodes, E hyperedges.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,7 @@ from .posts import image_phrases_of, sentence_of
 
 
 __all__ = ["AttentionRollout", "attention_rollout", "describe_nodes", "describe_post", "explain_pair", "explain_pairs"]
+__all__ += ["read_nodes"]
 
 
 class AttentionRollout(NamedTuple):
@@ -60,14 +61,17 @@ def attention_rollout(
     return AttentionRollout(in_node[entities].mean(dim=1), edge_weight, members)
 
 
+def read_nodes(inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """What `attention_rollout` takes as `read` of a batch: of posts' hypergraphs, each pair's post and its nodes."""
+    return (inputs["pair_to_example"], inputs["entity_nodes"]) if "entity_nodes" in inputs else None
+
+
 def explain_pairs(
     posts: list[dict], encoded: list[EncodedPost], inputs: dict[str, Tensor], output: Any, families: list[str]
 ) -> list[dict[str, Any]]:
     """The explanation of every pair of a batch, from its posts and what the processor and the model made of them."""
-    read = None
-    if "entity_nodes" in inputs:
-        read = inputs["pair_to_example"], inputs["entity_nodes"]
-    rollout = AttentionRollout(*(part.cpu() for part in attention_rollout(output.attentions, output.incidence, read)))
+    whole = attention_rollout(output.attentions, output.incidence, read_nodes(inputs))
+    rollout = AttentionRollout(*(part.cpu() for part in whole))
     incidence, present = output.incidence.cpu(), output.node_mask.cpu()
     explained = []
     for number, (post, of_post) in enumerate(zip(posts, encoded, strict=True)):

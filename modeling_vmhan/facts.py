@@ -25,9 +25,9 @@ def pairs_of_mentions(mentions: Mapping[Span, str], *, both_directions: bool) ->
     Two mentions that overlap, or have the same words but for case, are no pair. `both_directions` asks about each pair
     with head and tail exchanged, too, for models to which their order means something.
     """
-    pairs = []
+    names, pairs = {span: folded(words) for span, words in mentions.items()}, []
     for head, tail in combinations(sorted(mentions), 2):
-        if head[1] <= tail[0] and folded(mentions[head]) != folded(mentions[tail]):
+        if head[1] <= tail[0] and names[head] != names[tail]:
             pairs.append({"head": head, "tail": tail})
             pairs += [{"head": tail, "tail": head}] * both_directions
     return pairs

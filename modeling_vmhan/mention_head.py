@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from .batching import EncodedPost
-from .mentions import BEGIN, IGNORED, INSIDE, NUM_TAGS, OUTSIDE, Mention
+from .mentions import BEGIN, IGNORED, INSIDE, NUM_TAGS, OUTSIDE, Mention, place_of_each
 from .words import Span
 
 
@@ -69,20 +69,12 @@ def mentions_in(logits: Tensor, words: Sequence[Span], types: Sequence[str]) -> 
 
 
 def find_mentions(logits: Tensor, posts: Sequence[EncodedPost], types: Sequence[str]) -> list[list[Mention]]:
-    """The mentions of each post from the logits (S, T, 3 + Y) of all their rows.
-
-    A word that stands in two rows, which overlap, is read in the one where it is further from the border.
-    """
-    found, row = [], 0
+    """The mentions of each post from the logits (S, T, 3 + Y) of all rows; a word is read in one of its places."""
+    found, first_row = [], 0
     for post in posts:
-        best: dict[int, tuple[int, int, int]] = {}  # word -> (distance, row, position)
-        for places in post.word_places:
-            low, high = (places[0][1], places[-1][1]) if places else (0, 0)
-            for word, position in places:
-                place = (min(position - low, high - position), row, position)
-                best[word] = max(best.get(word, place), place)
-            row += 1
-        words = sorted(best)
-        rows, positions = ([best[word][i] for word in words] for i in (1, 2))
-        found.append(mentions_in(logits[rows, positions], [post.words[word] for word in words], types))
+        places = place_of_each(post.word_places)
+        rows, positions = ([place[i] for place in places.values()] for i in (0, 1))
+        of_words = logits[first_row : first_row + len(post.rows)][rows, positions]
+        found.append(mentions_in(of_words, [post.words[word] for word in places], types))
+        first_row += len(post.rows)
     return found

@@ -14,7 +14,7 @@ from .windows import Window
 from .words import Span
 
 
-__all__ = ["IGNORED", "Mention", "add_tags", "first_tokens", "places_of_words", "tags_of", "types_of"]
+__all__ = ["IGNORED", "Mention", "add_tags", "first_tokens", "place_of_each", "places_of_words", "tags_of", "types_of"]
 
 OUTSIDE, BEGIN, INSIDE = range(3)
 NUM_TAGS = 3
@@ -77,8 +77,22 @@ def places_of_words(
     ]
 
 
+def place_of_each(word_places: Sequence[Sequence[tuple[int, int]]]) -> dict[int, tuple[int, int]]:
+    """{word: (row, position)} of a post's rows, in which a word may stand more than once: windows overlap, and packed
+    rows of one window repeat its sentence. It is read in the row where it is furthest from the border.
+    """
+    best: dict[int, tuple[int, int, int]] = {}  # word -> (distance, row, position)
+    for row, places in enumerate(word_places):
+        low, high = (places[0][1], places[-1][1]) if places else (0, 0)
+        for word, position in places:
+            place = (min(position - low, high - position), row, position)
+            best[word] = max(best.get(word, place), place)
+    return {word: best[word][1:] for word in sorted(best)}
+
+
 def add_tags(encoded: EncodedPost, post: dict[str, Any], types: Sequence[str], labels: Sequence[str]) -> None:
-    """Put `mention_tags` and `mention_type_ids` into the rows of a post with labels: all its pairs' mentions count.
+    """Put `mention_tags` and `mention_type_ids` into the rows of a post with labels: all its pairs' mentions count,
+    and each word in one of its places.
 
     The relation of a pair tells the types of its mentions by its name (`argument_types`), "no relation" does not.
     """
@@ -91,8 +105,8 @@ def add_tags(encoded: EncodedPost, post: dict[str, Any], types: Sequence[str], l
     relations = [labels[label_id(pair["relation"], label2id, encoded.name)] for pair in post["pairs"]]
     tags, begins = tags_of(encoded.words, [span for pair in pairs for span in pair.values()])
     known = types_of(zip(pairs, map(argument_types, relations)), types)
-    for row, places in zip(encoded.rows, encoded.word_places, strict=True):
+    for row in encoded.rows:
         row["mention_tags"], row["mention_type_ids"] = ([IGNORED] * len(row["input_ids"]) for _ in range(2))
-        for word, position in places:
-            row["mention_tags"][position] = tags[word]
-            row["mention_type_ids"][position] = known.get(begins.get(word), IGNORED)
+    for word, (row, position) in place_of_each(encoded.word_places).items():
+        encoded.rows[row]["mention_tags"][position] = tags[word]
+        encoded.rows[row]["mention_type_ids"][position] = known.get(begins.get(word), IGNORED)

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import Pipeline
 
 from .addresses import is_url
-from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, checked_options, joined, judged
+from .answers import ANSWER_OPTIONS, FINDER, TYPE_CONSTRAINTS, answer_of, check_needs, checked_options, joined, judged
 from .asking import about, encode_question, is_for_several_passes, passes_of, with_choices
 from .batching import EncodedPost, has_same_rows, of_like_length
 from .calling import CallingPipeline
@@ -93,13 +93,14 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             mentions: what finds the mentions of raw posts in the place of the model: a function of a text that returns
                 `mentions.Mention`s, or the name of a token classification model. A list is a key of the post.
             min_score, min_precision: no facts with a lower score (default 0), or with one that had a lower precision
-                on validation. all_pairs: every pair, in text order, whatever its relation and score (default False).
+                on validation. all_pairs: every pair, in text order, whatever its relation and score (default False);
+                it takes none of these two.
             type_constraints: {relation: [[head type, tail type], ...]}, True (the config's) or False. Default: the
                 config's for mentions that the model found itself; other finders' types may be worth less.
             top_k: how many relations to rank, best first (default 5; None: all).
             abstain_below: with a score below it (default 0) the answer's relation is None and abstained is True.
             num_samples: Monte Carlo samples of the node Gaussians (default 0: none; at most 10,000), for models with
-                variances. seed: of their noise (default 0).
+                variances. seed: of their noise (default 0), which needs them.
             explain: add what carried the decision, as data and as a picture (default False).
             max_pixels: the most that an image may have, width times height (default 2**26, 67 million).
             url_timeout (10 seconds), url_max_bytes (20 MiB), allow_private_urls (False): see `fetching.fetch_image`.
@@ -121,6 +122,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             the mutual information are None without. A question or an image that cannot be read, and scores that are
             not finite, are a ValueError or OSError that names the post.
         """
+        check_needs(self._preprocess_params | self._forward_params | self._postprocess_params, kwargs)
         return super().__call__(inputs, image, **kwargs)
 
     def _sanitize_parameters(self, **options) -> tuple[dict, dict, dict]:
@@ -175,8 +177,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         """Find the mentions of the raw posts in one pass, then answer all pairs of all posts in one."""
         questions, encoded, memory = self._with_found(questions, encoded)
         answers = [(question, None, None, None) for question in questions]
-        many = [i for i, of_post in enumerate(encoded) if is_for_several_passes(questions[i], of_post)]
-        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs and i not in many]
+        asked, many = _asked(questions, encoded)
         of_asked = ([questions[i] for i in asked], [encoded[i] for i in asked])
         for i, answer in zip(asked, self._answered(*of_asked, memory, **options) if asked else []):
             answers[i] = answer
@@ -187,7 +188,7 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
 
     def _with_found(self, questions: list[Question], encoded: list[EncodedPost]) -> tuple:
         """The questions with the mentions that the model finds in raw posts, encoded with their pairs, and where all
-        posts are raw what the text encoder remembers of those with pairs.
+        posts are raw what the text encoder remembers of those that one pass answers.
         """
         raw = [i for i, question in enumerate(questions) if question.asks_for_facts and question.mentions is None]
         if not raw:
@@ -200,12 +201,12 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
             questions[i] = replace(with_choices(of_found, self.model.config), knows_types=True)
             if questions[i].post["pairs"]:
                 encoded[i] = self.processor.with_pairs(encoded[i], questions[i].post)
-        asked = [i for i, of_post in enumerate(encoded) if of_post.pairs]
+        asked, _ = _asked(questions, encoded)
         is_same = len(raw) == len(encoded) and all(has_same_rows(sentences[i], encoded[i]) for i in asked)
         if memory is None or not is_same or not asked:
             return questions, encoded, None
         first_row = list(accumulate((len(sentence.rows) for sentence in sentences), initial=0))  # a long post has more
-        return questions, encoded, memory.of_rows([first_row[i] for i in asked])
+        return questions, encoded, memory.of_rows([first_row[i] for i in asked for _ in encoded[i].rows])
 
     def _answered(
         self,
@@ -238,6 +239,13 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
         """Model (`vision` as there) and processor, with all their code and this pipeline's: a complete repository."""
         self.model.save_pretrained(save_directory, vision=vision, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
+
+
+def _asked(questions: list[Question], encoded: list[EncodedPost]) -> tuple[list[int], list[int]]:
+    """The indices of the posts with pairs that share one pass, and of those that need several for themselves."""
+    with_pairs = [i for i, of_post in enumerate(encoded) if of_post.pairs]
+    many = [i for i in with_pairs if is_for_several_passes(questions[i], encoded[i])]
+    return [i for i in with_pairs if i not in many], many
 
 
 @lru_cache(maxsize=2)

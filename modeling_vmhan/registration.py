@@ -1,27 +1,15 @@
-"""The public names, and what transformers' Auto classes and `pipeline` find them by. Imports torch."""
+"""By what transformers' Auto classes and `pipeline` find the public names. Imports torch."""
 
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_vmhan import PRESETS, VMHANConfig
+from .configuration_vmhan import VMHANConfig
 from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
-from .outputs import VMHANModelOutput, VMHANRelationOutput
 from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
-from .processing_vmhan import VMHANCollator, VMHANProcessor
+from .processing_vmhan import VMHANProcessor
 
 
-__all__ = [
-    "PRESETS",
-    "TASK",
-    "MultimodalRelationClassificationPipeline",
-    "VMHANCollator",
-    "VMHANConfig",
-    "VMHANForRelationClassification",
-    "VMHANModel",
-    "VMHANModelOutput",
-    "VMHANProcessor",
-    "VMHANRelationOutput",
-]
+__all__ = ["TASK"]
 
 AutoConfig.register("vmhan", VMHANConfig)
 AutoModel.register(VMHANConfig, VMHANForRelationClassification)

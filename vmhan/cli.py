@@ -44,3 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _help() -> str:
     lines = [f"  {name:13} {words}" for name, (_, words) in COMMANDS.items()]
     return "\n".join(["usage: vmhan COMMAND ...", "", *lines, "", "vmhan COMMAND --help tells what it takes."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

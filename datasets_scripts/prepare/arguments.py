@@ -8,6 +8,7 @@ from typing import Any
 from datasets_scripts.paths import check_name
 from datasets_scripts.registry import BUILDERS
 from model_cards.secrets import without_secrets
+from modeling_vmhan.needs import Need, unmet
 
 
 __all__ = ["ARGUMENT_GROUPS", "PrepareArguments"]
@@ -19,6 +20,16 @@ NAMES = ("config_name", "captions")  # that become parts of paths
 # These flags do not change the data set, or (data_dir) what they name is known by its content.
 NOT_OPTIONS = ("output_dir", "data_dir", "num_proc", "engine", "ray_address", "push_to_hub", "private", "allow_leaky")
 NOT_OPTIONS += ("dry_run",)
+
+NEEDS = (  # of flags, which change nothing without
+    Need("feature_options", "features", "ENCODER"),
+    Need("detector_options", "detector", "ADAPTER:MODEL", lambda name: name != "none"),
+    Need("max_objects", "detector", "ADAPTER:MODEL", lambda name: name != "none"),
+    Need("selector_options", "selector", "NAME", lambda name: name != "none"),
+    Need("ray_address", "engine", "ray", ("ray",).__contains__),
+    Need("private", "push_to_hub", "USER/NAME"),
+    Need("allow_leaky", "push_to_hub", "USER/NAME"),
+)
 
 
 def _flag(help: str, default: Any = MISSING, choices: list[str] | None = None) -> Any:
@@ -125,6 +136,9 @@ class PrepareArguments(OutputArguments, RunArguments, ToolArguments, ImageArgume
                 check_name(f.name, value)
             if f.name.endswith("_options"):
                 self.parsed(f.name)
+        given = {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+        for message in unmet(NEEDS, vars(self), given):
+            raise ValueError(message)
 
     def parsed(self, name: str) -> dict[str, Any]:
         """Return the JSON object in one of the `*_options`."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import ALL_MODES, close
 
-from modeling_vmhan import MultimodalRelationClassificationPipeline
+from modeling_vmhan import MultimodalRelationClassificationPipeline, facts
 from modeling_vmhan.facts import allowed_labels, facts_of, pairs_of_mentions, possible
 from modeling_vmhan.mentions import Mention
 
@@ -27,6 +27,14 @@ from modeling_vmhan.mentions import Mention
 def test_pairs_of_mentions(mentions, both, pairs):
     found = pairs_of_mentions(mentions, both_directions=both)
     assert [(pair["head"], pair["tail"]) for pair in found] == pairs
+
+
+def test_each_mention_is_compared_by_a_name_made_once(monkeypatch):
+    """And not anew in each of the pairs, whose number grows with the square of the mentions."""
+    made = []
+    monkeypatch.setattr(facts, "folded", lambda words: made.append(words) or words)
+    mentions = {(4 * i, 4 * i + 3): "Ann" for i in range(50)}
+    assert pairs_of_mentions(mentions, both_directions=True) == [] and len(made) == 50
 
 
 def test_types_allow_labels():

@@ -7,7 +7,12 @@ import pytest
 import torch
 from tiny import close
 
-from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification
+from modeling_vmhan import (
+    MultimodalRelationClassificationPipeline,
+    VMHANForRelationClassification,
+    asking,
+    post_encoding,
+)
 from modeling_vmhan.argument_types import argument_types, constraints_of, types_in
 from modeling_vmhan.mention_head import find_mentions, mention_loss, mentions_in
 from modeling_vmhan.mentions import IGNORED, first_tokens, tags_of
@@ -126,6 +131,25 @@ def test_tags_come_with_the_labels_only(make_config, make_processor):
     assert "mention_tags" not in processor(post)
 
 
+@pytest.mark.parametrize(
+    ("pairs_a_row", "max_length", "rows"),
+    [(1, 128, 3), (64, 16, 2)],  # packed rows of one window, and windows that overlap
+)
+def test_the_loss_counts_each_word_once(pairs_a_row, max_length, rows, make_model, make_processor, monkeypatch):
+    monkeypatch.setattr(post_encoding, "PAIRS_A_ROW", pairs_a_row)
+    model = make_model(**RAW)
+    processor = make_processor(model.config, max_length=max_length)
+    words = ("ann met bob in paris " + "at night they met the band " * 2).split()
+    text, place = " ".join(words), [sum(len(word) + 1 for word in words[:i]) for i in range(len(words))]
+    spans = [(place[i], place[i] + len(words[i])) for i in (0, 2, 4, 16)]
+    pairs = [{"head": spans[i], "tail": spans[j], "relation": "/per/loc/born"} for i, j in ((0, 1), (1, 2), (2, 3))]
+    inputs = processor({"text": text, "pairs": pairs}, label2id=model.config.label2id)
+    assert len(inputs["input_ids"]) == rows
+    assert (inputs["mention_tags"] != IGNORED).sum() == len(words)
+    assert (inputs["mention_tags"] == 1).sum() == 4
+    assert (inputs["mention_type_ids"] != IGNORED).sum() == 4
+
+
 def trained_to_tag(model, processor, posts, steps=60):
     """The model, whose head and encoder have learned these posts by heart."""
     inputs = processor(posts, label2id=model.config.label2id)
@@ -178,14 +202,24 @@ def test_a_trained_model_answers_raw_posts(mode, make_model, make_processor, tmp
         close(torch.tensor([fact["score"] for fact in facts]), torch.tensor([fact["score"] for fact in batched]))
 
 
+@pytest.mark.parametrize("pairs_a_row", [64, 8])  # one row of the first text, or three
 @pytest.mark.parametrize("visibility", ["joint", "isolated"])
 @pytest.mark.parametrize("encoder", ["bert", "roberta"])
 def test_what_is_remembered_of_a_sentence_changes_no_answer(
-    encoder, visibility, make_model, make_text_config, make_processor, roberta_tokenizer, tokenizer, monkeypatch
+    encoder,
+    visibility,
+    pairs_a_row,
+    make_model,
+    make_text_config,
+    make_processor,
+    roberta_tokenizer,
+    tokenizer,
+    monkeypatch,
 ):
     """Keys, values and states of the sentence serve the second pass: the same answers as encoding it anew, with image
-    phrases as without.
+    phrases as without, and for all rows of a sentence.
     """
+    monkeypatch.setattr(post_encoding, "PAIRS_A_ROW", pairs_a_row)
     model = make_model(**RAW, text_config=make_text_config(encoder), image_text_visibility=visibility)
     processor = make_processor(model.config, roberta_tokenizer if encoder == "roberta" else tokenizer)
     with torch.no_grad():
@@ -209,10 +243,27 @@ def test_what_is_remembered_of_a_sentence_changes_no_answer(
     monkeypatch.setattr(VMHANForRelationClassification, "find_mentions", lambda *a, **k: (find(*a, **k)[0], None))
     anew = pipe(texts, batch_size=3, all_pairs=True)
     assert [len(facts) for facts in answers] == [21, 0, 6]
-    assert remembered[1] == 21 * 4  # the markers of 21 pairs, and no token of the sentence
-    assert tokens[1] == tokens[0] + 21 * 4
+    in_row = 21 if pairs_a_row == 64 else 7
+    assert remembered[1] == in_row * 4  # the markers of a row's pairs, and no token of the sentence
+    assert tokens[1] == tokens[0] + in_row * 4
     for one, other in zip(answers, anew, strict=True):
         close(torch.tensor([fact["score"] for fact in one]), torch.tensor([fact["score"] for fact in other]))
+
+
+def test_a_post_in_several_passes_leaves_the_others_what_is_remembered(make_model, make_processor, monkeypatch):
+    monkeypatch.setattr(asking, "PAIRS_A_PASS", 5)
+    model = make_model(**RAW)
+    with torch.no_grad():
+        model.mention_head.output.bias[1] += 100.0  # every word begins a mention
+    pipe = MultimodalRelationClassificationPipeline(model, make_processor(model.config), device="cpu")
+    texts, memories = ["ann met bob in paris", "bob and the", "night"], []
+    answered = pipe._answered
+    monkeypatch.setattr(pipe, "_answered", lambda *given, **o: memories.append(given[2]) or answered(*given, **o))
+    together = pipe(texts, batch_size=3, all_pairs=True)
+    assert [memory is not None for memory in memories] == [True, False, False]  # the second post's, two passes
+    assert [len(facts) for facts in together] == [10, 3, 0]
+    for facts, alone in zip(together, [pipe(text, all_pairs=True) for text in texts], strict=True):
+        close(torch.tensor([fact["score"] for fact in facts]), torch.tensor([fact["score"] for fact in alone]))
 
 
 def test_a_long_post_is_read_in_windows(make_model, make_processor):

@@ -2,6 +2,7 @@
 
 import math
 import socket
+from contextlib import nullcontext
 
 import datasets
 import pytest
@@ -358,6 +359,27 @@ def test_a_bad_option_is_a_clear_error(options, message, pipe, make_pipe):
         pipe(QUESTION, **options)
     with pytest.raises(ValueError, match=message):
         make_pipe(model=pipe.model, processor=pipe.processor, **options)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "call", "message"),
+    [
+        ({}, {"seed": 3}, "seed: .*num_samples.*received seed 3 without"),
+        ({"seed": 3}, {}, "seed: .*num_samples.*received seed 3 without"),
+        ({"num_samples": 2}, {"seed": 3, "num_samples": 0}, "received seed 3 with num_samples 0"),
+        ({"all_pairs": True}, {"min_score": 0.5}, "min_score: .*all_pairs False.*0.5"),
+        ({}, {"min_precision": 0.5, "all_pairs": True}, "min_precision: .*all_pairs False.*0.5"),
+        ({"num_samples": 2}, {"seed": 3}, None),
+        ({"seed": 3}, {"num_samples": 2}, None),
+        ({"seed": 3, "num_samples": 2}, {"num_samples": 0}, None),  # the call takes both back
+        ({"min_score": 0.5}, {"all_pairs": True}, None),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_an_error(defaults, call, message, make_model, make_processor):
+    model = make_model(precision_table={"pairs": [(0.0, 0.9, 1.0)]})
+    pipe = MultimodalRelationClassificationPipeline(model, make_processor(model.config), device="cpu", **defaults)
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        pipe(QUESTION, **call)
 
 
 def test_a_processor_of_another_model_is_refused(make_pipe, make_model, make_processor, tokenizer):

@@ -82,7 +82,9 @@ def test_every_command_is_tried():
     assert {command.split()[0] for command, _ in MISTAKES} >= set(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("module", ["datasets_scripts.prepare", "datasets_scripts.audit", "run_mmre"])
+@pytest.mark.parametrize(
+    "module", ["datasets_scripts.prepare", "datasets_scripts.audit", "run_mmre", "vmhan", "vmhan.cli"]
+)
 def test_the_other_ways_in_do_the_same(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [module, "--no_such_flag", "1"])
     with pytest.raises(SystemExit) as ended:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from datasets_scripts.commands import check_folder_or_hub_name, nearest_file
+from datasets_scripts.commands import check_folder_or_hub_name, check_needs, nearest_file
 from datasets_scripts.ray_engine import connected
+from modeling_vmhan.answers import NEEDS as OF_PIPELINE
 from modeling_vmhan.direction import symmetric_relations
+from modeling_vmhan.needs import Need
 from vmhan.inference.answering import Answered, Pipe, answer_here, answer_on_ray
 from vmhan.inference.answers import TRIPLE, Rows, triples_of, write_csv, write_jsonl, write_parquet
 from vmhan.inference.mention_finders import FINDERS
@@ -47,6 +49,14 @@ GRAPHS = {  # that a format writes, in the place of --output's suffix; GraphML i
     "triples": (".graphml",),
     "graph": (".jsonld", ".nodes.csv", ".relationships.csv", ".png", ".graphml"),
 }
+SAYS_ALL = ("format", "jsonl or parquet", ("jsonl", "parquet").__contains__)  # all that is said of a pair
+NEEDS = (  # of flags, which change nothing without
+    *OF_PIPELINE,
+    *(Need(name, *SAYS_ALL) for name in ("with_post", "top_k", "num_samples")),
+    Need("int8", "backend", "onnx", ("onnx",).__contains__),
+    Need("num_workers", "engine", "ray", ("ray",).__contains__),
+    Need("ray_address", "engine", "ray", ("ray",).__contains__),
+)
 STANDARD = Path("-")  # standard input or output
 
 
@@ -138,6 +148,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"INPUT: there is no file {arguments.input}{nearest_file(arguments.input)}")
     if is_folder and arguments.image_root is not None:
         parser.error(f"--image_root: of a folder the images are in it, received {arguments.image_root}")
+    # a dry run counts the workers, and starts none
+    check_needs(parser, arguments, [of for of in NEEDS if not (arguments.dry_run and of.option == "num_workers")])
     _check_backend(parser, arguments)
     if arguments.input != STANDARD and not is_folder and arguments.input.suffix not in QUESTION_SUFFIXES:
         parser.error(f"INPUT: expected a file that ends in {', '.join(QUESTION_SUFFIXES)}, received {arguments.input}")
@@ -190,8 +202,6 @@ def _check_backend(parser: argparse.ArgumentParser, arguments: argparse.Namespac
     for name, why in _backend(arguments).REFUSED.items() if is_onnx else ():
         if (value := getattr(arguments, name)) != parser.get_default(name):
             parser.error(f"--{name}: expected --backend torch with it, received --backend onnx and {value}: {why}")
-    if arguments.int8 and not is_onnx:
-        parser.error("--int8: expected --backend onnx with it, received --backend torch")
     if not is_onnx and (folder / "export.json").is_file() and not any(folder.glob("model*.safetensors")):
         parser.error(f"--backend: expected onnx for what vmhan export wrote, received torch for {arguments.model}")
 

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from modeling_vmhan.configuration_vmhan import VMHANConfig
+from modeling_vmhan.frozen import fast_dtype
 from modeling_vmhan.registration import TASK
 from modeling_vmhan.weights import weights_digest
 from vmhan.inference.detecting import DetectingPipeline, detector_of
@@ -40,11 +41,14 @@ def state_of_model(pipe: Pipe) -> dict[str, Any]:
         "config": pipe.model.config.to_json_string(use_diff=False),
         "processor": pipe.processor.to_json_string() + pipe.processor.tokenizer.backend_tokenizer.to_str(),
     }
+    # frozen encoders compute as the machine does best, in bfloat16 or float32, and their weights do not say in which
+    vision = None if pipe.model.vmhan.vision_encoder is None else str(fast_dtype(pipe.device))
     digests = {name: hashlib.sha256(text.encode("utf-8", "surrogatepass")) for name, text in texts.items()}
     return {
         "weights": weights_digest(pipe.model),
         **{name: digest.hexdigest() for name, digest in digests.items()},
         "device": str(pipe.device),
+        "precision": {"model": str(pipe.model.dtype), "vision": vision},
         "detector": pipe.detector.description if isinstance(pipe, DetectingPipeline) else None,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }

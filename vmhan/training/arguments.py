@@ -14,6 +14,7 @@ from datasets_scripts.commands import nearest, nearest_file, parse_dataclasses
 from datasets_scripts.configs import with_config
 from datasets_scripts.registry import BUILDERS
 from modeling_vmhan.configuration_vmhan import PRESETS
+from modeling_vmhan.needs import Need, unmet
 from vmhan.baselines import BASELINES, Baseline, get_baseline
 from vmhan.training.run_arguments import RunArguments
 from vmhan.training.run_arguments import described as _help
@@ -29,6 +30,15 @@ SAVE_VISION = ("weights", "reference")
 OWN_FILES = (".jsonl", ".csv", ".tsv")
 NOT_CONFIG = ("model", "model_kwargs", "text_encoder", "text_encoder_layers", "preset", "max_length")
 NOT_CONFIG += ("max_image_text_length", "marker_start", "classifier_start")
+NEEDS = (  # of flags, which change nothing without; a file, a sweep or a finished run may have them for others
+    Need("shuffle_buffer", "streaming", "true"),
+    Need("split_seed", "data", "FILE", lambda path: path and Path(path).suffix in OWN_FILES),
+    Need("dataset_config", "dataset", "FOLDER or a Hub name", lambda name: name not in BUILDERS),
+    Need("feature_size_px", "features", "ENCODER:WEIGHTS"),
+    Need("mention_loss_weight", "mentions", "true"),
+    Need("hub_predictions", "push_to_hub", "true"),
+    Need("hub_private_repo", "push_to_hub", "true"),
+)
 
 
 @dataclass
@@ -307,4 +317,13 @@ def parse_arguments(
     if model_args.baseline is not None and wanted == ("features", "pixels"):  # as a file for VM-HAN may ask
         logger.warning("--model %s has no vision encoder: --visual pixels is --visual features", model_args.model)
         data_args.visual = "features"
+    _warn_of_unmet(groups[:3])
     return groups
+
+
+def _warn_of_unmet(groups: Sequence[Any]) -> None:
+    values = {name: value for group in groups for name, value in vars(group).items()}
+    values["push_to_hub"] = values["publish"]
+    given = {f.name for group in groups for f in fields(group) if values[f.name] != f.default}
+    for message in unmet(NEEDS, values, given, flag="--"):
+        logger.warning(message)

@@ -199,7 +199,13 @@ def test_runs_that_cannot_be_compared_are_errors(tmp_path):
         rows_of_folders([folders[0], less])
     with pytest.raises(ValueError, match=r"rows \['less'\]: .* Rows there: \['full'\]"):
         rows_of_results(tmp_path / "x", ["full", "less"])
-    for flags in ([], ["--results", "x"], ["a", "--results", "x", "--rows", "full"]):
+    for flags in (
+        [],
+        ["--results", "x"],
+        ["a", "--results", "x", "--rows", "full"],
+        ["a", "--rows", "full"],
+        ["a", "--results", "x"],
+    ):
         with pytest.raises(ValueError, match="--results .* and --rows"):
             main([*flags, "--output_dir", str(tmp_path)])
 

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from modeling_vmhan import MultimodalRelationClassificationPipeline
 from modeling_vmhan.mentions import Mention
 from vmhan import cli
-from vmhan.inference import answering, options
+from vmhan.inference import answering, options, torch_backend
 from vmhan.inference import command as predict_command
 from vmhan.inference.answers import answer_rows, answer_schema, triples_of, write_jsonl
 from vmhan.inference.graph import fact_graph, write_graphml
@@ -340,6 +340,11 @@ def test_bad_arguments_are_exit_code_2(run, folder, tmp_path, capsys):
         (source, "out.jsonl", "--device", "nothing"): "'nothing'",
         (source, "out.jsonl", "--format", "yaml"): "'yaml'",
         (source, "out.jsonl", "--format", "graph"): ".graphml",
+        (source, "out.jsonl", "--num_workers", 2): "--num_workers: expected --engine ray, received --num_workers 2",
+        (source, "out.jsonl", "--ray_address", "auto"): "--ray_address: expected --engine ray",
+        (source, "out.csv", "--format", "triples", "--top_k", 2): "--top_k: expected --format jsonl or parquet",
+        (source, "out.csv", "--format", "triples", "--with_post"): "--with_post: expected --format jsonl or parquet",
+        (source, "out.csv", "--format", "triples", "--num_samples", 8): "--num_samples: expected --format",
         (tmp_path / "in.nodes.csv", "in.graphml", "--format", "graph", "--overwrite"): "INPUT",
         (tmp_path / "in.csv", "out.jsonl"): "text;head;tail",
         (tmp_path / "in.parquet", "out.jsonl"): "in.parquet",
@@ -483,6 +488,17 @@ def test_what_the_fingerprint_tells_apart(folder, pipe, make_model, make_process
 
     assert changed(pipe.model, max_length=64) == {"processor"}
     assert {"weights", "config"} <= changed(make_model("no_kl", seed=1))
+
+
+def test_the_fingerprint_tells_in_what_the_vision_encoder_computes(folder, pipe, tmp_path, monkeypatch):
+    """Its weights are the same on a machine that computes in bfloat16 and on one that does not."""
+    source = write_lines(tmp_path / "in.jsonl", one_pair_rows(1))
+    arguments = predict_command.parse_arguments([str(folder), str(source), "--output", str(tmp_path / "out.jsonl")])
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr(torch_backend, "fast_dtype", lambda device, dtype=dtype: dtype)
+        found.append(predict_command.fingerprint(arguments, pipe))
+    assert {name for name, value in found[0].items() if value != found[1][name]} == {"precision"}
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):

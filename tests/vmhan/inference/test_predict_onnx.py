@@ -75,6 +75,11 @@ def questions(posts, object_post, tmp_path):
     return path
 
 
+def command_of(model, questions, output, backend="onnx"):
+    """What follows `vmhan predict`."""
+    return [str(model), str(questions), "--output", str(output), "--backend", backend]
+
+
 def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -94,7 +99,7 @@ def test_the_answers_and_errors_are_those_of_the_pipeline(flags, folders, questi
     found = {}
     for backend, model in (("torch", "model"), ("onnx", "onnx--int8")):
         output = tmp_path / f"{backend}.jsonl"
-        command = [str(folders / model), str(questions), "--output", str(output), "--backend", backend, *flags]
+        command = [*command_of(folders / model, questions, output, backend), *flags]
         image = tmp_path / "a.png"
         image.write_bytes((ROOT / "docs" / "images" / "hypergraph.png").read_bytes())
         assert cli.main(["predict", *command]) == 1
@@ -111,7 +116,7 @@ def test_the_answers_and_errors_are_those_of_the_pipeline(flags, folders, questi
 )
 def test_the_process_needs_no_torch(setup, folder, flags, folders, questions, tmp_path):
     output = tmp_path / "out.jsonl"
-    command = [str(folders / folder), str(questions), "--output", str(output), "--backend", "onnx", *flags]
+    command = [*command_of(folders / folder, questions, output), *flags]
     done = subprocess.run(
         [sys.executable, "-c", setup + PREDICT, "predict", *command],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
@@ -138,14 +143,7 @@ def test_the_int8_model_is_smaller_and_answers_nearly_alike(folders, questions):
 
 
 def test_a_run_goes_on_and_no_other_model_goes_on_with_it(folders, questions, tmp_path, capsys, monkeypatch):
-    command = [
-        str(folders / "onnx--int8"),
-        str(questions),
-        "--output",
-        str(tmp_path / "out.jsonl"),
-        "--backend",
-        "onnx",
-    ]
+    command = command_of(folders / "onnx--int8", questions, tmp_path / "out.jsonl")
     asked = []
     real = OnnxRelationClassifier.__call__
 
@@ -176,19 +174,13 @@ def test_a_run_goes_on_and_no_other_model_goes_on_with_it(folders, questions, tm
         (["--dry_run"], "--dry_run: expected --backend torch"),
         (["--num_samples", "8"], "num_samples: .*samples.*num_samples=8"),
         (["--backend", "torch", "--int8"], "--int8: expected --backend onnx"),
+        (["--min_score", "0.5", "--all_pairs"], "--min_score: expected --all_pairs False.* 0.5 .*True"),
         (["--backend", "torch"], "--backend: expected onnx .* received torch"),
         (["--abstain_below", "2"], "abstain_below must be .*received float: 2.0"),
     ],
 )
 def test_flags_that_do_not_go_with_the_backend_are_named(flags, said, folders, questions, tmp_path, capsys):
-    command = [
-        str(folders / "onnx--int8"),
-        str(questions),
-        "--output",
-        str(tmp_path / "out.jsonl"),
-        "--backend",
-        "onnx",
-    ]
+    command = command_of(folders / "onnx--int8", questions, tmp_path / "out.jsonl")
     assert cli.main(["predict", *command, *flags]) == 2
     assert re.search(said, capsys.readouterr().err)
 

@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over sentences")
     arguments = parser.parse_args(argv)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    if bool(arguments.run_dirs) == bool(arguments.results and arguments.rows):
+    of_results = bool(arguments.results), bool(arguments.rows)
+    if of_results[0] != of_results[1] or of_results[0] == bool(arguments.run_dirs):
         raise ValueError(
             "expected either run folders or --results with --rows, received "
             f"{arguments.run_dirs}, --results {arguments.results} and --rows {arguments.rows}."

@@ -14,6 +14,7 @@ from modeling_vmhan.answers import (
     TYPE_CONSTRAINTS,
     Judged,
     answer_of,
+    check_needs,
     checked_options,
     joined,
     judged,
@@ -87,6 +88,7 @@ class OnnxRelationClassifier:
         What cannot be answered is the pipeline's ValueError.
         """
         read = {**self.defaults, **self._read_options(options)}
+        check_needs(self.defaults, options)
         if isinstance(posts, (Mapping, str)):
             return self._answers([posts], [""], **read)[0]
         answers, size = [], batch_size or len(posts)

@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 
-from datasets_scripts.commands import check_folder_or_hub_name
+from datasets_scripts.commands import check_folder_or_hub_name, check_needs
 from model_cards.files import write_json
 from model_cards.locks import lock_beside, locked
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
+from modeling_vmhan.needs import Need
 from vmhan.inference.onnx.check_posts import check_batches
 from vmhan.inference.onnx.classifier import EXPORT_FILE, INT8_FILE, ONNX_FILE
 from vmhan.inference.onnx.encoder import described_config, described_processor
@@ -42,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 FORMATS = ("onnx", "torch_export")
 PROGRAM_FILE = "model.pt2"
+NEEDS = tuple(
+    Need(name, "format", "onnx", ("onnx",).__contains__) for name in ("int8_only", "int8", "opset", "evaluate")
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -94,11 +98,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--evaluate", nargs=argparse.REMAINDER, metavar="CONFIG", help="data, in the words of run_mmre.py; comes last"
     )
     arguments = parser.parse_args(argv)
+    check_needs(parser, arguments, NEEDS)
     arguments.int8 |= arguments.int8_only
-    if arguments.format != "onnx":
-        given = [f"--{name}" for name in ("int8_only", "int8", "opset", "evaluate") if getattr(arguments, name)]
-        if given:
-            parser.error(f"{given[0]}: expected --format onnx with it, received --format {arguments.format}")
     return arguments
 
 

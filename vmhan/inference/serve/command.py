@@ -8,15 +8,19 @@ import logging
 import signal
 import threading
 from functools import partial
+from operator import not_
 from pathlib import Path
 
-from datasets_scripts.commands import check_folder_or_hub_name
+from datasets_scripts.commands import check_folder_or_hub_name, check_needs
+from modeling_vmhan.needs import Need
 from vmhan.inference.mention_finders import FINDERS
 
 
 __all__ = ["main", "parse_arguments"]
 
 logger = logging.getLogger(__name__)
+
+NEEDS = (Need("metrics_port", "ray_address", "left out", not_),)  # a running cluster has its own
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -76,6 +80,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--detector", help="finds objects in pictures without boxes, as in vmhan predict")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     arguments = parser.parse_args(argv)
+    check_needs(parser, arguments, NEEDS)
     check_folder_or_hub_name("MODEL", arguments.model)
     return arguments
 
