@@ -23,6 +23,7 @@ import transformers
 from torch import Tensor
 from transformers import get_linear_schedule_with_warmup, set_seed
 
+from benchmarks.harness.cells import between, percent
 from benchmarks.harness.command import new_parser
 from datasets_scripts.builders.postcard_pictures import POSTCARDS_COLOURS, POSTCARDS_SHAPES, draw_picture
 from datasets_scripts.builders.postcards import POSTCARDS_RELATIONS, Postcard, PostcardsConfig, make_postcard
@@ -225,20 +226,20 @@ def table(dataset: str, rows: dict[str, dict[str, Any]]) -> str:
     seeds = next(iter(rows.values())).values()
     kinds = [name for name, value in next(iter(seeds)).items() if isinstance(value, dict)]
 
-    def percent(numbers: Any) -> str:
-        return f"{100 * statistics.fmean(numbers):.1f}"
+    def mean(numbers: Any) -> str:
+        return percent(statistics.fmean(numbers))
 
     for row, of_row in rows.items():
         shared, behind = [seed for seed in of_row if seed in rows[first]], ""
         if row != first:
             runs = [[_predictions(dataset, of, rows[of][s]["predicted"]) for s in shared] for of in (first, row)]
             result = paired_test(*runs)
-            behind = "{:.1f} ({:.1f} to {:.1f})".format(*(100 * value for value in result[:3]))
+            behind = between(100 * result.low, 100 * result.difference, 100 * result.high, ".1f")
         own = list(of_row.values())
-        attention = percent(s["attention"] for s in own) if all("attention" in s for s in own) else ""
-        means = [percent(s[kind]["accuracy"] for s in own) for kind in kinds]
-        hidden = [percent(s["hidden"]["score"] for s in own), percent(s["ece"] for s in own)]
-        f1 = percent(s["f1"] for s in own)
+        attention = mean(s["attention"] for s in own) if all("attention" in s for s in own) else ""
+        means = [mean(s[kind]["accuracy"] for s in own) for kind in kinds]
+        hidden = [mean(s["hidden"]["score"] for s in own), mean(s["ece"] for s in own)]
+        f1 = mean(s["f1"] for s in own)
         cells.append([sweep.title(row), str(len(own)), str(own[0]["steps"]), f1, behind, attention, *means, *hidden])
     headings = ["row", "seeds", "steps", "F1", "behind the first by (95 % interval)", "attention", *kinds]
     return markdown_table([*headings, "mean score of hidden", "ECE"], cells)

@@ -20,8 +20,9 @@ from typing import Any
 import datasets
 import transformers
 
+from benchmarks.harness.cells import between, percent
 from benchmarks.harness.command import about_call, new_parser
-from benchmarks.harness.posts import spread_over_lengths
+from benchmarks.harness.posts import spread_over_lengths, text_alone
 from benchmarks.harness.timing import ratio, take_turns
 from model_cards.files import write_json
 from model_cards.run_metadata import read_metadata
@@ -200,7 +201,7 @@ def cost(pipe: Pipe, posts: datasets.Dataset, rounds: int, *, batch_size: int) -
     )
     raw = [raw_question(post, pipe.model.config) for post in chosen]
     asked = [_pairs_of(facts) for facts in ask(pipe, raw, "pairs", batch_size=batch_size, all_pairs=True)]
-    annotated = [[{role: pair[role] for role in ("head", "tail")} for pair in post["pairs"]] for post in chosen]
+    annotated = [text_alone(post)["pairs"] for post in chosen]
     kept = [i for i, pairs in enumerate(asked) if pairs]  # a post without pairs is no question with pairs
     questions = {
         "raw": [raw[i] for i in kept],
@@ -232,8 +233,8 @@ def table(report: Mapping[str, Mapping[str, Any]]) -> str:
         rows = [(name, of["runs"][name], {}) for name in names]
         rows += [(f"mean of {len(names)}", of["mean"], of["deviation"])] if len(names) > 1 else []
         for place, (name, scores, deviations) in enumerate(rows, start=1):
-            shown = [_percent(scores[key], deviations.get(key)) for key in SHOWN]
-            ends = f"{_percent(of['low']['f1'])} to {_percent(of['high']['f1'])}" if place == len(rows) else ""
+            shown = [percent(scores[key], deviations.get(key)) for key in SHOWN]
+            ends = f"{percent(of['low']['f1'])} to {percent(of['high']['f1'])}" if place == len(rows) else ""
             cells.append([source, name, *shown, ends])
     return markdown_table(["mentions", "run", *SHOWN.values(), "95 % interval of F1"], cells)
 
@@ -254,17 +255,10 @@ SHOWN = {
 }
 
 
-def _percent(value: float | None, deviation: float | None = None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f}" + (f" ({100 * deviation:.1f})" if deviation is not None else "")
-
-
 def _shown_cost(of: Mapping[str, Any]) -> str:
     parts = []
     for name, clocks in of["ratios"].items():
-        low, median, high = clocks["processor"]
-        parts.append(f"{median:.2f} ({low:.2f} to {high:.2f}) times the same posts with the {name} given")
+        parts.append(f"{between(*clocks['processor'], '.2f')} times the same posts with the {name} given")
     counts = ", ".join(f"{count} {name}" for name, count in of["pairs"].items())
     return f"raw posts take {' and '.join(parts)} (processor time; {of['posts']} posts; pairs: {counts})"
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.cells import between, percent
 from benchmarks.harness.command import about_call, new_parser
 from datasets_scripts.builders.folders import read_facts
 from datasets_scripts.builders.mnre import MNRE, MNRE_LABELS, SYMMETRIC
@@ -89,13 +90,13 @@ def _alone(splits: Mapping[str, Any]) -> Iterator[list[str]]:
         by_view = {(row["aspect"], row["task"]): row for row in said["views"]}
         for aspect, title in SINGLE.items():
             detection, relation = by_view[aspect, DETECTION], by_view[aspect, "relation"]
-            scores = [f"{100 * relation[name]:.1f}" for name in ("accuracy", "f1")]
-            yield [title, split, f"{100 * detection['accuracy']:.1f}", _share(detection), *scores]
+            scores = [percent(relation[name]) for name in ("accuracy", "f1")]
+            yield [title, split, percent(detection["accuracy"]), _share(detection), *scores]
 
 
 def _share(row: Mapping[str, Any]) -> str:
     low, high = row["share_interval"]
-    return f"{100 * row['share']:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+    return between(100 * low, 100 * row["share"], 100 * high, ".1f")
 
 
 def draw_order(orders: Mapping[str, Mapping[str, Sequence[int]]], path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.cells import percent
 from benchmarks.harness.command import new_parser
 from model_cards.files import write_json
 from model_cards.tables import markdown_table
@@ -50,15 +51,14 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         for dataset, of_row in scores.items():
             parts = (of_row["f1"], of_row["detection"], of_row.get("typing"))
             numbers = [_mean(part["seeds"]) if part else "–" for part in parts]
-            ends = " to ".join(f"{100 * of_row['f1'][end]:.1f}" for end in ("low", "high"))
+            ends = " to ".join(percent(of_row["f1"][end]) for end in ("low", "high"))
             cells.append([sweep.title(row), PROTOCOLS[dataset], str(len(of_row["f1"]["seeds"])), *numbers, ends])
     headings = ["model", "protocol", "seeds", "F1", "detection: F1", "typing: accuracy", "95 % interval of F1"]
     return markdown_table(headings, cells)
 
 
 def _mean(seeds: Sequence[float]) -> str:
-    spread = f" ({100 * statistics.stdev(seeds):.1f})" if len(seeds) > 1 else ""
-    return f"{100 * statistics.fmean(seeds):.1f}{spread}"
+    return percent(statistics.fmean(seeds), statistics.stdev(seeds) if len(seeds) > 1 else None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ All models share the encoder's weights and its optimizer's moments, so that many
 same as if each had its own.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, BertConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.harness.posts import Post
+from benchmarks.harness.posts import Post, with_pairs
 from benchmarks.harness.timing import wait_for
 from modeling_vmhan import VMHANConfig, VMHANForRelationClassification, VMHANProcessor
 from modeling_vmhan.windows import MARKERS
@@ -23,7 +24,7 @@ from vmhan.training.text_encoders import OFFLINE_ENCODER, resolve_text_encoder
 
 __all__ = [
     "ENCODERS", "STEP_PARTS", "Bench", "Competitor", "bare_competitor", "encode_sentences", "load_encoder",
-    "preset_competitor", "step_in_parts",
+    "preset_competitor", "step_in_parts", "with_so_many_pairs",
 ]  # fmt: skip
 
 # Shapes of the encoders with random weights; "offline" is all-MiniLM-L6-v2 with its own.
@@ -161,6 +162,16 @@ def preset_competitor(
     model = VMHANForRelationClassification.from_text_encoder(bench.encoder, config)
     processor = VMHANProcessor.for_config(config, bench.tokenizer, max_length=MAX_LENGTH)
     return bench.compete(model, processor, bench.posts if posts is None else posts, **batching)
+
+
+def with_so_many_pairs(
+    bench: Bench, count: int, representations: Sequence[str], *, pairs_per_batch: int, batches: int = 1
+) -> dict[str, Competitor]:
+    """Build VM-HANs over sentences with `count` pairs each, in batches of about `pairs_per_batch` pairs."""
+    bench = copy.copy(bench)  # with the same encoder and optimizer
+    bench.batch_size = max(1, pairs_per_batch // count)
+    posts = [with_pairs(post, count) for post in bench.posts[: bench.batch_size * batches]]
+    return {name: preset_competitor(bench, name, posts=posts) for name in representations}
 
 
 def bare_competitor(bench: Bench, **batching) -> Competitor:

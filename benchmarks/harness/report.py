@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.cells import between
 from benchmarks.harness.command import about_call
 from benchmarks.harness.timing import ratio, spread
 from model_cards.tables import markdown_table
@@ -72,8 +73,8 @@ def markdown(table: Table) -> str:
         scale = (1000 if table.milliseconds else 1) / (row.work[table.per] if table.per else 1)
         cells = [name]
         for measure, values in row.values.items():
-            cells.append(_cell([scale * value for value in spread(values)], ".4g"))
-            cells.append(_cell(ratio(values, table.rows[row.against].values[measure]), ".2f"))
+            cells.append(between(*(scale * value for value in spread(values)), ".4g"))
+            cells.append(between(*ratio(values, table.rows[row.against].values[measure]), ".2f"))
         lines.append([*cells, row.against, *map(str, row.work.values())])
     return markdown_table(header, lines, align=["---"] + ["---:"] * (len(header) - 1))
 
@@ -82,11 +83,6 @@ def _names(table: Table) -> list[str]:
     if len({row.against for row in table.rows.values()}) == 1:
         return list(table.rows)
     return [name if name == row.against else f"{name} / {row.against}" for name, row in table.rows.items()]
-
-
-def _cell(quartiles: Any, pattern: str) -> str:
-    low, median, high = (format(value, pattern) for value in quartiles)
-    return f"{median} ({low} to {high})"
 
 
 def draw(path: Path, tables: Mapping[str, Table]) -> None:

@@ -18,13 +18,19 @@ CLOCKS = {"processor": time.process_time, "wall": time.perf_counter}
 Times = dict[str, dict[str, list[float]]]
 
 
-def take_turns(subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int, *, device: str = "cpu") -> Times:
+def take_turns(
+    subjects: Mapping[str, Sequence[Callable[[], Any]]],
+    rounds: int,
+    *,
+    device: str = "cpu",
+    clocks: Mapping[str, Callable[[], float]] = CLOCKS,
+) -> Times:
     """Seconds of each subject in each round, as {subject: {clock: [seconds of a round]}}.
 
     A round is all turns of all subjects: the first turn of each in random order, then the second of each, and so on.
     Before the first round each subject takes its first turn untimed. Every subject has as many turns.
     """
-    times: Times = {name: {clock: [0.0] * rounds for clock in CLOCKS} for name in subjects}
+    times: Times = {name: {clock: [0.0] * rounds for clock in clocks} for name in subjects}
     shuffled, names = random.Random(0), list(subjects)
     for turns in subjects.values():
         turns[0]()
@@ -34,10 +40,10 @@ def take_turns(subjects: Mapping[str, Sequence[Callable[[], Any]]], rounds: int,
             for turn in range(count):
                 for name in shuffled.sample(names, len(names)):
                     wait_for(device)
-                    start = {clock: now() for clock, now in CLOCKS.items()}
+                    start = {clock: now() for clock, now in clocks.items()}
                     subjects[name][turn]()
                     wait_for(device)
-                    for clock, now in CLOCKS.items():
+                    for clock, now in clocks.items():
                         times[name][clock][i] += now() - start[clock]
                     bar.update()
     return times

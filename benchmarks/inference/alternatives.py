@@ -41,7 +41,7 @@ from benchmarks.harness.competitors import ENCODERS, encode_sentences, load_enco
 from benchmarks.harness.posts import Post, load_posts
 from benchmarks.harness.report import Row, Table, write_report
 from benchmarks.harness.timing import take_turns
-from benchmarks.inference.pictures import load_pictures, three_boxes
+from benchmarks.harness.vision import load_pictures, three_boxes
 from benchmarks.inference.subjects import (
     REGIONS,
     Subject,

@@ -14,31 +14,28 @@ least and the median cosine of all regions' features to those of the encoder in 
 """
 
 import copy
-import io
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from PIL import Image
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from benchmarks.harness.command import new_parser
-from benchmarks.harness.competitors import MAX_LENGTH, load_encoder
+from benchmarks.harness.competitors import load_encoder
 from benchmarks.harness.report import Row, Table, write_report
 from benchmarks.harness.timing import take_turns
+from benchmarks.harness.vision import anew, load_pictures, make_pipeline, pixels_of, three_boxes
 from datasets_scripts.builders.building import build
 from datasets_scripts.builders.postcards import Postcards
-from modeling_vmhan import MultimodalRelationClassificationPipeline, VMHANForRelationClassification, VMHANProcessor
+from modeling_vmhan import MultimodalRelationClassificationPipeline
 from modeling_vmhan.frozen import FrozenEncoder
-from modeling_vmhan.images import image_size
 from modeling_vmhan.weights import load_region_encoder, resized
 from vmhan.scoring.scorer import score
 
 
-__all__ = ["load_pictures", "main", "make_pipeline", "pixels_of", "three_boxes"]
+__all__ = ["main"]
 
 TEXT = "Ann met Bob in Paris"
 
@@ -79,51 +76,11 @@ def two_layers(size: int) -> MultimodalRelationClassificationPipeline:
     return make_pipeline(text_encoder, tokenizer, id2label={0: "None", 1: "peer"}, **fields)
 
 
-def make_pipeline(
-    text_encoder: nn.Module, tokenizer: PreTrainedTokenizerBase, **fields: Any
-) -> MultimodalRelationClassificationPipeline:
-    """A packed VM-HAN around the encoder; `fields` are those of `VMHANConfig`, and `vision` of `from_text_encoder`."""
-    fields = {"entity_representation": "packed", **fields}
-    model = VMHANForRelationClassification.from_text_encoder(text_encoder, **fields)
-    processor = VMHANProcessor.for_config(model.config, tokenizer, max_length=MAX_LENGTH)
-    return MultimodalRelationClassificationPipeline(model, processor, device="cpu")
-
-
-def load_pictures(folder: Path | None, count: int | None) -> list[bytes]:
-    """The bytes of the first `count` JPEG files of a folder at any depth (None: of all), or of as many drawn ones.
-
-    ValueError for a folder with fewer.
-    """
-    if folder is None:
-        drawn = [io.BytesIO() for _ in range(count or 0)]
-        for i, file in enumerate(drawn):
-            Image.effect_noise((800, 600), 60 + i).convert("RGB").save(file, format="JPEG")
-        return [file.getvalue() for file in drawn]
-    paths = sorted(folder.rglob("*.jpg"))[:count]
-    if not paths or len(paths) < (count or 0):
-        raise ValueError(
-            f"--images: expected a folder with at least {count or 1} .jpg files, received {folder} with {len(paths)}"
-        )
-    return [path.read_bytes() for path in paths]
-
-
-def three_boxes(picture: bytes) -> list[list[float]]:
-    """Boxes of three objects in a picture, in pixels."""
-    w, h = image_size(picture)
-    return [[0, 0, 0.5 * w, 0.6 * h], [0.3 * w, 0.2 * h, 0.9 * w, 0.9 * h], [0.5 * w, 0.5 * h, w, h]]
-
-
 def make_posts(folder: Path | None, count: int) -> list[dict[str, Any]]:
     """A post for each picture of a folder, or for so many drawn ones."""
     post = {"text": TEXT, "head": "Ann", "tail": "Bob"}
     pictures = load_pictures(folder, count if folder is None else None)
     return [{**post, "image": picture, "boxes": three_boxes(picture)} for picture in pictures]
-
-
-def pixels_of(pipe: MultimodalRelationClassificationPipeline, posts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The inputs of `encode_regions`, made as the pipeline makes them."""
-    inputs = pipe.processor.collate([pipe.preprocess(post)["encoded"] for post in posts])
-    return {name: inputs[name] for name in ("pixel_values", "image_mask", "object_mask")}
 
 
 def as_before(pipe: MultimodalRelationClassificationPipeline) -> MultimodalRelationClassificationPipeline:
@@ -140,18 +97,14 @@ def measure(pipe: MultimodalRelationClassificationPipeline, posts: list[Any], ro
     encoder: FrozenEncoder = pipe.model.vmhan.vision_encoder
     before, crops = as_before(pipe), pixels_of(pipe, posts)["pixel_values"].flatten(0, 1)
 
-    def forget(task: Any) -> Any:
-        encoder.remembered.clear()
-        return task()
-
     answer = partial(pipe, posts, batch_size=len(posts))
     see = lambda: pipe.model.vmhan.encode_regions(**pixels_of(pipe, posts))  # noqa: E731
     batch = {
         "bare encoder": [lambda: encoder.in_form(crops.device).encode(crops)],
-        "pipeline": [partial(forget, answer)],
+        "pipeline": [partial(anew, encoder, answer)],
         "before": [partial(before, posts, batch_size=len(posts))],
     }
-    again = {"first": [partial(forget, see)], "second": [see]}
+    again = {"first": [partial(anew, encoder, see)], "second": [see]}
     work, tables = {"posts": len(posts), "regions": len(crops)}, {}
     for name, turns, against in (("batch", batch, "bare encoder"), ("again", again, "second")):
         with torch.no_grad():

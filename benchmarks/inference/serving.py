@@ -25,8 +25,9 @@ from urllib.parse import urlsplit
 import psutil
 import transformers
 
+from benchmarks.harness.cells import between
 from benchmarks.harness.command import about_call, new_parser
-from benchmarks.harness.posts import load_posts
+from benchmarks.harness.posts import load_posts, text_alone
 from benchmarks.harness.timing import ratio, spread, take_turns
 from model_cards.files import write_json
 from model_cards.tables import markdown_table
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/serving"), help="where serving.json goes")
     arguments = parser.parse_args(argv)
     load = partial(transformers.pipeline, TASK, model=str(arguments.model.absolute()))
-    questions = _questions(*load_posts(arguments.data_dir, BATCH, arguments.batches))
+    posts, _ = load_posts(arguments.data_dir, BATCH, arguments.batches)
+    questions = [text_alone(post) for post in posts]
     pipe, loads = load(), [os.getloadavg()[0]]
     latencies: dict[str, list[float]] = {str(count): [] for count in arguments.clients}
     subjects = {PIPELINE: [partial(pipe, questions, batch_size=BATCH)]}
@@ -72,13 +74,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_json(arguments.output_dir / "serving.json", report)
     spent = ", ".join(f"{name} {1000 * of / len(questions):.1f}" for name, of in processor.items())
     print(table(seconds, latencies, len(questions)), f"processor time of a post, ms: {spent}", sep="\n\n")
-
-
-def _questions(posts: Sequence[Mapping[str, Any]], _: Sequence[str]) -> list[dict[str, Any]]:
-    """The posts with all of their pairs, as JSON has them."""
-    roles = ("head", "tail")
-    asked = [[{role: list(pair[role]) for role in roles} for pair in post["pairs"]] for post in posts]
-    return [{"tokens": list(post["tokens"]), "pairs": pairs} for post, pairs in zip(posts, asked, strict=True)]
 
 
 def _ask_all(address: str, questions: Sequence[Any], clients: int, latencies: list[float]) -> None:
@@ -131,14 +126,12 @@ def table(seconds: Mapping[str, Sequence[float]], latencies: Mapping[str, Sequen
     """A row for the pipeline, and one for each number of clients."""
     rows = [[f"pipeline, batches of {BATCH}", f"{posts / spread(seconds[PIPELINE])[1]:.0f}", "1", "", "", "", ""]]
     for count, of_clients in latencies.items():
-        low, median, high = ratio(seconds[PIPELINE], seconds[count])
+        against = between(*ratio(seconds[PIPELINE], seconds[count]), ".2f")
         of_requests = percentiles(of_clients)
         shown = [f"{1000 * value:.0f}" for value in of_requests]
         speed = f"{posts / spread(seconds[count])[1]:.0f}"
         name = f"{count} client{'s' * (count != '1')}"
-        rows.append(
-            [name, speed, f"{median:.2f} ({low:.2f} to {high:.2f})", *shown, f"{of_requests[-1] / of_requests[0]:.1f}"]
-        )
+        rows.append([name, speed, against, *shown, f"{of_requests[-1] / of_requests[0]:.1f}"])
     heads = [
         "",
         "posts a second",

@@ -15,19 +15,19 @@ the others. Time is all of the process, its processor's and the wall's. Writes s
 
 import argparse
 import json
-import random
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import transformers
 
 from benchmarks.harness.command import new_parser
 from benchmarks.harness.report import Row, Table, write_report
+from benchmarks.harness.timing import CLOCKS, take_turns
 
 
 __all__ = ["main"]
@@ -95,16 +95,9 @@ def of_a_post(times: Mapping[str, Mapping[str, list[float]]], posts: int) -> dic
 
 def starts(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of each command of this Python in each round, by clock. A command that fails is a CalledProcessError."""
-    times: dict[str, dict[str, list[float]]] = {name: {"processor": [], "wall": []} for name in commands}
-    shuffled = random.Random(0)
-    for i in range(rounds + 1):
-        for name in shuffled.sample(list(commands), len(commands)):
-            start = processor_time(), time.perf_counter()
-            subprocess.run([sys.executable, *commands[name]], check=True, capture_output=True)
-            if i:
-                times[name]["processor"].append(processor_time() - start[0])
-                times[name]["wall"].append(time.perf_counter() - start[1])
-    return times
+    run = partial(subprocess.run, check=True, capture_output=True)
+    turns = {name: [partial(run, [sys.executable, *command])] for name, command in commands.items()}
+    return take_turns(turns, rounds, clocks=CLOCKS | {"processor": processor_time})
 
 
 def processor_time() -> float:

@@ -18,7 +18,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedMo
 
 from benchmarks.harness.competitors import MAX_LENGTH
 from benchmarks.harness.posts import NUM_OBJECTS, Post, text_alone
-from benchmarks.inference.pictures import make_pipeline, pixels_of
+from benchmarks.harness.vision import make_pipeline, pixels_of
 from modeling_vmhan import PRESETS, MultimodalRelationClassificationPipeline, VMHANProcessor
 from modeling_vmhan.weights import load_region_encoder, resized
 from vmhan.baselines import BaselineConfig, build_baseline
@@ -83,10 +83,10 @@ def vgg16_subjects(
         return vision.in_form(pipe.device).encode(torch.cat([crops[post["id"]] for post in given]))
 
     see = partial(_answer, pipe, with_pixels)
-    return {"bare vision": bare, "VM-HAN, VGG16": partial(_anew, pipe, see), "VM-HAN, seen before": see}
+    return {"bare vision": bare, "VM-HAN, VGG16": partial(_as_new, pipe, see), "VM-HAN, seen before": see}
 
 
-def _anew(pipe: Pipe, subject: Subject, posts: Sequence[Post]) -> None:
+def _as_new(pipe: Pipe, subject: Subject, posts: Sequence[Post]) -> None:
     """Answer as if no picture were known; those that were, and these, are known afterwards."""
     encoder = pipe.model.vmhan.vision_encoder
     known, encoder.remembered = encoder.remembered, OrderedDict()
@@ -100,7 +100,7 @@ def vit_subject(
     """VM-HAN over pictures that are new to it, with the visual network of CLIP."""
     vision = load_region_encoder("transformers", "random:0", config=shape.vision_config)
     pipe = make_pipeline(encoder, tokenizer, vision_encoder="transformers", vision=vision, id2label=labels)
-    return partial(_anew, pipe, partial(_answer, pipe, with_pixels))
+    return partial(_as_new, pipe, partial(_answer, pipe, with_pixels))
 
 
 def hvpnet(encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, labels: dict, size: int) -> Subject:

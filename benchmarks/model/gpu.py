@@ -43,8 +43,8 @@ from benchmarks.harness.competitors import (
 from benchmarks.harness.posts import load_posts, with_features
 from benchmarks.harness.report import Row, Table, write_report
 from benchmarks.harness.timing import take_turns
+from benchmarks.harness.vision import anew
 from modeling_vmhan import VMHANForRelationClassification, VMHANProcessor
-from modeling_vmhan.frozen import FrozenEncoder
 from modeling_vmhan.weights import load_region_encoder
 
 
@@ -132,13 +132,7 @@ def rows_of(bench: Bench, arguments: argparse.Namespace, *, training: bool) -> T
             turns[f"{name}, compiled"] = compiled.turns(training=training, bf16=True)
     vision, crops = pixels.model.vmhan.vision_encoder, pixels.batches[0]["pixel_values"].flatten(0, 1)
     turns["bare vision"] = [lambda: vision.in_form(crops.device).encode(crops)]
-    return {name: [partial(_anew, vision, turn) for turn in of_row] for name, of_row in turns.items()}
-
-
-def _anew(vision: FrozenEncoder, turn: Callable[[], Any]) -> None:
-    """Take a turn in which no picture is known from the one before."""
-    vision.remembered.clear()
-    turn()
+    return {name: [partial(anew, vision, turn) for turn in of_row] for name, of_row in turns.items()}
 
 
 def pixel_competitor(bench: Bench, image_size: int) -> Competitor:

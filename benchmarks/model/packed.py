@@ -9,7 +9,6 @@ that no other layout of it could gain more. Writes packed.md and packed.json.
 """
 
 import argparse
-import copy
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 
 from benchmarks.harness.command import new_parser
-from benchmarks.harness.competitors import ENCODERS, Bench, Competitor, load_encoder, preset_competitor
-from benchmarks.harness.posts import load_posts, with_features, with_pairs
+from benchmarks.harness.competitors import ENCODERS, Bench, Competitor, load_encoder, with_so_many_pairs
+from benchmarks.harness.posts import load_posts, with_features
 from benchmarks.harness.report import Row, Table, write_report
 from benchmarks.harness.timing import take_turns
 
@@ -49,9 +48,10 @@ def main(argv: list[str] | None = None) -> None:
         bench = Bench(*load_encoder(arguments.encoder), stored, relations, BATCH_SIZE)
         about: dict[str, Any] = {"pairs a sentence": arguments.pairs, "peak, GFLOP/s": round(peak() / 1e9, 1)}
         for size in arguments.pairs_per_batch:
-            marker, packed = (with_sentences(bench, mode, arguments.pairs, size) for mode in ("marker", "packed"))
-            about[f"{size} pairs a batch"] = floor_of_both(marker, packed)
-        packed = with_sentences(bench, "packed", arguments.pairs, arguments.pairs_per_batch[0])
+            both = with_so_many_pairs(bench, arguments.pairs, ("marker", "packed"), pairs_per_batch=size)
+            about[f"{size} pairs a batch"] = floor_of_both(**both)
+        size = arguments.pairs_per_batch[0]
+        packed = with_so_many_pairs(bench, arguments.pairs, ["packed"], pairs_per_batch=size)["packed"]
         turns = {name: [partial(pass_with, name, packed)] for name in ATTENTIONS}
         times = take_turns(turns, arguments.rounds)
     table = Table({name: Row(times[name], "sdpa", packed.work) for name in ATTENTIONS})
@@ -67,14 +67,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=20, help="pairs a sentence")
     parser.add_argument("--pairs_per_batch", type=int, nargs="+", default=[40, 160])
     return parser.parse_args(argv)
-
-
-def with_sentences(bench: Bench, representation: str, pairs: int, pairs_per_batch: int) -> Competitor:
-    """Make a VM-HAN with one batch of sentences with so many pairs."""
-    bench = copy.copy(bench)  # with the same encoder and optimizer
-    bench.batch_size = max(1, pairs_per_batch // pairs)
-    posts = [with_pairs(post, pairs) for post in bench.posts[: bench.batch_size]]
-    return preset_competitor(bench, representation, posts=posts)
 
 
 def no_attention(module: Any, query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any):

@@ -20,7 +20,6 @@ speed.md, speed.json with every round, and a picture a part. V-HAN alone: head.p
 """
 
 import argparse
-import copy
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -40,8 +39,9 @@ from benchmarks.harness.competitors import (
     load_encoder,
     preset_competitor,
     step_in_parts,
+    with_so_many_pairs,
 )  # fmt: skip
-from benchmarks.harness.posts import load_posts, text_alone, with_features, with_pairs
+from benchmarks.harness.posts import load_posts, text_alone, with_features
 from benchmarks.harness.report import Row, Table, write_report
 from benchmarks.harness.timing import CLOCKS, take_turns
 from benchmarks.model.memory import measure_runs
@@ -125,27 +125,20 @@ def measure_step(bench: Bench, stored, arguments) -> Tables:
 
 
 def measure_pairs(bench: Bench, stored, arguments) -> Tables:
+    sizes = {"pairs_per_batch": arguments.pairs_per_batch, "batches": arguments.batches}
     for count in arguments.pairs:
-        competitors = with_so_many_pairs(bench, count, ("marker", "span", "packed"), arguments)
+        competitors = with_so_many_pairs(bench, count, ("marker", "span", "packed"), **sizes)
         for name, table in race("pairs", competitors, "marker", arguments):
             yield f"{name}/{count}", table
 
 
-def with_so_many_pairs(bench: Bench, count: int, representations, arguments) -> dict[str, Competitor]:
-    """Make VM-HANs over sentences with `count` pairs, in batches of about `--pairs_per_batch` pairs."""
-    bench = copy.copy(bench)  # with the same encoder and optimizer
-    bench.batch_size = max(1, arguments.pairs_per_batch // count)
-    posts = [with_pairs(post, count) for post in bench.posts[: bench.batch_size * arguments.batches]]
-    return {name: preset_competitor(bench, name, posts=posts) for name in representations}
-
-
 def measure_breakdown(bench: Bench, stored, arguments) -> Tables:
     """Take steps apart over the data's sentences, as batches come and by length, and over those with many pairs."""
-    modes = ("marker", "packed")
+    modes, sizes = ("marker", "packed"), {"pairs_per_batch": arguments.pairs_per_batch, "batches": arguments.batches}
     subjects = {
         "sentences": {mode: preset_competitor(bench, mode) for mode in modes},
         "like length": {mode: preset_competitor(bench, mode, by_length=True) for mode in modes},
-        **{f"{n} pairs": with_so_many_pairs(bench, n, modes, arguments) for n in arguments.pairs if n > 2},
+        **{f"{n} pairs": with_so_many_pairs(bench, n, modes, **sizes) for n in arguments.pairs if n > 2},
     }
     clock = CLOCKS["processor" if arguments.threads == 1 and arguments.device == "cpu" else "wall"]
     for title, competitors in subjects.items():
