@@ -2,7 +2,7 @@
 
     vmhan sweep mnre_search --datasets mnre_order_blind --rows text --keep_weights text --results HALVES -- \\
         --data_dir DIR --max_samples 3678
-    python -m benchmarks.frozen_text HALVES/mnre_order_blind/text/seed-1 mnre_search --results R \\
+    python -m benchmarks.findings.frozen_text HALVES/mnre_order_blind/text/seed-1 mnre_search --results R \\
         --datasets mnre_order_blind --rows text isolated --skipped 3678 -- --data_dir DIR
 
 The first command trains an encoder on the first posts of the train split. The second one trains rows on the posts
@@ -11,7 +11,6 @@ compares them. The states of each text are computed once, without dropout, and k
 a row makes of the same states; it does not say what the row would make of an encoder that learns with it.
 """
 
-import argparse
 import logging
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 
+from benchmarks.harness.command import new_parser
 from modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANProcessor
 from modeling_vmhan.batching import EncodedPost
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     transformers.utils.logging.set_verbosity_error()
     argv = list(sys.argv[1:] if argv is None else argv)
     own, extra = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
-    parser = argparse.ArgumentParser("python -m benchmarks.frozen_text", description=__doc__.split("\n")[0])
+    parser = new_parser(__spec__.name, __doc__)
     parser.add_argument("run", type=Path, help="of which the text encoder is: a folder with weights")
     parser.add_argument("sweep")
     parser.add_argument("--results", required=True)

@@ -1,4 +1,4 @@
-"""benchmarks.frozen_text: rows of a sweep over the states of a text encoder that is not trained."""
+"""benchmarks.findings.frozen_text: rows of a sweep over the states of a text encoder that is not trained."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from benchmarks import frozen_text
-from benchmarks.frozen_text import RememberedStates, without_first
+from benchmarks.findings import frozen_text
+from benchmarks.findings.frozen_text import RememberedStates, without_first
 from modeling_vmhan import VMHANModel
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
 from vmhan.evaluation.sweep.runs import DONE, do_run
