@@ -11,9 +11,9 @@ import yaml
 from markdown_cells import tables
 from prepare_runs import run
 
-from benchmarks.report import Row as BenchmarkRow
-from benchmarks.report import Table
-from benchmarks.report import markdown as benchmark_markdown
+from benchmarks.harness.report import Row as BenchmarkRow
+from benchmarks.harness.report import Table
+from benchmarks.harness.report import markdown as benchmark_markdown
 from datasets_scripts.audit.report import markdown as audit_markdown
 from model_cards.cards import model_card, write_model_card
 from model_cards.checking import check_card

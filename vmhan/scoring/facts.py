@@ -244,7 +244,7 @@ def read_facts(path: Path) -> list[PostFacts]:
             facts = {_triple(fact): float(fact["score"]) for fact in row["facts"]}
             posts.append(PostFacts(row["id"], gold, {tuple(mention) for mention in row["mentions"]}, facts))
         except (ValueError, KeyError, TypeError) as error:
-            expected = "expected a post's facts as `python -m benchmarks.facts` writes them"
+            expected = "expected a post's facts as `python -m benchmarks.findings.facts` writes them"
             raise ValueError(f"{path}, line {number}: {expected}, received {line[:60]!r} ({error!r}).") from None
     if not posts:
         raise ValueError(f"{path}: expected one line a post, received no line.")
