@@ -1,9 +1,9 @@
 """How much do captions tell of the relation beyond what a text-only model knows? Bits a pair, on posts it did not see.
 
-    python -m benchmarks.caption_information RUN --data_dir DIR --skipped 3678 --captions llava_next qwen
+    python -m benchmarks.findings.caption_information RUN --data_dir DIR --skipped 3678 --captions llava_next qwen
 
-RUN is a text-only run with weights, trained on the first --skipped posts (`benchmarks.frozen_text`). On the train
-posts behind them, pair i of post p gets
+RUN is a text-only run with weights, trained on the first --skipped posts (`benchmarks.findings.frozen_text`). On the
+train posts behind them, pair i of post p gets
 
     log P(relation) = a log P_text(relation) + b + W e_p + constant
 
@@ -14,7 +14,6 @@ conditional information; Xu et al. 2020, arXiv 2002.10689), with a 95 % interval
 stands with another post.
 """
 
-import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,12 +28,12 @@ from torch import Tensor
 from torch.nn.functional import nll_loss, normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.harness.command import about_call, new_parser
 from model_cards.files import write_json
 from model_cards.tables import markdown_table
 from modeling_vmhan import VMHANCollator, VMHANForRelationClassification, VMHANProcessor
 from vmhan.scoring.bootstrap import LEVEL, drawn_sentences, ends
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.environment import describe_environment
 from vmhan.training.posts.data import load_posts
 from vmhan.training.text_encoders import OFFLINE_ENCODER, load_text_encoder
 
@@ -142,7 +141,7 @@ def _interval(saved: np.ndarray, post: np.ndarray) -> list[float]:
 def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     transformers.utils.logging.set_verbosity_error()
-    parser = argparse.ArgumentParser("python -m benchmarks.caption_information", description=__doc__.split("\n")[0])
+    parser = new_parser(__spec__.name, __doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--dataset", default="mnre_order_blind")
@@ -168,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     nothing = torch.zeros(len(scored.labels), 1, dtype=torch.double)
     empty = torch.zeros(len(train.labels), 1, dtype=torch.double)
     cost = float(_bits(scored, nothing, fit(train, empty, float("inf"))).mean())
-    record = {"pairs": len(scored.labels), "bits_without": cost, "environment": describe_environment(), "captions": {}}
+    record = about_call(__spec__.name, argv, pairs=len(scored.labels), bits_without=cost, captions={})
     cells = []
     for name, (of_train, of_scored) in embeddings.items():
         for seed in range(1 + NUM_CONTROLS):

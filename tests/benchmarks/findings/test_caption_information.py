@@ -1,4 +1,4 @@
-"""benchmarks.caption_information: bits where captions tell the relation, none where they do not."""
+"""benchmarks.findings.caption_information: bits where captions tell the relation, none where they do not."""
 
 import json
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 
-from benchmarks import caption_information
-from benchmarks.caption_information import Pairs, fit, gain
+from benchmarks.findings import caption_information
+from benchmarks.findings.caption_information import Pairs, fit, gain
 
 
 @pytest.fixture(autouse=True)
