@@ -40,5 +40,6 @@ def unmet(
         value, chosen = values.get(other), option in (values if given is None else given)
         if chosen and not holds(value) and (option in last or other not in last):
             there = f"without {flag}{other}" if value is None else f"with {flag}{other} {reprlib.repr(value)}"
-            received = f"received {flag}{option} {reprlib.repr(values[option])} {there}"
+            own = f" {values[option]}" if isinstance(values[option], (int, float)) else ""  # others may be secret
+            received = f"received {flag}{option}{own} {there}"
             yield f"{flag}{option}: expected {flag}{other} {wanted}, {received}, where it changes nothing."

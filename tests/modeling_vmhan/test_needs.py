@@ -16,6 +16,7 @@ NEEDS = (Need("seed", "num_samples", "of at least 1"), Need("address", "engine",
         ({"seed": 3, "num_samples": 1}, {}, []),
         ({"num_samples": 0}, {}, []),
         ({"seed": 3, "address": "auto"}, {}, ["seed", "address"]),
+        ({"address": "ray://ann:s3cret@host"}, {}, ["received address without engine, where"]),  # no secret
         ({"seed": 3, "num_samples": 0}, {"last": ["num_samples"]}, []),  # taken back
         ({"seed": 3, "num_samples": 0}, {"last": ["num_samples", "seed"]}, ["seed 3"]),
         ({"address": None, "engine": "local"}, {"given": set()}, []),  # as a parser leaves it
