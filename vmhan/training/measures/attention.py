@@ -44,6 +44,8 @@ def attention_accuracy(trainer: RelationTrainer, posts: datasets.Dataset) -> flo
         if "pair_objects" not in batch:
             return None
         objects = batch["pair_objects"]  # (P, K)
+        if not objects.shape[1]:
+            continue  # no pair of the batch has an object
         inputs = trainer._prepare_inputs(batch)
         output = trainer.model(output_attentions=True, **inputs)
         weight = attention_rollout(output.attentions, output.incidence, read_nodes(inputs)).node_weight.cpu()  # (P, N)
@@ -56,5 +58,5 @@ def attention_accuracy(trainer: RelationTrainer, posts: datasets.Dataset) -> flo
         is_gold = (objects == gold.unsqueeze(1)) & (objects >= 0)  # (P, K)
         counts = is_gold.any(dim=1) & ((objects >= 0).sum(dim=1) > 1)
         found.append(is_gold.gather(1, weight.argmax(dim=1, keepdim=True)).squeeze(1)[counts])
-    hits = torch.cat(found).float()
+    hits = torch.cat([torch.empty(0, dtype=torch.bool), *found]).float()
     return hits.mean().item() if len(hits) else None

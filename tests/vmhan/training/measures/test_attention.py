@@ -66,6 +66,12 @@ def test_the_share_of_pairs_whose_gold_object_weighs_most(gold, expected, monkey
     assert attention_accuracy(fake_trainer(batch), posts.rename_column("gold_objects", "other")) is None
 
 
+def test_a_batch_in_which_no_pair_has_an_object_counts_for_nothing():
+    batch = {"pair_objects": torch.zeros(5, 0, dtype=torch.long), "text_phrase_tokens": torch.zeros(5, 1, 1)}
+    posts = datasets.Dataset.from_list([{"gold_objects": [-1] * 5}])
+    assert attention_accuracy(fake_trainer(batch), posts) is None
+
+
 def test_a_post_s_hypergraph_has_an_object_once_wherever_it_stands(monkeypatch):
     """The rollout of each pair's own nodes over the post's, of which `object_nodes` are the pair's objects."""
     nodes = torch.tensor([[7, 2], [7, 2], [2, 7], [7, -1], [2, 7]])
