@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.nn.functional import nll_loss, normalize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.findings.search import mean_interval
 from benchmarks.harness.command import about_call, new_parser
 from model_cards.files import write_json
 from model_cards.tables import markdown_table
 from modeling_vmhan import VMHANCollator, VMHANForRelationClassification, VMHANProcessor
-from vmhan.scoring.bootstrap import LEVEL, drawn_sentences, ends
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.posts.data import load_posts
 from vmhan.training.text_encoders import OFFLINE_ENCODER, load_text_encoder
@@ -40,7 +40,7 @@ from vmhan.training.text_encoders import OFFLINE_ENCODER, load_text_encoder
 
 __all__ = ["fit", "gain", "main"]
 
-NUM_COMPONENTS, NUM_FOLDS, NUM_CONTROLS, RESAMPLES, BATCH = 48, 5, 2, 10_000, 32
+NUM_COMPONENTS, NUM_FOLDS, NUM_CONTROLS, BATCH = 48, 5, 2, 32
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, float("inf"))  # of the sum of W's squares; inf: no W
 
 
@@ -131,13 +131,6 @@ def gain(train: Pairs, scored: Pairs, of_train: np.ndarray, of_scored: np.ndarra
     return best, (without - with_captions).numpy()
 
 
-def _interval(saved: np.ndarray, post: np.ndarray) -> list[float]:
-    """Mean bits a pair, and the ends of its interval over posts."""
-    sums, counts = np.bincount(post, saved), np.bincount(post)
-    drawn = [(weights @ sums) / (weights @ counts) for weights in drawn_sentences(len(sums), RESAMPLES, 0)]
-    return [float(saved.mean()), *ends(np.concatenate(drawn), LEVEL)]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     transformers.utils.logging.set_verbosity_error()
@@ -175,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             mixed = [of if seed == 0 else of[rng.permutation(len(of))] for of in (of_train, of_scored)]
             penalty, saved = gain(train, scored, *mixed)
             whose = f"{name}, of other posts {seed}" if seed else name
-            found = dict(zip(("bits", "low", "high"), _interval(saved, scored.post), strict=True))
+            found = dict(zip(("bits", "low", "high"), mean_interval(saved, scored.post), strict=True))
             record["captions"][whose] = found | {"penalty": penalty if np.isfinite(penalty) else None}
             cells.append([whose, "{bits:.4f} ({low:.4f} to {high:.4f})".format(**found), str(penalty)])
             logging.info("%s", cells[-1])

@@ -30,9 +30,9 @@ from benchmarks.harness.command import new_parser
 from modeling_vmhan import VMHANForRelationClassification, VMHANModel, VMHANProcessor
 from modeling_vmhan.batching import EncodedPost
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
-from vmhan.evaluation.sweep.runs import DONE, FAILURE, do_run
+from vmhan.evaluation.sweep.runs import DONE, FAILURE, do_run, needs_work
 from vmhan.training import command
-from vmhan.training.flags import to_entries
+from vmhan.training.flags import split_at_dashes, to_entries
 
 
 __all__ = ["RememberedStates", "main"]
@@ -99,8 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train what is not trained yet; 1 if any run failed."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     transformers.utils.logging.set_verbosity_error()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    own, extra = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    own, extra = split_at_dashes(sys.argv[1:] if argv is None else argv)
     parser = new_parser(__spec__.name, __doc__)
     parser.add_argument("run", type=Path, help="of which the text encoder is: a folder with weights")
     parser.add_argument("sweep")
@@ -122,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         encoding = mock.patch.object(VMHANModel, "encode_text", lambda *args: remembered(*args))
         with loading, encoding:
             for run in tqdm(runs, unit="run"):
-                if (run.folder / "run.json").is_file():
+                if not needs_work(run):
                     continue
                 with mock.patch.object(VMHANProcessor, "encode", once_a_post(VMHANProcessor.encode)):
                     outcome = do_run(run, keep_weights=False)

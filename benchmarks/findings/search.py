@@ -22,15 +22,15 @@ from benchmarks.harness.command import about_call, new_parser
 from model_cards.files import write_json
 from model_cards.tables import markdown_table
 from modeling_vmhan.decision import DecisionRule
-from vmhan.evaluation.figures.groups import GROUPINGS
+from vmhan.evaluation.figures.groups import GROUPINGS, of_group
 from vmhan.evaluation.sweep.plan import read_sweep
-from vmhan.scoring.bootstrap import LEVEL, drawn_sentences, ends, paired_test
+from vmhan.scoring.bootstrap import Interval, bootstrap_ratio, paired_test
 from vmhan.scoring.none_bias import fit_none_bias
 from vmhan.scoring.predictions import Predictions
 from vmhan.scoring.systems import finished_runs, read_systems, seed_scores
 
 
-__all__ = ["bits_saved", "compare", "f1_with_bias", "main", "pair_bits"]
+__all__ = ["bits_saved", "compare", "f1_with_bias", "main", "mean_interval", "pair_bits"]
 
 RESAMPLES = 10_000
 LEAST = 1e-12  # of a probability
@@ -44,13 +44,17 @@ def pair_bits(run: Predictions) -> np.ndarray:
     return -np.log2(run.probabilities[np.arange(len(run)), gold].clip(LEAST))
 
 
-def bits_saved(runs: Sequence[Predictions], references: Sequence[Predictions]) -> tuple[float, float, float]:
+def bits_saved(runs: Sequence[Predictions], references: Sequence[Predictions]) -> Interval:
     """Mean bits a pair that the runs cost less than the references, and its interval over sentences."""
     saved = np.mean([pair_bits(b) - pair_bits(a) for a, b in zip(runs, references, strict=True)], axis=0)  # (n,)
     _, sentence = np.unique(runs[0].groups, return_inverse=True)
-    sums, counts = np.bincount(sentence, saved), np.bincount(sentence)
-    drawn = [(weights @ sums) / (weights @ counts) for weights in drawn_sentences(len(sums), RESAMPLES, 0)]
-    return (float(saved.mean()), *ends(np.concatenate(drawn), LEVEL))
+    return mean_interval(saved, sentence)
+
+
+def mean_interval(values: np.ndarray, sentence: np.ndarray) -> Interval:
+    """Of the mean over pairs (n,), whose sentences have these numbers (n,)."""
+    counts = np.stack([np.bincount(sentence, values), np.bincount(sentence)], axis=-1)  # (S, 2)
+    return bootstrap_ratio(counts[None], resamples=RESAMPLES)
 
 
 def f1_with_bias(run: Predictions) -> float | None:
@@ -59,13 +63,6 @@ def f1_with_bias(run: Predictions) -> float | None:
     rule = DecisionRule(none_id=run.labels.index(run.none_label))
     found = fit_none_bias(np.log(run.probabilities.clip(LEAST)), gold, run.groups, rule)
     return None if found is None else found.f1_cross_validated
-
-
-def of_many_pairs(run: Predictions) -> Predictions:
-    """Its pairs in posts with three pairs or more."""
-    groups = GROUPINGS["pairs of the sentence"].assign(run.rows, run.none_label)
-    rows = [row for row, group in zip(run.rows, groups, strict=True) if group == "3+"]
-    return Predictions(rows, run.labels, run.none_label, run.path)
 
 
 def compare(row: dict[int, Predictions], reference: dict[int, Predictions]) -> dict[str, Any]:
@@ -82,8 +79,8 @@ def compare(row: dict[int, Predictions], reference: dict[int, Predictions]) -> d
         pairs = [row[seed] for seed in shared], [reference[seed] for seed in shared]
         found["difference"] = [*paired_test(*pairs, resamples=RESAMPLES)[:3]]
         found["bits_saved"] = [*bits_saved(*pairs)]
-        many = [[of_many_pairs(run) for run in side] for side in pairs]
-        if all(len(run) for side in many for run in side):
+        if "3+" in GROUPINGS["pairs of the sentence"].assign(runs[0].rows, runs[0].none_label):
+            many = [[of_group(run, "pairs of the sentence", "3+") for run in side] for side in pairs]
             found["difference_of_three_pairs"] = [*paired_test(*many, resamples=RESAMPLES)[:3]]
     return found
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 
-__all__ = ["normal", "to_entries"]
+__all__ = ["normal", "split_at_dashes", "to_entries"]
+
+
+def split_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before the first "--", which are a command's own, and those behind it, flags of run_mmre.py."""
+    argv = list(argv)
+    return (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
 
 
 def to_entries(words: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from benchmarks.findings.caption_information import Pairs, fit, gain
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    for name, number in {"NUM_COMPONENTS": 3, "NUM_FOLDS": 3, "NUM_CONTROLS": 1, "RESAMPLES": 200}.items():
+    for name, number in {"NUM_COMPONENTS": 3, "NUM_FOLDS": 3, "NUM_CONTROLS": 1}.items():
         monkeypatch.setattr(caption_information, name, number)
 
 

@@ -6,12 +6,14 @@ predictions, so that every run of the same data has the same groups.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from modeling_vmhan.argument_types import argument_types
+from vmhan.scoring.predictions import Predictions
 
 
-__all__ = ["GROUPINGS", "Grouping"]
+__all__ = ["GROUPINGS", "Grouping", "of_group"]
 
 Rows = Sequence[dict[str, Any]]
 Groups = list[str | None]
@@ -74,6 +76,16 @@ GROUPINGS = {
     "overlap": Grouping("mentions of head and tail", ("apart", "overlapping"), by_overlap),
     "order": Grouping("order of the mentions", ("head before tail", "head after tail"), by_order),
 }
+
+
+def of_group(run: Predictions, grouping: str, group: str) -> Predictions:
+    """The pairs of one group; ValueError for a grouping or a group that is not, or has no pair."""
+    if grouping not in GROUPINGS:
+        raise ValueError(f"--only: expected a grouping of {list(GROUPINGS)}, received {grouping!r}.")
+    groups = GROUPINGS[grouping].assign(run.rows, run.none_label)
+    if group not in groups:
+        raise ValueError(f"--only {grouping!r}: expected a group of {sorted({*groups} - {None})}, received {group!r}.")
+    return replace(run, rows=[row for row, of_row in zip(run.rows, groups, strict=True) if of_row == group])
 
 
 def _tail_words(row: dict[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model_cards.run_metadata import leak_reasons
-from vmhan.evaluation.figures.groups import GROUPINGS
+from vmhan.evaluation.figures.groups import of_group
 from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions
 from vmhan.scoring.systems import finished_runs, read_systems, seed_scores
@@ -86,7 +86,7 @@ def read_row(
                 f"{scores['f1'][i]:.6f}, received {stated.get(f'{split}_f1')}. Run it again."
             )
     if only is not None:
-        system = replace(system, predictions=[_of_group(run, *only) for run in system.predictions])
+        system = replace(system, predictions=[of_group(run, *only) for run in system.predictions])
         scores = seed_scores(system.predictions)
     reasons, lacking = [leak_reasons(numbers) for numbers in metrics], metrics[0].get("without")
     interval = bootstrap_f1(system.predictions, resamples=resamples)
@@ -105,16 +105,6 @@ def read_row(
         predictions=system.predictions,
         protocol=metrics[0].get("protocol"),
     )
-
-
-def _of_group(run: Predictions, grouping: str, group: str) -> Predictions:
-    """The pairs of one group; ValueError for a grouping or a group that is not, or has no pair."""
-    if grouping not in GROUPINGS:
-        raise ValueError(f"--only: expected a grouping of {list(GROUPINGS)}, received {grouping!r}.")
-    groups = GROUPINGS[grouping].assign(run.rows, run.none_label)
-    if group not in groups:
-        raise ValueError(f"--only {grouping!r}: expected a group of {sorted({*groups} - {None})}, received {group!r}.")
-    return replace(run, rows=[row for row, of_row in zip(run.rows, groups, strict=True) if of_row == group])
 
 
 def compare(rows: Sequence[Row], reference: str, *, resamples: int) -> list[Row]:

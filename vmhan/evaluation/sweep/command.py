@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from vmhan.evaluation.sweep.plan import check_names, plan_runs, read_sweep
 from vmhan.evaluation.sweep.runs import DONE, FAILURE, check_settings, needs_work
 from vmhan.evaluation.sweep.workers import do_runs
-from vmhan.training.flags import to_entries
+from vmhan.training.flags import split_at_dashes, to_entries
 
 
 __all__ = ["main"]
@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what is not done, with a bar over all runs."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    argv = list(sys.argv[1:] if argv is None else argv)
-    own, extra = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    own, extra = split_at_dashes(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(own)
     sweep = read_sweep(arguments.sweep)
     chosen = {"datasets": arguments.datasets, "rows": arguments.rows, "seeds": arguments.seeds}
