@@ -79,6 +79,7 @@ class MNREConfig(datasets.BuilderConfig):
 
     images: bool | None = None  # True needs them, False leaves out the column, None takes them if there are any
     # NAME of captions/NAME_{train,val,test}.txt, one for each split there is; an empty one leaves its split without.
+    # NAME+NAME puts an image's captions one behind the other.
     captions: str | None = None
     max_phrases: Annotated[int, Field(ge=0)] | None = None  # at most so many `image_phrases` a caption; None: all
     # "mnre_published_objects" only: a pair's image phrase is its line of phrase_text_{split}.json, gold types and all.
@@ -89,11 +90,16 @@ class MNREConfig(datasets.BuilderConfig):
     # The rule that takes text phrases from the sentence and puts a pair's phrases and objects in order; None: nothing.
     selector: SelectorByRule | None = None
 
+    @property
+    def captioners(self) -> list[str]:
+        """The names in `captions`."""
+        return [] if self.captions is None else self.captions.split("+")
+
     def check(self) -> None:
         """ValueError on a value that no build can use."""
         check_config(self)
-        if self.captions is not None:
-            check_name("captions", self.captions)
+        for name in self.captioners:
+            check_name("captions", name)
         if self.phrase_text and self.name != PUBLISHED:
             raise ValueError(
                 f"phrase_text: expected False, received {self.phrase_text!r} with the config {self.name!r}. The file "
@@ -137,7 +143,7 @@ class MNRE(FolderBuilder):
         folder = cls.data_folder(config.data_dir)
         files = [first_existing(_label_paths(folder))]
         for split, path in cls.text_files(folder).items():
-            files += [path, cls.caption_file(config, folder, split)]
+            files += [path, *cls.caption_files(config, folder, split)]
             files += published_files(folder, split, config.phrase_text) if config.name == PUBLISHED else []
             files += (
                 [] if config.images is False else list_images(cls.image_folder(folder, split), inside=folder).values()
@@ -145,9 +151,9 @@ class MNRE(FolderBuilder):
         return [path for path in files if path]
 
     @classmethod
-    def caption_file(cls, config: MNREConfig, folder: Path, split: str) -> Path | None:
-        """Where a split's captions are; None if none are asked for."""
-        return None if config.captions is None else folder / f"captions/{config.captions}_{cls.SPLITS[split]}.txt"
+    def caption_files(cls, config: MNREConfig, folder: Path, split: str) -> list[Path]:
+        """Where a split's captions are, a file each captioner."""
+        return [folder / f"captions/{name}_{cls.SPLITS[split]}.txt" for name in config.captioners]
 
     def _info(self) -> datasets.DatasetInfo:
         self.config.check()
@@ -173,8 +179,7 @@ class MNRE(FolderBuilder):
     def _generate_examples(self, split: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         image_folder, wants_images = self.image_folder(self.folder, split), "image" in self.info.features
         images = list_images(image_folder, inside=self.folder) if wants_images else {}
-        caption_file = self.caption_file(self.config, self.folder, split)
-        captions = read_captions(caption_file) if caption_file else {}
+        captions = {path: read_captions(path) for path in self.caption_files(self.config, self.folder, split)}
         facts, objects = list(read_facts(path, labels=self.labels)), {}
         if self.config.name == PUBLISHED:
             files = published_files(self.folder, split, self.config.phrase_text)
@@ -183,7 +188,8 @@ class MNRE(FolderBuilder):
             facts = [(tokens, image_id, to_text_order(pair, SYMMETRIC)) for tokens, image_id, pair in facts]
         posts = group_into_posts(facts)
         for index, ((tokens, image_id), pairs) in enumerate(posts.items()):
-            caption, (boxes, object_labels) = captions.get(image_id), objects.get(image_id, ([], []))
+            caption = " ".join(filter(None, (of_file.get(image_id) for of_file in captions.values()))) or None
+            boxes, object_labels = objects.get(image_id, ([], []))
             phrases = noun_phrases(caption, self.config.max_phrases) if caption else []
             nodes = {"boxes": boxes, "object_labels": object_labels, "caption": caption, "image_phrases": phrases}
             if wants_images:
@@ -193,8 +199,8 @@ class MNRE(FolderBuilder):
         image_ids = {image_id for _, image_id in posts}
         if wants_images:
             _warn_of_missing(f"images of {split}", image_ids, images, image_folder)
-        if self.config.captions:
-            _warn_of_missing(f"captions of {split}", image_ids, captions, caption_file)
+        for caption_file, of_file in captions.items():
+            _warn_of_missing(f"captions of {split}", image_ids, of_file, caption_file)
 
 
 def read_labels(folder: Path, text_files: dict[str, Path], *, version: str) -> list[str]:

@@ -168,7 +168,7 @@ class DataArguments:
     images: str | None = _help("--data: folder of the images that the posts name; left out: where the posts are.")
     split_seed: int = _help("--data: seed of the split of one file.", default=0)
     cache_dir: str | None = _help("Where built data sets are kept.")
-    captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on.")
+    captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on; NAME+NAME for several.")
     max_phrases: int | None = _help("mnre: noun phrases taken from a caption.")
     selector: str | None = _help(
         "mnre, more, jsonl: heuristic or spacy:PIPELINE, the rule that takes text phrases from the sentence and puts "

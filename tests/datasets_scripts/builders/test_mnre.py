@@ -134,6 +134,17 @@ def test_captions_by_source_name(folder, load, caplog):
     assert load(captions="vlm")["test"][0]["caption"] == "A cat"
 
 
+def test_captions_of_several_stand_one_behind_the_other(folder, load):
+    captions = {"first": "A man on a carpet.", "second": "A red tie"}
+    for name, text in captions.items():
+        write(folder / "captions" / f"{name}_train.txt", {"img_id": "1.jpg", "text": text})
+        write(folder / "captions" / f"{name}_val.txt", CAPTION if name == "second" else "")
+    dataset = load(captions="first+second")
+    assert dataset["train"]["caption"][:] == ["A man on a carpet. A red tie", None]
+    assert dataset["train"]["image_phrases"][0] == ["man", "carpet", "red tie"]
+    assert dataset["validation"][0]["caption"] == load(captions="second")["validation"][0]["caption"]
+
+
 @pytest.mark.parametrize("missing", ["train", "val", "test"])
 def test_captions_that_one_split_lacks_are_an_error_that_names_the_file(folder, load, missing):
     write(folder / "mnre_txt" / "mnre_test.txt", fact())
@@ -207,6 +218,8 @@ def test_a_wrong_name_and_a_missing_split_only_warn(folder, load, caplog):
         ({"images": True}, FileNotFoundError, "images=True: .*img_org/train.*Google Drive"),
         ({"images": "yes"}, ValueError, "images: .*'yes'"),
         ({"captions": "nobody"}, FileNotFoundError, "captions: .*nobody_train.txt"),
+        ({"captions": "nobody+vlm"}, FileNotFoundError, "captions: .*nobody_train.txt"),
+        ({"captions": "vlm+"}, ValueError, "captions: .*''"),
         ({"captions": 3}, ValueError, "captions: .*3"),
         ({"max_phrases": -1}, ValueError, "max_phrases: .*-1"),
         ({"max_phrases": "3"}, ValueError, "max_phrases: .*'3'"),
