@@ -40,7 +40,7 @@ def post_features(
     the sentence as it was written, which is what a tokenizer reads, None where the source gives tokens alone; spans
     count `tokens` nevertheless. `image_features` is (V,), None when the post has no image; `object_features` is
     (num_objects, V); both are float16, and left out where V, `visual_feature_size`, is None. `object_depths`, a depth
-    map for each object, is left out without `depth_size`, and the detector's `object_scores` unless they are asked
+    map for each object, is left out without `depth_size`, and a detector's `object_scores` unless they are asked
     for. So is `gold_objects`, of each pair the object that decides it, -1 for none: evaluation compares the attention
     with it, and no model reads it. `hypergraph` is what `modeling_vmhan.hyperedges.hypergraph_of` makes of the others.
     """

@@ -84,11 +84,13 @@ class FolderBuilder(datasets.GeneratorBasedBuilder):
     def labels(self) -> list[str]:
         return self.info.features["pairs"].feature["relation"].names
 
-    def new_info(self, labels: list[str], *, images: bool, homepage: str = "") -> datasets.DatasetInfo:
+    def new_info(
+        self, labels: list[str], *, images: bool, object_scores: bool = False, homepage: str = ""
+    ) -> datasets.DatasetInfo:
         info = datasets.DatasetInfo(
             description=f"{self.config.description}, read from files of the user's",
             homepage=homepage,
-            features=post_features(labels, images=images, visual_feature_size=None),
+            features=post_features(labels, images=images, visual_feature_size=None, object_scores=object_scores),
         )
         selector = getattr(self.config, "selector", None)
         mark_recipe(info, selector=selector and recorded_selector(selector))

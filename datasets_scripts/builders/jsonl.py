@@ -108,8 +108,11 @@ class Posts(FolderBuilder):
                 f"symmetric_relations: expected relations of the data, {labels}, and order_blind=True, received "
                 f"{unknown}{nearest(unknown[0], labels)}"
             )
+        files = self._text_files(self.folder, self.config).values()
         info = self.new_info(
-            directed_labels(labels, symmetric) if self.config.order_blind else labels, images=self.config.images
+            directed_labels(labels, symmetric) if self.config.order_blind else labels,
+            images=self.config.images,
+            object_scores=any(row.object_scores for path in files for _, row in read_rows(path)),
         )
         if self.config.order_blind:
             mark_protocol(info, ORDER_BLIND)
@@ -139,6 +142,8 @@ class Posts(FolderBuilder):
                         f"{without_secrets(post['image_id'])!r}, which is in neither. Put it there, or leave it out"
                     )
                 post["image"] = str(image_path) if image_path else None
+            if "object_scores" not in self.info.features:
+                del post["object_scores"]
             yield index, with_hypergraph(self.with_nodes(post))
 
 

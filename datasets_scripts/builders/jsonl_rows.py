@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, FiniteFloat
 from pydantic_core import PydanticCustomError
 
 from datasets_scripts.builders.mentions import Sentence
@@ -81,6 +81,7 @@ class Row(StrictRecord):
     image_phrases: list[str] = []
     boxes: list[Annotated[Box, AfterValidator(_pixel_box)]] = []
     object_labels: list[str] = []
+    object_scores: list[FiniteFloat] = []
     pairs: Annotated[list[Pair], Field(min_length=1)]
 
 
@@ -111,8 +112,9 @@ def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
     row = _with_tail_objects(row, place)
     if row.boxes and row.image is None:
         raise _error(place, "boxes", "boxes of an image; add 'image'", row.boxes)
-    if row.object_labels and len(row.object_labels) != len(row.boxes):
-        raise _error(place, "object_labels", f"one label a box, {len(row.boxes)}", row.object_labels)
+    for field, what in (("object_labels", "label"), ("object_scores", "score")):
+        if (values := getattr(row, field)) and len(values) != len(row.boxes):
+            raise _error(place, field, f"one {what} a box, {len(row.boxes)}", values)
     return new_post(
         None if row.id is None else str(row.id),
         sentence.tokens,
@@ -121,6 +123,7 @@ def post_of_row(row: Row, *, place: str, labels: list[str]) -> dict[str, Any]:
         text=row.text,
         boxes=row.boxes,
         object_labels=row.object_labels or [""] * len(row.boxes),
+        object_scores=row.object_scores or None,
         caption=row.caption.strip() or None,
         image_phrases=row.image_phrases,
     )
@@ -134,13 +137,13 @@ def _with_tail_objects(row: Row, place: str) -> Row:
         if isinstance(pair.tail, list) and pair.tail_object == -1:
             index = object_of_box(pair.tail, post, f"{place}, field 'pairs[{i}].tail'")
             pairs[i] = pair.model_copy(update={"tail": None, "tail_object": index})
-    added, labels = len(post["boxes"]) - len(row.boxes), row.object_labels
+    added, labels, scores = len(post["boxes"]) - len(row.boxes), row.object_labels, row.object_scores
     if added:
         for i, pair in enumerate(pairs):
             if pair.objects is None:
                 pairs[i] = pair.model_copy(update={"objects": kept_apart(post, pair.tail_object, len(row.boxes))})
-    labels = labels and [*labels, *[""] * added]
-    return row.model_copy(update={"pairs": pairs, "boxes": post["boxes"], "object_labels": labels})
+    nodes = {"boxes": post["boxes"], "object_labels": labels and [*labels, *[""] * added]}
+    return row.model_copy(update={"pairs": pairs, **nodes, "object_scores": scores and [*scores, *[0.0] * added]})
 
 
 def _pair(pair: Pair, row: Row, sentence: Sentence, labels: list[str], place: str, field: str) -> dict[str, Any]:

@@ -127,7 +127,8 @@ def open_image(plan: Plan, number: int) -> dict[str, Any]:
                 "--on_bad_image skip_image (its posts stay, without image) or skip_post (they are left out)"
             ) from error
         return _record(number, reason=re.sub(r" at 0x[0-9a-f]+", "", str(error)))  # Pillow names objects by address
-    return _record(number, image=image, boxes=boxes, object_labels=post["object_labels"])
+    given = {"object_labels": post["object_labels"], "object_scores": post.get("object_scores")}
+    return _record(number, image=image, boxes=boxes, **given)
 
 
 def _fitted(boxes: list[list[float]], size: tuple[int, int], new_size: tuple[int, int]) -> list[list[float]]:
@@ -168,7 +169,7 @@ def _queries(plan: Plan, number: int) -> list[str]:
 
 def _record_columns(plan: Plan) -> datasets.Features:
     columns = {name: plan.columns[name] for name in ("boxes", "object_labels", *FEATURES) if name in plan.columns}
-    scores = datasets.List(datasets.Value("float32"))  # of the detector; None where the source has the boxes
+    scores = datasets.List(datasets.Value("float32"))  # None where the source has boxes without them
     return datasets.Features({**columns, "object_scores": scores, "reason": datasets.Value("string")})
 
 

@@ -129,7 +129,7 @@ def make_plan(arguments: PrepareArguments, source: Source, tools: Tools, output_
         images=arguments.embed_images and "image" in source.info.features,
         visual_feature_size=tools.extractor and tools.extractor.feature_size,
         depth_size=tools.depth and tools.depth.depth_size,
-        object_scores=tools.detector is not None,
+        object_scores=tools.detector is not None or "object_scores" in source.info.features,
     )
     if not any(map(has_text, source.posts.values())):
         del columns["text"]

@@ -109,7 +109,7 @@ def test_a_full_row(folder):
         {"head": "boss", "tail_object": 1, "relation": "None", "image_phrases": [1]},
     ]
     kept = {"image_phrases": ["people", "a wall"], "boxes": [[0, 0, 9.5, 9], [1, 1, 2, 2]]}
-    kept |= {"object_labels": ["person", "dog"], "tokens": TEXT.split()}
+    kept |= {"object_labels": ["person", "dog"], "object_scores": [0.5, 1], "tokens": TEXT.split()}
     (post,) = read(write(folder, kept | {"id": 7, "image": "a.png", "caption": " two people ", "pairs": pairs}))
     first, second = post.pop("pairs")
     assert post == kept | {"text": None, "id": "7", "image_id": "a.png", "caption": "two people"}
@@ -134,8 +134,10 @@ def test_tokens_beside_their_text_are_the_tokens(folder):
 def test_a_tail_that_is_a_box_is_an_object(folder):
     boxes, new = [[0, 0, 5, 5]], [1, 1, 9, 9]
     pairs = [{"head": "Bob", "tail": tail, "relation": "peer"} for tail in (new, boxes[0], "boss")]
-    (post,) = read(write(folder, row(image="a.png", boxes=boxes, object_labels=["a"], pairs=pairs)))
-    assert post["boxes"] == [*boxes, new] and post["object_labels"] == ["a", ""]
+    known = {"object_labels": ["a"], "object_scores": [0.5]}
+    (post,) = read(write(folder, row(image="a.png", boxes=boxes, pairs=pairs, **known)))
+    assert post["boxes"] == [*boxes, new]
+    assert (post["object_labels"], post["object_scores"]) == (["a", ""], [0.5, 0.0])
     assert [(pair["tail_object"], pair["objects"]) for pair in post["pairs"]] == [(1, [0, 1]), (0, [0]), (-1, [0])]
 
 
@@ -189,6 +191,8 @@ def test_a_choice_of_none_is_not_a_choice_left_out(folder):
         (row(image="a.png", boxes=[[0, 0, 5, float("nan")]]), "", "NaN"),
         (row(boxes=[[0, 0, 5, 5]]), "boxes", "'image'"),
         (row(image="a.png", boxes=[[0, 0, 5, 5]], object_labels=["a", "b"]), "object_labels", r"1, .*\['a', 'b'\]"),
+        (row(image="a.png", boxes=[[0, 0, 5, 5]], object_scores=[0.5, 1]), "object_scores", r"1, .*\[0.5, 1.0\]"),
+        (row(image="a.png", boxes=[[0, 0, 5, 5]], object_scores=["high"]), "object_scores[0]", "'high'"),
         (row(pairs=[]), "pairs", r"\[\]"),
         (pair(head=None), "pairs[0].head", "None"),
         (pair(head=3), "pairs[0].head", "3"),

@@ -14,14 +14,15 @@ from prepare_fakes import FEATURE_SIZE, ColourFeatures, make_fakes, write_posts
 from prepare_runs import ALL, lines, load, run
 from published_files import write_mnre
 
-from datasets_scripts.builders.building import visual_feature_description
+from datasets_scripts.builders.building import build, visual_feature_description
+from datasets_scripts.builders.jsonl import Posts
 from datasets_scripts.leaks import ORDER_BLIND, leak_status, protocol_of
 from datasets_scripts.prepare.arguments import PrepareArguments
 from datasets_scripts.prepare.assemble import check_output
 from datasets_scripts.prepare.command import main
 from datasets_scripts.prepare.plan import make_tools
 from modeling_vmhan.hyperedges import hypergraph_of
-from modeling_vmhan.selection import moved_indices
+from modeling_vmhan.selection import moved_indices, rank_objects
 
 
 FIGURES = ["contact_sheet.jpg", "hypergraph.png", "objects_an_image.png", "pairs_a_post.png", "relations.png"]
@@ -149,6 +150,19 @@ def test_a_selector_never_sees_a_relation_and_what_the_source_chose_stays(tmp_pa
     tools = fakes()
     post = load(run(tmp_path / "boxed", tools, output_dir=str(tmp_path / "of_boxed"), **ALL))["train"][0]
     assert (post["boxes"], post["object_labels"], tools.detector.seen) == ([[1, 1, 9, 9]], ["mine"], [])
+    assert post["object_scores"] is None
+
+
+def test_object_scores_of_the_source_are_kept_and_decide(tmp_path):
+    scores = [0.25, 0.75, 0.5]
+    write_posts(tmp_path / "mine", images=2, train=[0], boxes=[[1, 1, 9, 9], [1, 1, 3, 3], [2, 2, 5, 5]])
+    rows = tmp_path / "mine" / "train.jsonl"
+    with_scores = json.loads(rows.read_text()) | {"image": "1.png", "object_scores": scores}
+    rows.write_text(rows.read_text() + json.dumps(with_scores) + "\n")
+    of_source = build(Posts, config_name="jsonl", data_dir=tmp_path / "mine")["train"]
+    for posts in (of_source, load(run(tmp_path / "mine"))["train"]):
+        assert posts["object_scores"][:] == [None, scores]
+        assert [rank_objects(post, post["pairs"][0]) for post in posts] == [[0, 2, 1], [1, 2, 0]]
 
 
 @pytest.mark.parametrize(("selector", "filled"), [("none", [None] * 3), ("first", [[[0, 1]], [0], [0]])])
