@@ -87,6 +87,7 @@ _TRANSFORMERS_KEYS = set(
 
 
 REFERENCE = {"name", "revision", "sha256"}  # keys of `vision_weights`
+OF_LABELS = ("calibration_temperature", "none_bias", "precision_table", "type_constraints", "functional_relations")
 
 
 class VMHANConfig(PreTrainedConfig):
@@ -245,14 +246,21 @@ class VMHANConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
         """As in transformers, but keywords that are fields go through the constructor, and so through its checks.
 
-        New labels, or another number of them, replace `id2label`, `label2id` and `none_label` together.
+        New labels, or another number of them, replace `id2label`, `label2id` and `none_label` together. With another
+        number the classifier is a new one, and what was fitted or said for the old one's labels (`OF_LABELS`) goes.
         """
+        if (kind := config_dict.get("model_type") or cls.model_type) != cls.model_type:
+            rule = f"the configuration must be of a saved model with model_type {cls.model_type!r}"
+            fix = "A new model around a text encoder is VMHANForRelationClassification.from_text_encoder(NAME)"
+            raise ValueError(f"{rule}, received model_type {kind!r}. {fix}.")
         saved, labels = dict(config_dict), {"id2label", "label2id", "num_labels"}
         given = {name: kwargs.pop(name) for name in (_own_fields(cls) | labels) & kwargs.keys()}
         given = {name: value for name, value in given.items() if name not in labels or value is not None}
         saved_count = len(saved.get("id2label") or ())
-        if given.keys() & {"id2label", "label2id"} or given.get("num_labels", 0) not in (0, saved_count):
-            for name in ("none_label", *labels):
+        counts = [len(given[name]) for name in ("id2label", "label2id") if isinstance(given.get(name), Mapping)]
+        has_new_classifier = (counts or [given.get("num_labels", saved_count)])[0] != saved_count
+        if given.keys() & {"id2label", "label2id"} or has_new_classifier:
+            for name in ("none_label", *labels, *(OF_LABELS if has_new_classifier else ())):
                 saved.pop(name, None)
         for name in given.keys() & cls.sub_configs.keys():
             if isinstance(given[name], dict) and isinstance(saved.get(name), dict):

@@ -21,6 +21,7 @@ __all__ = [
 PAIR_FAMILIES = ("global", "textual", "visual", "head-visual", "tail-visual")  # the columns of the given incidence
 POST_FAMILIES = ("pair", "mention", "mention-visual", "textual", "visual", "global")
 ROLES = ("head", "tail")
+ANEW = "After a change of the pairs leave the column out, or make it anew with hypergraph_of(post)"
 
 
 class Node(NamedTuple):
@@ -214,10 +215,11 @@ def _check_hyperedge(joined: Mapping, families: tuple[str, ...], num_pairs: int,
     if family not in families:
         raise ValueError(f"{of}: family must be one of {families}, received {shown(family)}.")
     if (families is PAIR_FAMILIES or family == "pair") and (pair is None or not 0 <= pair < num_pairs):
-        raise ValueError(f"{of}: pair must be the number of one of {num_pairs} pairs, received {pair}.")
+        rule = f"pair must be the number of one of {num_pairs} pairs"
+        raise ValueError(f"{of}: {rule}, received {pair}. {ANEW}.")
     if wrong := [number for number in joined["nodes"] if not 0 <= number < num_nodes]:
         rule = f"nodes must be numbers of the {num_nodes} nodes of the table"
-        raise ValueError(f"{of}: {rule}, received {shown(wrong)}. Make the column anew with hypergraph_of(post).")
+        raise ValueError(f"{of}: {rule}, received {shown(wrong)}. {ANEW}.")
 
 
 def memberships_of(groups: Sequence[list[Node]], given: Mapping[Node, int], *, is_turned: bool) -> list[list[int]]:

@@ -56,6 +56,11 @@ class VisualProjection(nn.Module):
         self.linear = nn.Linear(feature_size, hidden_size, bias=False)  # the norm behind it would take a bias out
         self.node_norm = nn.BatchNorm1d(hidden_size, affine=False)
 
+    def train(self, mode: bool = True) -> "VisualProjection":
+        """As in torch, but where `linear` is frozen the statistics stay, too: an adapter (LoRA) does not save them."""
+        weight = self.linear.weight  # FSDP may have a view there, whose requires_grad says nothing
+        return super().train(mode and (weight.requires_grad or not isinstance(weight, nn.Parameter)))
+
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """features (B, O, V), mask (B, O) bool -> (B, O, D), zeros where no region is; padding takes no part."""
         features = self.feature_norm(features).masked_fill(~mask.unsqueeze(-1), 0)

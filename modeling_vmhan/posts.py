@@ -146,9 +146,9 @@ def select(pair: Mapping, key: str, count: int, limit: int | None, name: str = "
         return list(range(count))[:limit]
     wrong = [i for i in chosen if not -1 <= i < count]
     if wrong:
-        raise ValueError(
-            f"{name}: {key} must be indices below {count}, or -1 for an empty place, received {shown(wrong)}."
-        )
+        without = "left out of a post without them" + (" (boxes count with their image)" if key == "objects" else "")
+        rule = f"indices below {count}, or -1 for an empty place" if count else without
+        raise ValueError(f"{name}: {key} must be {rule}, received {shown(wrong)}.")
     return chosen[:limit]
 
 

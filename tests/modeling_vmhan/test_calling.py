@@ -3,6 +3,7 @@
 import re
 
 import datasets
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -28,6 +29,16 @@ BAD = {"id": "p 7", "text": TEXT, "head": "Ann", "tail": "Rome"}
         (["a", "b"], {"image": ["a.png", None]}, [{"text": "a", "image": "a.png"}, {"text": "b", "image": None}]),
         (None, {"text": ["a", "b"]}, ["a", "b"]),
         (None, {"text": ["a"], "image": ["a.png"]}, [{"text": "a", "image": "a.png"}]),
+        # pandas, whose [] goes by labels
+        (pd.Series(["a", "b"], index=[1, 0]), {}, ["a", "b"]),
+        (pd.Series(["a", "b"], index=[7, 9]), {}, ["a", "b"]),
+        (
+            pd.DataFrame([QUESTION, {**QUESTION, "tail": "Bob"}], index=[1, 0]),
+            {},
+            [QUESTION, {**QUESTION, "tail": "Bob"}],
+        ),
+        (pd.Series(QUESTION), {}, QUESTION),
+        (pd.Series({"text": TEXT}), PAIR, QUESTION),
     ],
 )
 def test_positions_and_keywords_ask_the_same(inputs, given, asked):

@@ -375,3 +375,31 @@ def test_fields_given_at_loading_replace_the_saved_ones(make_config, make_model,
     assert (config.text_config.attention_probs_dropout_prob, config.text_config.vocab_size) == (0.25, 400)
     model = VMHANForRelationClassification.from_pretrained(tmp_path, **fields)
     assert (model.config.kl_loss_weight, model.config.text_config.attention_probs_dropout_prob) == (0.5, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("labels", "is_new"),
+    [
+        ({"num_labels": 2}, True),
+        ({"id2label": {0: "None", 1: "peer"}}, True),
+        ({"label2id": {"None": 0, "peer": 1}}, True),
+        ({"id2label": dict(enumerate(["peer", "None", "member_of", "lives_in"]))}, False),  # renamed
+        ({"num_labels": 4}, False),
+        ({}, False),
+    ],
+)
+def test_what_was_fitted_for_other_labels_goes_with_them(labels, is_new, make_config):
+    """As many labels have the saved classifier; another number has a new one, for which nothing was fitted."""
+    fitted = {"calibration_temperature": 2.0, "none_bias": 0.5, "precision_table": {"pairs": [[0.5, 0.5, 0.5]]}}
+    fitted |= {"type_constraints": {"member_of": [["per", "org"]]}, "functional_relations": ["member_of"]}
+    fresh, saved = VMHANConfig(), make_config(mention_types=["per", "org"], **fitted)
+    config = VMHANConfig.from_dict(saved.to_dict(), **labels)
+    for name in fitted:
+        assert getattr(config, name) == getattr(fresh if is_new else saved, name)
+
+
+def test_a_text_encoders_folder_is_no_saved_model(make_text_config, tmp_path):
+    make_text_config().save_pretrained(tmp_path)
+    for cls in (VMHANConfig, VMHANForRelationClassification):
+        with pytest.raises(ValueError, match=r"model_type 'bert'.*from_text_encoder"):
+            cls.from_pretrained(tmp_path)

@@ -587,6 +587,7 @@ BAD_POSTS = {
     "objects are no list": (("pairs", 0, "objects", 1), "pair 0: objects must be a list .*received int: 1"),
     "phrase in words": (("pairs", 0, "image_phrases", ["man"]), "image_phrases must be .*received str: 'man'"),
     "object index": (("pairs", 0, "objects", [0, 4]), r"objects must be indices below 4.*received \[4\]"),
+    "object of none": (("object_features", []), r"objects must be left out .*image.*received \[3, 0\]"),
 }
 
 

@@ -91,3 +91,13 @@ def test_two_batches_may_go_forward_before_either_goes_backward():
         buffer.zero_()
     (first.square().sum() + second.sum()).backward()
     assert projection.linear.weight.grad.isfinite().all()
+
+
+def test_a_frozen_projection_keeps_its_statistics():
+    """What is frozen is not saved with an adapter, so training must not change it."""
+    projection, mask = VisualProjection(feature_size=6, hidden_size=4), torch.ones(3, 2, dtype=torch.bool)
+    for is_frozen in (False, True):
+        projection.requires_grad_(not is_frozen)
+        before = [buffer.clone() for buffer in projection.buffers()]
+        projection.train()(torch.rand(3, 2, 6), mask)
+        assert all(map(torch.equal, before, projection.buffers())) == is_frozen

@@ -12,17 +12,20 @@ import datasets
 import transformers
 from PIL import Image
 
-from datasets_scripts.builders.jsonl_rows import Row
+from datasets_scripts.builders.jsonl import COLUMNS, Posts
 from datasets_scripts.configs import flags_of
 from modeling_vmhan.images import load_image, stored_image
+from modeling_vmhan.values import shown
 from vmhan.training import command
 
 
 __all__ = ["train"]
 
+Splits = datasets.DatasetDict | datasets.IterableDatasetDict
+
 
 def train(
-    posts: str | Path | Iterable[Mapping[str, Any]] | datasets.Dataset,
+    posts: str | Path | Iterable[Mapping[str, Any]] | datasets.Dataset | datasets.DatasetDict,
     images: str | Path | None = None,
     output_dir: str | Path | None = None,
     *,
@@ -33,7 +36,8 @@ def train(
 
     Args:
         posts: what --data takes (a path), rows of docs/your-own-posts.md as dicts, or a `datasets.Dataset` of such
-            rows, whose other columns are left out. The image of a dict may also be bytes or a Pillow image.
+            rows (streaming too), whose other columns are left out; a `DatasetDict` has its own splits. The image of a
+            dict may also be bytes or a Pillow image.
         images: folder of the images that posts name; left out: where the file is, and for dicts the working folder.
         output_dir: where the model is saved; left out: a new temporary folder, `pipe.model.name_or_path`.
         config: a configuration in place of the one that fits. flags: of `vmhan train`, such as `num_train_epochs=5`.
@@ -49,35 +53,52 @@ def train(
     output_dir = Path(tempfile.mkdtemp(prefix="vmhan-") if output_dir is None else output_dir)
     with tempfile.TemporaryDirectory() as place:
         if not isinstance(posts, (str, Path)):
-            posts, images = _written(posts, Path(images or "."), Path(place)), None
+            posts, images = _written(posts, Path(images or "."), Path(place, "posts")), None
             flags = {"cache_dir": str(Path(place, "cache")), **flags}
         given = {"data": posts, "images": images, "output_dir": output_dir, **flags}
         command.main([*([] if config is None else [str(config)]), *flags_of(given)])
     return transformers.pipeline(model=str(output_dir))
 
 
-def _written(posts: Iterable[Mapping[str, Any]] | datasets.Dataset, images: Path, folder: Path) -> Path:
-    """The posts as a file of `folder`, beside copies of their images."""
-    file = folder / "posts.jsonl"
-    rows = _rows_of(posts) if isinstance(posts, datasets.Dataset) else posts
-    with file.open("w", encoding="utf-8") as lines:
-        for row in rows:
-            if row.get("image") is not None:
-                row = {**row, "image": _stored(row["image"], images, folder)}
-            lines.write(json.dumps(row) + "\n")
-    return file
+def _written(posts: Iterable[Mapping[str, Any]] | Splits, images: Path, folder: Path) -> Path:
+    """The posts as a file of `folder`, or the folder with a file a split, beside copies of their images."""
+    folder.mkdir()
+    splits = posts if isinstance(posts, Splits) else {"posts": posts}
+    if isinstance(posts, Splits) and not {"train"} <= posts.keys() <= Posts.SPLITS.keys():
+        raise ValueError(f"posts: expected the split train, and of {list(Posts.SPLITS)}, received {list(posts)}.")
+    for split, rows in splits.items():
+        rows = _rows_of(rows) if isinstance(rows, (datasets.Dataset, datasets.IterableDataset)) else rows
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as lines:
+            for number, row in enumerate(rows):
+                if not isinstance(row, Mapping):
+                    fix = "Give df.to_dict('records') of a DataFrame, and splits as a datasets.DatasetDict"
+                    raise ValueError(f"posts, row {number}: expected a dict, received {shown(row)}. {fix}.")
+                if row.get("image") is not None:
+                    row = {**row, "image": _stored(row["image"], images, folder)}
+                lines.write(json.dumps(row, default=_listed) + "\n")
+    return folder if isinstance(posts, Splits) else folder / "posts.jsonl"
 
 
-def _rows_of(posts: datasets.Dataset) -> Iterator[dict[str, Any]]:
-    """The rows as people write them: of known columns, and relations by name."""
-    posts = posts.select_columns([name for name in posts.column_names if name in Row.model_fields])
+def _listed(value: Any) -> Any:
+    """What JSON can hold of NumPy's and torch's numbers and arrays, which formats of `datasets` give."""
+    if not hasattr(value, "tolist"):
+        raise ValueError(f"posts: expected values that JSON can hold, received {shown(value)}.")
+    return value.tolist()
+
+
+def _rows_of(posts: datasets.Dataset | datasets.IterableDataset) -> Iterator[dict[str, Any]]:
+    """The rows as people write them: of known columns, where they are known, and relations by name."""
+    if posts.features is None:
+        yield from posts
+        return
+    posts = posts.select_columns([name for name in posts.column_names if name in ("pairs", *COLUMNS)])
     if isinstance(posts.features.get("image"), datasets.Image):
         posts = posts.cast_column("image", datasets.Image(decode=False))
-    relation = posts.features["pairs"].feature["relation"]
-    names = relation.names if isinstance(relation, datasets.ClassLabel) else None
+    of_pair = posts.features["pairs"].feature if "pairs" in posts.features else posts.features
+    relation = of_pair.get("relation")
     for row in posts:
-        for pair in row["pairs"] if names else []:
-            pair["relation"] = names[pair["relation"]]
+        for pair in row.get("pairs", [row]) if isinstance(relation, datasets.ClassLabel) else []:
+            pair["relation"] = relation.int2str(int(pair["relation"]))
         yield row
 
 

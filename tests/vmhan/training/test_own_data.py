@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import datasets
 import pytest
@@ -112,6 +113,70 @@ def test_from_python_a_dataset_becomes_a_pipeline_in_a_folder_of_its_own(place, 
     pipe = vmhan.train(built.remove_columns(["image"]), **{**small, "visual": "none"})
     assert set(pipe.model.config.labels) == set(directed_labels(built.features["pairs"].feature["relation"].names))
     shutil.rmtree(pipe.model.name_or_path)
+
+
+ONE_PAIR = [
+    {"text": f"{one} met Bob in {place}", "head": one, "tail": [4, 7], "relation": relation}
+    for one, place, relation in (("Ann", "Oslo", "peer"), ("Cem", "Graz", "None"))
+]
+NAMES = datasets.ClassLabel(names=["None", "peer"])
+
+
+def as_dataset():
+    return datasets.Dataset.from_list(ONE_PAIR)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """`written(posts)`: of each file that `vmhan.train` gives to the command, its rows, without nulls."""
+    read = {}
+
+    def main(argv):
+        data = Path(argv[argv.index("--data") + 1])
+        for file in [data] if data.is_file() else data.glob("*.jsonl"):
+            rows = map(json.loads, file.read_text().splitlines())
+            read[file.stem] = [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+    monkeypatch.setattr("vmhan.training.command.main", main)
+    monkeypatch.setattr("transformers.pipeline", lambda **_: None)
+    return lambda posts: vmhan.train(posts) or read
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        as_dataset,
+        lambda: as_dataset().cast_column("relation", NAMES).add_column("source", ["a", "b"]),
+        lambda: as_dataset().with_format("numpy"),
+        lambda: as_dataset().cast_column("relation", NAMES).with_format("torch"),
+        lambda: as_dataset().cast_column("relation", NAMES).to_iterable_dataset(),
+        lambda: datasets.IterableDataset.from_generator(lambda: iter(ONE_PAIR)),
+        lambda: as_dataset().to_pandas().to_dict("records"),
+    ],
+)
+def test_from_python_takes_rows_of_one_pair_in_any_format(written, make):
+    assert written(make()) == {"posts": ONE_PAIR}
+
+
+def test_from_python_splits_stay_as_they_are(written):
+    splits = as_dataset().train_test_split(test_size=1, shuffle=False)
+    assert written(splits) == {"train": ONE_PAIR[:1], "test": ONE_PAIR[1:]}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: as_dataset().to_pandas(), "row 0: expected a dict, received 'text'.*to_dict"),
+        (lambda: {"train": ONE_PAIR}, "row 0: expected a dict, received 'train'.*DatasetDict"),
+        (lambda: datasets.DatasetDict(train=as_dataset(), dev=as_dataset()), r"received \['train', 'dev'\]"),
+        (lambda: datasets.DatasetDict(test=as_dataset()), r"received \['test'\]"),
+        (lambda: [{**ONE_PAIR[0], "id": object()}], "received <object"),
+        (lambda: datasets.Dataset.from_dict({"text": ["a"], "relation": [-1]}).cast_column("relation", NAMES), "-1"),
+    ],
+)
+def test_from_python_what_is_no_row_is_said(written, make, said):
+    with pytest.raises(ValueError, match=said):
+        written(make())
 
 
 def arguments(place, small, **flags):

@@ -16,7 +16,7 @@ from more_files import write
 from paths import ROOT
 from published_files import write_mnre
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, pipeline
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, TrainingArguments, pipeline
 
 import run_mmre
 from datasets_scripts.configs import read_entries
@@ -399,6 +399,11 @@ def test_bf16_on_a_processor_that_emulates_it_is_warned_of(tmp_path, monkeypatch
     trainer = RelationTrainer(model=nn.Linear(1, 1), args=run_args)
     monkeypatch.setattr(trainer, "train", lambda **_: SimpleNamespace(metrics={"said": caplog.text}))
     assert train(trainer, run_args)["said"].count("--bf16 false") == warns  # before the first step
+
+
+def test_the_trainer_of_a_loop_of_ones_own_wants_its_arguments(tmp_path):
+    with pytest.raises(ValueError, match=r"args must be .*RunArguments.*received TrainingArguments"):
+        RelationTrainer(model=nn.Linear(1, 1), args=TrainingArguments(output_dir=str(tmp_path), use_cpu=True))
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(workplace, finished, tmp_path):

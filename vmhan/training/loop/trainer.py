@@ -61,6 +61,9 @@ class RelationTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         self._aside: str | None = None  # where a checkpoint is written
         super().__init__(*args, **kwargs)
+        if not isinstance(self.args, RunArguments):
+            expected = "args must be vmhan.training.run_arguments.RunArguments, with the options of TrainingArguments"
+            raise ValueError(f"{expected}, received {type(self.args).__name__}.")
         self._loss_parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         self.averaging = WeightAveraging(lambda: self.model)
         self.add_callback(self.averaging)
