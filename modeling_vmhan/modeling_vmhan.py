@@ -54,6 +54,8 @@ __all__ = ["VMHANForRelationClassification", "VMHANModel"]
 class VMHANModel(VMHANPreTrainedModel):
     """Text encoder, node construction and V-HAN: posts in, Gaussians of nodes and hyperedges out."""
 
+    _auto_class = "AutoModel"  # here, so that it is saved with its code also where a folder's code made it
+
     def __init__(self, config: VMHANConfig):
         super().__init__(config)
         text_config = config.text_config

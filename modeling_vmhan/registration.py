@@ -4,7 +4,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_vmhan import VMHANConfig
-from .modeling_vmhan import VMHANForRelationClassification, VMHANModel
+from .modeling_vmhan import VMHANForRelationClassification
 from .pipeline_vmhan import TASK, MultimodalRelationClassificationPipeline
 from .processing_vmhan import VMHANProcessor
 
@@ -24,6 +24,5 @@ PIPELINE_REGISTRY.register_pipeline(
 
 # Saved folders carry the code, so that they load with trust_remote_code=True where this package is not installed.
 VMHANConfig.register_for_auto_class()
-VMHANModel.register_for_auto_class("AutoModel")
 VMHANForRelationClassification.register_for_auto_class("AutoModelForSequenceClassification")
 VMHANProcessor.register_for_auto_class()

@@ -148,6 +148,9 @@ for folder, posts, picture, out in json.load(open(sys.argv[1])):
     pipe(posts[0], explain=True)[0]["explanation"]["picture"].save(out + "/picture.png")
     pipe.save_pretrained(out + "/again")  # what a stranger saves still carries its code
     model.save_pretrained(out + "/model")
+    if not out.endswith("before"):  # whose code saved no base model
+        model.base_model.save_pretrained(out + "/base")
+        assert type(AutoModel.from_pretrained(out + "/base", **trusted)).__name__ == "VMHANModel"
     torch.save(logits, out + "/logits.pt")
     json.dump(answers, open(out + "/answers.json", "w"))
 """
