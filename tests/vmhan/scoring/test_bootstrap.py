@@ -79,7 +79,7 @@ def test_paired_test_equals_a_loop_over_pairs(sentences, seed):
     as_far = sum(abs(d - difference) >= abs(difference) - 1e-9 for d in differences)
     assert result.difference == pytest.approx(difference, abs=1e-12)
     assert (result.low, result.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-12)
-    assert result.p_value == pytest.approx((1 + as_far) / 26)
+    assert result.p_value == pytest.approx(max((1 + as_far) / 26, 2 ** (1 - len(sentences))))
 
 
 def test_seeds_are_averaged_within_each_resample():
@@ -101,6 +101,12 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
     shuffled = replace(run, rows=run.rows[::-1])
     assert bootstrap_f1(run) == bootstrap_f1(shuffled) != bootstrap_f1(run, seed=1)
     assert paired_test(run, other) == paired_test(shuffled, other) != paired_test(run, other, seed=1)
+
+
+@pytest.mark.parametrize(("sentences", "least"), [(1, 1.0), (2, 0.5), (5, 1 / 16), (40, 1 / 100)])
+def test_few_sentences_tell_no_difference(sentences, least):
+    made = [[("a", "a", "b"), ("b", "b", "None")] for _ in range(sentences)]
+    assert paired_test(predictions(made, 1), predictions(made, 2), resamples=99).p_value == least
 
 
 def test_p_is_never_zero_and_nothing_claimed_scores_zero():

@@ -10,7 +10,7 @@ from model_cards.run_metadata import leak_reasons
 from vmhan.evaluation.figures.groups import of_group
 from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions
-from vmhan.scoring.systems import finished_runs, read_systems, seed_scores
+from vmhan.scoring.systems import differing_settings, finished_runs, read_systems, seed_scores
 
 
 __all__ = ["METRICS", "SIGNIFICANCE", "Row", "compare", "holm", "read_row", "statement"]
@@ -37,6 +37,7 @@ class Row:
     inputs: str  # what the system reads
     selected: bool  # whether the epoch with the best validation F1 counts, and not the last one
     revisions: list[str]  # git revisions of the code that made the runs
+    differing: list[str]  # settings, which the seeds have not in common
     predictions: Sequence[Predictions] = field(repr=False)
     difference: float | None = None
     difference_low: float | None = None
@@ -102,6 +103,7 @@ def read_row(
         inputs=_inputs(system.contents("config.json")[0], made_by[0]),
         selected=bool(made_by[0].get("training", {}).get("load_best_model_at_end")),
         revisions=sorted({e["git_revision"][:12] + " (changed)" * bool(e.get("git_dirty")) for e in made_in}),
+        differing=differing_settings(runs),
         predictions=system.predictions,
         protocol=metrics[0].get("protocol"),
     )
