@@ -40,13 +40,14 @@ def read_if_there(path: Path) -> dict[str, Any]:
     return read_object(path) if path.is_file() else {}
 
 
-def finished_runs(results: str | Path) -> dict[str, list[Path]]:
-    """The folders RESULTS/ROW/seed-N that have a metrics.json, by row, in the order of their seeds.
+def finished_runs(results: str | Path, row: str = "*") -> dict[str, list[Path]]:
+    """The folders RESULTS/ROW/seed-N that have a metrics.json, by row, in the order of their seeds;
+    `row` is a pattern of names.
 
     Runs of a sweep (they have settings.json) that were cut short or failed are left out, with a warning.
     """
     rows: dict[str, list[Path]] = {}
-    runs = {path.parent for name in ("metrics.json", SETTINGS) for path in Path(results).glob(f"*/seed-*/{name}")}
+    runs = {path.parent for name in ("metrics.json", SETTINGS) for path in Path(results).glob(f"{row}/seed-*/{name}")}
     for run in sorted(runs, key=lambda run: (run.parent.name, int(run.name.removeprefix("seed-")))):
         is_whole = all((run / name).is_file() for name in ("metrics.json", RUN_FILE))
         if (run / SETTINGS).exists() and (not is_whole or (run / "failed.txt").exists()):
@@ -72,7 +73,7 @@ def differing_settings(runs: Sequence[Path]) -> list[str]:
     """Which settings, but for the seed, the runs of one system have not in common, as a sweep recorded them, such as
     "max_steps: 40 and 41": their mean is of no one system.
     """
-    recorded = [found["settings"] for run in runs if (found := read_if_there(run / SETTINGS))]
+    recorded = [of for run in runs if (of := read_if_there(run / SETTINGS).get("settings")) is not None]
     differing = []
     for name in sorted(set().union(*recorded) - {"seed"}):
         values = {str(normal(of.get(name))): str(of.get(name, "nothing")) for of in recorded}

@@ -79,7 +79,8 @@ def _evaluate(
     if labels != model.config.labels:
         raise ValueError(
             f"{folder} was trained on the relations {model.config.labels}, received data with {labels}, in this "
-            "order. Name the --dataset that it was trained on."
+            "order. Name the --dataset that it was trained on, or write these relations into labels.json beside posts "
+            "of your own."
         )
     _check_nodes(model.config, model_args, posts)
     posts = with_lengths(posts, processor, run_args)

@@ -145,6 +145,11 @@ def test_p_is_small_by_chance_as_often_as_it_says_and_small_for_a_true_differenc
     assert np.mean([p_value((0.7, 0.4)) <= 0.05 for _ in range(20)]) >= 0.7
 
 
+def with_words(sentences, head="Al", tail="Oslo"):
+    run = predictions(sentences)
+    return replace(run, rows=[row | {"head": head, "tail": tail} for row in run.rows])
+
+
 MADE = [[("a", "a"), ("None", "b")], [("b", "None")]]
 
 
@@ -155,11 +160,13 @@ MADE = [[("a", "a"), ("None", "b")], [("b", "None")]]
         (predictions([MADE[0], MADE[1] * 2]), r"the end and \('test', 's00001', 1\)"),
         (predictions([MADE[0], [("a", "None")]]), r"'b' and 'a' for .*'s00001', 0\)"),
         (replace(predictions(MADE), none_label="a"), r"none label, received 'None' and 'a'"),
+        (with_words(MADE, head="Bo"), r"heads, received 'Al' and 'Bo' for .*'s00000', 0\)"),
+        (with_words(MADE, tail="Lima"), r"tails, received 'Oslo' and 'Lima' for .*'s00000', 0\)"),
     ],
 )
 def test_runs_on_other_data_are_refused_by_their_first_difference(other, message):
     with pytest.raises(ValueError, match=message):
-        paired_test(predictions(MADE), other)
+        paired_test(with_words(MADE), other)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The rows of a report: what the runs of each row scored, how sure that is, and how it compares with the reference."""
 
+import glob
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,7 +74,7 @@ def read_row(
 
     ValueError if a run's metrics.json is not what its predictions score to, or if a run has no such split or group.
     """
-    runs = finished_runs(folder.parent).get(folder.name)
+    runs = finished_runs(folder.parent, glob.escape(folder.name)).get(folder.name)
     if not runs:
         return None
     (system,) = read_systems({folder.name: runs}, split)
