@@ -87,7 +87,7 @@ def test_the_files_have_the_same_numbers_and_reported_ones_stand_apart(made):
     measured, beside = text.split("## Beside the paper")
     for value in ("56.36 (23.14)", "-16.36", "+0.00", "40 pairs of 20 sentences", "reads mre_*_dict.pth"):
         assert value in measured
-    assert "Protocol: official." in measured
+    assert "Protocol: official." in measured and "The epoch of VM-HAN alone was selected on validation." in measured
     assert "-0.00" not in text and "†" not in measured and "PCNN" not in measured
     assert (
         "| PCNN | not run | *72.67*†" in beside
@@ -187,6 +187,7 @@ def test_what_a_row_reads_is_told_by_its_config(tmp_path):
             (phrases, {"dataset": "mnre"}, "text"),
             (visual | phrases, {"dataset": "my_posts"}, "text, image, objects, image phrases"),
             (visual | {"num_objects": 0}, {"dataset": "postcards"}, "text, image"),
+            (visual, {"shuffled_images": 0}, "text, image, objects; the pictures are of other posts"),
         ]
     ):
         write_run(tmp_path / str(i) / "seed-1", GOOD, config=config, data=data)

@@ -54,9 +54,10 @@ class Report:
         pairs, sentences = len(self.full.predictions[0]), len(set(self.full.predictions[0].groups))
         revisions = sorted({revision for row in self.rows for revision in row.revisions}) or ["not recorded"]
         selection = "No epoch was selected: the last one counts."
-        if any(row.selected for row in self.rows):
+        if selected := [row.title for row in self.rows if row.selected]:
             same = ", the very split that is scored here, so that the numbers are a little too good"
-            selection = f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
+            some = f" of {', '.join(selected)} alone" * (len(selected) < len(self.rows))
+            selection = f"The epoch{some} was selected on validation{same if self.split == 'validation' else ''}."
         only = f" Only pairs of one group: {': '.join(self.only)}." if self.only else ""
         protocol = f" Protocol: {self.full.protocol}." if self.full.protocol else ""
         mixed = [

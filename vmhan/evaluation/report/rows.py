@@ -159,4 +159,5 @@ def _inputs(config: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     has_phrases = data.get("captions") or data.get("dataset") not in CAPTIONED
     reads = ["text"] + ["image"] * bool(visual) + ["objects"] * bool(visual and config.get("num_objects"))
     reads += ["image phrases"] * bool(config.get("num_image_phrases") and has_phrases)
-    return ", ".join(reads) if run else "not recorded"
+    control = "; the pictures are of other posts" if data.get("shuffled_images") is not None else ""
+    return ", ".join(reads) + control if run else "not recorded"
