@@ -152,6 +152,9 @@ def test_what_cannot_be_reported_is_an_error(results, tmp_path, capsys, monkeypa
     assert {path.suffix for path in (tmp_path / "bare").iterdir()} == {".md", ".csv", ".tex", ".json"}
     assert cli.main(["report", str(results), "--rows", "full", "gcn", "--output_dir", str(tmp_path / "out")]) == 2
     assert "none of ['gcn']" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: .* received none"):
+        report.main([str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")])
     metrics = results / "full" / "seed-1" / "metrics.json"
     metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "test_f1": 0.9}))
     with pytest.raises(ValueError, match="test_f1 .* 0.727273, received 0.9"):
