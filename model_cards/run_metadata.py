@@ -26,9 +26,10 @@ HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LOCAL_FOLDERS = re.compile(r"""(?<![\w./])/(?:[^/\s"']+/)+""")  # as in transformers:/home/ann/encoder
 LOCAL_FIELDS = ("data", "images", "data_dir", "cache_dir", "generated_images", "text_encoder")
 TRAINING_FIELDS = (
-    "learning_rate", "head_learning_rate", "weight_decay", "num_train_epochs", "early_stopping_patience",
-    "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps", "lr_scheduler_type", "optim",
-    "max_grad_norm", "bf16", "fp16", "load_best_model_at_end", "metric_for_best_model", "world_size",
+    "learning_rate", "head_learning_rate", "weight_decay", "num_train_epochs", "max_steps", "early_stopping_patience",
+    "per_device_train_batch_size", "tokens_per_batch", "gradient_accumulation_steps", "warmup_steps",
+    "lr_scheduler_type", "optim", "max_grad_norm", "weight_averaging", "bf16", "fp16", "load_best_model_at_end",
+    "metric_for_best_model", "world_size",
 )  # fmt: skip
 FIGURES = ("figures/*.png", "figures/*.svg")
 

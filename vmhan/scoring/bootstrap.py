@@ -78,6 +78,9 @@ def paired_test(
 
         p = (1 + #{k: |d*_k - d| >= |d|}) / (1 + K)
 
+    It is at least 2^(1 - S): exchanging the answers of `a` and `b` in any of the S sentences cannot tell more, while
+    the resamples of one sentence are all alike, and those of a few nearly so.
+
     The arguments and errors are those of `bootstrap_f1`; the order of the rows may differ.
     """
     a, b = _as_list("a", a), _as_list("b", b)
@@ -87,7 +90,8 @@ def paired_test(
     blocks = drawn_sentences(counts.shape[1], resamples, seed)
     draws = np.concatenate([_ratio(first, weights) - _ratio(second, weights) for weights in blocks])
     as_far = int(np.count_nonzero(np.abs(draws - difference) >= abs(difference) - ROUNDING))
-    return PairedResult(float(difference), *ends(draws, LEVEL), (1 + as_far) / (1 + resamples))
+    p_value = max((1 + as_far) / (1 + resamples), 2.0 ** (1 - counts.shape[1]))
+    return PairedResult(float(difference), *ends(draws, LEVEL), p_value)
 
 
 def _as_list(argument: str, runs: Predictions | Sequence[Predictions]) -> list[Predictions]:

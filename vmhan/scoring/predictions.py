@@ -81,7 +81,9 @@ def pair_key(row: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def check_same_pairs(first: Predictions, second: Predictions) -> None:
-    """Raise ValueError unless both have the same pairs in the same order, gold labels and none label."""
+    """Raise ValueError unless both have the same pairs in the same order, none label, gold labels and, where both
+    files have them, words of the mentions.
+    """
     both = f"{first.path} and {second.path}"
     if first.none_label != second.none_label:
         raise ValueError(f"{both}: expected one none label, received {first.none_label!r} and {second.none_label!r}.")
@@ -92,11 +94,12 @@ def check_same_pairs(first: Predictions, second: Predictions) -> None:
                 f"{both}: expected the same pairs, received (split, id, pair) {keys[0]} and {keys[1]} as the first "
                 "difference. Compare runs on the same split of the same data set, whole."
             )
-        if one["relation"] != other["relation"]:
-            raise ValueError(
-                f"{both}: expected the same gold labels, received {one['relation']!r} and {other['relation']!r} for "
-                f"(split, id, pair) {keys[0]}. Compare runs on the same version of the data set."
-            )
+        for field, what in (("relation", "gold labels"), ("head", "heads"), ("tail", "tails")):
+            if field in one and field in other and one[field] != other[field]:
+                raise ValueError(
+                    f"{both}: expected the same {what}, received {one[field]!r} and {other[field]!r} for "
+                    f"(split, id, pair) {keys[0]}. Compare runs on the same version of the data set."
+                )
 
 
 def read_predictions(

@@ -21,7 +21,7 @@ from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.pictures import draw_confusion
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import confusion, per_relation
-from vmhan.scoring.systems import read_if_there, seed_scores
+from vmhan.scoring.systems import read_if_there, seed_scores, warn_of_differing_settings
 
 
 __all__ = ["compare", "main", "relation_rows", "score_rows"]
@@ -62,6 +62,8 @@ def compare(
 ) -> dict[str, Any]:
     """Everything that the command writes, JSON-able; ValueError for runs of other labels or other pairs."""
     labels = runs[0].labels
+    for system in (runs, others):
+        warn_of_differing_settings([run.path.parent for run in system])
     for run in [*runs, *others]:
         if different := set(run.labels) ^ set(labels):
             raise ValueError(

@@ -18,11 +18,11 @@ from datasets_scripts.configs import flags_of
 from model_cards.files import write_json
 from model_cards.run_metadata import RUN_FILE, read_metadata
 from modeling_vmhan.decision import DecisionRule
-from vmhan.configs import current_settings
+from vmhan.configs import current_settings, normal
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.building.models import load_trained
 from vmhan.training.command import make_trainer, measure, only_here, set_up_logging
-from vmhan.training.flags import normal, to_entries
+from vmhan.training.flags import to_entries
 from vmhan.training.measures.pair_uncertainty import pair_uncertainties
 from vmhan.training.posts.data import data_record, load_posts, with_lengths
 from vmhan.training.posts.node_numbers import NODE_NUMBERS, node_numbers
@@ -79,7 +79,8 @@ def _evaluate(
     if labels != model.config.labels:
         raise ValueError(
             f"{folder} was trained on the relations {model.config.labels}, received data with {labels}, in this "
-            "order. Name the --dataset that it was trained on."
+            "order. Name the --dataset that it was trained on, or write these relations into labels.json beside posts "
+            "of your own."
         )
     _check_nodes(model.config, model_args, posts)
     posts = with_lengths(posts, processor, run_args)

@@ -1,10 +1,10 @@
-"""Flags of `vmhan train`, `--name value` words, as a mapping, and when two are the same. Imports nothing heavy."""
+"""Flags of `vmhan train`, `--name value` words, as a mapping. Imports nothing heavy."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
-__all__ = ["normal", "split_at_dashes", "to_entries"]
+__all__ = ["split_at_dashes", "to_entries"]
 
 
 def split_at_dashes(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -35,21 +35,3 @@ def to_entries(words: Sequence[str]) -> dict[str, Any]:
             entries[name].append(word)
     one_or_all = {1: lambda values: values[0], 0: lambda values: True}
     return {name: one_or_all.get(len(values), list)(values) for name, values in entries.items()}
-
-
-def normal(value: Any) -> Any:
-    """A value of a flag in the one form that all ways of writing it have, so that equal ones mean the same.
-
-    Example:
-        >>> normal("1e-4") == normal(0.0001), normal(True) == normal("true"), normal("gcn") == normal("gat")
-        (True, True, False)
-    """
-    if isinstance(value, (list, tuple)):
-        return [normal(item) for item in value]
-    text = str(value)
-    if text.lower() in ("true", "false"):
-        return text.lower()
-    try:
-        return float(text)
-    except ValueError:
-        return text

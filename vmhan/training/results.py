@@ -128,6 +128,9 @@ def describe(
 ) -> dict[str, Any]:
     """What run.json and the card say of this run beside its metrics."""
     training = {**run_args.to_dict(), "world_size": run_args.world_size}
+    training["num_train_epochs" if run_args.max_steps > 0 else "max_steps"] = None  # which does not count
+    if run_args.tokens_per_batch is not None:
+        training["per_device_train_batch_size"] = None
     groups = {"model": asdict(model_args), "data": asdict(data_args), "training": training}
     return describe_run(argv, **groups, licence=run_args.hub_license)
 

@@ -24,10 +24,11 @@ from datasets_scripts.commands import nearest
 from datasets_scripts.configs import find_config, read_entries
 from model_cards.files import write_json, write_text
 from model_cards.secrets import is_secret
+from vmhan.configs import normal
 from vmhan.training.arguments import DataArguments, ModelArguments, RunArguments, parse_arguments
 from vmhan.training.building.models import build_model
 from vmhan.training.command import make_trainer, only_here, set_up_logging
-from vmhan.training.flags import normal, to_entries
+from vmhan.training.flags import to_entries
 from vmhan.training.loop.trainer import DivergedError
 from vmhan.training.posts.data import load_posts, make_collator, with_lengths
 

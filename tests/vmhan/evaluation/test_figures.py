@@ -178,6 +178,13 @@ def test_what_a_run_lacks_is_left_out_and_noted(tmp_path):
     assert figure["panels"] == [] and "full" in figure["notes"][0]
 
 
+def test_a_run_without_run_json_is_in_no_line_of_trained_systems(tmp_path):
+    folder = write_run(tmp_path / "cut_short", RIGHT)
+    (folder / "run.json").unlink()
+    figure = visual_shares(rows_of_folders([folder]), "test", SCORER)
+    assert figure["panels"] == [] and "cut_short is not in 'trained'" in figure["notes"][-1]
+
+
 def test_calibration_pools_the_seeds_and_averages_their_errors(tmp_path):
     """Every confidence is 0.7; all of seven right, and five of seven."""
     rows = rows_with(tmp_path, full=[RIGHT, wrong(0, 1)])

@@ -15,6 +15,7 @@ from vmhan import cli
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.report.reported import ReportedRow, inconsistencies, read_reported, read_systems
 from vmhan.evaluation.report.rows import METRICS, compare, holm, read_row, statement
+from vmhan.scoring import score
 
 
 LABELS = ["a", "None", "b"]
@@ -86,7 +87,7 @@ def test_the_files_have_the_same_numbers_and_reported_ones_stand_apart(made):
     measured, beside = text.split("## Beside the paper")
     for value in ("56.36 (23.14)", "-16.36", "+0.00", "40 pairs of 20 sentences", "reads mre_*_dict.pth"):
         assert value in measured
-    assert "Protocol: official." in measured
+    assert "Protocol: official." in measured and "The epoch of VM-HAN alone was selected on validation." in measured
     assert "-0.00" not in text and "†" not in measured and "PCNN" not in measured
     assert (
         "| PCNN | not run | *72.67*†" in beside
@@ -151,10 +152,34 @@ def test_what_cannot_be_reported_is_an_error(results, tmp_path, capsys, monkeypa
     assert {path.suffix for path in (tmp_path / "bare").iterdir()} == {".md", ".csv", ".tex", ".json"}
     assert cli.main(["report", str(results), "--rows", "full", "gcn", "--output_dir", str(tmp_path / "out")]) == 2
     assert "none of ['gcn']" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: .* received none"):
+        report.main([str(tmp_path / "empty"), "--output_dir", str(tmp_path / "out")])
     metrics = results / "full" / "seed-1" / "metrics.json"
     metrics.write_text(json.dumps({**json.loads(metrics.read_text()), "test_f1": 0.9}))
     with pytest.raises(ValueError, match="test_f1 .* 0.727273, received 0.9"):
         read_row(results / "full", **options)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"max_steps": 40, "seed": 1}, {"max_steps": "41", "seed": 2}, "max_steps: 40 and 41"),
+        ({"preset": "gcn"}, {}, "preset: gcn and nothing"),
+        ({"learning_rate": 0.0001, "seed": 1}, {"learning_rate": "1e-4", "seed": 2}, None),
+    ],
+)
+def test_seeds_of_other_settings_are_told(results, tmp_path, capsys, caplog, first, second, said):
+    for seed, settings in enumerate((first, second), start=1):
+        write_run(results / "mixed" / f"seed-{seed}", GOOD, data={})
+        (results / "mixed" / f"seed-{seed}" / "settings.json").write_text(json.dumps({"settings": settings}))
+    output = ["--resamples", "20", "--output_dir", str(tmp_path / "out")]
+    seeds = [str(results / "mixed" / f"seed-{seed}") for seed in (1, 2)]
+    report.main([str(results), "--rows", "full", "mixed", *output])
+    score.main(seeds)
+    told = [record.getMessage() for record in caplog.records if "different settings" in record.getMessage()]
+    assert all(said in message for message in told) and len(told) == (2 if said else 0)
+    assert capsys.readouterr().out.count(f"differ in more: {said}") == bool(said)
 
 
 def test_what_a_row_reads_is_told_by_its_config(tmp_path):
@@ -165,6 +190,7 @@ def test_what_a_row_reads_is_told_by_its_config(tmp_path):
             (phrases, {"dataset": "mnre"}, "text"),
             (visual | phrases, {"dataset": "my_posts"}, "text, image, objects, image phrases"),
             (visual | {"num_objects": 0}, {"dataset": "postcards"}, "text, image"),
+            (visual, {"shuffled_images": 0}, "text, image, objects; the pictures are of other posts"),
         ]
     ):
         write_run(tmp_path / str(i) / "seed-1", GOOD, config=config, data=data)

@@ -23,6 +23,7 @@ from datasets_scripts.configs import CONFIGS, flags_of
 from model_cards.locks import lock_inside, locked
 from modeling_vmhan.configuration_vmhan import PRESETS
 from vmhan.baselines import BASELINES
+from vmhan.configs import normal
 from vmhan.evaluation.report import command as report
 from vmhan.evaluation.sweep import command
 from vmhan.evaluation.sweep.plan import plan_runs, read_sweep
@@ -30,7 +31,7 @@ from vmhan.evaluation.sweep.runs import BUSY, DONE, FAILED, check_settings, do_r
 from vmhan.scoring.predictions import read_predictions
 from vmhan.scoring.systems import finished_runs
 from vmhan.training.arguments import parse_arguments
-from vmhan.training.flags import normal, to_entries
+from vmhan.training.flags import to_entries
 
 
 # What run_mmre.main leaves, made of row and seed alone; `--sleep`, `--fail`, `--die` are what the tests want of it.
@@ -172,6 +173,13 @@ def test_a_wrong_sweep_file_is_an_error(place, change, message):
     change_sweep(place, **change)
     with pytest.raises(ValueError, match=message):
         read_sweep(place / "sweep.yaml")
+
+
+@pytest.mark.parametrize("name", ["own_data_small", "demo.yaml"])
+def test_a_config_may_be_one_that_comes_with_the_package(place, name):
+    change_sweep(place, datasets={"cards": {"config": name}})
+    (run,) = plan_runs(read_sweep(place / "sweep.yaml"), "R", rows=["full"], seeds=[1])
+    assert run.settings()["text_encoder"].endswith("all-MiniLM-L6-v2") and Path(run.argv()[0]).is_file()
 
 
 @pytest.mark.parametrize("flag", ["--rows", "--datasets", "--keep_weights"])
@@ -372,13 +380,14 @@ def test_a_kill_while_a_finished_run_is_removed_to_be_done_again_leaves_it_unfin
 
 
 def test_a_run_cut_short_is_left_out_of_tables_with_a_warning(place, caplog):
-    runs = plan_runs(read_sweep(place / "sweep.yaml"), place / "results", rows=["small"], seeds=[1, 2, 3])
+    runs = plan_runs(read_sweep(place / "sweep.yaml"), place / "results", rows=["small"], seeds=[1, 2, 3, 4])
     for run in runs:
         finish(run)
     (runs[1].folder / "run.json").unlink()
     (runs[2].folder / "failed.txt").write_text("no memory")
+    (runs[3].folder / "metrics.json").unlink()  # it failed, or was killed, before there was a number
     assert finished_runs(place / "results" / "cards") == {"small": [runs[0].folder]}
-    assert str(runs[1].folder) in caplog.text and str(runs[2].folder) in caplog.text
+    assert all(str(run.folder) in caplog.text for run in runs[1:])
 
 
 def test_real_runs_leave_what_a_report_needs_and_one_after_another_is_like_a_first(workplace, tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_paired_test_equals_a_loop_over_pairs(sentences, seed):
     as_far = sum(abs(d - difference) >= abs(difference) - 1e-9 for d in differences)
     assert result.difference == pytest.approx(difference, abs=1e-12)
     assert (result.low, result.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-12)
-    assert result.p_value == pytest.approx((1 + as_far) / 26)
+    assert result.p_value == pytest.approx(max((1 + as_far) / 26, 2 ** (1 - len(sentences))))
 
 
 def test_seeds_are_averaged_within_each_resample():
@@ -101,6 +101,12 @@ def test_the_seed_decides_and_the_order_of_rows_does_not():
     shuffled = replace(run, rows=run.rows[::-1])
     assert bootstrap_f1(run) == bootstrap_f1(shuffled) != bootstrap_f1(run, seed=1)
     assert paired_test(run, other) == paired_test(shuffled, other) != paired_test(run, other, seed=1)
+
+
+@pytest.mark.parametrize(("sentences", "least"), [(1, 1.0), (2, 0.5), (5, 1 / 16), (40, 1 / 100)])
+def test_few_sentences_tell_no_difference(sentences, least):
+    made = [[("a", "a", "b"), ("b", "b", "None")] for _ in range(sentences)]
+    assert paired_test(predictions(made, 1), predictions(made, 2), resamples=99).p_value == least
 
 
 def test_p_is_never_zero_and_nothing_claimed_scores_zero():
@@ -139,6 +145,11 @@ def test_p_is_small_by_chance_as_often_as_it_says_and_small_for_a_true_differenc
     assert np.mean([p_value((0.7, 0.4)) <= 0.05 for _ in range(20)]) >= 0.7
 
 
+def with_words(sentences, head="Al", tail="Oslo"):
+    run = predictions(sentences)
+    return replace(run, rows=[row | {"head": head, "tail": tail} for row in run.rows])
+
+
 MADE = [[("a", "a"), ("None", "b")], [("b", "None")]]
 
 
@@ -149,11 +160,13 @@ MADE = [[("a", "a"), ("None", "b")], [("b", "None")]]
         (predictions([MADE[0], MADE[1] * 2]), r"the end and \('test', 's00001', 1\)"),
         (predictions([MADE[0], [("a", "None")]]), r"'b' and 'a' for .*'s00001', 0\)"),
         (replace(predictions(MADE), none_label="a"), r"none label, received 'None' and 'a'"),
+        (with_words(MADE, head="Bo"), r"heads, received 'Al' and 'Bo' for .*'s00000', 0\)"),
+        (with_words(MADE, tail="Lima"), r"tails, received 'Oslo' and 'Lima' for .*'s00000', 0\)"),
     ],
 )
 def test_runs_on_other_data_are_refused_by_their_first_difference(other, message):
     with pytest.raises(ValueError, match=message):
-        paired_test(predictions(MADE), other)
+        paired_test(with_words(MADE), other)
 
 
 @pytest.mark.parametrize(

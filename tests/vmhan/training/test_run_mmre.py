@@ -159,6 +159,16 @@ def test_vision_weights_by_reference_are_those_that_others_can_find(seeing, thin
             config_with(*given)
 
 
+@pytest.mark.parametrize(("preset", "said"), [("no_kl", "{'kl_loss_weight': 0.0}"), ("full", None)])
+def test_a_preset_stands_over_a_flag_and_says_so(seeing, tmp_path, caplog, preset, said):
+    flags = ["--output_dir", str(tmp_path), "--preset", preset, "--kl_loss_weight", "0.1"]
+    model_args, data_args, run_args = parse_arguments([*seeing[1], *flags])
+    with caplog.at_level("INFO"):
+        model, _ = build_model(model_args, data_args, load_posts(data_args, run_args, model_args.reads))
+    assert model.config.kl_loss_weight == (0.0 if said else 0.1)
+    assert (said or "") in caplog.text and ("stands over" in caplog.text) == bool(said)
+
+
 def test_an_encoder_that_cannot_be_had_is_not_saved_and_the_log_says_what_to_do(seeing, workplace, tmp_path, caplog):
     output, flags = seeing
     assert json.loads((output / "run.json").read_text())["data"]["visual"] == "pixels"

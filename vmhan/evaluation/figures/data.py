@@ -136,6 +136,9 @@ def _trained(systems: Sequence[System], scorer: Scorer, notes: list[str]) -> dic
     partial, lines = set(), {}
     for system in systems:
         run = system.contents(RUN_FILE)[0]
+        if not run:
+            notes.append(f"{system.name} is not in 'trained': there is no {RUN_FILE}")
+            continue
         data = current_settings(run["data"])
         share = 0.0 if data.get("visual") == "none" else data.get("visual_share", 1.0)
         rest = {key: value for key, value in data.items() if key not in SHARE_FIELDS}

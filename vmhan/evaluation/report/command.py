@@ -58,7 +58,10 @@ def make_report(arguments: argparse.Namespace, command: str) -> Report:
     found = {name: read_row(folder / name, title=sweep.title(name) if sweep else name, **options) for name in names}
     rows, missing = [row for row in found.values() if row], [name for name, row in found.items() if row is None]
     if missing and not sweep or not rows:
-        raise ValueError(f"{folder}: expected finished runs (ROW/seed-N/metrics.json) of {names}, none of {missing}.")
+        received = (
+            f"of {names}, none of {missing}" if names else "there, received none. Pass RESULTS/DATASET of a sweep"
+        )
+        raise ValueError(f"{folder}: expected finished runs (ROW/seed-N/metrics.json) {received}.")
     if missing:
         logger.warning("%s: no finished run of %s", folder, ", ".join(missing))
     reference = arguments.reference or (sweep.reference if sweep else names[0])

@@ -54,11 +54,15 @@ class Report:
         pairs, sentences = len(self.full.predictions[0]), len(set(self.full.predictions[0].groups))
         revisions = sorted({revision for row in self.rows for revision in row.revisions}) or ["not recorded"]
         selection = "No epoch was selected: the last one counts."
-        if any(row.selected for row in self.rows):
+        if selected := [row.title for row in self.rows if row.selected]:
             same = ", the very split that is scored here, so that the numbers are a little too good"
-            selection = f"The epoch was selected on validation{same if self.split == 'validation' else ''}."
+            some = f" of {', '.join(selected)} alone" * (len(selected) < len(self.rows))
+            selection = f"The epoch{some} was selected on validation{same if self.split == 'validation' else ''}."
         only = f" Only pairs of one group: {': '.join(self.only)}." if self.only else ""
         protocol = f" Protocol: {self.full.protocol}." if self.full.protocol else ""
+        mixed = [
+            f" The seeds of {r.title} differ in more: {'; '.join(r.differing)}." for r in self.rows if r.differing
+        ]
         return (
             f"{self.dataset}, {self.split} split: {pairs} pairs of {sentences} sentences.{only} Mean over n seeds "
             "(sample standard deviation), in per cent. Interval of F1: 95 %, sentences resampled "
@@ -67,6 +71,7 @@ class Report:
             f"Difference: F1 of the row minus F1 of {self.full.title}. p: paired bootstrap test against "
             f"{self.full.title}, two-sided, Holm-corrected over the {len(self.rows) - 1} other rows; below "
             f"{SIGNIFICANCE} the difference is significant. {selection} Code: {', '.join(revisions)}.{protocol}"
+            f"{''.join(mixed)}"
         )
 
 

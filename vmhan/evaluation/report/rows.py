@@ -1,5 +1,6 @@
 """The rows of a report: what the runs of each row scored, how sure that is, and how it compares with the reference."""
 
+import glob
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from model_cards.run_metadata import leak_reasons
 from vmhan.evaluation.figures.groups import of_group
 from vmhan.scoring.bootstrap import bootstrap_f1, paired_test
 from vmhan.scoring.predictions import Predictions
-from vmhan.scoring.systems import finished_runs, read_systems, seed_scores
+from vmhan.scoring.systems import differing_settings, finished_runs, read_systems, seed_scores
 
 
 __all__ = ["METRICS", "SIGNIFICANCE", "Row", "compare", "holm", "read_row", "statement"]
@@ -37,6 +38,7 @@ class Row:
     inputs: str  # what the system reads
     selected: bool  # whether the epoch with the best validation F1 counts, and not the last one
     revisions: list[str]  # git revisions of the code that made the runs
+    differing: list[str]  # settings, which the seeds have not in common
     predictions: Sequence[Predictions] = field(repr=False)
     difference: float | None = None
     difference_low: float | None = None
@@ -72,7 +74,7 @@ def read_row(
 
     ValueError if a run's metrics.json is not what its predictions score to, or if a run has no such split or group.
     """
-    runs = finished_runs(folder.parent).get(folder.name)
+    runs = finished_runs(folder.parent, glob.escape(folder.name)).get(folder.name)
     if not runs:
         return None
     (system,) = read_systems({folder.name: runs}, split)
@@ -102,6 +104,7 @@ def read_row(
         inputs=_inputs(system.contents("config.json")[0], made_by[0]),
         selected=bool(made_by[0].get("training", {}).get("load_best_model_at_end")),
         revisions=sorted({e["git_revision"][:12] + " (changed)" * bool(e.get("git_dirty")) for e in made_in}),
+        differing=differing_settings(runs),
         predictions=system.predictions,
         protocol=metrics[0].get("protocol"),
     )
@@ -156,4 +159,5 @@ def _inputs(config: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     has_phrases = data.get("captions") or data.get("dataset") not in CAPTIONED
     reads = ["text"] + ["image"] * bool(visual) + ["objects"] * bool(visual and config.get("num_objects"))
     reads += ["image phrases"] * bool(config.get("num_image_phrases") and has_phrases)
-    return ", ".join(reads) if run else "not recorded"
+    control = "; the pictures are of other posts" if data.get("shuffled_images") is not None else ""
+    return ", ".join(reads) + control if run else "not recorded"

@@ -107,13 +107,16 @@ def check_names(argument: str, names: Sequence[str] | None, known: Collection[st
 
 
 def _config(path: Path, dataset: str, entries: Mapping[str, Any]) -> str:
-    """The data set's config of run_mmre.py, named relative to the sweep file."""
-    config = path.parent / str(entries.get("config"))
-    if "config" not in entries or not config.is_file():
+    """The data set's config of run_mmre.py: a path relative to the sweep file, or the name of a shipped one."""
+    try:
+        given = str(entries["config"])
+        config = path.parent / given
+        config = config if config.is_file() else find_config(given)
+    except (KeyError, ValueError) as error:
         raise ValueError(
-            f"{path}: datasets.{dataset}: expected config: FILE, a config of run_mmre.py relative to the sweep file, "
-            f"received {entries.get('config')!r}."
-        )
+            f"{path}: datasets.{dataset}: expected config: NAME, a config of run_mmre.py, relative to the sweep file "
+            f"or by its name, received {entries.get('config')!r}."
+        ) from error
     return os.path.relpath(config) if config.resolve().is_relative_to(Path.cwd()) else str(config.resolve())
 
 

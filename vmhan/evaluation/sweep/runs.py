@@ -15,9 +15,9 @@ from model_cards.files import write_json, write_text
 from model_cards.locks import BusyError, lock_inside, locked
 from model_cards.run_metadata import RUN_FILE
 from model_cards.secrets import is_secret, without_secrets
+from vmhan.configs import normal
 from vmhan.evaluation.sweep.plan import Run
 from vmhan.training.checkpoints import ASIDE, SET_ASIDE, newest_whole
-from vmhan.training.flags import normal
 
 
 __all__ = ["BUSY", "DONE", "FAILED", "FAILURE", "check_settings", "do_run", "needs_work", "record_failure"]

@@ -49,7 +49,10 @@ def build_model(
         return build_baseline_model(model_args, posts)
     columns = next(iter(posts.values())).features
     vector = columns.get("image_features")
-    named = model_args.config_fields() | PRESETS[model_args.preset]
+    asked, preset = model_args.config_fields(), PRESETS[model_args.preset]
+    if replaced := {name: value for name, value in preset.items() if asked.get(name, value) != value}:
+        logger.info("--preset %s stands over flags and file: %s", model_args.preset, replaced)
+    named = asked | preset
     if data_args.visual == "none":
         named |= {"num_image_phrases": 0, "num_objects": 0}
     labels = columns["pairs"].feature["relation"].names
