@@ -135,7 +135,7 @@ def report_of(name):
     predictions = Predictions.__new__(Predictions)
     object.__setattr__(predictions, "rows", [{"id": "1"}])
     fields = {"seeds": [1], "missing": [], "scores": dict.fromkeys(METRICS, [0.5]), "f1_low": 0.1, "f1_high": 0.9}
-    fields |= {"leaks": [name], "inputs": f"text, {name}", "selected": False, "revisions": [name]}
+    fields |= {"leaks": [name], "inputs": f"text, {name}", "selected": False, "revisions": [name], "differing": [name]}
     full = Row(row="full", title=name, predictions=[predictions], **fields)
     worse = replace(full, row="worse", difference=-0.1, difference_low=-0.2, difference_high=0.1, p=0.5, p_holm=0.5)
     return Report(name, "test", [full, worse], "full", 9, {"worse": name}, [], f"vmhan report {name}")
