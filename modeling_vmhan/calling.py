@@ -80,10 +80,11 @@ def question_of(inputs: Any, given: Mapping[str, Any]) -> Any:
 
 def _without_pandas(inputs: Any) -> Any:
     """Rows of a DataFrame as dicts, one of its rows as a dict, the values of another Series as a list: `[]` of pandas
-    goes by labels, and iterating it gives names of columns, or values without them.
+    goes by labels, and iterating it gives names of columns, or values without them. What is missing is None.
     """
     if not hasattr(inputs, "iloc"):
         return inputs
+    inputs = inputs.astype(object).where(inputs.notna(), None)
     if inputs.ndim == 2:
         return inputs.to_dict("records")
     return inputs.to_dict() if {"text", "tokens"} & set(inputs.index) else inputs.tolist()

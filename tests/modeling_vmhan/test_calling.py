@@ -37,6 +37,11 @@ BAD = {"id": "p 7", "text": TEXT, "head": "Ann", "tail": "Rome"}
             {},
             [QUESTION, {**QUESTION, "tail": "Bob"}],
         ),
+        (
+            pd.DataFrame([{**QUESTION, "caption": "a dog"}, QUESTION]),  # its missing caption is NaN there
+            {},
+            [{**QUESTION, "caption": "a dog"}, {**QUESTION, "caption": None}],
+        ),
         (pd.Series(QUESTION), {}, QUESTION),
         (pd.Series({"text": TEXT}), PAIR, QUESTION),
     ],
