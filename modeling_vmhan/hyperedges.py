@@ -14,8 +14,8 @@ from .values import NODE_KINDS, shown
 
 
 __all__ = [
-    "MEMBERSHIP_OF", "PAIR_FAMILIES", "POST_FAMILIES", "ROLES", "Node", "PostHyperedge", "hypergraph_of",
-    "memberships_of", "pair_nodes", "post_hyperedges_of", "post_nodes_of", "read_memberships", "read_post_hyperedges",
+    "MEMBERSHIP_OF", "PAIR_FAMILIES", "POST_FAMILIES", "ROLES", "Node", "PostHyperedge", "check_ends",
+    "hypergraph_of", "memberships_of", "pair_nodes", "post_hyperedges_of", "post_nodes_of", "read_memberships", "read_post_hyperedges",
 ]  # fmt: skip
 
 PAIR_FAMILIES = ("global", "textual", "visual", "head-visual", "tail-visual")  # the columns of the given incidence
@@ -184,6 +184,14 @@ def read_memberships(hypergraph: Mapping[str, Any], num_pairs: int, name: str) -
         for number in joined["nodes"]:
             bits[pair][number] |= 1 << PAIR_FAMILIES.index(family)
     return [dict(zip(nodes, of_pair)) for of_pair in bits]
+
+
+def check_ends(ends: Sequence[Node], given: Mapping[Node, int], name: str) -> None:
+    """A pair's hyperedges that join a mention beside its head and tail were made of another pair: a ValueError."""
+    for node, bits in given.items():
+        if bits and node.kind == "mention" and node not in ends:
+            rule = f"its pair_hyperedges must join no mention but head and tail, {shown([end.place for end in ends])}"
+            raise ValueError(f"{name}: {rule}, received {shown(node.place)}. {ANEW}.")
 
 
 def read_post_hyperedges(hypergraph: Mapping[str, Any], num_pairs: int, name: str) -> list[PostHyperedge] | None:

@@ -13,7 +13,7 @@ import numpy as np
 from .batching import EncodedPair, EncodedPost, given_incidence, visual_arrays
 from .direction import inverse_id, is_reversed
 from .encoder_rows import ImageText, PairSpans, SpecialTokens, encode_row, read_image_text, tokenized
-from .hyperedges import memberships_of, pair_nodes, read_memberships, read_post_hyperedges
+from .hyperedges import check_ends, memberships_of, pair_nodes, read_memberships, read_post_hyperedges
 from .mentions import IGNORED, add_tags, places_of_words
 from .post_slots import PairSlots, graph_arrays, post_graph
 from .posts import (
@@ -115,6 +115,8 @@ class PostEncoder:
                 phrases = select(given, "image_phrases", len(pair.image_phrases), None, of_pair)
                 pair.chosen_phrases = phrases[: self.num_image_phrases]
             groups = pair_nodes(given, objects, phrases)
+            if memberships is not None:
+                check_ends(groups[0], memberships[i], f"{of_pair}, hypergraph")
             regions = 1 + self.num_objects if self.visual_feature_size else 0
             limits = (2, self.num_text_phrases, regions, self.num_image_phrases)
             held = [group[:limit] for group, limit in zip(groups, limits)]

@@ -258,6 +258,18 @@ def test_a_wrong_node_is_named(make_processor, posts, node, message):
         make_processor()([post])
 
 
+@pytest.mark.parametrize("scope", ["pair", "post"])
+@pytest.mark.parametrize("change", [lambda pairs: pairs[::-1], lambda pairs: pairs[1:]], ids=["reversed", "fewer"])
+def test_hyperedges_of_other_pairs_are_refused(make_processor, change, scope):
+    spans = {"Ann": (0, 1), "Bob": (2, 3), "Paris": (4, 5)}
+    ends = [("Ann", "Bob"), ("Ann", "Paris"), ("Bob", "Paris")]
+    pairs = [{"head": spans[head], "tail": spans[tail]} for head, tail in ends]
+    post = with_column({"tokens": "Ann met Bob in Paris".split(), "pairs": pairs})
+    post["pairs"] = change(pairs)
+    with pytest.raises(ValueError, match=r"hypergraph.* must .*received .*hypergraph_of"):
+        make_processor(hypergraph_scope=scope)([post])
+
+
 def test_an_exported_model_takes_no_hyperedges_of_the_data(make_config, make_processor, posts):
     config = make_config()
     inputs = make_processor(config)([with_column(post) for post in posts()])

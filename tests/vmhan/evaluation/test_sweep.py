@@ -321,9 +321,14 @@ def test_weights_that_a_kill_at_the_end_left_are_deleted(place):
     assert not (run.folder / "model.safetensors").exists() and not (place / "calls.txt").exists()
 
 
-@pytest.mark.parametrize(("whole", "other"), [(True, {}), (False, {}), (True, {"num_test": 3})])
-def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(place, in_process, whole, other):
-    """Whole by the rule of training itself, which test_resuming.py tries. With metrics.json alone it is unfinished."""
+@pytest.mark.parametrize(
+    ("whole", "other", "failed"),
+    [(True, {}, False), (False, {}, False), (False, {"num_test": 3}, False), (True, {"num_test": 3}, True)],
+)
+def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(place, in_process, whole, other, failed):
+    """Whole by the rule of training itself, which test_resuming.py tries. With metrics.json alone it is unfinished.
+    Where none is, or the run failed, it starts anew, with other settings as well.
+    """
     run = small_run(place)
     write_checkpoint(run.folder / "checkpoint-7", state='{"global_step": 7}' if whole else "{")
     (run.folder / "leftover").write_text("")
@@ -331,10 +336,23 @@ def test_an_interrupted_run_goes_on_from_a_whole_checkpoint_of_its_settings(plac
     (run.folder / "model.safetensors").write_text("weights")
     recorded = {"settings": small_run(place, **other).settings()}
     (run.folder / "settings.json").write_text(json.dumps(recorded))
+    if failed:
+        (run.folder / "failed.txt").write_text("diverged")
     assert needs_work(run)
     assert do_run(run, keep_weights=False) == DONE
     goes_on = whole and not other
     assert (calls(place)[-1][-1] == "resumed") is (run.folder / "leftover").exists() is goes_on
+
+
+def test_checkpoints_of_other_settings_are_kept(place, in_process):
+    run = small_run(place)
+    write_checkpoint(run.folder / "checkpoint-7", state='{"global_step": 7}')
+    (run.folder / "settings.json").write_text(json.dumps({"settings": small_run(place, num_test=3).settings()}))
+    with pytest.raises(ValueError, match=r"checkpoints of a run of other settings \(num_test: recorded 3.*--overwrite"):
+        do_run(run, keep_weights=False)
+    assert (run.folder / "checkpoint-7" / "model.safetensors").is_file() and not (place / "calls.txt").exists()
+    assert do_run(run, keep_weights=False, overwrite=True) == DONE
+    assert not (run.folder / "checkpoint-7").exists()
 
 
 def write_checkpoint(folder, state):

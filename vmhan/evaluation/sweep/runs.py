@@ -32,11 +32,16 @@ def needs_work(run: Run) -> bool:
 
 
 def check_settings(run: Run) -> None:
-    """Raises ValueError if the folder has a finished run of other settings, or of unknown ones."""
+    """Raises ValueError if the folder has a finished run of other settings, or of unknown ones, or checkpoints of such
+    a run that was interrupted. What a failed one left is in nobody's way: its settings are what has to change.
+    """
     different = _differences(run)
-    if _is_finished(run) and different:
+    if not different:
+        return
+    is_begun = not (run.folder / FAILURE).exists() and newest_whole(run.folder) is not None
+    if held := "a finished run" if _is_finished(run) else "checkpoints of a run" if is_begun else None:
         raise ValueError(
-            f"{run.folder} has a finished run of other settings ({'; '.join(different)}). Ask for the recorded "
+            f"{run.folder} has {held} of other settings ({'; '.join(different)}). Ask for the recorded "
             "settings, choose another --results, or pass --overwrite to run it again."
         )
 
@@ -45,7 +50,7 @@ def do_run(run: Run, *, keep_weights: bool, overwrite: bool = False) -> str:
     """DONE, FAILED (the reason is in failed.txt), or BUSY: another process, of a sweep or not, writes to its folder.
     ValueError as from `check_settings`, of a run that another process has finished meanwhile.
 
-    What an interrupted run left is thrown away, unless it has a whole checkpoint of the same settings to go on from.
+    What an interrupted run left without a whole checkpoint to go on from is thrown away.
     The weights are deleted at the end, unless `keep_weights`; metrics, predictions and the rest stay.
     """
     lock = lock_inside(run.folder)
