@@ -38,6 +38,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = SHOWN
 def shown(value: Any) -> str:
     """At most `SHOWN` characters, on one line, for an error's message. It never fails."""
     try:
+        value = value.item() if isinstance(value, np.generic) else value
         text = _SHORT.repr(value[:SHOWN] if isinstance(value, (bytes, bytearray)) else value)
     except Exception:  # an object of another's may raise anything, a number may be too long
         text = f"<{type(value).__name__}>"
@@ -170,8 +171,9 @@ def _index(value: Any) -> int:
 
 
 def _place(value: Any) -> int:
-    """An index, or -1 for a place left empty."""
-    index = _index(value)
+    """An index, or -1 for a place left empty; 1.0 of an array is 1, as NumPy and torch have it beside None."""
+    whole = _python(value)
+    index = _index(int(whole) if whole is not value and isinstance(whole, float) and whole.is_integer() else value)
     if index < -1:
         raise ValueError("no place")
     return index
@@ -236,7 +238,8 @@ def _features(value: Any) -> np.ndarray:
         found = _of_torch(value)
     else:
         found = np.asarray(value if hasattr(value, "__array_interface__") else _items(value))
-    if found.ndim not in (1, 2) or found.dtype.kind not in "fiu" or _types(value) & {"bool", "Tensor"}:
+    is_number = found.dtype.kind in "fiu" or not found.size  # of none, a data set as NumPy has objects
+    if found.ndim not in (1, 2) or not is_number or _types(value) & {"bool", "Tensor"}:
         raise TypeError("no list of numbers")
     is_half = hasattr(value, "dtype") and found.dtype == np.float16
     with np.errstate(over="ignore"):  # which is said below

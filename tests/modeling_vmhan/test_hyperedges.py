@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -181,6 +182,17 @@ def incidence_of_posts(make_model, make_processor):
         return [sorted(edge.tolist() for edge in of_post if edge.any()) for of_post in codes]
 
     return incidence_of_posts
+
+
+@pytest.mark.parametrize("made_of", ["numpy", "torch"])
+@pytest.mark.parametrize("scope", ["pair", "post"])
+def test_the_column_is_read_in_every_format_of_a_data_set(make_processor, posts, made_of, scope):
+    rows = Dataset.from_list([with_column(post) for post in posts()])
+    processor = make_processor(hypergraph_scope=scope)
+    expected, found = processor(list(rows)), processor(list(rows.with_format(made_of)))
+    assert expected.keys() == found.keys()
+    for name, values in expected.items():
+        assert torch.equal(torch.as_tensor(values), torch.as_tensor(found[name])), name
 
 
 def test_edited_hyperedges_reach_the_model(make_model, make_processor, posts):

@@ -81,13 +81,14 @@ def test_every_value_can_be_shown(expression):
 def test_shown_is_what_python_writes():
     for value in ("Ann", (0, 1), [0.5, None], {"a": 1}, True, 10**60):
         assert shown(value) == repr(value)
+    assert shown(np.str_("Ann")) == "'Ann'" and shown(np.int64(1)) == "1"
     assert shown("x" * 999) != repr("x" * 999) and shown(b"x" * 10**8).startswith("b'xx")
 
 
 @pytest.mark.parametrize(
     ("kind", "values", "expected"),
     [
-        (INDEX, [1, np.int64(1), np.array(1), torch.tensor(1)], 1),
+        (INDEX, [1, np.int64(1), np.array(1), torch.tensor(1), np.array(1.0), torch.tensor(1.0)], 1),
         (SPAN, [(0, 2), [0, 2], np.array([0, 2]), torch.tensor([0, 2]), (np.int64(0), torch.tensor(2))], (0, 2)),
         (SPAN, [range(2), made("collections.deque([0, 1])"), made("pandas.Series([0, 1])")], (0, 1)),
         (BOX, [(0, 0, 5, 5.5), np.array([0, 0, 5, 5.5]), [torch.tensor(0), 0, 5, np.float16(5.5)]], [0, 0, 5, 5.5]),
