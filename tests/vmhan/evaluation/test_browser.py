@@ -133,6 +133,7 @@ def test_a_model_without_hyperedge_attention_and_other_weights_are_told(finished
         ({"change": lambda rows: rows[:-1]}, [], "--data_dir"),
         ({"change": lambda rows: [*rows, {**rows[-1], "pair": 99}]}, [], "pair 99"),
         ({"data": {"colour": "red"}}, [], "['colour']"),
+        ({"data": {"dataset": "jsonl"}}, [], "--data: run.json names no folder"),
         ({}, ["--split", "train"], "split 'train'"),
         ({}, ["--worst", "-1"], "-1"),
     ],
