@@ -1,5 +1,6 @@
 """What the pipeline says of each pair: its entities as the relation points, scores, and what explains them."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from operator import not_
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from .drawing import draw_explanation
 from .facts import allowed_labels, facts_of, possible, with_ends
 from .fonts import LEFT_TO_RIGHT
 from .needs import Need, unmet
+from .once import warn_once
 from .posts import sentence_of
 from .precision import least_score
 from .questions import Question, in_units
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWER_OPTIONS", "FINDER", "TYPE_CONSTRAINTS", "Judged", "allowed_by_types", "answer_of", "answers_of"]
 __all__ += ["NEEDS", "check_needs", "checked_options", "joined", "judged"]
+
+logger = logging.getLogger(__name__)
 
 # What the options of `answer_of` and `judged` must be.
 ANSWER_OPTIONS = {
@@ -121,10 +125,13 @@ def answer_of(
     answers = [] if of_pairs[0] is None else list(answers_of(question, *of_pairs, config, **options))
     if not question.asks_for_facts:
         return answers[0] if question.single else answers
+    answers = [with_ends(*answer, abstain_below=abstain_below) for answer in answers]
     if all_pairs:
-        return [with_ends(*answer) for answer in answers]
+        return answers
     if min_precision is not None:
         of = "posts" if question.form == "post" else "pairs"
+        if of == "posts" and not question.knows_types:
+            warn_once(logger, "min_precision: measured with mentions that the model found, and these are another's.")
         min_score = max(min_score, least_score((config.precision_table or {}).get(of), min_precision))
     rule = {"none_label": config.none_label, "functional": config.functional_relations, "min_score": min_score}
     return facts_of(answers, **rule)

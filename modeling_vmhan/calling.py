@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset, Subset
 from transformers import Pipeline
 
-from .questions import PASSED, QUESTION_KEYS, passed_on
+from .questions import PASSED, QUESTION_KEYS, passed_on, without_pandas
 from .values import reworded
 
 
@@ -53,7 +53,7 @@ def question_of(inputs: Any, given: Mapping[str, Any]) -> Any:
     """What is asked by `inputs` and by keywords, which are the keys of one post, or complete it; lists of texts and of
     images are one post each.
     """
-    inputs = _without_pandas(inputs)
+    inputs = without_pandas(inputs)
     if inputs is None and not given:
         raise ValueError("a question must be a dict, received nothing: give a post, or text=... and perhaps image=...")
     if inputs is None and isinstance(given.get("text"), (list, tuple)):
@@ -76,18 +76,6 @@ def question_of(inputs: Any, given: Mapping[str, Any]) -> Any:
             raise ValueError(f"image must be {rule}, received {len(images)} for {len(inputs)} inputs.")
         return [{"text": text, "image": image} for text, image in zip(inputs, images)]
     raise ValueError(f"{sorted(given)} must stand in the posts, where several are asked, received them as arguments.")
-
-
-def _without_pandas(inputs: Any) -> Any:
-    """Rows of a DataFrame as dicts, one of its rows as a dict, the values of another Series as a list: `[]` of pandas
-    goes by labels, and iterating it gives names of columns, or values without them. What is missing is None.
-    """
-    if not hasattr(inputs, "iloc"):
-        return inputs
-    inputs = inputs.astype(object).where(inputs.notna(), None)
-    if inputs.ndim == 2:
-        return inputs.to_dict("records")
-    return inputs.to_dict() if {"text", "tokens"} & set(inputs.index) else inputs.tolist()
 
 
 def as_inputs(inputs: Any) -> Any:

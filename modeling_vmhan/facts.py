@@ -59,17 +59,13 @@ def possible(probabilities: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return np.where(total > 0, kept / np.maximum(total, np.finfo(kept.dtype).tiny), probabilities)
 
 
-def facts_of(
-    answers: Iterable[tuple[Fact, Mention, Mention]], *, none_label: str, functional: Collection[str], min_score: float
-) -> list[Fact]:
-    """The facts among the answers (answer, head, tail), best score first, each of at least `min_score`.
+def facts_of(answers: Iterable[Fact], *, none_label: str, functional: Collection[str], min_score: float) -> list[Fact]:
+    """The facts among the answers that `with_ends` made, best score first, each of at least `min_score`.
 
-    A fact's score is its relation's probability times those of its mentions. What several pairs say (the same words
-    and relation) is said once; so is what two mentions are to each other, where both directions were asked; and of a
-    functional relation a head has one tail. Each time the best score stays.
+    What several pairs say (the same words and relation) is said once; so is what two mentions are to each other, where
+    both directions were asked; and of a functional relation a head has one tail. Each time the best score stays.
     """
-    facts = [with_ends(*of_pair) for of_pair in answers]
-    facts = [fact for fact in facts if fact["relation"] not in (None, none_label) and fact["score"] >= min_score]
+    facts = [fact for fact in answers if fact["relation"] not in (None, none_label) and fact["score"] >= min_score]
     said, kept = set(), []
     for fact in sorted(facts, key=lambda fact: -fact["score"]):
         head, tail = (folded(fact[role]) for role in ("head", "tail"))
@@ -81,9 +77,12 @@ def facts_of(
     return kept
 
 
-def with_ends(answer: Fact, head: Mention, tail: Mention) -> Fact:
-    """The answer with the spans (in the question's units) and types of its mentions, its score times theirs."""
+def with_ends(answer: Fact, head: Mention, tail: Mention, *, abstain_below: float = 0.0) -> Fact:
+    """The answer with the spans (in the question's units) and types of its mentions, and the score of a fact: its
+    relation's probability times those of its mentions, below which `abstain_below` takes the relation away.
+    """
+    score = answer["score"] * head.score * tail.score
     places = {"head_span": (head.start, head.end), "tail_span": (tail.start, tail.end)}
-    return {**answer, **places, "head_type": head.type, "tail_type": tail.type} | {
-        "score": answer["score"] * head.score * tail.score
-    }
+    fact = {**answer, **places, "head_type": head.type, "tail_type": tail.type, "score": score}
+    fact["uncertainty"] = {**answer["uncertainty"], "least_confidence": 1 - score}
+    return fact if score >= abstain_below else {**fact, "relation": None, "abstained": True}

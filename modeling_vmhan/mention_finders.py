@@ -43,14 +43,19 @@ def token_classification_finder(model: "str | transformers.Pipeline", **options:
     import transformers  # late, as it takes long, and torch: other finders do without
     from transformers.tokenization_utils_base import LARGE_INTEGER
 
+    from .text_encoding import num_positions
+
     pipe = model if isinstance(model, transformers.Pipeline) else transformers.pipeline("ner", model=model, **options)
     if not pipe.tokenizer.is_fast:
         raise ValueError(
             f"mentions: expected a model with a fast tokenizer, which tells where tokens stand in the text, received "
             f"{pipe.model.name_or_path!r} with {type(pipe.tokenizer).__name__}."
         )
-    longest, asked = pipe.tokenizer.model_max_length, {"aggregation_strategy": "simple"}
+    config = pipe.model.config
+    positions = num_positions(config) or getattr(config, "max_position_embeddings", None) or LARGE_INTEGER
+    longest, asked = min(pipe.tokenizer.model_max_length, positions), {"aggregation_strategy": "simple"}
     if longest < LARGE_INTEGER:
+        pipe.tokenizer.model_max_length = longest  # many are saved without it
         asked["stride"] = longest // 4  # longer texts are read in windows, which overlap by so much
 
     def find(text: str) -> list[Mention]:

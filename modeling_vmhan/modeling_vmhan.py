@@ -323,6 +323,11 @@ class VMHANForRelationClassification(VMHANPreTrainedModel):
             file.writelines(f"{line}\n" for line in REQUIREMENTS)
         super().save_pretrained(save_directory, **kwargs)
 
+    def _get_files_timestamps(self, working_dir: str | os.PathLike) -> dict[str, float]:
+        """Without requirements.txt: push_to_hub uploads what has changed since, and this file is written before."""
+        times = super()._get_files_timestamps(working_dir)
+        return {name: time for name, time in times.items() if name != "requirements.txt"}
+
     def _losses(self, logits: Tensor, labels: Tensor, output: VMHANModelOutput) -> dict[str, Tensor]:
         """The terms of equations 9 to 12, in float32, and of the types."""
         config, mean, variance, mask = self.config, output.node_mean, output.node_variance, output.node_mask

@@ -148,9 +148,11 @@ class MultimodalRelationClassificationPipeline(CallingPipeline):
     def find_mentions(self, post: Any, **limits) -> list[Mention]:
         """The mentions, in its units and in text order, that are given with one post or else found in it.
 
+        limits: options of `__call__`, of which those for images and `mentions` count here; by default the pipeline's.
         A post that has pairs itself, or head and tail, is a ValueError.
         """
-        inputs = self.preprocess(post, **limits)
+        of_call, *_ = self._sanitize_parameters(**limits)
+        inputs = self.preprocess(post, **{**self._preprocess_params, **of_call})
         if not inputs["question"].asks_for_facts:
             raise ValueError("find_mentions expects a raw post or one with mentions, received one with its own pairs.")
         with torch.no_grad():

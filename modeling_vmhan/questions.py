@@ -28,6 +28,7 @@ __all__ += [
     "read_question",
     "with_mentions",
     "with_pairs",
+    "without_pandas",
 ]
 
 # Keys that a question about one pair has itself; a question about several has them in each of its pairs.
@@ -114,6 +115,18 @@ def passed_on(question: Mapping[str, Any] | str, *, with_post: bool = False) -> 
         passed |= {key: post[key] for key in ("text", "tokens") if post.get(key) is not None}
         passed["image"] = post.get("image")
     return post, passed
+
+
+def without_pandas(inputs: Any) -> Any:
+    """Rows of a DataFrame as dicts, one of its rows as a dict, the values of another Series as a list: `[]` of pandas
+    goes by labels, and iterating it gives names of columns, or values without them. What is missing is None.
+    """
+    if not hasattr(inputs, "iloc"):
+        return inputs
+    inputs = inputs.astype(object).where(inputs.notna(), None)
+    if inputs.ndim == 2:
+        return inputs.to_dict("records")
+    return inputs.to_dict() if {"text", "tokens"} & set(inputs.index) else inputs.tolist()
 
 
 def _as_dict(question: Mapping[str, Any] | str) -> dict[str, Any]:

@@ -61,6 +61,12 @@ by_name, by_tag = pipeline(model=repo_id, **trusted), pipeline(tag, model=repo_i
 answer["tag"], answer["same"] = tag, by_name(question) == by_tag(question)
 print(json.dumps(answer))
 """
+SAVE = """
+import sys
+from transformers import pipeline
+pipe = pipeline(model=sys.argv[1], trust_remote_code=True)
+pipe.save_pretrained(sys.argv[2], push_to_hub=True, repo_id="ann/saved")
+"""
 READER = """
 import json, sys
 from datasets import load_dataset
@@ -165,6 +171,13 @@ def test_publishing_again_changes_nothing_unless_predictions_are_asked_for_too(p
     assert client(PUBLISH, folder, "ann/tiny").stdout.strip().endswith(f"/ann/tiny/commit/{head}")
     assert published.head == head and (folder / "README.md").read_bytes() == published.files["README.md"]
     assert {*publishable_files(folder, predictions=True)} == {*published.files, "predictions.jsonl"}
+
+
+def test_what_a_pipeline_saves_and_pushes_is_complete(hub, client, folder, tmp_path):
+    done = client(SAVE, folder, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert set(hub.repos["model", "ann/saved"].files) >= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "requirements.txt").is_file()
 
 
 def test_weights_of_an_earlier_push_do_not_stay(hub, client, folder):

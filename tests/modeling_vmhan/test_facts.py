@@ -8,7 +8,7 @@ import torch
 from tiny import ALL_MODES, close
 
 from modeling_vmhan import MultimodalRelationClassificationPipeline, facts
-from modeling_vmhan.facts import allowed_labels, facts_of, pairs_of_mentions, possible
+from modeling_vmhan.facts import allowed_labels, facts_of, pairs_of_mentions, possible, with_ends
 from modeling_vmhan.mentions import Mention
 
 
@@ -58,8 +58,8 @@ def test_what_is_impossible_leaves_its_probability_to_the_others():
 def answer(head, relation, tail, score, head_span=None, tail_span=None):
     spans = {name: span or (ord(word[0]), ord(word[0]) + 1) for name, word, span in
              (("head", head, head_span), ("tail", tail, tail_span))}  # fmt: skip
-    given = {"head": head, "relation": relation, "tail": tail, "score": score}
-    return given, Mention(*spans["head"], "per", 1.0), Mention(*spans["tail"], None, 0.5)
+    given = {"head": head, "relation": relation, "tail": tail, "score": score, "uncertainty": {}}
+    return with_ends(given, Mention(*spans["head"], "per", 1.0), Mention(*spans["tail"], None, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,28 @@ def test_what_a_finder_may_return(make_pipe):
     """A Mention of any copy of this package, which is a tuple, in any iterable."""
     facts = make_pipe("None")("ann met bob", mentions=lambda text: iter([(0, 3), (8, 11, "per", 0.5)]), all_pairs=True)
     assert [(fact["head_span"], fact["tail_span"]) for fact in facts] == [((0, 3), (8, 11)), ((8, 11), (0, 3))]
+
+
+@pytest.mark.parametrize("options", [{"all_pairs": True}, {}])
+def test_a_fact_abstains_by_its_own_score(make_pipe, options):
+    """The probability of its relation, nearly 1 here, times those of its mentions."""
+    pipe = make_pipe("/per/per/peer", order_blind=True)
+    finder = lambda text: [(0, 3, "per", 0.6), (8, 11, "per", 0.6)]  # noqa: E731
+    (fact,) = pipe("ann met bob", mentions=finder, abstain_below=0.3, **options)
+    assert fact["score"] == pytest.approx(0.36, abs=0.01) and fact["relation"] and not fact["abstained"]
+    assert fact["uncertainty"]["least_confidence"] == pytest.approx(1 - fact["score"])
+    found = pipe("ann met bob", mentions=finder, abstain_below=0.4, **options)
+    assert [(of["relation"], of["abstained"]) for of in found] == [(None, True)] * len(options)
+
+
+def test_options_of_the_pipeline_count_where_mentions_are_asked_for(make_pipe):
+    own = make_pipe("None")
+    finder = lambda text: [(8, 11)]  # noqa: E731
+    pipe = MultimodalRelationClassificationPipeline(own.model, own.processor, device="cpu", mentions=finder)
+    assert [mention[:2] for mention in pipe.find_mentions("ann met bob")] == [(8, 11)]
+    assert [mention[:2] for mention in pipe.find_mentions("ann met bob", mentions=lambda text: [(0, 3)])] == [(0, 3)]
+    with pytest.raises(ValueError, match="mentions must be .*received int: 3"):
+        pipe.find_mentions("ann met bob", mentions=3)
 
 
 def test_types_constrain_no_pair_that_was_named(make_pipe):

@@ -37,7 +37,9 @@ def load_run_posts(
     given = {name: value for name, value in data.items() if name not in without}
     given |= {name: value for name, value in local.items() if value is not None}
     if given.get("dataset") == "jsonl" and not given.keys() & {"data", "data_dir"}:
-        raise ValueError("--data: run.json names no folder of the machine, so give the run's own posts as the run was.")
+        raise ValueError(
+            "--data: run.json names no folder of the machine, so give the run's own posts as the run was."
+        )
     run_args = RunArguments(output_dir="unused", do_train=False, use_cpu=True)
     splits = load_posts(DataArguments(**given), run_args, "either")
     split = rows[0]["split"]

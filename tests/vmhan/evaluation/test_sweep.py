@@ -348,7 +348,9 @@ def test_checkpoints_of_other_settings_are_kept(place, in_process):
     run = small_run(place)
     write_checkpoint(run.folder / "checkpoint-7", state='{"global_step": 7}')
     (run.folder / "settings.json").write_text(json.dumps({"settings": small_run(place, num_test=3).settings()}))
-    with pytest.raises(ValueError, match=r"checkpoints of a run of other settings \(num_test: recorded 3.*--overwrite"):
+    with pytest.raises(
+        ValueError, match=r"checkpoints of a run of other settings \(num_test: recorded 3.*--overwrite"
+    ):
         do_run(run, keep_weights=False)
     assert (run.folder / "checkpoint-7" / "model.safetensors").is_file() and not (place / "calls.txt").exists()
     assert do_run(run, keep_weights=False, overwrite=True) == DONE

@@ -5,8 +5,10 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import transformers
+from datasets import Dataset
 from paths import ROOT
 
 from vmhan import cli
@@ -200,6 +202,22 @@ def test_a_finder_names_the_mentions_of_raw_posts(folders):
     found = OnnxRelationClassifier(folders / "onnx--int8", num_threads=1)(text, **options)
     expected = transformers.pipeline(model=str(folders / "model"), device="cpu")(text, **options)
     assert close(found, expected) and len(found) == 3
+
+
+def test_posts_come_as_the_pipeline_takes_them(folders):
+    classify = OnnxRelationClassifier(folders / "onnx--int8", num_threads=1)
+    posts = [{"text": "Ann met Bob", "head": head, "tail": tail} for head, tail in (("Ann", "Bob"), ("Bob", "Ann"))]
+    expected = classify(posts, batch_size=1)
+    frame = pd.DataFrame(posts, index=[7, 7])
+    for given in (posts, tuple(posts), iter(posts), frame, Dataset.from_list(posts)):
+        assert classify(given, batch_size=1) == expected
+    assert classify(frame.iloc[0]) == expected[0] and classify([]) == classify(iter([])) == []
+    with pytest.raises(ValueError, match="input 1: .*Zoe"):
+        classify([posts[0], {**posts[1], "head": "Zoe"}], batch_size=1)
+    with pytest.raises(ValueError, match="received int: 7"):
+        classify(7)
+    with pytest.raises(ValueError, match="mentions must be a function.*find_mention_finder.*received str"):
+        classify("Ann met Bob", mentions="dslim/bert-base-NER")
 
 
 def test_an_export_of_before_is_named(folders, tmp_path):

@@ -222,6 +222,7 @@ def pictures_server(picture):
         (b"{", 400, "JSON"),
         (b'"' + b"a" * MOST_BYTES + b'"', 413, str(MOST_BYTES)),
         ({**POST, "head": "Eve"}, 422, "Eve"),
+        ({**POST, "head": "Eve", "user": "zoe"}, 422, "Eve"),  # whose answer has a further key, of what is passed on
         ({"inputs": POST, "parameters": {"top_k": 0}}, 422, "top_k"),
         ({**POST, "image": base64.b64encode(png(200, 100)).decode()}, 422, "200 x 100"),
         ({**POST, "image": "/etc/passwd"}, 422, "/etc/passwd"),

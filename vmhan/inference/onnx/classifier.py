@@ -1,8 +1,9 @@
 """Answer posts with a folder that vmhan export wrote, through onnxruntime, without torch and transformers."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from modeling_vmhan.answers import (
     ANSWER_OPTIONS,
-    FINDER,
     TYPE_CONSTRAINTS,
     Judged,
     answer_of,
@@ -21,8 +21,8 @@ from modeling_vmhan.answers import (
 )
 from modeling_vmhan.asking import encode_question, is_for_several_passes, passes_of
 from modeling_vmhan.batching import EncodedPost, of_like_length
-from modeling_vmhan.questions import PASSED, Question, passed_on, read_question
-from modeling_vmhan.values import read_value, reworded
+from modeling_vmhan.questions import PASSED, Question, passed_on, read_question, without_pandas
+from modeling_vmhan.values import Kind, read_value, reworded
 from vmhan.inference.onnx.encoder import PlainEncoder, answer_config
 from vmhan.inference.onnx.inputs import filled_inputs
 from vmhan.inference.onnx.runtime import onnx_session, run_session
@@ -34,7 +34,16 @@ EXPORT_FILE = "export.json"
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model_int8.onnx"
 TOKENIZER_FILE = "tokenizer.json"
-OPTIONS = {**ANSWER_OPTIONS, "type_constraints": TYPE_CONSTRAINTS, "mentions": FINDER}
+
+
+def _function(value: Any) -> Callable[[str], Any]:
+    if not callable(value):
+        raise TypeError("no function")
+    return value
+
+
+FUNCTION = Kind("a function of a text, such as vmhan.inference.mention_finders.find_mention_finder(NAME)", _function)
+OPTIONS = {**ANSWER_OPTIONS, "type_constraints": TYPE_CONSTRAINTS, "mentions": FUNCTION}
 REFUSED = {  # options of the pipeline
     "num_samples": "draws samples of the node Gaussians",
     "seed": "draws samples of the node Gaussians",
@@ -80,7 +89,7 @@ class OnnxRelationClassifier:
         self.defaults = self._read_options(options)
 
     def __call__(self, posts: Any, *, batch_size: int | None = None, **options: Any) -> Any:
-        """Answer a post or a list of posts, `batch_size` (None: all) in a batch, as the pipeline does.
+        """Answer a post or several, `batch_size` (None: all) in a batch, as the pipeline does; several give a list.
 
         options: mentions (a function), top_k, abstain_below, type_constraints, min_score, min_precision and all_pairs,
         as there. Posts name their pairs or mentions, unless `mentions` finds these, and have features where the model
@@ -89,12 +98,13 @@ class OnnxRelationClassifier:
         """
         read = {**self.defaults, **self._read_options(options)}
         check_needs(self.defaults, options)
-        if isinstance(posts, (Mapping, str)):
+        posts = without_pandas(posts)
+        if isinstance(posts, (Mapping, str)) or not isinstance(posts, Iterable):
             return self._answers([posts], [""], **read)[0]
-        answers, size = [], batch_size or len(posts)
-        for first in range(0, len(posts), size):
-            numbers = range(first, min(first + size, len(posts)))
-            answers += self._answers(posts[first : first + size], [f"input {i}: " for i in numbers], **read)
+        answers, rest = [], iter(posts)
+        while batch := list(islice(rest, batch_size or None)):
+            places = [f"input {i}: " for i in range(len(answers), len(answers) + len(batch))]
+            answers += self._answers(batch, places, **read)
         return answers
 
     def _read_options(self, options: Mapping[str, Any]) -> dict[str, Any]:

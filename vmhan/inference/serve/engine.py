@@ -67,7 +67,7 @@ class Answering:
             status, content = 200, await self._answers(await read_request(request, self.settings.limits))
         except Refused as refused:
             status, content = refused.status, {"error": str(refused)}
-        if isinstance(content, dict) and set(content) == {"error", "index", "id"}:
+        if isinstance(content, dict) and {"error", "index", "id"} <= set(content):
             status = 422
         return Response(json.dumps(content), status_code=status, media_type="application/json")
 
