@@ -15,7 +15,8 @@ from .values import NODE_KINDS, shown
 
 __all__ = [
     "MEMBERSHIP_OF", "PAIR_FAMILIES", "POST_FAMILIES", "ROLES", "Node", "PostHyperedge", "check_ends",
-    "hypergraph_of", "memberships_of", "pair_nodes", "post_hyperedges_of", "post_nodes_of", "read_memberships", "read_post_hyperedges",
+    "hypergraph_of", "memberships_of", "pair_nodes", "post_hyperedges_of", "post_nodes_of", "read_memberships",
+    "read_post_hyperedges",
 ]  # fmt: skip
 
 PAIR_FAMILIES = ("global", "textual", "visual", "head-visual", "tail-visual")  # the columns of the given incidence
