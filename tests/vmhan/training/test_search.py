@@ -6,6 +6,9 @@ import sys
 import pytest
 import yaml
 from datasets import DatasetDict
+from optuna.trial import FixedTrial
+from transformers import SchedulerType
+from transformers.trainer_utils import HPSearchBackend
 
 from vmhan.training import search as search_module
 from vmhan.training.arguments import parse_arguments
@@ -44,6 +47,8 @@ def posts_are(monkeypatch):
         ({"num_train": [1]}, "'num_train'"),  # of the data
         ({"learning_rate": 0.1}, "learning_rate .* 0.1"),
         ({"learning_rate": [0.1, 0.1]}, r"learning_rate .*\[0.1, 0.1\]"),
+        ({"learning_rate": [0.0001, "1e-4"]}, r"learning_rate .*\[0.0001, '1e-4'\]"),
+        ({"num_layers": [1, 2.5]}, "space.yaml: .*num_layers.*'2.5'"),
     ],
 )
 def test_a_wrong_space_is_an_error(tmp_path, space, message):
@@ -90,11 +95,39 @@ def test_a_trial_that_diverges_is_pruned_and_the_others_go_on(flags, tmp_path):
         main([flags[0], "--output_dir", str(tmp_path / "other"), *flags[3:]])
 
 
+@pytest.mark.parametrize("field", ["num_text_phrases", "max_length"])
+def test_another_space_is_searched_anew(flags, tmp_path, field):
+    (tmp_path / "space.yaml").write_text("num_text_phrases: [0]")
+    first = main(flags)["trials"]
+    (tmp_path / "space.yaml").write_text(f"{field}: [99]")
+    found = main(flags)
+    assert [trial["fields"] for trial in found["trials"]] == [{field: 99}] == [found["best"]["fields"]]
+    (tmp_path / "space.yaml").write_text("num_text_phrases: [0]")
+    assert main(flags)["trials"] == first
+
+
+def test_a_trial_has_the_values_that_a_config_of_the_same_words_gives(flags, tmp_path):
+    words = {"warmup_steps": "[0.06, 0.1]", "head_learning_rate": "[1e-4, null]", "kl_loss_weight": "[1e-3, 0]"}
+    words |= {"lr_scheduler_type": "[cosine, linear]", "fit_none_bias": "[true, false]"}
+    (tmp_path / "space.yaml").write_text("".join(f"{name}: {values}\n" for name, values in words.items()))
+    space = read_space(tmp_path / "space.yaml")
+    trials = search_module._Trials(space, *parse_arguments(flags[:-2]))
+    trials.trainer.hp_search_backend, trials.trainer.hp_space = HPSearchBackend.OPTUNA, trials.training_fields
+    tried = []
+    for point in zip(*space.values(), strict=True):
+        trial = FixedTrial(dict(zip(space, point, strict=True)))
+        trials.trainer._hp_search_setup(trial)
+        values = trials.model(trial).config.to_dict() | vars(trials.trainer.args)
+        tried.append([values[name] for name in space])
+    assert tried == [[0.06, 1e-4, 1e-3, SchedulerType.COSINE, True], [0.1, None, 0, SchedulerType.LINEAR, False]]
+    assert isinstance(trials.trainer.args.lr_scheduler_type, SchedulerType)
+
+
 def test_trials_of_other_settings_are_not_mixed(flags):
     settings = search_module._entries([*flags, "--hub_token", "hf_secret", "--learning_rate", "1e-3"])
     assert settings["visual"] == "none" and not {"output_dir", "space", "hub_token"} & set(settings)
     same, others = {"learning_rate": 0.001, "cache_dir": "x"}, [{"num_train_epochs": "5"}, {"warmup_steps": "7"}]
-    names = [search_module._study_name(settings | changed) for changed in ({}, same, *others)]
+    names = [search_module._study_name(settings | changed, SPACE) for changed in ({}, same, *others)]
     assert names[0] == names[1] and len(set(names)) == 3
 
 
