@@ -1,4 +1,4 @@
-"""`vmhan search CONFIG --space SPACE --n_trials 5 [--flag value ...]`: grid search on the validation split.
+"""`vmhan search [CONFIG] --space SPACE --n_trials 5 [--flag value ...]`: grid search on the validation split.
 
 The space is a YAML file of fields, each with the list of values to try; a trial is one point of their grid, drawn by
 the run's seed. Trials are kept in search.db: a killed search of the same settings and space goes on with the point it
@@ -32,6 +32,7 @@ from vmhan.training.building.models import build_model
 from vmhan.training.command import make_trainer, only_here, set_up_logging
 from vmhan.training.flags import to_entries
 from vmhan.training.loop.trainer import DivergedError
+from vmhan.training.own_data import own_data, settle_pictures
 from vmhan.training.posts.data import load_posts, make_collator, with_lengths
 
 
@@ -39,7 +40,7 @@ __all__ = ["main", "read_space"]
 
 logger = logging.getLogger(__name__)
 
-USAGE = "vmhan search CONFIG --space SPACE [--n_trials 5] [--flag value ...]"
+USAGE = "vmhan search [CONFIG] --space SPACE [--n_trials 5] [--flag value ...]"
 UNIMPORTANT = ("cache_dir", "disable_tqdm")  # a trial's score does not depend on these
 OWN = {
     "--space": {"default": "search_space", "help": "YAML file of fields, each with the list of values to try."},
@@ -54,24 +55,33 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     ValueError: no Optuna; a space that does not fit; several processes; no validation split.
     """
     argv = sys.argv[1:] if argv is None else argv
+    posts = own_data(argv)
+    argv = [*posts.flags, *argv] if posts else argv
     model_args, data_args, run_args, own = parse_arguments(argv, usage=USAGE, also=OWN)
     try:
         import optuna  # noqa: F401
     except ImportError as error:
         raise ValueError("vmhan search needs Optuna: pip install 'vmhan[search]'") from error
     set_up_logging(run_args)
-    data_args.may_save_vision = False  # no trial is kept
+    if posts is not None:
+        settle_pictures(posts, model_args, data_args)
+    if data_args.may_save_vision and data_args.visual == "pixels":  # nobody asked, and no trial is kept
+        data_args.visual = "features"
+    data_args.may_save_vision = False
     set_seed(run_args.seed)
     if run_args.world_size > 1:
         raise ValueError(f"vmhan search runs in one process, received {run_args.world_size}.")
     space = read_space(own.space)
     n_trials = min(own.n_trials, math.prod(map(len, space.values())))
+    entries = _entries(argv)
+    if data_args.features is None:
+        entries.pop("features", None)
     with only_here(run_args):
-        return _search(argv, space, n_trials, model_args, data_args, run_args)
+        return _search(entries, space, n_trials, model_args, data_args, run_args)
 
 
 def _search(
-    argv: Sequence[str],
+    entries: Mapping[str, Any],
     space: dict[str, list],
     n_trials: int,
     model_args: ModelArguments,
@@ -91,13 +101,13 @@ def _search(
         "direction": "maximize",
         "storage": f"sqlite:///{output_dir / 'search.db'}",
         "load_if_exists": True,
-        "study_name": _study_name(_entries(argv), space),
+        "study_name": _study_name(entries, space),
         "sampler": optuna.samplers.GridSampler(space, seed=run_args.seed),
         "pruner": optuna.pruners.NopPruner(),  # a trial cut short would have no value
     }
     study = optuna.create_study(**options)
     _try_points(study, trials, n_trials, options)
-    return _write(study, argv, run_args.seed, output_dir)
+    return _write(study, entries, run_args.seed, output_dir)
 
 
 def _try_points(study, trials: "_Trials", n_trials: int, options: Mapping[str, Any]) -> None:
@@ -132,7 +142,7 @@ class _Trials:
 
     def __init__(self, space: dict[str, list], model_args, data_args, run_args):
         self._space, self._model_args, self._data_args, self._best = space, model_args, data_args, -math.inf
-        self._posts = load_posts(data_args, run_args)
+        self._posts = load_posts(data_args, run_args, model_args.reads)
         self._posts.pop("test", None)
         if "validation" not in self._posts:
             raise ValueError(f"vmhan search needs a validation split, received only {list(self._posts)}.")
@@ -217,7 +227,7 @@ def _study_name(entries: Mapping[str, Any], space: Mapping[str, list]) -> str:
     return hashlib.sha256(json.dumps([compared, space], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _write(study, argv: Sequence[str], seed: int, output_dir: Path) -> dict[str, Any]:
+def _write(study, entries: Mapping[str, Any], seed: int, output_dir: Path) -> dict[str, Any]:
     found = {
         "seed": seed,
         "metric": "best validation F1 of the trial's evaluations",
@@ -227,7 +237,7 @@ def _write(study, argv: Sequence[str], seed: int, output_dir: Path) -> dict[str,
     write_json(output_dir / "search.json", found)
     best, score = study.best_params, study.best_value
     words = f"# Trial {study.best_trial.number} of search.json: validation F1 {score:.4f}.\n"
-    write_text(output_dir / "best.yaml", words + yaml.safe_dump(_entries(argv) | best, sort_keys=False))
+    write_text(output_dir / "best.yaml", words + yaml.safe_dump({**entries, **best}, sort_keys=False))
     logger.info("best of %d trials: validation F1 %.4f with %s", len(found["trials"]), score, best)
     return found
 

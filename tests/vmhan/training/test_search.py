@@ -7,9 +7,11 @@ import pytest
 import yaml
 from datasets import DatasetDict
 from optuna.trial import FixedTrial
+from own_posts import write_posts
 from transformers import SchedulerType
 from transformers.trainer_utils import HPSearchBackend
 
+from vmhan.training import own_data
 from vmhan.training import search as search_module
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.loop import averaging
@@ -121,6 +123,56 @@ def test_a_trial_has_the_values_that_a_config_of_the_same_words_gives(flags, tmp
         tried.append([values[name] for name in space])
     assert tried == [[0.06, 1e-4, 1e-3, SchedulerType.COSINE, True], [0.1, None, 0, SchedulerType.LINEAR, False]]
     assert isinstance(trials.trainer.args.lr_scheduler_type, SchedulerType)
+
+
+@pytest.fixture
+def own_flags(workplace, flags, tmp_path):
+    """Of a search on 24 posts of one's own, whose images are in pictures/."""
+    write_posts(tmp_path, 24, size=16)
+    own = ["--text_encoder", str(workplace / "encoder"), "--num_train_epochs", "1", "--use_cpu", "true"]
+    own += ["--data", str(tmp_path / "my_posts.jsonl"), "--images", str(tmp_path / "pictures")]
+    return [*own, "--cache_dir", str(tmp_path / "cache"), *flags[1:3], *flags[-2:]]
+
+
+CLIP = "transformers:openai/clip-vit-base-patch32"  # of own_data_small
+
+
+@pytest.mark.parametrize(
+    ("config", "features", "has_images", "can_be_had", "used", "visual"),
+    [
+        ([], [], True, True, CLIP, "features"),
+        (["own_data_small"], [], True, True, CLIP, "features"),
+        ([], [], True, False, None, None),
+        ([], [], False, True, None, None),
+        (["own_data_small"], [], False, True, None, None),
+        (["own_data_small"], ["--features", "vgg16:random:0"], True, False, "vgg16:random:0", "features"),
+        (["own_data_small"], ["--features", "vgg16:random:0"], False, True, "vgg16:random:0", None),  # an error later
+    ],
+)
+def test_own_posts_are_read_as_by_train(
+    own_flags, tmp_path, monkeypatch, config, features, has_images, can_be_had, used, visual
+):
+    if not has_images:
+        without_images(tmp_path / "my_posts.jsonl")
+    monkeypatch.setattr(own_data, "_why_not_had", lambda name: None if can_be_had else "it cannot be had")
+    monkeypatch.setattr(search_module, "_search", lambda *arguments: arguments)
+    entries, _, _, model_args, data_args, run_args = main([*config, *own_flags, *features])
+    assert (data_args.features, data_args.visual, entries.get("features")) == (used, visual, used)
+    assert model_args.mentions and run_args.learning_rate == 0.0002 == float(entries["learning_rate"])
+
+
+def test_own_posts_of_text_alone_are_searched_and_best_yaml_trains_on_them(own_flags, tmp_path):
+    without_images(tmp_path / "my_posts.jsonl")
+    (tmp_path / "space.yaml").write_text("classifier_dropout: [0.5]")
+    assert main(["own_data_small", *own_flags])["best"]["fields"] == {"classifier_dropout": 0.5}
+    best = [str(tmp_path / "out" / "best.yaml"), "--output_dir", "x"]
+    model_args, data_args, _ = parse_arguments(best)
+    assert model_args.mentions and model_args.classifier_dropout == 0.5 and data_args.features is None
+
+
+def without_images(file):
+    posts = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**post, "image": None}) + "\n" for post in posts))
 
 
 def test_trials_of_other_settings_are_not_mixed(flags):
