@@ -96,13 +96,13 @@ def _rows_of(posts: datasets.Dataset | datasets.IterableDataset) -> Iterator[dic
     posts = posts.select_columns([name for name in posts.column_names if name in ("pairs", *COLUMNS)])
     if isinstance(posts.features.get("image"), datasets.Image):
         posts = posts.cast_column("image", datasets.Image(decode=False))
-    pairs = posts.features.get("pairs")
-    if isinstance(pairs, dict):
+    declared = posts.features.get("pairs")
+    if isinstance(declared, dict):
         raise ValueError(
-            f"posts: expected pairs of the type datasets.List({{...}}), received {shown(pairs)}, which "
+            f"posts: expected pairs of the type datasets.List({{...}}), received {shown(declared)}, which "
             "datasets.Sequence({...}) makes: a list of each field."
         )
-    of_pair = posts.features if pairs is None else getattr(pairs, "feature", None)
+    of_pair = posts.features if declared is None else getattr(declared, "feature", None)
     relation = of_pair.get("relation") if isinstance(of_pair, dict) else None
     for row in posts:
         pairs = row.get("pairs", [row]) if isinstance(relation, datasets.ClassLabel) else None
