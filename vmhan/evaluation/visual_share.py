@@ -26,7 +26,8 @@ from vmhan.evaluation.run_posts import LOCAL, load_run_posts
 from vmhan.scoring.predictions import Predictions, read_predictions
 from vmhan.scoring.scorer import score
 from vmhan.scoring.systems import read_if_there
-from vmhan.training.posts.data import FEATURE_COLUMNS, make_collator
+from vmhan.training.posts.data import make_collator
+from vmhan.training.posts.mapped_features import with_mapped_features
 from vmhan.training.posts.visual_dropout import check_share, kept_nodes, visual_nodes
 
 
@@ -119,10 +120,7 @@ def _prepare(folder: Path, predictions: Predictions, batch_size: int, seed: int,
         )
     run = read_if_there(folder / RUN_FILE)
     posts = load_run_posts(run["data"], predictions.rows, local=local, without=["visual_share"])
-    posts = posts.remove_columns([name for name in ("image",) if name in posts.column_names])
-    vectors = [name for name in FEATURE_COLUMNS if name in posts.column_names]
-    if vectors:
-        posts = posts.with_format("numpy", columns=vectors, output_all_columns=True)
+    posts = with_mapped_features(posts.remove_columns([name for name in ("image",) if name in posts.column_names]))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval().to(device)
     processor, rule = VMHANProcessor.from_pretrained(folder), DecisionRule.of(model.config)

@@ -87,18 +87,29 @@ def _listed(value: Any) -> Any:
 
 
 def _rows_of(posts: datasets.Dataset | datasets.IterableDataset) -> Iterator[dict[str, Any]]:
-    """The rows as people write them: of known columns, where they are known, and relations by name."""
+    """The rows as people write them: of known columns, where they are known, and relations by name. A label that is
+    missing is None: `read_rows` names its row.
+    """
     if posts.features is None:
         yield from posts
         return
     posts = posts.select_columns([name for name in posts.column_names if name in ("pairs", *COLUMNS)])
     if isinstance(posts.features.get("image"), datasets.Image):
         posts = posts.cast_column("image", datasets.Image(decode=False))
-    of_pair = posts.features["pairs"].feature if "pairs" in posts.features else posts.features
-    relation = of_pair.get("relation")
+    declared = posts.features.get("pairs")
+    if isinstance(declared, dict):
+        raise ValueError(
+            f"posts: expected pairs of the type datasets.List({{...}}), received {shown(declared)}, which "
+            "datasets.Sequence({...}) makes: a list of each field."
+        )
+    of_pair = posts.features if declared is None else getattr(declared, "feature", None)
+    relation = of_pair.get("relation") if isinstance(of_pair, dict) else None
     for row in posts:
-        for pair in row.get("pairs", [row]) if isinstance(relation, datasets.ClassLabel) else []:
-            pair["relation"] = relation.int2str(int(pair["relation"]))
+        pairs = row.get("pairs", [row]) if isinstance(relation, datasets.ClassLabel) else None
+        for pair in [] if pairs is None else filter(None, pairs):
+            label = pair["relation"]
+            is_known = label is not None and label == label  # NumPy's and torch's formats have NaN for None
+            pair["relation"] = relation.int2str(int(label)) if is_known else None
         yield row
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from transformers import AutoConfig
 
 from datasets_scripts.builders.jsonl import Posts, read_rows
-from datasets_scripts.configs import find_config, flags_of, read_entries, with_config
+from datasets_scripts.configs import CONFIGS, find_config, flags_of, read_entries, with_config
 from vmhan.training.arguments import DataArguments, ModelArguments
 from vmhan.training.flags import to_entries
 
@@ -28,7 +28,7 @@ class OwnData(NamedTuple):
 
     configuration: str | None  # the name of the one that fits; None: the command line begins with one
     flags: list[str]  # of this configuration
-    names_features: bool  # whether --features is the user's
+    names_features: bool  # whether --features is the user's, and not of a configuration that comes with the package
     pairs: int
     images: list[str | None]  # of each row what it names
     image_dir: Path
@@ -51,6 +51,8 @@ def own_data(argv: Sequence[str]) -> OwnData | None:
     pairs, configuration = sum(len(row.pairs) for row in rows), None
     if argv[0].startswith("-"):
         configuration = "own_data_small" if pairs < FEW_PAIRS else "own_data"
+    elif find_config(argv[0]).resolve().parent == CONFIGS:
+        entries = to_entries(argv[1:])
     return OwnData(
         configuration=configuration,
         flags=[] if configuration is None else flags_of(read_entries(find_config(configuration))),

@@ -28,6 +28,24 @@ def test_with_every_node_the_answers_are_the_run_s_own(run):
     assert entries[0]["kept"] == 0 and 0 < entries[1]["kept"] < 1 and entries[2]["kept"] == 1
 
 
+def test_a_post_without_an_image_may_be_the_first_of_a_batch(run, monkeypatch):
+    folder, cache_dir = run
+    load = visual_share.load_run_posts
+
+    def some_without_image(*arguments, **options):
+        posts = load(*arguments, **options)
+        none = {"image_features": None}
+        return posts.map(lambda _, i: none if i % 2 == 0 else {}, with_indices=True, features=posts.features)
+
+    (before,) = evaluate_shares(folder, [0.0], cache_dir=cache_dir)
+    monkeypatch.setattr(visual_share, "load_run_posts", some_without_image)
+    (entry,) = evaluate_shares(folder, [1.0], cache_dir=cache_dir, batch_size=2)
+    assert entry["nodes"] == before["nodes"] - 3 and entry["kept"] == 1  # of five posts
+    run_rows = read_predictions(folder).split("test")
+    triples = zip(run_rows.rows, run_rows.predicted, entry["predicted"], strict=True)
+    assert all(own == again for row, own, again in triples if int(row["id"][-1]) % 2)
+
+
 def test_the_answers_have_the_bias_of_the_none_label(run):
     folder, cache_dir = run
     config = json.loads((folder / "config.json").read_text()) | {"none_bias": 1000.0}

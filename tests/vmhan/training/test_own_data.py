@@ -179,6 +179,39 @@ def test_from_python_what_is_no_row_is_said(written, make, said):
         written(make())
 
 
+def of_pairs(first, second, type_of_pairs=datasets.List):
+    pair = {"head": datasets.Value("string"), "tail": datasets.Value("string"), "relation": NAMES}
+    features = datasets.Features({"text": datasets.Value("string"), "pairs": type_of_pairs(pair)})
+    texts = ["Ann met Bob", "Cem met Dora"]
+    return datasets.Dataset.from_dict({"text": texts, "pairs": [first, second]}, features=features)
+
+
+PEERS = {"head": "Ann", "tail": "Bob", "relation": 1}
+COLUMNS = {name: [value] for name, value in PEERS.items()}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: of_pairs([PEERS], None), "line 2, field 'pairs'"),
+        (lambda: of_pairs([PEERS], None).to_iterable_dataset(), "line 2, field 'pairs'"),
+        (lambda: of_pairs([PEERS, {**PEERS, "relation": None}], [PEERS]), r"line 1, field 'pairs\[1\].relation'"),
+        (lambda: of_pairs([PEERS], [None, PEERS]), r"line 2, field 'pairs\[0\]"),
+        (
+            lambda: as_dataset().map(lambda row: {"relation": None}).cast_column("relation", NAMES),
+            "line 1, .*relation",
+        ),
+        (lambda: datasets.Dataset.from_dict({"text": ["Ann met Bob"], "pairs": [None]}), "line 1, field 'pairs'"),
+        (lambda: of_pairs(COLUMNS, COLUMNS, datasets.Sequence), r"type datasets\.List.*'head'.*Sequence"),
+    ],
+)
+@pytest.mark.parametrize("kind", [None, "numpy", "torch"])
+def test_from_python_a_label_that_is_missing_is_an_error_of_its_row(monkeypatch, make, said, kind):
+    monkeypatch.setattr("vmhan.training.command.main", own_data)
+    with pytest.raises(ValueError, match=said):
+        vmhan.train(make().with_format(kind))
+
+
 def arguments(place, small, **flags):
     given = {"data": place / "my_posts.jsonl", "images": place / "pictures", "cache_dir": place / "cache"}
     given = {name: value for name, value in ({**given, "output_dir": "x", **small} | flags).items() if value}

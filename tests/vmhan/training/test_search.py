@@ -6,7 +6,12 @@ import sys
 import pytest
 import yaml
 from datasets import DatasetDict
+from optuna.trial import FixedTrial
+from own_posts import write_posts
+from transformers import SchedulerType
+from transformers.trainer_utils import HPSearchBackend
 
+from vmhan.training import own_data
 from vmhan.training import search as search_module
 from vmhan.training.arguments import parse_arguments
 from vmhan.training.loop import averaging
@@ -44,6 +49,8 @@ def posts_are(monkeypatch):
         ({"num_train": [1]}, "'num_train'"),  # of the data
         ({"learning_rate": 0.1}, "learning_rate .* 0.1"),
         ({"learning_rate": [0.1, 0.1]}, r"learning_rate .*\[0.1, 0.1\]"),
+        ({"learning_rate": [0.0001, "1e-4"]}, r"learning_rate .*\[0.0001, '1e-4'\]"),
+        ({"num_layers": [1, 2.5]}, "space.yaml: .*num_layers.*'2.5'"),
     ],
 )
 def test_a_wrong_space_is_an_error(tmp_path, space, message):
@@ -90,11 +97,89 @@ def test_a_trial_that_diverges_is_pruned_and_the_others_go_on(flags, tmp_path):
         main([flags[0], "--output_dir", str(tmp_path / "other"), *flags[3:]])
 
 
+@pytest.mark.parametrize("field", ["num_text_phrases", "max_length"])
+def test_another_space_is_searched_anew(flags, tmp_path, field):
+    (tmp_path / "space.yaml").write_text("num_text_phrases: [0]")
+    first = main(flags)["trials"]
+    (tmp_path / "space.yaml").write_text(f"{field}: [99]")
+    found = main(flags)
+    assert [trial["fields"] for trial in found["trials"]] == [{field: 99}] == [found["best"]["fields"]]
+    (tmp_path / "space.yaml").write_text("num_text_phrases: [0]")
+    assert main(flags)["trials"] == first
+
+
+def test_a_trial_has_the_values_that_a_config_of_the_same_words_gives(flags, tmp_path):
+    words = {"warmup_steps": "[0.06, 0.1]", "head_learning_rate": "[1e-4, null]", "kl_loss_weight": "[1e-3, 0]"}
+    words |= {"lr_scheduler_type": "[cosine, linear]", "fit_none_bias": "[true, false]"}
+    (tmp_path / "space.yaml").write_text("".join(f"{name}: {values}\n" for name, values in words.items()))
+    space = read_space(tmp_path / "space.yaml")
+    trials = search_module._Trials(space, *parse_arguments(flags[:-2]))
+    trials.trainer.hp_search_backend, trials.trainer.hp_space = HPSearchBackend.OPTUNA, trials.training_fields
+    tried = []
+    for point in zip(*space.values(), strict=True):
+        trial = FixedTrial(dict(zip(space, point, strict=True)))
+        trials.trainer._hp_search_setup(trial)
+        values = trials.model(trial).config.to_dict() | vars(trials.trainer.args)
+        tried.append([values[name] for name in space])
+    assert tried == [[0.06, 1e-4, 1e-3, SchedulerType.COSINE, True], [0.1, None, 0, SchedulerType.LINEAR, False]]
+    assert isinstance(trials.trainer.args.lr_scheduler_type, SchedulerType)
+
+
+@pytest.fixture
+def own_flags(workplace, flags, tmp_path):
+    """Of a search on 24 posts of one's own, whose images are in pictures/."""
+    write_posts(tmp_path, 24, size=16)
+    own = ["--text_encoder", str(workplace / "encoder"), "--num_train_epochs", "1", "--use_cpu", "true"]
+    own += ["--data", str(tmp_path / "my_posts.jsonl"), "--images", str(tmp_path / "pictures")]
+    return [*own, "--cache_dir", str(tmp_path / "cache"), *flags[1:3], *flags[-2:]]
+
+
+CLIP = "transformers:openai/clip-vit-base-patch32"  # of own_data_small
+
+
+@pytest.mark.parametrize(
+    ("config", "features", "has_images", "can_be_had", "used", "visual"),
+    [
+        ([], [], True, True, CLIP, "features"),
+        (["own_data_small"], [], True, True, CLIP, "features"),
+        ([], [], True, False, None, None),
+        ([], [], False, True, None, None),
+        (["own_data_small"], [], False, True, None, None),
+        (["own_data_small"], ["--features", "vgg16:random:0"], True, False, "vgg16:random:0", "features"),
+        (["own_data_small"], ["--features", "vgg16:random:0"], False, True, "vgg16:random:0", None),  # an error later
+    ],
+)
+def test_own_posts_are_read_as_by_train(
+    own_flags, tmp_path, monkeypatch, config, features, has_images, can_be_had, used, visual
+):
+    if not has_images:
+        without_images(tmp_path / "my_posts.jsonl")
+    monkeypatch.setattr(own_data, "_why_not_had", lambda name: None if can_be_had else "it cannot be had")
+    monkeypatch.setattr(search_module, "_search", lambda *arguments: arguments)
+    entries, _, _, model_args, data_args, run_args = main([*config, *own_flags, *features])
+    assert (data_args.features, data_args.visual, entries.get("features")) == (used, visual, used)
+    assert model_args.mentions and run_args.learning_rate == 0.0002 == float(entries["learning_rate"])
+
+
+def test_own_posts_of_text_alone_are_searched_and_best_yaml_trains_on_them(own_flags, tmp_path):
+    without_images(tmp_path / "my_posts.jsonl")
+    (tmp_path / "space.yaml").write_text("classifier_dropout: [0.5]")
+    assert main(["own_data_small", *own_flags])["best"]["fields"] == {"classifier_dropout": 0.5}
+    best = [str(tmp_path / "out" / "best.yaml"), "--output_dir", "x"]
+    model_args, data_args, _ = parse_arguments(best)
+    assert model_args.mentions and model_args.classifier_dropout == 0.5 and data_args.features is None
+
+
+def without_images(file):
+    posts = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**post, "image": None}) + "\n" for post in posts))
+
+
 def test_trials_of_other_settings_are_not_mixed(flags):
     settings = search_module._entries([*flags, "--hub_token", "hf_secret", "--learning_rate", "1e-3"])
     assert settings["visual"] == "none" and not {"output_dir", "space", "hub_token"} & set(settings)
     same, others = {"learning_rate": 0.001, "cache_dir": "x"}, [{"num_train_epochs": "5"}, {"warmup_steps": "7"}]
-    names = [search_module._study_name(settings | changed) for changed in ({}, same, *others)]
+    names = [search_module._study_name(settings | changed, SPACE) for changed in ({}, same, *others)]
     assert names[0] == names[1] and len(set(names)) == 3
 
 
