@@ -165,7 +165,7 @@ def _check_values(table: pa.Table, relation: Any, place: str) -> None:
             number, column, expected, received = wrong
             raise ValueError(
                 f"{place}, post {batch['id'][number].as_py()!r} (row {start + number}), column {column}: expected "
-                f"{expected}, received {received}. Mend the post or leave it out, or, of hidden relations, its split"
+                f"{expected}, received {received}. Mend or leave out this post, or a split whose relations are hidden"
             )
         start += len(batch)
 
