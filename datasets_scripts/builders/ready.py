@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Image, LargeList, List, Value
@@ -56,7 +57,8 @@ def ready_posts(
 
     Relations that are strings get the ids of `labels`, or of the train split's relations (of all splits', without
     one), the none label first. ValueError for a column that is missing or, among `columns`, not as the schema has it,
-    for nulls, and for a relation that is none of the labels.
+    for nulls, and for a relation that is none of the labels, posts without pairs, and spans outside of the tokens.
+    Of a stream the columns alone are looked at.
     """
     for split, rows in posts.items():
         of_split = f"{place}, split {split}"
@@ -71,7 +73,9 @@ def ready_posts(
             _check(kind, SHAPES[name], name, of_split)
         _check_lengths(looked_at, of_split)
         if isinstance(rows, datasets.Dataset):
-            _check_nulls(rows, of_split)
+            table = rows.select_columns(list(NEEDED_COLUMNS)).with_format("arrow")[:]
+            _check_nulls(table, of_split)
+            _check_values(table, rows.features["pairs"].feature["relation"], of_split)
             _warn_of_empty_choices(rows, of_split)
     kinds = {split: rows.features["pairs"].feature["relation"] for split, rows in posts.items()}
     names = {split: getattr(kind, "names", "strings") for split, kind in kinds.items()}
@@ -127,9 +131,8 @@ def _check_lengths(features: Mapping[str, Any], place: str) -> None:
             )
 
 
-def _check_nulls(rows: datasets.Dataset, place: str) -> None:
+def _check_nulls(table: pa.Table, place: str) -> None:
     """ValueError that names the first post with a null where there may be none."""
-    table = rows.select_columns(list(NEEDED_COLUMNS)).with_format("arrow")[:]
     for path in NEVER_NULL:
         if _has_null(table, path):
             number = next(i for i in range(len(table)) if _has_null(table.slice(i, 1), path))
@@ -149,6 +152,61 @@ def _arrays(table: pa.Table, path: str) -> list[pa.Array]:
     for part in parts:
         arrays = [pc.list_flatten(array) if part == "[]" else pc.struct_field(array, part) for array in arrays]
     return arrays
+
+
+def _check_values(table: pa.Table, relation: Any, place: str) -> None:
+    """ValueError that names a post that no model can learn from or be scored on. One in the test split would else stop
+    a run when all its training is over.
+    """
+    start = 0  # the number of the batch's first post
+    for batch in table.to_batches():
+        wrong = _wrong_value(batch, getattr(relation, "names", None))
+        if wrong is not None:
+            number, column, expected, received = wrong
+            raise ValueError(
+                f"{place}, post {batch['id'][number].as_py()!r} (row {start + number}), column {column}: expected "
+                f"{expected}, received {received}. Mend or leave out this post, or a split whose relations are hidden"
+            )
+        start += len(batch)
+
+
+def _wrong_value(batch: pa.RecordBatch, names: list[str] | None) -> tuple[int, str, str, Any] | None:
+    """Number of a post, column, what was expected and received; None: all is right. `names` of relations are None
+    where they are strings.
+    """
+    counts = pc.list_value_length(batch["pairs"]).to_numpy()
+    if (counts == 0).any():
+        return int(counts.argmin()), "pairs", "one or more", []
+    posts = np.arange(len(batch)).repeat(counts)  # of each pair its post
+    num_tokens = pc.list_value_length(batch["tokens"]).to_numpy()[posts]
+    pairs = pc.list_flatten(batch["pairs"])
+    is_object = np.zeros(len(pairs), dtype=bool)
+    if pairs.type.get_field_index("tail_object") >= 0:
+        is_object = pc.fill_null(pc.struct_field(pairs, "tail_object").cast("int64"), -1).to_numpy() >= 0
+    is_head, _ = _are_spans(pc.struct_field(pairs, "head"), num_tokens)
+    is_tail, is_empty = _are_spans(pc.struct_field(pairs, "tail"), num_tokens)
+    is_right = {"head": is_head, "tail": np.where(is_object, is_empty, is_tail)}
+    if names is not None:
+        ids = pc.struct_field(pairs, "relation").to_numpy()
+        is_right["relation"] = (ids >= 0) & (ids < len(names))
+    for field in [field for field, right in is_right.items() if not right.all()]:
+        i = int(is_right[field].argmin())
+        span = f"0 <= start < end <= {num_tokens[i]}, of the tokens"
+        tail_rule = "[] beside a tail_object" if is_object[i] else f"{span}, or a tail_object"
+        expected = {"head": span, "tail": tail_rule, "relation": f"an id of {names}"}[field]
+        return int(posts[i]), f"pairs[].{field}", expected, pairs[i][field].as_py()
+    return None
+
+
+def _are_spans(lists: pa.Array, num_tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each list of whole numbers whether it is a span of so many tokens, and whether it is empty or null."""
+    lists = lists.cast(pa.large_list(pa.int64()))
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    spans = np.full((len(lists), 2), -1)  # starts and ends
+    numbers = pc.list_flatten(lists.filter(pa.array(lengths == 2)))
+    spans[lengths == 2] = pc.fill_null(numbers, -1).to_numpy().reshape(-1, 2)
+    start, end = spans.T
+    return (0 <= start) & (start < end) & (end <= num_tokens), lengths == 0
 
 
 def _warn_of_empty_choices(rows: datasets.Dataset, place: str) -> None:

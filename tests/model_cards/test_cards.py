@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -240,6 +242,37 @@ def test_the_pipeline_is_shown_only_where_the_folder_has_one(folder):
     assert model_card(folder).data.pipeline_tag == task
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         compile(block, "card", "exec")
+
+
+def test_the_code_of_the_card_answers_as_the_pipeline_does(
+    folder, make_model, make_processor, make_pipe, monkeypatch, capsys
+):
+    """Of a model that was calibrated, and whose bias makes another label the likeliest."""
+    model = make_model("text_only")
+    processor, post = make_processor(model.config), {"text": "Ann Keller and Bob Haas back home in Oslo"}
+    with torch.no_grad():
+        logits = model(**processor(post | {"pairs": [{"head": "Ann Keller", "tail": "Oslo"}]})).logits[0]
+    none = model.config.label2id[model.config.none_label]
+    others = logits[torch.arange(len(logits)) != none]
+    model.config.none_bias = float(others.max() - logits[none]) + (1 if logits.argmax() != none else -1)
+    model.config.calibration_temperature = 2.5
+    for name, saved in (("AutoProcessor", processor), ("AutoModelForSequenceClassification", model)):
+        monkeypatch.setattr(getattr(transformers, name), "from_pretrained", lambda *args, saved=saved, **_: saved)
+    exec(re.search(r"```python\n(.*?)```", model_card(folder).text, flags=re.DOTALL)[1], {})
+    relation, probability = capsys.readouterr().out.split()
+    answer = make_pipe(model=model)(post | {"head": "Ann Keller", "tail": "Oslo"})
+    assert relation == answer["relation"] != model.config.id2label[int(logits.argmax())]
+    assert float(probability) == pytest.approx(answer["score"], abs=1e-6)
+
+
+@pytest.mark.parametrize("has_head", [True, False, None])
+def test_the_card_says_whether_the_model_finds_entities_and_turns_labels(folder, has_head):
+    change(folder / "config.json", custom_pipelines={"relation": {}})
+    if has_head is not None:
+        change(folder / "config.json", mentions=has_head, order_blind=has_head)
+    text = model_card(folder).text
+    assert ("also finds the entities" in text, "or finds" in text, "` (inverse)`" in text) == (bool(has_head),) * 3
+    assert ("is given the entities" in text, "it finds no entities" in text) == (not has_head,) * 2
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "config.json", "run.json"])

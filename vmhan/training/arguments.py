@@ -32,7 +32,7 @@ NOT_CONFIG = ("model", "model_kwargs", "text_encoder", "text_encoder_layers", "p
 NOT_CONFIG += ("max_image_text_length", "marker_start", "classifier_start")
 NEEDS = (  # of flags, which change nothing without; a file, a sweep or a finished run may have them for others
     Need("shuffle_buffer", "streaming", "true"),
-    Need("split_seed", "data", "FILE", lambda path: path and Path(path).suffix in OWN_FILES),
+    Need("split_seed", "data", "FILE, or a folder with train alone"),
     Need("dataset_config", "dataset", "FOLDER or a Hub name", lambda name: name not in BUILDERS),
     Need("feature_size_px", "features", "ENCODER:WEIGHTS"),
     Need("mention_loss_weight", "mentions", "true"),
@@ -162,11 +162,11 @@ class DataArguments:
     )
     data_dir: str | None = _help("Folder of the downloaded data (mnre, more) or of one's own (jsonl).")
     data: str | None = _help(
-        "Your own posts: a .jsonl, .csv or .tsv file, which is split by post, or a folder with train.jsonl and so on. "
-        "Without a configuration, the one for as many pairs is taken."
+        "Your own posts: a .jsonl, .csv or .tsv file, which is split by post, or a folder with train.jsonl and so on; "
+        "one with train alone is split, too. Without a configuration, the one for as many pairs is taken."
     )
     images: str | None = _help("--data: folder of the images that the posts name; left out: where the posts are.")
-    split_seed: int = _help("--data: seed of the split of one file.", default=0)
+    split_seed: int = _help("--data: seed of the split of one file, or of a folder with train alone.", default=0)
     cache_dir: str | None = _help("Where built data sets are kept.")
     captions: str | None = _help("mnre: NAME of captions/NAME_train.txt and so on; NAME+NAME for several.")
     max_phrases: int | None = _help("mnre: noun phrases taken from a caption.")

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 
 
 __all__ = [
-    "ASIDE", "SET_ASIDE", "STATE", "UNAVERAGED", "check_model_folder", "checkpoint_fault", "choose_checkpoint",
-    "newest_whole", "weights_fault",
+    "ASIDE", "SET_ASIDE", "STATE", "TRAIN_DATA", "UNAVERAGED", "check_model_folder", "checkpoint_fault",
+    "choose_checkpoint", "newest_whole", "weights_fault",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ SET_ASIDE = "unfinished-"  # goes before the name of a checkpoint that is not wh
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 STATE = "trainer_state.json"
 WEIGHTS = "model.safetensors"
+TRAIN_DATA = "train_data.json"  # of which posts it has learned
 UNAVERAGED = "unaveraged.safetensors"  # what training goes on with, where the weights are averaged ones
 
 
@@ -79,6 +80,7 @@ def checkpoint_fault(folder: str | Path, num_processes: int = 1) -> str | None:
         or _random_states_fault(folder, num_processes)
         or ((folder / "scaler.pt").exists() and _fault_of(folder / "scaler.pt"))  # of half precision alone
         or ((folder / UNAVERAGED).exists() and _fault_of(folder / UNAVERAGED))
+        or ((folder / TRAIN_DATA).exists() and _fault_of(folder / TRAIN_DATA))
         or _fault_of(folder / STATE)
         or (None if "global_step" in _read(folder / STATE) else f"no global_step in {STATE}")
     )

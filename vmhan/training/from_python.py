@@ -36,8 +36,8 @@ def train(
 
     Args:
         posts: what --data takes (a path), rows of docs/your-own-posts.md as dicts, or a `datasets.Dataset` of such
-            rows (streaming too), whose other columns are left out; a `DatasetDict` has its own splits. The image of a
-            dict may also be bytes or a Pillow image.
+            rows (streaming too), whose other columns are left out; a `DatasetDict` has its own splits (`train` alone
+            is split). The image of a dict may also be bytes or a Pillow image.
         images: folder of the images that posts name; left out: where the file is, and for dicts the working folder.
         output_dir: where the model is saved; left out: a new temporary folder, `pipe.model.name_or_path`.
         config: a configuration in place of the one that fits. flags: of `vmhan train`, such as `num_train_epochs=5`.

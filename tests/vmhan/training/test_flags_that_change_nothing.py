@@ -11,7 +11,8 @@ from vmhan.training.arguments import parse_arguments
     [
         ("--shuffle_buffer 0", "--shuffle_buffer: expected --streaming true, received --shuffle_buffer 0"),
         ("--dataset x --streaming true --max_steps 1 --shuffle_buffer 0", ""),
-        ("--split_seed 3", "--split_seed: expected --data FILE, received --split_seed 3 without --data"),
+        ("--split_seed 3", "--split_seed: expected --data FILE, or a folder with train alone, received"),
+        ("--data . --split_seed 3", ""),
         ("--dataset_config mine", "--dataset_config: expected --dataset FOLDER"),
         ("--dataset x/y --dataset_config mine", ""),
         ("--feature_size_px 32", "--feature_size_px: expected --features ENCODER:WEIGHTS"),

@@ -186,6 +186,54 @@ def test_a_null_is_named_by_post_and_column(load, row, column):
     assert "received null" in str(raised.value)
 
 
+def of_ids(*posts_pairs):
+    """A post of three tokens of each list of pairs, whose relations are the ids of two names."""
+    kinds = [of_pair(relation=kind, tail_object=INDEX) for kind in (INDEX, ClassLabel(names=["None", "peer"]))]
+    rows = [post(number) | {"pairs": pairs} for number, pairs in enumerate(posts_pairs)]
+    made = datasets.Dataset.from_list(rows, features=Features(COLUMNS | kinds[0]))
+    return made.cast(Features(COLUMNS | kinds[1]))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "column", "received"),
+    [
+        ([], "pairs", "[]"),
+        ([pair(1), pair(-1)], "pairs[].relation", "-1"),
+        ([pair(1), pair(2)], "pairs[].relation", "2"),
+        ([pair(1), pair(1, head=[0, 4])], "pairs[].head", "[0, 4]"),
+        ([pair(1, head=[1, 1])], "pairs[].head", "[1, 1]"),
+        ([pair(1, head=[-1, 2])], "pairs[].head", "[-1, 2]"),
+        ([pair(1, head=[0, 1, 2])], "pairs[].head", "[0, 1, 2]"),
+        ([pair(1, tail=[2, 4])], "pairs[].tail", "[2, 4]"),
+        ([pair(1, tail=[2, None])], "pairs[].tail", "[2, None]"),
+        ([pair(1, tail=[], tail_object=-1)], "pairs[].tail", "[]"),
+        ([pair(1, tail=None)], "pairs[].tail", "None"),
+        ([pair(1, tail_object=0)], "pairs[].tail", "[2, 3]"),
+    ],
+)
+def test_a_post_that_no_model_can_answer_is_named(pairs, column, received):
+    """In whatever split and chunk it is; tails that are objects have no span."""
+    whole = of_ids([pair(1), pair(0, tail=[], tail_object=0)], [pair(0, tail=None, tail_object=3)])
+    ready_posts(datasets.DatasetDict(train=whole), "here")
+    splits = {"train": whole, "test": datasets.concatenate_datasets([whole, of_ids([pair(0)], pairs)])}
+    with pytest.raises(ValueError) as raised:
+        ready_posts(datasets.DatasetDict(splits), "here")
+    message = str(raised.value)
+    assert f"here, split test, post 'p1' (row 3), column {column}: " in message and f"received {received}. " in message
+
+
+def test_a_stream_is_taken_as_it_is_and_its_evaluation_splits_are_checked(tmp_path):
+    bad = of_ids([pair(-1)])
+    for folder, splits in (("good", {"train": bad, "test": of_ids([pair(1)])}), ("bad", {"train": bad, "test": bad})):
+        for split, rows in splits.items():
+            rows.to_parquet(tmp_path / folder / f"{split}.parquet")
+    flags = ["--cache_dir", str(tmp_path / "cache"), "--output_dir", str(tmp_path / "out"), "--do_train"]
+    flags += ["--streaming", "true", "--max_steps", "1", "--dataset"]
+    load_posts(*parse_arguments([*flags, str(tmp_path / "good")])[1:])
+    with pytest.raises(ValueError, match=r"split test, post 'p0' \(row 0\), column pairs\[\].relation: .*-1"):
+        load_posts(*parse_arguments([*flags, str(tmp_path / "bad")])[1:])
+
+
 def test_nulls_that_mean_nothing_may_stay(load):
     row = post(0, caption=None, image_phrases=[])
     fields = {"objects": [], "text_phrases": None}

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from kills import Killed
@@ -14,7 +15,8 @@ import run_mmre
 from datasets_scripts.commands import run_command
 from vmhan.evaluation.sweep.runs import DONE, do_run, needs_work
 from vmhan.training import evaluate
-from vmhan.training.checkpoints import checkpoint_fault, choose_checkpoint, newest_whole
+from vmhan.training.checkpoints import TRAIN_DATA, checkpoint_fault, choose_checkpoint, newest_whole
+from vmhan.training.loop.train_data import check_train_data, record_of
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ DAMAGES = {
     "a list for a state": ("trainer_state.json", lambda path: path.write_text("[]")),
     "a state of nothing": ("trainer_state.json", lambda path: path.write_text("{}")),
     "a folder for weights": ("model.safetensors", lambda path: (path.unlink(), (path / "a").mkdir(parents=True))),
+    "half of what it says of its posts": (TRAIN_DATA, lambda path: cut(path, 0.5)),
     "a half scaler": ("scaler.pt", lambda path: path.write_bytes(b"PK")),
     "an index without shards": ("model.safetensors.index.json", lambda path: sharded(path, "")),
     "an index of a list": ("model.safetensors.index.json", lambda path: sharded(path, ["a"])),
@@ -161,6 +164,30 @@ def test_a_kill_within_a_checkpoint_leaves_no_half_one(tiny_flags, whole, tmp_pa
     resumed = run_mmre.main([*tiny_flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true"])
     assert numbers_of(resumed) == pytest.approx(numbers_of(whole[1]), abs=1e-6)
     assert not (folder / ".unfinished").exists()
+
+
+def test_a_training_goes_on_with_the_posts_that_the_checkpoint_has_learned_from(tiny_flags, folder):
+    last = folder / "checkpoint-6"
+    count = json.loads((last / TRAIN_DATA).read_text())["posts"]
+    command = [*tiny_flags, "--output_dir", str(folder), "--resume_from_checkpoint", "true", "--max_samples", "3"]
+    with pytest.raises(ValueError, match=rf"the {count} training posts that {last}.*received 3.*--overwrite true"):
+        run_mmre.main(command)
+    check_train_data(last, None)
+    (last / TRAIN_DATA).unlink()
+    check_train_data(last, {"posts": 3, "sha256": ""})
+
+
+def test_a_digest_is_of_the_posts_and_not_of_how_they_are_stored():
+    rows = [{"id": f"p{i}", "tokens": ["a", "b"][: i % 3], "pairs": [{"relation": i}] * (i % 2)} for i in range(2500)]
+    posts = datasets.Dataset.from_list(rows)
+    chunks = [posts.select(range(10)), posts.select(range(10, 2500))]
+    same = [datasets.concatenate_datasets(chunks), posts.select(range(2500)[::-1]).select(range(2500)[::-1])]
+    assert [record_of(rows) for rows in same] == [record_of(posts)] * 2
+    assert record_of(posts.to_iterable_dataset()) is None
+    changes = [{"id": "q"}, {"tokens": ["a", "c"]}, {"pairs": [{"relation": 0}]}, {"pairs": []}]
+    others = [datasets.Dataset.from_list([*rows[:-1], rows[-1] | change]) for change in changes]
+    others += [posts.select(range(2499)), posts.select([1, 0, *range(2, 2500)])]
+    assert len({record_of(other)["sha256"] for other in [posts, *others]}) == 7
 
 
 def best_is(folder: Path, step: int, **state) -> None:

@@ -7,8 +7,9 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -18,16 +19,18 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer
 from transformers.trainer_utils import rotate_checkpoints, seed_worker
 
+from model_cards.files import write_json
 from modeling_vmhan.decision import UNFITTED, DecisionRule
 from modeling_vmhan.frozen import fast_dtype
 from vmhan.scoring.calibration import softmax
 from vmhan.scoring.scorer import score
 from vmhan.training.arguments import RunArguments
-from vmhan.training.checkpoints import ASIDE, STATE, choose_checkpoint
+from vmhan.training.checkpoints import ASIDE, STATE, TRAIN_DATA, choose_checkpoint
 from vmhan.training.loop.averaging import WeightAveraging, check_averaging
 from vmhan.training.loop.batching import TokenBudgetSampler
 from vmhan.training.loop.callbacks import BestCheckpoint, EpochClock, EpochSetter
 from vmhan.training.loop.loss_shares import loss_shares
+from vmhan.training.loop.train_data import check_train_data, record_of
 from vmhan.training.posts.mapped_features import with_mapped_features
 
 
@@ -187,6 +190,11 @@ class RelationTrainer(Trainer):
                 f"(now {self.args.max_grad_norm:g}); these weights are not saved."
             )
 
+    @cached_property
+    def train_data(self) -> dict[str, Any] | None:
+        """What a checkpoint says of the posts that it has learned from (see `record_of`)."""
+        return record_of(self.train_dataset)
+
     def _get_output_dir(self, trial) -> str:
         return self._aside or super()._get_output_dir(trial)
 
@@ -209,6 +217,8 @@ class RelationTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(os.path.join(written, STATE))
+            if self.train_data is not None:
+                write_json(os.path.join(written, TRAIN_DATA), self.train_data)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(written, final)
             with contextlib.suppress(OSError):
@@ -281,6 +291,7 @@ def _resume(trainer: RelationTrainer, run_args: RunArguments) -> Path | None:
             chosen[0] = choose_checkpoint(run_args.resume_from_checkpoint, run_args.output_dir, run_args.world_size)
             if chosen[0] is not None:
                 check_averaging(chosen[0], run_args.weight_averaging)
+                check_train_data(chosen[0], trainer.train_data)
         except ValueError as error:
             chosen[1] = error
     resume, error = broadcast_object_list(chosen)
