@@ -68,12 +68,11 @@ def f1_with_bias(run: Predictions) -> float | None:
 def compare(row: dict[int, Predictions], reference: dict[int, Predictions]) -> dict[str, Any]:
     """Scores of a row, whose runs have seeds, as means over these, and its differences from the reference's."""
     runs, shared = [*row.values()], [seed for seed in row if seed in reference]
-    with_bias = [value for value in map(f1_with_bias, runs) if value is not None]
     found: dict[str, Any] = {
         "seeds": [*row],
         "f1": seed_scores(runs)["f1"],
-        "bits": [float(pair_bits(run).mean()) for run in runs],
-        "f1_with_bias": with_bias,
+        "bits": [float(pair_bits(run).mean()) for run in runs],  # first: it says where there are no probabilities
+        "f1_with_bias": [value for value in map(f1_with_bias, runs) if value is not None],
     }
     if shared and row is not reference:
         pairs = [row[seed] for seed in shared], [reference[seed] for seed in shared]
