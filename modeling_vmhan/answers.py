@@ -131,7 +131,8 @@ def answer_of(
     if min_precision is not None:
         of = "posts" if question.form == "post" else "pairs"
         if of == "posts" and not question.knows_types:
-            warn_once(logger, "min_precision: measured with mentions that the model found, and these are another's.")
+            said = "min_precision was measured with mentions that the model itself found, not with another finder's"
+            warn_once(logger, f"{said}: its facts may be wrong more often. min_score=SCORE asks for a score instead.")
         min_score = max(min_score, least_score((config.precision_table or {}).get(of), min_precision))
     rule = {"none_label": config.none_label, "functional": config.functional_relations, "min_score": min_score}
     return facts_of(answers, **rule)
